@@ -1,0 +1,143 @@
+"""Settings as values: frozen dataclasses, the only home of a default. The page and the command line read them.
+
+Lengths in pixels are given *at 512 px* where a field says so, and scale with the longer side of the picture
+(`at_size`), as the paper scales its radii: "r1 = round(3/512 * size)".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from draggan.errors import ConfigError
+
+__all__ = ["DragConfig", "Space", "at_size", "describe"]
+
+Space = Literal["w+", "w"]
+
+
+def _setting(default: Any, *, unit: str, source: str, help: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field that knows its unit, where its value comes from and what is allowed."""
+    return field(default=default, metadata={"unit": unit, "source": source, "help": help, "low": low, "high": high})
+
+
+def at_size(length: float, image_size: tuple[int, int]) -> float:
+    """A length given at 512 px, in pixels of a picture of this size."""
+    return length * max(image_size) / 512
+
+
+def describe(config: type, name: str) -> dict[str, Any]:
+    """Default, unit, source, help, low and high of one setting, for whoever builds a control or an option from it."""
+    for f in fields(config):
+        if f.name == name:
+            return {"default": f.default, **f.metadata}
+    raise KeyError(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DragConfig:
+    """How a drag runs. Where the paper and its published code differ, ``source`` says whose value is taken.
+
+    Raises:
+        ConfigError: a value is outside its range; the message says which and what is allowed.
+    """
+
+    space: Space = _setting(
+        "w+",
+        unit="",
+        source="paper",
+        help="w+: every free row of the latent moves on its own; w: all free rows move together",
+    )
+    free_rows: int = _setting(
+        6,
+        unit="rows",
+        source="paper",
+        low=1,
+        help="how many of the first latent rows may change; the rest keep the appearance",
+    )
+    step_size: float = _setting(
+        2e-3,
+        unit="latent units per step",
+        source="paper (faces, cats and cars; 1e-3 for other models, which published code uses for all)",
+        low=1e-6,
+        high=1.0,
+        help="learning rate of Adam",
+    )
+    r1: float = _setting(
+        3.0,
+        unit="px at 512 px",
+        source="paper",
+        low=0.0,
+        high=64.0,
+        help="radius of the patch around a handle that is pulled",
+    )
+    r2: float = _setting(
+        12.0,
+        unit="px at 512 px",
+        source="paper",
+        low=1.0,
+        high=128.0,
+        help="half side of the square in which a handle is looked for after each step",
+    )
+    mask_weight: float = _setting(
+        20.0,
+        unit="",
+        source="paper and published code; tied to means, as in published code",
+        low=0.0,
+        high=1e4,
+        help="how strongly everything outside the mask is held (lambda)",
+    )
+    stop_distance: float = _setting(
+        1.0,
+        unit="px at 512 px",
+        source="paper (published code: 2); never below 1 px of the picture",
+        low=0.1,
+        high=64.0,
+        help="a handle this close to its target has arrived",
+    )
+    max_steps: int = _setting(
+        300,
+        unit="steps",
+        source="paper's evaluation (published code has no limit)",
+        low=1,
+        high=10000,
+        help="the drag ends after this many steps",
+    )
+    stall_steps: int = _setting(
+        60,
+        unit="steps",
+        source="ours",
+        low=2,
+        high=10000,
+        help="the drag ends when this many steps brought no handle-to-target progress",
+    )
+    stall_progress: float = _setting(
+        1.0,
+        unit="px at 512 px",
+        source="ours",
+        low=0.0,
+        high=64.0,
+        help="less than this, summed over the handles, does not count as progress",
+    )
+    level: str | None = _setting(
+        None,
+        unit="",
+        source="paper: the 128 px map of a 512 px model",
+        help="feature level to drag on; none given: a quarter of the picture's size",
+    )
+
+    def __post_init__(self) -> None:
+        if self.space not in ("w+", "w"):
+            raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
+        for f in fields(self):
+            low, high, value = f.metadata["low"], f.metadata["high"], getattr(self, f.name)
+            if low is None:
+                continue
+            whole = isinstance(f.default, int)
+            allowed = f"a {'whole ' if whole else ''}number from {low:g}" + (f" to {high:g}" if high is not None else " on")
+            good = isinstance(value, int) if whole else isinstance(value, (int, float))
+            if isinstance(value, bool) or not good or not math.isfinite(value):
+                raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
+            if value < low or (high is not None and value > high):
+                raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")

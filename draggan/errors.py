@@ -1,0 +1,76 @@
+"""Everything that DragGAN raises on purpose.
+
+    DragGANError
+    ├── ConfigError            a setting is outside its allowed range
+    ├── LatentError            a latent code does not fit the generator
+    ├── PointError             handle and target points cannot be used
+    ├── MaskError              the mask does not fit the picture
+    ├── CheckpointError        a model file cannot be read
+    │   ├── UnsafeCheckpoint   it asks for something that only a program would ask for
+    │   └── ModelNotFound      no such registry name or file
+    ├── DownloadError          a file could not be fetched
+    ├── ExportError            a picture or a session could not be written
+    └── OpBuildError           a compiled op could not be built (costs speed only)
+
+A message says what was given, what is allowed and what to do. The page and the command line show it as it is.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DownloadError",
+    "DragGANError",
+    "ExportError",
+    "LatentError",
+    "MaskError",
+    "ModelNotFound",
+    "OpBuildError",
+    "PointError",
+    "UnsafeCheckpoint",
+]
+
+
+class DragGANError(Exception):
+    """Base of every error below; catch this one to show the message to a person."""
+
+
+class ConfigError(DragGANError):
+    """A setting is outside its allowed range."""
+
+
+class LatentError(DragGANError):
+    """A latent code has the wrong shape or values for the generator it is used with."""
+
+
+class PointError(DragGANError):
+    """Handle and target points are missing, unpaired, not finite or outside the picture."""
+
+
+class MaskError(DragGANError):
+    """The mask has another size than the picture, or leaves nothing that may move."""
+
+
+class CheckpointError(DragGANError):
+    """A model file is missing, damaged, or of a kind that cannot be read."""
+
+
+class UnsafeCheckpoint(CheckpointError):
+    """A model file asks for something outside the inert subset that weights need. Nothing of it was run."""
+
+
+class ModelNotFound(CheckpointError):
+    """Neither a registry name nor an existing file."""
+
+
+class DownloadError(DragGANError):
+    """A file could not be fetched completely and unchanged. Nothing half-written is left behind."""
+
+
+class ExportError(DragGANError):
+    """A picture or a session could not be written."""
+
+
+class OpBuildError(DragGANError):
+    """A compiled op could not be built. The plain PyTorch twin does the same work, more slowly."""

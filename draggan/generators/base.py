@@ -1,0 +1,144 @@
+"""What a generator is to the rest of the package. Dragging, inversion and the page know models only through this."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from draggan.errors import LatentError
+from draggan.geometry import Grid
+
+__all__ = ["Generator", "Latent", "Mapping", "Synthesis", "latent_rows", "z_from_seed"]
+
+# A latent code is a tensor [batch, num_ws, w_dim] or its rows, num_ws tensors [batch, w_dim]. Rows let a caller ask
+# for gradients to some of them only: a layer whose row needs none then computes none.
+Latent: TypeAlias = "Tensor | Sequence[Tensor]"
+
+
+def latent_rows(ws: Latent) -> Sequence[Tensor]:
+    """The rows of a latent code, each ``[batch, w_dim]``."""
+    return ws.unbind(1) if isinstance(ws, Tensor) else ws
+
+
+class Mapping(Protocol):
+    """Noise (and label) to latent code."""
+
+    def __call__(
+        self,
+        z: Float[Tensor, "batch z_dim"],
+        c: Float[Tensor, "batch c_dim"] | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Float[Tensor, "batch num_ws w_dim"]:
+        """Map a batch.
+
+        Args:
+            z: standard normal noise.
+            c: one-hot class label; None means no class (all zeros).
+            truncation_psi: 0 gives the average latent, 1 leaves it as it is.
+            truncation_cutoff: how many rows to truncate; None for all.
+        """
+
+
+class Synthesis(Protocol):
+    """Latent code to picture."""
+
+    def __call__(self, ws: Latent) -> Float[Tensor, "batch 3 height width"]:
+        """Render a batch: float32, nominal range [-1, 1], noise inputs constant."""
+
+
+class Generator(nn.Module, abc.ABC):
+    """A picture as a function of a latent code, with named feature levels on the way.
+
+    Weights are frozen once loaded (`freeze`) and shared by everyone; nothing here remembers a user, and there are no
+    hooks, hidden outputs or flags about dragging.
+
+    Attributes:
+        family: "stylegan2" or "stylegan3".
+        image_size: pixels ``(height, width)``.
+        z_dim, c_dim, w_dim: sizes of the input noise, the class label (0: none) and the latent.
+        num_ws: rows of the latent code.
+        levels: names of the feature levels, coarse to fine.
+    """
+
+    family: str
+    image_size: tuple[int, int]
+    z_dim: int
+    c_dim: int
+    w_dim: int
+    num_ws: int
+    levels: tuple[str, ...]
+    # The two networks; modules in the published architectures, hence attributes and not methods.
+    mapping: Mapping
+    synthesis: Synthesis
+
+    @abc.abstractmethod
+    def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
+        """The feature map at one of `levels`; nothing beyond that level is computed."""
+
+    @abc.abstractmethod
+    def grid(self, level: str) -> Grid:
+        """How the map of that level lies over the picture."""
+
+    @abc.abstractmethod
+    def rows_used(self, level: str) -> int:
+        """How many of the first latent rows the features of that level depend on."""
+
+    @property
+    def default_level(self) -> str:
+        """The level to drag on: a quarter of the picture's size, never below 32 cells nor above 128.
+
+        Published code drags every model on its 128 x 128 map, which is a quarter of 512 px (after the 6th block,
+        the paper's Table 3). Smaller models keep the quarter; a picture of less than 32 px uses its finest level.
+        """
+        wanted = min(max(max(self.image_size) // 4, 32), 128)
+        best = self.levels[-1]
+        for level in reversed(self.levels):
+            scale = self.grid(level).scale
+            cells = round(max(self.image_size[0] * scale[0], self.image_size[1] * scale[1]))
+            if cells == wanted:
+                return level
+            if cells > wanted:
+                best = level
+        return best
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.buffers()).device
+
+    def freeze(self) -> Generator:
+        """Turn gradients to all weights off, for good, and return self."""
+        return self.eval().requires_grad_(False)
+
+    def check_level(self, level: str) -> str:
+        """The level itself, or `LatentError` naming those there are."""
+        if level not in self.levels:
+            raise LatentError(f"no feature level '{level}' in this model; it has {', '.join(self.levels)}")
+        return level
+
+    def check_ws(self, ws: Tensor) -> Tensor:
+        """The latent code itself, or `LatentError` if its shape is not ``[batch, num_ws, w_dim]``."""
+        if ws.ndim != 3 or tuple(ws.shape[1:]) != (self.num_ws, self.w_dim):
+            raise LatentError(
+                f"a latent code of shape {list(ws.shape)} does not fit this {self.image_size[0]}x{self.image_size[1]} "
+                f"px model; it takes [batch, {self.num_ws}, {self.w_dim}]"
+            )
+        return ws
+
+
+def z_from_seed(seed: int, z_dim: int) -> Float[Tensor, "1 z_dim"]:
+    """The noise that a seed means: ``numpy.random.RandomState(seed).randn(1, z_dim)``, as in other StyleGAN tools.
+
+    Raises:
+        LatentError: the seed is not in [0, 2**32 - 1].
+    """
+    if not 0 <= seed < 2**32:
+        raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
+    return torch.from_numpy(np.random.RandomState(seed).randn(1, z_dim)).float()

@@ -1,0 +1,465 @@
+"""StyleGAN2 (Karras et al., CVPR 2020): mapping and synthesis network.
+
+Parameter and buffer names are the published ones, so that weights move both ways. Differences to the published
+implementation are differences in cost only:
+
+* the modulated convolution scales the input channels by the style, convolves with the *constant* weight and scales
+  the output channels by the demodulation factor. That equals modulating the weight (their Eq. 1-3), needs no weight per
+  sample, and gives no gradient to weights;
+* the latent may come as separate rows, so that gradients stop at the rows that are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from draggan.errors import ConfigError
+from draggan.generators.base import Generator, Latent, latent_rows
+from draggan.geometry import Grid
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
+
+__all__ = ["Architecture", "FullyConnected", "MappingNetwork", "NoiseMode", "StyleGAN2Generator"]
+
+Architecture = Literal["skip", "resnet", "orig"]
+NoiseMode = Literal["const", "random", "none"]
+
+
+def normalise_second_moment(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    """``x / sqrt(mean(x^2) + 1e-8)`` over the channels."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+class FullyConnected(nn.Module):
+    """``act(x @ (weight * m / sqrt(in)).T + bias * m)`` with the learning-rate multiplier m."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
+        bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
+        y = torch.addmm(bias, x, self.weight.T, alpha=self.weight_gain)
+        return y if self.activation == "linear" else bias_act(y, activation=self.activation)
+
+
+class MappingNetwork(nn.Module):
+    """z (and label) to w, repeated for every row, truncated towards the average w.
+
+    Args:
+        num_ws: rows of the latent code, or None for the bare w (a discriminator's label mapping).
+        embed_features, layer_features: widths of the label embedding and of the hidden layers; None: ``w_dim``.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        *,
+        num_layers: int = 8,
+        embed_features: int | None = None,
+        layer_features: int | None = None,
+        activation: str = "lrelu",
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float | None = 0.998,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.num_layers = z_dim, c_dim, w_dim, num_ws, num_layers
+        embed_features = (embed_features or w_dim) if c_dim > 0 else 0
+        if c_dim > 0:
+            self.embed = FullyConnected(c_dim, embed_features)
+        widths = [z_dim + embed_features] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
+        for i in range(num_layers):
+            layer = FullyConnected(widths[i], widths[i + 1], activation=activation, lr_multiplier=lr_multiplier)
+            setattr(self, f"fc{i}", layer)
+        if num_ws is not None and w_avg_beta is not None:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch z_dim"] | None,
+        c: Float[Tensor, "batch c_dim"] | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        parts = []
+        if z is not None and self.z_dim > 0:
+            parts.append(normalise_second_moment(z.float()))
+        if self.c_dim > 0:
+            if c is None:
+                assert z is not None
+                c = z.new_zeros(z.shape[0], self.c_dim)
+            parts.append(normalise_second_moment(self.embed(c.float())))
+        w = torch.cat(parts, 1)
+        for i in range(self.num_layers):
+            w = getattr(self, f"fc{i}")(w)
+        if self.num_ws is None:
+            return w
+        ws = w[:, None].repeat(1, self.num_ws, 1)
+        if truncation_psi != 1:
+            cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+            ws[:, :cutoff] = torch.lerp(self.w_avg.to(ws), ws[:, :cutoff], truncation_psi)
+        return ws
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU; doubles the size when ``up`` is 2.
+
+    Args:
+        size: height and width of the output.
+        gain: multiplies the output and the clamp (the two paths of a residual block use sqrt(1/2)).
+    """
+
+    noise_const: Tensor
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        size: tuple[int, int],
+        *,
+        up: int = 1,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        conv_clamp: float | None = None,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.up, self.size, self.use_noise = up, size, use_noise
+        self.activation, self.conv_clamp, self.gain = activation, conv_clamp, gain
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        if use_noise:
+            self.register_buffer("noise_const", torch.randn(size))
+            self.noise_strength = nn.Parameter(torch.zeros([]))
+        # Sum of squares over the kernel, kept once the weight is frozen. Not part of the state dict.
+        self.register_buffer("_frozen_energy", None, persistent=False)
+
+    def freeze(self) -> None:
+        """Prepare what depends on the weight alone."""
+        self._frozen_energy = self._energy()
+
+    def _energy(self) -> Float[Tensor, "out_channels in_channels"]:
+        return self.weight.square().sum((2, 3))
+
+    def modulation(self, w: Float[Tensor, "batch w_dim"]) -> tuple[Tensor, Tensor]:
+        """Style of the input channels ``[batch, in]`` and demodulation factor of the output channels ``[batch, out]``.
+
+        Demodulation (their Eq. 3): the standard deviation of the output for unit normal input is
+        ``sqrt(sum_i style_i^2 * sum_k weight_oik^2)``.
+        """
+        style = self.affine(w)
+        energy = self._energy() if self._frozen_energy is None else self._frozen_energy
+        return style, torch.rsqrt(style.square() @ energy.T + 1e-8)
+
+    def noise(self, mode: NoiseMode, like: Tensor) -> Tensor | None:
+        """The noise to add, broadcastable to ``[batch, 1, height, width]``, or None."""
+        if not self.use_noise or mode == "none":
+            return None
+        if mode == "random":
+            noise = torch.randn(like.shape[0], 1, *self.size, device=like.device)
+            return (noise * self.noise_strength).to(like.dtype)
+        return (self.noise_const * self.noise_strength).to(like.dtype)
+
+    def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], noise_mode: NoiseMode = "const") -> Tensor:
+        style, demodulation = self.modulation(w)
+        x = x * style.to(x.dtype)[:, :, None, None]
+        weight = self.weight.to(x.dtype)
+        if self.up == 2:
+            # Transposed convolution to 2r + 1, then the low-pass filter brings it to 2r; 4 makes up for the zeros.
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            x = upfirdn2d(x, self.resample_filter, padding=(1, 1, 1, 1), gain=4)
+        else:
+            x = F.conv2d(x, weight, padding=1)
+        x = x * demodulation.to(x.dtype)[:, :, None, None]
+        noise = self.noise(noise_mode, x)
+        if noise is not None:
+            x = x + noise
+        return bias_act(x, self.bias, activation=self.activation, gain=self.gain, clamp=self.conv_clamp)
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution to colour, without demodulation."""
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.style_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"]) -> Tensor:
+        style = self.affine(w) * self.style_gain
+        x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype))
+        return bias_act(x, self.bias, clamp=self.conv_clamp)
+
+
+class SkipConv(nn.Module):
+    """The residual path of a ``resnet`` block: 1x1 convolution without bias, up by 2, gain sqrt(1/2)."""
+
+    resample_filter: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, *, resample_filter: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The 1x1 kernel and the filter commute; at half the size the convolution costs a quarter.
+        x = F.conv2d(x, (self.weight * (self.weight_gain * math.sqrt(0.5))).to(x.dtype))
+        return upfirdn2d(x, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
+
+
+class SynthesisBlock(nn.Module):
+    """All layers of one resolution."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        size: tuple[int, int],
+        img_channels: int,
+        *,
+        is_last: bool,
+        architecture: Architecture = "skip",
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        conv_clamp: float | None = None,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+    ) -> None:
+        super().__init__()
+        self.architecture, self.in_channels = architecture, in_channels
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+
+        def conv(channels: int, *, up: int = 1, gain: float = 1.0) -> SynthesisLayer:
+            return SynthesisLayer(
+                channels,
+                out_channels,
+                w_dim,
+                size,
+                up=up,
+                use_noise=use_noise,
+                activation=activation,
+                resample_filter=resample_filter,
+                conv_clamp=conv_clamp,
+                gain=gain,
+            )
+
+        residual = architecture == "resnet" and in_channels > 0
+        if in_channels == 0:
+            self.const = nn.Parameter(torch.randn(out_channels, *size))
+        else:
+            self.conv0 = conv(in_channels, up=2)
+        self.conv1 = conv(out_channels, gain=math.sqrt(0.5) if residual else 1.0)
+        if is_last or architecture == "skip":
+            self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp=conv_clamp)
+        if residual:
+            self.skip = SkipConv(in_channels, out_channels, resample_filter=resample_filter)
+        self.num_conv = 1 if in_channels == 0 else 2
+        self.has_torgb = is_last or architecture == "skip"
+
+    def features(self, x: Tensor | None, rows: Sequence[Tensor], noise_mode: NoiseMode = "const") -> Tensor:
+        """Feature map of this block from the previous one's (None for the first) and ``num_conv`` latent rows."""
+        if self.in_channels == 0:
+            x = self.const.expand(rows[0].shape[0], -1, -1, -1)
+            if torch.is_autocast_enabled(x.device.type):
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+            return self.conv1(x, rows[0], noise_mode)
+        assert x is not None
+        y = self.conv1(self.conv0(x, rows[0], noise_mode), rows[1], noise_mode)
+        return self.skip(x) + y if self.architecture == "resnet" else y
+
+    def image(self, x: Tensor, image: Tensor | None, w: Float[Tensor, "batch w_dim"]) -> Tensor | None:
+        """The picture up to this resolution, float32: the previous one upsampled plus this block's contribution."""
+        if image is not None:
+            image = upfirdn2d(image, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
+        if not self.has_torgb:
+            return image
+        y = self.torgb(x, w).float()
+        return y if image is None else image + y
+
+
+class SynthesisNetwork(nn.Module):
+    """Latent rows to picture, block by block (``b4``, ``b8``, ...)."""
+
+    def __init__(
+        self,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        *,
+        square: bool = True,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        architecture: Architecture = "skip",
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        conv_clamp: float | None = None,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+    ) -> None:
+        super().__init__()
+        self.resolutions = [2**i for i in range(2, int(math.log2(img_resolution)) + 1)]
+        channels = {r: min(channel_base // r, channel_max) for r in self.resolutions}
+        in_channels = 0
+        for r in self.resolutions:
+            block = SynthesisBlock(
+                in_channels,
+                channels[r],
+                w_dim,
+                (r, r if square else r // 2),
+                img_channels,
+                is_last=r == img_resolution,
+                architecture=architecture,
+                resample_filter=resample_filter,
+                conv_clamp=conv_clamp,
+                use_noise=use_noise,
+                activation=activation,
+            )
+            setattr(self, f"b{r}", block)
+            in_channels = channels[r]
+        self.num_ws = 2 * len(self.resolutions)
+
+    def blocks(self) -> Iterator[tuple[int, SynthesisBlock, int]]:
+        """Resolution, block, and the first latent row it takes."""
+        row = 0
+        for r in self.resolutions:
+            block = getattr(self, f"b{r}")
+            yield r, block, row
+            row += block.num_conv
+
+    def features(self, ws: Latent, resolution: int, noise_mode: NoiseMode = "const") -> Tensor:
+        """The feature map of one block; neither pictures nor anything beyond it is computed."""
+        rows, x = latent_rows(ws), None
+        for r, block, row in self.blocks():
+            x = block.features(x, rows[row:], noise_mode)
+            if r == resolution:
+                break
+        assert x is not None
+        return x
+
+    def forward(self, ws: Latent, resolution: int | None = None, noise_mode: NoiseMode = "const") -> Tensor:
+        """The picture, or with ``resolution`` the smaller one that the ``skip`` architecture has on the way."""
+        rows, x, image = latent_rows(ws), None, None
+        for r, block, row in self.blocks():
+            x = block.features(x, rows[row:], noise_mode)
+            image = block.image(x, image, rows[row + block.num_conv])
+            if r == resolution:
+                break
+        assert image is not None
+        return image
+
+
+class StyleGAN2Generator(Generator):
+    """The StyleGAN2 generator; a new one has random weights, as at the start of training.
+
+    Args:
+        z_dim, c_dim, w_dim: sizes of noise, class label and latent.
+        img_resolution: picture height, a power of two from 4 on.
+        square: False for pictures half as wide as high (StyleGAN-Human).
+        mapping_kwargs: ``num_layers``, ``lr_multiplier``, ``embed_features``, ``layer_features``, ``activation``.
+        channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
+        architecture: "skip" (the usual), "resnet" or "orig".
+        conv_clamp: limit of the absolute value after every convolution.
+
+    Raises:
+        ConfigError: a size or name is not possible.
+    """
+
+    family = "stylegan2"
+
+    def __init__(
+        self,
+        *,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int = 3,
+        square: bool = True,
+        mapping_kwargs: dict | None = None,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        architecture: Architecture = "skip",
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        conv_clamp: float | None = None,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+    ) -> None:
+        super().__init__()
+        if img_resolution < 4 or img_resolution & (img_resolution - 1):
+            raise ConfigError(f"img_resolution {img_resolution} is not allowed; it must be a power of two from 4 on")
+        if architecture not in ("skip", "resnet", "orig"):
+            raise ConfigError(f"unknown architecture '{architecture}'; there are skip, resnet and orig")
+        if activation not in ACTIVATIONS:
+            raise ConfigError(f"unknown activation '{activation}'; there are {', '.join(ACTIVATIONS)}")
+        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
+        self.image_size = (img_resolution, img_resolution if square else img_resolution // 2)
+        self.synthesis = SynthesisNetwork(
+            w_dim,
+            img_resolution,
+            img_channels,
+            square=square,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            architecture=architecture,
+            resample_filter=resample_filter,
+            conv_clamp=conv_clamp,
+            use_noise=use_noise,
+            activation=activation,
+        )
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
+        self.levels = tuple(f"b{r}" for r in self.synthesis.resolutions)
+
+    def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
+        """The output of block ``level`` ("b4", "b8", ...)."""
+        return self.synthesis.features(ws, int(self.check_level(level)[1:]))
+
+    def grid(self, level: str) -> Grid:
+        """Cells of block ``level``; a StyleGAN2 map covers the picture without a margin."""
+        height, width = self.image_size
+        scale = int(self.check_level(level)[1:]) / height
+        return Grid(size=(round(height * scale), round(width * scale)), scale=(scale, scale))
+
+    def rows_used(self, level: str) -> int:
+        """One row for b4, two more per block."""
+        return 2 * self.levels.index(self.check_level(level)) + 1
+
+    def freeze(self) -> StyleGAN2Generator:
+        """Turn gradients to all weights off, prepare what depends on weights alone, and return self."""
+        super().freeze()
+        for module in self.modules():
+            if isinstance(module, SynthesisLayer):
+                module.freeze()
+        return self

@@ -1,0 +1,90 @@
+"""Every conversion between image pixels, feature cells and ``grid_sample`` coordinates.
+
+Conventions, used everywhere in the package:
+
+* a point is ``(x, y)`` in image pixels, float; integers are pixel *centres*, so the picture spans
+  ``[-0.5, width - 0.5]`` and the valid points are ``[0, width - 1]``;
+* a size is ``(height, width)``;
+* a feature *cell* has its centre at an integer too. A map with ``scale`` cells per pixel and ``margin`` cells
+  around the picture holds pixel x at cell ``(x + 0.5) * scale - 0.5 + margin``. This is the half-pixel convention
+  of ``F.interpolate(..., align_corners=False)``: sampling the native map here gives exactly what indexing the map
+  resized to the picture's size would, at the cost of the points only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Grid", "disc_offsets", "inside", "sample", "square_offsets"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """How a feature map lies over the picture.
+
+    Attributes:
+        size: cells ``(height, width)`` of the whole map, margin included.
+        scale: cells per image pixel ``(vertical, horizontal)``.
+        margin: cells around the picture on every side (StyleGAN3: 10; StyleGAN2: 0).
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    margin: float = 0.0
+
+    def to_cells(self, points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
+        """Image pixels ``(x, y)`` to cell coordinates ``(x, y)``."""
+        return (points + 0.5) * self._scale_xy(points) - 0.5 + self.margin
+
+    def to_pixels(self, cells: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
+        """Cell coordinates ``(x, y)`` to image pixels ``(x, y)``; the inverse of `to_cells`."""
+        return (cells - self.margin + 0.5) / self._scale_xy(cells) - 0.5
+
+    def _scale_xy(self, like: Tensor) -> Tensor:
+        return like.new_tensor([self.scale[1], self.scale[0]])
+
+
+def sample(
+    features: Float[Tensor, "one channel height width"], grid: Grid, points: Float[Tensor, "*n 2"]
+) -> Float[Tensor, "*n channel"]:
+    """Bilinear samples of a feature map at image points.
+
+    Beyond the outermost cell centres the border value continues, as it does in ``F.interpolate``: the last pixel of
+    a picture lies up to half a cell outside them. Differentiable in the features and in the points.
+    """
+    height, width = features.shape[-2:]
+    cells = grid.to_cells(points)
+    # grid_sample, align_corners=False: cell k has the normalised coordinate (2 k + 1) / size - 1.
+    normalised = (2 * cells + 1) / cells.new_tensor([width, height]) - 1
+    out = F.grid_sample(
+        features,
+        normalised.reshape(1, 1, -1, 2).to(features.dtype),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return out[0, :, 0].T.reshape(*points.shape[:-1], features.shape[1])
+
+
+def inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
+    """Which points lie on the picture, ``0 <= x <= width - 1`` and ``0 <= y <= height - 1``."""
+    limit = points.new_tensor([size[1] - 1, size[0] - 1])
+    return ((points >= 0) & (points <= limit)).all(-1)
+
+
+def disc_offsets(radius: float) -> Float[Tensor, "n 2"]:
+    """Integer offsets ``(x, y)`` with ``|offset| <= radius``: the patch Omega_1(p, r1) of motion supervision."""
+    square = square_offsets(int(radius))
+    return square[square.norm(dim=-1) <= radius]
+
+
+def square_offsets(radius: int) -> Float[Tensor, "n 2"]:
+    """Integer offsets ``(x, y)`` with ``|x|, |y| <= radius``: the window Omega_2(p, r2) of point tracking."""
+    axis = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2)
