@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Grid", "disc_offsets", "inside", "sample", "square_offsets"]
+__all__ = ["Grid", "disc_offsets", "fixed_cells", "inside", "sample", "square_offsets"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,37 @@ def inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor,
     return ((points >= 0) & (points <= limit)).all(-1)
 
 
-def disc_offsets(radius: float) -> Float[Tensor, "n 2"]:
-    """Integer offsets ``(x, y)`` with ``|offset| <= radius``: the patch Omega_1(p, r1) of motion supervision."""
-    square = square_offsets(int(radius))
-    return square[square.norm(dim=-1) <= radius]
+def disc_offsets(radius: int) -> Float[Tensor, "n 2"]:
+    """Integer offsets ``(x, y)`` with ``|offset| < radius``: the patch Omega_1(p, r1) of motion supervision.
+
+    Nearest first, so the first offset is (0, 0).
+    """
+    square = square_offsets(radius)
+    return square[square.norm(dim=-1) < radius]
 
 
 def square_offsets(radius: int) -> Float[Tensor, "n 2"]:
-    """Integer offsets ``(x, y)`` with ``|x|, |y| <= radius``: the window Omega_2(p, r2) of point tracking."""
+    """Integer offsets ``(x, y)`` with ``|x|, |y| <= radius``: the window Omega_2(p, r2) of point tracking.
+
+    Nearest first, so that of equally good positions (flat background) a search takes the nearest.
+    """
     axis = torch.arange(-radius, radius + 1, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([x, y], -1).reshape(-1, 2)
+    offsets = torch.stack([x, y], -1).reshape(-1, 2)
+    return offsets[offsets.norm(dim=-1).argsort(stable=True)]
+
+
+def fixed_cells(mask: Bool[Tensor, "height width"], grid: Grid) -> Float[Tensor, "cells_y cells_x"]:
+    """How much of every cell's part of the picture is fixed, in [0, 1].
+
+    Args:
+        mask: image pixels, True = may change.
+
+    A cell that covers several pixels takes their average, so a one-pixel region still counts; cells of the margin lie
+    outside the picture and are not fixed.
+    """
+    margin = round(grid.margin)
+    size = (grid.size[0] - 2 * margin, grid.size[1] - 2 * margin)
+    fixed = (~mask).float()[None, None]
+    fixed = F.adaptive_avg_pool2d(fixed, size) if size[0] <= mask.shape[0] else F.interpolate(fixed, size)
+    return F.pad(fixed, [margin] * 4)[0, 0]

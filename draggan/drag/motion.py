@@ -1,0 +1,67 @@
+"""Motion supervision: the loss whose gradient moves the content under each handle one pixel towards its target.
+
+Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.geometry import Grid, inside, sample
+
+__all__ = ["directions", "mask_loss", "motion_supervision_loss"]
+
+
+def directions(
+    handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+    """Unit vectors ``d_i = (t_i - p_i) / |t_i - p_i|`` (zero where handle and target coincide), and the distances."""
+    delta = targets - handles
+    distances = delta.norm(dim=-1)
+    return delta / distances.clamp(min=1e-6)[:, None], distances
+
+
+def motion_supervision_loss(
+    features: Float[Tensor, "1 channel height width"],
+    grid: Grid,
+    handles: Float[Tensor, "n 2"],
+    d: Float[Tensor, "n 2"],
+    patch: Float[Tensor, "p 2"],
+    image_size: tuple[int, int],
+) -> Float[Tensor, ""]:
+    """``sum_i mean_q |F(q) - F(q + d_i)|_1`` over the patch q in Omega_1(p_i, r1), F(q) without gradient.
+
+    The first term of the paper's Eq. 1. The paper sums over patch and channels, the published code takes means; means,
+    because the published weight of the mask term (20) belongs to them and the loss then does not depend on r1.
+
+    Args:
+        patch: offsets of Omega_1 in image pixels, the handle itself first.
+        image_size: a patch pixel that lies outside the picture, or would be moved out of it, does not take part, so a
+            handle works up to the last pixel of every side.
+    """
+    q = handles[:, None] + patch
+    moved = q + d[:, None]
+    valid = inside(q, image_size) & inside(moved, image_size)
+    # The handle and its target are in the picture, so the handle's own pixel can only fail by rounding.
+    valid[:, 0] |= ~valid.any(1)
+    with torch.no_grad():
+        at_rest = sample(features, grid, q)
+    difference = (at_rest - sample(features, grid, moved)).abs().mean(-1)
+    return ((difference * valid).sum(1) / valid.sum(1)).sum()
+
+
+def mask_loss(
+    features: Float[Tensor, "1 channel height width"],
+    start: Float[Tensor, "1 channel height width"],
+    fixed: Float[Tensor, "height width"],
+) -> Float[Tensor, ""]:
+    """``mean |(F - F_0) * (1 - M)|_1``, the second term of Eq. 1, on the map as it is (not resized to the picture).
+
+    Args:
+        start: features of the latent whose picture is to be kept.
+        fixed: 1 - M per cell, from `geometry.fixed_cells`.
+    """
+    return ((features - start).abs() * fixed).mean()
+

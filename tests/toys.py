@@ -1,0 +1,61 @@
+"""Generators whose answers are known: the tests' stand-ins for a trained model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from draggan.generators.base import Generator, Latent, latent_rows
+from draggan.geometry import Grid
+
+
+class BumpGenerator(Generator):
+    """Bumps whose centres are linear functions of the latent: content that a drag can move exactly.
+
+    Bump k has its centre at ``start[k] + gain * (w[2k], w[2k + 1])`` image pixels, averaged over the first
+    ``moving_rows`` rows. Its features are the bump's height and its two first moments, which tell every
+    position around the centre apart, as a trained network's features do.
+    """
+
+    family = "bump"
+
+    def __init__(self, start: list[tuple[float, float]], *, size: tuple[int, int] = (64, 64), scale: float = 0.5) -> None:
+        super().__init__()
+        self.image_size = size
+        self.num_ws, self.w_dim, self.z_dim, self.c_dim = 8, max(2 * len(start), 4), max(2 * len(start), 4), 0
+        self.moving_rows = 6
+        self.levels = ("map",)
+        self.scale = scale
+        self.gain = 100.0
+        self.radius = 6.0
+        self.register_buffer("start", torch.tensor(start))
+
+    def mapping(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1, truncation_cutoff: int | None = None):
+        return (z * truncation_psi)[:, None].repeat(1, self.num_ws, 1)
+
+    def centres(self, ws: Latent) -> Tensor:
+        w = torch.stack(list(latent_rows(ws))[: self.moving_rows]).mean(0)
+        return self.start + self.gain * w[:, : 2 * len(self.start)].reshape(len(w), -1, 2)
+
+    def _render(self, ws: Latent, grid: Grid) -> Tensor:
+        height, width = grid.size
+        y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+        pixels = grid.to_pixels(torch.stack([x, y], -1))
+        delta = (pixels - self.centres(ws)[:, :, None, None]) / self.radius
+        height_of = torch.exp(-delta.square().sum(-1) / 2)
+        channels = [height_of, height_of * delta[..., 0], height_of * delta[..., 1]]
+        return torch.cat(channels, 1)
+
+    def synthesis(self, ws: Latent) -> Tensor:
+        grid = Grid(size=self.image_size, scale=(1.0, 1.0))
+        return self._render(ws, grid)[:, : len(self.start)].amax(1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1
+
+    def features(self, ws: Latent, level: str) -> Tensor:
+        return self._render(ws, self.grid(level))
+
+    def grid(self, level: str) -> Grid:
+        size = (round(self.image_size[0] * self.scale), round(self.image_size[1] * self.scale))
+        return Grid(size=size, scale=(self.scale, self.scale))
+
+    def rows_used(self, level: str) -> int:
+        return self.moving_rows
