@@ -1,0 +1,38 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from draggan.errors import ConfigError
+
+__all__ = ["available_devices", "choose_device"]
+
+
+def available_devices() -> list[str]:
+    """Devices that this machine has, the one that "auto" means first: CUDA devices, then Apple's, then the CPU."""
+    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of that name, with an index where there can be several.
+
+    Args:
+        device: "auto" (cuda, else mps, else cpu), "cpu", "mps", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    available = available_devices()
+    if device == "auto":
+        return torch.device(available[0])
+    name = "cuda:0" if str(device) == "cuda" else str(device)
+    if name not in available:
+        why = ""
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            why = "; this PyTorch sees no CUDA device ('draggan doctor' says more)"
+        raise ConfigError(f"device '{device}' is not available{why}; choose auto or one of {', '.join(available)}")
+    return torch.device(name)
