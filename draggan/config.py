@@ -17,7 +17,9 @@ __all__ = ["DragConfig", "Space", "at_size", "describe"]
 Space = Literal["w+", "w"]
 
 
-def _setting(default: Any, *, unit: str, source: str, help: str, low: float | None = None, high: float | None = None) -> Any:
+def _setting(
+    default: Any, *, unit: str, source: str, help: str, low: float | None = None, high: float | None = None
+) -> Any:
     """A dataclass field that knows its unit, where its value comes from and what is allowed."""
     return field(default=default, metadata={"unit": unit, "source": source, "help": help, "low": low, "high": high})
 
@@ -135,7 +137,8 @@ class DragConfig:
             if low is None:
                 continue
             whole = isinstance(f.default, int)
-            allowed = f"a {'whole ' if whole else ''}number from {low:g}" + (f" to {high:g}" if high is not None else " on")
+            allowed = f"a {'whole ' if whole else ''}number from {low:g}"
+            allowed += " on" if high is None else f" to {high:g}"
             good = isinstance(value, int) if whole else isinstance(value, (int, float))
             if isinstance(value, bool) or not good or not math.isfinite(value):
                 raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")

@@ -1,0 +1,194 @@
+"""The command line: ``draggan drag | models | convert | doctor``. What a page can do, without a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from draggan.config import DragConfig, describe
+from draggan.errors import ConfigError, DragGANError, PointError
+
+__all__ = ["main"]
+
+# Settings of a drag that are options here; range, unit and default come from the dataclass.
+_DRAG_OPTIONS = ("space", "free_rows", "step_size", "r1", "r2", "mask_weight", "stop_distance", "level")
+
+_OUTCOMES = {
+    "arrived": "arrived",
+    "max_steps": "step limit reached; the best picture so far was kept",
+    "stalled": "no more progress; the best picture so far was kept",
+    "stopped": "stopped",
+    "diverged": "the optimisation ran out of bounds; the best picture so far was kept (try a smaller --step-size)",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 a message explains, 2 wrong usage, 130 interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        return args.run(args)
+    except DragGANError as e:
+        print(f"draggan: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("draggan: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="draggan", description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="say what is going on")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    drag = commands.add_parser("drag", help="drag points of a picture and save the result")
+    drag.add_argument("--model", default="cat", help="a registry name, a file or an https address (default: %(default)s)")
+    drag.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    drag.add_argument("--seed", type=int, default=0, help="which picture (default: %(default)s)")
+    drag.add_argument("--truncation", type=float, default=0.7, metavar="PSI", help="0: the average; 1: as it is")
+    drag.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="class, where a model has them")
+    drag.add_argument(
+        "--point",
+        type=_point_pair,
+        action="append",
+        default=[],
+        metavar="X,Y:X,Y",
+        help="a handle and its target in image pixels; may be given more than once",
+    )
+    drag.add_argument("--mask", type=Path, metavar="PNG", help="white may change, black stays")
+    drag.add_argument("--steps", type=int, default=DragConfig.max_steps, help="at most this many (default: %(default)s)")
+    for name in _DRAG_OPTIONS:
+        facts = describe(DragConfig, name)
+        unit = f" [{facts['unit']}]" if facts["unit"] else ""
+        drag.add_argument(
+            "--" + name.replace("_", "-"),
+            type=str if facts["default"] is None else type(facts["default"]),
+            default=facts["default"],
+            help=f"{facts['help']}{unit} (default: %(default)s)",
+        )
+    drag.add_argument("--out", type=Path, metavar="PNG", help="write the result here")
+    drag.add_argument("--before", type=Path, metavar="PNG", help="write the picture before the drag here")
+    drag.add_argument("--points-out", type=Path, metavar="PNG", help="write an enlarged result with its points here")
+    drag.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    drag.set_defaults(run=_drag)
+
+    models = commands.add_parser("models", help="list the models, where they are and their terms")
+    models.add_argument("--json", action="store_true", help="print JSON")
+    models.set_defaults(run=_models)
+
+    convert = commands.add_parser("convert", help="turn a model file into safetensors, or that into a plain state dict")
+    convert.add_argument("source", help="any model file that can be read")
+    convert.add_argument("destination", type=Path, help="ends in .safetensors, .pt or .npz")
+    convert.set_defaults(run=_convert)
+
+    doctor = commands.add_parser("doctor", help="what runs here, what is slow, and what to do about it")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """``60,70:80,64`` as ((60, 70), (80, 64))."""
+    try:
+        handle, target = text.split(":")
+        (x, y), (u, v) = (tuple(float(n) for n in point.split(",")) for point in (handle, target))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a pair of points; write handle and target in pixels like 60,70:80,64"
+        ) from None
+    return (x, y), (u, v)
+
+
+def _drag(args: argparse.Namespace) -> int:
+    # Imported here: `draggan --help` and a wrong option need not wait for torch.
+    import torch
+
+    from draggan.checkpoints.store import load_generator
+    from draggan.drag import Drag
+    from draggan.export import save_png
+    from draggan.generators.base import z_from_seed
+    from draggan.images import draw_points, read_mask, to_uint8
+
+    if not args.point:
+        raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
+    if not 0 <= args.truncation <= 1.5:
+        raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
+    config = DragConfig(max_steps=args.steps, **{name: getattr(args, name) for name in _DRAG_OPTIONS})
+    started = time.perf_counter()
+    generator = load_generator(args.model, device=args.device)
+    loaded = time.perf_counter()
+    z = z_from_seed(args.seed, generator.z_dim).to(generator.device)
+    with torch.no_grad():
+        ws = generator.mapping(z, _label(generator, args.label), truncation_psi=args.truncation)
+    handles, targets = zip(*args.point, strict=True)
+    mask = None if args.mask is None else read_mask(args.mask, generator.image_size)
+    drag = Drag(generator, ws, handles, targets, mask, config)
+
+    begun = time.perf_counter()
+    first = step = next(drag)
+    for step in drag:
+        if not args.json and sys.stderr.isatty():
+            print(f"\rstep {step.index}: {step.distances.mean():.1f} px to go ", end="", file=sys.stderr)
+    seconds = time.perf_counter() - begun
+    if not args.json and sys.stderr.isatty():
+        print(file=sys.stderr)
+
+    details = {
+        "model": args.model,
+        "seed": args.seed,
+        "truncation": args.truncation,
+        "handles": first.handles.tolist(),
+        "targets": step.targets.tolist(),
+        "steps": step.index,
+    }
+    with torch.no_grad():
+        after = to_uint8(generator.synthesis(step.ws))
+        written = []
+        if args.out:
+            written.append(save_png(args.out, after, details))
+        if args.before:
+            written.append(save_png(args.before, to_uint8(generator.synthesis(first.ws)), details))
+        if args.points_out:
+            enlarge = math.ceil(512 / max(generator.image_size))
+            picture = draw_points(after, step.handles, step.targets, enlarge=enlarge)
+            written.append(save_png(args.points_out, picture, details))
+
+    result = details | {
+        "outcome": step.outcome,
+        "tracked": step.handles.tolist(),
+        "distances": [round(float(d), 3) for d in step.distances],
+        "seconds": round(seconds, 3),
+        "seconds_per_step": round(seconds / max(step.index, 1), 4),
+        "load_seconds": round(loaded - started, 3),
+        "files": [str(path) for path in written],
+    }
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(f"{_OUTCOMES[step.outcome or 'stopped']} after {step.index} steps, {seconds:.1f} s")
+        for i, (h, t, d) in enumerate(zip(step.handles, step.targets, step.distances, strict=True), 1):
+            print(f"  point {i}: at ({h[0]:g}, {h[1]:g}), target ({t[0]:g}, {t[1]:g}), {d:.1f} px to go")
+        for path in written:
+            print(f"  wrote {path}")
+    return 0
+
+
+def _label(generator: Any, label: int | None) -> Any:
+    """A one-hot class label, or None where the model has no classes."""
+    import torch
+
+    if generator.c_dim == 0:
+        if label is not None:
+            raise ConfigError("this model has no classes; leave --class out")
+        return None
+    if label is None or not 0 <= label < generator.c_dim:
+        raise ConfigError(f"this model has {generator.c_dim} classes; give --class 0 to {generator.c_dim - 1}")
+    return torch.eye(generator.c_dim, device=generator.device)[label][None]

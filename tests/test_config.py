@@ -1,0 +1,49 @@
+import dataclasses
+
+import pytest
+
+from draggan.config import DragConfig, at_size, describe
+from draggan.errors import ConfigError
+
+
+def test_every_setting_names_source_and_help():
+    for field in dataclasses.fields(DragConfig):
+        facts = describe(DragConfig, field.name)
+        assert facts["source"]
+        assert facts["help"]
+
+
+def test_defaults_are_valid_and_frozen():
+    config = DragConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.max_steps = 3
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_steps": 0},
+        {"max_steps": 2.5},
+        {"max_steps": True},
+        {"r1": float("nan")},
+        {"step_size": -1},
+        {"step_size": "fast"},
+        {"space": "z"},
+        {"free_rows": 0},
+        {"stop_distance": float("inf")},
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(bad):
+    (name,) = bad
+    with pytest.raises(ConfigError, match=rf"{name}.*(give|choose)"):
+        DragConfig(**bad)
+
+
+def test_lengths_scale_with_the_longer_side():
+    assert at_size(3, (1024, 512)) == 6
+    assert at_size(12, (128, 128)) == 3
+
+
+def test_an_unknown_setting_is_an_error():
+    with pytest.raises(KeyError):
+        describe(DragConfig, "nonsense")

@@ -1,0 +1,278 @@
+"""The drag against known answers: bumps whose centres are linear functions of the latent."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from draggan.config import DragConfig
+from draggan.drag import Drag, Reference
+from draggan.drag.motion import directions, mask_loss, motion_supervision_loss
+from draggan.drag.tracking import track
+from draggan.errors import LatentError, MaskError, PointError
+from draggan.geometry import disc_offsets, sample, square_offsets
+from tests.toys import BumpGenerator
+
+WS = torch.zeros(1, 8, 4)
+
+
+def bump(*start: tuple[float, float], **kwargs) -> BumpGenerator:
+    return BumpGenerator(list(start) or [(20.0, 20.0)], **kwargs).freeze()
+
+
+def run(drag: Drag):
+    steps = list(drag)
+    assert [s.index for s in steps] == list(range(len(steps)))
+    assert [s.done for s in steps] == [False] * (len(steps) - 1) + [True]
+    return steps
+
+
+@pytest.mark.parametrize("space", ["w+", "w"])
+@pytest.mark.parametrize("size", [(64, 64), (64, 32)])
+def test_the_content_lands_within_a_pixel_of_the_target(space, size):
+    G = bump((16.0, 20.0), size=size)
+    last = run(Drag(G, WS, [(16, 20)], [(25, 38)], config=DragConfig(space=space)))[-1]
+    assert last.outcome == "arrived"
+    assert last.distances.max() <= 1
+    # Tracked to whole pixels within 1 px of the target; the true centre may be half a pixel further.
+    assert (G.centres(last.ws)[0, 0] - torch.tensor([25.0, 38.0])).norm() < 1.8
+
+
+def test_several_handles_arrive_together():
+    G = bump((20.0, 20.0), (44.0, 40.0))
+    last = run(Drag(G, WS, [(20, 20), (44, 40)], [(30, 25), (40, 50)]))[-1]
+    assert last.outcome == "arrived"
+    targets = torch.tensor([[30.0, 25.0], [40.0, 50.0]])
+    assert (G.centres(last.ws)[0] - targets).norm(dim=-1).max() < 1.8
+
+
+def test_thirty_handles_on_one_bump_agree():
+    G = bump((32.0, 32.0))
+    offsets = square_offsets(3)[:30]
+    handles = torch.tensor([32.0, 32.0]) + offsets
+    last = run(Drag(G, WS, handles, handles + torch.tensor([10.0, 0.0])))[-1]
+    assert (G.centres(last.ws)[0, 0] - torch.tensor([42.0, 32.0])).norm() < 2
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (63, 0), (0, 63), (63, 63), (31, 0), (0, 31), (63, 31), (31, 63)])
+def test_handles_on_corners_and_edges_arrive(corner):
+    G = bump(tuple(float(v) for v in corner))
+    target = np.clip(corner, 10, 53)
+    last = run(Drag(G, WS, [corner], [target]))[-1]
+    assert last.outcome == "arrived"
+    assert np.linalg.norm(G.centres(last.ws)[0, 0].numpy() - target) < 1.8
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (63, 63)])
+def test_targets_in_corners_are_reached(corner):
+    G = bump((20.0, 40.0))
+    last = run(Drag(G, WS, [(20, 40)], [corner]))[-1]
+    assert last.outcome == "arrived"
+    # There are no features beyond the border, so a few pixels of overshoot along it cannot be seen by tracking.
+    assert np.linalg.norm(G.centres(last.ws)[0, 0].numpy() - corner) < 5
+
+
+def test_a_handle_on_its_target_arrives_at_once():
+    (only,) = run(Drag(bump(), WS, [(20, 20)], [(20, 20)]))
+    assert only.outcome == "arrived"
+    assert torch.equal(only.ws, WS)
+
+
+def test_everything_in_a_step_describes_the_same_latent():
+    G = bump()
+    drag = Drag(G, WS, [(20, 20)], [(30, 26)])
+    template = sample(G.features(WS, "map"), G.grid("map"), torch.tensor([[20.0, 20.0]]))
+    before = None
+    for step in drag:
+        if before is not None:
+            tracked = track(
+                G.features(step.ws, "map"), G.grid("map"), torch.tensor(before), template, square_offsets(3), (64, 64)
+            )
+            assert np.array_equal(tracked.numpy(), step.handles)
+        assert np.allclose(step.distances, np.linalg.norm(step.targets - step.handles, axis=1))
+        before = step.handles
+
+
+def test_only_free_rows_change():
+    last = run(Drag(bump(), WS, [(20, 20)], [(26, 20)], config=DragConfig(free_rows=3)))[-1]
+    assert (last.ws[0, :3] != 0).any()
+    assert torch.equal(last.ws[0, 3:], WS[0, 3:])
+
+
+def test_in_w_all_free_rows_move_alike():
+    last = run(Drag(bump(), WS, [(20, 20)], [(26, 20)], config=DragConfig(space="w")))[-1]
+    assert (last.ws[0, :6] == last.ws[0, 0]).all()
+
+
+def test_the_generator_and_the_given_latent_stay_as_they_are():
+    G = bump()
+    ws = WS.clone()
+    run(Drag(G, ws, [(20, 20)], [(26, 20)]))
+    assert torch.equal(ws, WS)
+    assert all(p.grad is None for p in G.parameters())
+
+
+def test_rows_beyond_the_free_ones_get_no_gradient():
+    class Spy(BumpGenerator):
+        wanted: list[bool]
+
+        def features(self, ws, level):
+            self.wanted = [row.requires_grad for row in ws] if isinstance(ws, list) else []
+            return super().features(ws, level)
+
+    G = Spy([(20.0, 20.0)]).freeze()
+    next(Drag(G, WS, [(20, 20)], [(26, 20)]))
+    assert G.wanted == [True] * 6 + [False] * 2
+
+
+def test_the_step_limit_ends_a_drag():
+    steps = run(Drag(bump(), WS, [(20, 20)], [(50, 50)], config=DragConfig(max_steps=5)))
+    assert len(steps) == 6
+    assert steps[-1].outcome == "max_steps"
+
+
+def test_contradictory_targets_stall_and_keep_the_best():
+    G = bump((32.0, 32.0))
+    config = DragConfig(max_steps=1000, stall_steps=30)
+    steps = run(Drag(G, WS, [(32, 32), (33, 32)], [(52, 32), (13, 32)], config=config))
+    assert steps[-1].outcome == "stalled"
+    assert steps[-1].distances.sum() == min(s.distances.sum() for s in steps)
+    assert steps[-1].distances.sum() <= steps[0].distances.sum()
+
+
+def test_stop_from_another_thread_ends_with_the_current_picture():
+    drag = Drag(bump(), WS, [(20, 20)], [(50, 50)], config=DragConfig(max_steps=10000))
+    steps = []
+    for step in drag:
+        steps.append(step)
+        if step.index == 3:
+            thread = threading.Thread(target=drag.stop)
+            thread.start()
+            thread.join()
+    assert steps[-1].outcome == "stopped"
+    assert steps[-1].index == 4
+    assert list(drag) == []
+
+
+def test_a_huge_step_size_ends_with_the_best_picture():
+    last = run(Drag(bump(), WS, [(20, 20)], [(30, 20)], config=DragConfig(step_size=1.0, max_steps=200)))[-1]
+    assert last.done
+    assert last.distances.sum() <= 10
+
+
+def test_not_finite_features_end_the_drag_as_diverged():
+    class Breaking(BumpGenerator):
+        def features(self, ws, level):
+            out = super().features(ws, level)
+            return out * torch.nan if torch.is_grad_enabled() and self.start.numel() else out
+
+    last = run(Drag(Breaking([(20.0, 20.0)]).freeze(), WS, [(20, 20)], [(30, 20)]))[-1]
+    assert last.outcome == "diverged"
+
+
+def test_a_continued_drag_tracks_what_was_clicked_first():
+    G = bump()
+    first = run(Drag(G, WS, [(20, 20)], [(40, 20)], config=DragConfig(max_steps=30)))[-1]
+    reference = Reference(handles=torch.tensor([[20.0, 20.0]]), ws=WS)
+    # Half a pixel of tracking error in the first half must not become part of the template of the second.
+    drag = Drag(G, first.ws, first.handles + 0.5, [(40, 20)], reference=reference)
+    last = run(drag)[-1]
+    assert last.outcome == "arrived"
+    assert (G.centres(last.ws)[0, 0] - torch.tensor([40.0, 20.0])).norm() < 1.8
+
+
+def test_the_mask_holds_what_is_outside():
+    G = bump((20.0, 32.0), (26.0, 32.0))
+    # The second bump's centre has its own latent channels; couple it to the first through the drag by pulling near it.
+    mask = np.ones((64, 64), bool)
+    mask[:, 40:] = False
+    free = run(Drag(G, WS, [(24, 32)], [(34, 32)]))[-1]
+    held = run(Drag(G, WS, [(24, 32)], [(34, 32)], mask, DragConfig(mask_weight=200)))[-1]
+    outside = [(G.synthesis(s.ws) - G.synthesis(WS)).abs()[0, 0][~torch.from_numpy(mask)].mean() for s in (free, held)]
+    assert outside[1] < outside[0]
+
+
+def test_a_mask_of_ones_changes_nothing():
+    G = bump()
+    a = run(Drag(G, WS, [(20, 20)], [(26, 20)]))
+    b = run(Drag(G, WS, [(20, 20)], [(26, 20)], np.ones((64, 64), bool)))
+    assert [s.loss for s in a] == [s.loss for s in b]
+
+
+@pytest.mark.parametrize(
+    ("handles", "targets", "says"),
+    [
+        ([], [], "no points"),
+        ([(1, 1)], [], "every handle needs one target"),
+        ([(1, 1)], [(64, 1)], r"target 1 at \(64, 1\) is outside"),
+        ([(1, 1), (-1, 5)], [(2, 2), (3, 3)], "handle 2"),
+        ([(float("nan"), 1)], [(2, 2)], "handle 1"),
+        ([(1, 2, 3)], [(1, 2, 3)], "shape"),
+        ([("a", "b")], [(1, 2)], "not numbers"),
+    ],
+)
+def test_bad_points_are_named(handles, targets, says):
+    with pytest.raises(PointError, match=says):
+        Drag(bump(), WS, handles, targets)
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (np.ones((32, 32), bool), "shape"),
+        (np.ones((64, 64), np.uint8), "bool"),
+        (np.zeros((64, 64), bool), "nothing change"),
+    ],
+)
+def test_bad_masks_are_named(mask, says):
+    with pytest.raises(MaskError, match=says):
+        Drag(bump(), WS, [(1, 1)], [(2, 2)], mask)
+
+
+def test_a_latent_that_does_not_fit_is_named():
+    with pytest.raises(LatentError, match=r"\[1, 12, 4\].*\[batch, 8, 4\]"):
+        Drag(bump(), torch.zeros(1, 12, 4), [(1, 1)], [(2, 2)])
+
+
+def test_an_unknown_level_is_named():
+    with pytest.raises(LatentError, match="b7"):
+        Drag(bump(), WS, [(1, 1)], [(2, 2)], config=DragConfig(level="b7"))
+
+
+def test_directions_are_unit_vectors_and_zero_on_the_target():
+    d, distances = directions(torch.tensor([[0.0, 0.0], [5.0, 5.0]]), torch.tensor([[3.0, 4.0], [5.0, 5.0]]))
+    assert torch.allclose(d, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    assert distances.tolist() == [5, 0]
+
+
+def test_motion_supervision_is_the_sum_over_points_of_mean_absolute_differences():
+    G = bump()
+    features, grid = G.features(WS, "map"), G.grid("map")
+    handles, d, patch = torch.tensor([[20.0, 22.0], [30.0, 30.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), disc_offsets(3)
+    expected = 0.0
+    for p, v in zip(handles, d, strict=True):
+        q = p + patch
+        expected += (sample(features, grid, q) - sample(features, grid, q + v)).abs().mean()
+    got = motion_supervision_loss(features, grid, handles, d, patch, (64, 64))
+    assert torch.allclose(got, torch.as_tensor(expected))
+
+
+def test_motion_supervision_leaves_the_rest_position_without_gradient():
+    features = torch.randn(1, 3, 32, 32, requires_grad=True)
+    grid = bump().grid("map")
+    motion_supervision_loss(
+        features, grid, torch.tensor([[20.5, 20.5]]), torch.tensor([[8.0, 0.0]]), disc_offsets(2), (64, 64)
+    ).backward()
+    touched = features.grad[0].abs().sum(0).nonzero()
+    # Handle at cell column 10, pulled 4 cells to the right: only columns around 14 may have a gradient.
+    assert touched[:, 1].min() >= 13
+
+
+def test_mask_loss_is_the_mean_over_the_whole_map_of_the_fixed_change():
+    a, b = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    fixed = torch.zeros(4, 4)
+    fixed[0] = 1
+    assert mask_loss(a, b, fixed) == 0.25

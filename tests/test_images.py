@@ -1,0 +1,72 @@
+import io
+import json
+import stat
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from draggan.errors import ExportError, MaskError
+from draggan.export import SOURCE_TYPE, encode_png, save_png
+from draggan.images import draw_points, read_mask, to_uint8
+
+
+def test_bytes_follow_the_published_formula():
+    x = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
+    assert to_uint8(x)[0, :, 0].tolist() == [0, 0, 128, 191, 255, 255]
+
+
+def test_png_keeps_every_pixel_and_says_it_is_ai_made():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(encode_png(pixels, {"seed": 7})))
+    assert np.array_equal(np.asarray(picture), pixels)
+    assert SOURCE_TYPE in picture.info["XML:com.adobe.xmp"]
+    assert "AI-generated" in picture.info["Comment"]
+    assert json.loads(picture.info["DragGAN"]) == {"seed": 7}
+
+
+def test_a_saved_picture_is_whole_and_readable_by_others(tmp_path):
+    path = save_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    assert stat.S_IMODE(path.stat().st_mode) & 0o400
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "nowhere/a.png"])
+def test_a_picture_that_cannot_be_written_is_explained(tmp_path, name):
+    with pytest.raises(ExportError, match="choose"):
+        save_png(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P"])
+def test_white_is_what_may_change(tmp_path, mode):
+    array = np.zeros((6, 8), np.uint8)
+    array[2:4, 3:] = 255
+    Image.fromarray(array).convert(mode).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png", (6, 8)), array > 0)
+
+
+def test_where_there_is_transparency_the_opaque_may_change(tmp_path):
+    array = np.zeros((6, 8, 4), np.uint8)
+    array[1:3, 1:3, 3] = 255
+    Image.fromarray(array).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", (6, 8)).sum() == 4
+
+
+def test_a_mask_of_another_size_or_kind_is_named(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "m.png")
+    with pytest.raises(MaskError, match="4 x 4.*8 x 6"):
+        read_mask(tmp_path / "m.png", (6, 8))
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(MaskError, match="cannot be read"):
+        read_mask(tmp_path / "x.png", (6, 8))
+
+
+def test_points_are_drawn_where_they_are_on_a_copy():
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    drawn = draw_points(pixels, np.array([[4.0, 4.0]]), np.array([[12.0, 12.0]]), enlarge=4)
+    assert drawn.shape == (64, 64, 3)
+    assert drawn[18, 18, 0] > 200
+    assert drawn[50, 50, 2] > 200
+    assert pixels.max() == 0
