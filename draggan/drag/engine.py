@@ -249,7 +249,8 @@ class Drag(Iterator[DragStep]):
         ws, clicked = reference.ws.to(self._ws), reference.handles.to(self._handles)
         if len(ws) != len(self._handles) or len(clicked) != len(self._handles):
             raise PointError(
-                f"the reference has {len(clicked)} handles and {len(ws)} latents; there are {len(self._handles)} handles"
+                f"the reference has {len(clicked)} handles and {len(ws)} latents; "
+                f"there are {len(self._handles)} handles"
             )
         self.generator.check_ws(ws)
         distinct, member = torch.unique(ws, dim=0, return_inverse=True)
