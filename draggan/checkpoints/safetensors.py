@@ -112,8 +112,8 @@ def _pack(description: CheckpointDescription) -> dict[str, str]:
     headers = {role: {"family": n.family, "kwargs": n.kwargs} for role, n in description.networks.items()}
     packed = {"format": "draggan", "networks": json.dumps(headers, sort_keys=True)}
     if list(headers) == ["G_ema"]:
-        packed["family"] = headers["G_ema"]["family"]
-        packed["kwargs"] = json.dumps(headers["G_ema"]["kwargs"], sort_keys=True)
+        generator = description.networks["G_ema"]
+        packed |= {"family": generator.family, "kwargs": json.dumps(generator.kwargs, sort_keys=True)}
     if description.format != "safetensors":
         packed["source_format"] = description.format
     facts = {}
