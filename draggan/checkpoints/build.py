@@ -65,6 +65,12 @@ def _four_taps(value: Any) -> str | None:
     return None if good and sum(value) != 0 else "four numbers whose sum is not 0"
 
 
+def _widths(value: Any) -> str | None:
+    width = _whole(1, 8192)
+    good = isinstance(value, (list, tuple)) and 1 <= len(value) <= 11 and all(width(v) is None for v in value)
+    return None if good else "a width per block"
+
+
 Rules = Mapping[str, "Rule | Rules"]
 
 _ARCHITECTURE = _one_of("skip", "resnet", "orig")
@@ -91,6 +97,7 @@ STYLEGAN2: Rules = {
     **_COMMON,
     "z_dim": _whole(1, 4096),
     "w_dim": _whole(1, 4096),
+    "channels": _widths,
     "square": _flag,
     "architecture": _ARCHITECTURE,
     "resample_filter": _four_taps,

@@ -230,11 +230,11 @@ class SkipConv(nn.Module):
         super().__init__()
         self.register_buffer("resample_filter", setup_filter(resample_filter))
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
-        self.weight_gain = 1 / math.sqrt(in_channels)
+        self.gain = math.sqrt(0.5) / math.sqrt(in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         # The 1x1 kernel and the filter commute; at half the size the convolution costs a quarter.
-        x = F.conv2d(x, (self.weight * (self.weight_gain * math.sqrt(0.5))).to(x.dtype))
+        x = F.conv2d(x, (self.weight * self.gain).to(x.dtype))
         return upfirdn2d(x, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
 
 
@@ -322,6 +322,7 @@ class SynthesisNetwork(nn.Module):
         square: bool = True,
         channel_base: int = 32768,
         channel_max: int = 512,
+        channels: Sequence[int] | None = None,
         architecture: Architecture = "skip",
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
@@ -330,12 +331,14 @@ class SynthesisNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.resolutions = [2**i for i in range(2, int(math.log2(img_resolution)) + 1)]
-        channels = {r: min(channel_base // r, channel_max) for r in self.resolutions}
+        widths = channels or [min(channel_base // r, channel_max) for r in self.resolutions]
+        if len(widths) != len(self.resolutions):
+            raise ConfigError(f"{len(widths)} channels for {len(self.resolutions)} blocks; give one per block")
         in_channels = 0
-        for r in self.resolutions:
+        for r, width in zip(self.resolutions, widths, strict=True):
             block = SynthesisBlock(
                 in_channels,
-                channels[r],
+                width,
                 w_dim,
                 (r, r if square else r // 2),
                 img_channels,
@@ -347,7 +350,7 @@ class SynthesisNetwork(nn.Module):
                 activation=activation,
             )
             setattr(self, f"b{r}", block)
-            in_channels = channels[r]
+            in_channels = width
         self.num_ws = 2 * len(self.resolutions)
 
     def blocks(self) -> Iterator[tuple[int, SynthesisBlock, int]]:
@@ -389,6 +392,7 @@ class StyleGAN2Generator(Generator):
         square: False for pictures half as wide as high (StyleGAN-Human).
         mapping_kwargs: ``num_layers``, ``lr_multiplier``, ``embed_features``, ``layer_features``, ``activation``.
         channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
+        channels: of the blocks b4, b8, ..., for models whose widths follow no such rule.
         architecture: "skip" (the usual), "resnet" or "orig".
         conv_clamp: limit of the absolute value after every convolution.
 
@@ -410,6 +414,7 @@ class StyleGAN2Generator(Generator):
         mapping_kwargs: dict | None = None,
         channel_base: int = 32768,
         channel_max: int = 512,
+        channels: Sequence[int] | None = None,
         architecture: Architecture = "skip",
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
@@ -432,6 +437,7 @@ class StyleGAN2Generator(Generator):
             square=square,
             channel_base=channel_base,
             channel_max=channel_max,
+            channels=channels,
             architecture=architecture,
             resample_filter=resample_filter,
             conv_clamp=conv_clamp,
