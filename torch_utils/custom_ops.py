@@ -1,0 +1,312 @@
+"""The one door to ``torch.utils.cpp_extension``: builds a compiled op when it is first asked for, and only once.
+
+A build happens in a child process and a temporary directory, and appears in the cache by a rename. So a build that is
+interrupted leaves nothing that the next one could trip over, there is no lock file to go stale, a compiler that hangs
+is stopped, and ``os.environ`` of this process is never touched. The cache is keyed by the content of all sources and
+headers, the flags, the versions of Python and torch, and (for ``-march=native``) the processor.
+
+A failure is remembered for the life of the process: asking again raises the same `OpBuildError` at once. Callers
+catch it, log it once and go on with the plain PyTorch twin.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.machinery
+import importlib.util
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from draggan.errors import OpBuildError
+
+__all__ = ["OpStatus", "Toolchain", "cache_root", "load_library", "load_module", "status", "toolchain"]
+
+logger = logging.getLogger(__name__)
+
+BUILD_TIMEOUT = 1800.0
+"""Seconds after which a build is stopped and counts as failed."""
+
+_HEADER_SUFFIXES = {".h", ".hpp", ".cuh", ".inc"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpStatus:
+    """What became of one op in this process; `draggan doctor` shows it.
+
+    Attributes:
+        state: "built" (now), "cached" (by an earlier run) or "failed".
+        path: the library, or None if the build failed.
+        seconds: time the build took; 0 when cached.
+        error: the reason for "failed", else empty.
+    """
+
+    name: str
+    state: str
+    path: Path | None
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """What a build would use. None means that it was not found."""
+
+    compiler: str | None
+    ninja: str | None
+    cuda: str | None
+    cache: Path
+
+
+_lock = threading.RLock()
+_loaded: dict[str, Any] = {}
+_failed: dict[str, OpBuildError] = {}
+_status: dict[str, OpStatus] = {}
+
+
+def cache_root() -> Path:
+    """``$DRAGGAN_HOME`` if set, else the platform's cache directory for ``draggan``. Not created here."""
+    if home := os.environ.get("DRAGGAN_HOME"):
+        return Path(home).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "draggan"
+
+
+def load_library(name: str, sources: Sequence[Path], *, cflags: Sequence[str] = ()) -> ctypes.CDLL:
+    """A shared library with a plain C interface, built if the cache lacks it.
+
+    Args:
+        name: a Python identifier; part of the file name.
+        sources: C++ files. Headers beside them count as part of the source.
+        cflags: compiler flags.
+
+    Raises:
+        OpBuildError: there is no compiler, it failed, or the result cannot be loaded.
+    """
+    return _load("library", name, sources, tuple(cflags), ())
+
+
+def load_module(
+    name: str, sources: Sequence[Path], *, cflags: Sequence[str] = (), cuda_cflags: Sequence[str] = ()
+) -> ModuleType:
+    """A Python extension module (``PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)``), built if the cache lacks it.
+
+    Args and errors as for `load_library`; ``.cu`` sources are compiled by nvcc with ``cuda_cflags``.
+    """
+    return _load("module", name, sources, tuple(cflags), tuple(cuda_cflags))
+
+
+def status() -> list[OpStatus]:
+    """Every op that this process has asked for, in the order of asking."""
+    with _lock:
+        return list(_status.values())
+
+
+def toolchain() -> Toolchain:
+    """Which compiler, ninja and CUDA a build would find."""
+    path = _child_path()
+    compiler = os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "c++")
+    return Toolchain(
+        compiler=shutil.which(compiler, path=path),
+        ninja=shutil.which("ninja", path=path),
+        cuda=shutil.which("nvcc", path=path),
+        cache=cache_root() / "ops",
+    )
+
+
+def _load(kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]) -> Any:
+    with _lock:
+        key = _digest(kind, name, sources, cflags, cuda_cflags)
+        if key in _failed:
+            raise _failed[key]
+        if key in _loaded:
+            return _loaded[key]
+        try:
+            _loaded[key] = _find_or_build(kind, name, key, sources, cflags, cuda_cflags)
+        except OpBuildError as error:
+            _failed[key] = error
+            _status[key] = OpStatus(name=name, state="failed", path=None, seconds=0.0, error=str(error))
+            logger.warning("compiled op '%s' is not available: %s", name, str(error).splitlines()[0])
+            raise
+        return _loaded[key]
+
+
+def _find_or_build(
+    kind: str, name: str, key: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
+) -> Any:
+    final = cache_root() / "ops" / f"{name}-{key[:20]}"
+    library = _library_in(final, name)
+    if library is not None:
+        try:
+            op = _open(kind, name, library)
+        except (OSError, ImportError) as error:
+            # A damaged file, or one from a machine with other libraries: not worth more than a rebuild.
+            logger.info("cached op %s cannot be loaded (%s); building it again", library, error)
+            shutil.rmtree(final, ignore_errors=True)
+        else:
+            _status[key] = OpStatus(name=name, state="cached", path=library, seconds=0.0)
+            return op
+    start = time.monotonic()
+    library = _build(name, final, sources, cflags, cuda_cflags)
+    seconds = time.monotonic() - start
+    try:
+        op = _open(kind, name, library)
+    except (OSError, ImportError) as error:
+        raise OpBuildError(f"the op '{name}' was built but cannot be loaded: {error}") from error
+    _status[key] = OpStatus(name=name, state="built", path=library, seconds=seconds)
+    logger.info("built op '%s' in %.1f s", name, seconds)
+    return op
+
+
+def _open(kind: str, name: str, library: Path) -> Any:
+    if kind == "library":
+        return ctypes.CDLL(str(library))
+    loader = importlib.machinery.ExtensionFileLoader(name, str(library))
+    spec = importlib.util.spec_from_file_location(name, library, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def _library_in(directory: Path, name: str) -> Path | None:
+    for suffix in (".so", ".pyd", ".dll", ".dylib"):
+        path = directory / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _build(
+    name: str, final: Path, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
+) -> Path:
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
+    except OSError as error:
+        raise OpBuildError(
+            f"no place to build the op '{name}': {error}. Set DRAGGAN_HOME to a writable folder."
+        ) from error
+    try:
+        request = {
+            "name": name,
+            "sources": [str(Path(s).resolve()) for s in sources],
+            "extra_cflags": list(cflags),
+            "extra_cuda_cflags": list(cuda_cflags),
+            "build_directory": str(work),
+        }
+        root = str(Path(__file__).resolve().parent.parent)
+        environment = dict(os.environ)
+        environment["PATH"] = _child_path()
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-m", "torch_utils.custom_ops", json.dumps(request)]
+        try:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=BUILD_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OpBuildError(
+                f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped"
+            ) from error
+        library = _library_in(work, name)
+        if done.returncode != 0 or library is None:
+            raise OpBuildError(f"the op '{name}' could not be built: {_reason(done.stdout)}\n{done.stdout[-4000:]}")
+        for path in work.iterdir():
+            if path != library:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        # mkdtemp makes the folder private; a cache shared by several users stays readable.
+        work.chmod(0o755)
+        try:
+            work.rename(final)
+        except OSError:
+            # Another process was first; its build is as good as ours.
+            if _library_in(final, name) is None:
+                raise
+        found = _library_in(final, name)
+        assert found is not None
+        return found
+    except OSError as error:
+        raise OpBuildError(f"the op '{name}' could not be built: {error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _reason(output: str) -> str:
+    """The line of a compiler's output that says most."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in lines:
+        if "error" in line.lower() and not line.startswith(("FAILED", "subprocess")):
+            return line[:300]
+    return lines[-1][:300] if lines else "no output"
+
+
+def _child_path() -> str:
+    # A virtual environment that was not activated has its ninja beside its Python, but not in PATH.
+    return os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
+
+
+def _digest(
+    kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
+) -> str:
+    paths = [Path(s) for s in sources]
+    headers = {h for folder in {p.parent for p in paths} for h in folder.iterdir() if h.suffix in _HEADER_SUFFIXES}
+    h = hashlib.sha256()
+    for path in [*paths, *sorted(headers)]:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise OpBuildError(f"the source of the op '{name}' cannot be read: {error}") from error
+        h.update(f"{path.name}:{len(data)}:".encode() + data)
+    about = [kind, name, cflags, cuda_cflags, sys.version, torch.__version__, torch.version.cuda, platform.platform()]
+    about += [os.environ.get("CXX"), os.environ.get("TORCH_CUDA_ARCH_LIST")]
+    if "-march=native" in cflags:
+        about.append(_processor())
+    h.update(json.dumps(about).encode())
+    return h.hexdigest()
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+
+
+def _main(request: str) -> None:
+    """In the child process: build, and load once so that a library with missing symbols counts as a failure."""
+    from torch.utils import cpp_extension
+
+    cpp_extension.load(**json.loads(request), is_python_module=False, verbose=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
