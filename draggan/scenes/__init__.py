@@ -1,0 +1,28 @@
+"""Procedural scenes: the pictures that the built-in models were trained on, with exact landmarks.
+
+The pictures are ray-marched from a few dozen parameters by our own renderer, so the built-in models carry no one's
+rights and every rendering knows where its eyes, nose and mouth are. Rendering needs a C++ compiler; using the trained
+models does not.
+"""
+
+from __future__ import annotations
+
+from draggan.errors import ConfigError
+from draggan.scenes.cat import CAT
+from draggan.scenes.scene import Parameter, Rendering, Scene
+
+__all__ = ["SCENES", "Parameter", "Rendering", "Scene", "find_scene"]
+
+SCENES: dict[str, Scene] = {scene.name: scene for scene in (CAT,)}
+"""All scenes by name."""
+
+
+def find_scene(name: str) -> Scene:
+    """The scene of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in SCENES:
+        raise ConfigError(f"no scene '{name}'; there are {', '.join(SCENES)}")
+    return SCENES[name]

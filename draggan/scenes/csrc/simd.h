@@ -1,0 +1,111 @@
+// Sixteen floats at a time. GCC and Clang vector extensions: on AVX-512 one register, elsewhere the compiler splits it.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace draggan {
+
+constexpr int LANES = 16;
+typedef float F __attribute__((vector_size(64)));
+typedef int32_t M __attribute__((vector_size(64)));  // comparison result: -1 true, 0 false
+
+static inline F splat(float a) { return F{} + a; }
+static inline F select(M m, F a, F b) { return m ? a : b; }
+static inline F select(M m, float a, F b) { return m ? splat(a) : b; }
+static inline F select(M m, F a, float b) { return m ? a : splat(b); }
+static inline F select(M m, float a, float b) { return m ? splat(a) : splat(b); }
+
+#if defined(__AVX512F__)
+static inline F min(F a, F b) { return (F)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline F max(F a, F b) { return (F)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline F sqrt(F a) { return (F)_mm512_sqrt_ps((__m512)a); }
+// 14 bits from the table, doubled by one Newton step: enough for normals taken over 0.004 of a unit.
+static inline F rsqrt(F a) {
+  F y = (F)_mm512_rsqrt14_ps((__m512)a);
+  return y * (1.5f - 0.5f * a * y * y);
+}
+static inline bool any(M m) { return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0; }
+#else
+static inline F min(F a, F b) { return a < b ? a : b; }
+static inline F max(F a, F b) { return a > b ? a : b; }
+static inline F sqrt(F a) {
+  F r;
+  for (int i = 0; i < LANES; i++) r[i] = __builtin_sqrtf(a[i]);
+  return r;
+}
+static inline F rsqrt(F a) { return 1.f / sqrt(a); }
+static inline bool any(M m) {
+  int r = 0;
+  for (int i = 0; i < LANES; i++) r |= m[i];
+  return r != 0;
+}
+#endif
+static inline F min(F a, float b) { return min(a, splat(b)); }
+static inline F max(F a, float b) { return max(a, splat(b)); }
+static inline F abs(F a) { return max(a, -a); }
+static inline F clamp(F a, float lo, float hi) { return min(max(a, splat(lo)), splat(hi)); }
+static inline F mix(F a, F b, F t) { return a + (b - a) * t; }
+static inline F smoothstep(float lo, float hi, F x) {
+  F t = clamp((x - lo) * (1.f / (hi - lo)), 0.f, 1.f);
+  return t * t * (3.f - 2.f * t);
+}
+static inline float smoothstep(float lo, float hi, float x) {
+  float t = (x - lo) / (hi - lo);
+  t = t < 0 ? 0 : t > 1 ? 1 : t;
+  return t * t * (3.f - 2.f * t);
+}
+// sin(x) as a wave for patterns: a parabola pair, peak error 0.06, no call to libm.
+static inline F wave(F x) {
+  F t = x * 0.15915494f;
+  F k;
+  for (int i = 0; i < LANES; i++) k[i] = __builtin_floorf(t[i]);
+  t = 2.f * (t - k) - 1.f;  // -1..1 over a period, sin(x) = -sin(pi t)
+  return -4.f * t * (1.f - abs(t));
+}
+
+struct V {
+  F x, y, z;
+};
+static inline V operator+(V a, V b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+static inline V operator-(V a, V b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+static inline V operator*(V a, F s) { return {a.x * s, a.y * s, a.z * s}; }
+static inline V operator*(V a, float s) { return {a.x * s, a.y * s, a.z * s}; }
+static inline V operator*(V a, V b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
+static inline F dot(V a, V b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+static inline V normalize(V a) { return a * rsqrt(dot(a, a) + 1e-12f); }
+static inline V mix(V a, V b, F t) { return a + (b - a) * t; }
+static inline V select(M m, V a, V b) { return {select(m, a.x, b.x), select(m, a.y, b.y), select(m, a.z, b.z)}; }
+
+struct S3 {  // the same for all lanes
+  float x, y, z;
+};
+static inline V splat(S3 a) { return {splat(a.x), splat(a.y), splat(a.z)}; }
+static inline V operator-(V a, S3 b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+static inline V operator+(V a, S3 b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+static inline S3 operator+(S3 a, S3 b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+static inline S3 operator*(S3 a, float s) { return {a.x * s, a.y * s, a.z * s}; }
+static inline S3 normalize(S3 a) {
+  float k = 1.f / std::sqrt(a.x * a.x + a.y * a.y + a.z * a.z + 1e-12f);
+  return {a.x * k, a.y * k, a.z * k};
+}
+
+// Signed distances. Negative inside; approximate ones never overstate by much.
+static inline F ellipsoid(V p, S3 c, S3 r) {
+  V q = {(p.x - c.x) * (1.f / r.x), (p.y - c.y) * (1.f / r.y), (p.z - c.z) * (1.f / r.z)};
+  V g = {q.x * (1.f / r.x), q.y * (1.f / r.y), q.z * (1.f / r.z)};
+  F k = dot(q, q) + 1e-8f;
+  return (k - k * rsqrt(k)) * rsqrt(dot(g, g) + 1e-8f);
+}
+static inline F smin(F a, F b, float k) {
+  F h = max(k - abs(a - b), 0.f);
+  return min(a, b) - h * h * (0.25f / k);
+}
+static inline F smax(F a, F b, float k) {
+  F h = max(k - abs(a - b), 0.f);
+  return max(a, b) + h * h * (0.25f / k);
+}
+
+}  // namespace draggan

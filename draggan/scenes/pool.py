@@ -1,0 +1,105 @@
+"""A pool of rendered scenes that a background thread keeps fresh while training draws from it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draggan.scenes.scene import Scene
+
+__all__ = ["ScenePool", "scene_noise"]
+
+logger = logging.getLogger(__name__)
+
+_BLOCK = 32
+
+
+def scene_noise(scene: Scene, seed: int, block: int, count: int = _BLOCK) -> NDArray[np.float32]:
+    """Noise ``[count, z_dim]`` of one block of scenes; the same for the same seed and block."""
+    return np.random.default_rng((seed, block)).standard_normal((count, scene.z_dim)).astype(np.float32)
+
+
+class ScenePool:
+    """Pairs of noise and rendering at one size; a context manager, inside which it is kept fresh.
+
+    New scenes are appended until ``capacity``, from then on they replace the oldest. Which scene comes as the n-th
+    depends on the seed alone, so nothing needs to be kept on disk.
+
+    Args:
+        capacity: how many scenes are kept.
+        first: how many to render before the constructor returns.
+        share: part of one core that the thread may use, 0 (never renders) to 1.
+        start_block: the first block of scenes, so that a resumed training does not see the first ones again.
+    """
+
+    def __init__(
+        self, scene: Scene, size: int, *, capacity: int, first: int, seed: int, share: float, start_block: int = 0
+    ) -> None:
+        self.scene, self.size, self.seed, self.share = scene, size, seed, share
+        self.capacity = max(capacity, first, _BLOCK)
+        self.block = start_block
+        self.rendered = 0
+        self._z = np.empty((self.capacity, scene.z_dim), np.float32)
+        self._pictures = np.empty((self.capacity, 3, size, size), np.uint8)
+        self._importance = np.empty((self.capacity, size, size), np.uint8)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._keep_fresh, name="scene-pool", daemon=True)
+        while self.rendered < first:
+            self._add(threads=None)
+
+    def __enter__(self) -> ScenePool:
+        if self.share > 0:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __len__(self) -> int:
+        return min(self.rendered, self.capacity)
+
+    def draw(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Random scenes.
+
+        Returns:
+            Noise ``[count, z_dim]``, pictures ``[count, 3, R, R]``, 16 times their importance ``[count, R, R]``.
+        """
+        if self._error is not None:
+            raise self._error
+        with self._lock:
+            i = rng.integers(0, len(self), count)
+            return self._z[i], self._pictures[i], self._importance[i]
+
+    def _add(self, threads: int | None) -> None:
+        z = scene_noise(self.scene, self.seed, self.block)
+        r = self.scene.render(self.scene.parameters(z), self.size, threads=threads)
+        with self._lock:
+            at = (self.rendered + np.arange(_BLOCK)) % self.capacity
+            self._z[at], self._pictures[at] = z, r.pictures
+            self._importance[at] = (r.importance * 16 + 0.5).astype(np.uint8)
+            self.block += 1
+            self.rendered += _BLOCK
+
+    def _keep_fresh(self) -> None:
+        while not self._stop.is_set():
+            start = time.monotonic()
+            try:
+                self._add(threads=1)
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that draws
+                self._error = error
+                return
+            busy = time.monotonic() - start
+            self._stop.wait(busy * (1 / self.share - 1))

@@ -1,0 +1,176 @@
+"""What a procedural scene is: named parameters, a renderer, exact landmarks."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from draggan.errors import ConfigError
+from torch_utils import custom_ops
+
+__all__ = ["Parameter", "Rendering", "Scene"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number that describes a scene.
+
+    Attributes:
+        name: unique in the scene.
+        low, high: range of values.
+        meaning: unit and sense.
+        power: values are ``low + (high - low) * u ** power`` for u uniform in [0, 1]; below 1 favours ``high``.
+    """
+
+    name: str
+    low: float
+    high: float
+    meaning: str
+    power: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """A batch of rendered scenes.
+
+    Attributes:
+        pictures: uint8 ``[batch, 3, size, size]``, sRGB-like display values.
+        importance: float32 ``[batch, size, size]``, 0.5 (backdrop) to 12 (eyes, nose, mouth).
+        points: float32 ``[batch, landmark, 2]``: x, y in picture pixels, integers at pixel centres.
+        visible: bool ``[batch, landmark]``: inside the picture and not hidden by the scene itself.
+        parameters: float32 ``[batch, parameter]``.
+    """
+
+    pictures: NDArray[np.uint8]
+    importance: NDArray[np.float32]
+    points: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    parameters: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A kind of picture. Renders on the CPU, the same every time for the same parameters and size.
+
+    Attributes:
+        name: what the command line calls it.
+        index: its number in ``csrc/scenes.cpp``.
+        parameters_table: its parameters, in the renderer's order.
+        landmarks: names of the points that every rendering comes with. Left and right are those of the picture
+            of a scene seen from the front.
+    """
+
+    name: str
+    index: int
+    parameters_table: tuple[Parameter, ...]
+    landmarks: tuple[str, ...]
+
+    @property
+    def z_dim(self) -> int:
+        """How many numbers of noise describe a scene: one per parameter."""
+        return len(self.parameters_table)
+
+    def parameters(self, z: ArrayLike) -> NDArray[np.float32]:
+        """Noise to parameters.
+
+        z is first divided by its root mean square, as the StyleGAN2 mapping does: what the network cannot see must
+        not change the picture. Then the normal distribution function makes it uniform in [0, 1].
+
+        Args:
+            z: ``[batch, z_dim]``, standard normal.
+
+        Returns:
+            ``[batch, z_dim]`` in the ranges of `parameters_table`.
+        """
+        x = np.asarray(z, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != self.z_dim:
+            raise ConfigError(f"noise of shape {list(x.shape)} does not fit scene '{self.name}': [batch, {self.z_dim}]")
+        x = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + 1e-8)
+        u = 0.5 * (1 + _erf(x / math.sqrt(2)))
+        table = self.parameters_table
+        low, high = np.array([p.low for p in table]), np.array([p.high for p in table])
+        power = np.array([p.power for p in table])
+        return (low + (high - low) * u**power).astype(np.float32)
+
+    def position(self, name: str) -> int:
+        """The column of a parameter."""
+        for i, p in enumerate(self.parameters_table):
+            if p.name == name:
+                return i
+        raise ConfigError(f"scene '{self.name}' has no parameter '{name}'")
+
+    def middle(self) -> NDArray[np.float32]:
+        """Parameters ``[1, z_dim]`` in the middle of every range."""
+        return np.array([[(p.low + p.high) / 2 for p in self.parameters_table]], dtype=np.float32)
+
+    def render(self, parameters: ArrayLike, size: int, *, threads: int | None = None) -> Rendering:
+        """Render a batch.
+
+        Args:
+            parameters: ``[batch, z_dim]``; values outside the ranges are allowed within reason.
+            size: height and width in pixels, 8 to 2048.
+            threads: how many to use; None for one per core.
+
+        Raises:
+            OpBuildError: the renderer could not be compiled.
+            ConfigError: shape or size is not possible.
+        """
+        p = np.ascontiguousarray(parameters, dtype=np.float32)
+        if p.ndim != 2 or p.shape[1] != self.z_dim or not np.isfinite(p).all():
+            raise ConfigError(f"scene '{self.name}' takes finite parameters [batch, {self.z_dim}], not {list(p.shape)}")
+        if not 8 <= size <= 2048:
+            raise ConfigError(f"size {size} is not allowed; scenes are rendered at 8 to 2048 px")
+        n, marks = p.shape[0], len(self.landmarks)
+        pictures = np.empty((n, 3, size, size), np.uint8)
+        weights = np.empty((n, size, size), np.uint8)
+        points = np.empty((n, marks, 3), np.float32)
+
+        def address(a: NDArray) -> ctypes.c_void_p:
+            return a.ctypes.data_as(ctypes.c_void_p)
+
+        # ctypes releases the interpreter's lock, so training goes on while a thread renders.
+        done = renderer().draggan_draw(
+            self.index,
+            address(p),
+            n,
+            self.z_dim,
+            size,
+            address(pictures),
+            address(weights),
+            address(points),
+            marks,
+            threads or os.cpu_count() or 1,
+        )
+        assert done == 0, "the parameter tables of Python and C++ disagree"
+        return Rendering(
+            pictures=pictures,
+            importance=weights.astype(np.float32) / 16,
+            points=points[..., :2],
+            visible=points[..., 2] > 0.5,
+            parameters=p,
+        )
+
+
+@functools.cache
+def renderer() -> ctypes.CDLL:
+    """The compiled renderer, built on first use.
+
+    Raises:
+        OpBuildError: there is no working C++ compiler.
+    """
+    flags = ["-O3", "-std=c++17", "-ffast-math", "-march=native", "-Wno-psabi"]
+    if sys.platform != "darwin":  # Apple's compiler has no OpenMP
+        flags.append("-fopenmp")
+    return custom_ops.load_library("draggan_scenes", [Path(__file__).parent / "csrc" / "scenes.cpp"], cflags=flags)
+
+
+def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.vectorize(math.erf, otypes=[np.float64])(x) if x.size else x

@@ -1,0 +1,277 @@
+"""The procedural scenes: deterministic pictures, landmarks where they should be, a training that learns and resumes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from draggan.errors import ConfigError, OpBuildError
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.scenes import SCENES, Scene, find_scene
+from draggan.scenes.pool import ScenePool, scene_noise
+from draggan.scenes.scene import renderer
+from draggan.scenes.train import TrainConfig, Trainer, export, laplacian_pyramid, loss, psnr, synthesise
+
+CAT = SCENES["cat"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    try:
+        renderer()
+    except OpBuildError as error:
+        pytest.skip(f"the renderer needs a compiler: {error}")
+
+
+def with_values(scene: Scene, **values: float) -> np.ndarray:
+    p = scene.middle()
+    for name, value in values.items():
+        p[0, scene.position(name)] = value
+    return p
+
+
+def point(scene: Scene, parameters: np.ndarray, name: str, size: int = 128) -> np.ndarray:
+    return scene.render(parameters, size).points[0, scene.landmarks.index(name)]
+
+
+def test_names_are_unique_and_ranges_are_not_empty() -> None:
+    for scene in SCENES.values():
+        names = [p.name for p in scene.parameters_table]
+        assert len(set(names)) == len(names)
+        assert len(set(scene.landmarks)) == len(scene.landmarks) >= 20
+        assert all(p.low < p.high for p in scene.parameters_table)
+
+
+def test_noise_is_normalised_as_the_mapping_does() -> None:
+    z = np.random.RandomState(0).randn(4, CAT.z_dim)
+    np.testing.assert_allclose(CAT.parameters(z), CAT.parameters(z * 7.3), rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_fill_their_ranges() -> None:
+    p = CAT.parameters(np.random.RandomState(0).randn(500, CAT.z_dim))
+    for column, entry in zip(p.T, CAT.parameters_table, strict=True):
+        assert column.min() >= entry.low - 1e-6
+        assert column.max() <= entry.high + 1e-6
+        assert np.ptp(column) > 0.95 * (entry.high - entry.low)
+
+
+def test_same_parameters_same_picture_whatever_the_batch_and_threads() -> None:
+    p = CAT.parameters(scene_noise(CAT, 1, 0, 6))
+    a, b = CAT.render(p, 48, threads=1), CAT.render(p[3:4], 48, threads=2)
+    np.testing.assert_array_equal(a.pictures[3], b.pictures[0])
+    np.testing.assert_array_equal(a.importance[3], b.importance[0])
+    np.testing.assert_array_equal(a.points[3], b.points[0])
+    np.testing.assert_array_equal(scene_noise(CAT, 1, 5), scene_noise(CAT, 1, 5))
+    assert not np.array_equal(scene_noise(CAT, 1, 5), scene_noise(CAT, 1, 6))
+
+
+def test_rendering_has_the_shapes_it_says() -> None:
+    r = CAT.render(CAT.middle(), 32)
+    assert r.pictures.shape == (1, 3, 32, 32)
+    assert r.pictures.dtype == np.uint8
+    assert r.importance.shape == (1, 32, 32)
+    assert 0.4 < r.importance.min() < 0.6
+    assert 11 < r.importance.max() <= 12.1
+    assert r.points.shape == (1, len(CAT.landmarks), 2)
+    assert r.visible.shape == (1, len(CAT.landmarks))
+
+
+def test_seen_from_the_front_everything_is_visible_and_mirrored() -> None:
+    r = CAT.render(with_values(CAT, eye_open=0.9), 128)
+    assert r.visible.all()
+    where = dict(zip(CAT.landmarks, r.points[0], strict=True))
+    for name in CAT.landmarks:
+        if name.startswith("left_"):
+            mirror = where[name.replace("left_", "right_")]
+            np.testing.assert_allclose(where[name] + mirror * [1, -1], [127, 0], atol=0.6)
+    assert where["left_ear_tip"][1] < where["head_top"][1] < where["left_pupil"][1] < where["nose"][1]
+    assert where["nose"][1] < where["upper_lip"][1] < where["lower_lip"][1] < where["chin"][1]
+
+
+def test_pupil_landmark_lies_on_a_dark_pixel() -> None:
+    # Looking straight ahead in height: above and below, a highlight may lie on the pupil.
+    p = np.concatenate(
+        [
+            with_values(CAT, eye_open=1, pupil=0.4, gaze_x=gaze, yaw=yaw, gaze_y=0.0)
+            for gaze, yaw in itertools.product((-0.3, 0.0, 0.3), (-0.2, 0.2))
+        ]
+    )
+    r = CAT.render(p, 128)
+    for name in ("left_pupil", "right_pupil"):
+        k = CAT.landmarks.index(name)
+        assert r.visible[:, k].all()
+        for picture, (x, y) in zip(r.pictures, np.rint(r.points[:, k]).astype(int), strict=True):
+            assert picture[:, y, x].max() < 60
+
+
+def test_nose_landmark_lies_on_the_pink_nose() -> None:
+    p = CAT.parameters(scene_noise(CAT, 2, 0, 12))
+    p[:, CAT.position("yaw")] *= 0.5
+    r = CAT.render(p, 128)
+    for picture, (x, y) in zip(r.pictures, np.rint(r.points[:, CAT.landmarks.index("nose")]).astype(int), strict=True):
+        red, green = picture[:2, y, x].astype(int)
+        assert red > green + 20
+
+
+@pytest.mark.parametrize(
+    ("parameter", "landmark", "axis", "sign"),
+    [
+        ("shift_x", "nose", 0, 1),
+        ("shift_y", "nose", 1, -1),
+        ("yaw", "nose", 0, 1),
+        ("pitch", "nose", 1, 1),
+        ("ear_size", "left_ear_tip", 1, -1),
+        ("ear_tilt", "right_ear_tip", 0, 1),
+        ("eye_gap", "right_pupil", 0, 1),
+        ("eye_open", "left_eye_upper", 1, -1),
+        ("gaze_x", "left_pupil", 0, 1),
+        ("gaze_y", "left_pupil", 1, -1),
+        ("mouth_open", "lower_lip", 1, 1),
+        ("mouth_open", "chin", 1, 1),
+        ("smile", "left_mouth", 1, -1),
+        ("head_width", "left_cheek", 0, -1),
+    ],
+)
+def test_a_parameter_moves_its_landmark(parameter: str, landmark: str, axis: int, sign: int) -> None:
+    entry = CAT.parameters_table[CAT.position(parameter)]
+    before = point(CAT, with_values(CAT, **{parameter: entry.low}), landmark)
+    after = point(CAT, with_values(CAT, **{parameter: entry.high}), landmark)
+    assert sign * (after - before)[axis] > 1.5
+
+
+def test_what_is_hidden_is_marked() -> None:
+    def visible(name: str, **values: float) -> bool:
+        return bool(CAT.render(with_values(CAT, **values), 64).visible[0, CAT.landmarks.index(name)])
+
+    assert visible("left_pupil", eye_open=0.9)
+    assert not visible("left_pupil", eye_open=0.0)
+    assert visible("left_cheek")
+    assert not visible("left_cheek", yaw=-1.2)
+
+
+def test_landmarks_scale_with_the_picture() -> None:
+    small, large = CAT.render(CAT.middle(), 64).points, CAT.render(CAT.middle(), 256).points
+    np.testing.assert_allclose((small + 0.5) * 4, large + 0.5, atol=0.01)
+
+
+def test_wrong_requests_say_so() -> None:
+    with pytest.raises(ConfigError, match="no scene 'dog'"):
+        find_scene("dog")
+    with pytest.raises(ConfigError, match="does not fit"):
+        CAT.parameters(np.zeros((1, 5)))
+    with pytest.raises(ConfigError, match="size 4"):
+        CAT.render(CAT.middle(), 4)
+    with pytest.raises(ConfigError, match="finite"):
+        CAT.render(with_values(CAT, yaw=np.nan), 32)
+    with pytest.raises(ConfigError, match="power of two"):
+        TrainConfig(scene="cat", resolution=100)
+
+
+def test_pool_keeps_fresh_and_does_not_repeat_itself() -> None:
+    with ScenePool(CAT, 16, capacity=64, first=64, seed=3, share=1.0) as pool:
+        z, pictures, importance = pool.draw(5, np.random.default_rng(0))
+        assert z.shape == (5, CAT.z_dim)
+        right = CAT.render(CAT.parameters(z), 16)
+        np.testing.assert_array_equal(pictures, right.pictures)
+        np.testing.assert_allclose(importance / 16, right.importance, atol=0.05)
+        while pool.rendered < 160:
+            pool.draw(1, np.random.default_rng(0))
+        assert len(pool) == 64
+
+
+def test_pyramid_adds_up_and_weights_count() -> None:
+    x = torch.randn(2, 3, 32, 32)
+    bands = laplacian_pyramid(x)
+    back = bands[-1]
+    for band in reversed(bands[:-1]):
+        back = torch.nn.functional.interpolate(back, scale_factor=2, mode="bilinear") + band
+    torch.testing.assert_close(back, x)
+    weight = torch.zeros(2, 1, 32, 32)
+    weight[..., :4, :4] = 64
+    wrong = x.clone()
+    wrong[..., 20:, 20:] += 1
+    near = x.clone()
+    near[..., :4, :4] += 1
+    assert loss(x, x, weight) == 0
+    assert loss(near, x, weight) > 20 * loss(wrong, x, weight)
+
+
+def tiny(minutes: float) -> TrainConfig:
+    return TrainConfig(
+        scene="cat",
+        resolution=32,
+        minutes=minutes,
+        w_dim=32,
+        mapping_layers=2,
+        channel_base=512,
+        channel_max=16,
+        batch=8,
+        stages=(0.0,),
+        warmup=5,
+        pool=64,
+        pool_first=64,
+        pool_share=0.0,
+    )
+
+
+def test_training_learns_saves_resumes_and_exports(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        trainer = Trainer(tiny(10), tmp_path, device=torch.device("cpu"), resume=True)
+        with ScenePool(CAT, 32, capacity=64, first=64, seed=0, share=0) as pool:
+            losses = [trainer.step(pool, 32, 0.0)[0] for _ in range(40)]
+        assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+        trainer.progress.stage = 32
+        trainer.save()
+
+        again = Trainer(tiny(10), tmp_path, device=torch.device("cpu"), resume=True)
+        assert again.progress.steps == 40
+        assert again.progress.pictures == 320
+        for a, b in zip(again.generator.parameters(), trainer.generator.parameters(), strict=True):
+            assert torch.equal(a, b)
+        assert again.optimiser.state_dict()["state"][0]["step"] == 40
+        with pytest.raises(ConfigError, match="another scene or size"):
+            Trainer(TrainConfig(scene="cat", resolution=64), tmp_path, device=torch.device("cpu"), resume=True)
+
+        export(tmp_path / "checkpoint.pt", tmp_path / "model.safetensors")
+    finally:
+        torch.set_num_threads(threads)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+        state = {k.removeprefix("G_ema/"): file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    assert metadata["family"] == "stylegan2"
+    assert metadata["licence"] == "Apache-2.0"
+    assert json.loads(metadata["training"])["pictures_seen"] == 320
+    generator = StyleGAN2Generator(**json.loads(metadata["kwargs"]))
+    generator.load_state_dict(state)
+    z = torch.randn(2, CAT.z_dim)
+    generator.requires_grad_(False)
+    assert generator.synthesis(generator.mapping(z)).shape == (2, 3, 32, 32)
+
+
+def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        Trainer(tiny(0.01), tmp_path, device=torch.device("cpu"), resume=False).run()
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "curve.png", "samples.png"]
+
+
+def test_training_pass_draws_what_the_generator_draws() -> None:
+    generator = StyleGAN2Generator(**tiny(1).kwargs(CAT)).requires_grad_(False)
+    ws = generator.mapping(torch.randn(2, CAT.z_dim))
+    torch.testing.assert_close(synthesise(generator, ws, 32, torch.float32), generator.synthesis(ws))
+    rough = synthesise(generator, ws, 32, torch.bfloat16)
+    assert (rough - generator.synthesis(ws)).abs().max() < 0.2 * generator.synthesis(ws).abs().max()
+
+
+def test_psnr_of_a_known_error() -> None:
+    a = torch.zeros(1, 3, 8, 8)
+    assert psnr(a + 0.2, a) == pytest.approx(20.0, abs=1e-3)
