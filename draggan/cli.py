@@ -50,11 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     drag = commands.add_parser("drag", help="drag points of a picture and save the result")
-    drag.add_argument("--model", default="cat", help="a registry name, a file or an https address (default: %(default)s)")
+    drag.add_argument("--model", default="cat", help="a registry name, file or https address (default: %(default)s)")
     drag.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     drag.add_argument("--seed", type=int, default=0, help="which picture (default: %(default)s)")
     drag.add_argument("--truncation", type=float, default=0.7, metavar="PSI", help="0: the average; 1: as it is")
-    drag.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="class, where a model has them")
+    drag.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
     drag.add_argument(
         "--point",
         type=_point_pair,
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a handle and its target in image pixels; may be given more than once",
     )
     drag.add_argument("--mask", type=Path, metavar="PNG", help="white may change, black stays")
-    drag.add_argument("--steps", type=int, default=DragConfig.max_steps, help="at most this many (default: %(default)s)")
+    drag.add_argument("--steps", type=int, default=DragConfig.max_steps, help="at most (default: %(default)s)")
     for name in _DRAG_OPTIONS:
         facts = describe(DragConfig, name)
         unit = f" [{facts['unit']}]" if facts["unit"] else ""

@@ -90,6 +90,14 @@ class DragConfig:
         high=1e4,
         help="how strongly everything outside the mask is held (lambda)",
     )
+    mask_windows: int = _setting(
+        0,
+        unit="windows per step",
+        source="ours; the paper and published code are exact",
+        low=0,
+        high=4096,
+        help="0: hold the fixed region exactly; more: estimate its change from so many random windows, faster",
+    )
     stop_distance: float = _setting(
         1.0,
         unit="px at 512 px",

@@ -13,14 +13,26 @@ Conventions, used everywhere in the package:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Grid", "disc_offsets", "fixed_cells", "inside", "sample", "square_offsets"]
+__all__ = [
+    "Grid",
+    "Windows",
+    "cells_inside",
+    "cover",
+    "crop",
+    "disc_offsets",
+    "fixed_cells",
+    "inside",
+    "sample",
+    "square_offsets",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +61,73 @@ class Grid:
         return like.new_tensor([self.scale[1], self.scale[0]])
 
 
-def sample(
-    features: Float[Tensor, "one channel height width"], grid: Grid, points: Float[Tensor, "*n 2"]
-) -> Float[Tensor, "*n channel"]:
-    """Bilinear samples of a feature map at image points.
+@dataclass(frozen=True)
+class Windows:
+    """Rectangles of one size on a feature map, which may stick out of it.
 
-    Beyond the outermost cell centres the border value continues, as it does in ``F.interpolate``: the last pixel of
-    a picture lies up to half a cell outside them. Differentiable in the features and in the points.
+    Attributes:
+        origins: first cell ``(y, x)`` of every window; may be negative.
+        size: cells ``(height, width)``.
     """
-    height, width = features.shape[-2:]
-    cells = grid.to_cells(points)
-    # grid_sample, align_corners=False: cell k has the normalised coordinate (2 k + 1) / size - 1.
-    normalised = (2 * cells + 1) / cells.new_tensor([width, height]) - 1
+
+    origins: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def grown(self, before: int, after: int) -> Windows:
+        """Windows with that many more cells on the top and left, and on the bottom and right."""
+        return Windows(
+            tuple((y - before, x - before) for y, x in self.origins),
+            (self.size[0] + before + after, self.size[1] + before + after),
+        )
+
+    def inside(self, size: tuple[int, int]) -> bool:
+        """Whether every window lies on a map of this size completely."""
+        return all(
+            min(y, x) >= 0 and y + self.size[0] <= size[0] and x + self.size[1] <= size[1] for y, x in self.origins
+        )
+
+
+def sample(
+    features: Float[Tensor, "k channel height width"],
+    grid: Grid,
+    points: Float[Tensor, "*n 2"],
+    windows: Windows | None = None,
+    member: Int[Tensor, "*n"] | None = None,
+) -> Float[Tensor, "*n channel"]:
+    """Bilinear samples of a feature map, or of windows of it, at image points.
+
+    Beyond the outermost cell centres of the map the border value continues, as it does in ``F.interpolate``: the last
+    pixel of a picture lies up to half a cell outside them. Differentiable in the features and in the points.
+
+    Args:
+        features: the whole map (``k`` = 1), or ``k`` windows of it.
+        windows: where the windows lie; None for the whole map.
+        member: which window each point is in; None: all in the first. A point must lie in its window; what comes back
+            for one that does not is finite and meaningless.
+    """
+    k, channels, height, width = features.shape
+    limit = points.new_tensor([grid.size[1] - 1, grid.size[0] - 1])
+    cells = grid.to_cells(points).clamp(torch.zeros_like(limit), limit)
+    if windows is not None:
+        # The windows stacked in a column make one map, so one call samples them all.
+        member = torch.zeros(points.shape[:-1], dtype=torch.long, device=points.device) if member is None else member
+        origins = torch.tensor(windows.origins, dtype=points.dtype, device=points.device)
+        below = torch.stack([torch.zeros_like(member), member * height], -1)
+        cells = cells - origins[member].flip(-1) + below
+    atlas = features.transpose(0, 1).reshape(1, channels, k * height, width)
+    # grid_sample, align_corners=False: cell i has the normalised coordinate (2 i + 1) / size - 1.
+    normalised = (2 * cells + 1) / cells.new_tensor([width, k * height]) - 1
     out = F.grid_sample(
-        features,
+        atlas,
         normalised.reshape(1, 1, -1, 2).to(features.dtype),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
     )
-    return out[0, :, 0].T.reshape(*points.shape[:-1], features.shape[1])
+    return out[0, :, 0].T.reshape(*points.shape[:-1], channels)
 
 
 def inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
@@ -111,3 +170,76 @@ def fixed_cells(mask: Bool[Tensor, "height width"], grid: Grid) -> Float[Tensor,
     fixed = (~mask).float()[None, None]
     fixed = F.adaptive_avg_pool2d(fixed, size) if size[0] <= mask.shape[0] else F.interpolate(fixed, size)
     return F.pad(fixed, [margin] * 4)[0, 0]
+
+
+def crop(
+    features: Float[Tensor, "one_or_n channel height width"], windows: Windows
+) -> Float[Tensor, "n channel window_height window_width"]:
+    """Windows of a map (or of one map each); cells outside the map are zero."""
+    height, width = features.shape[-2:]
+    rows, columns = windows.size
+    out = []
+    for i, (y, x) in enumerate(windows.origins):
+        top, bottom = min(max(-y, 0), rows), min(max(y + rows - height, 0), rows)
+        left, right = min(max(-x, 0), columns), min(max(x + columns - width, 0), columns)
+        source = features[i if len(features) > 1 else 0]
+        if top + bottom >= rows or left + right >= columns:
+            out.append(source.new_zeros(source.shape[0], rows, columns))
+            continue
+        part = source[:, y + top : y + rows - bottom, x + left : x + columns - right]
+        out.append(F.pad(part, (left, right, top, bottom)) if top + bottom + left + right else part)
+    return torch.stack(out)
+
+
+def cells_inside(windows: Windows, size: tuple[int, int], device: torch.device) -> Bool[Tensor, "n 1 height width"]:
+    """Which cells of the windows lie on a map of this size."""
+    origins = torch.tensor(windows.origins, device=device)
+    y = origins[:, :1] + torch.arange(windows.size[0], device=device)
+    x = origins[:, 1:] + torch.arange(windows.size[1], device=device)
+    valid_y, valid_x = (y >= 0) & (y < size[0]), (x >= 0) & (x < size[1])
+    return (valid_y[:, :, None] & valid_x[:, None, :])[:, None]
+
+
+def cover(
+    points: Float[Tensor, "n 2"], reach: float, grid: Grid, halo: int = 8
+) -> tuple[Windows, Int[Tensor, "n"]]:
+    """Windows of one size that hold every point with everything up to ``reach`` pixels around it.
+
+    Points near each other share a window where one larger window costs less than several small ones; the cost of a
+    window is its area with a ``halo`` of cells around it, which the layers below the wanted level need.
+    Windows lie on the map: one near the border is moved inside.
+
+    Returns:
+        The windows, and for every point the index of its window.
+    """
+    cells = grid.to_cells(points)
+    away = reach * cells.new_tensor([grid.scale[1], grid.scale[0]])
+    low = torch.floor(cells - away).flip(-1).int().tolist()
+    # One cell for the fraction that floor cut off, one for the second tap of the bilinear sample.
+    size = tuple(min(math.ceil(2 * float(v)) + 2, limit) for v, limit in zip(away.flip(-1), grid.size, strict=True))
+    boxes = [
+        (min(max(y, 0), grid.size[0] - size[0]), min(max(x, 0), grid.size[1] - size[1])) for y, x in low
+    ]
+    best: tuple[float, Windows, list[int]] | None = None
+    for grow in (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96):
+        wide = (min(size[0] + grow, grid.size[0]), min(size[1] + grow, grid.size[1]))
+        groups: list[list[int]] = []  # y0, x0, y1, x1 of the first cells of the boxes in it
+        member = []
+        for y, x in boxes:
+            for g, (y0, x0, y1, x1) in enumerate(groups):
+                merged = [min(y0, y), min(x0, x), max(y1, y), max(x1, x)]
+                if merged[2] - merged[0] + size[0] <= wide[0] and merged[3] - merged[1] + size[1] <= wide[1]:
+                    groups[g] = merged
+                    member.append(g)
+                    break
+            else:
+                member.append(len(groups))
+                groups.append([y, x, y, x])
+        cost = len(groups) * (wide[0] + halo) * (wide[1] + halo)
+        if best is None or cost < best[0]:
+            origins = tuple((min(g[0], grid.size[0] - wide[0]), min(g[1], grid.size[1] - wide[1])) for g in groups)
+            best = cost, Windows(origins, wide), member
+        if len(groups) == 1:
+            break
+    assert best is not None
+    return best[1], torch.tensor(best[2], device=points.device)

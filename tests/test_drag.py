@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, Reference
+from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import directions, mask_loss, motion_supervision_loss
 from draggan.drag.tracking import track
 from draggan.errors import LatentError, MaskError, PointError
-from draggan.geometry import disc_offsets, sample, square_offsets
+from draggan.geometry import crop, disc_offsets, sample, square_offsets
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 4)
@@ -88,9 +90,8 @@ def test_everything_in_a_step_describes_the_same_latent():
     before = None
     for step in drag:
         if before is not None:
-            tracked = track(
-                G.features(step.ws, "map"), G.grid("map"), torch.tensor(before), template, square_offsets(3), (64, 64)
-            )
+            sampler = partial(sample, G.features(step.ws, "map"), G.grid("map"))
+            tracked = track(sampler, torch.tensor(before), template, square_offsets(3), (64, 64))
             assert np.array_equal(tracked.numpy(), step.handles)
         assert np.allclose(step.distances, np.linalg.norm(step.targets - step.handles, axis=1))
         before = step.handles
@@ -202,6 +203,39 @@ def test_a_mask_of_ones_changes_nothing():
     assert [s.loss for s in a] == [s.loss for s in b]
 
 
+def test_the_estimated_mask_loss_is_unbiased():
+    torch.manual_seed(0)
+    features, kept, fixed = torch.randn(1, 3, 32, 24), torch.randn(1, 3, 32, 24), torch.rand(1, 1, 32, 24)
+    fixed[:, :, 10:20, 5:15] = 0
+    region, random = FixedRegion(fixed=fixed, kept=kept), np.random.default_rng(1)
+    exact = mask_loss(features, kept, fixed).item()
+    estimates = []
+    for _ in range(2000):
+        tiles = region.tiles((7, 5), 3, random)
+        estimates.append(tiles.scale * mask_loss(crop(features, tiles.windows), tiles.kept, tiles.fixed).item())
+    error = np.std(estimates) / len(estimates) ** 0.5
+    assert abs(np.mean(estimates) - exact) < 4 * error
+    assert error < 0.02 * exact
+
+
+def test_all_tiles_together_are_the_exact_mask_loss():
+    features, kept, fixed = torch.randn(1, 3, 32, 24), torch.randn(1, 3, 32, 24), torch.ones(1, 1, 32, 24)
+    tiles = FixedRegion(fixed=fixed, kept=kept).tiles((7, 5), 4096, np.random.default_rng(0))
+    estimate = tiles.scale * mask_loss(crop(features, tiles.windows), tiles.kept, tiles.fixed)
+    torch.testing.assert_close(estimate, mask_loss(features, kept, fixed))
+
+
+def test_the_estimated_mask_holds_too():
+    G = bump((20.0, 32.0), (26.0, 32.0))
+    mask = np.ones((64, 64), bool)
+    mask[:, 40:] = False
+    last = run(Drag(G, WS, [(24, 32)], [(34, 32)], mask, DragConfig(mask_weight=200, mask_windows=4)))[-1]
+    free = run(Drag(G, WS, [(24, 32)], [(34, 32)]))[-1]
+    start = G.synthesis(WS)[0, 0][~torch.from_numpy(mask)]
+    held, loose = ((G.synthesis(s.ws)[0, 0][~torch.from_numpy(mask)] - start).abs().mean() for s in (last, free))
+    assert held < loose
+
+
 @pytest.mark.parametrize(
     ("handles", "targets", "says"),
     [
@@ -251,21 +285,22 @@ def test_directions_are_unit_vectors_and_zero_on_the_target():
 def test_motion_supervision_is_the_sum_over_points_of_mean_absolute_differences():
     G = bump()
     features, grid = G.features(WS, "map"), G.grid("map")
-    handles, d, patch = torch.tensor([[20.0, 22.0], [30.0, 30.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), disc_offsets(3)
+    handles, d = torch.tensor([[20.0, 22.0], [30.0, 30.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    patch = disc_offsets(3)
     expected = 0.0
     for p, v in zip(handles, d, strict=True):
         q = p + patch
         expected += (sample(features, grid, q) - sample(features, grid, q + v)).abs().mean()
-    got = motion_supervision_loss(features, grid, handles, d, patch, (64, 64))
+    sampler = partial(sample, features, grid)
+    got = motion_supervision_loss(sampler, handles, d, torch.tensor([True, True]), patch, (64, 64))
     assert torch.allclose(got, torch.as_tensor(expected))
 
 
 def test_motion_supervision_leaves_the_rest_position_without_gradient():
     features = torch.randn(1, 3, 32, 32, requires_grad=True)
     grid = bump().grid("map")
-    motion_supervision_loss(
-        features, grid, torch.tensor([[20.5, 20.5]]), torch.tensor([[8.0, 0.0]]), disc_offsets(2), (64, 64)
-    ).backward()
+    handles, d, pulled = torch.tensor([[20.5, 20.5]]), torch.tensor([[8.0, 0.0]]), torch.tensor([True])
+    motion_supervision_loss(partial(sample, features, grid), handles, d, pulled, disc_offsets(2), (64, 64)).backward()
     touched = features.grad[0].abs().sum(0).nonzero()
     # Handle at cell column 10, pulled 4 cells to the right: only columns around 14 may have a gradient.
     assert touched[:, 1].min() >= 13
@@ -273,6 +308,6 @@ def test_motion_supervision_leaves_the_rest_position_without_gradient():
 
 def test_mask_loss_is_the_mean_over_the_whole_map_of_the_fixed_change():
     a, b = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
-    fixed = torch.zeros(4, 4)
-    fixed[0] = 1
+    fixed = torch.zeros(1, 1, 4, 4)
+    fixed[:, :, 0] = 1
     assert mask_loss(a, b, fixed) == 0.25

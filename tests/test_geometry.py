@@ -7,7 +7,18 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draggan.geometry import Grid, disc_offsets, fixed_cells, inside, sample, square_offsets
+from draggan.geometry import (
+    Grid,
+    Windows,
+    cells_inside,
+    cover,
+    crop,
+    disc_offsets,
+    fixed_cells,
+    inside,
+    sample,
+    square_offsets,
+)
 
 
 def test_pixel_centres_meet_cell_centres_where_four_pixels_make_a_cell():
@@ -75,3 +86,38 @@ def test_the_margin_is_not_fixed():
     expected = np.zeros((8, 8))
     expected[3:5, 3:5] = 1
     assert np.array_equal(fixed.numpy(), expected)
+
+
+def test_a_window_that_sticks_out_is_filled_with_zeros():
+    features = torch.arange(12.0).reshape(1, 1, 3, 4) + 1
+    windows = Windows(((-1, -1), (2, 3), (9, 9)), (2, 2))
+    assert crop(features, windows)[:, 0].tolist() == [[[0, 0], [0, 1]], [[12, 0], [0, 0]], [[0, 0], [0, 0]]]
+    assert cells_inside(windows, (3, 4), torch.device("cpu"))[:, 0].flatten(1).sum(1).tolist() == [1, 1, 0]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 127), st.integers(0, 63)), min_size=1, max_size=20),
+    st.floats(0, 20),
+    st.sampled_from([0.0, 10.0]),
+)
+def test_sampling_in_covering_windows_equals_sampling_the_map(points, reach, margin):
+    torch.manual_seed(0)
+    pad = int(2 * margin)
+    grid = Grid(size=(16 + pad, 32 + pad), scale=(0.25, 0.25), margin=margin)
+    features = torch.randn(1, 2, *grid.size)
+    handles = torch.tensor(points).float()
+    windows, member = cover(handles, reach, grid)
+    assert windows.inside(grid.size)
+    around = handles[:, None] + reach * torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
+    around = around.clamp(torch.zeros(2), torch.tensor([127.0, 63.0]))
+    local = sample(crop(features, windows), grid, around, windows, member[:, None].expand(-1, 4))
+    torch.testing.assert_close(local, sample(features, grid, around), atol=1e-5, rtol=1e-5)
+
+
+def test_near_points_share_a_window_and_far_ones_do_not():
+    grid = Grid(size=(128, 128), scale=(0.25, 0.25))
+    near, _ = cover(torch.tensor([[100.0, 100.0], [104.0, 100.0], [100.0, 108.0]]), 15, grid)
+    far, member = cover(torch.tensor([[20.0, 20.0], [480.0, 480.0], [24.0, 20.0]]), 15, grid)
+    assert len(near) == 1
+    assert len(far) == 2
+    assert member.tolist() == [0, 1, 0]

@@ -56,7 +56,7 @@ def test_where_there_is_transparency_the_opaque_may_change(tmp_path):
 
 def test_a_mask_of_another_size_or_kind_is_named(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "m.png")
-    with pytest.raises(MaskError, match="4 x 4.*8 x 6"):
+    with pytest.raises(MaskError, match=r"4 x 4.*8 x 6"):
         read_mask(tmp_path / "m.png", (6, 8))
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(MaskError, match="cannot be read"):

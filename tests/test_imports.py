@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(
-    path
-    for folder in ("draggan", "torch_utils", "dnnlib", "benchmarks")
-    for path in (ROOT / folder).rglob("*.py")
-) + [ROOT / "app.py"]
+FOLDERS = ("draggan", "torch_utils", "dnnlib", "benchmarks")
+SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "app.py"]
 OURS = ("draggan", "torch_utils", "dnnlib", "benchmarks", "app")
 
 

@@ -19,18 +19,18 @@ class BumpGenerator(Generator):
 
     family = "bump"
 
-    def __init__(self, start: list[tuple[float, float]], *, size: tuple[int, int] = (64, 64), scale: float = 0.5) -> None:
+    def __init__(self, start: list[tuple[float, float]], *, size: tuple[int, int] = (64, 64)) -> None:
         super().__init__()
         self.image_size = size
         self.num_ws, self.w_dim, self.z_dim, self.c_dim = 8, max(2 * len(start), 4), max(2 * len(start), 4), 0
         self.moving_rows = 6
         self.levels = ("map",)
-        self.scale = scale
+        self.scale = 0.5
         self.gain = 100.0
         self.radius = 6.0
         self.register_buffer("start", torch.tensor(start))
 
-    def mapping(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1, truncation_cutoff: int | None = None):
+    def mapping(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff=None) -> Tensor:
         return (z * truncation_psi)[:, None].repeat(1, self.num_ws, 1)
 
     def centres(self, ws: Latent) -> Tensor:

@@ -6,8 +6,9 @@ Pan et al., "Drag Your GAN: Interactive Point-based Manipulation on the Generati
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,11 +18,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from draggan.config import DragConfig, at_size
-from draggan.drag.motion import directions, mask_loss, motion_supervision_loss
+from draggan.drag.mask import FixedRegion
+from draggan.drag.motion import Sampler, directions, mask_loss, motion_supervision_loss
 from draggan.drag.tracking import track
 from draggan.errors import MaskError, PointError
 from draggan.generators.base import Generator
-from draggan.geometry import disc_offsets, fixed_cells, sample, square_offsets
+from draggan.geometry import Windows, cover, disc_offsets, fixed_cells, sample, square_offsets
 
 __all__ = ["Drag", "DragStep", "Outcome", "Reference"]
 
@@ -120,8 +122,12 @@ class Drag(Iterator[DragStep]):
             raise PointError("no points were given; set at least one handle and its target")
 
         # Floors: below 512 px the scaled radii would shrink to nothing while a feature cell stays four pixels wide.
-        self._patch = disc_offsets(max(round(at_size(config.r1, size)), 2)).to(device)
-        self._window = square_offsets(max(round(at_size(config.r2, size)), 3)).to(device)
+        r1 = max(round(at_size(config.r1, size)), 2)
+        r2 = max(round(at_size(config.r2, size)), 3)
+        self._patch = disc_offsets(r1).to(device)
+        self._window = square_offsets(r2).to(device)
+        # A step looks this far around where a handle was: it may have moved by r2, and its patch moves by 1 px.
+        self._reach = float(r2 + r1 + 1)
         self.stop_distance = max(at_size(config.stop_distance, size), 1.0)
         self._progress = at_size(config.stall_progress, size)
 
@@ -129,7 +135,9 @@ class Drag(Iterator[DragStep]):
             reference = Reference(handles=self._handles, ws=self._ws.expand(len(self._handles), -1, -1))
         with torch.no_grad():
             self._templates = self._template_features(reference)
-            self._fixed, self._kept = self._fixed_region(mask, reference)
+            self._mask = self._fixed_region(mask, reference)
+        # Only the estimated mask loss draws from it; the same drag always draws the same.
+        self._random = np.random.default_rng(0)
 
         # The free rows move by this much: each on its own in W+, all alike in W.
         self._free_rows = min(config.free_rows, generator.num_ws)
@@ -158,26 +166,18 @@ class Drag(Iterator[DragStep]):
         stopping = self._stop.is_set() and self._index > 0
         last = stopping or self._index >= self.config.max_steps
         with torch.set_grad_enabled(not last):
-            features = self.generator.features(self._rows(), self.level)
+            sampler, change = self._look()
+            size = self.generator.image_size
             if self._index > 0:
-                self._handles = track(
-                    features.detach(),
-                    self._grid,
-                    self._handles,
-                    self._templates,
-                    self._window,
-                    self.generator.image_size,
-                )
+                self._handles = track(sampler, self._handles, self._templates, self._window, size)
             d, distances = directions(self._handles, self._targets)
             pulled = distances > self.stop_distance
             outcome = self._outcome(distances, pulled, stopping, last)
             if outcome is not None:
                 return self._finish(distances, outcome)
-            loss = motion_supervision_loss(
-                features, self._grid, self._handles[pulled], d[pulled], self._patch, self.generator.image_size
-            )
-            if self._fixed is not None:
-                loss = loss + self.config.mask_weight * mask_loss(features, self._kept, self._fixed)
+            loss = motion_supervision_loss(sampler, self._handles, d, pulled, self._patch, size)
+            if change is not None:
+                loss = loss + self.config.mask_weight * change()
             step = self._step(distances, loss.item())
             if not np.isfinite(step.loss):
                 return self._finish(distances, "diverged")
@@ -186,6 +186,30 @@ class Drag(Iterator[DragStep]):
             loss.backward()
         self._optimiser.step()
         return step
+
+    def _look(self) -> tuple[Sampler, Callable[[], Tensor] | None]:
+        """Features of the current latent around the handles, and the mask loss where there is a mask.
+
+        Only windows around the handles are computed. An exact mask loss needs the whole map, which then serves both;
+        an estimated one (`DragConfig.mask_windows`) adds windows from the fixed region.
+        """
+        if self._mask is not None and self.config.mask_windows == 0:
+            features = self.generator.features(self._rows(), self.level)
+            mask = self._mask
+            return partial(sample, features, self._grid), lambda: mask_loss(features, mask.kept, mask.fixed)
+        windows, member = cover(self._handles, self._reach, self._grid)
+        tiles = None if self._mask is None else self._mask.tiles(windows.size, self.config.mask_windows, self._random)
+        wanted = windows if tiles is None else Windows(windows.origins + tiles.windows.origins, windows.size)
+        features = self.generator.local_features(self._rows(), self.level, wanted)
+        near = features[: len(windows)]
+
+        def sampler(points: Tensor) -> Tensor:
+            return sample(near, self._grid, points, windows, member[:, None].expand(points.shape[:-1]))
+
+        if tiles is None:
+            return sampler, None
+        far = features[len(windows) :]
+        return sampler, lambda: tiles.scale * mask_loss(far, tiles.kept, tiles.fixed)
 
     def _rows(self) -> list[Tensor]:
         """The latent as rows; only those that may move ask for a gradient."""
@@ -261,11 +285,10 @@ class Drag(Iterator[DragStep]):
                 templates[i] = sample(features, self._grid, clicked[i])
         return torch.stack(templates)
 
-    def _fixed_region(self, mask: ArrayLike | None, reference: Reference) -> tuple[Tensor | None, Tensor]:
-        """Weight of every cell in the mask loss (None: nothing is fixed), and the features to keep."""
-        nothing = torch.empty(0)
+    def _fixed_region(self, mask: ArrayLike | None, reference: Reference) -> FixedRegion | None:
+        """What the mask holds; None where nothing is fixed."""
         if mask is None:
-            return None, nothing
+            return None
         array = np.asarray(mask)
         if array.dtype != bool or array.shape != self.generator.image_size:
             raise MaskError(
@@ -273,12 +296,12 @@ class Drag(Iterator[DragStep]):
                 f"{list(self.generator.image_size)} like the picture, True where it may change"
             )
         if array.all() or self.config.mask_weight == 0:
-            return None, nothing
+            return None
         if not array.any():
             raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
         fixed = fixed_cells(torch.from_numpy(array.copy()).to(self._ws.device), self._grid)
         mask_ws = self._ws if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(self._ws))
-        return fixed, self.generator.features(mask_ws, self.level)
+        return FixedRegion(fixed=fixed[None, None], kept=self.generator.features(mask_ws, self.level))
 
 
 def _points(kind: str, points: ArrayLike, size: tuple[int, int]) -> Float[Tensor, "n 2"]:

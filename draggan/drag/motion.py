@@ -5,13 +5,19 @@ Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.geometry import Grid, inside, sample
+from draggan.geometry import inside
 
-__all__ = ["directions", "mask_loss", "motion_supervision_loss"]
+__all__ = ["Sampler", "directions", "mask_loss", "motion_supervision_loss"]
+
+# Features at image points: [n, p, 2] for p points around each of n handles, to [n, p, channel].
+Sampler: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def directions(
@@ -24,10 +30,10 @@ def directions(
 
 
 def motion_supervision_loss(
-    features: Float[Tensor, "1 channel height width"],
-    grid: Grid,
+    sampler: Sampler,
     handles: Float[Tensor, "n 2"],
     d: Float[Tensor, "n 2"],
+    pulled: Bool[Tensor, "n"],
     patch: Float[Tensor, "p 2"],
     image_size: tuple[int, int],
 ) -> Float[Tensor, ""]:
@@ -37,6 +43,8 @@ def motion_supervision_loss(
     because the published weight of the mask term (20) belongs to them and the loss then does not depend on r1.
 
     Args:
+        sampler: features at image points.
+        pulled: which handles take part; one that has arrived does not.
         patch: offsets of Omega_1 in image pixels, the handle itself first.
         image_size: a patch pixel that lies outside the picture, or would be moved out of it, does not take part, so a
             handle works up to the last pixel of every side.
@@ -47,15 +55,16 @@ def motion_supervision_loss(
     # The handle and its target are in the picture, so the handle's own pixel can only fail by rounding.
     valid[:, 0] |= ~valid.any(1)
     with torch.no_grad():
-        at_rest = sample(features, grid, q)
-    difference = (at_rest - sample(features, grid, moved)).abs().mean(-1)
-    return ((difference * valid).sum(1) / valid.sum(1)).sum()
+        at_rest = sampler(q)
+    difference = (at_rest - sampler(moved)).abs().mean(-1)
+    weight = valid * (pulled / valid.sum(1))[:, None]
+    return (difference * weight).sum()
 
 
 def mask_loss(
-    features: Float[Tensor, "1 channel height width"],
-    start: Float[Tensor, "1 channel height width"],
-    fixed: Float[Tensor, "height width"],
+    features: Float[Tensor, "n channel height width"],
+    start: Float[Tensor, "n channel height width"],
+    fixed: Float[Tensor, "n 1 height width"],
 ) -> Float[Tensor, ""]:
     """``mean |(F - F_0) * (1 - M)|_1``, the second term of Eq. 1, on the map as it is (not resized to the picture).
 

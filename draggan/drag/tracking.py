@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.geometry import Grid, inside, sample
+from draggan.drag.motion import Sampler
+from draggan.geometry import inside
 
 __all__ = ["track"]
 
 
 @torch.no_grad()
 def track(
-    features: Float[Tensor, "1 channel height width"],
-    grid: Grid,
+    sampler: Sampler,
     handles: Float[Tensor, "n 2"],
     templates: Float[Tensor, "n channel"],
     window: Float[Tensor, "q 2"],
@@ -28,11 +28,12 @@ def track(
     The paper measures with L1, the published code with L2; L2 here, because the published results come from that code.
 
     Args:
+        sampler: features at image points.
         handles: positions before this step, image pixels.
         templates: ``f_i = F_0(p_i)``, the features of the *initial* handles, so that errors do not add up.
         window: offsets of Omega_2 in image pixels, nearest first.
     """
     candidates = handles[:, None] + window
-    distance = (sample(features, grid, candidates) - templates[:, None]).norm(dim=-1)
+    distance = (sampler(candidates) - templates[:, None]).norm(dim=-1)
     distance = distance.masked_fill(~inside(candidates, image_size), torch.inf)
     return candidates[torch.arange(len(handles), device=handles.device), distance.argmin(1)]

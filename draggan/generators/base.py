@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from draggan.errors import LatentError
-from draggan.geometry import Grid
+from draggan.geometry import Grid, Windows, crop
 
 __all__ = ["Generator", "Latent", "Mapping", "Synthesis", "latent_rows", "z_from_seed"]
 
@@ -81,6 +81,15 @@ class Generator(nn.Module, abc.ABC):
     @abc.abstractmethod
     def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
         """The feature map at one of `levels`; nothing beyond that level is computed."""
+
+    def local_features(
+        self, ws: Latent, level: str, windows: Windows
+    ) -> Float[Tensor, "n channel window_height window_width"]:
+        """Windows of the feature map: exactly ``crop(features(ws, level), windows)``, cells outside the map zero.
+
+        Families that can compute the windows alone override this; here the whole map is computed and cut.
+        """
+        return crop(self.features(ws, level), windows)
 
     @abc.abstractmethod
     def grid(self, level: str) -> Grid:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from draggan.errors import ConfigError
 from draggan.generators.base import Generator, Latent, latent_rows
-from draggan.geometry import Grid
+from draggan.geometry import Grid, Windows
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
@@ -451,6 +451,14 @@ class StyleGAN2Generator(Generator):
     def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
         """The output of block ``level`` ("b4", "b8", ...)."""
         return self.synthesis.features(ws, int(self.check_level(level)[1:]))
+
+    def local_features(
+        self, ws: Latent, level: str, windows: Windows
+    ) -> Float[Tensor, "n channel window_height window_width"]:
+        """Windows of the output of block ``level`` at the cost of the windows only; see `draggan.generators.local`."""
+        from draggan.generators.local import local_features  # it is written in terms of the layers above
+
+        return local_features(self.synthesis, ws, int(self.check_level(level)[1:]), windows)
 
     def grid(self, level: str) -> Grid:
         """Cells of block ``level``; a StyleGAN2 map covers the picture without a margin."""

@@ -1,0 +1,219 @@
+"""Exact features of small windows of a StyleGAN2 map, at the cost of the windows only.
+
+A drag looks at a few cells around each handle. StyleGAN2 has no normalisation over space (demodulation acts on
+channels, noise is a constant map), so a window of a layer's output depends on a slightly larger window of its input:
+
+* a 3x3 convolution needs one cell more on every side;
+* a layer that doubles the size (transposed 3x3 convolution, then the 4-tap filter) needs, for the outputs
+  ``o0 .. o0 + h - 1``, the inputs ``ceil((o0 - 3) / 2) .. floor((o0 + h + 1) / 2)``.
+
+Walking down from the wanted level, windows stay about ten cells wide while the maps shrink, until windows would cost
+more than the whole map; from there down whole maps are computed. Cells of a window that lie outside the map are set
+to zero after every layer, as the zero padding of the whole map would have them. The result equals cropping the whole
+map, in value and gradient, up to the rounding of a different order of summation.
+
+Windows are a batch: the latent may be one code for all, or one code per window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from draggan.generators.base import Latent, latent_rows
+from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork
+from draggan.geometry import Windows, cells_inside, crop
+from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.upfirdn2d import upfirdn2d
+
+__all__ = ["Stage", "local_features", "plan"]
+
+# A convolution reads its weights once, however small its map; on processors that costs about as much as this many
+# output cells. It makes the lowest layers (4 to 16 cells) whole maps, where windows would save nothing.
+_WEIGHT_READ = 24
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One convolution layer on the way to the wanted level, in order.
+
+    Attributes:
+        block, layer: modules; ``layer.size`` is the output map ``(height, width)``.
+        row: which latent row it takes.
+        windows: what is needed of its output.
+        whole: compute the whole map here.
+    """
+
+    block: SynthesisBlock
+    layer: SynthesisLayer
+    row: int
+    windows: Windows
+    whole: bool = False
+
+
+def input_windows(layer: SynthesisLayer, windows: Windows) -> Windows:
+    """The windows of a layer's input that the given windows of its output depend on."""
+    if layer.up == 1:
+        return windows.grown(1, 1)
+
+    def extent(axis: int) -> int:
+        """The longest any of the windows needs; windows of one batch have one size."""
+        h = windows.size[axis]
+        return max((o[axis] + h + 1) // 2 - _ceil_half(o[axis] - 3) + 1 for o in windows.origins)
+
+    origins = tuple((_ceil_half(y - 3), _ceil_half(x - 3)) for y, x in windows.origins)
+    return Windows(origins, (extent(0), extent(1)))
+
+
+def _ceil_half(n: int) -> int:
+    return -(-n // 2)
+
+
+def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows) -> list[Stage]:
+    """Every layer up to ``b{resolution}`` with what is needed of it, whole maps first, windows from some layer on.
+
+    The cost of a layer is counted in multiply-adds, plus a constant share per weight for reading it; the split that
+    costs least is taken. A residual block is computed one way or the other as a whole.
+    """
+    layers: list[tuple[SynthesisBlock, SynthesisLayer, int]] = []
+    for r, block, row in synthesis.blocks():
+        if block.in_channels:
+            layers.append((block, block.conv0, row))
+        layers.append((block, block.conv1, row + block.num_conv - 1))
+        if r == resolution:
+            break
+    stages: list[Stage] = []
+    for block, layer, row in reversed(layers):
+        stages.insert(0, Stage(block, layer, row, windows))
+        windows = input_windows(layer, windows)
+
+    def cost(layer: SynthesisLayer, size: tuple[int, int], count: int) -> float:
+        cells = count * size[0] * size[1] / layer.up**2
+        return layer.weight.numel() * (cells + _WEIGHT_READ)
+
+    whole = [cost(s.layer, s.layer.size, 1) for s in stages]
+    local = [cost(s.layer, s.windows.size, len(s.windows)) for s in stages]
+    # The first stage starts from the constant and is always whole.
+    splits = [k for k in range(1, len(stages) + 1) if k == len(stages) or _may_split(stages[k])]
+    split = min(splits, key=lambda k: sum(whole[:k]) + sum(local[k:]))
+    return [Stage(s.block, s.layer, s.row, s.windows, whole=k < split) for k, s in enumerate(stages)]
+
+
+def _may_split(stage: Stage) -> bool:
+    """Whether windows may begin with this stage: anywhere but between the two layers of a residual block."""
+    return stage.layer.up == 2 or stage.block.architecture != "resnet"
+
+
+def local_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int, windows: Windows) -> Tensor:
+    """``crop(synthesis.features(ws, resolution), windows)``, cells outside the map zero.
+
+    Args:
+        ws: a batch of one (the same latent for all windows) or of one latent per window.
+
+    Returns:
+        ``[n, channel, height, width]`` for n windows.
+    """
+    rows = latent_rows(ws)
+    stages = plan(synthesis, resolution, windows)
+    split = sum(stage.whole for stage in stages)
+    x = _whole_maps(stages[:split], rows)
+    if split == len(stages):
+        return crop(x, windows)
+    needed = input_windows(stages[split].layer, stages[split].windows)
+    x = crop(x, needed)
+    shortcut: Tensor | None = None
+    for stage in stages[split:]:
+        resnet = stage.block.architecture == "resnet"
+        if stage.layer.up == 2:
+            if resnet:
+                shortcut = _skip_window(stage.block, x, needed, stage.windows.grown(-1, -1))
+            x = _up_window(stage.layer, x, rows[stage.row], needed, stage.windows)
+        else:
+            x = _finish(stage.layer, *_convolve(stage.layer, x, rows[stage.row]), stage.windows)
+            if resnet and shortcut is not None:
+                x = _zero_outside(x + shortcut, stage.layer.size, stage.windows)
+        needed = stage.windows
+    return x
+
+
+def _whole_maps(stages: Sequence[Stage], rows: Sequence[Tensor]) -> Tensor:
+    """The whole map after the last of these stages."""
+    x: Tensor | None = None
+    block_input: Tensor | None = None
+    for stage in stages:
+        block, layer, w = stage.block, stage.layer, rows[stage.row]
+        if layer.up == 2:
+            block_input = x
+            x = layer(x, w)
+        elif block.in_channels == 0:
+            x = block.features(None, [w])
+        else:
+            assert x is not None
+            x = layer(x, w)
+            if block.architecture == "resnet":
+                assert block_input is not None
+                x = block.skip(block_input) + x
+    assert x is not None
+    return x
+
+
+def _convolve(layer: SynthesisLayer, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The bare convolution of windows, and the demodulation factor still to be applied."""
+    style, demodulation = layer.modulation(w)
+    x = x * style.to(x.dtype)[:, :, None, None]
+    weight = layer.weight.to(x.dtype)
+    if layer.up == 2:
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), demodulation
+    return F.conv2d(x, weight), demodulation
+
+
+def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, wanted: Windows) -> Tensor:
+    """Windows through a layer that doubles the size."""
+    y, demodulation = _convolve(layer, x, w)
+    # Cell k of y is cell 2 * given.origin + k of the whole transposed convolution; output o needs its cells
+    # o - 1 .. o + 2. So a window starts at y's cell 1 or 2, by the parity of its origin.
+    starts = [
+        (wy - 1 - 2 * gy, wx - 1 - 2 * gx)
+        for (wy, wx), (gy, gx) in zip(wanted.origins, given.origins, strict=True)
+    ]
+    first = (min(s[0] for s in starts), min(s[1] for s in starts))
+    last = (max(s[0] for s in starts), max(s[1] for s in starts))
+    height, width = wanted.size
+    y = y[:, :, first[0] : last[0] + height + 3, first[1] : last[1] + width + 3]
+    y = upfirdn2d(y, layer.resample_filter, gain=4)
+    if first != last:
+        y = crop(y, Windows(tuple((sy - first[0], sx - first[1]) for sy, sx in starts), wanted.size))
+    return _finish(layer, y, demodulation, wanted)
+
+
+def _finish(layer: SynthesisLayer, y: Tensor, demodulation: Tensor, windows: Windows) -> Tensor:
+    """Demodulate, add noise and bias, activate, and set cells outside the map to zero."""
+    y = y * demodulation.to(y.dtype)[:, :, None, None]
+    noise = layer.noise("const", y)
+    if noise is not None:
+        y = y + crop(noise[None, None], windows)
+    y = bias_act(y, layer.bias, activation=layer.activation, gain=layer.gain, clamp=layer.conv_clamp)
+    return _zero_outside(y, layer.size, windows)
+
+
+def _skip_window(block: SynthesisBlock, x: Tensor, given: Windows, wanted: Windows) -> Tensor:
+    """Windows through the residual path; its inputs are among those of the main path."""
+    skip = block.skip
+    y = F.conv2d(x, (skip.weight * skip.gain).to(x.dtype))
+    # Zero insertion puts input i at 2 i; output o is the filter over o - 2 .. o + 1.
+    y = upfirdn2d(y, skip.resample_filter, up=2, gain=4)
+    starts = tuple(
+        (wy - 2 - 2 * gy, wx - 2 - 2 * gx)
+        for (wy, wx), (gy, gx) in zip(wanted.origins, given.origins, strict=True)
+    )
+    return crop(y, Windows(starts, wanted.size))
+
+
+def _zero_outside(x: Tensor, size: tuple[int, int], windows: Windows) -> Tensor:
+    """What zero padding would have outside the map."""
+    if windows.inside(size):
+        return x
+    return x * cells_inside(windows, size, x.device).to(x.dtype)

@@ -1,0 +1,103 @@
+"""Windows computed alone equal windows cut from the whole map, in value and gradient."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from draggan.config import DragConfig
+from draggan.drag import Drag
+from draggan.generators.base import Generator
+from draggan.generators.local import plan
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.geometry import Windows, crop
+
+
+@cache
+def generator(architecture: str, square: bool) -> StyleGAN2Generator:
+    torch.manual_seed(1)
+    G = StyleGAN2Generator(
+        z_dim=8,
+        c_dim=0,
+        w_dim=8,
+        img_resolution=64,
+        channel_base=256,
+        channel_max=8,
+        architecture=architecture,
+        square=square,
+        conv_clamp=256,
+    )
+    for name, parameter in G.named_parameters():
+        if "noise_strength" in name:
+            parameter.data.fill_(0.3)
+        elif name.endswith("bias") and "affine" not in name:
+            parameter.data.normal_()
+    return G.freeze()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    architecture=st.sampled_from(["skip", "resnet", "orig"]),
+    square=st.booleans(),
+    level=st.sampled_from(["b4", "b8", "b32", "b64"]),
+    origins=st.lists(st.tuples(st.integers(-9, 66), st.integers(-9, 66)), min_size=1, max_size=4),
+    size=st.tuples(st.integers(1, 80), st.integers(1, 16)),
+    one_latent=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_a_window_equals_the_crop_of_the_whole_map(architecture, square, level, origins, size, one_latent, seed):
+    G = generator(architecture, square)
+    windows = Windows(tuple(origins), size)
+    torch.manual_seed(seed)
+    ws = torch.randn(1 if one_latent else len(windows), G.num_ws, G.w_dim, requires_grad=True)
+    whole = crop(G.features(ws, level), windows)
+    local = G.local_features(ws, level, windows)
+    torch.testing.assert_close(local, whole, atol=2e-5, rtol=1e-5)
+    if not (local.requires_grad and whole.requires_grad):
+        assert not whole.any()  # all windows lie outside the map
+        return
+    cotangent = torch.randn_like(whole)
+    expected, got = (torch.autograd.grad((f * cotangent).sum(), ws)[0] for f in (whole, local))
+    torch.testing.assert_close(got, expected, atol=1e-4 * expected.abs().max().item() + 1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+def test_a_few_cells_of_a_fine_level_do_not_need_whole_fine_maps(architecture):
+    stages = plan(generator(architecture, True).synthesis, 64, Windows(((30, 30),), (4, 4)))
+    assert stages[0].whole
+    assert not stages[-1].whole
+    assert stages[-1].windows.size == (4, 4)
+
+
+def test_windows_over_most_of_the_map_compute_it_whole():
+    stages = plan(generator("skip", True).synthesis, 64, Windows(((-3, -3),), (70, 70)))
+    assert all(stage.whole for stage in stages)
+
+
+class WholeMaps(StyleGAN2Generator):
+    """The same network without its short cut."""
+
+    local_features = Generator.local_features
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_a_drag_on_windows_follows_the_drag_on_whole_maps(points):
+    G = generator("skip", True)
+    twin = WholeMaps(
+        z_dim=8, c_dim=0, w_dim=8, img_resolution=64, channel_base=256, channel_max=8, conv_clamp=256
+    )
+    twin.load_state_dict(G.state_dict())
+    twin.freeze()
+    torch.manual_seed(3)
+    ws = torch.randn(1, 1, 8).repeat(1, G.num_ws, 1)
+    handles = [(20, 30), (63, 0), (40, 50)][:points]
+    targets = [(30, 24), (50, 12), (33, 60)][:points]
+    config = DragConfig(max_steps=50, step_size=1e-2)
+    runs = (Drag(g, ws, handles, targets, config=config) for g in (G, twin))
+    for a, b in zip(*runs, strict=True):
+        assert a.handles.tolist() == b.handles.tolist(), a.index
+        torch.testing.assert_close(a.ws, b.ws, atol=2e-3, rtol=1e-3)
