@@ -1,0 +1,53 @@
+"""The page: ``python app.py``, then open the address it prints. Also the entry of a Hugging Face Space."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the page until interrupted; returns the exit status."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    # Before Gradio is imported: it would otherwise report its start over the network.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
+    from draggan.errors import DragGANError
+    from draggan.ui import Shelf, build, launch_options
+
+    try:
+        demo = build(Shelf(args.device, args.model))
+        demo.launch(
+            server_name="0.0.0.0" if args.listen else args.host,
+            server_port=args.port,
+            share=args.share,
+            root_path=args.root_path,
+            inbrowser=args.open,
+            **launch_options(),
+        )
+    except (DragGANError, OSError) as e:
+        sys.stderr.write(f"app.py: {e}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Drag points of a generated picture in a page of your browser.")
+    parser.add_argument("--model", default="cat", help="registry name or model file to begin with (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    address = parser.add_mutually_exclusive_group()
+    address.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1, this machine only)")
+    address.add_argument("--listen", action="store_true", help="listen on all addresses: others can reach the page")
+    parser.add_argument("--port", type=int, default=None, help="port (default: the first free one from 7860 on)")
+    parser.add_argument("--root-path", default=None, help="path under which a proxy serves the page, such as /draggan")
+    parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--verbose", action="store_true", help="say what is going on")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

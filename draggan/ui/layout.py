@@ -1,0 +1,217 @@
+"""The page: its components, and which of them calls which handler."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from draggan.config import DragConfig, describe
+from draggan.ui.canvas import canvas
+from draggan.ui.handlers import SETTINGS, Drags, Handlers, Parts
+from draggan.ui.models import Models
+
+__all__ = ["build", "launch_options"]
+
+_TITLES = {
+    "step_size": "Step size",
+    "max_steps": "Most steps",
+    "stop_distance": "Arrival distance",
+    "mask_weight": "Mask strength",
+    "r1": "Pulled radius (r1)",
+    "r2": "Search radius (r2)",
+    "free_rows": "Free latent rows",
+}
+
+_HELP = """
+**Points.** Click a point of the picture, then where it should go; or press, pull and release. A dot can be moved with
+the mouse. **Mask.** Paint what may change; the rest is held still. Without a mask everything may change.
+
+| key | |
+|---|---|
+| `Ctrl Z` / `Ctrl Shift Z` | undo / redo: points, mask, drags |
+| `Backspace` | remove the last point |
+| `Esc` | drop a point that has no target; stop a drag |
+| arrows, `Enter` | on the picture: move a cross, set a point |
+"""
+
+
+def build(models: Models, *, drags: int = 8) -> gr.Blocks:
+    """The page.
+
+    Args:
+        models: what it offers; the first one is shown at the start.
+        drags: how many may run at the same time, over all visitors; the next ones wait.
+    """
+    with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+        parts = _components(models)
+        _wire(demo, parts, Handlers(parts, models, Drags(drags)))
+    # Twice as many handlers as drags, so that those who wait for a place do not keep others from clicking.
+    return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
+
+
+def launch_options() -> dict[str, Any]:
+    """What ``build(...).launch`` needs besides the address: style, limits, and nothing recorded or fetched."""
+    options = {
+        "theme": _theme(),
+        "css_paths": [Path(__file__).parent / "style.css"],
+        "footer_links": ["api", "settings"],
+        "max_file_size": "4gb",
+        "run_history": False,
+    }
+    # run_history came with a later Gradio than our oldest.
+    known = inspect.signature(gr.Blocks.launch).parameters
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _theme() -> gr.themes.Base:
+    """Fonts that every system has: nothing is fetched."""
+    return gr.themes.Default(
+        primary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+    )
+
+
+def _components(models: Models) -> Parts:
+    listed = models.listed()
+    session = gr.State(None, time_to_live=6 * 3600)
+    with gr.Row(elem_id="dg-page"):
+        with gr.Column(scale=7, min_width=340, elem_id="dg-left"):
+            gr.Markdown("# DragGAN\nDrag points of a picture; the rest follows.", elem_id="dg-title")
+            drawn = canvas(elem_id="dg-canvas")
+            status = gr.HTML(
+                value="Loading the model …",
+                html_template='<p class="dg-status" data-kind="{{kind}}" role="status">{{value}}</p>',
+                js_on_load=None,
+                apply_default_css=False,
+                kind="run",
+                elem_id="dg-status",
+            )
+            with gr.Row(elem_classes="dg-row"):
+                start = gr.Button("Start", variant="primary", elem_id="dg-start", min_width=110)
+                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="dg-stop", min_width=110)
+            with gr.Row(elem_classes="dg-row dg-small"):
+                small = functools.partial(gr.Button, size="md", min_width=64, interactive=False)
+                undo = small("Undo", elem_id="dg-undo")
+                redo = small("Redo", elem_id="dg-redo")
+                remove_last = small("Remove last", elem_id="dg-remove-last")
+                clear_points = small("Clear points", elem_id="dg-clear-points")
+                reset = small("Reset", elem_id="dg-reset")
+        with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
+            with gr.Group():
+                model = gr.Dropdown(
+                    [(m.title, m.name) for m in listed], value=listed[0].name, label="Model", elem_id="dg-model"
+                )
+                label = gr.Dropdown([], label="Class", visible=False, elem_id="dg-class")
+                with gr.Row(elem_id="dg-seed-row"):
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="dg-seed")
+                    random = gr.Button("Random", size="md", elem_id="dg-random", min_width=110)
+                truncation = gr.Slider(
+                    0,
+                    1,
+                    listed[0].truncation,
+                    step=0.05,
+                    label="Truncation",
+                    info="0: the average picture. 1: full variety, more failures.",
+                    elem_id="dg-truncation",
+                )
+            with gr.Group():
+                space = gr.Radio(
+                    [("W+ · local changes", "w+"), ("W · whole picture", "w")],
+                    value=describe(DragConfig, "space")["default"],
+                    label="Latent space",
+                    elem_id="dg-space",
+                )
+            with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
+                settings = tuple(_setting(name) for name in SETTINGS)
+            save = gr.Button("Save picture (PNG)", elem_id="dg-save")
+            file = gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file")
+            with gr.Accordion("Help", open=False):
+                gr.Markdown(_HELP)
+    return Parts(
+        session=session,
+        canvas=drawn,
+        status=status,
+        model=model,
+        label=label,
+        seed=seed,
+        random=random,
+        truncation=truncation,
+        space=space,
+        settings=settings,
+        start=start,
+        stop=stop,
+        undo=undo,
+        redo=redo,
+        reset=reset,
+        remove_last=remove_last,
+        clear_points=clear_points,
+        save=save,
+        file=file,
+    )
+
+
+def _setting(name: str) -> gr.Number:
+    """A control whose default, range, unit and help are the setting's own."""
+    facts = describe(DragConfig, name)
+    whole = isinstance(facts["default"], int)
+    unit = f" [{facts['unit']}]" if facts["unit"] else ""
+    return gr.Number(
+        facts["default"],
+        label=_TITLES[name],
+        info=facts["help"] + unit,
+        precision=0 if whole else None,
+        minimum=facts["low"],
+        maximum=facts["high"],
+        step=1 if whole else None,
+        min_width=160,
+        elem_id=f"dg-{name.replace('_', '-')}",
+    )
+
+
+def _wire(demo: gr.Blocks, parts: Parts, do: Handlers) -> None:
+    page = [part for part in vars(parts).values() if isinstance(part, gr.blocks.Block)] + list(parts.settings)
+    outputs = [part for part in page if part is not parts.file]
+    drawn = [parts.session, parts.canvas]
+    picture = [parts.session, parts.seed, parts.truncation, parts.label]
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+
+    demo.load(
+        do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_visibility="private", **quiet
+    )
+    demo.unload(do.stop)
+
+    parts.model.input(
+        do.choose_model, [parts.session, parts.model, parts.seed], outputs, api_name="model", **quiet
+    )
+    parts.seed.input(
+        do.new_picture, picture, outputs, api_name="picture", trigger_mode="always_last", **quiet
+    )
+    for event in (parts.seed.submit, parts.truncation.release, parts.label.input):
+        event(do.new_picture, picture, outputs, api_visibility="private", trigger_mode="always_last", **quiet)
+    parts.random.click(
+        do.random_picture,
+        [parts.session, parts.truncation, parts.label],
+        outputs,
+        api_name="random",
+        **quiet,
+    )
+
+    parts.canvas.edit(do.edit, drawn, outputs, api_name="points", trigger_mode="always_last", **quiet)
+    for name in ("remove_last", "clear_points", "undo", "redo", "reset"):
+        getattr(parts, name).click(
+            getattr(do, name), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet
+        )
+
+    parts.start.click(do.start, [*drawn, parts.space, *parts.settings], outputs, api_name="drag", **quiet)
+    # Outside the queue: it must get through while the drag runs.
+    parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
+
+    parts.save.click(do.save, drawn, [parts.session, parts.file], api_name="save", **quiet).success(
+        None, None, None, js="() => document.querySelector('#dg-file')?.click()", api_visibility="private"
+    )

@@ -1,0 +1,82 @@
+"""What the page says. Each sentence says what is the case and what to do next."""
+
+from __future__ import annotations
+
+from draggan.drag import DragStep
+from draggan.session import Session
+
+__all__ = ["hint", "outcome", "progress"]
+
+
+def hint(session: Session) -> str:
+    """What to do next."""
+    n = len(session.pairs)
+    if session.pending is not None:
+        text = f"Now click where point {n + 1} should go."
+    elif n == 0:
+        text = "Click a point of the picture, then where it should go."
+    else:
+        text = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
+    if session.mask is not None:
+        text += " Only the bright region may change."
+    return text
+
+
+def progress(step: DragStep, seconds: float) -> str:
+    """How far a running drag is.
+
+    Args:
+        seconds: since its first step.
+    """
+    text = f"Step {step.index} · {_to_go(step)}"
+    if step.index > 0 and seconds > 0:
+        text += f" · {_figure(step.index / seconds)} steps/s"
+    return text
+
+
+def outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str, str]:
+    """How a drag ended: the kind of news ("good", "note", "bad") and the sentences.
+
+    Args:
+        step: its last one.
+        stop_distance: image pixels within which a handle has arrived.
+        session: as it is after the drag.
+    """
+    steps = f"{step.index} step{'' if step.index == 1 else 's'}"
+    if step.outcome == "arrived":
+        if step.index == 0:
+            return "note", "Every handle is already on its target. Move a target away, or add a point."
+        return "good", (
+            f"Arrived after {steps}: {_every(step)} within {_figure(stop_distance)} px of its target. "
+            "Move or add points to go on, or save the picture."
+        )
+    if step.outcome == "stopped":
+        return "note", f"Stopped after {steps}, {_to_go(step)}. Start goes on from here."
+    if step.outcome == "max_steps":
+        return "note", f"{steps} done, the limit, with {_to_go(step)}. Start goes on from here."
+    if step.outcome == "stalled":
+        advice = "Try a nearer target" + ("" if session.mask is None else ", a larger painted region")
+        advice += ", or W in place of W+." if session.space == "w+" else ", or W+ in place of W."
+        return "note", (
+            f"No more progress after {steps}, {_to_go(step)}: this model may not be able to do it. {advice}"
+        )
+    return "bad", (
+        f"The steps became too large and the picture broke up after {steps}; the best picture is shown. "
+        "Set a smaller step size under Advanced and press Start."
+    )
+
+
+def _every(step: DragStep) -> str:
+    return "the handle is" if len(step.handles) == 1 else "every handle is"
+
+
+def _to_go(step: DragStep) -> str:
+    """The distance that is left, of the farthest point where there are several."""
+    farthest = int(step.distances.argmax())
+    which = "" if len(step.distances) == 1 else f" (point {farthest + 1})"
+    return f"{step.distances[farthest]:.1f} px to go{which}"
+
+
+def _figure(value: float) -> str:
+    """Two significant figures, without an exponent: 0.37, 5.2, 52."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0") if value >= 0.95 else f"{value:.2g}"
