@@ -402,9 +402,11 @@ def _limit_process(size: int) -> None:
                 resource.setrlimit(kind, (top, top))
 
 
-_FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "os.chmod")
-_FORBIDDEN += ("subprocess.", "socket.", "ctypes.", "pty.", "webbrowser.", "ftplib.", "http.", "smtplib.", "urllib.")
-_FORBIDDEN += ("os.symlink", "os.link", "pickle.", "code.__new__", "sys.settrace", "sys.setprofile", "shutil.")
+_FORBIDDEN: tuple[str, ...] = (
+    *("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "os.chmod"),
+    *("os.symlink", "os.link", "pickle.", "code.__new__", "sys.settrace", "sys.setprofile", "shutil."),
+    *("subprocess.", "socket.", "ctypes.", "pty.", "webbrowser.", "ftplib.", "http.", "smtplib.", "urllib."),
+)
 _INSIDE_ONLY = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate")
 
 
