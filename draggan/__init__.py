@@ -8,13 +8,17 @@
     picture = draggan.to_uint8(G.synthesis(step.ws))
 """
 
-from draggan.checkpoints.store import load_discriminator, load_generator
-from draggan.config import DragConfig
-from draggan.drag import Drag, DragStep, Reference
-from draggan.errors import DragGANError
-from draggan.export import encode_png, save_png
-from draggan.generators.base import Generator, z_from_seed
-from draggan.images import to_uint8
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from draggan.checkpoints.store import load_discriminator, load_generator
+    from draggan.config import DragConfig
+    from draggan.drag.engine import Drag, DragStep, Reference
+    from draggan.errors import DragGANError
+    from draggan.export import encode_png, save_png
+    from draggan.generators.base import Generator, z_from_seed
+    from draggan.images import to_uint8
 
 __all__ = [
     "Drag",
@@ -30,3 +34,21 @@ __all__ = [
     "to_uint8",
     "z_from_seed",
 ]
+
+_HOMES = {
+    "draggan.checkpoints.store": ("load_discriminator", "load_generator"),
+    "draggan.config": ("DragConfig",),
+    "draggan.drag.engine": ("Drag", "DragStep", "Reference"),
+    "draggan.errors": ("DragGANError",),
+    "draggan.export": ("encode_png", "save_png"),
+    "draggan.generators.base": ("Generator", "z_from_seed"),
+    "draggan.images": ("to_uint8",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that ``draggan --help`` does not wait for torch."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'draggan' has no attribute '{name}'")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -39,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DragGANError as e:
         print(f"draggan: {e}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`draggan models | head`); leave nothing for the exit to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("draggan: interrupted", file=sys.stderr)
         return 130
@@ -53,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     drag.add_argument("--model", default="cat", help="a registry name, file or https address (default: %(default)s)")
     drag.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     drag.add_argument("--seed", type=int, default=0, help="which picture (default: %(default)s)")
-    drag.add_argument("--truncation", type=float, default=0.7, metavar="PSI", help="0: the average; 1: as it is")
+    drag.add_argument("--truncation", type=float, metavar="PSI", help="0: average, 1: as it is (default: the model's)")
     drag.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
     drag.add_argument(
         "--point",
@@ -71,8 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         drag.add_argument(
             "--" + name.replace("_", "-"),
             type=str if facts["default"] is None else type(facts["default"]),
-            default=facts["default"],
-            help=f"{facts['help']}{unit} (default: %(default)s)",
+            help=f"{facts['help']}{unit} (default: {_default_of(name, facts['default'])})",
         )
     drag.add_argument("--out", type=Path, metavar="PNG", help="write the result here")
     drag.add_argument("--before", type=Path, metavar="PNG", help="write the picture before the drag here")
@@ -95,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _default_of(name: str, value: Any) -> str:
+    return "the model's" if name in ("step_size", "level") else str(value)
+
+
 def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """``60,70:80,64`` as ((60, 70), (80, 64))."""
     try:
@@ -111,6 +120,7 @@ def _drag(args: argparse.Namespace) -> int:
     # Imported here: `draggan --help` and a wrong option need not wait for torch.
     import torch
 
+    from draggan.checkpoints import registry
     from draggan.checkpoints.store import load_generator
     from draggan.drag import Drag
     from draggan.export import save_png
@@ -119,15 +129,19 @@ def _drag(args: argparse.Namespace) -> int:
 
     if not args.point:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
-    if not 0 <= args.truncation <= 1.5:
-        raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
-    config = DragConfig(max_steps=args.steps, **{name: getattr(args, name) for name in _DRAG_OPTIONS})
+    entry = {model.name: model for model in registry.all_models()}.get(args.model)
+    suggested = {} if entry is None else {"step_size": entry.step_size, "level": entry.level or None}
+    given = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
+    config = DragConfig(max_steps=args.steps, **(suggested | given))
+    truncation = args.truncation if args.truncation is not None else 0.7 if entry is None else entry.truncation
+    if not 0 <= truncation <= 1.5:
+        raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
     started = time.perf_counter()
     generator = load_generator(args.model, device=args.device)
     loaded = time.perf_counter()
     z = z_from_seed(args.seed, generator.z_dim).to(generator.device)
     with torch.no_grad():
-        ws = generator.mapping(z, _label(generator, args.label), truncation_psi=args.truncation)
+        ws = generator.mapping(z, _label(generator, args.label), truncation_psi=truncation)
     handles, targets = zip(*args.point, strict=True)
     mask = None if args.mask is None else read_mask(args.mask, generator.image_size)
     drag = Drag(generator, ws, handles, targets, mask, config)
@@ -144,7 +158,7 @@ def _drag(args: argparse.Namespace) -> int:
     details = {
         "model": args.model,
         "seed": args.seed,
-        "truncation": args.truncation,
+        "truncation": truncation,
         "handles": first.handles.tolist(),
         "targets": step.targets.tolist(),
         "steps": step.index,
@@ -192,3 +206,50 @@ def _label(generator: Any, label: int | None) -> Any:
     if label is None or not 0 <= label < generator.c_dim:
         raise ConfigError(f"this model has {generator.c_dim} classes; give --class 0 to {generator.c_dim - 1}")
     return torch.eye(generator.c_dim, device=generator.device)[label][None]
+
+
+def _models(args: argparse.Namespace) -> int:
+    from draggan.checkpoints import registry
+
+    models = registry.all_models()
+    if args.json:
+        print(json.dumps([_model_facts(model) for model in models]))
+        return 0
+    width = max(len(model.name) for model in models)
+    for model in models:
+        size = "" if model.size is None else f"{model.size[0]}x{model.size[1]}"
+        weight = _megabytes(model.bytes_on_disk() or model.bytes)
+        print(f"{model.name:{width}}  {size:9}  {model.state:16}  {weight:>8}  {model.title}; licence: {model.licence}")
+    print(f"\nOwn models: drop files into {registry.models_dir()}")
+    return 0
+
+
+def _model_facts(model: Any) -> dict[str, Any]:
+    facts = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}
+    return facts | {"state": model.state, "local": str(model.local), "bytes_on_disk": model.bytes_on_disk()}
+
+
+def _megabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.1f} MB"
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from draggan.checkpoints.store import convert
+
+    path = convert(args.source, args.destination)
+    print(f"wrote {path} ({_megabytes(path.stat().st_size)})")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from draggan import doctor
+
+    items = doctor.report()
+    if args.json:
+        print(json.dumps([dataclasses.asdict(item) for item in items]))
+    else:
+        for item in items:
+            print(f"[{item.status:6}] {item.name}: {item.value}")
+            if item.advice:
+                print(f"         {item.advice}")
+    return 1 if any(item.status == "broken" for item in items) else 0

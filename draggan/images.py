@@ -36,8 +36,9 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "heig
     """
     try:
         with Image.open(path) as picture:
-            transparent = "A" in picture.getbands() and picture.getchannel("A").getextrema()[0] < 255
-            array = np.asarray(picture.getchannel("A") if transparent else picture.convert("L"))
+            array = np.asarray(picture.getchannel("A")) if "A" in picture.getbands() else np.full(1, 255)
+            if (array == 255).all():
+                array = np.asarray(picture.convert("L"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as e:
         raise MaskError(f"the mask {path} cannot be read as a picture ({e}); give a PNG of the model's size") from e
     if array.shape != size:

@@ -126,3 +126,4 @@ def test_public_names_exist_and_are_sorted():
 
     assert draggan.__all__ == sorted(draggan.__all__)
     assert all(hasattr(draggan, name) for name in draggan.__all__)
+    assert sorted(name for names in draggan._HOMES.values() for name in names) == draggan.__all__

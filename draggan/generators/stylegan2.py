@@ -70,6 +70,8 @@ class MappingNetwork(nn.Module):
         embed_features, layer_features: widths of the label embedding and of the hidden layers; None: ``w_dim``.
     """
 
+    w_avg: Tensor
+
     def __init__(
         self,
         z_dim: int,
@@ -401,6 +403,8 @@ class StyleGAN2Generator(Generator):
     """
 
     family = "stylegan2"
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,
