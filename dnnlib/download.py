@@ -32,7 +32,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Progress", "check_url", "download", "mirrors", "sha256_of"]
+__all__ = ["Progress", "check_url", "download", "mirrors", "remote_size", "sha256_of"]
 
 # Bytes done and bytes in all (None: unknown). What it raises cancels the download and reaches the caller.
 Progress = Callable[[int, "int | None"], None]
@@ -70,6 +70,8 @@ def check_url(url: str, *, allow_local_http: bool = False) -> str:
         host = parts.hostname
     except ValueError as error:
         raise DownloadError(f"{url!r} is no URL: {error}") from error
+    if not url.isascii() or any(c <= " " for c in url):
+        raise DownloadError(f"{url!r} is no URL: spaces and letters beyond ASCII are written as %20 and so on")
     local = allow_local_http and parts.scheme == "http" and host in _LOCAL_HOSTS
     if not host or not (parts.scheme == "https" or local):
         raise DownloadError(f"{url} is not fetched: only https addresses are. Download it yourself and open the file")
@@ -100,6 +102,20 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         while chunk := f.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def remote_size(urls: Sequence[str], *, timeout: float = 5.0, allow_local_http: bool = False) -> int | None:
+    """Bytes of the file at the first address that tells, without fetching it; None if none does."""
+    for url in urls:
+        try:
+            check_url(url, allow_local_http=allow_local_http)
+            with _open(url, {}, timeout=timeout, allow_local_http=allow_local_http, method="HEAD") as response:
+                length = response.headers.get("Content-Length", "")
+                if response.headers.get_content_type() != "text/html" and length.isdecimal() and len(length) < 16:
+                    return int(length)
+        except (_Refused, _Interrupted, DownloadError):
+            continue
+    return None
 
 
 def download(
@@ -324,24 +340,7 @@ class _Fetcher:
         return None
 
     def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        """A successful response, redirects followed."""
-        headers = {"User-Agent": "draggan", "Accept-Encoding": "identity", **headers}
-        for _ in range(MAX_REDIRECTS + 1):
-            local = urlsplit(url).hostname in _LOCAL_HOSTS
-            opener = _opener(local)
-            with _translated(self.timeout):
-                try:
-                    return opener.open(urllib.request.Request(url, headers=headers), timeout=self.timeout)
-                except urllib.error.HTTPError as error:
-                    with error:
-                        target = error.headers.get("Location")
-                        if error.code not in _REDIRECTS or not target:
-                            raise _status_error(error.code) from error
-            try:
-                url = check_url(urljoin(url, target), allow_local_http=self.allow_local_http)
-            except DownloadError as error:
-                raise _Refused(f"it redirects to an address that is not fetched ({error})") from error
-        raise _Refused(f"it redirects more than {MAX_REDIRECTS} times")
+        return _open(url, headers, timeout=self.timeout, allow_local_http=self.allow_local_http)
 
     def _check_offer(self, response: http.client.HTTPResponse, total: int | None, have: int) -> None:
         """Refuse what cannot be the file before anything is written."""
@@ -379,6 +378,29 @@ class _Fetcher:
         # A weak ETag may stand for different bytes.
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
         self.note.write_text(json.dumps({"url": url, "validator": validator, "total": total}), "utf-8")
+
+
+def _open(
+    url: str, headers: dict[str, str], *, timeout: float, allow_local_http: bool, method: str = "GET"
+) -> http.client.HTTPResponse:
+    """A successful response, redirects followed and checked."""
+    headers = {"User-Agent": "draggan", "Accept-Encoding": "identity", **headers}
+    for _ in range(MAX_REDIRECTS + 1):
+        local = urlsplit(url).hostname in _LOCAL_HOSTS
+        request = urllib.request.Request(url, headers=headers, method=method)
+        with _translated(timeout):
+            try:
+                return _opener(local).open(request, timeout=timeout)
+            except urllib.error.HTTPError as error:
+                with error:
+                    target = error.headers.get("Location")
+                    if error.code not in _REDIRECTS or not target:
+                        raise _status_error(error.code) from error
+        try:
+            url = check_url(urljoin(url, target), allow_local_http=allow_local_http)
+        except (DownloadError, ValueError) as error:
+            raise _Refused(f"it redirects to an address that is not fetched ({error})") from error
+    raise _Refused(f"it redirects more than {MAX_REDIRECTS} times")
 
 
 _HTML_MESSAGE = "it sends a web page instead of the file (a login, consent or error page)"

@@ -13,7 +13,7 @@ import pytest
 
 from dnnlib import download as module
 from dnnlib.cache import cache_dir
-from dnnlib.download import check_url, download, mirrors, sha256_of
+from dnnlib.download import check_url, download, mirrors, remote_size, sha256_of
 from draggan.errors import DownloadError
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
@@ -28,6 +28,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append((self.path, dict(self.headers)))
         getattr(self, "play_" + self.path.strip("/").replace("-", "_"))()
+
+    def do_HEAD(self):
+        self.wfile.write = lambda data, write=self.wfile.write: write(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        self.do_GET()
 
     def log_message(self, *args):
         pass
@@ -133,10 +137,16 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(b"")
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A client that hangs up is what some of these tests are about."""
+
+
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     server.requests, server.hung_up, server.release = [], threading.Event(), threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -269,6 +279,13 @@ def test_what_is_not_the_file_is_refused_and_nothing_is_left(fetch, tmp_path, na
     assert left_behind(tmp_path) == []
 
 
+def test_the_size_can_be_asked_for_beforehand(server):
+    base = f"http://127.0.0.1:{server.server_port}"
+    options = {"timeout": 2.0, "allow_local_http": True}
+    assert remote_size([f"{base}/missing", f"{base}/moved"], **options) == len(DATA)
+    assert remote_size([f"{base}/html", f"{base}/loop", "http://127.0.0.1:9/x"], **options) is None
+
+
 def test_redirects_are_followed(fetch, server):
     assert fetch("moved", sha256=DIGEST).read_bytes() == DATA
     assert [path for path, _ in server.requests] == ["/moved", "/normal"]
@@ -315,7 +332,7 @@ def test_of_two_who_want_the_same_file_one_fetches(fetch, server):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com/a", "file:///etc/passwd", "ftp://a/b", "https://", "a/b", "https://[", "https://u:p@h/f"]
+    "url", ["http://example.com/a", "file:///etc/passwd", "ftp://a/b", "https://", "a/b", "https://[", "https://u:p@h/f", "https://h/a b", "https://h/a\r\nX: y"]
 )
 def test_only_https_is_fetched(url):
     with pytest.raises(DownloadError):

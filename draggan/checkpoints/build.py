@@ -68,7 +68,7 @@ def _four_taps(value: Any) -> str | None:
 def _widths(value: Any) -> str | None:
     width = _whole(1, 8192)
     good = isinstance(value, (list, tuple)) and 1 <= len(value) <= 11 and all(width(v) is None for v in value)
-    return None if good else "a width per block"
+    return None if good else "one whole number from 1 to 8192 for each block"
 
 
 Rules = Mapping[str, "Rule | Rules"]
@@ -128,7 +128,7 @@ DISCRIMINATOR: Rules = {
     "architecture": _ARCHITECTURE,
     "resample_filter": _four_taps,
     "activation": _ACTIVATION,
-    "cmap_dim": _whole(1, 4096, optional=True),
+    "cmap_dim": _whole(0, 4096, optional=True),
     "mbstd_group_size": _whole(1, 1024, optional=True),
     "mbstd_num_channels": _whole(0, 64),
 }

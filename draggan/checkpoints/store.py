@@ -6,51 +6,39 @@ user. The least recently used ones are let go when there are more than the limit
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
-from draggan.checkpoints import build, safetensors
+from dnnlib.download import Progress, sha256_of
+from draggan.checkpoints import build, registry, safetensors
 from draggan.checkpoints.description import CheckpointDescription, Role
+from draggan.checkpoints.read import read_checkpoint
 from draggan.device import choose_device
 from draggan.errors import CheckpointError
 from draggan.generators.base import Generator
 
-__all__ = ["ModelStore", "default_store", "load_discriminator", "load_generator", "read_description"]
+__all__ = [
+    "ModelStore",
+    "convert",
+    "default_store",
+    "load_discriminator",
+    "load_generator",
+    "locate",
+]
 
 T = TypeVar("T")
-# Bytes done and bytes in all (None: unknown). Raising from it cancels.
-Progress = Callable[[int, "int | None"], None]
-
-
-def read_description(path: str | os.PathLike[str], roles: tuple[Role, ...] | None = None) -> CheckpointDescription:
-    """Read a checkpoint of any format we know; the format is told by the content.
-
-    Args:
-        roles: of a safetensors file, read only these networks; None for all.
-
-    Raises:
-        CheckpointError: no such file, or it cannot be read.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not a file")
-    try:
-        ours = safetensors.is_safetensors(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    if ours:
-        return safetensors.read(path, roles)
-    from draggan.checkpoints.read import read_checkpoint
-
-    return read_checkpoint(path)
+_BEST: tuple[Role, ...] = ("G_ema",)
+_DISCRIMINATOR: tuple[Role, ...] = ("D",)
 
 
 @dataclass
@@ -79,7 +67,10 @@ class ModelStore:
         target = choose_device(device)
 
         def load() -> Generator:
-            return build.build_generator(read_description(path, ("G_ema", "G")), target)
+            description = read_checkpoint(path, _BEST)
+            if not description.networks:
+                description = read_checkpoint(path)
+            return build.build_generator(description, target)
 
         return self._get(("G", _identity(path), str(target)), load)
 
@@ -88,7 +79,8 @@ class ModelStore:
         target = choose_device(device)
 
         def load() -> nn.Module:
-            return build.build_discriminator(read_description(path, ("D",)), target)
+            description = read_checkpoint(path, _DISCRIMINATOR)
+            return build.build_discriminator(description, target)
 
         return self._get(("D", _identity(path), str(target)), load)
 
@@ -178,6 +170,59 @@ def locate(model: str | os.PathLike[str], progress: Progress | None = None) -> P
     path = Path(model).expanduser()
     if path.is_file():
         return path
-    from draggan.checkpoints import registry
-
     return registry.fetch(str(model), progress)
+
+
+def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
+    """Write a model file in another form, told by the ending of ``destination``.
+
+    * ``.safetensors``: all networks, with family, arguments, and name and SHA-256 of the source file;
+    * ``.npz``: all networks as arrays ``<role>/<name>``, and ``meta`` (JSON: family and arguments by role);
+    * ``.pt``, ``.pth``: the plain state dict of the generator (of the discriminator in a file without generator), as
+      ``torch.load(..., weights_only=True)`` reads it.
+
+    Args:
+        source: a registry name, a path or an https URL.
+
+    Raises:
+        CheckpointError: the source cannot be read, the ending is another one, or the file cannot be written.
+        ModelNotFound, DownloadError: as for `load_generator`.
+    """
+    destination = Path(destination)
+    suffix = destination.suffix.lower()
+    if suffix not in (".safetensors", ".npz", ".pt", ".pth"):
+        raise CheckpointError(f"{destination} is no name for a model; it must end in .safetensors, .npz or .pt")
+    path = locate(source)
+    if destination.exists() and destination.samefile(path):
+        raise CheckpointError(f"{destination} is the source itself; choose another name")
+    description = read_checkpoint(path)
+    if suffix == ".safetensors":
+        origin = {"source_file": path.name, "source_sha256": sha256_of(path)}
+        safetensors.write(destination, replace(description, metadata={**origin, **description.metadata}))
+        return destination
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            if suffix == ".npz":
+                np.savez(file, **_arrays(description))  # type: ignore[arg-type]  # numpy's stubs take keywords for flags
+            else:
+                role = build.choose_generator(description) if set(description.networks) != {"D"} else "D"
+                tensors = description.networks[role].tensors
+                torch.save({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}, file)
+        os.replace(temporary, destination)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {destination}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return destination
+
+
+def _arrays(description: CheckpointDescription) -> dict[str, np.ndarray]:
+    """All networks of a checkpoint as one flat set of arrays."""
+    meta: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for role, network in description.networks.items():
+        meta[role] = {"family": network.family, "kwargs": network.kwargs}
+        arrays |= {f"{role}/{name}": array for name, array in network.tensors.items()}
+    return {**arrays, "meta": np.array(json.dumps(meta, sort_keys=True))}

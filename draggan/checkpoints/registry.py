@@ -1,0 +1,346 @@
+"""The models that have a name: what they show, where they come from, under what terms, and where they are on disk.
+
+Three sources, later ones win: ``checkpoints/models.toml`` of this package; ``models.toml`` in the cache folder, where
+people add their own entries; and any model file in the cache's folder ``models`` that no entry names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import logging
+import math
+import re
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from dnnlib.cache import cache_dir
+from dnnlib.download import Progress, check_url, download, mirrors, remote_size
+from draggan.errors import ConfigError, DownloadError, ModelNotFound
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ModelEntry", "Registry", "all_models", "builtin_dir", "fetch", "find", "models_dir", "read_registry"]
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".safetensors", ".pkl", ".pt", ".pth")
+FAMILIES = ("", "stylegan2", "stylegan3")
+FORMATS = ("", "nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "safetensors")
+# In the repository and in an installed package alike, the folder `checkpoints` is beside the package.
+_BUILTIN_DIR = Path(__file__).resolve().parents[2] / "checkpoints"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One model of the list.
+
+    Attributes:
+        name: what it is loaded by.
+        title: what it shows.
+        family: "stylegan2" or "stylegan3"; empty: the file will tell.
+        size: pixels ``(height, width)``, or None: the file will tell.
+        format: of the file; a hint for people, the content decides.
+        urls: https addresses of the same file, tried in order.
+        page: where a person gets the file that cannot be fetched from ``urls``.
+        file: its name in the folder of models.
+        path: an absolute path, for an entry that lies elsewhere.
+        bytes, sha256: of the file, where known.
+        licence: of the weights.
+        truncation: psi at which its pictures look best.
+        step_size: a learning rate that suits it.
+        level: the feature level to drag on; empty: the generator's default.
+        notes: anything else a person should know.
+        builtin: comes with the package.
+    """
+
+    name: str
+    title: str
+    family: str = ""
+    size: tuple[int, int] | None = None
+    format: str = ""
+    urls: tuple[str, ...] = ()
+    page: str = ""
+    file: str = ""
+    path: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+    licence: str = "not verified"
+    truncation: float = 0.7
+    step_size: float = 2e-3
+    level: str = ""
+    notes: str = ""
+    builtin: bool = False
+
+    @property
+    def local(self) -> Path:
+        """Where the file is, or will be once it is downloaded."""
+        if self.path:
+            return Path(self.path).expanduser()
+        return (builtin_dir() if self.builtin else models_dir()) / self.file
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the whole file is there."""
+        return self.local.is_file()
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether only a person can get the file."""
+        return not self.urls and not self.builtin and not self.path
+
+    @property
+    def state(self) -> str:
+        """"built in", "on disk", "partly downloaded", "to download", "by hand" or "missing"."""
+        if self.on_disk:
+            return "built in" if self.builtin else "on disk"
+        if self.by_hand:
+            return "by hand"
+        if not self.urls:
+            return "missing"
+        return "partly downloaded" if self.local.with_name(self.file + ".part").exists() else "to download"
+
+    def bytes_on_disk(self) -> int | None:
+        """Size of the file if it is there."""
+        return self.local.stat().st_size if self.on_disk else None
+
+    def download_size(self) -> int | None:
+        """Bytes to download: as listed, else as the server says now (asks the network); None if neither knows."""
+        return self.bytes if self.bytes is not None else remote_size(self._addresses())
+
+    def fetch(self, progress: Progress | None = None) -> Path:
+        """The file, downloaded first if it is not there.
+
+        Args:
+            progress: called with bytes done and in all; what it raises cancels the download.
+
+        Raises:
+            DownloadError: it could not be fetched, or has to be fetched by hand; the message says how.
+        """
+        if self.on_disk:
+            return self.local
+        if not self.urls:
+            raise DownloadError(f"the file of '{self.name}' is not here. {self.advice()}")
+        return download(
+            self._addresses(),
+            self.local,
+            size=self.bytes,
+            sha256=self.sha256,
+            pins=cache_dir("pins.json"),
+            progress=progress,
+            advice=self.advice(),
+        )
+
+    def advice(self) -> str:
+        """How a person gets the file without us."""
+        if self.builtin:
+            return f"It belongs to this package, as {self.local}; install the package again."
+        if self.path:
+            return f"Put it back to {self.local}, or change the entry's path in {cache_dir('models.toml')}."
+        source = self.page or (self.urls[0] if self.urls else "")
+        where = f"from {source} " if source else ""
+        return f"By hand: get it {where}and save it as {self.local}."
+
+    def _addresses(self) -> list[str]:
+        return list(dict.fromkeys(address for url in self.urls for address in mirrors(url)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """All models, and what was wrong with the entries that people added."""
+
+    models: tuple[ModelEntry, ...]
+    problems: tuple[str, ...] = ()
+
+
+def builtin_dir() -> Path:
+    """The folder of the models that come with the package."""
+    return _BUILTIN_DIR
+
+
+def models_dir() -> Path:
+    """The folder of downloaded models, where people also drop their own files."""
+    return cache_dir("models")
+
+
+def all_models() -> tuple[ModelEntry, ...]:
+    """All models, the built-in ones first; problems in people's own entries are logged."""
+    registry = read_registry()
+    for problem in registry.problems:
+        logger.warning(problem)
+    return registry.models
+
+
+def read_registry() -> Registry:
+    """All models, read anew from disk; problems in people's own entries are told, not raised."""
+    models = {entry.name: entry for entry in _own_models()}
+    problems = []
+    user_file = cache_dir("models.toml")
+    if user_file.is_file():
+        try:
+            models |= {entry.name: entry for entry in parse(user_file)}
+        except ConfigError as error:
+            problems.append(str(error))
+    known = {entry.local for entry in models.values()}
+    folder = models_dir()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in SUFFIXES and path.is_file() and path not in known and not path.name.startswith("."):
+            # A listed name belongs to what the list says.
+            name = path.name if path.stem in models else path.stem
+            models[name] = ModelEntry(name=name, title=path.stem, file=path.name)
+    return Registry(models=tuple(models.values()), problems=tuple(problems))
+
+
+@functools.cache
+def _own_models() -> tuple[ModelEntry, ...]:
+    return parse(builtin_dir() / "models.toml", builtin=True)
+
+
+def find(name: str) -> ModelEntry:
+    """The entry of that name.
+
+    Raises:
+        ModelNotFound: there is none; the message suggests similar ones.
+    """
+    models = {entry.name: entry for entry in all_models()}
+    if name in models:
+        return models[name]
+    similar = difflib.get_close_matches(name, models, n=3)
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "'draggan models' lists all names."
+    raise ModelNotFound(f"'{name}' is neither a listed model nor a file; {hint}")
+
+
+def fetch(model: str, progress: Progress | None = None) -> Path:
+    """The file of a listed model or https address, downloaded into the cache if it is not there.
+
+    Raises:
+        ModelNotFound: no such model.
+        DownloadError: it could not be fetched.
+    """
+    if "://" not in model:
+        return find(model).fetch(progress)
+    check_url(model)
+    listed = next((entry for entry in all_models() if model in entry.urls), None)
+    if listed is not None:
+        return listed.fetch(progress)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(model).path).rsplit("/", 1)[-1]).lstrip(".") or "model"
+    # The digest keeps files of the same name from two places apart.
+    file = f"{hashlib.sha256(model.encode()).hexdigest()[:8]}-{name[-80:]}"
+    return ModelEntry(name=file, title=name, urls=(model,), file=file).fetch(progress)
+
+
+def parse(path: Path, *, builtin: bool = False) -> tuple[ModelEntry, ...]:
+    """The entries of a ``models.toml``, checked.
+
+    Args:
+        builtin: whether entries may claim to come with the package.
+
+    Raises:
+        ConfigError: the file is no TOML, or an entry has a wrong key or value; the message names both.
+    """
+    try:
+        with open(path, "rb") as f:
+            content = tomllib.load(f)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from error
+    tables = content.get("model", [])
+    unknown = [key for key in content if key != "model"]
+    if unknown or not isinstance(tables, list):
+        what = f"; '{unknown[0]}' is not known" if unknown else ""
+        raise ConfigError(f"{path}: every entry begins with [[model]]{what}")
+    entries: dict[str, ModelEntry] = {}
+    for number, table in enumerate(tables, 1):
+        name = table.get("name", f"number {number}") if isinstance(table, dict) else f"number {number}"
+        try:
+            entry = _entry(table, builtin=builtin)
+        except ValueError as error:
+            raise ConfigError(f"{path}: model {name}: {error}") from error
+        if entry.name in entries:
+            raise ConfigError(f"{path}: model {name} is there twice")
+        entries[entry.name] = entry
+    return tuple(entries.values())
+
+
+def _entry(table: Any, *, builtin: bool) -> ModelEntry:
+    """One checked entry; a ValueError says what is wrong with it."""
+    if not isinstance(table, dict):
+        raise ValueError("it must be a table of keys and values")
+    allowed = [f.name for f in fields(ModelEntry)]
+    for key, value in table.items():
+        if key not in allowed:
+            raise ValueError(f"unknown key '{key}'; known are {', '.join(allowed)}")
+        if key in _TEXTS and not isinstance(value, str):
+            raise ValueError(f"{key} = {value!r} must be text in quotes")
+    values = dict(table)
+    name = values.get("name", "")
+    if not _NAME.fullmatch(name):
+        raise ValueError("name must be made of letters, digits, '.', '_' and '-'")
+    values.setdefault("title", name)
+    if values.get("family", "") not in FAMILIES:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES[1:])}")
+    if values.get("format", "") not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS[1:])}")
+    if "size" in values:
+        values["size"] = _size(values["size"])
+    values["urls"] = _urls(values.get("urls", []))
+    if "bytes" in values and not (type(values["bytes"]) is int and 0 < values["bytes"] < 1 << 40):
+        raise ValueError(f"bytes = {values['bytes']!r} must be a whole number above 0")
+    if "sha256" in values:
+        values["sha256"] = values["sha256"].lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
+            raise ValueError("sha256 must be 64 hexadecimal digits")
+    for key, low, high in (("truncation", 0.0, 1.5), ("step_size", 1e-6, 1.0)):
+        value = values.get(key, low)
+        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+            raise ValueError(f"{key} = {value!r} must be a number from {low:g} to {high:g}")
+    if type(values.get("builtin", False)) is not bool or (values.get("builtin") and not builtin):
+        raise ValueError("builtin is for the models that come with the package")
+    if not values.get("file") and not values.get("path"):
+        values["file"] = _file_name(values)
+    file = values.get("file", "")
+    if file and (not _NAME.fullmatch(file) or _WINDOWS_DEVICE.fullmatch(file)):
+        raise ValueError(f"file = {file!r} must be a plain file name of letters, digits, '.', '_' and '-'")
+    if not (values["urls"] or values.get("page") or values.get("path") or values.get("builtin") or "file" in table):
+        raise ValueError("give urls (https), a path, a file in the folder of models, or the page where people get it")
+    return ModelEntry(**values)
+
+
+_TEXTS = ("name", "title", "family", "format", "page", "file", "path", "sha256", "licence", "level", "notes")
+
+
+def _size(value: Any) -> tuple[int, int]:
+    good = isinstance(value, list) and len(value) == 2 and all(type(n) is int and 4 <= n <= 8192 for n in value)
+    if not good:
+        raise ValueError(f"size = {value!r} must be [height, width] in pixels")
+    return value[0], value[1]
+
+
+def _urls(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(url, str) for url in value):
+        raise ValueError('urls must be a list of texts, such as ["https://..."]')
+    for url in value:
+        try:
+            check_url(url)
+        except DownloadError as error:
+            raise ValueError(f"{error}; list such an address as 'page'") from error
+    return tuple(value)
+
+
+def _file_name(values: dict[str, Any]) -> str:
+    """The published name of the file where there is one, else made from the entry's name."""
+    for url in values["urls"]:
+        published = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+        if _NAME.fullmatch(published) and published.lower().endswith(SUFFIXES):
+            return published
+    return f"{values['name']}.safetensors" if values.get("format") == "safetensors" else f"{values['name']}.pkl"

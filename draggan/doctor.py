@@ -1,0 +1,260 @@
+"""What runs here, what is slow, and what to do about it; as data, which the command line prints.
+
+Nothing is fetched, and a broken installation is what this is for: every part is looked at by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dnnlib.cache import cache_dir
+from draggan.errors import DragGANError
+
+__all__ = ["Item", "report"]
+
+Status = Literal["ok", "slow", "broken"]
+
+# A drag shows a picture every few steps; slower than this is no longer direct.
+SLOW_PICTURE_SECONDS = 0.5
+LOW_MEMORY = 4 << 30
+LOW_DISK = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One finding.
+
+    Attributes:
+        status: "ok"; "slow": works, but could be better; "broken": something cannot be used.
+        advice: what to do, or why that is so; may be empty.
+    """
+
+    name: str
+    value: str
+    status: Status = "ok"
+    advice: str = ""
+
+
+def report(*, measure: bool = True) -> list[Item]:
+    """All findings.
+
+    Args:
+        measure: also time a picture of a built-in model.
+    """
+    parts: list[Callable[[], Iterator[Item]]] = [_python, _packages, _devices, _memory, _ops, _cache, _models]
+    if measure:
+        parts.append(_speed)
+    items: list[Item] = []
+    for part in parts:
+        try:
+            items.extend(part())
+        except (ImportError, OSError, RuntimeError, DragGANError) as error:
+            name = part.__name__.strip("_")
+            items.append(Item(name=name, value=str(error).splitlines()[0][:300], status="broken", advice=_REINSTALL))
+    return items
+
+
+_REINSTALL = "Install the package again: pip install --upgrade --force-reinstall draggan"
+
+
+def _python() -> Iterator[Item]:
+    version = platform.python_version()
+    if (3, 10) <= sys.version_info[:2] <= (3, 12):
+        yield Item(name="python", value=f"{version} on {platform.platform()}")
+    else:
+        yield Item(name="python", value=version, status="broken", advice="Supported are Python 3.10 to 3.12.")
+
+
+def _packages() -> Iterator[Item]:
+    """Every run-time dependency: installed, and in the tested range?"""
+    for name, bounds in _requirements():
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Item(name=name, value="missing", status="broken", advice=f"pip install '{name}{bounds}'")
+            continue
+        if _within(version, bounds):
+            yield Item(name=name, value=version)
+        else:
+            advice = f"Tested with {bounds}: pip install '{name}{bounds}'"
+            yield Item(name=name, value=version, status="broken", advice=advice)
+
+
+def _requirements() -> list[tuple[str, str]]:
+    """Names and version bounds of what this package needs, from its metadata or, in a source tree, the file."""
+    file = Path(__file__).resolve().parents[1] / "requirements.txt"
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else importlib.metadata.requires("draggan") or []
+    found = []
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)\s*\(?([<>=!~0-9.,\s]*)\)?", requirement.strip())
+        if match is None or "extra" in marker or ("python_version" in marker and sys.version_info >= (3, 11)):
+            continue
+        # Lower bounds first, as people write them; metadata sorts them otherwise.
+        bounds = sorted(match[2].replace(" ", "").split(","), reverse=True)
+        found.append((match[1], ",".join(bounds)))
+    return found
+
+
+def _within(version: str, bounds: str) -> bool:
+    def numbers(text: str) -> tuple[int, ...]:
+        # 2.13 and 2.13.0 are the same; a local part such as +cpu does not count.
+        return (*[int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3]], 0, 0)[:3]
+
+    have = numbers(version)
+    for bound in filter(None, bounds.split(",")):
+        if bound.startswith(">=") and have < numbers(bound[2:]):
+            return False
+        if bound.startswith("<") and not bound.startswith("<=") and have >= numbers(bound[1:]):
+            return False
+    return True
+
+
+def _devices() -> Iterator[Item]:
+    import torch
+
+    from draggan.device import available_devices
+
+    devices = available_devices()
+    for device in devices:
+        if device.startswith("cuda"):
+            facts = torch.cuda.get_device_properties(torch.device(device))
+            yield Item(name=device, value=f"{facts.name}, {facts.total_memory / 1e9:.1f} GB")
+        elif device == "mps":
+            yield Item(name=device, value=f"Apple GPU of {platform.machine()}")
+    has_driver = shutil.which("nvidia-smi") is not None
+    if not torch.cuda.is_available() and has_driver:
+        advice = (
+            "There is an NVIDIA driver, but this PyTorch cannot use it. Install a CUDA build of PyTorch "
+            "(pytorch.org, 'Get started'), or a newer driver if it already is one."
+        )
+        yield Item(name="cuda", value=f"not used (PyTorch {torch.__version__})", status="slow", advice=advice)
+    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
+    few = threads < cores // 2
+    yield Item(
+        name="cpu",
+        value=f"{platform.machine()}, {cores} usable cores, {threads} threads",
+        status="slow" if few and len(devices) == 1 else "ok",
+        advice="Fewer threads than cores are used; unset OMP_NUM_THREADS." if few else "",
+    )
+
+
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+def _memory() -> Iterator[Item]:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    low = total < LOW_MEMORY
+    advice = "Models of 1024 px need about 3 GB; stay with 256 or 512 px." if low else ""
+    yield Item(name="memory", value=f"{total / 1e9:.1f} GB", status="slow" if low else "ok", advice=advice)
+
+
+def _ops() -> Iterator[Item]:
+    """Compiled ops: what has become of them, and whether one could be built."""
+    from torch_utils import custom_ops
+
+    tools = custom_ops.toolchain()
+    missing = [name for name, path in (("a C++ compiler", tools.compiler), ("ninja", tools.ninja)) if path is None]
+    if missing:
+        advice = "Optional: everything works without, more slowly. Install it to have compiled ops."
+        yield Item(name="compiled ops", value=f"{' and '.join(missing)} not found", status="slow", advice=advice)
+    else:
+        cuda = tools.cuda or "no CUDA compiler"
+        yield Item(name="compiled ops", value=f"can be built ({tools.compiler}, {tools.ninja}, {cuda})")
+    for op in custom_ops.status():
+        if op.state == "failed":
+            advice = f"Everything works without it, more slowly. The reason: {op.error}"
+            yield Item(name=f"op {op.name}", value="failed", status="slow", advice=advice)
+        else:
+            took = f" in {op.seconds:.0f} s" if op.seconds else ""
+            yield Item(name=f"op {op.name}", value=f"{op.state}{took}")
+
+
+def _cache() -> Iterator[Item]:
+    folder = cache_dir()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        advice = "Downloads and conversions cannot be kept; set DRAGGAN_HOME to a folder you can write to."
+        yield Item(name="cache", value=f"{folder}, not writable", status="broken", advice=advice)
+        return
+    files = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()] if folder.is_dir() else []
+    used = sum(p.stat().st_size for p in files)
+    free = shutil.disk_usage(existing).free
+    low = free < LOW_DISK
+    value = f"{folder}, {used / 1e6:,.0f} MB in {len(files)} files, {free / 1e9:.1f} GB free"
+    advice = "Free some space, or set DRAGGAN_HOME to a folder on another disk." if low else ""
+    yield Item(name="cache", value=value, status="broken" if low else "ok", advice=advice)
+    parts = [p for p in files if p.name.endswith(".part")]
+    if parts:
+        size = sum(p.stat().st_size for p in parts)
+        advice = "Choosing the model again goes on from there; remove the files to give the space back."
+        yield Item(name="unfinished downloads", value=f"{len(parts)}, {size / 1e6:,.0f} MB", advice=advice)
+    set_ = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
+    if set_:
+        yield Item(name="environment", value=", ".join(set_))
+
+
+_VARIABLES = ("DRAGGAN_HOME", "HF_HOME", "HF_ENDPOINT", "DRAGGAN_MIRROR")
+
+
+def _models() -> Iterator[Item]:
+    from draggan.checkpoints.registry import read_registry
+
+    registry = read_registry()
+    builtin = [entry for entry in registry.models if entry.builtin]
+    missing = [entry.name for entry in builtin if not entry.on_disk]
+    value = ", ".join(entry.name for entry in builtin if entry.on_disk) or "none"
+    if missing:
+        advice = f"Missing: {', '.join(missing)}. {_REINSTALL}"
+        yield Item(name="built-in models", value=value, status="broken", advice=advice)
+    else:
+        yield Item(name="built-in models", value=value)
+    others = [entry.name for entry in registry.models if entry.on_disk and not entry.builtin]
+    more = sum(not entry.on_disk and not entry.builtin for entry in registry.models)
+    here = ", ".join(others) or "none"
+    yield Item(name="other models here", value=f"{here}; {more} more are listed ('draggan models')")
+    for problem in registry.problems:
+        advice = "Correct the entry; until then all entries of that file are left out."
+        yield Item(name="models.toml", value=problem, status="broken", advice=advice)
+
+
+def _speed() -> Iterator[Item]:
+    """Time of one picture of the first built-in model, the second time round."""
+    import torch
+
+    from draggan.checkpoints.registry import all_models
+    from draggan.checkpoints.store import load_generator
+    from draggan.generators.base import z_from_seed
+
+    entry = next((entry for entry in all_models() if entry.builtin and entry.on_disk), None)
+    if entry is None:
+        return
+    generator = load_generator(entry.local)
+    with torch.no_grad():
+        ws = generator.mapping(z_from_seed(0, generator.z_dim).to(generator.device), truncation_psi=0.7)
+        for _ in range(2):
+            started = time.perf_counter()
+            # .cpu() waits for the device.
+            generator.synthesis(ws).cpu()
+            seconds = time.perf_counter() - started
+    slow = seconds > SLOW_PICTURE_SECONDS
+    height, width = generator.image_size
+    yield Item(
+        name="speed",
+        value=f"{seconds * 1000:.0f} ms for a picture of {width}x{height} px ('{entry.name}') on {generator.device}",
+        status="slow" if slow else "ok",
+        advice="Close what else keeps the processor busy; use a GPU, or models of 256 px and less." if slow else "",
+    )
