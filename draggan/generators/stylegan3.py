@@ -1,0 +1,503 @@
+"""StyleGAN3 (Karras et al., NeurIPS 2021), configurations T and R: mapping and synthesis network.
+
+Parameter and buffer names are the published ones, so that weights move both ways. Differences to the published
+implementation are differences in cost only: the modulated convolution scales the input channels by the style,
+convolves with the *constant* weight and scales the output channels, as in `draggan.generators.stylegan2`.
+
+Feature maps reach a margin of 10 cells beyond the picture on every side (`StyleGAN3Generator.grid`).
+
+The published network normalises the styles of a layer over the *whole batch*, so a batch of several latents is not a
+set of independent pictures: each depends a little on the others. That is the default here too, since weights are
+published for it; with a batch of one there is no difference. ``independent=True`` normalises every sample by itself,
+which gives exactly what a batch of one gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from draggan.errors import ConfigError
+from draggan.generators.base import Generator, Latent, latent_rows
+from draggan.generators.limits import (
+    check_budget,
+    check_mapping,
+    flag,
+    mapping_parameters,
+    number,
+    resolution,
+    whole,
+)
+from draggan.generators.stylegan2 import FullyConnected, MappingNetwork
+from draggan.geometry import Grid
+from torch_utils.ops.filtered_lrelu import filtered_lrelu
+
+__all__ = ["LayerDesign", "StyleGAN3Generator", "design_layers", "low_pass"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerDesign:
+    """The signal that a layer gives out. Frequencies in cycles per picture width, rates in samples per picture width.
+
+    Attributes:
+        cutoff, half_width: middle and half the width of the filter's transition band (their f_c and f_h).
+        rate: sampling rate (their s).
+        size: samples of the square map, margins included.
+        channels: of the map.
+        critical: whether it is sampled critically: its transition band ends above half its rate.
+    """
+
+    cutoff: float
+    half_width: float
+    rate: int
+    size: int
+    channels: int
+    critical: bool
+
+
+def design_layers(
+    img_resolution: int,
+    img_channels: int,
+    *,
+    channel_base: float,
+    channel_max: int,
+    num_layers: int,
+    num_critical: int,
+    first_cutoff: float,
+    first_stopband: float,
+    last_stopband_rel: float,
+    margin_size: int,
+) -> list[LayerDesign]:
+    """The layers 0 ... num_layers, the last of them ToRGB (their section 3.2).
+
+    Cutoff and stopband frequencies grow geometrically up to the first critical layer.
+    """
+    last_cutoff = img_resolution / 2
+    last_stopband = last_cutoff * last_stopband_rel
+    layers = []
+    for i in range(num_layers + 1):
+        e = min(i / (num_layers - num_critical), 1)
+        cutoff = first_cutoff * (last_cutoff / first_cutoff) ** e
+        stopband = first_stopband * (last_stopband / first_stopband) ** e
+        rate = 2 ** math.ceil(math.log2(min(2 * stopband, img_resolution)))
+        layers.append(
+            LayerDesign(
+                cutoff=cutoff,
+                half_width=max(stopband, rate / 2) - cutoff,
+                rate=rate,
+                # The last two layers make no margin: nothing reads beyond the picture any more.
+                size=img_resolution if i >= num_layers - 1 else rate + 2 * margin_size,
+                channels=img_channels if i == num_layers else round(min(channel_base / 2 / cutoff, channel_max)),
+                critical=i >= num_layers - num_critical,
+            )
+        )
+    return layers
+
+
+def low_pass(taps: int, cutoff: float, width: float, rate: float, *, radial: bool = False) -> Tensor | None:
+    """A Kaiser-windowed low-pass filter with gain 1 at frequency 0.
+
+    The window's shape follows from the number of taps and the width of the transition band by Kaiser's formulas
+    (Oppenheim & Schafer, Discrete-Time Signal Processing), as in ``scipy.signal.firwin``.
+
+    Args:
+        taps: length; 1 means no filter.
+        cutoff: middle of the transition band.
+        width: of the transition band, from where it passes all to where it stops all.
+        rate: samples per unit at which the filter runs; cutoff and width are in cycles per the same unit.
+        radial: the same in all directions of the plane, instead of along one axis.
+
+    Returns:
+        ``[taps]``, or ``[taps, taps]`` if radial, float32; None for a single tap.
+    """
+    if taps == 1:
+        return None
+    attenuation = 2.285 * (taps - 1) * math.pi * width / (rate / 2) + 7.95
+    if attenuation > 50:
+        beta = 0.1102 * (attenuation - 8.7)
+    elif attenuation > 21:
+        beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
+    else:
+        beta = 0.0
+    window = np.kaiser(taps, beta)
+    x = (np.arange(taps) - (taps - 1) / 2) / rate
+    if radial:
+        # The ideal low-pass of the plane, fc J1(2 pi fc r) / r: a disc in the frequency domain.
+        r = np.hypot(*np.meshgrid(x, x))
+        at_zero = r < 1e-12
+        r[at_zero] = 1.0
+        jinc = torch.special.bessel_j1(torch.from_numpy(2 * math.pi * cutoff * r)).numpy() / r
+        jinc[at_zero] = math.pi * cutoff
+        f = jinc * np.outer(window, window)
+    else:
+        f = np.sinc(2 * cutoff * x) * window
+    return torch.from_numpy(f / f.sum()).float()
+
+
+class SynthesisInput(nn.Module):
+    """Fourier features that the first latent row rotates and shifts.
+
+    Buffers:
+        freqs: ``[C, 2]``, cycles per picture width along (x, y).
+        phases: ``[C]``, cycles.
+        transform: ``[3, 3]``, maps picture coordinates (from -0.5 to 0.5 over the picture, x to the right and y
+            down) to those at which the features are taken; the identity in published files.
+    """
+
+    freqs: Tensor
+    phases: Tensor
+    transform: Tensor
+
+    def __init__(self, w_dim: int, design: LayerDesign) -> None:
+        super().__init__()
+        channels = design.channels
+        self.channels, self.size, self.rate, self.bandwidth = channels, design.size, design.rate, design.cutoff
+        # Uniform over the disc of frequencies below the cutoff (their section 3.1).
+        radius, angle = torch.rand(channels).sqrt() * design.cutoff, torch.rand(channels) * (2 * math.pi)
+        self.register_buffer("freqs", torch.stack([radius * angle.cos(), radius * angle.sin()], 1))
+        self.register_buffer("phases", torch.rand(channels) - 0.5)
+        self.register_buffer("transform", torch.eye(3))
+        self.weight = nn.Parameter(torch.randn(channels, channels))
+        # Starts at the identity: cosine 1, sine 0, no shift, whatever the latent.
+        self.affine = FullyConnected(w_dim, 4)
+        self.affine.weight = nn.Parameter(torch.zeros(4, w_dim))
+        self.affine.bias = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+
+    def transforms(self, w: Float[Tensor, "batch w_dim"]) -> Float[Tensor, "batch 3 3"]:
+        """Rotation, times translation, times `transform`."""
+        t = self.affine(w)
+        t = t / t[:, :2].norm(dim=1, keepdim=True)
+        zero, one = torch.zeros_like(t[:, 0]), torch.ones_like(t[:, 0])
+        rotation = torch.stack([t[:, 0], -t[:, 1], zero, t[:, 1], t[:, 0], zero, zero, zero, one], 1)
+        translation = torch.stack([one, zero, -t[:, 2], zero, one, -t[:, 3], zero, zero, one], 1)
+        return rotation.reshape(-1, 3, 3) @ translation.reshape(-1, 3, 3) @ self.transform
+
+    def forward(self, w: Float[Tensor, "batch w_dim"]) -> Float[Tensor, "batch channel size size"]:
+        """float32 whatever the surroundings: phases of many cycles bear no rounding."""
+        with torch.autocast(w.device.type, enabled=False):
+            m = self.transforms(w.float())
+            phases = self.phases + (self.freqs @ m[:, :2, 2:])[:, :, 0]
+            freqs = self.freqs @ m[:, :2, :2]
+            # Frequencies that the transform brought near the limit of what the map can hold fade out.
+            amplitude = 1 - (freqs.norm(dim=2) - self.bandwidth) / (self.rate / 2 - self.bandwidth)
+            amplitude = amplitude.clamp(0, 1)
+            axis = (torch.arange(self.size, device=w.device) + 0.5 - self.size / 2) / self.rate
+            along_x = freqs[:, :, :1] * axis + phases[:, :, None]
+            along_y = freqs[:, :, 1:] * axis
+            x = torch.sin((along_y[:, :, :, None] + along_x[:, :, None, :]) * (2 * math.pi))
+            mixing = self.weight * amplitude[:, None, :] / math.sqrt(self.channels)
+            x = (mixing @ x.flatten(2)).reshape(x.shape)
+        kind = w.device.type
+        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution and filtered leaky ReLU, or with ``is_torgb`` a modulated 1x1 convolution alone.
+
+    Args:
+        before, after: the signal that it takes and the one that it gives.
+    """
+
+    magnitude_ema: Tensor
+    up_filter: Tensor | None
+    down_filter: Tensor | None
+
+    def __init__(
+        self,
+        w_dim: int,
+        before: LayerDesign,
+        after: LayerDesign,
+        *,
+        is_torgb: bool,
+        conv_kernel: int,
+        filter_size: int,
+        lrelu_upsampling: int,
+        use_radial_filters: bool,
+        conv_clamp: float | None,
+    ) -> None:
+        super().__init__()
+        self.before, self.after, self.is_torgb, self.conv_clamp = before, after, is_torgb, conv_clamp
+        self.kernel = 1 if is_torgb else conv_kernel
+        in_channels, out_channels = before.channels, after.channels
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, self.kernel, self.kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("magnitude_ema", torch.ones([]))
+
+        # The non-linearity runs at this rate.
+        rate = max(before.rate, after.rate) * (1 if is_torgb else lrelu_upsampling)
+        self.up, self.down = rate // before.rate, rate // after.rate
+        up_taps = 1 if is_torgb or self.up == 1 else filter_size * self.up
+        down_taps = 1 if is_torgb or self.down == 1 else filter_size * self.down
+        radial = use_radial_filters and not after.critical
+        up_filter = low_pass(up_taps, before.cutoff, 2 * before.half_width, rate)
+        down_filter = low_pass(down_taps, after.cutoff, 2 * after.half_width, rate, radial=radial)
+        self.register_buffer("up_filter", up_filter)
+        self.register_buffer("down_filter", down_filter)
+        total = (after.size - 1) * self.down + 1 - (before.size + self.kernel - 1) * self.up + up_taps + down_taps - 2
+        low = (total + self.up) // 2
+        self.padding = (low, total - low, low, total - low)
+        # What depends on the weight alone, kept once it is frozen. Not part of the state dict.
+        self.register_buffer("_frozen_norm", None, persistent=False)
+        self.register_buffer("_frozen_energy", None, persistent=False)
+
+    def freeze(self) -> None:
+        """Prepare what depends on the weight alone."""
+        self._frozen_norm, self._frozen_energy = self._norm_and_energy()
+
+    def _norm_and_energy(self) -> tuple[Float[Tensor, "out_channels"], Float[Tensor, "out_channels in_channels"]]:
+        """1 / rms of the weights of an output channel, and the kernels' sums of squares with weights so normalised."""
+        norm = torch.rsqrt(self.weight.square().mean((1, 2, 3)))
+        return norm, self.weight.square().sum((2, 3)) * norm.square()[:, None]
+
+    def modulation(
+        self, w: Float[Tensor, "batch w_dim"], independent: bool = False
+    ) -> tuple[Float[Tensor, "batch in_channels"], Float[Tensor, "batch_or_1 out_channels"]]:
+        """Factors of the input channels and of the output channels; a convolution with `weight` goes between them."""
+        with torch.autocast(w.device.type, enabled=False):
+            style = self.affine(w.float())
+            gain = torch.rsqrt(self.magnitude_ema)
+            if self.is_torgb:
+                factor = style.new_ones(1, self.weight.shape[0]) * gain
+                return style / math.sqrt(self.weight.shape[1]), factor
+            power = style.square()
+            style = style * torch.rsqrt(power.mean(1, keepdim=True) if independent else power.mean())
+            kept = self._frozen_norm is not None
+            norm, energy = (self._frozen_norm, self._frozen_energy) if kept else self._norm_and_energy()
+            return style, torch.rsqrt(style.square() @ energy.T + 1e-8) * (norm * gain)
+
+    def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], independent: bool = False) -> Tensor:
+        style, factor = self.modulation(w, independent)
+        x = x * style.to(x.dtype)[:, :, None, None]
+        x = F.conv2d(x, self.weight.to(x.dtype), padding=self.kernel - 1)
+        x = x * factor.to(x.dtype)[:, :, None, None]
+        return filtered_lrelu(
+            x,
+            up_filter=self.up_filter,
+            down_filter=self.down_filter,
+            bias=self.bias,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            gain=1 if self.is_torgb else math.sqrt(2),
+            slope=1 if self.is_torgb else 0.2,
+            clamp=self.conv_clamp,
+        )
+
+
+class SynthesisNetwork(nn.Module):
+    """Latent rows to picture: Fourier features, then layers named ``L{index}_{size}_{channels}``."""
+
+    def __init__(
+        self,
+        w_dim: int,
+        designs: list[LayerDesign],
+        *,
+        output_scale: float,
+        conv_kernel: int,
+        filter_size: int,
+        lrelu_upsampling: int,
+        use_radial_filters: bool,
+        conv_clamp: float | None,
+    ) -> None:
+        super().__init__()
+        self.output_scale = output_scale
+        self.input = SynthesisInput(w_dim, designs[0])
+        names = []
+        for i, design in enumerate(designs):
+            names.append(f"L{i}_{design.size}_{design.channels}")
+            layer = SynthesisLayer(
+                w_dim,
+                designs[max(i - 1, 0)],
+                design,
+                is_torgb=i == len(designs) - 1,
+                conv_kernel=conv_kernel,
+                filter_size=filter_size,
+                lrelu_upsampling=lrelu_upsampling,
+                use_radial_filters=use_radial_filters,
+                conv_clamp=conv_clamp,
+            )
+            setattr(self, names[-1], layer)
+        self.names = tuple(names)
+        self.num_ws = len(designs) + 1
+
+    def layers(self) -> Iterator[tuple[str, SynthesisLayer]]:
+        """Every layer with its name, in order; the last is ToRGB."""
+        for name in self.names:
+            yield name, getattr(self, name)
+
+    def features(self, ws: Latent, name: str, *, independent: bool = False) -> Tensor:
+        """The output of one layer; nothing beyond it is computed."""
+        rows = latent_rows(ws)
+        x = self.input(rows[0])
+        for row, (layer_name, layer) in enumerate(self.layers(), 1):
+            x = layer(x, rows[row], independent)
+            if layer_name == name:
+                break
+        return x
+
+    def forward(self, ws: Latent, *, independent: bool = False) -> Tensor:
+        """The picture."""
+        return self.features(ws, self.names[-1], independent=independent).float() * self.output_scale
+
+
+class StyleGAN3Generator(Generator):
+    """The StyleGAN3 generator; a new one has random weights, as at the start of training.
+
+    The published network normalises styles over the whole batch, and so do `synthesis` and `features`; see the module's
+    docstring. Give one latent at a time, or ``independent=True``, where samples must not depend on each other.
+
+    Args:
+        z_dim, c_dim, w_dim: sizes of noise, class label and latent.
+        img_resolution: picture size, a power of two from 8 on.
+        mapping_kwargs: ``num_layers`` (default 2) and ``lr_multiplier``.
+        channel_base, channel_max: a layer with cutoff f has ``min(channel_base / 2 / f, channel_max)`` channels.
+        num_layers: layers without ToRGB.
+        num_critical: how many of the last layers are sampled critically.
+        first_cutoff, first_stopband: of layer 0, in cycles per picture width.
+        last_stopband_rel: stopband over cutoff of the last layers.
+        margin_size: cells around the picture.
+        output_scale: factor of the picture.
+        conv_kernel: 3 in configuration T, 1 in R.
+        filter_size: filter taps per sample of the lower rate.
+        lrelu_upsampling: how much faster than its input and output the non-linearity is sampled.
+        use_radial_filters: downsample with radially symmetric filters (configuration R).
+        conv_clamp: limit of the absolute value after every non-linearity.
+
+    Raises:
+        ConfigError: an argument is out of range, or all together describe no possible or an absurdly large network.
+    """
+
+    family = "stylegan3"
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork
+
+    def __init__(
+        self,
+        *,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int = 3,
+        mapping_kwargs: dict | None = None,
+        channel_base: float = 32768,
+        channel_max: int = 512,
+        num_layers: int = 14,
+        num_critical: int = 2,
+        first_cutoff: float = 2.0,
+        first_stopband: float = 2**2.1,
+        last_stopband_rel: float = 2**0.3,
+        margin_size: int = 10,
+        output_scale: float = 0.25,
+        conv_kernel: int = 3,
+        filter_size: int = 6,
+        lrelu_upsampling: int = 2,
+        use_radial_filters: bool = False,
+        conv_clamp: float | None = 256,
+    ) -> None:
+        super().__init__()
+        whole("z_dim", z_dim, 1, 8192)
+        whole("c_dim", c_dim, 0, 100_000)
+        whole("w_dim", w_dim, 1, 8192)
+        resolution(img_resolution)
+        whole("img_channels", img_channels, 1, 64)
+        mapping_kwargs = check_mapping(mapping_kwargs, ("num_layers", "lr_multiplier", "w_avg_beta"))
+        number("channel_base", channel_base, 1, 2**24)
+        whole("channel_max", channel_max, 1, 8192)
+        whole("num_layers", num_layers, 1, 64)
+        whole("num_critical", num_critical, 0, num_layers - 1)
+        number("first_cutoff", first_cutoff, 0.25, 1024)
+        number("first_stopband", first_stopband, 0.25, 1024)
+        number("last_stopband_rel", last_stopband_rel, 1, 16)
+        whole("margin_size", margin_size, 0, 128)
+        number("output_scale", output_scale, -1e6, 1e6)
+        whole("conv_kernel", conv_kernel, 1, 9)
+        whole("filter_size", filter_size, 1, 32)
+        whole("lrelu_upsampling", lrelu_upsampling, 1, 8)
+        flag("use_radial_filters", use_radial_filters)
+        if conv_clamp is not None:
+            number("conv_clamp", conv_clamp, 1e-3, 1e9)
+        if img_resolution < 4 * first_cutoff:
+            raise ConfigError(
+                f"first_cutoff = {first_cutoff:g} is too high for a {img_resolution} px picture; "
+                f"give at most {img_resolution / 4:g}"
+            )
+        designs = design_layers(
+            img_resolution,
+            img_channels,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            num_layers=num_layers,
+            num_critical=num_critical,
+            first_cutoff=first_cutoff,
+            first_stopband=first_stopband,
+            last_stopband_rel=last_stopband_rel,
+            margin_size=margin_size,
+        )
+        for i, (before, after) in enumerate(zip([designs[0], *designs], designs, strict=False)):
+            if after.channels < 1 or (after.cutoff >= after.rate / 2 and not after.critical):
+                raise ConfigError(
+                    f"layer {i} would have {after.channels} channels and pass {after.cutoff:.1f} cycles at "
+                    f"{after.rate} samples; check channel_base, first_cutoff and first_stopband"
+                )
+            if max(before.rate, after.rate) * lrelu_upsampling > 64 * min(before.rate, after.rate):
+                raise ConfigError(f"layer {i} would jump from rate {before.rate} to {after.rate}; give more layers")
+        sides = [designs[0], *designs]
+        check_budget(
+            mapping_parameters(z_dim, c_dim, w_dim, mapping_kwargs, 2)
+            + designs[0].channels ** 2
+            + sum(
+                before.channels * (after.channels * conv_kernel**2 + w_dim)
+                for before, after in zip(sides, designs, strict=False)
+            )
+        )
+        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
+        self.image_size = (img_resolution, img_resolution)
+        self.synthesis = SynthesisNetwork(
+            w_dim,
+            designs,
+            output_scale=output_scale,
+            conv_kernel=conv_kernel,
+            filter_size=filter_size,
+            lrelu_upsampling=lrelu_upsampling,
+            use_radial_filters=use_radial_filters,
+            conv_clamp=conv_clamp,
+        )
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **{"num_layers": 2, **mapping_kwargs})
+        self.levels = self.synthesis.names[:-1]
+
+    def features(
+        self, ws: Latent, level: str, *, independent: bool = False
+    ) -> Float[Tensor, "batch channel height width"]:
+        """The output of layer ``level`` ("L0_36_512", ...), margins included.
+
+        Args:
+            independent: normalise the styles of each sample by itself instead of over the batch.
+        """
+        return self.synthesis.features(ws, self.check_level(level), independent=independent)
+
+    def grid(self, level: str) -> Grid:
+        """Cells of layer ``level``: its rate over the picture, and a margin around it (none in the last layers)."""
+        design = getattr(self.synthesis, self.check_level(level)).after
+        scale = design.rate / self.image_size[0]
+        return Grid(size=(design.size, design.size), scale=(scale, scale), margin=(design.size - design.rate) / 2)
+
+    def rows_used(self, level: str) -> int:
+        """The input's row and one per layer."""
+        return self.levels.index(self.check_level(level)) + 2
+
+    def freeze(self) -> StyleGAN3Generator:
+        """Turn gradients to all weights off, prepare what depends on weights alone, and return self."""
+        super().freeze()
+        for _, layer in self.synthesis.layers():
+            layer.freeze()
+        return self

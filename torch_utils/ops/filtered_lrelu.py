@@ -1,0 +1,256 @@
+"""Leaky ReLU at a higher sampling rate: the non-linearity of StyleGAN3 (Karras et al., NeurIPS 2021, section 3.2).
+
+Bias, upsample, leaky ReLU, clamp, downsample. The maps in between are several times larger than what goes in and comes
+out, so they are never kept: a few channels at a time go through all steps while they fit into the processor's cache,
+and the gradient computes them again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["filtered_lrelu"]
+
+Size = tuple[int, int]
+
+# What a chunk of channels may take at the higher rate. On processors about the second-level cache; elsewhere large maps
+# are welcome, and this only bounds the memory.
+_CHUNK_BYTES_CPU = 2 << 20
+_CHUNK_BYTES = 1 << 30
+# Processors convolve channel by channel in vectors of up to 16.
+_CHUNK_MULTIPLE = 16
+
+
+def filtered_lrelu(
+    x: Tensor,
+    *,
+    up_filter: Tensor | None = None,
+    down_filter: Tensor | None = None,
+    bias: Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    gain: float = math.sqrt(2),
+    slope: float = 0.2,
+    clamp: float | None = None,
+) -> Tensor:
+    """Bias, upsample, leaky ReLU, clamp, downsample.
+
+    In this order: add the bias; insert ``up - 1`` zeros after every sample, pad with zeros (negative: crop), convolve
+    with the upsampling filter times ``up ** 2``; leaky ReLU; times the gain; clamp; convolve with the downsampling
+    filter, keep every ``down``-th sample.
+
+    Args:
+        x: ``[batch, channel, height, width]``.
+        up_filter, down_filter: ``[n]``, applied along both axes, or ``[fh, fw]``; None for a single tap of 1.
+            Constants: they get no gradient.
+        bias: ``[channel]`` or None.
+        padding: samples added ``(left, right, top, bottom)`` after the zero insertion.
+        slope: of the leaky ReLU for negative values, above 0; 1 makes it linear.
+        clamp: limit of the absolute value after the gain; None for none.
+
+    Returns:
+        ``[batch, channel, out_height, out_width]`` with ``size = height * up + top + bottom - uh + 1`` samples at the
+        higher rate and ``out_height = (size - dh) // down + 1``, where uh and dh are the heights of the filters.
+    """
+    op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
+    return _InChunks.apply(x, bias, op)
+
+
+def _spread(x: Tensor, f: Tensor, step: int, offset: Size, size: Size) -> Tensor:
+    """``out[j] = sum_i x[i] f[j + offset - i * step]`` along both axes for ``0 <= j < size``: filtered upsampling."""
+    if f.ndim == 2:
+        return _spread_2d(x, f, (step, step), offset, size)
+    x = _spread_2d(x, f[None, :], (1, step), (0, offset[1]), (x.shape[2], size[1]))
+    return _spread_2d(x, f[:, None], (step, 1), (offset[0], 0), size)
+
+
+def _spread_2d(x: Tensor, kernel: Tensor, step: Size, offset: Size, size: Size) -> Tensor:
+    padding, output_padding, rest = [], [], []
+    for axis in (0, 1):
+        n, u, wanted = kernel.shape[axis], step[axis], size[axis]
+        # Only inputs that reach the window, first ceil((offset - n + 1) / u).
+        first = max(0, -((n - 1 - offset[axis]) // u))
+        last = min(x.shape[2 + axis] - 1, (offset[axis] + wanted - 1) // u)
+        x = x.narrow(2 + axis, first, last + 1 - first)
+        # Without any padding the transposed convolution gives this much before and after the window.
+        before = offset[axis] - first * u
+        after = (last - first) * u + n - before - wanted
+        if before >= 0 and 0 <= before - after < u:
+            crop, extra, remaining = before, before - after, (0, 0)
+        else:
+            crop, extra = max(0, min(before, after)), 0
+            remaining = (crop - before, crop - after)
+        padding.append(crop)
+        output_padding.append(extra)
+        rest.append(remaining)
+    channels = x.shape[1]
+    weight = kernel.expand(channels, 1, -1, -1)
+    x = F.conv_transpose2d(x, weight, stride=step, padding=padding, output_padding=output_padding, groups=channels)
+    return _pad(x, rest[0], rest[1])
+
+
+def _gather(x: Tensor, f: Tensor, step: int, offset: Size, size: Size) -> Tensor:
+    """``out[i] = sum_j x[j] f[j + offset - i * step]`` for ``0 <= i < size``: the transpose of `_spread`."""
+    if f.ndim == 2:
+        return _gather_2d(x, f, (step, step), offset, size)
+    x = _gather_2d(x, f[:, None], (step, 1), (offset[0], 0), (size[0], x.shape[3]))
+    return _gather_2d(x, f[None, :], (1, step), (0, offset[1]), size)
+
+
+def _gather_2d(x: Tensor, kernel: Tensor, step: Size, offset: Size, size: Size) -> Tensor:
+    padding, rest = [], []
+    for axis in (0, 1):
+        before = offset[axis]
+        after = (size[axis] - 1) * step[axis] + kernel.shape[axis] - before - x.shape[2 + axis]
+        both = max(0, min(before, after))
+        padding.append(both)
+        rest.append((before - both, after - both))
+    x = _pad(x, rest[0], rest[1])
+    channels = x.shape[1]
+    weight = kernel.expand(channels, 1, -1, -1)
+    return F.conv2d(x, weight, stride=step, padding=padding, groups=channels)
+
+
+def _pad(x: Tensor, rows: Size, columns: Size) -> Tensor:
+    """Add zeros before and after (negative: crop)."""
+    return F.pad(x, (*columns, *rows)) if any(rows) or any(columns) else x
+
+
+@dataclass(frozen=True)
+class _Op:
+    """The settings of one call, ready for use, and its steps on as many channels as are given."""
+
+    up_filter: Tensor
+    # Flipped, so that downsampling is a correlation.
+    down_filter: Tensor
+    up: int
+    down: int
+    offset: Size
+    slope: float
+    # Of what `activated` sees, which has the gain already.
+    clamp: float | None
+    low: Size
+    high: Size
+    out: Size
+
+    @classmethod
+    def for_map(
+        cls,
+        x: Tensor,
+        up_filter: Tensor | None,
+        down_filter: Tensor | None,
+        up: int,
+        down: int,
+        padding: tuple[int, int, int, int],
+        gain: float,
+        slope: float,
+        clamp: float | None,
+    ) -> _Op:
+        one = x.new_ones(1, dtype=torch.float32)
+        fu = one if up_filter is None else up_filter.detach()
+        fd = one if down_filter is None else down_filter.detach()
+        left, right, top, bottom = padding
+        low = (x.shape[2], x.shape[3])
+        taps_up, taps_down = (fu.shape[0], fu.shape[-1]), (fd.shape[0], fd.shape[-1])
+        high = (low[0] * up + top + bottom - taps_up[0] + 1, low[1] * up + left + right - taps_up[1] + 1)
+        out = ((high[0] - taps_down[0]) // down + 1, (high[1] - taps_down[1]) // down + 1)
+        if min(*high, *out) < 1:
+            raise ValueError(f"a map of {low[0]}x{low[1]} is too small for these filters and padding")
+        # A leaky ReLU commutes with a positive factor, so the gain goes into the filter with the up ** 2 that makes up
+        # for the zeros. Half of it in each of the two passes of a separable filter.
+        factor = up * up * gain
+        return cls(
+            up_filter=(fu * (math.sqrt(factor) if fu.ndim == 1 else factor)).to(x.dtype),
+            down_filter=fd.flip(tuple(range(fd.ndim))).to(x.dtype),
+            up=up,
+            down=down,
+            offset=(taps_up[0] - 1 - top, taps_up[1] - 1 - left),
+            slope=slope,
+            clamp=clamp,
+            low=low,
+            high=high,
+            out=out,
+        )
+
+    def upsampled(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """``[batch, channel, *high]``, what the leaky ReLU sees, times the gain."""
+        if bias is not None:
+            x = x + bias.to(x.dtype)[:, None, None]
+        return _spread(x, self.up_filter, self.up, self.offset, self.high)
+
+    def activated_(self, x: Tensor) -> Tensor:
+        """Leaky ReLU and clamp, in place."""
+        if self.slope != 1:
+            x = F.leaky_relu_(x, self.slope)
+        return x if self.clamp is None else x.clamp_(-self.clamp, self.clamp)
+
+    def slopes(self, x: Tensor) -> Tensor:
+        """Derivative of leaky ReLU and clamp at what the leaky ReLU sees."""
+        d = torch.where(x > 0, 1.0, self.slope).to(x.dtype)
+        return d if self.clamp is None else d.masked_fill_((x * d).abs_() > self.clamp, 0)
+
+    def downsampled(self, x: Tensor) -> Tensor:
+        """``[batch, channel, *out]``."""
+        return _gather(x, self.down_filter, self.down, (0, 0), self.out)
+
+    def value(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The result."""
+        return self.downsampled(self.activated_(self.upsampled(x, bias)))
+
+    def gradient(self, x: Tensor, bias: Tensor | None, cotangent: Tensor) -> Tensor:
+        """The gradient of ``sum(value * cotangent)`` with respect to x."""
+        high = _spread(cotangent, self.down_filter, self.down, (0, 0), self.high)
+        high.mul_(self.slopes(self.upsampled(x, bias)))
+        return _gather(high, self.up_filter, self.up, self.offset, self.low)
+
+    def chunks(self, x: Tensor) -> Iterator[slice]:
+        """Ranges of channels to treat at a time."""
+        channels = x.shape[1]
+        per_channel = x.shape[0] * math.prod(self.high) * x.element_size()
+        fit = (_CHUNK_BYTES_CPU if x.device.type == "cpu" else _CHUNK_BYTES) // per_channel
+        size = max(fit // _CHUNK_MULTIPLE, 1) * _CHUNK_MULTIPLE
+        for start in range(0, channels, size):
+            yield slice(start, min(start + size, channels))
+
+
+class _InChunks(torch.autograd.Function):
+    """`_Op` a few channels at a time, remembering its input only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, op: _Op) -> Tensor:
+        ctx.save_for_backward(x, bias)
+        ctx.op = op
+        y = x.new_empty(x.shape[0], x.shape[1], *op.out)
+        with torch.autocast(x.device.type, enabled=False):
+            for c in op.chunks(x):
+                y[:, c] = op.value(x[:, c], None if bias is None else bias[c])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        op, (x, bias), cotangent = ctx.op, ctx.saved_tensors, cotangents[0]
+        with torch.autocast(x.device.type, enabled=False):
+            if torch.is_grad_enabled():
+                return _differentiable_gradient(ctx, x, bias, op, cotangent)
+            gx = torch.empty_like(x)
+            for c in op.chunks(x):
+                gx[:, c] = op.gradient(x[:, c], None if bias is None else bias[c], cotangent[:, c])
+        gb = gx.sum((0, 2, 3)).to(bias.dtype) if ctx.needs_input_grad[1] else None
+        return gx, gb, None
+
+
+def _differentiable_gradient(ctx: Any, x: Tensor, bias: Tensor | None, op: _Op, cotangent: Tensor) -> Any:
+    """The gradient as a function that can itself be differentiated (``create_graph=True``); keeps the large maps."""
+    inputs = [t for t, needed in zip((x, bias), ctx.needs_input_grad, strict=False) if needed and t is not None]
+    gradients = iter(torch.autograd.grad(op.value(x, bias), inputs, cotangent, create_graph=True))
+    gx = next(gradients) if ctx.needs_input_grad[0] else None
+    gb = next(gradients) if ctx.needs_input_grad[1] else None
+    return gx, gb, None
