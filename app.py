@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Drag points of a generated picture in a page of your browser.")
-    parser.add_argument("--model", default="cat", help="registry name or model file to begin with (default: %(default)s)")
+    parser.add_argument("--model", default="cat", help="name or file of the model to begin with (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     address = parser.add_mutually_exclusive_group()
     address.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1, this machine only)")

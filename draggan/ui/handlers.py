@@ -164,9 +164,12 @@ class Handlers:
     # Pictures
 
     def open_page(self, model: str, seed: int | None, truncation: float) -> Updates:
-        """A first picture."""
-        with explained():
-            return self._new_model(None, model, seed, truncation)
+        """A first picture. If there is none, the page itself says why."""
+        try:
+            with explained():
+                return self._new_model(None, model, seed, truncation)
+        except gr.Error as e:
+            return self._say(str(e.message), "bad")
 
     def choose_model(self, session: Session | None, model: str, seed: int | None) -> Updates:
         """Another model, with the truncation that suits it and the same seed."""
@@ -180,12 +183,13 @@ class Handlers:
         ws = latent(generator, seed, truncation, label)
         begin = Session.begin if session is None else session.with_model
         session = begin(model, generator.image_size, ws, seed=seed, truncation=truncation, label=label)
-        names = listed.classes or tuple(f"class {i}" for i in range(generator.c_dim))
-        classes = [(name, i) for i, name in enumerate(names[: generator.c_dim])]
+        classes = [(f"class {i}", i) for i in range(generator.c_dim)]
+        step_size = self.parts.settings[SETTINGS.index("step_size")]
         return self._show(session) | {
-            self.parts.truncation: truncation,
-            self.parts.seed: seed,
-            self.parts.label: gr.Dropdown(choices=classes, value=label, visible=generator.c_dim > 0),
+            self.parts.truncation: gr.update(value=truncation, interactive=True),
+            self.parts.seed: gr.update(value=seed, interactive=True),
+            self.parts.label: gr.Dropdown(choices=classes, value=label, visible=generator.c_dim > 0, interactive=True),
+            step_size: gr.update(value=listed.step_size or DragConfig.step_size, interactive=True),
         }
 
     def new_picture(
@@ -203,7 +207,8 @@ class Handlers:
     def random_picture(self, session: Session | None, truncation: float, label: int | None = None) -> Updates:
         """The picture of a random seed."""
         seed = secrets.randbelow(1_000_000)
-        return self.new_picture(session, seed, truncation, label) | {self.parts.seed: seed}
+        new = self.new_picture(session, seed, truncation, label)
+        return new | {self.parts.seed: gr.update(value=seed, interactive=True)}
 
     # Points, mask, history
 
@@ -273,7 +278,10 @@ class Handlers:
 
     def _drag(self, session: Session, settings: tuple[float, ...]) -> Drag:
         generator = self.models.load(session.model)
-        config = DragConfig(space=session.space, **dict(zip(SETTINGS, settings, strict=True)))  # type: ignore[arg-type]
+        if len(settings) != len(SETTINGS):
+            raise ConfigError(f"{len(settings)} settings were given; there are {len(SETTINGS)}: {', '.join(SETTINGS)}")
+        chosen: dict[str, Any] = dict(zip(SETTINGS, settings, strict=True))
+        config = DragConfig(space=session.space, level=self._listed(session.model).level, **chosen)
         given = session.drag_arguments()
         reference = Reference(
             handles=_tensor(given.reference_handles, generator),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,8 @@ def _setting(name: str) -> gr.Number:
     facts = describe(DragConfig, name)
     whole = isinstance(facts["default"], int)
     unit = f" [{facts['unit']}]" if facts["unit"] else ""
+    # The arrows of a number's box: halves of its order of magnitude.
+    step = 1 if whole else 10 ** math.floor(math.log10(facts["default"])) / 2
     return gr.Number(
         facts["default"],
         label=_TITLES[name],
@@ -168,7 +171,7 @@ def _setting(name: str) -> gr.Number:
         precision=0 if whole else None,
         minimum=facts["low"],
         maximum=facts["high"],
-        step=1 if whole else None,
+        step=step,
         min_width=160,
         elem_id=f"dg-{name.replace('_', '-')}",
     )

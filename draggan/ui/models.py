@@ -58,19 +58,17 @@ class Shelf:
     """
 
     def __init__(self, device: str = "auto", first: str = "") -> None:
-        self._device = device
-        self._file: Path | None = None
-        if first and Path(first).expanduser().is_file():
-            self._file = Path(first).expanduser()
-        self._first = first
+        self._device, self._first = device, first
+        self._own: tuple[Model, ...] = ()
+        if "://" in first or Path(first).expanduser().is_file():
+            self._own = (Model(name=first, title=Path(first).name),)
+        if first:
+            # Wrong names, files and addresses are told at once, not in the page.
+            load_generator(first, device)
 
     def listed(self) -> Sequence[Model]:
         """The model to begin with, then what is here, then what can be downloaded."""
-        models = [_model(entry) for entry in all_models()]
-        if self._file is not None:
-            models.insert(0, Model(name=self._first, title=self._file.name))
-        elif self._first and self._first not in [model.name for model in models]:
-            load_generator(self._first, self._device)  # raises what is wrong with it
+        models = [*self._own, *(_model(entry) for entry in all_models())]
         return sorted(models, key=lambda model: (model.name != self._first, not model.here))
 
     def load(self, name: str) -> Generator:

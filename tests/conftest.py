@@ -1,0 +1,60 @@
+"""Before anything of ours is imported: shapes and types in signatures are checked at run time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+import tests.typing_hook  # noqa: F401
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"
+# All but the settings: those check their values themselves, with messages for people, and tests give them wrong ones.
+_PACKAGE = Path(__file__).parent.parent / "draggan"
+install_import_hook(
+    [f"draggan.{path.stem}" for path in _PACKAGE.iterdir() if path.stem not in ("__init__", "__main__", "config")],
+    "tests.typing_hook.check",
+)
+
+import torch  # noqa: E402
+
+from draggan.generators.base import Generator  # noqa: E402
+from draggan.generators.stylegan2 import StyleGAN2Generator  # noqa: E402
+
+
+def pytest_configure() -> None:
+    # Many small tests on few cores: threads cost more than they bring.
+    torch.set_num_threads(min(torch.get_num_threads(), 2))
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """No test reads or writes the cache of whoever runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("DRAGGAN_HOME", str(folder))
+    yield folder
+
+
+def tiny_stylegan2(resolution: int = 32, *, c_dim: int = 0, square: bool = True, seed: int = 0) -> Generator:
+    """A StyleGAN2 with random weights: everything of a real one but the pictures."""
+    torch.manual_seed(seed)
+    generator = StyleGAN2Generator(
+        z_dim=16,
+        c_dim=c_dim,
+        w_dim=16,
+        img_resolution=resolution,
+        square=square,
+        channel_base=16 * resolution,
+        channel_max=32,
+        mapping_kwargs={"num_layers": 2, "lr_multiplier": 1.0},
+    )
+    return generator.freeze()
+
+
+@pytest.fixture(scope="session")
+def tiny_generator() -> Generator:
+    """32 px, square, no classes."""
+    return tiny_stylegan2()
