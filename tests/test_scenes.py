@@ -181,7 +181,7 @@ def test_pool_keeps_fresh_and_does_not_repeat_itself() -> None:
         np.testing.assert_array_equal(pictures, right.pictures)
         np.testing.assert_allclose(importance / 16, right.importance, atol=0.05)
         while pool.rendered < 160:
-            pool.draw(1, np.random.default_rng(0))
+            pool.draw(8, np.random.default_rng(0))
         assert len(pool) == 64
 
 

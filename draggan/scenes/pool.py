@@ -34,16 +34,26 @@ class ScenePool:
         capacity: how many scenes are kept.
         first: how many to render before the constructor returns.
         share: part of one core that the thread may use, 0 (never renders) to 1.
+        reuse: how often a scene is drawn before the next one is due; rendering more would only take time from training.
         start_block: the first block of scenes, so that a resumed training does not see the first ones again.
     """
 
     def __init__(
-        self, scene: Scene, size: int, *, capacity: int, first: int, seed: int, share: float, start_block: int = 0
+        self,
+        scene: Scene,
+        size: int,
+        *,
+        capacity: int,
+        first: int,
+        seed: int,
+        share: float,
+        reuse: float = 3.0,
+        start_block: int = 0,
     ) -> None:
-        self.scene, self.size, self.seed, self.share = scene, size, seed, share
+        self.scene, self.size, self.seed, self.share, self.reuse = scene, size, seed, share, reuse
         self.capacity = max(capacity, first, _BLOCK)
         self.block = start_block
-        self.rendered = 0
+        self.rendered = self.drawn = 0
         self._z = np.empty((self.capacity, scene.z_dim), np.float32)
         self._pictures = np.empty((self.capacity, 3, size, size), np.uint8)
         self._importance = np.empty((self.capacity, size, size), np.uint8)
@@ -80,6 +90,7 @@ class ScenePool:
         if self._error is not None:
             raise self._error
         with self._lock:
+            self.drawn += count
             i = rng.integers(0, len(self), count)
             return self._z[i], self._pictures[i], self._importance[i]
 
@@ -94,7 +105,11 @@ class ScenePool:
             self.rendered += _BLOCK
 
     def _keep_fresh(self) -> None:
+        first = self.rendered
         while not self._stop.is_set():
+            if (self.rendered - first) * self.reuse > self.drawn:
+                self._stop.wait(0.05)
+                continue
             start = time.monotonic()
             try:
                 self._add(threads=1)

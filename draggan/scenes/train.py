@@ -490,6 +490,7 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # the writer makes it private
     os.replace(temporary, target)
     logger.info("wrote %s (%.1f MB): %s", target, target.stat().st_size / 1e6, training)
     sheet(made[:16], right[:16], config.resolution).save(checkpoint.with_name("export.jpg"), quality=88)
