@@ -6,15 +6,14 @@ Pan et al., "Drag Your GAN: Interactive Point-based Manipulation on the Generati
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from draggan.config import DragConfig, at_size
@@ -26,6 +25,9 @@ from draggan.generators.base import Generator
 from draggan.geometry import Windows, cover, disc_offsets, fixed_cells, sample, square_offsets
 
 __all__ = ["Drag", "DragStep", "Outcome", "Reference"]
+
+# Points as people have them: pairs (x, y) in any sequence or array.
+PointsLike: TypeAlias = "Sequence[Any] | np.ndarray | Tensor"
 
 Outcome = Literal["arrived", "max_steps", "stalled", "stopped", "diverged"]
 
@@ -95,9 +97,9 @@ class Drag(Iterator[DragStep]):
         self,
         generator: Generator,
         ws: Float[Tensor, "1 num_ws w_dim"],
-        handles: ArrayLike,
-        targets: ArrayLike,
-        mask: ArrayLike | None = None,
+        handles: PointsLike,
+        targets: PointsLike,
+        mask: np.ndarray | None = None,
         config: DragConfig | None = None,
         *,
         reference: Reference | None = None,
@@ -285,7 +287,7 @@ class Drag(Iterator[DragStep]):
                 templates[i] = sample(features, self._grid, clicked[i])
         return torch.stack(templates)
 
-    def _fixed_region(self, mask: ArrayLike | None, reference: Reference) -> FixedRegion | None:
+    def _fixed_region(self, mask: np.ndarray | None, reference: Reference) -> FixedRegion | None:
         """What the mask holds; None where nothing is fixed."""
         if mask is None:
             return None
@@ -304,7 +306,7 @@ class Drag(Iterator[DragStep]):
         return FixedRegion(fixed=fixed[None, None], kept=self.generator.features(mask_ws, self.level))
 
 
-def _points(kind: str, points: ArrayLike, size: tuple[int, int]) -> Float[Tensor, "n 2"]:
+def _points(kind: str, points: PointsLike, size: tuple[int, int]) -> Float[Tensor, "n 2"]:
     """Validated points as float32, or `PointError` naming the first bad one."""
     try:
         array = np.asarray(points, dtype=np.float32)
