@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
+from dnnlib.cache import replacing
 from draggan.errors import DownloadError
 
 if sys.platform == "win32":
@@ -206,10 +207,9 @@ def _verify(name: str, fetcher: _Fetcher, digest: str, sha256: str | None, pins:
         pinned = _read_json(pins)
         known = pinned.get(name)
         if known is None:
-            temporary = pins.with_name(f".{pins.name}.{os.getpid()}.tmp")
             pinned[name] = {"sha256": digest, "bytes": fetcher.have()}
-            temporary.write_text(json.dumps(pinned, indent=1, sort_keys=True), "utf-8")
-            os.replace(temporary, pins)
+            with replacing(pins) as temporary:
+                temporary.write_text(json.dumps(pinned, indent=1, sort_keys=True), "utf-8")
             return
     expected = known.get("sha256") if isinstance(known, dict) else None
     if digest != expected:

@@ -332,7 +332,18 @@ def test_of_two_who_want_the_same_file_one_fetches(fetch, server):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com/a", "file:///etc/passwd", "ftp://a/b", "https://", "a/b", "https://[", "https://u:p@h/f", "https://h/a b", "https://h/a\r\nX: y"]
+    "url",
+    [
+        "http://example.com/a",
+        "file:///etc/passwd",
+        "ftp://a/b",
+        "https://",
+        "a/b",
+        "https://[",
+        "https://u:p@h/f",
+        "https://h/a b",
+        "https://h/a\r\nX: y",
+    ],
 )
 def test_only_https_is_fetched(url):
     with pytest.raises(DownloadError):

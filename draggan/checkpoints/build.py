@@ -66,9 +66,9 @@ def _four_taps(value: Any) -> str | None:
 
 
 def _widths(value: Any) -> str | None:
-    width = _whole(1, 8192)
+    width = _whole(1, 4096)
     good = isinstance(value, (list, tuple)) and 1 <= len(value) <= 11 and all(width(v) is None for v in value)
-    return None if good else "one whole number from 1 to 8192 for each block"
+    return None if good else "one whole number from 1 to 4096 for each block"
 
 
 Rules = Mapping[str, "Rule | Rules"]
@@ -120,7 +120,6 @@ STYLEGAN3: Rules = {
     "filter_size": _whole(1, 16),
     "lrelu_upsampling": _whole(1, 4),
     "use_radial_filters": _flag,
-    "magnitude_ema_beta": _real(0, 1),
 }
 DISCRIMINATOR: Rules = {
     **_COMMON,

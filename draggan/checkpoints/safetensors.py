@@ -23,6 +23,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from dnnlib.cache import replacing
 from draggan.checkpoints.description import CheckpointDescription, Family, NetworkDescription, Role
 from draggan.errors import CheckpointError
 
@@ -56,16 +57,11 @@ def write(path: str | os.PathLike[str], description: CheckpointDescription) -> N
             if tensor.dtype not in (np.float16, np.float32):
                 raise CheckpointError(f"{role}/{name} is {tensor.dtype}; only float16 and float32 can be stored")
             tensors[f"{role}/{name}"] = np.asarray(tensor, order="C")
-    # Two processes may convert the same file at the same time: each has its own temporary name, the last rename wins.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=_pack(description))
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=_pack(description))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str], roles: Collection[Role] | None = None) -> CheckpointDescription:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dnnlib.cache import replacing
 from dnnlib.download import Progress, sha256_of
 from draggan.checkpoints import build, registry, safetensors
 from draggan.checkpoints.description import CheckpointDescription, Role
@@ -197,24 +198,19 @@ def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str])
         raise CheckpointError(f"{destination} is the source itself; choose another name")
     description = read_checkpoint(path)
     if suffix == ".safetensors":
-        origin = {"source_file": path.name, "source_sha256": sha256_of(path)}
+        origin = {"original_file": path.name, "original_sha256": sha256_of(path)}
         safetensors.write(destination, replace(description, metadata={**origin, **description.metadata}))
         return destination
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with replacing(destination) as temporary, open(temporary, "wb") as file:
             if suffix == ".npz":
                 np.savez(file, **_arrays(description))  # type: ignore[arg-type]  # numpy's stubs take keywords for flags
             else:
                 role = build.choose_generator(description) if set(description.networks) != {"D"} else "D"
                 tensors = description.networks[role].tensors
                 torch.save({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}, file)
-        os.replace(temporary, destination)
     except OSError as error:
         raise CheckpointError(f"cannot write {destination}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return destination
 
 

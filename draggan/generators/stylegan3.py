@@ -357,7 +357,7 @@ class StyleGAN3Generator(Generator):
     Args:
         z_dim, c_dim, w_dim: sizes of noise, class label and latent.
         img_resolution: picture size, a power of two from 8 on.
-        mapping_kwargs: ``num_layers`` (default 2) and ``lr_multiplier``.
+        mapping_kwargs: ``num_layers`` (default 2), ``lr_multiplier`` and ``activation``.
         channel_base, channel_max: a layer with cutoff f has ``min(channel_base / 2 / f, channel_max)`` channels.
         num_layers: layers without ToRGB.
         num_critical: how many of the last layers are sampled critically.
@@ -409,7 +409,7 @@ class StyleGAN3Generator(Generator):
         whole("w_dim", w_dim, 1, 8192)
         resolution(img_resolution)
         whole("img_channels", img_channels, 1, 64)
-        mapping_kwargs = check_mapping(mapping_kwargs, ("num_layers", "lr_multiplier", "w_avg_beta"))
+        mapping_kwargs = check_mapping(mapping_kwargs, ("num_layers", "lr_multiplier", "activation", "w_avg_beta"))
         number("channel_base", channel_base, 1, 2**24)
         whole("channel_max", channel_max, 1, 8192)
         whole("num_layers", num_layers, 1, 64)
