@@ -1,0 +1,1 @@
+"""What is measured, and how. Run as ``python -m benchmarks NAME [--quick]``."""

@@ -1,0 +1,38 @@
+"""``python -m benchmarks NAME [--quick] [--out FILE]``: one benchmark, its table on standard output.
+
+Every benchmark is a module of this package with ``main(argv) -> int``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["BENCHMARKS", "main"]
+
+BENCHMARKS = {
+    "step": "seconds per step against the published procedure",
+    "roofline": "what a step's arithmetic needs at the rate its convolutions reach here, layer by layer",
+    "memory": "peak memory of a process that drags",
+    "scaling": "seconds and memory over picture size and number of handles",
+    "precision": "whether drags in lower precision end at the same place, and sooner",
+    "mask": "how well the fixed region is held, and what that costs, exactly and estimated",
+    "preview": "how much showing pictures slows a drag",
+    "load": "many people at once on one page",
+    "ops": "compiled operations against their PyTorch twins",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the named benchmark; what follows the name is its own business."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] not in BENCHMARKS:
+        print("usage: python -m benchmarks NAME [--quick]\n")
+        print("\n".join(f"  {name:10} {text}" for name, text in BENCHMARKS.items()))
+        return 0 if args in (["-h"], ["--help"]) else 2
+    return importlib.import_module(f"benchmarks.{args[0]}").main(args[1:]) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Seconds, with warm-up, median and spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+__all__ = ["Sample", "race", "table"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of repeated runs of one thing.
+
+    Attributes:
+        seconds: wall clock, one per run.
+        cpu: processor seconds of the whole process per run; on a busy machine wall clock over this says how much of
+            the time others had.
+    """
+
+    seconds: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Lower and upper quartile."""
+        low, high = np.percentile(self.seconds, [25, 75])
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        low, high = self.spread
+        return f"{1e3 * self.median:.1f} ms ({1e3 * low:.1f}-{1e3 * high:.1f})"
+
+
+def race(
+    runs: Mapping[str, Callable[[], object]],
+    *,
+    warmup: int = 2,
+    repeats: int = 9,
+    limit: float = 60.0,
+    at_least: int = 3,
+) -> dict[str, Sample]:
+    """Time several things by turns, so that a busy machine slows all of them alike.
+
+    Args:
+        repeats: rounds; every thing runs once per round.
+        limit: seconds for all rounds together; no new round begins later.
+        at_least: rounds that are run in any case.
+    """
+    for run in runs.values():
+        for _ in range(warmup):
+            run()
+    wall: dict[str, list[float]] = {name: [] for name in runs}
+    cpu: dict[str, list[float]] = {name: [] for name in runs}
+    begun = time.perf_counter()
+    for k in range(repeats):
+        if k >= at_least and time.perf_counter() - begun > limit:
+            break
+        for name, run in runs.items():
+            _synchronise()
+            w, c = time.perf_counter(), time.process_time()
+            run()
+            _synchronise()
+            wall[name].append(time.perf_counter() - w)
+            cpu[name].append(time.process_time() - c)
+    return {name: Sample(tuple(wall[name]), tuple(cpu[name])) for name in runs}
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def table(columns: list[str], rows: list[list[object]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
