@@ -65,7 +65,7 @@ class ModelNotFound(CheckpointError):
 
 
 class DownloadError(DragGANError):
-    """A file could not be fetched completely and unchanged. Nothing half-written is left behind."""
+    """A file could not be fetched completely and unchanged. It is absent then; a part is kept only to go on from."""
 
 
 class ExportError(DragGANError):

@@ -1,0 +1,89 @@
+"""The doctor finds what is wrong, says what to do, and never fails itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+from draggan import doctor
+from draggan.checkpoints import registry
+from draggan.doctor import report
+from torch_utils import custom_ops
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAGGAN_HOME", str(tmp_path))
+    return tmp_path
+
+
+def found(name, **options):
+    return next(item for item in report(measure=False, **options) if item.name == name)
+
+
+def test_everything_that_matters_is_looked_at_and_every_complaint_comes_with_advice():
+    items = report()
+    names = [item.name for item in items]
+    assert {"python", "torch", "gradio", "cpu", "compiled ops", "cache", "built-in models"} <= set(names)
+    assert len(names) == len(set(names))
+    assert all(item.status in ("ok", "slow", "broken") and item.value for item in items)
+    assert all(item.advice for item in items if item.status != "ok")
+
+
+def test_a_package_out_of_range_or_missing_is_broken(monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "jaxtyping":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "99.1" if name == "gradio" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert found("gradio").status == "broken"
+    assert "pip install 'gradio>=" in found("gradio").advice
+    assert found("jaxtyping").value == "missing"
+    assert found("numpy").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("version", "inside"),
+    [("2.8", True), ("2.13.1+cpu", True), ("2.14.0", False), ("2.7.9", False), ("2.14.0a1", False)],
+)
+def test_version_bounds(version, inside):
+    assert doctor._within(version, ">=2.8,<2.14") is inside
+
+
+def test_a_failed_op_costs_speed_and_says_why(monkeypatch):
+    failed = custom_ops.OpStatus(name="blur", state="failed", path=None, seconds=1.0, error="no such header")
+    monkeypatch.setattr(custom_ops, "status", lambda: [failed])
+    assert found("op blur").status == "slow"
+    assert "no such header" in found("op blur").advice
+
+
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch):
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert found("cache").status == "broken"
+    assert "DRAGGAN_HOME" in found("cache").advice
+
+
+def test_unfinished_downloads_are_counted(home):
+    (home / "models").mkdir()
+    (home / "models" / "lions.pkl.part").write_bytes(bytes(3_000_000))
+    assert found("unfinished downloads").value == "1, 3 MB"
+
+
+def test_missing_built_in_models_and_wrong_entries_are_told(home, monkeypatch):
+    (home / "models.toml").write_text("[[model]]\nname = 3")
+    assert "must be text" in found("models.toml").value
+    monkeypatch.setattr(registry, "_BUILTIN_DIR", home / "nowhere")
+    assert found("built-in models").status == "broken"
+
+
+def test_a_part_that_fails_does_not_hide_the_others(monkeypatch):
+    def fail():
+        raise ImportError("libfoo.so: cannot open shared object file")
+
+    monkeypatch.setattr(custom_ops, "toolchain", fail)
+    assert "libfoo" in found("ops").value
+    assert found("cache").status == "ok"
