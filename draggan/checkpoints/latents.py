@@ -81,7 +81,7 @@ def _read(data: memoryview) -> np.ndarray:
         if all(name.endswith(".npy") for name in entries):
             return _read_npz(data, entries)
         return _read_torch(data)
-    if bytes(data[:19]) == torch_archive.LEGACY_START:
+    if torch_archive.is_legacy(data):
         return _read_torch(data)
     raise CheckpointError("no latent code; known are .npy, .npz and .pt files")
 

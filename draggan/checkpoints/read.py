@@ -151,7 +151,7 @@ def describe_bytes(data: memoryview) -> CheckpointDescription:
     # Twice: float16 and bfloat16 become float32.
     budget = Budget(numbers=2 * len(data) + (16 << 20))
     try:
-        if torch_archive.is_zip(data) or bytes(data[:19]) == torch_archive.LEGACY_START:
+        if torch_archive.is_zip(data) or torch_archive.is_legacy(data):
             return _describe_archive(torch_archive.load(data, budget), budget)
         machine = Machine(data, allowed=NVIDIA_GLOBALS, budget=budget)
         value = machine.load()

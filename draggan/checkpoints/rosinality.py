@@ -90,7 +90,7 @@ def _rename(state_dict: Mapping[Any, Any], average: Any, budget: Budget) -> tupl
         """Without the leading axis of size 1."""
         if array.shape[0] != 1:
             raise CheckpointError(f"a tensor of shape {list(array.shape)} where the first size must be 1")
-        return array[0]
+        return array.reshape(array.shape[1:])
 
     def modulated(theirs: str, ours: str) -> None:
         tensors[f"{ours}.weight"] = one(state.take(f"{theirs}.conv.weight", 5))

@@ -26,7 +26,7 @@ from draggan.checkpoints.unpickler import (
 )
 from draggan.errors import CheckpointError
 
-__all__ = ["LEGACY_START", "is_zip", "load", "open_zip", "stored_entry"]
+__all__ = ["is_legacy", "is_zip", "load", "open_zip", "stored_entry"]
 
 # The magic number's pickle, with which every legacy file begins.
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -37,6 +37,11 @@ MAX_NAME = 1000
 def is_zip(data: memoryview) -> bool:
     """Whether a file begins as zip archives do."""
     return bytes(data[:4]) == b"PK\x03\x04"
+
+
+def is_legacy(data: memoryview) -> bool:
+    """Whether a file begins as PyTorch's older layout does."""
+    return bytes(data[: len(LEGACY_START)]) == LEGACY_START
 
 
 def load(data: memoryview, budget: Budget | None = None) -> Any:

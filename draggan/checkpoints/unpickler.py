@@ -94,7 +94,7 @@ class Budget:
         self.steps -= count
         if self.steps < 0:
             raise refuse(f"more than {MAX_STEPS} steps to read one file")
-        if count > 1 or not self.steps & 4095:
+        if count != 1 or not self.steps & 4095:
             self.check_time()
 
     def check_time(self) -> None:
@@ -601,16 +601,22 @@ class Machine:
             CheckpointError: it is no pickle, or cut off.
         """
         self.stack, self.marks, self.memo = [], [], {}
-        budget, operations = self.budget, _OPERATIONS
+        budget, data = self.budget, self.data
         while True:
-            budget.step()
-            code = self.byte()
+            # Budget.step and byte, written out: this is the one loop that counts.
+            budget.steps -= 1
+            if budget.steps < 0 or not budget.steps & 4095:
+                budget.step(0)
+            if self.position >= len(data):
+                raise damaged("it ends too early")
+            code = data[self.position]
+            self.position += 1
             if code == 0x2E:  # STOP
                 value = self.pop()
                 if self.stack or self.marks:
                     raise damaged("values are left over at its end")
                 return value
-            operation = operations[code]
+            operation = _OPERATIONS[code]
             if operation is None:
                 raise _unknown(code)
             operation(self)
@@ -845,36 +851,36 @@ for _code, _operation in {
     0x28: Machine.mark,
     0x30: _pop,
     0x31: _pop_mark,
-    0x4E: lambda m: m.push(None),
-    0x88: lambda m: m.push(True),
-    0x89: lambda m: m.push(False),
-    0x4A: lambda m: m.push(m.number(_I32)),
-    0x4B: lambda m: m.push(m.byte()),
-    0x4D: lambda m: m.push(m.number(_U16)),
+    0x4E: lambda m: m.stack.append(None),
+    0x88: lambda m: m.stack.append(True),
+    0x89: lambda m: m.stack.append(False),
+    0x4A: lambda m: m.stack.append(m.number(_I32)),
+    0x4B: lambda m: m.stack.append(m.byte()),
+    0x4D: lambda m: m.stack.append(m.number(_U16)),
     0x8A: lambda m: m.integer(m.byte()),
     0x8B: lambda m: m.integer(m.number(_U32)),
-    0x47: lambda m: m.push(m.number(_F64)),
+    0x47: lambda m: m.stack.append(m.number(_F64)),
     0x58: lambda m: _text_string(m, _U32),
     0x8C: lambda m: _text_string(m, _U8),
     0x8D: lambda m: _text_string(m, _U64),
-    0x42: lambda m: m.push(m.take(m.number(_U32))),
-    0x43: lambda m: m.push(m.take(m.byte())),
-    0x8E: lambda m: m.push(m.take(m.number(_U64))),
-    0x96: lambda m: m.push(m.take(m.number(_U64))),
-    0x29: lambda m: m.push(()),
+    0x42: lambda m: m.stack.append(m.take(m.number(_U32))),
+    0x43: lambda m: m.stack.append(m.take(m.byte())),
+    0x8E: lambda m: m.stack.append(m.take(m.number(_U64))),
+    0x96: lambda m: m.stack.append(m.take(m.number(_U64))),
+    0x29: lambda m: m.stack.append(()),
     0x85: lambda m: m.tuple_of(1),
     0x86: lambda m: m.tuple_of(2),
     0x87: lambda m: m.tuple_of(3),
-    0x74: lambda m: m.push(tuple(m.pop_items())),
-    0x5D: lambda m: m.push([]),
+    0x74: lambda m: m.stack.append(tuple(m.pop_items())),
+    0x5D: lambda m: m.stack.append([]),
     0x61: lambda m: m.append([m.pop()]),
     0x65: lambda m: m.append(m.pop_items()),
-    0x6C: lambda m: m.push(m.pop_items()),
-    0x7D: lambda m: m.push({}),
+    0x6C: lambda m: m.stack.append(m.pop_items()),
+    0x7D: lambda m: m.stack.append({}),
     0x73: _set_item,
     0x75: lambda m: m.set_items(m.pop_items()),
-    0x64: lambda m: m.push(_pairs(m.pop_items())),
-    0x8F: lambda m: m.push(set()),
+    0x64: lambda m: m.stack.append(_pairs(m.pop_items())),
+    0x8F: lambda m: m.stack.append(set()),
     0x90: Machine.add_items,
     0x91: _frozen_set,
     0x71: lambda m: m.remember(m.byte()),
