@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,12 @@ from jaxtyping import install_import_hook
 import tests.typing_hook  # noqa: F401
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"
-# All but the settings: those check their values themselves, with messages for people, and tests give them wrong ones.
+# All but the settings, which check their values themselves, with messages for people, and the page: Gradio does not
+# recognise a wrapped generator function as one.
 _PACKAGE = Path(__file__).parent.parent / "draggan"
+_UNCHECKED = ("__init__", "__main__", "config", "ui")
 install_import_hook(
-    [f"draggan.{path.stem}" for path in _PACKAGE.iterdir() if path.stem not in ("__init__", "__main__", "config")],
-    "tests.typing_hook.check",
+    [f"draggan.{path.stem}" for path in _PACKAGE.iterdir() if path.stem not in _UNCHECKED], "tests.typing_hook.check"
 )
 
 import torch  # noqa: E402
@@ -26,16 +26,16 @@ from draggan.generators.stylegan2 import StyleGAN2Generator  # noqa: E402
 
 
 def pytest_configure() -> None:
-    # Many small tests on few cores: threads cost more than they bring.
-    torch.set_num_threads(min(torch.get_num_threads(), 2))
+    # Small models on cores that do other things too: threads cost more than they bring.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the cache of whoever runs it."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DRAGGAN_HOME", str(folder))
-    yield folder
+    return folder
 
 
 def tiny_stylegan2(resolution: int = 32, *, c_dim: int = 0, square: bool = True, seed: int = 0) -> Generator:

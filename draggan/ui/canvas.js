@@ -432,11 +432,13 @@ function take() {
   draw();
 }
 
-watch('size', resize);
-watch('frame', () => { resize(); showFrame(); });
+// One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
+const [SIZE, FRAME, LIVE, BUSY] = 'size frame live busy'.split(' ');
+watch(SIZE, resize);
+watch(FRAME, () => { resize(); showFrame(); });
 watch('value', take);
-watch('live', draw);
-watch('busy', () => {
+watch(LIVE, draw);
+watch(BUSY, () => {
   press = null;
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, TypeAlias
 
 import gradio as gr
-import numpy as np
-import torch
-from torch import Tensor
 
 from draggan.config import DragConfig, Space
-from draggan.drag import Drag, DragStep, Reference
-from draggan.errors import ConfigError, DragGANError, LatentError, PointError
+from draggan.errors import ConfigError, LatentError
 from draggan.export import save_png
-from draggan.generators.base import Generator, z_from_seed
-from draggan.images import to_uint8
 from draggan.session import Session
 from draggan.ui import texts
 from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, with_canvas
-from draggan.ui.models import Model, Models
+from draggan.ui.models import Models
 from draggan.ui.preview import Pace
+from draggan.ui.running import Drags, Run, explained
+from draggan.ui.work import begin_drag, first_session, latent, listed_as, picture, render
 
-__all__ = ["SETTINGS", "Drags", "Handlers", "Parts"]
-
-log = logging.getLogger(__name__)
+__all__ = ["SETTINGS", "Handlers", "Parts"]
 
 Updates: TypeAlias = "dict[Any, Any]"
 
@@ -69,84 +60,6 @@ class Parts:
     file: gr.DownloadButton
 
 
-class Run:
-    """A drag under way, and its newest step (None before the first)."""
-
-    def __init__(self, drag: Drag) -> None:
-        self.drag = drag
-        self.step: DragStep | None = None
-        self._stopping = threading.Event()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping.is_set()
-
-    def stop(self) -> None:
-        """Ask it to end with its next step."""
-        self._stopping.set()
-        self.drag.stop()
-
-
-class Drags:
-    """The drags that run now, by the browser tab they belong to, and how many may run at a time."""
-
-    def __init__(self, limit: int) -> None:
-        self._running: dict[str, Run] = {}
-        self._lock = threading.Lock()
-        self._places = threading.Semaphore(limit)
-
-    def begin(self, tab: str, run: Run) -> None:
-        """Remember a drag; `end` must follow.
-
-        Raises:
-            PointError: this tab has one already.
-        """
-        with self._lock:
-            if tab in self._running:
-                raise PointError("a drag is running in this tab already; stop it first")
-            self._running[tab] = run
-
-    def end(self, tab: str) -> None:
-        """Forget it."""
-        with self._lock:
-            self._running.pop(tab, None)
-
-    def stop(self, tab: str) -> None:
-        """Ask the drag of a tab, if there is one, to end with its next step."""
-        with self._lock:
-            run = self._running.get(tab)
-        if run is not None:
-            run.stop()
-
-    def take_place(self, patience: float) -> bool:
-        """Wait up to that many seconds until fewer than the limit are running; True: the place is ours."""
-        return self._places.acquire(timeout=patience)
-
-    def leave_place(self) -> None:
-        """Give it back."""
-        self._places.release()
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn every error into a sentence for a person. Not to be held across a ``yield``."""
-    try:
-        yield
-    except gr.Error:
-        raise
-    except DragGANError as e:
-        raise gr.Error(str(e), title="That did not work", print_exception=False) from e
-    except (MemoryError, torch.OutOfMemoryError) as e:
-        log.exception("out of memory")
-        message = "There is not enough memory for this. Close other programs, or choose a smaller model."
-        raise gr.Error(message, title="Out of memory", print_exception=False) from e
-    except Exception as e:
-        log.exception("unexpected error in the page")
-        message = "Something unexpected went wrong; your picture and points are kept. The log says what it was."
-        raise gr.Error(message, title="Unexpected error", print_exception=False) from e
-
-
 class Handlers:
     """All handlers of a page.
 
@@ -174,21 +87,19 @@ class Handlers:
     def choose_model(self, session: Session | None, model: str, seed: int | None) -> Updates:
         """Another model, with the truncation that suits it and the same seed."""
         with explained():
-            return self._new_model(session, model, seed, self._listed(model).truncation)
+            return self._new_model(session, model, seed, listed_as(self.models, model).truncation)
 
     def _new_model(self, session: Session | None, model: str, seed: int | None, truncation: float) -> Updates:
-        generator, listed = self.models.load(model), self._listed(model)
+        listed = listed_as(self.models, model)
+        space: Space = "w+" if session is None else session.space
         seed = 0 if seed is None else seed
-        label = 0 if generator.c_dim else None
-        ws = latent(generator, seed, truncation, label)
-        begin = Session.begin if session is None else session.with_model
-        session = begin(model, generator.image_size, ws, seed=seed, truncation=truncation, label=label)
-        classes = [(f"class {i}", i) for i in range(generator.c_dim)]
+        session = first_session(self.models, model, seed, truncation).set_space(space)
+        classes = [(f"class {i}", i) for i in range(self.models.load(model).c_dim)]
         step_size = self.parts.settings[SETTINGS.index("step_size")]
         return self._show(session) | {
             self.parts.truncation: gr.update(value=truncation, interactive=True),
             self.parts.seed: gr.update(value=seed, interactive=True),
-            self.parts.label: gr.Dropdown(choices=classes, value=label, visible=generator.c_dim > 0, interactive=True),
+            self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
             step_size: gr.update(value=listed.step_size or DragConfig.step_size, interactive=True),
         }
 
@@ -252,7 +163,9 @@ class Handlers:
         tab = tab_of(request)
         with explained():
             session = with_canvas(self._session(session), value).set_space(space)
-            run = Run(self._drag(session, settings))
+            if len(settings) != len(SETTINGS):
+                raise ConfigError(f"{len(settings)} settings were given; they are {', '.join(SETTINGS)}")
+            run = Run(begin_drag(self.models, session, dict(zip(SETTINGS, settings, strict=True))))
             self.drags.begin(tab, run)
         placed = False
         try:
@@ -276,20 +189,9 @@ class Handlers:
         """End this tab's drag with its next step."""
         self.drags.stop(tab_of(request))
 
-    def _drag(self, session: Session, settings: tuple[float, ...]) -> Drag:
-        generator = self.models.load(session.model)
-        if len(settings) != len(SETTINGS):
-            raise ConfigError(f"{len(settings)} settings were given; there are {len(SETTINGS)}: {', '.join(SETTINGS)}")
-        chosen: dict[str, Any] = dict(zip(SETTINGS, settings, strict=True))
-        config = DragConfig(space=session.space, level=self._listed(session.model).level, **chosen)
-        given = session.drag_arguments()
-        reference = Reference(
-            handles=_tensor(given.reference_handles, generator),
-            ws=_tensor(given.reference_ws, generator),
-            mask_ws=None if given.mask_ws is None else _tensor(given.mask_ws, generator),
-        )
-        ws = _tensor(given.ws, generator)
-        return Drag(generator, ws, given.handles, given.targets, given.mask, config, reference=reference)
+    def close(self, request: gr.Request) -> None:
+        """The tab was closed: nobody waits for its drag any more."""
+        self.drags.stop(tab_of(request))
 
     def _follow(self, run: Run) -> Iterator[Updates]:
         """Run a drag to its end, showing a picture whenever one is due."""
@@ -326,19 +228,10 @@ class Handlers:
         """A PNG of the picture, without points, marked as made by AI."""
         with explained():
             session = with_canvas(self._session(session), value)
-            generator = self.models.load(session.model)
             seed = "" if session.seed is None else f"-seed{session.seed}"
             edited = "-dragged" if session.is_edited else ""
             path = self._place(f"{Path(session.model).stem}{seed}{edited}.png")
-            details = {
-                "model": session.model,
-                "seed": session.seed,
-                "truncation": session.truncation,
-                "class": session.label,
-                "handles": [pair.handle for pair in session.pairs],
-                "targets": [pair.target for pair in session.pairs],
-            }
-            save_png(path, render(generator, _tensor(session.ws, generator)), details)
+            save_png(path, *picture(self.models, session))
             return {self.parts.session: session, self.parts.file: str(path)}
 
     def _place(self, name: str) -> Path:
@@ -355,18 +248,7 @@ class Handlers:
         if session is not None:
             return session
         first = self.models.listed()[0]
-        generator = self.models.load(first.name)
-        label = 0 if generator.c_dim else None
-        ws = latent(generator, 0, first.truncation, label)
-        return Session.begin(
-            first.name, generator.image_size, ws, seed=0, truncation=first.truncation, label=label
-        )
-
-    def _listed(self, name: str) -> Model:
-        for model in self.models.listed():
-            if model.name == name:
-                return model
-        return Model(name=name, title=name)
+        return first_session(self.models, first.name, 0, first.truncation)
 
     def _show(self, session: Session, *, picture: bool = True) -> Updates:
         """The page at rest."""
@@ -374,7 +256,7 @@ class Handlers:
         if picture:
             generator = self.models.load(session.model)
             height, width = session.image_size
-            canvas |= {"size": [width, height], "frame": frame_url(render(generator, _tensor(session.ws, generator)))}
+            canvas |= {"size": [width, height], "frame": frame_url(render(generator, session.ws))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self._say(texts.hint(session))
@@ -418,36 +300,6 @@ class Handlers:
         return {self.parts.status: gr.HTML(value=text, kind=kind)}
 
 
-def latent(generator: Generator, seed: int, truncation: float, label: int | None) -> np.ndarray:
-    """The latent ``[1, num_ws, w_dim]`` of a seed, and of a class where the model has classes.
-
-    Raises:
-        LatentError, ConfigError: a seed, truncation or class that there is not.
-    """
-    if not isinstance(seed, int):
-        raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
-    if not isinstance(truncation, (int, float)) or not 0 <= truncation <= 1:
-        raise ConfigError(f"truncation {truncation} is not allowed; give a number from 0 to 1")
-    c = None
-    if generator.c_dim:
-        if not isinstance(label, int) or not 0 <= label < generator.c_dim:
-            raise ConfigError(f"class {label} is not allowed; this model has the classes 0 to {generator.c_dim - 1}")
-        c = torch.eye(generator.c_dim, device=generator.device)[label][None]
-    with torch.no_grad():
-        z = z_from_seed(seed, generator.z_dim).to(generator.device)
-        return generator.mapping(z, c, truncation_psi=truncation).cpu().numpy()
-
-
-def render(generator: Generator, ws: Tensor) -> np.ndarray:
-    """The picture of a latent, ``[height, width, 3]`` bytes."""
-    with torch.no_grad():
-        return to_uint8(generator.synthesis(ws))
-
-
 def tab_of(request: gr.Request | None) -> str:
     """What tells one browser tab from another."""
     return getattr(request, "session_hash", None) or ""
-
-
-def _tensor(array: np.ndarray, generator: Generator) -> Tensor:
-    return torch.tensor(array, device=generator.device)

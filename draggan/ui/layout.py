@@ -11,9 +11,11 @@ from typing import Any
 import gradio as gr
 
 from draggan.config import DragConfig, describe
+from draggan.ui import api
 from draggan.ui.canvas import canvas
-from draggan.ui.handlers import SETTINGS, Drags, Handlers, Parts
+from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.models import Models
+from draggan.ui.running import Drags
 
 __all__ = ["build", "launch_options"]
 
@@ -49,7 +51,9 @@ def build(models: Models, *, drags: int = 8) -> gr.Blocks:
     """
     with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
         parts = _components(models)
-        _wire(demo, parts, Handlers(parts, models, Drags(drags)))
+        places = Drags(drags)
+        _wire(demo, parts, Handlers(parts, models, places))
+        api.register(models, places)
     # Twice as many handlers as drags, so that those who wait for a place do not keep others from clicking.
     return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
 
@@ -181,40 +185,33 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers) -> None:
     page = [part for part in vars(parts).values() if isinstance(part, gr.blocks.Block)] + list(parts.settings)
     outputs = [part for part in page if part is not parts.file]
     drawn = [parts.session, parts.canvas]
-    picture = [parts.session, parts.seed, parts.truncation, parts.label]
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
 
-    demo.load(
-        do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_visibility="private", **quiet
-    )
-    demo.unload(do.stop)
+    demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
+    demo.unload(do.close)
 
-    parts.model.input(
-        do.choose_model, [parts.session, parts.model, parts.seed], outputs, api_name="model", **quiet
-    )
-    parts.seed.input(
-        do.new_picture, picture, outputs, api_name="picture", trigger_mode="always_last", **quiet
-    )
-    for event in (parts.seed.submit, parts.truncation.release, parts.label.input):
-        event(do.new_picture, picture, outputs, api_visibility="private", trigger_mode="always_last", **quiet)
-    parts.random.click(
-        do.random_picture,
-        [parts.session, parts.truncation, parts.label],
+    parts.model.input(do.choose_model, [parts.session, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    gr.on(
+        [parts.seed.input, parts.seed.submit, parts.truncation.release, parts.label.input],
+        do.new_picture,
+        [parts.session, parts.seed, parts.truncation, parts.label],
         outputs,
-        api_name="random",
+        api_name="seed",
+        trigger_mode="always_last",
         **quiet,
     )
+    chance = [parts.session, parts.truncation, parts.label]
+    parts.random.click(do.random_picture, chance, outputs, api_name="random", **quiet)
 
-    parts.canvas.edit(do.edit, drawn, outputs, api_name="points", trigger_mode="always_last", **quiet)
+    parts.canvas.edit(do.edit, drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
     for name in ("remove_last", "clear_points", "undo", "redo", "reset"):
-        getattr(parts, name).click(
-            getattr(do, name), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet
-        )
+        button = getattr(parts, name)
+        button.click(getattr(do, name), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
-    parts.start.click(do.start, [*drawn, parts.space, *parts.settings], outputs, api_name="drag", **quiet)
+    parts.start.click(do.start, [*drawn, parts.space, *parts.settings], outputs, api_name="start", **quiet)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 
-    parts.save.click(do.save, drawn, [parts.session, parts.file], api_name="save", **quiet).success(
-        None, None, None, js="() => document.querySelector('#dg-file')?.click()", api_visibility="private"
-    )
+    saved = parts.save.click(do.save, drawn, [parts.session, parts.file], api_name="save", **quiet)
+    saved.success(None, None, None, js="() => document.querySelector('#dg-file')?.click()", api_visibility="private")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from draggan.checkpoints.registry import ModelEntry, all_models
 from draggan.checkpoints.store import load_generator
@@ -39,6 +39,7 @@ class Model:
     level: str | None = None
 
 
+@runtime_checkable
 class Models(Protocol):
     """Where a page gets its models from. Loading the same name twice gives the same generator."""
 

@@ -1,0 +1,87 @@
+"""What other programs may ask a running page, with ``gradio_client`` or plain HTTP. Nothing is remembered."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from draggan.drag import DragStep
+from draggan.errors import ConfigError
+from draggan.export import encode_png
+from draggan.session import Session
+from draggan.ui.canvas import with_canvas
+from draggan.ui.models import Models
+from draggan.ui.preview import Pace
+from draggan.ui.running import Drags, Run, explained
+from draggan.ui.work import begin_drag, first_session, picture
+
+__all__ = ["register"]
+
+
+def register(models: Models, drags: Drags) -> None:
+    """Add the endpoints ``/models``, ``/picture`` and ``/drag`` to the page under construction."""
+
+    def list_models() -> list[dict]:
+        """The models there are: name, title, whether it can be used without a download."""
+        return [{"name": model.name, "title": model.title, "here": model.here} for model in models.listed()]
+
+    def picture_of(model: str, seed: int, truncation: float = 0.7, label: int = 0) -> str:
+        """The picture of a seed, as a PNG data URL that says that it was made by AI."""
+        with explained():
+            return _png(models, first_session(models, model, seed, truncation, label))
+
+    def drag(
+        model: str,
+        seed: int,
+        points: list[list[float]],
+        truncation: float = 0.7,
+        label: int = 0,
+        mask: str = "",
+        settings: dict | None = None,
+    ) -> Iterator[dict]:
+        """Drag points of the picture of a seed.
+
+        points: [[handle x, handle y, target x, target y], ...] in image pixels. mask: a PNG data URL, opaque where the
+        picture may change; empty: everywhere. settings: any of DragConfig's. While it runs, there come "steps",
+        "handles" and "distances"; at the end also "outcome" and "picture", a PNG data URL.
+        """
+        with explained():
+            session = first_session(models, model, seed, truncation, label)
+            session = with_canvas(session, {"points": points, "mask": mask or None})
+            if not all(isinstance(name, str) for name in settings or {}):
+                raise ConfigError("settings are given by name, such as {'max_steps': 100}")
+            run = Run(begin_drag(models, session, settings or {}))
+        while not drags.take_place(patience=0.5):
+            yield {"steps": 0}
+        try:
+            pace = Pace(rate=2)
+            for step in run.drag:
+                if step.done:
+                    break
+                if pace.due():
+                    pace.begin()
+                    yield _facts(step)
+                    pace.end()
+            with explained():
+                session = session.commit(step.ws.cpu().numpy(), step.handles)
+                result = _facts(step) | {"outcome": step.outcome, "picture": _png(models, session)}
+        finally:
+            drags.leave_place()
+        yield result
+
+    # Their own limit is wider than that of drags, as for the page's handlers.
+    gr.api(list_models, api_name="models")
+    gr.api(picture_of, api_name="picture")
+    gr.api(drag, api_name="drag")
+
+
+def _facts(step: DragStep) -> dict[str, Any]:
+    return {"steps": step.index, "handles": step.handles.tolist(), "distances": step.distances.tolist()}
+
+
+def _png(models: Models, session: Session) -> str:
+    pixels, details = picture(models, session)
+    return "data:image/png;base64," + base64.b64encode(encode_png(pixels, details)).decode()

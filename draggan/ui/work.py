@@ -1,0 +1,107 @@
+"""From sessions to tensors and back: what the page and its programming interface have computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from draggan.config import DragConfig
+from draggan.drag import Drag, Reference
+from draggan.errors import ConfigError, LatentError
+from draggan.generators.base import Generator, z_from_seed
+from draggan.images import to_uint8
+from draggan.session import Session
+from draggan.ui.models import Model, Models
+
+__all__ = ["begin_drag", "first_session", "latent", "listed_as", "picture", "render"]
+
+
+def listed_as(models: Models, name: str) -> Model:
+    """The line of a model in the list."""
+    for model in models.listed():
+        if model.name == name:
+            return model
+    return Model(name=name, title=name)
+
+
+def first_session(models: Models, model: str, seed: int, truncation: float, label: int = 0) -> Session:
+    """A session on the picture of a seed; ``label`` counts only where the model has classes."""
+    generator = models.load(model)
+    chosen = label if generator.c_dim else None
+    ws = latent(generator, seed, truncation, chosen)
+    return Session.begin(model, generator.image_size, ws, seed=seed, truncation=truncation, label=chosen)
+
+
+def begin_drag(models: Models, session: Session, settings: Mapping[str, Any]) -> Drag:
+    """The drag that a session asks for, ready to run.
+
+    Raises:
+        PointError, ConfigError: nothing to drag, or a setting that there is not.
+    """
+    known = {f.name for f in dataclasses.fields(DragConfig)}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"there is no setting '{name}'; there are {', '.join(sorted(known))}")
+    generator = models.load(session.model)
+    usual = {"space": session.space, "level": listed_as(models, session.model).level}
+    config = DragConfig(**(usual | dict(settings)))
+    given = session.drag_arguments()
+    reference = Reference(
+        handles=_tensor(given.reference_handles, generator),
+        ws=_tensor(given.reference_ws, generator),
+        mask_ws=None if given.mask_ws is None else _tensor(given.mask_ws, generator),
+    )
+    ws = _tensor(given.ws, generator)
+    return Drag(generator, ws, given.handles, given.targets, given.mask, config, reference=reference)
+
+
+def picture(models: Models, session: Session) -> tuple[UInt8[np.ndarray, "height width 3"], dict[str, Any]]:
+    """The clean picture of a session, ``[height, width, 3]`` bytes, and the facts to store with it."""
+    generator = models.load(session.model)
+    details = {
+        "model": session.model,
+        "seed": session.seed,
+        "truncation": session.truncation,
+        "class": session.label,
+        "handles": [pair.handle for pair in session.pairs],
+        "targets": [pair.target for pair in session.pairs],
+    }
+    return render(generator, session.ws), details
+
+
+def latent(
+    generator: Generator, seed: int, truncation: float, label: int | None
+) -> Float[np.ndarray, "1 num_ws w_dim"]:
+    """The latent ``[1, num_ws, w_dim]`` of a seed, and of a class where the model has classes.
+
+    Raises:
+        LatentError, ConfigError: a seed, truncation or class that there is not.
+    """
+    if not isinstance(seed, int):
+        raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
+    if not isinstance(truncation, (int, float)) or not 0 <= truncation <= 1:
+        raise ConfigError(f"truncation {truncation} is not allowed; give a number from 0 to 1")
+    c = None
+    if generator.c_dim:
+        if not isinstance(label, int) or not 0 <= label < generator.c_dim:
+            raise ConfigError(f"class {label} is not allowed; this model has the classes 0 to {generator.c_dim - 1}")
+        c = torch.eye(generator.c_dim, device=generator.device)[label][None]
+    with torch.no_grad():
+        z = z_from_seed(seed, generator.z_dim).to(generator.device)
+        return generator.mapping(z, c, truncation_psi=truncation).cpu().numpy()
+
+
+def render(generator: Generator, ws: np.ndarray | Tensor) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture of a latent, ``[height, width, 3]`` bytes."""
+    with torch.no_grad():
+        return to_uint8(generator.synthesis(ws if isinstance(ws, Tensor) else _tensor(ws, generator)))
+
+
+def _tensor(array: np.ndarray, generator: Generator) -> Tensor:
+    return torch.tensor(array, device=generator.device)

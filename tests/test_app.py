@@ -1,0 +1,579 @@
+"""Every handler of the page, driven as functions and over the network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from gradio_client import Client
+from PIL import Image
+
+from draggan.config import DragConfig
+from draggan.drag import Drag, DragStep
+from draggan.errors import MaskError, PointError
+from draggan.session import Session
+from draggan.ui import build, launch_options, texts
+from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
+from draggan.ui.handlers import SETTINGS, Handlers, Parts
+from draggan.ui.layout import _components
+from draggan.ui.preview import Pace
+from draggan.ui.running import Drags
+from tests.pages import BUMP, TinyModels
+
+DEFAULTS = tuple(getattr(DragConfig(), name) for name in SETTINGS)
+ONE_PAIR = {"points": [[*BUMP, BUMP[0] + 6, BUMP[1]]], "pending": None, "mask": None}
+
+
+def request(tab: str = "a") -> gr.Request:
+    return gr.Request(session_hash=tab)
+
+
+@pytest.fixture(scope="module")
+def models() -> TinyModels:
+    return TinyModels()
+
+
+@pytest.fixture(scope="module")
+def parts(models) -> Parts:
+    with gr.Blocks(analytics_enabled=False):
+        return _components(models)
+
+
+@pytest.fixture
+def do(parts, models) -> Handlers:
+    return Handlers(parts, models, Drags(2))
+
+
+@pytest.fixture
+def session(do, parts) -> Session:
+    return do.open_page("bump", 0, 0.0)[parts.session]
+
+
+def shown(updates, part) -> dict:
+    """An update as the page gets it."""
+    value = updates[part]
+    return value if isinstance(value, dict) else value.constructor_args
+
+
+def picture_of(updates, parts) -> np.ndarray:
+    url = shown(updates, parts.canvas)["frame"]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
+
+
+def text_of(updates, parts) -> str:
+    return shown(updates, parts.status)["value"]
+
+
+# ---- the canvas's values ----------------------------------------------------------------------------------------
+
+
+def test_what_a_canvas_sends_comes_back(session):
+    mask = np.zeros((64, 64), bool)
+    mask[3:9, 60:] = True
+    there = session.add_pair((0, 0), (63, 63)).add_pair((1.5, 2.25), (3, 4)).click((5, 6)).set_mask(mask)
+    again = with_canvas(session, canvas_value(there))
+    assert [(p.handle, p.target) for p in again.pairs] == [((0, 0), (63, 63)), ((1.5, 2.25), (3, 4))]
+    assert again.pending == (5, 6)
+    assert (again.mask == mask).all()
+    assert with_canvas(there, canvas_value(there)) is there
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"points": "x"},
+        {"points": [[1, 2, 3]]},
+        {"points": [[1, 2, 3, "4"]]},
+        {"points": [[1, 2, 3, float("nan")]]},
+        {"points": [None]},
+        {"points": [[0, 0, 64, 0]]},
+        {"points": [], "pending": [1]},
+        {"points": [[0, 0, 1, 1]] * 501},
+    ],
+)
+def test_anything_else_is_refused_as_points(session, value):
+    with pytest.raises(PointError):
+        with_canvas(session, value)
+
+
+def png(size: tuple[int, int]) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGBA", size, (255, 255, 255, 255)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        3,
+        "",
+        "http://example.org/mask.png",
+        "data:image/png;base64,!!!!",
+        "data:image/png;base64," + base64.b64encode(b"no picture").decode(),
+        "data:image/png;base64," + "A" * 100_000,
+        png((64, 64))[:-40],
+        png((64, 32)),
+        png((5000, 5000)),
+    ],
+)
+def test_anything_else_is_refused_as_a_mask(session, mask):
+    with pytest.raises(MaskError):
+        read_canvas({"points": [], "mask": mask}, session.image_size)
+
+
+def test_an_empty_canvas_is_no_points(session):
+    assert with_canvas(session, None) is session
+    assert with_canvas(session, EMPTY) is session
+    assert with_canvas(session, {}) is session
+
+
+# ---- handlers as functions --------------------------------------------------------------------------------------
+
+
+def test_the_page_opens_on_a_picture(do, parts, session):
+    updates = do.open_page("bump", 0, 0.0)
+    assert shown(updates, parts.canvas)["size"] == [64, 64]
+    pixels = picture_of(updates, parts).astype(int)
+    y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
+    assert (x, y) == BUMP
+    assert text_of(updates, parts) == "Click a point of the picture, then where it should go."
+    assert updates[parts.undo]["interactive"] is False
+    assert updates[parts.start]["interactive"] is True
+
+
+def test_a_page_without_a_model_says_so(do, parts):
+    assert "there is no model 'dog' here" in text_of(do.open_page("dog", 0, 0.5), parts)
+
+
+def test_another_model(do, parts, session):
+    updates = do.choose_model(session, "classes", 5)
+    after = updates[parts.session]
+    assert (after.model, after.image_size, after.seed, after.label) == ("classes", (32, 16), 5, 0)
+    assert shown(updates, parts.canvas)["size"] == [16, 32]
+    label = shown(updates, parts.label)
+    assert label["visible"] is True
+    assert [value for _, value in label["choices"]] == [0, 1, 2]
+    assert shown(do.choose_model(after, "tiny", 5), parts.label)["visible"] is False
+
+
+def test_seed_truncation_and_class_change_the_picture(do, parts, session):
+    tiny = do.choose_model(session, "tiny", 1)[parts.session]
+    a, b = (do.new_picture(tiny, seed, 0.7)[parts.session].ws for seed in (1, 2))
+    assert np.array_equal(a, tiny.ws)
+    assert not np.array_equal(a, b)
+    assert not np.array_equal(a, do.new_picture(tiny, 1, 0.5)[parts.session].ws)
+    classes = do.choose_model(session, "classes", 1)[parts.session]
+    a, b = (do.new_picture(classes, 1, 0.7, label)[parts.session].ws for label in (0, 2))
+    assert not np.array_equal(a, b)
+
+
+def test_random_gives_the_picture_of_the_seed_it_shows(do, parts, session):
+    tiny = do.choose_model(session, "tiny", 1)[parts.session]
+    updates = do.random_picture(tiny, 0.7)
+    seed = updates[parts.seed]["value"]
+    assert updates[parts.session].seed == seed
+    assert np.array_equal(updates[parts.session].ws, do.new_picture(tiny, seed, 0.7)[parts.session].ws)
+
+
+@pytest.mark.parametrize(("seed", "truncation"), [(None, 0.7), (-1, 0.7), (2**32, 0.7), (1, 1.5)])
+def test_wrong_seeds_and_truncations_are_explained(do, session, seed, truncation):
+    with pytest.raises(gr.Error, match="give a"):
+        do.new_picture(session, seed, truncation)
+
+
+def test_a_wrong_class_is_explained(do, parts, session):
+    classes = do.choose_model(session, "classes", 1)[parts.session]
+    with pytest.raises(gr.Error, match="this model has the classes 0 to 2"):
+        do.new_picture(classes, 1, 0.7, 3)
+
+
+def test_edits_lead_from_sentence_to_sentence(do, parts, session):
+    updates = do.edit(session, {"points": [], "pending": [3, 4]})
+    assert text_of(updates, parts) == "Now click where point 1 should go."
+    assert parts.canvas not in updates, "what is being drawn is not overwritten"
+    assert updates[parts.remove_last]["interactive"] is True
+    updates = do.edit(updates[parts.session], ONE_PAIR | {"mask": png((64, 64))})
+    assert text_of(updates, parts).startswith("1 point set. Press Start")
+    assert "Only the bright region may change." in text_of(updates, parts)
+    with pytest.raises(gr.Error, match="outside the picture"):
+        do.edit(session, {"points": [[1, 1, 99, 1]]})
+
+
+def test_remove_clear_undo_redo(do, parts, session):
+    value = ONE_PAIR | {"pending": [3, 4]}
+    removed = do.remove_last(session, value)[parts.session]
+    assert removed.pending is None
+    assert len(removed.pairs) == 1
+    cleared = do.clear_points(session, value)
+    assert shown(cleared, parts.canvas)["value"] == EMPTY
+    undone = do.undo(cleared[parts.session], EMPTY)
+    assert shown(undone, parts.canvas)["value"]["points"] == ONE_PAIR["points"]
+    assert undone[parts.redo]["interactive"] is True
+    redone = do.redo(undone[parts.session], canvas_value(undone[parts.session]))
+    assert shown(redone, parts.canvas)["value"] == EMPTY
+
+
+def test_a_whole_drag(do, parts, session):
+    updates = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))
+    first, last = updates[0], updates[-1]
+    assert first[parts.start]["interactive"] is False
+    assert first[parts.stop]["interactive"] is True
+    assert shown(first, parts.canvas)["busy"] is True
+    assert last[parts.start]["interactive"] is True
+    assert last[parts.stop]["interactive"] is False
+    assert shown(last, parts.canvas)["busy"] is False
+    assert text_of(last, parts).startswith("Arrived after ")
+    after = last[parts.session]
+    (pair,) = after.pairs
+    assert np.hypot(pair.handle[0] - pair.target[0], pair.handle[1] - pair.target[1]) <= 1
+    assert pair.origin == BUMP
+    # The independent measure: the brightest pixel of the picture has moved to the target as well.
+    pixels = picture_of(last, parts).astype(int)
+    y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
+    assert abs(x - pair.target[0]) <= 1
+    assert abs(y - pair.target[1]) <= 1
+    # Reset and undo lead back to the very first picture.
+    reset = do.reset(after, canvas_value(after))
+    assert reset[parts.session].pairs[0].handle == BUMP
+    assert np.array_equal(picture_of(reset, parts), picture_of(do.open_page("bump", 0, 0.0), parts))
+    undone = do.undo(after, canvas_value(after))
+    assert np.array_equal(undone[parts.session].ws, session.ws)
+    # There is nothing left to do.
+    again = list(do.start(after, canvas_value(after), "w+", request(), *DEFAULTS))[-1]
+    assert "already on its target" in text_of(again, parts)
+    assert again[parts.session].ws is after.ws
+
+
+def test_the_settings_reach_the_drag(do, parts, session):
+    few = (*DEFAULTS[:1], 2, *DEFAULTS[2:])
+    last = list(do.start(session, ONE_PAIR, "w", request(), *few))[-1]
+    assert text_of(last, parts).startswith("2 steps done, the limit")
+    assert last[parts.session].space == "w"
+    for i, name in enumerate(SETTINGS):
+        wrong = (*DEFAULTS[:i], -1, *DEFAULTS[i + 1 :])
+        with pytest.raises(gr.Error, match=f"{name} = -1 is not allowed"):
+            next(do.start(session, ONE_PAIR, "w+", request(), *wrong))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (EMPTY, "there is nothing to drag yet"),
+        (ONE_PAIR | {"pending": [1, 1]}, "point 2 has no target yet"),
+        ({"points": [[0, 0, 64, 0]]}, "outside the picture"),
+    ],
+)
+def test_what_cannot_be_dragged_is_explained(do, session, value, message):
+    with pytest.raises(gr.Error, match=message):
+        next(do.start(session, value, "w+", request(), *DEFAULTS))
+
+
+def far(session: Session) -> dict:
+    return {"points": [[*BUMP, 62, 62]], "pending": None, "mask": None}
+
+
+def slow(steps: int = 5000) -> tuple:
+    """Settings with which a drag does not end by itself."""
+    return (1e-5, steps, *DEFAULTS[2:])
+
+
+def test_stop_keeps_what_was_reached_and_start_goes_on(do, parts, session):
+    run = do.start(session, far(session), "w+", request(), *slow())
+    next(run)
+    for _ in range(3):
+        update = next(run)
+    assert text_of(update, parts).startswith("Step ")
+    assert shown(update, parts.canvas)["live"]
+    do.stop(request("another tab"))
+    assert text_of(next(run), parts).startswith("Step ")
+    do.stop(request())
+    last = list(run)[-1]
+    assert text_of(last, parts).startswith("Stopped after ")
+    after = last[parts.session]
+    assert after.is_edited
+    on = list(do.start(after, canvas_value(after), "w+", request(), *slow(3)))[-1]
+    assert "the limit" in text_of(on, parts)
+    assert on[parts.session].pairs[0].origin == BUMP
+
+
+def test_one_drag_a_tab_and_a_closed_tab_leaves_nothing(do, session):
+    run = do.start(session, far(session), "w+", request(), *slow())
+    next(run), next(run)
+    with pytest.raises(gr.Error, match="running in this tab already"):
+        next(do.start(session, far(session), "w+", request(), *slow()))
+    run.close()
+    again = do.start(session, far(session), "w+", request(), *slow())
+    next(again)
+    again.close()
+
+
+def test_drags_over_the_limit_wait_and_say_so(do, parts, session):
+    runs = [do.start(session, far(session), "w+", request(str(i)), *slow()) for i in range(3)]
+    for run in runs:
+        next(run)
+    assert [text_of(next(run), parts).split(" ")[0] for run in runs] == ["Step", "Step", "Waiting"]
+    runs[0].close()
+    assert text_of(next(runs[2]), parts).startswith("Step ")
+    runs[1].close()
+    runs[2].close()
+    # Stopped while it waits: nothing has changed.
+    one, two = (do.start(session, far(session), "w+", request(str(i)), *slow()) for i in range(2))
+    three = do.start(session, far(session), "w+", request("2"), *slow())
+    for run in (one, two):
+        next(run), next(run)
+    next(three), next(three)
+    do.stop(request("2"))
+    last = list(three)[-1]
+    assert not last[parts.session].is_edited
+    one.close()
+    two.close()
+
+
+def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, monkeypatch):
+    run = do.start(session, far(session), "w+", request(), *slow())
+    for _ in range(3):
+        next(run)
+
+    def broken(self):
+        raise RuntimeError("a secret of the machine")
+
+    monkeypatch.setattr(Drag, "__next__", broken)
+    last = next(run)
+    assert last[parts.session].is_edited
+    assert last[parts.start]["interactive"] is True
+    assert "unexpected" in text_of(last, parts)
+    assert "secret" not in text_of(last, parts)
+    with pytest.raises(gr.Error, match="unexpected"):
+        next(run)
+    monkeypatch.undo()
+    next(do.start(session, far(session), "w+", request(), *slow()))
+
+
+def test_saving_gives_the_clean_picture_marked(do, parts, session):
+    updates = do.save(session, ONE_PAIR)
+    path = Path(updates[parts.file])
+    assert path.name == "bump-seed0.png"
+    with Image.open(path) as saved:
+        assert saved.size == (64, 64)
+        assert "AI-generated" in saved.text["Comment"]
+        assert '"seed": 0' in saved.text["DragGAN"]
+        # A lossless picture of the latent: the preview of the same is within what JPEG loses.
+        preview = picture_of(do.open_page("bump", 0, 0.0), parts).astype(int)
+        assert np.abs(np.asarray(saved).astype(int) - preview).mean() < 2
+    for _ in range(12):
+        do.save(session, ONE_PAIR)
+    assert len(list(path.parent.parent.iterdir())) <= 9
+
+
+def test_a_caller_without_a_page_gets_a_session(do, parts):
+    assert do.edit(None, ONE_PAIR)[parts.session].model == "bump"
+
+
+# ---- words and pace -----------------------------------------------------------------------------------------------
+
+
+def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,)) -> DragStep:
+    n = len(distances)
+    return DragStep(
+        index=index,
+        ws=torch.zeros(1, 2, 2),
+        handles=np.zeros((n, 2), np.float32),
+        targets=np.zeros((n, 2), np.float32),
+        distances=np.array(distances, np.float32),
+        loss=0.0,
+        done=outcome is not None,
+        outcome=outcome,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "distances", "text"),
+    [
+        (8.0, (3.14,), "Step 42 · 3.1 px to go · 5.2 steps/s"),
+        (0.5, (3.14,), "Step 42 · 3.1 px to go · 84 steps/s"),
+        (100.0, (3.14, 9.96), "Step 42 · 10.0 px to go (point 2) · 0.42 steps/s"),
+    ],
+)
+def test_progress(seconds, distances, text):
+    assert texts.progress(step(None, distances=distances), seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "words"),
+    [
+        (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
+        (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
+        (step("arrived", index=0), "note", "already on its target"),
+        (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Start goes on from here."),
+        (step("max_steps"), "note", "42 steps done, the limit"),
+        (step("stalled"), "note", "No more progress after 42 steps, 3.1 px to go"),
+        (step("diverged"), "bad", "smaller step size"),
+    ],
+)
+def test_every_end_has_its_sentence(session, last, kind, words):
+    said = texts.outcome(last, 1.0, session)
+    assert said[0] == kind
+    assert words in said[1]
+
+
+def test_advice_fits_what_is_set(session):
+    masked = session.set_mask(np.eye(64, dtype=bool)).set_space("w")
+    assert "larger painted region" in texts.outcome(step("stalled"), 1.0, masked)[1]
+    assert "W+ in place of W" in texts.outcome(step("stalled"), 1.0, masked)[1]
+    assert "painted" not in texts.outcome(step("stalled"), 1.0, session)[1]
+
+
+@pytest.mark.parametrize(("step_cost", "picture_cost"), [(0.001, 0.0), (0.001, 0.05), (0.2, 0.1), (0.01, 0.5)])
+def test_pictures_come_as_often_as_they_may_and_never_slow_a_drag_by_more_than_a_third(step_cost, picture_cost):
+    now = 0.0
+    pace = Pace(rate=14, share=0.25, clock=lambda: now)
+    steps = pictures = 0
+    while now < 60:
+        now += step_cost
+        steps += 1
+        if pace.due():
+            pace.begin()
+            now += picture_cost
+            pace.end()
+            pictures += 1
+    assert now / (steps * step_cost) <= 4 / 3 + 0.02
+    assert pictures / now <= 14.01
+    # Not fewer than those two limits, and the length of a step, demand.
+    interval = max(1 / 14, 4 * picture_cost) + step_cost
+    assert pictures >= 60 / interval * 0.95
+
+
+def test_previews_are_jpeg_of_the_right_size():
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(0, 255, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    url = frame_url(smooth)
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
+    assert url.startswith("data:image/jpeg;base64,")
+    assert np.abs(back.astype(int) - smooth).mean() < 3
+
+
+# ---- the app as it is served --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served():
+    models = TinyModels()
+    demo = build(models, drags=3)
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options()
+    )
+    yield url
+    demo.close()
+
+
+@pytest.fixture
+def client(served):
+    client = Client(served, verbose=False)
+    yield client
+    client.close()
+
+
+def status_in(result) -> str:
+    """The status line among what an endpoint returns."""
+    found = [r["value"] for r in result if isinstance(r, dict) and "kind" in r.get("props", {})]
+    assert len(found) == 1, result
+    return found[0]
+
+
+def test_what_programs_are_told_of(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/models", "/picture", "/drag"}
+
+
+def test_pictures_and_models_for_programs(client):
+    assert [m["name"] for m in client.predict(api_name="/models")] == ["bump", "tiny", "classes"]
+    url = client.predict("classes", 3, 0.7, 2, api_name="/picture")
+    with Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) as png:
+        assert png.size == (16, 32)
+        assert "AI-generated" in png.text["Comment"]
+    with pytest.raises(Exception, match="there is no model 'dog' here"):
+        client.predict("dog", 3, 0.7, 0, api_name="/picture")
+
+
+def test_a_drag_for_programs(client):
+    result = client.predict("bump", 0, [[*BUMP, BUMP[0] + 6, BUMP[1]]], 0.0, 0, "", None, api_name="/drag")
+    assert result["outcome"] == "arrived"
+    assert abs(result["handles"][0][0] - 26) <= 1
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(result["picture"].split(",", 1)[1])))).astype(int)
+    y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
+    assert abs(x - 26) <= 1
+    assert abs(y - 30) <= 1
+    with pytest.raises(Exception, match="there is no setting 'speed'"):
+        client.predict("bump", 0, [[*BUMP, 26, 30]], 0.0, 0, "", {"speed": 3}, api_name="/drag")
+    with pytest.raises(Exception, match="max_steps = 0 is not allowed"):
+        client.predict("bump", 0, [[*BUMP, 26, 30]], 0.0, 0, "", {"max_steps": 0}, api_name="/drag")
+
+
+def test_the_page_over_the_network(client):
+    client.predict("bump", 0, 0.0, api_name="/open")
+    assert status_in(client.predict(ONE_PAIR, api_name="/edit")).startswith("1 point set.")
+    job = client.submit(ONE_PAIR, "w+", *DEFAULTS, api_name="/start")
+    assert status_in(job.result(timeout=60)).startswith("Arrived after ")
+    assert len(job.outputs()) >= 2
+    assert canvas_of(client.predict(EMPTY, api_name="/reset")) == EMPTY
+    path = client.predict(EMPTY, api_name="/save")
+    with Image.open(path) as saved:
+        assert saved.size == (64, 64)
+    with pytest.raises(Exception, match="there is nothing to drag yet"):
+        client.predict(EMPTY, "w+", *DEFAULTS, api_name="/start")
+
+
+def canvas_of(result) -> dict:
+    return next(r["value"] for r in result if isinstance(r, dict) and isinstance(r.get("value"), dict))
+
+
+def test_stop_over_the_network_and_sessions_are_independent(served):
+    one, two = Client(served, verbose=False), Client(served, verbose=False)
+    value = {"points": [[*BUMP, 62, 62]], "pending": None, "mask": None}
+    first = one.submit(value, "w+", *slow(), api_name="/start")
+    second = two.submit(value, "w+", *slow(), api_name="/start")
+    deadline = time.monotonic() + 60
+    while len(first.outputs()) < 2 or len(second.outputs()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    one.predict(api_name="/stop")
+    assert status_in(first.result(timeout=60)).startswith("Stopped after ")
+    assert not second.done(), "the other session goes on"
+    two.predict(api_name="/stop")
+    assert status_in(second.result(timeout=60)).startswith("Stopped after ")
+    one.close()
+    two.close()
+
+
+def test_every_member_of_a_group_has_the_same_explicit_limit():
+    demo = build(TinyModels(), drags=3)
+    limits = {}
+    for fn in demo.fns.values():
+        limits.setdefault(fn.concurrency_id, set()).add(fn.concurrency_limit)
+    assert all(len(group) == 1 for group in limits.values())
+    assert demo._queue.default_concurrency_limit == 6
+
+
+def test_nothing_is_shared_recorded_or_fetched_unless_asked():
+    import app
+
+    args = app._parser().parse_args([])
+    assert (args.host, args.listen, args.share) == (None, False, False)
+    options = launch_options()
+    assert options.get("run_history", False) is False
+    assert "http" not in "".join(options["theme"]._font_css)
+    assert build(TinyModels()).analytics_enabled is False
+
+
+def test_app_explains_a_wrong_model(capsys):
+    import app
+
+    assert app.main(["--model", "no-such-model"]) == 1
+    said = capsys.readouterr().err
+    assert "'no-such-model' is neither a listed model nor a file" in said
+    assert "Traceback" not in said
