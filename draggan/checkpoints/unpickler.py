@@ -333,7 +333,7 @@ def _sizes(values: Any, what: str) -> tuple[int, ...]:
         raise refuse(f"an unusual {what} of a tensor")
     for value in values:
         if type(value) is not int or not 0 <= value < 1 << 48:
-            raise refuse(f"a {what} of {show(value)} for a tensor")
+            raise refuse(f"a tensor with the {what} {show(value)}")
     return values
 
 
