@@ -344,7 +344,7 @@ def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, mo
         raise RuntimeError("a secret of the machine")
 
     monkeypatch.setattr(Drag, "__next__", broken)
-    last = next(run)
+    last = next(update for update in run if parts.start in update)
     assert last[parts.session].is_edited
     assert last[parts.start]["interactive"] is True
     assert "unexpected" in text_of(last, parts)
@@ -437,7 +437,7 @@ def test_pictures_come_as_often_as_they_may_and_never_slow_a_drag_by_more_than_a
     while now < 60:
         now += step_cost
         steps += 1
-        if pace.due():
+        if pace.wait() == 0:
             pace.begin()
             now += picture_cost
             pace.end()

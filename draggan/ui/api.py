@@ -14,11 +14,12 @@ from draggan.export import encode_png
 from draggan.session import Session
 from draggan.ui.canvas import with_canvas
 from draggan.ui.models import Models
-from draggan.ui.preview import Pace
 from draggan.ui.running import Drags, Run, explained
 from draggan.ui.work import begin_drag, first_session, picture
 
 __all__ = ["register"]
+
+_REPORT_EVERY = 0.5  # seconds
 
 
 def register(models: Models, drags: Drags) -> None:
@@ -57,18 +58,19 @@ def register(models: Models, drags: Drags) -> None:
         while not drags.take_place(patience=0.5):
             yield {"steps": 0}
         try:
-            pace = Pace(rate=2)
-            for step in run.drag:
-                if step.done:
-                    break
-                if pace.due():
-                    pace.begin()
+            run.begin()
+            step = None
+            while step is None or not step.done:
+                with explained():
+                    step = run.newer(step, patience=1.0)
+                if step is not None and not step.done:
                     yield _facts(step)
-                    pace.end()
+                    run.ended(patience=_REPORT_EVERY)
             with explained():
                 session = session.commit(step.ws.cpu().numpy(), step.handles)
                 result = _facts(step) | {"outcome": step.outcome, "picture": _png(models, session)}
         finally:
+            run.end()
             drags.leave_place()
         yield result
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import gradio as gr
 
 from draggan.config import DragConfig, Space
+from draggan.drag import DragStep
 from draggan.errors import ConfigError, LatentError
 from draggan.export import save_png
 from draggan.session import Session
@@ -180,6 +181,7 @@ class Handlers:
             yield self._end(session, run) | self._say(str(error.message), "bad")
             raise
         finally:
+            run.end()
             self.drags.end(tab)
             if placed:
                 self.drags.leave_place()
@@ -194,20 +196,27 @@ class Handlers:
         self.drags.stop(tab_of(request))
 
     def _follow(self, run: Run) -> Iterator[Updates]:
-        """Run a drag to its end, showing a picture whenever one is due."""
+        """Run a drag to its end, showing its newest picture whenever one is due."""
         started, pace = time.perf_counter(), Pace()
-        while run.step is None or not run.step.done:
+        run.begin()
+        shown: DragStep | None = None
+        while True:
             with explained():
-                run.step = next(run.drag)
-            if run.step.done or not pace.due():
+                step = run.newer(shown, patience=1.0)
+            if step is not None and step.done:
+                return
+            if run.ended(patience=pace.wait()):
+                continue
+            step = run.step
+            if step is None or step is shown:
                 continue
             pace.begin()
             with explained():
-                pixels = render(run.drag.generator, run.step.ws)
-                frame = frame_url(pixels, quality=_DRAGGING_QUALITY)
-            said = self._say(texts.progress(run.step, time.perf_counter() - started), "run")
-            yield {self.parts.canvas: gr.HTML(frame=frame, live=run.step.handles.tolist())} | said
+                frame = frame_url(render(run.drag.generator, step.ws), quality=_DRAGGING_QUALITY)
             pace.end()
+            shown = step
+            said = self._say(texts.progress(step, time.perf_counter() - started), "run")
+            yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
     def _end(self, session: Session, run: Run) -> Updates:
         """The page at rest again, with what the drag has reached."""

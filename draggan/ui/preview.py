@@ -11,7 +11,7 @@ __all__ = ["Pace"]
 class Pace:
     """Says when the next picture is due.
 
-    A picture takes time that the drag does not get: rendering, encoding and handing over. With a ``share`` of a quarter
+    A picture takes processor time that the drag does not get: rendering and encoding. With a ``share`` of a quarter
     the drag takes at most 4/3 of the time it would take unseen.
 
     Args:
@@ -28,16 +28,15 @@ class Pace:
         self._clock = clock
         self._started = self._ended = clock()
 
-    def due(self) -> bool:
-        """Whether to show a picture now."""
-        now = self._clock()
+    def wait(self) -> float:
+        """Seconds until the next picture is due; 0 if it is now."""
         cost = self._ended - self._started
-        return now - self._started >= self._interval and now - self._ended >= cost * self._rest
+        return max(self._started + self._interval - self._clock(), self._ended + cost * self._rest - self._clock(), 0.0)
 
     def begin(self) -> None:
         """A picture is begun."""
         self._started = self._clock()
 
     def end(self) -> None:
-        """It is on its way."""
+        """It is rendered and encoded."""
         self._ended = self._clock()

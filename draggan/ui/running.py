@@ -19,22 +19,75 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """A drag under way, and its newest step (None before the first)."""
+    """A drag under way, on a thread of its own: whoever watches it may be slow and misses steps, never delays them.
+
+    Args:
+        drag: ready to run, not begun.
+    """
 
     def __init__(self, drag: Drag) -> None:
         self.drag = drag
-        self.step: DragStep | None = None
+        self._changed = threading.Condition()
+        self._step: DragStep | None = None
+        self._error: BaseException | None = None
         self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="drag", daemon=True)
+
+    def begin(self) -> None:
+        """Start running; `end` must follow."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop, if it still runs, and wait for the step under way."""
+        self.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def stop(self) -> None:
+        """Ask it to end with its next step. May be called from any thread, and before it has begun."""
+        self._stopping.set()
+        self.drag.stop()
 
     @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
 
-    def stop(self) -> None:
-        """Ask it to end with its next step."""
-        self._stopping.set()
-        self.drag.stop()
+    @property
+    def step(self) -> DragStep | None:
+        """The newest step, None before the first."""
+        return self._step
+
+    def newer(self, than: DragStep | None, patience: float) -> DragStep | None:
+        """The newest step: at once if it is not that one, else the next, or after that many seconds the same.
+
+        Raises:
+            Whatever the drag failed with.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._step is not than or self._error is not None, patience)
+            if self._error is not None:
+                raise self._error
+            return self._step
+
+    def ended(self, patience: float) -> bool:
+        """Wait up to that many seconds for the end, good or bad; True: it has come."""
+        with self._changed:
+            return self._changed.wait_for(self._is_over, patience)
+
+    def _is_over(self) -> bool:
+        return self._error is not None or (self._step is not None and self._step.done)
+
+    def _work(self) -> None:
+        try:
+            for step in self.drag:
+                with self._changed:
+                    self._step = step
+                    self._changed.notify_all()
+        except BaseException as e:  # noqa: BLE001  # handed to whoever watches
+            with self._changed:
+                self._error = e
+                self._changed.notify_all()
 
 
 class Drags:
