@@ -1,4 +1,4 @@
-"""Networks of published size with random weights, and handles on them: what a step costs does not depend on training."""
+"""Networks of published size with random weights, and handles on them: the cost of a step needs no training."""
 
 from __future__ import annotations
 

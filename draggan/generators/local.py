@@ -163,11 +163,7 @@ def _whole_maps(stages: Sequence[Stage], rows: Sequence[Tensor]) -> Tensor:
 def _convolve(layer: SynthesisLayer, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """The bare convolution of windows, and the demodulation factor still to be applied."""
     style, demodulation = layer.modulation(w)
-    x = x * style.to(x.dtype)[:, :, None, None]
-    weight = layer.weight.to(x.dtype)
-    if layer.up == 2:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), demodulation
-    return F.conv2d(x, weight), demodulation
+    return layer.convolve(x * style.to(x.dtype)[:, :, None, None], padding=0), demodulation
 
 
 def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, wanted: Windows) -> Tensor:

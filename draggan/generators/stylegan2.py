@@ -24,6 +24,7 @@ from draggan.errors import ConfigError
 from draggan.generators.base import Generator, Latent, latent_rows
 from draggan.geometry import Grid, Windows
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from torch_utils.ops.frozen_conv import FrozenConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 __all__ = ["Architecture", "FullyConnected", "MappingNetwork", "NoiseMode", "StyleGAN2Generator"]
@@ -162,10 +163,12 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
         # Sum of squares over the kernel, kept once the weight is frozen. Not part of the state dict.
         self.register_buffer("_frozen_energy", None, persistent=False)
+        self._frozen_convolution: FrozenConvolution | None = None
 
     def freeze(self) -> None:
         """Prepare what depends on the weight alone."""
         self._frozen_energy = self._energy()
+        self._frozen_convolution = FrozenConvolution(self.up)
 
     def _energy(self) -> Float[Tensor, "out_channels in_channels"]:
         return self.weight.square().sum((2, 3))
@@ -177,8 +180,19 @@ class SynthesisLayer(nn.Module):
         ``sqrt(sum_i style_i^2 * sum_k weight_oik^2)``.
         """
         style = self.affine(w)
-        energy = self._energy() if self._frozen_energy is None else self._frozen_energy
+        energy = self._frozen_energy
+        if energy is None or self.weight.requires_grad:
+            energy = self._energy()
         return style, torch.rsqrt(style.square() @ energy.T + 1e-8)
+
+    def convolve(self, x: Tensor, padding: int) -> Tensor:
+        """The bare convolution; one that doubles the size is transposed, to 2 r + 1, and takes no padding."""
+        if self._frozen_convolution is not None and not self.weight.requires_grad:
+            return self._frozen_convolution(x, self.weight, padding)
+        weight = self.weight.to(x.dtype)
+        if self.up == 2:
+            return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        return F.conv2d(x, weight, padding=padding)
 
     def noise(self, mode: NoiseMode, like: Tensor) -> Tensor | None:
         """The noise to add, broadcastable to ``[batch, 1, height, width]``, or None."""
@@ -192,13 +206,10 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], noise_mode: NoiseMode = "const") -> Tensor:
         style, demodulation = self.modulation(w)
         x = x * style.to(x.dtype)[:, :, None, None]
-        weight = self.weight.to(x.dtype)
+        x = self.convolve(x, padding=0 if self.up == 2 else 1)
         if self.up == 2:
-            # Transposed convolution to 2r + 1, then the low-pass filter brings it to 2r; 4 makes up for the zeros.
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            # The low-pass filter brings 2 r + 1 to 2 r; 4 makes up for the zeros between the samples.
             x = upfirdn2d(x, self.resample_filter, padding=(1, 1, 1, 1), gain=4)
-        else:
-            x = F.conv2d(x, weight, padding=1)
         x = x * demodulation.to(x.dtype)[:, :, None, None]
         noise = self.noise(noise_mode, x)
         if noise is not None:

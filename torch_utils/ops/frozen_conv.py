@@ -1,0 +1,202 @@
+"""A 3x3 convolution whose weight does not change, prepared once.
+
+Networks that are only asked for features, and for gradients to their latent, convolve with the same weights thousands
+of times. On processors the library behind PyTorch brings a weight into its own order first, every time; for small maps
+that takes longer than the convolution. Here it happens once per weight and type. The gradient is the adjoint
+convolution, with another order of the same weight; gradients to the weight itself there are none.
+
+The backward pass looks where its gradient is not zero (a drag pulls at a few cells of each window) and convolves that
+rectangle only.
+
+Other devices, types and builds of PyTorch use PyTorch's own convolutions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["FrozenConvolution", "packing_works"]
+
+_log = logging.getLogger(__name__)
+
+# Whether this build of PyTorch can prepare weights of a type; filled on first use.
+_works: dict[torch.dtype, bool] = {}
+
+
+def packing_works(dtype: torch.dtype) -> bool:
+    """Whether weights of this type can be brought into the processor's own order here. Tried once per type."""
+    if dtype not in _works:
+        _works[dtype] = dtype in (torch.float32, torch.bfloat16, torch.float16) and _try_packing(dtype)
+    return _works[dtype]
+
+
+@torch.no_grad()
+def _try_packing(dtype: torch.dtype) -> bool:
+    """Both directions at both strides, against PyTorch's own."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    weight = torch.linspace(-1, 1, 4 * 3 * 9).reshape(4, 3, 3, 3).to(dtype)
+    narrow, wide = (torch.linspace(-1, 1, c * 25).reshape(1, c, 5, 5).to(dtype) for c in (3, 4))
+    try:
+        for stride in (1, 2):
+            got = _convolve(narrow, _pack(weight, stride, False), stride, 0)
+            expected = F.conv2d(narrow.float(), weight.float(), stride=stride)
+            back = _convolve_transposed(wide, _pack(weight, stride, True), stride, 0)
+            expected_back = F.conv_transpose2d(wide.float(), weight.float(), stride=stride)
+            torch.testing.assert_close(got.float(), expected, atol=0.1, rtol=0.02)
+            torch.testing.assert_close(back.float(), expected_back, atol=0.1, rtol=0.02)
+    except (RuntimeError, AttributeError, AssertionError) as e:
+        # In this order: a type this processor lacks, a build without these operations, another answer.
+        _log.info("convolution weights of type %s are not prepared here: %s", dtype, e)
+        return False
+    return True
+
+
+def _pack(weight: Tensor, stride: int, transposed: bool) -> Tensor:
+    """The weight ``[c, d, 3, 3]`` in the processor's order: for the convolution d -> c, or the transposed one c -> d.
+
+    It is good for inputs of every size; the one given here serves the library's choice.
+    """
+    strides, ones = (stride, stride), (1, 1)
+    size = (1, weight.shape[0 if transposed else 1], 9, 9)
+    if transposed:
+        pads = (0, 0)
+        return torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, pads, pads, strides, ones, 1, size)
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, (0, 0), strides, ones, 1, size)
+
+
+def _convolve(x: Tensor, packed: Tensor, stride: int, padding: int) -> Tensor:
+    pads, strides = (padding, padding), (stride, stride)
+    return torch.ops.mkldnn._convolution_pointwise(x, packed, None, pads, strides, (1, 1), 1, "none", [], "")
+
+
+def _convolve_transposed(x: Tensor, packed: Tensor, stride: int, padding: int) -> Tensor:
+    pads, strides = (padding, padding), (stride, stride)
+    return torch.ops.mkldnn._convolution_transpose_pointwise(
+        x, packed, None, pads, (0, 0), strides, (1, 1), 1, "none", [], ""
+    )
+
+
+class FrozenConvolution:
+    """Convolves with a weight that is given every time, and prepared only when it is another one than last time.
+
+    A weight that was moved or written to counts as another one. A copy of this object starts with nothing prepared.
+
+    Args:
+        stride: 1, or 2 for the transposed convolution that doubles the size. The weight ``[out, in, 3, 3]`` is for
+            ``F.conv2d(x, weight, padding=padding)`` or ``F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)``.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        self.stride = stride
+        self._state: tuple[Any, ...] = ()
+        self._ready: dict[tuple[torch.dtype, str], Tensor] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenConvolution, (self.stride,)
+
+    def __call__(self, x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
+        """Convolve ``[batch, in, height, width]``, in the type of x; differentiable in x, never in the weight."""
+        return _Apply.apply(x, weight.detach(), self, padding, self.stride == 2, None)
+
+    def run(self, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
+        """One direction: in -> out unless ``transposed`` differs from what the stride means."""
+        # The axes of the weight as the convolution that is *not* transposed sees them.
+        swap = self.stride == 2
+        if weight.device.type == "cpu" and x.numel() and packing_works(x.dtype):
+            packed = self._prepare(
+                (x.dtype, "transposed" if transposed else "straight"),
+                weight,
+                lambda: _pack(_to(weight, x.dtype, swap).contiguous(), self.stride, transposed),
+            )
+            # The library computes channels-last several times faster, and gives back what it was given.
+            x = x.contiguous(memory_format=torch.channels_last)
+            return (_convolve_transposed if transposed else _convolve)(x, packed, self.stride, padding)
+        if weight.dtype != x.dtype:
+            weight = self._prepare((x.dtype, "plain"), weight, lambda: weight.to(x.dtype))
+        weight = weight.transpose(0, 1) if swap else weight
+        return (F.conv_transpose2d if transposed else F.conv2d)(x, weight, stride=self.stride, padding=padding)
+
+    def _prepare(self, key: tuple[torch.dtype, str], weight: Tensor, make: Callable[[], Tensor]) -> Tensor:
+        state = (weight.data_ptr(), weight.device, weight.dtype, None if weight.is_inference() else weight._version)
+        ready = self._ready
+        if state != self._state:
+            # Another thread may do the same at this moment: both then prepare, and one result stays.
+            self._state, self._ready = state, (ready := {})
+        found = ready.get(key)
+        if found is None:
+            with torch.no_grad():
+                ready[key] = found = make()
+        return found
+
+
+def _to(weight: Tensor, dtype: torch.dtype, swap: bool) -> Tensor:
+    weight = weight.to(dtype)
+    return weight.transpose(0, 1) if swap else weight
+
+
+class _Apply(torch.autograd.Function):
+    """One direction of a frozen convolution; its gradient is the other direction, and so on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        convolution: FrozenConvolution,
+        padding: int,
+        transposed: bool,
+        size: tuple[int, int] | None,
+    ) -> Tensor:
+        """``size``: height and width of the result where this is a gradient, whose zeros are then left out."""
+        ctx.save_for_backward(weight)
+        ctx.convolution, ctx.padding, ctx.transposed, ctx.size = convolution, padding, transposed, tuple(x.shape[2:])
+        # The direction of a first gradient: only there zeros are worth looking for.
+        adjoint = transposed == (convolution.stride == 1)
+        if size is None or not adjoint or x.device.type != "cpu":
+            return convolution.run(x, weight, padding, transposed)
+        return _sparse(x, weight, convolution, padding, size)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        back = _Apply.apply(gradient, weight, ctx.convolution, ctx.padding, not ctx.transposed, ctx.size)
+        return back, None, None, None, None, None
+
+
+def _sparse(
+    x: Tensor, weight: Tensor, convolution: FrozenConvolution, padding: int, size: tuple[int, int]
+) -> Tensor:
+    """The adjoint, from the rectangle of x that is not zero (in all samples together) to a result of that size."""
+    transposed = convolution.stride == 1
+    height, width = x.shape[2:]
+    used = x.abs().amax((0, 1)) != 0
+    rows, columns = used.any(1).nonzero()[:, 0].tolist(), used.any(0).nonzero()[:, 0].tolist()
+    if not rows:
+        return x.new_zeros(x.shape[0], weight.shape[1], *size)
+    if (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) > 0.8 * height * width:
+        return convolution.run(x, weight, padding, transposed)
+    if convolution.stride == 1:
+        # One cell more on every side; cell k of that is cell k - padding of the result.
+        x = x[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return _place(convolution.run(x, weight, 0, transposed), rows[0] - padding, columns[0] - padding, size)
+    # Cell i of the result takes cells 2 i .. 2 i + 2 of x.
+    top, left = max((rows[0] - 1) // 2, 0), max((columns[0] - 1) // 2, 0)
+    bottom, right = min(rows[-1] // 2, size[0] - 1), min(columns[-1] // 2, size[1] - 1)
+    x = x[:, :, 2 * top : 2 * bottom + 3, 2 * left : 2 * right + 3]
+    return _place(convolution.run(x, weight, 0, transposed), top, left, size)
+
+
+def _place(part: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
+    """Zeros of that size with ``part`` from cell (top, left) on; what sticks out is cut off."""
+    part = part[:, :, max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
+    top, left = max(top, 0), max(left, 0)
+    whole = part.new_zeros(part.shape[0], *size, part.shape[1]).permute(0, 3, 1, 2)
+    whole[:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
+    return whole
