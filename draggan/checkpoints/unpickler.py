@@ -758,8 +758,11 @@ class Machine:
         target.update(_key(item) for item in items)
 
     def tuple_of(self, count: int) -> None:
-        items = [self.pop() for _ in range(count)]
-        self.push(tuple(reversed(items)))
+        start = len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
+            raise damaged("a value is missing")
+        items = tuple(self.stack[start:])
+        self.stack[start:] = [items]
 
     def integer(self, length: int) -> None:
         # The longest in a real file is PyTorch's magic number, of 10 bytes.
