@@ -222,10 +222,10 @@ def edited_archive(edit: Callable[[bytearray], None]) -> bytes:
 
 
 def crowd() -> bytes:
-    """A directory of 30,000 entries."""
+    """A directory of 21,000 entries."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
-        for i in range(30_000):
+        for i in range(21_000):
             file.writestr(f"a/{i}", b"")
     return stream.getvalue()
 
@@ -518,14 +518,14 @@ CASES: dict[str, Case] = {
         "_load_from_bytes",
     ),
     "compressed archive": (
-        lambda: archive(pickled(archived_tensor(1 << 26, 1 << 26)), {"0": bytes(1 << 28)}, zipfile.ZIP_DEFLATED),
+        lambda: archive(pickled(archived_tensor(1 << 22, 1 << 22)), {"0": bytes(1 << 24)}, zipfile.ZIP_DEFLATED),
         SAFE,
         "the compressed or encrypted archive entry",
     ),
     "encrypted archive": (lambda: edited_archive(flag_encrypted), SAFE, "the compressed or encrypted archive entry"),
     "archive with a wrong checksum": (lambda: edited_archive(spoil), CHECK, "the checksum of archive entry"),
     "archive with two pickles of one name": (twice, SAFE, "twice or with an unusual name"),
-    "archive of many entries": (crowd, SAFE, "an archive of 30000 entries"),
+    "archive of many entries": (crowd, SAFE, "an archive of 21000 entries"),
     "archive without a directory": (lambda: archive(pickled(b"}"))[:-30], CHECK, "directory is missing"),
     "archive of something else": (lambda: archive_of({"word/document.xml": b"x"}), CHECK, "not written by torch.save"),
     "archive entry outside": (lambda: archive_of({"../../etc/data.pkl": b"x"}), CHECK, "not written by torch.save"),
@@ -602,9 +602,9 @@ def archive_of(entries: dict[str, bytes]) -> bytes:
 
 
 def wide_sources(content: dict, root: Persistent) -> None:
-    """4,000 layers, each with the same 3 MB of source."""
+    """1,500 layers, each with the same 3 MB of source."""
     source = "#" * 3_000_000
-    root.state["_modules"] = {f"m{i}": Persistent("L", layer("L").state, module_src=source) for i in range(4000)}
+    root.state["_modules"] = {f"m{i}": Persistent("L", layer("L").state, module_src=source) for i in range(1500)}
 
 
 # What the reader's child does, for many files and without ending at the first.

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from draggan.checkpoints import kwargs as k
 from draggan.checkpoints import latents, read, safetensors
-from draggan.checkpoints.build import build_generator, check_kwargs
+from draggan.checkpoints.build import build_discriminator, build_generator, check_kwargs
 from draggan.checkpoints.read import describe_bytes, read_checkpoint
 from draggan.errors import CheckpointError, LatentError, UnsafeCheckpoint
 from tests.published import (
@@ -180,6 +180,8 @@ def test_a_strange_discriminator_costs_only_the_discriminator() -> None:
     description = describe(dumps(content))
     assert set(description.networks) == {"G_ema"}
     assert "ProjectedDiscriminator" in description.metadata["skipped"]["D"]
+    with pytest.raises(CheckpointError, match="cannot be used: a network of class 'ProjectedDiscriminator'"):
+        build_discriminator(description)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -210,7 +210,11 @@ def build_discriminator(description: CheckpointDescription, device: str | torch.
     """
     if "D" not in description.networks:
         held = ", ".join(description.networks) or "nothing"
-        raise CheckpointError(f"no discriminator in this file; it holds {held}")
+        # Readers leave a discriminator out that they cannot use, and say why.
+        skipped = description.metadata.get("skipped")
+        reason = skipped.get("D") if isinstance(skipped, dict) else None
+        why = f" (its discriminator cannot be used: {reason})" if reason else ""
+        raise CheckpointError(f"no discriminator in this file; it holds {held}{why}")
     from draggan.generators.discriminator import Discriminator
 
     network = description.networks["D"]
