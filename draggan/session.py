@@ -21,7 +21,7 @@ from draggan.errors import ConfigError, LatentError, MaskError, PointError
 
 __all__ = ["DragArguments", "Moment", "Pair", "Session", "Xy"]
 
-Xy: TypeAlias = "tuple[float, float]"
+Xy: TypeAlias = tuple[float, float]
 
 _HISTORY = 200  # moments kept; each shares its arrays with its neighbours
 

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 import tests.typing_hook  # noqa: F401
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"
+# A busy machine is not a failure; and the same commit is to give the same verdict every time.
+settings.register_profile("draggan", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("draggan")
 # All but the settings, which check their values themselves, with messages for people, and the page: Gradio does not
 # recognise a wrapped generator function as one.
 _PACKAGE = Path(__file__).parent.parent / "draggan"

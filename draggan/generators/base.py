@@ -18,7 +18,7 @@ __all__ = ["Generator", "Latent", "Mapping", "Synthesis", "latent_rows", "z_from
 
 # A latent code is a tensor [batch, num_ws, w_dim] or its rows, num_ws tensors [batch, w_dim]. Rows let a caller ask
 # for gradients to some of them only: a layer whose row needs none then computes none.
-Latent: TypeAlias = "Tensor | Sequence[Tensor]"
+Latent: TypeAlias = Tensor | Sequence[Tensor]
 
 
 def latent_rows(ws: Latent) -> Sequence[Tensor]:

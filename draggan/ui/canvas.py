@@ -23,7 +23,7 @@ from draggan.session import Session, Xy
 
 __all__ = ["EMPTY", "canvas", "canvas_value", "frame_url", "read_canvas", "with_canvas"]
 
-CanvasValue: TypeAlias = "dict[str, Any]"
+CanvasValue: TypeAlias = dict[str, Any]
 
 EMPTY: CanvasValue = {"points": [], "pending": None, "mask": None}
 _HERE = Path(__file__).parent
