@@ -188,7 +188,7 @@ class DiscriminatorEpilogue(nn.Module):
         self.out = FullyConnected(channels, out_features)
 
     def forward(self, x: Tensor, image: Tensor) -> Float[Tensor, "batch out_features"]:
-        x = x.float()
+        x = x.to(self.conv.weight.dtype)
         if self.fromrgb is not None:
             x = x + self.fromrgb(image)
         if self.mbstd_num_channels > 0:

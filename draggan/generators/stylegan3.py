@@ -6,10 +6,10 @@ convolves with the *constant* weight and scales the output channels, as in `drag
 
 Feature maps reach a margin of 10 cells beyond the picture on every side (`StyleGAN3Generator.grid`).
 
-The published network normalises the styles of a layer over the *whole batch*, so a batch of several latents is not a
-set of independent pictures: each depends a little on the others. That is the default here too, since weights are
-published for it; with a batch of one there is no difference. ``independent=True`` normalises every sample by itself,
-which gives exactly what a batch of one gives.
+The published network divides a layer's styles by their root mean square over the *whole batch*, for the range of half
+precision. Demodulation then divides by the norm of each sample's own style, so all that this leaves of the other samples
+is their share in the 1e-8 that keeps the root away from 0, far below rounding. Here every sample is divided by its own
+root mean square: for a batch of one that is the published formula, and a batch is a set of independent samples.
 """
 
 from __future__ import annotations
@@ -180,15 +180,15 @@ class SynthesisInput(nn.Module):
         return rotation.reshape(-1, 3, 3) @ translation.reshape(-1, 3, 3) @ self.transform
 
     def forward(self, w: Float[Tensor, "batch w_dim"]) -> Float[Tensor, "batch channel size size"]:
-        """float32 whatever the surroundings: phases of many cycles bear no rounding."""
+        """At the weights' precision whatever the surroundings: phases of many cycles bear no rounding."""
         with torch.autocast(w.device.type, enabled=False):
-            m = self.transforms(w.float())
+            m = self.transforms(w.to(self.weight.dtype))
             phases = self.phases + (self.freqs @ m[:, :2, 2:])[:, :, 0]
             freqs = self.freqs @ m[:, :2, :2]
             # Frequencies that the transform brought near the limit of what the map can hold fade out.
             amplitude = 1 - (freqs.norm(dim=2) - self.bandwidth) / (self.rate / 2 - self.bandwidth)
             amplitude = amplitude.clamp(0, 1)
-            axis = (torch.arange(self.size, device=w.device) + 0.5 - self.size / 2) / self.rate
+            axis = (torch.arange(self.size).to(freqs) + 0.5 - self.size / 2) / self.rate
             along_x = freqs[:, :, :1] * axis + phases[:, :, None]
             along_y = freqs[:, :, 1:] * axis
             x = torch.sin((along_y[:, :, :, None] + along_x[:, :, None, :]) * (2 * math.pi))
@@ -258,23 +258,22 @@ class SynthesisLayer(nn.Module):
         return norm, self.weight.square().sum((2, 3)) * norm.square()[:, None]
 
     def modulation(
-        self, w: Float[Tensor, "batch w_dim"], independent: bool = False
+        self, w: Float[Tensor, "batch w_dim"]
     ) -> tuple[Float[Tensor, "batch in_channels"], Float[Tensor, "batch_or_1 out_channels"]]:
         """Factors of the input channels and of the output channels; a convolution with `weight` goes between them."""
         with torch.autocast(w.device.type, enabled=False):
-            style = self.affine(w.float())
+            style = self.affine(w.to(self.weight.dtype))
             gain = torch.rsqrt(self.magnitude_ema)
             if self.is_torgb:
                 factor = style.new_ones(1, self.weight.shape[0]) * gain
                 return style / math.sqrt(self.weight.shape[1]), factor
-            power = style.square()
-            style = style * torch.rsqrt(power.mean(1, keepdim=True) if independent else power.mean())
+            style = style * torch.rsqrt(style.square().mean(1, keepdim=True))
             kept = self._frozen_norm is not None
             norm, energy = (self._frozen_norm, self._frozen_energy) if kept else self._norm_and_energy()
             return style, torch.rsqrt(style.square() @ energy.T + 1e-8) * (norm * gain)
 
-    def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], independent: bool = False) -> Tensor:
-        style, factor = self.modulation(w, independent)
+    def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"]) -> Tensor:
+        style, factor = self.modulation(w)
         x = x * style.to(x.dtype)[:, :, None, None]
         x = F.conv2d(x, self.weight.to(x.dtype), padding=self.kernel - 1)
         x = x * factor.to(x.dtype)[:, :, None, None]
@@ -333,26 +332,23 @@ class SynthesisNetwork(nn.Module):
         for name in self.names:
             yield name, getattr(self, name)
 
-    def features(self, ws: Latent, name: str, *, independent: bool = False) -> Tensor:
+    def features(self, ws: Latent, name: str) -> Tensor:
         """The output of one layer; nothing beyond it is computed."""
         rows = latent_rows(ws)
         x = self.input(rows[0])
         for row, (layer_name, layer) in enumerate(self.layers(), 1):
-            x = layer(x, rows[row], independent)
+            x = layer(x, rows[row])
             if layer_name == name:
                 break
         return x
 
-    def forward(self, ws: Latent, *, independent: bool = False) -> Tensor:
+    def forward(self, ws: Latent) -> Tensor:
         """The picture."""
-        return self.features(ws, self.names[-1], independent=independent).float() * self.output_scale
+        return self.features(ws, self.names[-1]).float() * self.output_scale
 
 
 class StyleGAN3Generator(Generator):
     """The StyleGAN3 generator; a new one has random weights, as at the start of training.
-
-    The published network normalises styles over the whole batch, and so do `synthesis` and `features`; see the module's
-    docstring. Give one latent at a time, or ``independent=True``, where samples must not depend on each other.
 
     Args:
         z_dim, c_dim, w_dim: sizes of noise, class label and latent.
@@ -475,15 +471,9 @@ class StyleGAN3Generator(Generator):
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **{"num_layers": 2, **mapping_kwargs})
         self.levels = self.synthesis.names[:-1]
 
-    def features(
-        self, ws: Latent, level: str, *, independent: bool = False
-    ) -> Float[Tensor, "batch channel height width"]:
-        """The output of layer ``level`` ("L0_36_512", ...), margins included.
-
-        Args:
-            independent: normalise the styles of each sample by itself instead of over the batch.
-        """
-        return self.synthesis.features(ws, self.check_level(level), independent=independent)
+    def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
+        """The output of layer ``level`` ("L0_36_512", ...), margins included."""
+        return self.synthesis.features(ws, self.check_level(level))
 
     def grid(self, level: str) -> Grid:
         """Cells of layer ``level``: its rate over the picture, and a margin around it (none in the last layers)."""
