@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for count in counts:
             for mask in args.masks or MASKS:
                 # The reference knows one mask loss only; it is timed beside both of ours.
-                runs = {p: endless(generator, count, mask, windows=args.windows, **({} if p=="float32" else {"precision": p})) for p in precisions}
+                runs = {p: endless(generator, count, mask, windows=args.windows, precision=p) for p in precisions}
                 if synthesis is not None:
                     runs["reference"] = reference_step(generator, synthesis, count, mask)
                 repeats = args.repeats or (3 if quick else 9)

@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from draggan.errors import ConfigError
 
-__all__ = ["DragConfig", "Space", "at_size", "describe"]
+__all__ = ["PRECISIONS", "DragConfig", "Precision", "Space", "at_size", "describe"]
 
 Space = Literal["w+", "w"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
 
 def _setting(
@@ -130,6 +132,12 @@ class DragConfig:
         high=64.0,
         help="less than this, summed over the handles, does not count as progress",
     )
+    precision: Precision = _setting(
+        "auto",
+        unit="",
+        source="ours; published code uses float16 on GPUs and float32 on processors",
+        help="type in which features are computed; auto: what is known to end at the same place and to be faster here",
+    )
     level: str | None = _setting(
         None,
         unit="",
@@ -140,6 +148,8 @@ class DragConfig:
     def __post_init__(self) -> None:
         if self.space not in ("w+", "w"):
             raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision '{self.precision}' is not allowed; choose one of {', '.join(PRECISIONS)}")
         for f in fields(self):
             low, high, value = f.metadata["low"], f.metadata["high"], getattr(self, f.name)
             if low is None:

@@ -29,6 +29,7 @@ def test_defaults_are_valid_and_frozen():
         {"step_size": -1},
         {"step_size": "fast"},
         {"space": "z"},
+        {"precision": "half"},
         {"free_rows": 0},
         {"stop_distance": float("inf")},
     ],

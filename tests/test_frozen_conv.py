@@ -109,6 +109,13 @@ def test_a_build_that_answers_wrongly_is_not_used(monkeypatch):
     torch.testing.assert_close(FrozenConvolution()(x, weight), F.conv2d(x, weight))
 
 
+def test_asking_inside_autocast_gives_the_same_answer(monkeypatch):
+    outside = frozen_conv.packing_works(torch.bfloat16)
+    monkeypatch.setattr(frozen_conv, "_works", {})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert frozen_conv.packing_works(torch.bfloat16) == outside
+
+
 def test_a_type_without_preparation_is_converted_once():
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 5, 5, dtype=torch.float64)
     got = FrozenConvolution()(x, weight)

@@ -19,15 +19,16 @@ from torch import Tensor
 from draggan.config import DragConfig, at_size
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import Sampler, directions, mask_loss, motion_supervision_loss
+from draggan.drag.precision import feature_dtype
 from draggan.drag.tracking import track
 from draggan.errors import MaskError, PointError
-from draggan.generators.base import Generator
+from draggan.generators.base import Generator, Latent
 from draggan.geometry import Windows, cover, disc_offsets, fixed_cells, sample, square_offsets
 
 __all__ = ["Drag", "DragStep", "Outcome", "Reference"]
 
 # Points as people have them: pairs (x, y) in any sequence or array.
-PointsLike: TypeAlias = "Sequence[Any] | np.ndarray | Tensor"
+PointsLike: TypeAlias = Sequence[Any] | np.ndarray | Tensor
 
 Outcome = Literal["arrived", "max_steps", "stalled", "stopped", "diverged"]
 
@@ -113,6 +114,7 @@ class Drag(Iterator[DragStep]):
 
         self._ws = generator.check_ws(ws).detach().clone()
         device = self._ws.device
+        self.dtype = feature_dtype(config.precision, device)
         self._handles = _points("handle", handles, size).to(device)
         self._targets = _points("target", targets, size).to(device)
         if len(self._handles) != len(self._targets):
@@ -196,13 +198,13 @@ class Drag(Iterator[DragStep]):
         an estimated one (`DragConfig.mask_windows`) adds windows from the fixed region.
         """
         if self._mask is not None and self.config.mask_windows == 0:
-            features = self.generator.features(self._rows(), self.level)
+            features = self._features(self._rows())
             mask = self._mask
             return partial(sample, features, self._grid), lambda: mask_loss(features, mask.kept, mask.fixed)
         windows, member = cover(self._handles, self._reach, self._grid)
         tiles = None if self._mask is None else self._mask.tiles(windows.size, self.config.mask_windows, self._random)
         wanted = windows if tiles is None else Windows(windows.origins + tiles.windows.origins, windows.size)
-        features = self.generator.local_features(self._rows(), self.level, wanted)
+        features = self._features(self._rows(), wanted)
         near = features[: len(windows)]
 
         def sampler(points: Tensor) -> Tensor:
@@ -212,6 +214,13 @@ class Drag(Iterator[DragStep]):
             return sampler, None
         far = features[len(windows) :]
         return sampler, lambda: tiles.scale * mask_loss(far, tiles.kept, tiles.fixed)
+
+    def _features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
+        """The whole map or windows of it, computed in `dtype`, returned as float32."""
+        with torch.autocast(self._ws.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            if windows is None:
+                return self.generator.features(ws, self.level).float()
+            return self.generator.local_features(ws, self.level, windows).float()
 
     def _rows(self) -> list[Tensor]:
         """The latent as rows; only those that may move ask for a gradient."""
@@ -282,7 +291,7 @@ class Drag(Iterator[DragStep]):
         distinct, member = torch.unique(ws, dim=0, return_inverse=True)
         templates: list[Tensor] = [torch.empty(0)] * len(clicked)
         for k, latent in enumerate(distinct):
-            features = self.generator.features(latent[None], self.level)
+            features = self._features(latent[None])
             for i in (member == k).nonzero()[:, 0].tolist():
                 templates[i] = sample(features, self._grid, clicked[i])
         return torch.stack(templates)
@@ -303,7 +312,7 @@ class Drag(Iterator[DragStep]):
             raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
         fixed = fixed_cells(torch.from_numpy(array.copy()).to(self._ws.device), self._grid)
         mask_ws = self._ws if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(self._ws))
-        return FixedRegion(fixed=fixed[None, None], kept=self.generator.features(mask_ws, self.level))
+        return FixedRegion(fixed=fixed[None, None], kept=self._features(mask_ws))
 
 
 def _points(kind: str, points: PointsLike, size: tuple[int, int]) -> Float[Tensor, "n 2"]:

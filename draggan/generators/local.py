@@ -162,8 +162,8 @@ def _whole_maps(stages: Sequence[Stage], rows: Sequence[Tensor]) -> Tensor:
 
 def _convolve(layer: SynthesisLayer, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """The bare convolution of windows, and the demodulation factor still to be applied."""
-    style, demodulation = layer.modulation(w)
-    return layer.convolve(x * style.to(x.dtype)[:, :, None, None], padding=0), demodulation
+    style, demodulation = layer.modulation(w, x.dtype)
+    return layer.convolve(x * style, padding=0), demodulation
 
 
 def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, wanted: Windows) -> Tensor:
@@ -187,7 +187,7 @@ def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, want
 
 def _finish(layer: SynthesisLayer, y: Tensor, demodulation: Tensor, windows: Windows) -> Tensor:
     """Demodulate, add noise and bias, activate, and set cells outside the map to zero."""
-    y = y * demodulation.to(y.dtype)[:, :, None, None]
+    y = y * demodulation
     noise = layer.noise("const", y)
     if noise is not None:
         y = y + crop(noise[None, None], windows)

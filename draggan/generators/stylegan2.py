@@ -173,17 +173,25 @@ class SynthesisLayer(nn.Module):
     def _energy(self) -> Float[Tensor, "out_channels in_channels"]:
         return self.weight.square().sum((2, 3))
 
-    def modulation(self, w: Float[Tensor, "batch w_dim"]) -> tuple[Tensor, Tensor]:
-        """Style of the input channels ``[batch, in]`` and demodulation factor of the output channels ``[batch, out]``.
+    def modulation(self, w: Float[Tensor, "batch w_dim"], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Style of the input channels ``[batch, in, 1, 1]`` and demodulation factor of the output channels, likewise.
 
         Demodulation (their Eq. 3): the standard deviation of the output for unit normal input is
         ``sqrt(sum_i style_i^2 * sum_k weight_oik^2)``.
+
+        Both are computed in float32 whatever the type of the features, ``dtype``.
         """
-        style = self.affine(w)
-        energy = self._frozen_energy
-        if energy is None or self.weight.requires_grad:
-            energy = self._energy()
-        return style, torch.rsqrt(style.square() @ energy.T + 1e-8)
+        with torch.autocast(w.device.type, enabled=False):
+            style = self.affine(w.float())
+            energy = self._frozen_energy
+            if energy is None or self.weight.requires_grad:
+                energy = self._energy()
+            demodulation = torch.rsqrt(style.square() @ energy.T + 1e-8)
+            if dtype == torch.float16:
+                # Its range ends at 65504. What a style is divided by, demodulation makes up for.
+                largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
+                style, demodulation = style / largest, demodulation * largest
+        return style.to(dtype)[:, :, None, None], demodulation.to(dtype)[:, :, None, None]
 
     def convolve(self, x: Tensor, padding: int) -> Tensor:
         """The bare convolution; one that doubles the size is transposed, to 2 r + 1, and takes no padding."""
@@ -204,13 +212,12 @@ class SynthesisLayer(nn.Module):
         return (self.noise_const * self.noise_strength).to(like.dtype)
 
     def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], noise_mode: NoiseMode = "const") -> Tensor:
-        style, demodulation = self.modulation(w)
-        x = x * style.to(x.dtype)[:, :, None, None]
-        x = self.convolve(x, padding=0 if self.up == 2 else 1)
+        style, demodulation = self.modulation(w, x.dtype)
+        x = self.convolve(x * style, padding=0 if self.up == 2 else 1)
         if self.up == 2:
             # The low-pass filter brings 2 r + 1 to 2 r; 4 makes up for the zeros between the samples.
             x = upfirdn2d(x, self.resample_filter, padding=(1, 1, 1, 1), gain=4)
-        x = x * demodulation.to(x.dtype)[:, :, None, None]
+        x = x * demodulation
         noise = self.noise(noise_mode, x)
         if noise is not None:
             x = x + noise

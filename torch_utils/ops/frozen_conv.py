@@ -32,7 +32,8 @@ _works: dict[torch.dtype, bool] = {}
 def packing_works(dtype: torch.dtype) -> bool:
     """Whether weights of this type can be brought into the processor's own order here. Tried once per type."""
     if dtype not in _works:
-        _works[dtype] = dtype in (torch.float32, torch.bfloat16, torch.float16) and _try_packing(dtype)
+        with torch.autocast("cpu", enabled=False):
+            _works[dtype] = dtype in (torch.float32, torch.bfloat16, torch.float16) and _try_packing(dtype)
     return _works[dtype]
 
 
