@@ -7,7 +7,7 @@ convolves with the *constant* weight and scales the output channels, as in `drag
 Feature maps reach a margin of 10 cells beyond the picture on every side (`StyleGAN3Generator.grid`).
 
 The published network divides a layer's styles by their root mean square over the *whole batch*, for the range of half
-precision. Demodulation then divides by the norm of each sample's own style, so all that this leaves of the other samples
+precision. Demodulation then divides by the norm of each sample's own style, so all that is left of the other samples
 is their share in the 1e-8 that keeps the root away from 0, far below rounding. Here every sample is divided by its own
 root mean square: for a batch of one that is the published formula, and a batch is a set of independent samples.
 """
