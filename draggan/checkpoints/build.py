@@ -71,7 +71,8 @@ def _widths(value: Any) -> str | None:
     return None if good else "one whole number from 1 to 4096 for each block"
 
 
-Rules = Mapping[str, "Rule | Rules"]
+# Rules by name; a nested one for a nested dictionary. (Not written as a recursive type: Python 3.10 cannot resolve it.)
+Rules = Mapping[str, Any]
 
 _ARCHITECTURE = _one_of("skip", "resnet", "orig")
 _ACTIVATION = _one_of(*ACTIVATIONS)
