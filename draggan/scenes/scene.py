@@ -152,7 +152,7 @@ class Scene:
         assert done == 0, "the parameter tables of Python and C++ disagree"
         return Rendering(
             pictures=pictures,
-            importance=weights.astype(np.float32) / 16,
+            importance=weights.astype(np.float32) / np.float32(16),
             points=points[..., :2],
             visible=points[..., 2] > 0.5,
             parameters=p,

@@ -358,7 +358,8 @@ class Trainer:
         shards = [pool.draw(count, self.rng) for _ in range(self.workers)]
         results = list(self._executor.map(lambda shard: self._gradients(shard, resolution, part), shards))
         for i, q in enumerate(self._parameters):
-            gradients = [g[i] for _, _, g in results if g[i] is not None]
+            # None for the blocks beyond the resolution being trained.
+            gradients = [gradient for _, _, all_of in results if (gradient := all_of[i]) is not None]
             q.grad = torch.stack(gradients).mean(0) if gradients else None
         norm = torch.nn.utils.clip_grad_norm_([q for q in self._parameters if q.grad is not None], config.clip)
         self.optimiser.step()
