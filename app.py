@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from draggan.ui import Shelf, build, launch_options
 
     try:
-        demo = build(Shelf(args.device, args.model))
+        demo = build(Shelf(args.device, args.model, _progress), local=_is_local(args))
         demo.launch(
             server_name="0.0.0.0" if args.listen else args.host,
             server_port=args.port,
@@ -32,6 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"app.py: {e}\n")
         return 1
     return 0
+
+
+def _is_local(args: argparse.Namespace) -> bool:
+    """Whether only this machine can reach the page: no link, no proxy, no address that others can use."""
+    host = "0.0.0.0" if args.listen else args.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    return host in ("127.0.0.1", "localhost", "::1") and not args.share and not args.root_path
+
+
+def _progress(done: int, total: int | None) -> None:
+    """How far the download of the first model is, on a terminal."""
+    if sys.stderr.isatty():
+        of = "" if total is None else f" of {total / 1e6:.0f}"
+        sys.stderr.write(f"\rdownloading: {done / 1e6:.0f}{of} MB" + ("\n" if done == total else ""))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,14 +20,16 @@ from draggan.export import save_png
 from draggan.session import Session
 from draggan.ui import texts
 from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, with_canvas
-from draggan.ui.models import Models
+from draggan.ui.models import Model, Models, Terms
 from draggan.ui.preview import Pace
-from draggan.ui.running import Drags, Run, explained
-from draggan.ui.work import begin_drag, first_session, latent, listed_as, picture, render
+from draggan.ui.running import Drags, Fetch, Run, Tabs, explained
+from draggan.ui.work import begin_drag, first_session, latent, picture, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
 
-Updates: TypeAlias = "dict[Any, Any]"
+Updates: TypeAlias = dict[Any, Any]
+# Title and name of every file that was opened in a tab.
+Opened: TypeAlias = tuple[tuple[str, str], ...]
 
 # Settings of a drag that the page offers besides the latent space; everything else about them is in the dataclass.
 SETTINGS = ("step_size", "max_steps", "stop_distance", "mask_weight", "r1", "r2", "free_rows")
@@ -44,6 +46,14 @@ class Parts:
     canvas: gr.HTML
     status: gr.HTML
     model: gr.Dropdown
+    opened: gr.State
+    offer: gr.Group
+    terms: gr.Markdown
+    bar: gr.HTML
+    download: gr.Button
+    not_now: gr.Button
+    upload: gr.UploadButton
+    path: gr.Textbox
     label: gr.Dropdown
     seed: gr.Number
     random: gr.Button
@@ -72,6 +82,7 @@ class Handlers:
 
     def __init__(self, parts: Parts, models: Models, drags: Drags) -> None:
         self.parts, self.models, self.drags = parts, models, drags
+        self.fetches: Tabs[Fetch] = Tabs("download")
         # Where saved pictures are put until Gradio has taken its copy.
         self._folder = TemporaryDirectory(prefix="draggan-")
 
@@ -81,28 +92,137 @@ class Handlers:
         """A first picture. If there is none, the page itself says why."""
         try:
             with explained():
-                return self._new_model(None, model, seed, truncation)
+                return self._new_model(None, (), model, seed, truncation)
         except gr.Error as e:
             return self._say(str(e.message), "bad")
 
-    def choose_model(self, session: Session | None, model: str, seed: int | None) -> Updates:
-        """Another model, with the truncation that suits it and the same seed."""
+    def choose_model(
+        self, session: Session | None, opened: Opened, model: str, seed: int | None
+    ) -> Iterator[Updates]:
+        """Another model, with the truncation that suits it and the same seed. One that is not here is offered."""
         with explained():
-            return self._new_model(session, model, seed, listed_as(self.models, model).truncation)
+            chosen = self.models.find(model)
+            if chosen.here:
+                updates = self._new_model(session, opened, model, seed, chosen.truncation)
+            else:
+                updates = self._offer(chosen, self.models.terms(model, ask=False), asking=True)
+        yield updates
+        if not chosen.here:
+            with explained():
+                updates = self._offer(chosen, self.models.terms(model, ask=True))
+            yield updates
 
-    def _new_model(self, session: Session | None, model: str, seed: int | None, truncation: float) -> Updates:
-        listed = listed_as(self.models, model)
+    def _new_model(
+        self, session: Session | None, opened: Opened, model: str, seed: int | None, truncation: float
+    ) -> Updates:
+        listed = self.models.find(model)
         space: Space = "w+" if session is None else session.space
         seed = 0 if seed is None else seed
         session = first_session(self.models, model, seed, truncation).set_space(space)
         classes = [(f"class {i}", i) for i in range(self.models.load(model).c_dim)]
         step_size = self.parts.settings[SETTINGS.index("step_size")]
-        return self._show(session) | {
-            self.parts.truncation: gr.update(value=truncation, interactive=True),
-            self.parts.seed: gr.update(value=seed, interactive=True),
-            self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
-            step_size: gr.update(value=listed.step_size or DragConfig.step_size, interactive=True),
+        return (
+            self._show(session)
+            | self._list(opened, model)
+            | {
+                self.parts.truncation: gr.update(value=truncation, interactive=True),
+                self.parts.seed: gr.update(value=seed, interactive=True),
+                self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
+                step_size: gr.update(value=listed.step_size or DragConfig.step_size, interactive=True),
+            }
+        )
+
+    def _list(self, opened: Opened, model: str) -> Updates:
+        """The list of models, with one of them chosen and none on offer."""
+        choices = [(texts.line(m), m.name) for m in self.models.listed()] + [(title, name) for title, name in opened]
+        return {
+            self.parts.model: gr.Dropdown(choices, value=model, interactive=True),
+            self.parts.opened: opened,
+            self.parts.offer: gr.update(visible=False),
         }
+
+    # Downloads and files
+
+    def _offer(self, model: Model, terms: Terms, *, asking: bool = False) -> Updates:
+        can = not terms.by_hand
+        return {
+            self.parts.offer: gr.update(visible=True),
+            self.parts.terms: texts.offer(model, terms, asking=asking),
+            self.parts.bar: gr.HTML(value="", percent=0, visible=False),
+            self.parts.download: gr.update(visible=can, interactive=can),
+            self.parts.not_now: gr.update(value="Not now" if can else "Close"),
+        }
+
+    def not_now(self, session: Session | None, opened: Opened, request: gr.Request) -> Updates:
+        """Cancel the download that runs; without one, take the offer away."""
+        if self.fetches.stop(tab_of(request)):
+            return {self.parts.not_now: gr.update(value="Cancelling …")}
+        with explained():
+            return self._list(opened, self._session(session).model)
+
+    def download(
+        self, session: Session | None, opened: Opened, model: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Fetch the model on offer, with a bar that says how far it is."""
+        tab = tab_of(request)
+        with explained():
+            chosen = self.models.find(model)
+            fetch = Fetch(lambda progress: self.models.fetch(model, progress))
+            self.fetches.begin(tab, fetch)
+        buttons = {self.parts.download: gr.update(interactive=False), self.parts.not_now: gr.update(value="Cancel")}
+        try:
+            fetch.begin()
+            yield buttons | self._fetched(fetch)
+            here = False
+            while not here:
+                try:
+                    with explained():
+                        here = fetch.ended(patience=0.25)
+                except gr.Error as e:
+                    yield self._offer(chosen, self.models.terms(model, ask=False)) | self._say(str(e.message), "note")
+                    if fetch.stopping:
+                        return
+                    raise
+                yield self._fetched(fetch)
+        finally:
+            fetch.stop()
+            self.fetches.end(tab)
+
+    def _fetched(self, fetch: Fetch) -> Updates:
+        seconds = max(time.monotonic() - fetch.started, 0.1)
+        text = texts.downloading(fetch.done, fetch.total, (fetch.done - (fetch.first or 0)) / seconds)
+        percent = 100 * fetch.done / fetch.total if fetch.total else 0
+        return {self.parts.bar: gr.HTML(value=text, percent=round(percent, 1), visible=True)}
+
+    def downloaded(
+        self, session: Session | None, opened: Opened, model: str, seed: int | None
+    ) -> Updates:
+        """Use the model, if it has come and that would throw no work away."""
+        with explained():
+            chosen = self.models.find(model)
+            if not chosen.here:
+                return {self.parts.opened: opened}
+            if session is None or not session.can_undo:
+                return self._new_model(session, opened, model, seed, chosen.truncation)
+            said = self._say(f"{chosen.title} is here now. Choose it again to use it.", "good")
+            return self._list(opened, session.model) | said
+
+    def open_file(
+        self, session: Session | None, opened: Opened, path: str | None, seed: int | None
+    ) -> Iterator[Updates]:
+        """Read a model file, uploaded or on this machine, and show a picture of it."""
+        if not path:
+            return
+        yield self._say(f"Reading {Path(path).name} …", "run")
+        try:
+            with explained():
+                model = self.models.open(Path(path))
+                opened = (*opened, (model.title, model.name))
+                updates = self._new_model(session, opened, model.name, seed, model.truncation)
+        except gr.Error as e:
+            yield self._say(str(e.message), "bad")
+            raise
+        yield updates | {self.parts.path: ""}
 
     def new_picture(
         self, session: Session | None, seed: int | None, truncation: float, label: int | None = None
@@ -192,8 +312,9 @@ class Handlers:
         self.drags.stop(tab_of(request))
 
     def close(self, request: gr.Request) -> None:
-        """The tab was closed: nobody waits for its drag any more."""
+        """The tab was closed: nobody waits for its drag or download any more."""
         self.drags.stop(tab_of(request))
+        self.fetches.stop(tab_of(request))
 
     def _follow(self, run: Run) -> Iterator[Updates]:
         """Run a drag to its end, showing its newest picture whenever one is due."""
@@ -239,7 +360,7 @@ class Handlers:
             session = with_canvas(self._session(session), value)
             seed = "" if session.seed is None else f"-seed{session.seed}"
             edited = "-dragged" if session.is_edited else ""
-            path = self._place(f"{Path(session.model).stem}{seed}{edited}.png")
+            path = self._place(f"{self.models.find(session.model).file}{seed}{edited}.png")
             save_png(path, *picture(self.models, session))
             return {self.parts.session: session, self.parts.file: str(path)}
 
@@ -301,7 +422,7 @@ class Handlers:
         """What is off while a drag runs."""
         p = self.parts
         return (
-            *(p.model, p.label, p.seed, p.random, p.truncation, p.space, *p.settings),
+            *(p.model, p.upload, p.path, p.label, p.seed, p.random, p.truncation, p.space, *p.settings),
             *(p.start, p.undo, p.redo, p.reset, p.remove_last, p.clear_points, p.save),
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from draggan.config import DragConfig, describe
-from draggan.ui import api
+from draggan.ui import api, texts
 from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.models import Models
@@ -42,17 +42,21 @@ the mouse. **Mask.** Paint what may change; the rest is held still. Without a ma
 """
 
 
-def build(models: Models, *, drags: int = 8) -> gr.Blocks:
+_BAR = """<div class="dg-bar"><div style="width: {{percent}}%"></div></div><p>{{value}}</p>"""
+
+
+def build(models: Models, *, drags: int = 8, local: bool = False) -> gr.Blocks:
     """The page.
 
     Args:
         models: what it offers; the first one is shown at the start.
         drags: how many may run at the same time, over all visitors; the next ones wait.
+        local: nobody but this machine's own user can reach the page, so that it may offer to open any file by its path.
     """
     with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
-        parts = _components(models)
+        parts = _components(models, local=local)
         places = Drags(drags)
-        _wire(demo, parts, Handlers(parts, models, places))
+        _wire(demo, parts, Handlers(parts, models, places), local=local)
         api.register(models, places)
     # Twice as many handlers as drags, so that those who wait for a place do not keep others from clicking.
     return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
@@ -64,7 +68,7 @@ def launch_options() -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": [Path(__file__).parent / "style.css"],
         "footer_links": ["api", "settings"],
-        "max_file_size": "4gb",
+        "max_file_size": "2gb",
         "run_history": False,
     }
     # run_history came with a later Gradio than our oldest.
@@ -88,7 +92,7 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def _components(models: Models) -> Parts:
+def _components(models: Models, *, local: bool = False) -> Parts:
     listed = models.listed()
     session = gr.State(None, time_to_live=6 * 3600)
     with gr.Row(elem_id="dg-page"):
@@ -116,8 +120,24 @@ def _components(models: Models) -> Parts:
         with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
             with gr.Group():
                 model = gr.Dropdown(
-                    [(m.title, m.name) for m in listed], value=listed[0].name, label="Model", elem_id="dg-model"
+                    [(texts.line(m), m.name) for m in listed], value=listed[0].name, label="Model", elem_id="dg-model"
                 )
+                with gr.Group(visible=False, elem_id="dg-offer") as offer:
+                    terms = gr.Markdown(elem_id="dg-terms")
+                    bar = gr.HTML(
+                        value="",
+                        html_template=_BAR,
+                        js_on_load=None,
+                        apply_default_css=False,
+                        percent=0,
+                        visible=False,
+                        elem_id="dg-bar",
+                    )
+                    with gr.Row():
+                        not_now = gr.Button("Not now", size="md", elem_id="dg-not-now", min_width=100)
+                        download = gr.Button(
+                            "Download", variant="primary", size="md", elem_id="dg-download", min_width=100
+                        )
                 label = gr.Dropdown([], label="Class", visible=False, elem_id="dg-class")
                 with gr.Row(elem_id="dg-seed-row"):
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="dg-seed")
@@ -140,6 +160,18 @@ def _components(models: Models) -> Parts:
                 )
             with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
                 settings = tuple(_setting(name) for name in SETTINGS)
+            with gr.Accordion("Open a model file", open=False):
+                gr.Markdown(
+                    "StyleGAN2 or StyleGAN3 weights: `.pkl`, `.pt`, `.pth` or `.safetensors`. Files are read as data; "
+                    "no program in them is run."
+                )
+                upload = gr.UploadButton("Upload …", size="md", elem_id="dg-upload")
+                path = gr.Textbox(
+                    label="Or a path on this machine, then Enter",
+                    placeholder="~/weights/cats.pkl",
+                    visible=local,
+                    elem_id="dg-path",
+                )
             save = gr.Button("Save picture (PNG)", elem_id="dg-save")
             file = gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file")
             with gr.Accordion("Help", open=False):
@@ -149,6 +181,14 @@ def _components(models: Models) -> Parts:
         canvas=drawn,
         status=status,
         model=model,
+        opened=gr.State(()),
+        offer=offer,
+        terms=terms,
+        bar=bar,
+        download=download,
+        not_now=not_now,
+        upload=upload,
+        path=path,
         label=label,
         seed=seed,
         random=random,
@@ -187,7 +227,7 @@ def _setting(name: str) -> gr.Number:
     )
 
 
-def _wire(demo: gr.Blocks, parts: Parts, do: Handlers) -> None:
+def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     page = [part for part in vars(parts).values() if isinstance(part, gr.blocks.Block)] + list(parts.settings)
     outputs = [part for part in page if part is not parts.file]
     drawn = [parts.session, parts.canvas]
@@ -197,7 +237,14 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers) -> None:
     demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
     demo.unload(do.close)
 
-    parts.model.input(do.choose_model, [parts.session, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    kept = [parts.session, parts.opened]
+    parts.model.input(do.choose_model, [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    parts.not_now.click(do.not_now, kept, outputs, api_name="not_now", **quiet)
+    fetched = parts.download.click(do.download, [*kept, parts.model], outputs, api_name="download", **quiet)
+    fetched.success(do.downloaded, [*kept, parts.model, parts.seed], outputs, api_name="downloaded", **quiet)
+    parts.upload.upload(do.open_file, [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
+    if local:
+        parts.path.submit(do.open_file, [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
     gr.on(
         [parts.seed.input, parts.seed.submit, parts.truncation.release, parts.label.input],
         do.new_picture,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
-from draggan.checkpoints.registry import ModelEntry, all_models
+from draggan.checkpoints.registry import ModelEntry, all_models, find
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
 
-__all__ = ["Model", "Models", "Progress", "Shelf"]
+__all__ = ["Model", "Models", "Progress", "Shelf", "Terms"]
 
 # Bytes done and in all (None: unknown). Raising from it cancels.
 Progress = Callable[[int, "int | None"], None]
@@ -24,8 +26,10 @@ class Model:
 
     Attributes:
         name: what it is loaded by.
-        title: what the list shows.
+        title: what it shows, and how large.
         here: whether it can be loaded without a download.
+        state: where it is, for the list; empty where that goes without saying.
+        file: what pictures saved from it are called.
         truncation: where its pictures look best.
         step_size: a learning rate that suits it; None: the usual one.
         level: the feature level to drag on; None: the generator's own choice.
@@ -34,52 +38,122 @@ class Model:
     name: str
     title: str
     here: bool = True
+    state: str = ""
+    file: str = "picture"
     truncation: float = 0.7
     step_size: float | None = None
     level: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a person should know before a download.
+
+    Attributes:
+        bytes: of the file; None: unknown.
+        source: the host it comes from.
+        licence: of the weights, as far as known.
+        notes: anything else.
+        by_hand: how to get it without us; not empty where we cannot fetch it.
+    """
+
+    bytes: int | None
+    source: str
+    licence: str
+    notes: str = ""
+    by_hand: str = ""
+
+
 @runtime_checkable
 class Models(Protocol):
-    """Where a page gets its models from. Loading the same name twice gives the same generator."""
+    """Where a page gets its models from. Names come from anybody: what is not known is refused."""
 
     def listed(self) -> Sequence[Model]:
         """The models to choose from, the first one for a start."""
 
+    def find(self, name: str) -> Model:
+        """One of them, or one that was opened; `ModelNotFound` otherwise."""
+
     def load(self, name: str) -> Generator:
-        """The generator of a listed model that is here, frozen."""
+        """Its generator, frozen; the same one every time."""
+
+    def terms(self, name: str, *, ask: bool) -> Terms:
+        """What to know before a download; ``ask`` the server for the size if nothing else tells."""
+
+    def fetch(self, name: str, progress: Progress) -> None:
+        """Download it."""
+
+    def open(self, path: Path) -> Model:
+        """Read a file of any known format; the model's name is known to the caller alone."""
 
 
 class Shelf:
-    """The registry's models, and one more file if a person started the app with it.
+    """The registry's models, and files that people open.
 
     Args:
         device: where to load them.
-        first: a registry name or a file, shown at the start.
+        first: a registry name, a file or an https address, shown at the start; downloaded now if need be.
+        progress: of that download.
+
+    Raises:
+        DragGANError: the first model cannot be had; the message says why.
     """
 
-    def __init__(self, device: str = "auto", first: str = "") -> None:
+    def __init__(self, device: str = "auto", first: str = "", progress: Progress | None = None) -> None:
         self._device, self._first = device, first
         self._own: tuple[Model, ...] = ()
+        # Opened files by the name that their openers were given. Never listed to others.
+        self._opened: dict[str, tuple[Path, Model]] = {}
         if "://" in first or Path(first).expanduser().is_file():
-            self._own = (Model(name=first, title=Path(first).name),)
+            self._own = (Model(name=first, title=Path(first).name, file=Path(first).stem),)
         if first:
-            # Wrong names, files and addresses are told at once, not in the page.
-            load_generator(first, device)
+            load_generator(first, device, progress)
 
     def listed(self) -> Sequence[Model]:
         """The model to begin with, then what is here, then what can be downloaded."""
         models = [*self._own, *(_model(entry) for entry in all_models())]
         return sorted(models, key=lambda model: (model.name != self._first, not model.here))
 
+    def find(self, name: str) -> Model:
+        """A listed or opened model."""
+        if name in self._opened:
+            return self._opened[name][1]
+        for model in self.listed():
+            if model.name == name:
+                return model
+        raise ModelNotFound(f"there is no model '{name}' here; choose one of the list")
+
     def load(self, name: str) -> Generator:
-        """The generator of a listed model. Nothing else: a name may come from anybody."""
-        model = next((model for model in self.listed() if model.name == name), None)
-        if model is None:
-            raise ModelNotFound(f"there is no model '{name}' here; choose one of the list")
-        if not model.here:
+        """The generator of a listed or opened model that is on this machine."""
+        if name in self._opened:
+            return load_generator(self._opened[name][0], self._device)
+        if not self.find(name).here:
             raise ModelNotFound(f"the model '{name}' is not on this machine; download it first")
         return load_generator(name, self._device)
+
+    def terms(self, name: str, *, ask: bool) -> Terms:
+        """What the registry and, if asked, the server say."""
+        entry = find(name)
+        return Terms(
+            bytes=entry.download_size() if ask else entry.bytes,
+            source=urlsplit(entry.urls[0] if entry.urls else entry.page).hostname or "",
+            licence=entry.licence,
+            notes=entry.notes,
+            by_hand="" if entry.urls else entry.advice(),
+        )
+
+    def fetch(self, name: str, progress: Progress) -> None:
+        """Download a listed model."""
+        find(name).fetch(progress)
+
+    def open(self, path: Path) -> Model:
+        """Read a file; what is wrong with it is raised now."""
+        path = path.expanduser()
+        load_generator(path, self._device)
+        name = f"{path.stem}-{secrets.token_hex(8)}"
+        model = Model(name=name, title=path.name, file=path.stem)
+        self._opened[name] = (path, model)
+        return model
 
 
 def _model(entry: ModelEntry) -> Model:
@@ -88,8 +162,10 @@ def _model(entry: ModelEntry) -> Model:
         size = f" · {entry.size[1]} x {entry.size[0]} px"
     return Model(
         name=entry.name,
-        title=f"{entry.title}{size}" + ("" if entry.on_disk else f" · {entry.state}"),
+        title=f"{entry.title}{size}",
         here=entry.on_disk,
+        state="" if entry.on_disk else entry.state,
+        file=entry.name,
         truncation=min(entry.truncation, 1.0),
         step_size=entry.step_size,
         level=entry.level or None,

@@ -1,21 +1,35 @@
-"""Drags under way, and what is said when something fails."""
+"""Drags and downloads under way, and what is said when something fails."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
 
 import gradio as gr
 import torch
 
 from draggan.drag import Drag, DragStep
-from draggan.errors import DragGANError, PointError
+from draggan.errors import DragGANError
+from draggan.ui import texts
+from draggan.ui.models import Progress
 
-__all__ = ["Drags", "Run", "explained"]
+__all__ = ["Cancelled", "Drags", "Fetch", "Run", "Tabs", "explained"]
 
 log = logging.getLogger(__name__)
+
+
+class Stoppable(Protocol):
+    """Something that runs until it ends or is asked to."""
+
+    def stop(self) -> None:
+        """Ask it to end soon."""
+
+
+T = TypeVar("T", bound=Stoppable)
 
 
 class Run:
@@ -90,23 +104,83 @@ class Run:
                 self._changed.notify_all()
 
 
-class Drags:
-    """The drags that run now, by the browser tab they belong to, and how many may run at a time."""
+class Fetch:
+    """A download under way, on a thread of its own.
 
-    def __init__(self, limit: int) -> None:
-        self._running: dict[str, Run] = {}
-        self._lock = threading.Lock()
-        self._places = threading.Semaphore(limit)
+    Args:
+        fetch: does it; calls its argument with bytes done and in all.
+    """
 
-    def begin(self, tab: str, run: Run) -> None:
-        """Remember a drag; `end` must follow.
+    def __init__(self, fetch: Callable[[Progress], None]) -> None:
+        self._fetch = fetch
+        self._stopping = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="download", daemon=True)
+        self.started = time.monotonic()
+        self.first: int | None = None  # bytes that were there already
+        self.done = 0
+        self.total: int | None = None
+
+    def begin(self) -> None:
+        """Start it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel it. What has come is kept to go on from."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def ended(self, patience: float) -> bool:
+        """Wait up to that many seconds for the end; True: the file is here.
 
         Raises:
-            PointError: this tab has one already.
+            Cancelled: it was cancelled.
+            DownloadError: it failed.
+        """
+        self._thread.join(patience)
+        if self._error is not None:
+            raise self._error
+        return not self._thread.is_alive()
+
+    def _report(self, done: int, total: int | None) -> None:
+        if self._stopping.is_set():
+            raise Cancelled("the download was cancelled; what has come is kept to go on from")
+        if self.first is None:
+            self.first = done
+        self.done, self.total = done, total
+
+    def _work(self) -> None:
+        try:
+            self._fetch(self._report)
+        except BaseException as e:  # noqa: BLE001  # handed to whoever watches
+            self._error = e
+
+
+class Cancelled(DragGANError):
+    """A person has cancelled a download."""
+
+
+class Tabs(Generic[T]):
+    """What runs now, by the browser tab it belongs to; one of a kind a tab."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._running: dict[str, T] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, tab: str, run: T) -> None:
+        """Remember it; `end` must follow.
+
+        Raises:
+            DragGANError: this tab has one already.
         """
         with self._lock:
             if tab in self._running:
-                raise PointError("a drag is running in this tab already; stop it first")
+                raise DragGANError(f"a {self._kind} is running in this tab already; stop it first")
             self._running[tab] = run
 
     def end(self, tab: str) -> None:
@@ -114,12 +188,21 @@ class Drags:
         with self._lock:
             self._running.pop(tab, None)
 
-    def stop(self, tab: str) -> None:
-        """Ask the drag of a tab, if there is one, to end with its next step."""
+    def stop(self, tab: str) -> bool:
+        """Ask what a tab runs to end; False: it runs nothing."""
         with self._lock:
             run = self._running.get(tab)
         if run is not None:
             run.stop()
+        return run is not None
+
+
+class Drags(Tabs[Run]):
+    """The drags that run now, and how many may run at a time over all tabs."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("drag")
+        self._places = threading.Semaphore(limit)
 
     def take_place(self, patience: float) -> bool:
         """Wait up to that many seconds until fewer than the limit are running; True: the place is ours."""
@@ -138,7 +221,7 @@ def explained() -> Iterator[None]:
     except gr.Error:
         raise
     except DragGANError as e:
-        raise gr.Error(str(e), title="That did not work", print_exception=False) from e
+        raise gr.Error(texts.sentence(str(e)), title="That did not work", print_exception=False) from e
     except (MemoryError, torch.OutOfMemoryError) as e:
         log.exception("out of memory")
         message = "There is not enough memory for this. Close other programs, or choose a smaller model."

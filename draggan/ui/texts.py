@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 from draggan.drag import DragStep
 from draggan.session import Session
+from draggan.ui.models import Model, Terms
 
-__all__ = ["hint", "outcome", "progress"]
+__all__ = ["downloading", "hint", "line", "megabytes", "offer", "outcome", "progress", "sentence"]
+
+
+def line(model: Model) -> str:
+    """A model in the list."""
+    return f"{model.title} · {model.state}" if model.state else model.title
+
+
+def sentence(message: str) -> str:
+    """An error's message as a sentence of its own; names that begin it stay as they are."""
+    if re.match(r"[a-z]+\b(?![\w.:/\\=-])", message):
+        message = message[0].upper() + message[1:]
+    return message if message.endswith((".", "!", "?")) else message + "."
 
 
 def hint(session: Session) -> str:
@@ -64,6 +79,31 @@ def outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str
         f"The steps became too large and the picture broke up after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start."
     )
+
+
+def offer(model: Model, terms: Terms, *, asking: bool = False) -> str:
+    """What to know before a download, as Markdown."""
+    if terms.by_hand:
+        return f"**{model.title}** cannot be downloaded from here.\n\n{terms.by_hand}\n\nTerms: {terms.licence}."
+    size = "asking …" if asking else "not known" if terms.bytes is None else megabytes(terms.bytes)
+    lines = [
+        f"**{model.title}** is not on this machine yet.\n",
+        f"- Size: {size}",
+        f"- From: {terms.source}",
+        f"- Terms of the weights: {terms.licence}",
+    ]
+    return "\n".join([*lines, f"- {terms.notes}"] if terms.notes else lines)
+
+
+def downloading(done: int, total: int | None, per_second: float) -> str:
+    """How far a download is."""
+    text = megabytes(done) if total is None else f"{done / 1e6:.0f} of {megabytes(total)}"
+    return text + (f" · {megabytes(per_second)}/s" if per_second > 0 else "")
+
+
+def megabytes(count: float) -> str:
+    """A number of bytes for people."""
+    return f"{_figure(count / 1e6)} MB"
 
 
 def _every(step: DragStep) -> str:

@@ -17,17 +17,9 @@ from draggan.errors import ConfigError, LatentError
 from draggan.generators.base import Generator, z_from_seed
 from draggan.images import to_uint8
 from draggan.session import Session
-from draggan.ui.models import Model, Models
+from draggan.ui.models import Models
 
-__all__ = ["begin_drag", "first_session", "latent", "listed_as", "picture", "render"]
-
-
-def listed_as(models: Models, name: str) -> Model:
-    """The line of a model in the list."""
-    for model in models.listed():
-        if model.name == name:
-            return model
-    return Model(name=name, title=name)
+__all__ = ["begin_drag", "first_session", "latent", "picture", "render"]
 
 
 def first_session(models: Models, model: str, seed: int, truncation: float, label: int = 0) -> Session:
@@ -49,7 +41,7 @@ def begin_drag(models: Models, session: Session, settings: Mapping[str, Any]) ->
         if name not in known:
             raise ConfigError(f"there is no setting '{name}'; there are {', '.join(sorted(known))}")
     generator = models.load(session.model)
-    usual = {"space": session.space, "level": listed_as(models, session.model).level}
+    usual = {"space": session.space, "level": models.find(session.model).level}
     config = DragConfig(**(usual | dict(settings)))
     given = session.drag_arguments()
     reference = Reference(
