@@ -1,0 +1,111 @@
+"""The benchmark's reference is the same mathematics as the package, so that its seconds may be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.memory import peak
+from benchmarks.models import network, start
+from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
+from benchmarks.timing import race
+from draggan.checkpoints.build import build_generator
+from draggan.checkpoints.read import read_checkpoint
+from draggan.config import DragConfig
+from draggan.drag import Drag
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", ["stylegan2-32", "stylegan2-64-clamp"])
+def test_the_reference_network_gives_the_golden_numbers(name):
+    golden = np.load(GOLDEN / f"{name}.npz")
+    reference = ReferenceSynthesis(build_generator(read_checkpoint(GOLDEN / f"{name}.pkl")))
+    ws = torch.from_numpy(golden["out/ws"]).requires_grad_(True)
+    image, features = reference(ws)
+    torch.testing.assert_close(image, torch.from_numpy(golden["out/img"]), atol=1e-5, rtol=1e-4)
+    for level, got in features.items():
+        torch.testing.assert_close(got, torch.from_numpy(golden[f"out/feature/{level}"]), atol=1e-5, rtol=1e-4)
+    cotangent = torch.from_numpy(golden["grad/cotangent"])
+    (got,) = torch.autograd.grad((features[str(golden["grad/feature_name"])] * cotangent).sum(), ws)
+    expected = torch.from_numpy(golden["grad/ws"])
+    torch.testing.assert_close(got, expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-3)
+
+
+def gradients(layout: str, level: str, target: tuple[int, int], mask: np.ndarray | None) -> tuple[list, list]:
+    """Loss and gradient of the first step by both procedures, on the same network, points and radii."""
+    generator = network(layout)
+    size = generator.image_size[0]
+    ws, handle = start(generator), (size // 2, size // 2)
+    # At 512 px the radii are 3 and 12; smaller pictures have floors here that the published code has not.
+    r1, r2 = 2 * 512 / size, 4 * 512 / size
+    config = DragConfig(step_size=1e-3, r1=r1, r2=r2, level=level, precision="float32")
+    ours = Drag(generator, ws, [handle], [target], mask, config)
+    reference = ReferenceDrag(
+        ReferenceSynthesis(generator),
+        ws,
+        np.array([handle]),
+        np.array([target]),
+        mask,
+        level=level,
+        r1=r1,
+        r2=r2,
+    )
+    # The mask loss is zero in the first step, and so is its gradient: both look at the second.
+    for _ in range(2):
+        step = next(ours)
+        loss = reference.step()
+    assert step.handles[0].tolist() == reference.handles[0].tolist()
+    return [step.loss, ours._shift.grad], [loss, reference.ws.grad[:, :6]]
+
+
+@pytest.mark.parametrize("target", [(56, 32), (32, 8)])
+def test_loss_and_gradient_are_those_of_the_published_procedure(target):
+    """Along an axis, where it makes no difference whether one interpolates once or in the resized map again."""
+    (loss, gradient), (expected_loss, expected) = gradients("64-tiny", "b16", target, None)
+    # Rounding: features of some 5, sums over a few hundred terms, two steps.
+    assert loss == pytest.approx(expected_loss, rel=1e-3)
+    torch.testing.assert_close(gradient, expected, atol=2e-3 * expected.abs().max().item(), rtol=1e-2)
+
+
+def test_the_mask_loss_is_that_of_the_published_procedure_where_the_map_has_the_size_of_the_picture():
+    """On smaller maps ours is taken on the map itself, which is another average of the same differences."""
+    mask = np.zeros((32, 32), bool)
+    mask[8:24, 8:24] = True
+    (loss, gradient), (expected_loss, expected) = gradients("32-tiny", "b32", (28, 16), mask)
+    assert loss == pytest.approx(expected_loss, rel=2e-3)
+    torch.testing.assert_close(gradient, expected, atol=5e-3 * expected.abs().max().item(), rtol=2e-2)
+
+
+def test_every_thing_in_a_race_runs_equally_often():
+    count = {"a": 0, "b": 0}
+
+    def run(name: str) -> None:
+        count[name] += 1
+
+    samples = race({n: lambda n=n: run(n) for n in count}, warmup=1, repeats=4)
+    assert count == {"a": 5, "b": 5}
+    assert all(len(s.seconds) == 4 and s.spread[0] <= s.median <= s.spread[1] for s in samples.values())
+
+
+def test_the_command_runs_and_writes_a_table(tmp_path, capsys):
+    out = tmp_path / "step.md"
+    arguments = ["step", "--quick", "--sizes", "32-tiny", "--handles", "1", "--precisions", "float32"]
+    assert main([*arguments, "--repeats", "3", "--out", str(out)]) == 0
+    assert "| 32-tiny | b32 | 1 | estimated |" in out.read_text()
+    assert "times faster" in capsys.readouterr().out
+
+
+def test_an_unknown_benchmark_is_refused(capsys):
+    assert main(["nonsense"]) == 2
+    assert "roofline" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux")
+def test_a_process_that_drags_reports_its_peak():
+    found = peak("32-tiny", 1, "none", "float32", steps=1)
+    assert 50 < found["before"] <= found["peak"] < 2000
