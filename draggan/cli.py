@@ -33,8 +33,7 @@ _OUTCOMES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 a message explains, 2 wrong usage, 130 interrupted."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
         return args.run(args)
@@ -104,6 +103,17 @@ def _default_of(name: str, value: Any) -> str:
     return "the model's" if name in ("step_size", "level") else str(value)
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """``--point VALUE`` as one word: argparse would take a value that begins with a minus sign for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--point":
+            words[-1] = f"--point={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """``60,70:80,64`` as ((60, 70), (80, 64))."""
     try:
@@ -123,7 +133,7 @@ def _drag(args: argparse.Namespace) -> int:
     from draggan.checkpoints import registry
     from draggan.checkpoints.store import load_generator
     from draggan.drag import Drag
-    from draggan.export import save_png
+    from draggan.export import check_png_path, save_png
     from draggan.generators.base import z_from_seed
     from draggan.images import draw_points, read_mask, to_uint8
 
@@ -136,10 +146,13 @@ def _drag(args: argparse.Namespace) -> int:
     truncation = args.truncation if args.truncation is not None else 0.7 if entry is None else entry.truncation
     if not 0 <= truncation <= 1.5:
         raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
+    for path in (args.out, args.before, args.points_out):
+        if path is not None:
+            check_png_path(path)
     started = time.perf_counter()
     generator = load_generator(args.model, device=args.device)
     loaded = time.perf_counter()
-    z = z_from_seed(args.seed, generator.z_dim).to(generator.device)
+    z = z_from_seed(args.seed, generator.z_dim)
     with torch.no_grad():
         ws = generator.mapping(z, _label(generator, args.label), truncation_psi=truncation)
     handles, targets = zip(*args.point, strict=True)
@@ -148,17 +161,25 @@ def _drag(args: argparse.Namespace) -> int:
 
     begun = time.perf_counter()
     first = step = next(drag)
-    for step in drag:
-        if not args.json and sys.stderr.isatty():
-            print(f"\rstep {step.index}: {step.distances.mean():.1f} px to go ", end="", file=sys.stderr)
+    while not step.done:
+        try:
+            step = next(drag)
+            if not args.json and sys.stderr.isatty():
+                print(f"\rstep {step.index}: {step.distances.mean():.1f} px to go ", end="", file=sys.stderr)
+        except KeyboardInterrupt:
+            # What was reached is kept and written.
+            drag.stop()
     seconds = time.perf_counter() - begun
     if not args.json and sys.stderr.isatty():
         print(file=sys.stderr)
 
     details = {
-        "model": args.model,
+        "model": args.model if entry is not None else Path(args.model).name,
         "seed": args.seed,
         "truncation": truncation,
+        "class": args.label,
+        "settings": dataclasses.asdict(config),
+        "mask": args.mask is not None,
         "handles": first.handles.tolist(),
         "targets": step.targets.tolist(),
         "steps": step.index,

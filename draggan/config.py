@@ -7,6 +7,7 @@ Lengths in pixels are given *at 512 px* where a field says so, and scale with th
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ class DragConfig:
         source="paper",
         low=0.0,
         high=64.0,
-        help="radius of the patch around a handle that is pulled",
+        help="radius of the patch around a handle that is pulled; never below 2 px of the picture",
     )
     r2: float = _setting(
         12.0,
@@ -82,7 +83,7 @@ class DragConfig:
         source="paper",
         low=1.0,
         high=128.0,
-        help="half side of the square in which a handle is looked for after each step",
+        help="half side of the square in which a handle is looked for; never below 3 px of the picture",
     )
     mask_weight: float = _setting(
         20.0,
@@ -103,10 +104,10 @@ class DragConfig:
     stop_distance: float = _setting(
         1.0,
         unit="px at 512 px",
-        source="paper (published code: 2); never below 1 px of the picture",
+        source="paper, whose figures the tables compare; published code takes 2 px for any number of points",
         low=0.1,
         high=64.0,
-        help="a handle this close to its target has arrived",
+        help="a handle this close to its target has arrived; double for more than five points, never below 1 px",
     )
     max_steps: int = _setting(
         300,
@@ -157,7 +158,7 @@ class DragConfig:
             whole = isinstance(f.default, int)
             allowed = f"a {'whole ' if whole else ''}number from {low:g}"
             allowed += " on" if high is None else f" to {high:g}"
-            good = isinstance(value, int) if whole else isinstance(value, (int, float))
+            good = isinstance(value, numbers.Integral if whole else numbers.Real)
             if isinstance(value, bool) or not good or not math.isfinite(value):
                 raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
             if value < low or (high is not None and value > high):

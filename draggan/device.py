@@ -10,18 +10,20 @@ __all__ = ["available_devices", "choose_device"]
 
 
 def available_devices() -> list[str]:
-    """Devices that this machine has, the one that "auto" means first: CUDA devices, then Apple's, then the CPU."""
+    """Devices that this machine has, the one that "auto" means first: CUDA devices, the CPU, then Apple's.
+
+    Apple's comes last because released PyTorch lacks the gradient of bilinear sampling there, which a drag needs; who
+    asks for it by name needs ``PYTORCH_ENABLE_MPS_FALLBACK=1``.
+    """
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return [*devices, "cpu"]
+    return [*devices, "cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
     """The device of that name, with an index where there can be several.
 
     Args:
-        device: "auto" (cuda, else mps, else cpu), "cpu", "mps", "cuda" or "cuda:N".
+        device: "auto" (cuda, else cpu), "cpu", "mps", "cuda" or "cuda:N".
 
     Raises:
         ConfigError: no such device here.

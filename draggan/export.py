@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -20,9 +18,10 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dnnlib.cache import replacing
 from draggan.errors import ExportError
 
-__all__ = ["SOURCE_TYPE", "encode_png", "save_png"]
+__all__ = ["SOURCE_TYPE", "check_png_path", "encode_png", "save_png"]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _NOTE = "AI-generated image, made with DragGAN"
@@ -45,6 +44,16 @@ def encode_png(pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, A
     return buffer.getvalue()
 
 
+def check_png_path(path: str | Path) -> Path:
+    """The path itself, or `ExportError` if no picture can be written there: ask before work that would be lost."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ExportError(f"cannot write {path.name}: only .png is supported; choose a name that ends in .png")
+    if not path.parent.is_dir():
+        raise ExportError(f"cannot write {path}: there is no folder {path.parent}; choose one that exists")
+    return path
+
+
 def save_png(
     path: str | Path, pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, Any] | None = None
 ) -> Path:
@@ -53,28 +62,12 @@ def save_png(
     Raises:
         ExportError: the name does not end in .png, or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ExportError(f"cannot write {path.name}: only .png is supported; choose a name that ends in .png")
-    return write_whole(path, encode_png(pixels, details))
-
-
-def write_whole(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name and rename it, so that a failure leaves no half of it behind."""
-    temporary = None
+    path = check_png_path(path)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
-            temporary = Path(f.name)
-            f.write(data)
-        # NamedTemporaryFile makes private files; a picture gets the permissions any new file would.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(encode_png(pixels, details))
     except OSError as e:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise ExportError(f"cannot write {path}: {e.strerror or e}; choose a folder that exists and is writable") from e
+        raise ExportError(f"cannot write {path}: {e.strerror or e}; choose a folder that is writable") from e
     return path
 
 

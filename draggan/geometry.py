@@ -124,7 +124,7 @@ def sample(
         atlas,
         normalised.reshape(1, 1, -1, 2).to(features.dtype),
         mode="bilinear",
-        padding_mode="border",
+        padding_mode="zeros",  # the cells are clamped already, and not every device has "border"
         align_corners=False,
     )
     return out[0, :, 0].T.reshape(*points.shape[:-1], channels)

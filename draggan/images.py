@@ -36,9 +36,12 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "heig
     """
     try:
         with Image.open(path) as picture:
-            array = np.asarray(picture.getchannel("A")) if "A" in picture.getbands() else np.full(1, 255)
-            if (array == 255).all():
-                array = np.asarray(picture.convert("L"))
+            opaque = np.asarray(picture.convert("RGBA").getchannel("A"))
+            if picture.mode.startswith("I;16"):
+                # Pillow would cut 16 bits off at 255 instead of scaling them.
+                array = np.asarray(picture) >> 8
+            else:
+                array = opaque if opaque.min() < 255 else np.asarray(picture.convert("L"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as e:
         raise MaskError(f"the mask {path} cannot be read as a picture ({e}); give a PNG of the model's size") from e
     if array.shape != size:

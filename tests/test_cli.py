@@ -61,14 +61,29 @@ def test_a_mask_file_is_used(model, tmp_path, capsys):
     mask = np.zeros((32, 32), np.uint8)
     mask[:, :20] = 255
     Image.fromarray(mask).save(tmp_path / "m.png")
-    assert drag(model, "--mask", str(tmp_path / "m.png"), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["steps"] >= 1
+    files = {name: str(tmp_path / f"{name}.png") for name in ("start", "free", "held")}
+    assert drag(model, "--before", files["start"], "--out", files["free"]) == 0
+    assert drag(model, "--mask", str(tmp_path / "m.png"), "--mask-weight", "1000", "--out", files["held"]) == 0
+    start, free, held = (np.asarray(Image.open(path)).astype(int)[:, 20:] for path in files.values())
+    assert np.abs(held - start).sum() < np.abs(free - start).sum()
+    assert json.loads(Image.open(files["held"]).info["DragGAN"])["mask"] is True
+
+
+@pytest.mark.parametrize(
+    "options", [("--space", "w"), ("--free-rows", "1"), ("--level", "b16"), ("--step-size", "0.1")]
+)
+def test_an_option_changes_the_result(model, tmp_path, options):
+    files = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    assert drag(model, "--step-size", "0.05", "--out", files[0]) == 0
+    assert drag(model, "--step-size", "0.05", *options, "--out", files[1]) == 0
+    assert Image.open(files[0]).tobytes() != Image.open(files[1]).tobytes()
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--point", "99,1:2,2"], "outside the picture"),
+        (["--point", "-5,3:4,4"], "outside the picture"),
         (["--steps", "0"], "max_steps = 0"),
         (["--step-size", "-1"], "step_size = -1"),
         (["--space", "z"], "choose 'w+' or 'w'"),

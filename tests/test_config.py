@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from draggan.config import DragConfig, at_size, describe
@@ -38,6 +39,10 @@ def test_a_bad_value_is_named_with_what_is_allowed(bad):
     (name,) = bad
     with pytest.raises(ConfigError, match=rf"{name}.*(give|choose)"):
         DragConfig(**bad)
+
+
+def test_numpy_numbers_are_numbers():
+    assert DragConfig(max_steps=np.int64(5), r1=np.float32(2)).max_steps == 5
 
 
 def test_lengths_scale_with_the_longer_side():

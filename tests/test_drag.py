@@ -172,6 +172,71 @@ def test_not_finite_features_end_the_drag_as_diverged():
 
     last = run(Drag(Breaking([(20.0, 20.0)]).freeze(), WS, [(20, 20)], [(30, 20)]))[-1]
     assert last.outcome == "diverged"
+    assert torch.equal(last.ws, WS)
+
+
+@pytest.mark.parametrize("max_steps", [1, 50])
+def test_a_latent_that_is_no_longer_finite_is_never_the_result(max_steps):
+    class Exploding(BumpGenerator):
+        """Its features are fine; their gradient is not."""
+
+        def features(self, ws, level):
+            out = super().features(ws, level)
+            if out.requires_grad:
+                out.register_hook(lambda g: g * torch.inf)
+            return out
+
+    config = DragConfig(max_steps=max_steps)
+    last = run(Drag(Exploding([(20.0, 20.0)]).freeze(), WS, [(20, 20)], [(30, 20)], config=config))[-1]
+    assert torch.equal(last.ws, WS)
+
+
+def test_a_drag_stopped_before_it_began_changes_nothing():
+    drag = Drag(bump(), WS, [(20, 20)], [(50, 50)])
+    drag.stop()
+    (only,) = run(drag)
+    assert only.outcome == "stopped"
+    assert torch.equal(only.ws, WS)
+
+
+def test_no_progress_at_all_stalls_even_if_any_progress_counts():
+    class Frozen(BumpGenerator):
+        def features(self, ws, level):
+            return super().features(ws, level) * 0 + super().features(WS, level)
+
+    config = DragConfig(stall_progress=0, stall_steps=5, max_steps=100)
+    last = run(Drag(Frozen([(20.0, 20.0)]).freeze(), WS, [(20, 20)], [(30, 20)], config=config))[-1]
+    assert (last.outcome, last.index) == ("stalled", 5)
+
+
+def test_more_than_five_points_may_stop_at_twice_the_distance():
+    def distance(n: int) -> float:
+        points = [(float(i), 5.0) for i in range(n)]
+        return Drag(bump(size=(512, 512)), WS, points, points).stop_distance
+
+    assert (distance(5), distance(6)) == (1, 2)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("r1", 40.0), ("r2", 100.0), ("step_size", 1e-3), ("free_rows", 2)])
+def test_a_setting_changes_the_drag(setting, value):
+    # Six pixels a step: with the default r2, three pixels here, the bump leaves the window it is looked for in.
+    base = {"step_size": 6e-2 if setting == "r2" else 2e-2, "max_steps": 8}
+    a, b = (
+        run(Drag(bump(), WS, [(20, 20)], [(50, 44)], config=DragConfig(**{**base, **extra})))
+        for extra in ({}, {setting: value})
+    )
+    assert [s.handles.tolist() for s in a] != [s.handles.tolist() for s in b] or not torch.equal(a[-1].ws, b[-1].ws)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, lambda ws: torch.as_tensor(ws).double()])
+def test_a_latent_may_be_an_array_or_of_another_type(kind):
+    last = run(Drag(bump(), kind(WS), [(20, 20)], [(22, 20)]))[-1]
+    assert last.ws.dtype == torch.float32
+
+
+def test_points_may_be_tensors_that_ask_for_gradients():
+    handles = torch.tensor([[20.0, 20.0]], requires_grad=True)
+    assert run(Drag(bump(), WS, handles, handles + 2))[-1].outcome == "arrived"
 
 
 def test_a_continued_drag_tracks_what_was_clicked_first():
@@ -269,6 +334,12 @@ def test_bad_masks_are_named(mask, says):
 def test_a_latent_that_does_not_fit_is_named():
     with pytest.raises(LatentError, match=r"\[1, 12, 4\].*\[batch, 8, 4\]"):
         Drag(bump(), torch.zeros(1, 12, 4), [(1, 1)], [(2, 2)])
+
+
+@pytest.mark.parametrize(("ws", "says"), [(WS.expand(2, -1, -1), "2 latent codes"), (WS * torch.nan, "not finite")])
+def test_a_latent_that_cannot_be_dragged_is_named(ws, says):
+    with pytest.raises(LatentError, match=says):
+        Drag(bump(), ws, [(1, 1)], [(2, 2)])
 
 
 def test_an_unknown_level_is_named():

@@ -54,6 +54,17 @@ def test_where_there_is_transparency_the_opaque_may_change(tmp_path):
     assert read_mask(tmp_path / "m.png", (6, 8)).sum() == 4
 
 
+def test_sixteen_bits_and_transparent_palettes_are_read_as_they_look(tmp_path):
+    array = np.zeros((6, 8), np.uint16)
+    array[:3], array[3:] = 20000, 50000
+    Image.fromarray(array).save(tmp_path / "deep.png")
+    assert np.array_equal(read_mask(tmp_path / "deep.png", (6, 8)), array > 32768)
+    palette = Image.new("P", (8, 6), 0)
+    palette.putpalette([255, 255, 255] * 256)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert not read_mask(tmp_path / "palette.png", (6, 8)).any()
+
+
 def test_a_mask_of_another_size_or_kind_is_named(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "m.png")
     with pytest.raises(MaskError, match=r"4 x 4.*8 x 6"):

@@ -73,7 +73,7 @@ def test_a_dangerous_power_has_one_door(modules, allowed):
         ("draggan/geometry.py", ("draggan.errors",)),
         ("draggan/session.py", ("draggan.errors", "draggan.config")),
         ("draggan/images.py", ("draggan.errors",)),
-        ("draggan/export.py", ("draggan.errors",)),
+        ("draggan/export.py", ("draggan.errors", "dnnlib")),
         ("draggan/drag/", ("draggan.errors", "draggan.config", "draggan.geometry", "draggan.generators.base")),
         ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils.ops")),
         (

@@ -52,7 +52,9 @@ def test_corners_are_points(session, xy):
     assert points(session.add_pair(xy, (1, 1))) == [(xy, (1, 1))]
 
 
-@pytest.mark.parametrize("xy", [(-0.1, 0), (WIDTH, 0), (0, HEIGHT), (WIDTH - 0.5, 1), (float("nan"), 1), (1, float("inf"))])
+@pytest.mark.parametrize(
+    "xy", [(-0.1, 0), (WIDTH, 0), (0, HEIGHT), (WIDTH - 0.5, 1), (float("nan"), 1), (1, float("inf"))]
+)
 def test_a_point_outside_is_refused_with_what_is_allowed(session, xy):
     for act in (
         lambda: session.click(xy),
@@ -106,7 +108,8 @@ def test_a_drag_moves_handles_and_keeps_targets_and_origins(session):
 
 
 def test_a_handle_clicked_later_belongs_to_the_later_picture(session):
-    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(1), np.array([[4, 5]], np.float32)).click((6, 6)).click((7, 7))
+    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(1), np.array([[4, 5]], np.float32))
+    dragged = dragged.click((6, 6)).click((7, 7))
     given = dragged.drag_arguments()
     assert given.reference_handles.tolist() == [[1, 1], [6, 6]]
     assert given.reference_ws[:, 0, 0].tolist() == [0, 1]
@@ -237,8 +240,12 @@ def test_copies_and_pickles(session):
         assert (twin.ws == full.ws).all()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["click", "pair", "last", "clear", "drag", "reset", "mask"]), st.integers(0, 23))))
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["click", "pair", "last", "clear", "drag", "reset", "mask"]), st.integers(0, 23))
+    )
+)
 def test_undo_takes_any_history_back_step_by_step(steps):
     session = Session.begin("cat", (HEIGHT, WIDTH), latent())
     seen = [session.now]

@@ -30,7 +30,7 @@ class BumpGenerator(Generator):
         self.radius = 6.0
         self.register_buffer("start", torch.tensor(start))
 
-    def mapping(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff=None) -> Tensor:
+    def mapping(self, z: Tensor, c=None, truncation_psi: float = 1.0, truncation_cutoff=None) -> Tensor:
         return (z * truncation_psi)[:, None].repeat(1, self.num_ws, 1)
 
     def centres(self, ws: Latent) -> Tensor:

@@ -21,7 +21,7 @@ from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import Sampler, directions, mask_loss, motion_supervision_loss
 from draggan.drag.precision import feature_dtype
 from draggan.drag.tracking import track
-from draggan.errors import MaskError, PointError
+from draggan.errors import LatentError, MaskError, PointError
 from draggan.generators.base import Generator, Latent
 from draggan.geometry import Windows, cover, disc_offsets, fixed_cells, sample, square_offsets
 
@@ -82,7 +82,7 @@ class Drag(Iterator[DragStep]):
 
     Args:
         generator: frozen weights; never changed.
-        ws: the latent to start from, ``[1, num_ws, w_dim]``; not changed.
+        ws: the latent to start from, ``[1, num_ws, w_dim]``, a tensor or an array; not changed.
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``, inside the picture.
         mask: bool ``[height, width]``, True = may change; None: everything may.
         config: settings.
@@ -91,13 +91,13 @@ class Drag(Iterator[DragStep]):
     Raises:
         PointError: no points, unequal numbers, not finite, or outside the picture.
         MaskError: another size than the picture, or nothing may change.
-        LatentError: ``ws`` does not fit the generator.
+        LatentError: ``ws`` is not one latent of this generator, or not finite.
     """
 
     def __init__(
         self,
         generator: Generator,
-        ws: Float[Tensor, "1 num_ws w_dim"],
+        ws: Tensor | np.ndarray,
         handles: PointsLike,
         targets: PointsLike,
         mask: np.ndarray | None = None,
@@ -112,7 +112,7 @@ class Drag(Iterator[DragStep]):
         self._grid = generator.grid(self.level)
         self._stop = threading.Event()
 
-        self._ws = generator.check_ws(ws).detach().clone()
+        self._ws = _one_latent(generator, ws)
         device = self._ws.device
         self.dtype = feature_dtype(config.precision, device)
         self._handles = _points("handle", handles, size).to(device)
@@ -132,7 +132,8 @@ class Drag(Iterator[DragStep]):
         self._window = square_offsets(r2).to(device)
         # A step looks this far around where a handle was: it may have moved by r2, and its patch moves by 1 px.
         self._reach = float(r2 + r1 + 1)
-        self.stop_distance = max(at_size(config.stop_distance, size), 1.0)
+        # The paper: d = 1 for up to five points, 2 for more.
+        self.stop_distance = max(at_size(config.stop_distance * (2 if len(self._handles) > 5 else 1), size), 1.0)
         self._progress = at_size(config.stall_progress, size)
 
         if reference is None:
@@ -167,7 +168,7 @@ class Drag(Iterator[DragStep]):
         return step
 
     def _advance(self) -> DragStep:
-        stopping = self._stop.is_set() and self._index > 0
+        stopping = self._stop.is_set()
         last = stopping or self._index >= self.config.max_steps
         with torch.set_grad_enabled(not last):
             sampler, change = self._look()
@@ -238,18 +239,20 @@ class Drag(Iterator[DragStep]):
             return "max_steps"
         since, before = self._mark
         now = distances.sum().item()
-        if now <= before - self._progress:
+        if now < before and now <= before - self._progress:
             self._mark = (self._index, now)
         elif self._index - since >= self.config.stall_steps:
             return "stalled"
         return None
 
     def _finish(self, distances: Tensor, outcome: Outcome) -> DragStep:
+        """The last step: this latent, or the best of the drag where the outcome calls for it (see `DragStep`)."""
         here = self._step(distances, 0.0, outcome)
         best = self._best
-        if outcome in ("arrived", "stopped") or best is None or best.distances.sum() >= here.distances.sum():
+        broken = outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
+        keep = outcome in ("arrived", "stopped") or best is None or best.distances.sum() >= here.distances.sum()
+        if best is None or (keep and not broken):
             return here
-        self._handles = torch.as_tensor(best.handles, device=self._handles.device)
         return DragStep(
             index=self._index,
             ws=best.ws,
@@ -315,8 +318,20 @@ class Drag(Iterator[DragStep]):
         return FixedRegion(fixed=fixed[None, None], kept=self._features(mask_ws))
 
 
+def _one_latent(generator: Generator, ws: Tensor | np.ndarray) -> Float[Tensor, "1 num_ws w_dim"]:
+    """A copy of the latent, float32, where the generator is; or `LatentError`."""
+    ws = generator.check_ws(torch.as_tensor(ws))
+    if len(ws) != 1:
+        raise LatentError(f"{len(ws)} latent codes were given; a drag takes one, {[1, *ws.shape[1:]]}")
+    if not torch.isfinite(ws).all():
+        raise LatentError("the latent code has values that are not finite numbers; start from another picture")
+    return ws.detach().to(generator.device, torch.float32, copy=True)
+
+
 def _points(kind: str, points: PointsLike, size: tuple[int, int]) -> Float[Tensor, "n 2"]:
     """Validated points as float32, or `PointError` naming the first bad one."""
+    if isinstance(points, Tensor):
+        points = points.detach().cpu().numpy()
     try:
         array = np.asarray(points, dtype=np.float32)
     except (TypeError, ValueError) as e:

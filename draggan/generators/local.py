@@ -26,7 +26,6 @@ from torch import Tensor
 from draggan.generators.base import Latent, latent_rows
 from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork
 from draggan.geometry import Windows, cells_inside, crop
-from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
 __all__ = ["Stage", "local_features", "plan"]
@@ -187,11 +186,8 @@ def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, want
 
 def _finish(layer: SynthesisLayer, y: Tensor, demodulation: Tensor, windows: Windows) -> Tensor:
     """Demodulate, add noise and bias, activate, and set cells outside the map to zero."""
-    y = y * demodulation
     noise = layer.noise("const", y)
-    if noise is not None:
-        y = y + crop(noise[None, None], windows)
-    y = bias_act(y, layer.bias, activation=layer.activation, gain=layer.gain, clamp=layer.conv_clamp)
+    y = layer.activate(y, demodulation, None if noise is None else crop(noise[None, None], windows))
     return _zero_outside(y, layer.size, windows)
 
 

@@ -11,6 +11,7 @@ implementation are differences in cost only:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -20,10 +21,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from draggan.errors import ConfigError
+from draggan.errors import ConfigError, LatentError
 from draggan.generators.base import Generator, Latent, latent_rows
+from draggan.generators.limits import check_budget, check_mapping, mapping_parameters, one_of, resolution, whole
 from draggan.geometry import Grid, Windows
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, modulated_act
 from torch_utils.ops.frozen_conv import FrozenConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
@@ -96,8 +98,8 @@ class MappingNetwork(nn.Module):
         for i in range(num_layers):
             layer = FullyConnected(widths[i], widths[i + 1], activation=activation, lr_multiplier=lr_multiplier)
             setattr(self, f"fc{i}", layer)
-        if num_ws is not None and w_avg_beta is not None:
-            self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.has_average = num_ws is not None and w_avg_beta is not None
+        self.register_buffer("w_avg", torch.zeros(w_dim) if self.has_average else None)
 
     def forward(
         self,
@@ -106,14 +108,18 @@ class MappingNetwork(nn.Module):
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
-        parts = []
+        parts, device = [], next(self.parameters()).device
         if z is not None and self.z_dim > 0:
-            parts.append(normalise_second_moment(z.float()))
+            if z.ndim != 2 or z.shape[1] != self.z_dim:
+                raise LatentError(f"noise of shape {list(z.shape)} was given; this one takes [batch, {self.z_dim}]")
+            parts.append(normalise_second_moment(z.to(device).float()))
         if self.c_dim > 0:
             if c is None:
                 assert z is not None
                 c = z.new_zeros(z.shape[0], self.c_dim)
-            parts.append(normalise_second_moment(self.embed(c.float())))
+            if c.ndim != 2 or c.shape[1] != self.c_dim:
+                raise LatentError(f"a label of shape {list(c.shape)} was given; this one takes [batch, {self.c_dim}]")
+            parts.append(normalise_second_moment(self.embed(c.to(device).float())))
         w = torch.cat(parts, 1)
         for i in range(self.num_layers):
             w = getattr(self, f"fc{i}")(w)
@@ -121,6 +127,8 @@ class MappingNetwork(nn.Module):
             return w
         ws = w[:, None].repeat(1, self.num_ws, 1)
         if truncation_psi != 1:
+            if not self.has_average:
+                raise ConfigError("this model has no average latent to truncate towards; use truncation_psi=1")
             cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
             ws[:, :cutoff] = torch.lerp(self.w_avg.to(ws), ws[:, :cutoff], truncation_psi)
         return ws
@@ -217,11 +225,20 @@ class SynthesisLayer(nn.Module):
         if self.up == 2:
             # The low-pass filter brings 2 r + 1 to 2 r; 4 makes up for the zeros between the samples.
             x = upfirdn2d(x, self.resample_filter, padding=(1, 1, 1, 1), gain=4)
-        x = x * demodulation
-        noise = self.noise(noise_mode, x)
-        if noise is not None:
-            x = x + noise
-        return bias_act(x, self.bias, activation=self.activation, gain=self.gain, clamp=self.conv_clamp)
+        return self.activate(x, demodulation, self.noise(noise_mode, x))
+
+    def activate(self, x: Tensor, demodulation: Tensor, noise: Tensor | None) -> Tensor:
+        """What follows the convolution, whose result may be overwritten: demodulation, noise, bias, leaky ReLU."""
+        return modulated_act(
+            x,
+            demodulation,
+            noise,
+            self.bias,
+            activation=self.activation,
+            gain=self.gain,
+            clamp=self.conv_clamp,
+            overwrite=True,
+        )
 
 
 class ToRGB(nn.Module):
@@ -408,7 +425,7 @@ class StyleGAN2Generator(Generator):
 
     Args:
         z_dim, c_dim, w_dim: sizes of noise, class label and latent.
-        img_resolution: picture height, a power of two from 4 on.
+        img_resolution: picture height, a power of two from 8 to 4096.
         square: False for pictures half as wide as high (StyleGAN-Human).
         mapping_kwargs: ``num_layers``, ``lr_multiplier``, ``embed_features``, ``layer_features``, ``activation``.
         channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
@@ -444,12 +461,23 @@ class StyleGAN2Generator(Generator):
         activation: str = "lrelu",
     ) -> None:
         super().__init__()
-        if img_resolution < 4 or img_resolution & (img_resolution - 1):
-            raise ConfigError(f"img_resolution {img_resolution} is not allowed; it must be a power of two from 4 on")
-        if architecture not in ("skip", "resnet", "orig"):
-            raise ConfigError(f"unknown architecture '{architecture}'; there are skip, resnet and orig")
-        if activation not in ACTIVATIONS:
-            raise ConfigError(f"unknown activation '{activation}'; there are {', '.join(ACTIVATIONS)}")
+        whole("z_dim", z_dim, 1, 8192)
+        whole("c_dim", c_dim, 0, 100_000)
+        whole("w_dim", w_dim, 1, 8192)
+        whole("img_channels", img_channels, 1, 64)
+        resolution(img_resolution)
+        one_of("architecture", architecture, ("skip", "resnet", "orig"))
+        one_of("activation", activation, tuple(ACTIVATIONS))
+        whole("channel_max", channel_max, 1, 8192)
+        # Every block has at least one channel.
+        whole("channel_base", channel_base, img_resolution, 2**24)
+        if len(resample_filter) != 4:
+            raise ConfigError(f"resample_filter has {len(resample_filter)} taps; give 4, as in (1, 3, 3, 1)")
+        known = ("num_layers", "lr_multiplier", "activation", "embed_features", "layer_features", "w_avg_beta")
+        mapping_kwargs = check_mapping(mapping_kwargs, known)
+        widths = channels or [min(channel_base // 2**i, channel_max) for i in range(2, img_resolution.bit_length())]
+        convolutions = sum(9 * b * (a + b) for a, b in itertools.pairwise([widths[0], *widths]))
+        check_budget(convolutions + mapping_parameters(z_dim, c_dim, w_dim, mapping_kwargs, 8))
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.image_size = (img_resolution, img_resolution if square else img_resolution // 2)
         self.synthesis = SynthesisNetwork(
@@ -467,7 +495,7 @@ class StyleGAN2Generator(Generator):
             activation=activation,
         )
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping_kwargs)
         self.levels = tuple(f"b{r}" for r in self.synthesis.resolutions)
 
     def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
