@@ -273,7 +273,7 @@ def test_a_huge_network_costs_nothing_before_its_weights_are_there():
     sizes = {"z_dim": 4096, "w_dim": 4096, "img_resolution": 4096, "channel_base": 1 << 20, "channel_max": 4096}
     huge = {**KWARGS, **sizes}
     start = time.monotonic()
-    with pytest.raises(CheckpointError, match="of another shape"):
+    with pytest.raises(CheckpointError, match=r"of another shape|million weights"):
         build.build_generator(description(kwargs={**huge, "mapping_kwargs": {"num_layers": 32}}))
     assert time.monotonic() - start < 5
 
