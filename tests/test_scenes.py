@@ -202,6 +202,29 @@ def test_pyramid_adds_up_and_weights_count() -> None:
     assert loss(near, x, weight) > 20 * loss(wrong, x, weight)
 
 
+def test_energy_prefers_a_shifted_edge_to_a_blurred_one() -> None:
+    target = torch.zeros(1, 3, 32, 32)
+    target[..., 16:] = 1
+    weight = torch.ones(1, 1, 32, 32)
+    blurred = torch.nn.functional.avg_pool2d(target, 9, stride=1, padding=4, count_include_pad=False)
+    shifted = target.roll(1, -1)
+    shifted[..., 0] = 0
+
+    def energy(image: torch.Tensor) -> float:
+        return float(loss(image, target, weight, 1.0) - loss(image, target, weight))
+
+    assert energy(target) == 0
+    assert energy(shifted) < 0.5 * energy(blurred)
+
+
+def test_weights_flatten_and_stages_follow_the_time() -> None:
+    config = TrainConfig(scene="cat", resolution=128, flatten=0.6)
+    assert [config.exponent(part) for part in (0.0, 0.35, 1.0)] == [1.0, 1.0, pytest.approx(0.6)]
+    assert [config.stage(part) for part in (0.0, 0.3, 0.6, 1.0)] == [32, 64, 128, 128]
+    with pytest.raises(ConfigError, match="stages"):
+        TrainConfig(scene="cat", resolution=128, stages=(0.0, 0.5))
+
+
 def tiny(minutes: float) -> TrainConfig:
     return TrainConfig(
         scene="cat",
