@@ -683,6 +683,12 @@ def test_stop_over_the_network_and_sessions_are_independent(served):
     two.close()
 
 
+def test_what_the_canvas_is_told_is_no_event_of_its(parts):
+    for name in ("frame", "size", "live", "busy", "value"):
+        assert "functools" not in str(getattr(parts.canvas, name, "")), f"'{name}' stands in quotes in canvas.js"
+    assert callable(parts.canvas.edit)
+
+
 def test_every_member_of_a_group_has_the_same_explicit_limit():
     demo = build(TinyModels(), drags=3)
     limits = {}

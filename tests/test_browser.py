@@ -356,7 +356,7 @@ def test_a_download_asks_shows_a_bar_and_can_be_cancelled(visit, models):
     models.more.set()
     page.click("#dg-download")
     page.wait_for_function("document.querySelector('.dg-picture').width === 32")
-    expect(page.locator("#dg-offer")).to_be_hidden()
+    expect(page.locator("#dg-offer >> visible=true")).to_have_count(0)
     assert page.input_value("#dg-model input") == "Far away"
 
 

@@ -1,7 +1,7 @@
 // The picture, and over it the points and the mask that a person draws.
 //
-// Python -> page: `frame` (a picture), `size` [width, height], `live` (handles while a drag runs), `busy`, and `value`
-// when points or mask change on the server's side. Page -> Python: `value` = {points: [[hx, hy, tx, ty], ...],
+// Python -> page: frame (a picture), size ([width, height]), live (handles while a drag runs), busy, and value when
+// points or mask change on the server's side. Page -> Python: value = {points: [[hx, hy, tx, ty], ...],
 // pending: [x, y] | null, mask: PNG data URL | null} in image pixels, mirrored with every edit.
 //
 // The frame has a prop of its own, so that pictures that stream in never touch what is being drawn.
