@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, network
 from benchmarks.timing import table

@@ -14,7 +14,9 @@ Conventions, used everywhere in the package:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -176,19 +178,58 @@ def crop(
     features: Float[Tensor, "one_or_n channel height width"], windows: Windows
 ) -> Float[Tensor, "n channel window_height window_width"]:
     """Windows of a map (or of one map each); cells outside the map are zero."""
-    height, width = features.shape[-2:]
-    rows, columns = windows.size
-    out = []
-    for i, (y, x) in enumerate(windows.origins):
-        top, bottom = min(max(-y, 0), rows), min(max(y + rows - height, 0), rows)
-        left, right = min(max(-x, 0), columns), min(max(x + columns - width, 0), columns)
-        source = features[i if len(features) > 1 else 0]
-        if top + bottom >= rows or left + right >= columns:
-            out.append(source.new_zeros(source.shape[0], rows, columns))
-            continue
-        part = source[:, y + top : y + rows - bottom, x + left : x + columns - right]
-        out.append(F.pad(part, (left, right, top, bottom)) if top + bottom + left + right else part)
-    return torch.stack(out)
+    return _Crop.apply(features, windows)
+
+
+class _Crop(torch.autograd.Function):
+    """One copy there and one back, where slices, padding and stacking would each make a copy of their own."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, windows: Windows) -> Tensor:
+        ctx.windows, ctx.size = windows, (features.shape[0], features.shape[2], features.shape[3])
+        out = _empty(features, len(windows), *windows.size, zero=not windows.inside(ctx.size[1:]))
+        for i, (there, here) in enumerate(_overlaps(windows, ctx.size[1:])):
+            out[i, :, here[0], here[1]] = features[i if len(features) > 1 else 0, :, there[0], there[1]]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _Uncrop.apply(gradient, ctx.windows, ctx.size), None
+
+
+class _Uncrop(torch.autograd.Function):
+    """The adjoint of `_Crop`: windows added into zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, windows: Windows, size: tuple[int, int, int]) -> Tensor:
+        ctx.windows = windows
+        out = _empty(gradient, *size, zero=True)
+        for i, (there, here) in enumerate(_overlaps(windows, size[1:])):
+            out[i if size[0] > 1 else 0, :, there[0], there[1]] += gradient[i, :, here[0], here[1]]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _Crop.apply(gradient, ctx.windows), None, None
+
+
+def _overlaps(windows: Windows, size: tuple[int, int]) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """For every window the rows and columns that it shares with a map of this size: on the map, and in the window."""
+    for origin in windows.origins:
+        there, here = [], []
+        for first, extent, limit in zip(origin, windows.size, size, strict=True):
+            low, high = max(first, 0), max(min(first + extent, limit), max(first, 0))
+            there.append(slice(low, high))
+            here.append(slice(low - first, high - first))
+        yield (there[0], there[1]), (here[0], here[1])
+
+
+def _empty(like: Tensor, count: int, height: int, width: int, *, zero: bool) -> Tensor:
+    """A batch of maps with the channels of another, laid out in memory as that one is."""
+    make = like.new_zeros if zero else like.new_empty
+    if like.shape[1] > 1 and like.is_contiguous(memory_format=torch.channels_last):
+        return make(count, height, width, like.shape[1]).permute(0, 3, 1, 2)
+    return make(count, like.shape[1], height, width)
 
 
 def cells_inside(windows: Windows, size: tuple[int, int], device: torch.device) -> Bool[Tensor, "n 1 height width"]:

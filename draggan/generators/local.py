@@ -168,19 +168,14 @@ def _convolve(layer: SynthesisLayer, x: Tensor, w: Tensor) -> tuple[Tensor, Tens
 def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, wanted: Windows) -> Tensor:
     """Windows through a layer that doubles the size."""
     y, demodulation = _convolve(layer, x, w)
-    # Cell k of y is cell 2 * given.origin + k of the whole transposed convolution; output o needs its cells
-    # o - 1 .. o + 2. So a window starts at y's cell 1 or 2, by the parity of its origin.
-    starts = [
+    y = upfirdn2d(y, layer.resample_filter, gain=4)
+    # Cell k of the convolution is cell 2 * given.origin + k of the whole one; output o needs its cells o - 1 .. o + 2.
+    starts = tuple(
         (wy - 1 - 2 * gy, wx - 1 - 2 * gx)
         for (wy, wx), (gy, gx) in zip(wanted.origins, given.origins, strict=True)
-    ]
-    first = (min(s[0] for s in starts), min(s[1] for s in starts))
-    last = (max(s[0] for s in starts), max(s[1] for s in starts))
-    height, width = wanted.size
-    y = y[:, :, first[0] : last[0] + height + 3, first[1] : last[1] + width + 3]
-    y = upfirdn2d(y, layer.resample_filter, gain=4)
-    if first != last:
-        y = crop(y, Windows(tuple((sy - first[0], sx - first[1]) for sy, sx in starts), wanted.size))
+    )
+    if tuple(y.shape[2:]) != wanted.size or any(map(any, starts)):
+        y = crop(y, Windows(starts, wanted.size))
     return _finish(layer, y, demodulation, wanted)
 
 

@@ -144,6 +144,8 @@ class SynthesisLayer(nn.Module):
 
     noise_const: Tensor
     resample_filter: Tensor
+    _frozen_energy: Tensor | None
+    _frozen_noise: Tensor | None
 
     def __init__(
         self,
@@ -169,14 +171,16 @@ class SynthesisLayer(nn.Module):
         if use_noise:
             self.register_buffer("noise_const", torch.randn(size))
             self.noise_strength = nn.Parameter(torch.zeros([]))
-        # Sum of squares over the kernel, kept once the weight is frozen. Not part of the state dict.
+        # What depends on weights alone, once they are frozen. Not part of the state dict.
         self.register_buffer("_frozen_energy", None, persistent=False)
         self._frozen_convolution: FrozenConvolution | None = None
+        self.register_buffer("_frozen_noise", None, persistent=False)
 
     def freeze(self) -> None:
-        """Prepare what depends on the weight alone."""
+        """Prepare what depends on weights alone; to be repeated whenever those were changed."""
         self._frozen_energy = self._energy()
         self._frozen_convolution = FrozenConvolution(self.up)
+        self._frozen_noise = self.noise_const * self.noise_strength if self.use_noise else None
 
     def _energy(self) -> Float[Tensor, "out_channels in_channels"]:
         return self.weight.square().sum((2, 3))
@@ -217,6 +221,8 @@ class SynthesisLayer(nn.Module):
         if mode == "random":
             noise = torch.randn(like.shape[0], 1, *self.size, device=like.device)
             return (noise * self.noise_strength).to(like.dtype)
+        if self._frozen_noise is not None and not self.noise_strength.requires_grad:
+            return self._frozen_noise.to(like.dtype)
         return (self.noise_const * self.noise_strength).to(like.dtype)
 
     def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], noise_mode: NoiseMode = "const") -> Tensor:

@@ -177,19 +177,21 @@ def _sparse(
     """The adjoint, from the rectangle of x that is not zero (in all samples together) to a result of that size."""
     transposed = convolution.stride == 1
     height, width = x.shape[2:]
-    used = x.abs().amax((0, 1)) != 0
-    rows, columns = used.any(1).nonzero()[:, 0].tolist(), used.any(0).nonzero()[:, 0].tolist()
-    if not rows:
+    # A handful of numbers: numpy is done before PyTorch has begun.
+    used = x.detach().abs().amax((0, 1)).float().numpy() != 0
+    rows, columns = used.any(1).nonzero()[0], used.any(0).nonzero()[0]
+    if not len(rows):
         return x.new_zeros(x.shape[0], weight.shape[1], *size)
-    if (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) > 0.8 * height * width:
+    top, bottom, left, right = (int(v) for v in (rows[0], rows[-1], columns[0], columns[-1]))
+    if (bottom - top + 1) * (right - left + 1) > 0.8 * height * width:
         return convolution.run(x, weight, padding, transposed)
     if convolution.stride == 1:
         # One cell more on every side; cell k of that is cell k - padding of the result.
-        x = x[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return _place(convolution.run(x, weight, 0, transposed), rows[0] - padding, columns[0] - padding, size)
+        x = x[:, :, top : bottom + 1, left : right + 1]
+        return _place(convolution.run(x, weight, 0, transposed), top - padding, left - padding, size)
     # Cell i of the result takes cells 2 i .. 2 i + 2 of x.
-    top, left = max((rows[0] - 1) // 2, 0), max((columns[0] - 1) // 2, 0)
-    bottom, right = min(rows[-1] // 2, size[0] - 1), min(columns[-1] // 2, size[1] - 1)
+    top, left = max((top - 1) // 2, 0), max((left - 1) // 2, 0)
+    bottom, right = min(bottom // 2, size[0] - 1), min(right // 2, size[1] - 1)
     x = x[:, :, 2 * top : 2 * bottom + 3, 2 * left : 2 * right + 3]
     return _place(convolution.run(x, weight, 0, transposed), top, left, size)
 
