@@ -1,8 +1,9 @@
 """The one door to ``torch.utils.cpp_extension``: builds a compiled op when it is first asked for, and only once.
 
-A build happens in a child process and a temporary directory, and appears in the cache by a rename. So a build that is
-interrupted leaves nothing that the next one could trip over, there is no lock file to go stale, a compiler that hangs
-is stopped, and ``os.environ`` of this process is never touched. The cache is keyed by the content of all sources and
+A build happens in a child process of low priority and a temporary directory, and appears in the cache by a rename. So
+a build that is interrupted leaves nothing that the next one could trip over, there is no lock file to go stale, a
+compiler that hangs is stopped, one that runs when this process ends ends with it, and ``os.environ`` of this process
+is never touched. The cache is keyed by the content of all sources and
 headers, the flags, the versions of Python and torch, and (for ``-march=native``) the processor.
 
 A failure is remembered for the life of the process: asking again raises the same `OpBuildError` at once. Callers
@@ -11,6 +12,8 @@ catch it, log it once and go on with the plain PyTorch twin.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import hashlib
 import importlib.machinery
@@ -20,6 +23,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,7 +54,7 @@ class OpStatus:
     """What became of one op in this process; `draggan doctor` shows it.
 
     Attributes:
-        state: "built" (now), "cached" (by an earlier run) or "failed".
+        state: "building", "built" (now), "cached" (by an earlier run) or "failed".
         path: the library, or None if the build failed.
         seconds: time the build took; 0 when cached.
         error: the reason for "failed", else empty.
@@ -73,10 +77,12 @@ class Toolchain:
     cache: Path
 
 
-_lock = threading.RLock()
+# Held while something is built or loaded, which may take minutes; the tables below it are for everybody at any time.
+_build_lock = threading.RLock()
 _loaded: dict[str, Any] = {}
 _failed: dict[str, OpBuildError] = {}
 _status: dict[str, OpStatus] = {}
+_children: set[subprocess.Popen[str]] = set()
 
 
 def cache_root() -> Path:
@@ -92,18 +98,21 @@ def cache_root() -> Path:
     return base / "draggan"
 
 
-def load_library(name: str, sources: Sequence[Path], *, cflags: Sequence[str] = ()) -> ctypes.CDLL:
-    """A shared library with a plain C interface, built if the cache lacks it.
+def load_library(
+    name: str, sources: Sequence[Path], *, cflags: Sequence[str] = (), cuda_cflags: Sequence[str] = ()
+) -> ctypes.CDLL:
+    """A shared library, built if the cache lacks it: with a plain C interface, or one that registers operators.
 
     Args:
         name: a Python identifier; part of the file name.
         sources: C++ files. Headers beside them count as part of the source.
         cflags: compiler flags.
+        cuda_cflags: those of nvcc, which compiles ``.cu`` sources.
 
     Raises:
         OpBuildError: there is no compiler, it failed, or the result cannot be loaded.
     """
-    return _load("library", name, sources, tuple(cflags), ())
+    return _load("library", name, sources, tuple(cflags), tuple(cuda_cflags))
 
 
 def load_module(
@@ -111,15 +120,14 @@ def load_module(
 ) -> ModuleType:
     """A Python extension module (``PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)``), built if the cache lacks it.
 
-    Args and errors as for `load_library`; ``.cu`` sources are compiled by nvcc with ``cuda_cflags``.
+    Args and errors as for `load_library`.
     """
     return _load("module", name, sources, tuple(cflags), tuple(cuda_cflags))
 
 
 def status() -> list[OpStatus]:
-    """Every op that this process has asked for, in the order of asking."""
-    with _lock:
-        return list(_status.values())
+    """Every op that this process has asked for, in the order of asking. Never waits for a build."""
+    return list(_status.copy().values())
 
 
 def toolchain() -> Toolchain:
@@ -135,7 +143,7 @@ def toolchain() -> Toolchain:
 
 
 def _load(kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]) -> Any:
-    with _lock:
+    with _build_lock:
         key = _digest(kind, name, sources, cflags, cuda_cflags)
         if key in _failed:
             raise _failed[key]
@@ -166,6 +174,7 @@ def _find_or_build(
         else:
             _status[key] = OpStatus(name=name, state="cached", path=library, seconds=0.0)
             return op
+    _status[key] = OpStatus(name=name, state="building", path=None, seconds=0.0)
     start = time.monotonic()
     library = _build(name, final, sources, cflags, cuda_cflags)
     seconds = time.monotonic() - start
@@ -202,6 +211,7 @@ def _build(
 ) -> Path:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(final.parent)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
     except OSError as error:
         raise OpBuildError(
@@ -220,25 +230,10 @@ def _build(
         environment["PATH"] = _child_path()
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "torch_utils.custom_ops", json.dumps(request)]
-        try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=BUILD_TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise OpBuildError(
-                f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped"
-            ) from error
+        returncode, output = _run_child(name, command, environment)
         library = _library_in(work, name)
-        if done.returncode != 0 or library is None:
-            raise OpBuildError(f"the op '{name}' could not be built: {_reason(done.stdout)}\n{done.stdout[-4000:]}")
+        if returncode != 0 or library is None:
+            raise OpBuildError(f"the op '{name}' could not be built: {_reason(output)}\n{output[-4000:]}")
         for path in work.iterdir():
             if path != library:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -257,6 +252,57 @@ def _build(
         raise OpBuildError(f"the op '{name}' could not be built: {error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _run_child(name: str, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Exit code and output of a child that is stopped, with its compilers, when it takes too long or we end."""
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # Its own group, so that its compilers can be stopped with it.
+        start_new_session=sys.platform != "win32",
+    )
+    _children.add(child)
+    try:
+        output, _ = child.communicate(timeout=BUILD_TIMEOUT)
+        return child.returncode, output
+    except subprocess.TimeoutExpired as error:
+        raise OpBuildError(
+            f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped"
+        ) from error
+    finally:
+        _children.discard(child)
+        _stop(child)
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    """End a child and what it started."""
+    if child.poll() is None:
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":
+                child.kill()
+            else:
+                os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+@atexit.register
+def _stop_children() -> None:
+    for child in list(_children):
+        _stop(child)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what builds of killed processes left behind, once it is older than any build can be."""
+    for path in folder.glob(".*-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 2 * BUILD_TIMEOUT + 60:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _reason(output: str) -> str:
@@ -305,6 +351,8 @@ def _main(request: str) -> None:
     """In the child process: build, and load once so that a library with missing symbols counts as a failure."""
     from torch.utils import cpp_extension
 
+    if sys.platform != "win32":
+        os.nice(10)
     cpp_extension.load(**json.loads(request), is_python_module=False, verbose=True)
 
 

@@ -1,15 +1,19 @@
-"""Add a bias, apply a non-linearity, scale, clamp: what follows every convolution."""
+"""What follows every convolution: scale the channels, add noise and bias, apply a non-linearity, scale, clamp."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "Activation", "bias_act"]
+from torch_utils.ops import native
+
+__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_act"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": Activation(F.silu, math.sqrt(2)),
 }
 
+# Those with a compiled version, by their slope for negative values.
+_SLOPES = {"linear": 1.0, "lrelu": 0.2}
+
 
 def bias_act(
     x: Tensor,
@@ -51,9 +58,133 @@ def bias_act(
         clamp: limit of the absolute value of the result, itself multiplied by ``gain``; None for none.
     """
     act = ACTIVATIONS[activation]
+    if _has_native(x, activation, gain):
+        return _native(x, None, None, bias, activation, act.gain * gain, None if clamp is None else clamp * gain)
     if bias is not None:
-        x = x + bias.to(x.dtype).reshape(1, -1, *([1] * (x.ndim - 2)))
+        x = x + _of_channels(bias.to(x.dtype), x)
     x = act.function(x)
     if act.gain * gain != 1:
         x = x * (act.gain * gain)
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def modulated_act(
+    x: Tensor,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    bias: Tensor | None = None,
+    *,
+    activation: str = "linear",
+    gain: float = 1.0,
+    clamp: float | None = None,
+    overwrite: bool = False,
+) -> Tensor:
+    """``bias_act(x * scale + noise, bias, ...)``, in one pass where it is compiled.
+
+    Args:
+        x: ``[batch, channel, ...]``.
+        scale: ``[batch or 1, channel]``, perhaps with axes of 1 behind, or None; the demodulation factor.
+        noise: ``[batch or 1, 1, ...]`` or one sample's ``[...]``, or None.
+        bias, activation, gain, clamp: as in `bias_act`.
+        overwrite: x is not needed any more, and its memory may be used for the result. Fresh memory takes longer than
+            the arithmetic. Has no effect where gradients are wanted.
+    """
+    if scale is not None:
+        scale = scale.flatten(1)
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, scale, noise, bias))
+    overwrite = overwrite and not wanted
+    if _has_native(x, activation, gain) and not (wanted and noise is not None and noise.requires_grad):
+        limit = None if clamp is None else clamp * gain
+        full_gain = ACTIVATIONS[activation].gain * gain
+        if not overwrite:
+            return _native(x, scale, noise, bias, activation, full_gain, limit)
+        torch.ops.draggan.modulated_act_(x, scale, noise, bias, _SLOPES[activation], full_gain, limit)
+        return x
+    if scale is not None:
+        scale = _of_channels(scale.to(x.dtype), x)
+        x = x.mul_(scale) if overwrite else x * scale
+    if noise is not None:
+        x = x.add_(noise.to(x.dtype)) if overwrite else x + noise.to(x.dtype)
+    return bias_act(x, bias, activation=activation, gain=gain, clamp=clamp)
+
+
+def _of_channels(t: Tensor, x: Tensor) -> Tensor:
+    """``[batch or 1, channel]`` or ``[channel]``, broadcastable to x."""
+    return t.reshape(*(t.shape if t.ndim == 2 else (1, -1)), *([1] * (x.ndim - 2)))
+
+
+# ----------------------------------------------------------------------------------------------- the compiled version
+
+
+def _has_native(x: Tensor, activation: str, gain: float) -> bool:
+    return native.available(x) and activation in _SLOPES and gain > 0 and x.ndim >= 2
+
+
+def _native(
+    x: Tensor,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    bias: Tensor | None,
+    activation: str,
+    gain: float,
+    limit: float | None,
+) -> Tensor:
+    return torch.ops.draggan.modulated_act(x, scale, noise, bias, _SLOPES[activation], gain, limit)
+
+
+def register() -> None:
+    """Tell PyTorch the compiled operator's shapes and gradient."""
+    torch.library.register_fake("draggan::modulated_act", _fake)
+    torch.library.register_fake("draggan::modulated_act_backward", _fake_backward)
+    torch.library.register_autograd("draggan::modulated_act", _backward, setup_context=_setup_context)
+
+
+def _fake(x: Tensor, *_: Any) -> Tensor:
+    return native.empty_map(x, x.shape)
+
+
+def _fake_backward(grad: Tensor, x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    sums = x.new_empty(x.shape[:2], dtype=torch.promote_types(x.dtype, torch.float32))
+    return native.empty_map(x, x.shape), sums, torch.empty_like(sums)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, scale, noise, bias, *ctx.settings = inputs
+    ctx.save_for_backward(x, scale, noise, bias)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, scale, noise, bias = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        # To be differentiated again: the non-linearity is piecewise linear, so this is a product with a constant.
+        with torch.no_grad():
+            slopes = _slopes(x, scale, noise, bias, *ctx.settings)
+        g = grad * slopes
+        gx = g if scale is None else g * _of_channels(scale.to(x.dtype), x)
+        along = tuple(range(2, x.ndim))
+        with_x, alone = ((g * x).sum(along), g.sum(along)) if along else (g * x, g)
+    else:
+        gx, with_x, alone = torch.ops.draggan.modulated_act_backward(grad, x, scale, noise, bias, *ctx.settings)
+    g_scale = g_bias = None
+    if ctx.needs_input_grad[1]:
+        g_scale = (with_x.sum(0, keepdim=True) if scale.shape[0] == 1 else with_x).to(scale.dtype)
+    if ctx.needs_input_grad[3]:
+        g_bias = alone.sum(0).to(bias.dtype)
+    return gx, g_scale, None, g_bias, None, None, None
+
+
+def _slopes(
+    x: Tensor,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    bias: Tensor | None,
+    slope: float,
+    gain: float,
+    limit: float | None,
+) -> Tensor:
+    """The derivative of the result with respect to the argument of the non-linearity."""
+    v = x if scale is None else x * _of_channels(scale.to(x.dtype), x)
+    v = v if noise is None else v + noise.to(x.dtype)
+    v = v if bias is None else v + _of_channels(bias.to(x.dtype), x)
+    d = torch.where(v > 0, gain, gain * slope).to(x.dtype)
+    return d if limit is None else d.masked_fill((v * d).abs() > limit, 0)

@@ -8,13 +8,15 @@ and the gradient computes them again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from torch_utils.ops import native
 
 __all__ = ["filtered_lrelu"]
 
@@ -60,6 +62,11 @@ def filtered_lrelu(
         ``[batch, channel, out_height, out_width]`` with ``size = height * up + top + bottom - uh + 1`` samples at the
         higher rate and ``out_height = (size - dh) // down + 1``, where uh and dh are the heights of the filters.
     """
+    if native.available(x) and (up_filter is None or up_filter.ndim == 1) and gain > 0:
+        one = x.new_ones(1)
+        fu = one if up_filter is None else up_filter.detach()
+        fd = one if down_filter is None else down_filter.detach()
+        return torch.ops.draggan.filtered_lrelu(x, fu, fd, bias, up, down, padding, gain, slope, clamp)
     op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
     return _InChunks.apply(x, bias, op)
 
@@ -246,11 +253,57 @@ class _InChunks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        op, (x, bias), cotangent = ctx.op, ctx.saved_tensors, cotangents[0]
-        with torch.autocast(x.device.type, enabled=False):
-            gx = torch.empty_like(x)
-            for c in op.chunks(x):
-                given, wanted = _channels_last(x[:, c]), _channels_last(cotangent[:, c])
-                gx[:, c] = op.gradient(given, None if bias is None else bias[c], wanted)
+        (x, bias), (cotangent,) = ctx.saved_tensors, cotangents
+        gx = _gradient(ctx.op, x, bias, cotangent)
         gb = gx.sum((0, 2, 3)).to(bias.dtype) if ctx.needs_input_grad[1] else None
         return gx, gb, None
+
+
+def _gradient(op: _Op, x: Tensor, bias: Tensor | None, cotangent: Tensor) -> Tensor:
+    """`_Op.gradient` a few channels at a time."""
+    with torch.autocast(x.device.type, enabled=False):
+        gx = torch.empty_like(x)
+        for c in op.chunks(x):
+            given, wanted = _channels_last(x[:, c]), _channels_last(cotangent[:, c])
+            gx[:, c] = op.gradient(given, None if bias is None else bias[c], wanted)
+    return gx
+
+
+# ----------------------------------------------------------------------------------------------- the compiled version
+
+
+def register() -> None:
+    """Tell PyTorch the compiled operator's shapes and gradient."""
+    torch.library.register_fake("draggan::filtered_lrelu", _fake)
+    torch.library.register_fake("draggan::filtered_lrelu_backward", _fake_backward)
+    torch.library.register_autograd("draggan::filtered_lrelu", _backward, setup_context=_setup_context)
+
+
+def _fake(
+    x: Tensor, fu: Tensor, fd: Tensor, bias: Tensor | None, up: int, down: int, padding: Sequence[int], *_: Any
+) -> Tensor:
+    left, right, top, bottom = padding
+    height = x.shape[2] * up + top + bottom - fu.shape[0] + 1
+    width = x.shape[3] * up + left + right - fu.shape[0] + 1
+    n = fd.shape[0]
+    return native.empty_map(x, (x.shape[0], x.shape[1], (height - n) // down + 1, (width - n) // down + 1))
+
+
+def _fake_backward(grad: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return native.empty_map(x, x.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, fu, fd, bias, *ctx.settings = inputs
+    ctx.save_for_backward(x, fu, fd, bias)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, fu, fd, bias = ctx.saved_tensors
+    if torch.is_grad_enabled() or fd.ndim == 2:
+        # To be differentiated again, or with a radial filter: as the plain version does it.
+        gx = _gradient(_Op.for_map(x, fu, fd, *ctx.settings), x, bias, grad)
+    else:
+        gx = torch.ops.draggan.filtered_lrelu_backward(grad, x, fu, fd, bias, *ctx.settings)
+    gb = gx.sum((0, 2, 3)).to(bias.dtype) if ctx.needs_input_grad[3] else None
+    return gx, None, None, gb, None, None, None, None, None, None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops import native
+
 __all__ = ["setup_filter", "upfirdn2d"]
+
+# Measured: rows of fewer numbers cost more to begin than to filter. With channels last a row holds all channels.
+_SHORT_ROW = 32
 
 
 def setup_filter(taps: Sequence[float]) -> Tensor:
@@ -40,6 +46,8 @@ def upfirdn2d(
     Returns:
         ``[batch, channel, (height * up + top + bottom - fh) // down + 1, ...]``.
     """
+    if native.available(x) and not f.requires_grad and _pays(x, up):
+        return torch.ops.draggan.upfirdn2d(x, f, up, down, padding, gain)
     batch, channels, height, width = x.shape
     if up > 1:
         x = x.reshape(batch, channels, height, 1, width, 1)
@@ -54,3 +62,44 @@ def upfirdn2d(
         return F.conv2d(x, cols, stride=(down, 1), groups=channels)
     kernel = (taps * gain)[None, None].expand(channels, 1, -1, -1)
     return F.conv2d(x, kernel, stride=down, groups=channels)
+
+
+# ----------------------------------------------------------------------------------------------- the compiled version
+
+
+def _pays(x: Tensor, up: int) -> bool:
+    """Whether the compiled version is faster: on processors it works along rows, and does not do well at short ones."""
+    return x.device.type != "cpu" or up > 1 or x.shape[3] >= _SHORT_ROW or x.stride(1) == 1
+
+
+def register() -> None:
+    """Tell PyTorch the compiled operator's shapes and gradient."""
+    torch.library.register_fake("draggan::upfirdn2d", _fake)
+    torch.library.register_autograd("draggan::upfirdn2d", _backward, setup_context=_setup_context)
+
+
+def _fake(x: Tensor, f: Tensor, up: int, down: int, padding: Sequence[int], gain: float) -> Tensor:
+    left, right, top, bottom = padding
+    height = (x.shape[2] * up + top + bottom - f.shape[0]) // down + 1
+    width = (x.shape[3] * up + left + right - f.shape[-1]) // down + 1
+    return native.empty_map(x, (x.shape[0], x.shape[1], height, width))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, f, *ctx.settings = inputs
+    ctx.sizes = x.shape[2:], output.shape[2:]
+    ctx.save_for_backward(f)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    """The transpose is the operator again: filter flipped, rates exchanged, padded to the size that came in."""
+    (f,) = ctx.saved_tensors
+    up, down, (left, _, top, _), gain = ctx.settings
+    (height, width), (out_height, out_width) = ctx.sizes
+    fh, fw = f.shape[0], f.shape[-1]
+    left, top = fw - 1 - left, fh - 1 - top
+    right = (width - 1) * up + fw - left - out_width * down
+    bottom = (height - 1) * up + fh - top - out_height * down
+    flipped = f.flip(tuple(range(f.ndim)))
+    gx = torch.ops.draggan.upfirdn2d(grad, flipped, down, up, [left, right, top, bottom], gain)
+    return gx, None, None, None, None, None
