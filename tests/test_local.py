@@ -47,22 +47,82 @@ def generator(architecture: str, square: bool) -> StyleGAN2Generator:
     origins=st.lists(st.tuples(st.integers(-9, 66), st.integers(-9, 66)), min_size=1, max_size=4),
     size=st.tuples(st.integers(1, 80), st.integers(1, 16)),
     one_latent=st.booleans(),
+    part=st.none() | st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5), st.integers(0, 5)),
     seed=st.integers(0, 1000),
 )
-def test_a_window_equals_the_crop_of_the_whole_map(architecture, square, level, origins, size, one_latent, seed):
+def test_a_window_equals_the_crop_of_the_whole_map(architecture, square, level, origins, size, one_latent, part, seed):
     G = generator(architecture, square)
     windows = Windows(tuple(origins), size)
     torch.manual_seed(seed)
     ws = torch.randn(1 if one_latent else len(windows), G.num_ws, G.w_dim, requires_grad=True)
-    whole = crop(G.features(ws, level), windows)
+    # Straight through the layers, by automatic differentiation.
+    whole = crop(G.synthesis.features(ws, int(level[1:])), windows)
     local = G.local_features(ws, level, windows)
     torch.testing.assert_close(local, whole, atol=2e-5, rtol=1e-5)
     if not (local.requires_grad and whole.requires_grad):
         assert not whole.any()  # all windows lie outside the map
         return
     cotangent = torch.randn_like(whole)
+    if part is not None:
+        top, left, height, width = part
+        kept = torch.zeros_like(cotangent)
+        kept[:, :, top : top + height, left : left + width] = 1
+        cotangent = cotangent * kept
     expected, got = (torch.autograd.grad((f * cotangent).sum(), ws)[0] for f in (whole, local))
     torch.testing.assert_close(got, expected, atol=1e-4 * expected.abs().max().item() + 1e-6, rtol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    level=st.sampled_from(["b4", "b8", "b32", "b64"]),
+    square=st.booleans(),
+    batch=st.integers(1, 3),
+    corner=st.tuples(st.integers(0, 64), st.integers(0, 64)),
+    extent=st.tuples(st.integers(0, 64), st.integers(0, 64)),
+    rows=st.sets(st.integers(0, 9)),
+)
+def test_whole_maps_of_a_frozen_network_are_those_of_its_layers(level, square, batch, corner, extent, rows):
+    """Value, and the gradient to any choice of rows from any rectangle of the map."""
+    G = generator("skip", square)
+    torch.manual_seed(0)
+    ws = torch.randn(batch, G.num_ws, G.w_dim)
+    results = []
+    for features in (lambda w: G.synthesis.features(w, int(level[1:])), lambda w: G.features(w, level)):
+        latent = [w.clone().requires_grad_(k in rows) for k, w in enumerate(ws.unbind(1))]
+        y = features(latent)
+        cotangent = torch.zeros_like(y)
+        cotangent[:, :, corner[0] : corner[0] + extent[0], corner[1] : corner[1] + extent[1]] = 1
+        if y.requires_grad:
+            (y * cotangent * y).sum().backward()
+        results.append((y.detach(), [w.grad for w in latent]))
+    (expected, gradients), (got, ours) = results
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-5)
+    for a, b in zip(gradients, ours, strict=True):
+        if a is None:
+            assert b is None
+        else:
+            torch.testing.assert_close(b, a, atol=1e-4 * a.abs().max().item() + 1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_lower_precision_differs_by_its_rounding(dtype):
+    G = generator("skip", True)
+    torch.manual_seed(0)
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    windows = Windows(((-2, 5), (40, 51)), (12, 14))
+
+    def run(kind: torch.dtype):
+        w = ws.clone().requires_grad_(True)
+        with torch.autocast("cpu", dtype=kind, enabled=kind != torch.float32):
+            y = G.local_features(w, "b64", windows)
+        y.float().square().mean().backward()
+        return y, w.grad
+
+    (y, gradient), (expected, expected_gradient) = run(dtype), run(torch.float32)
+    assert y.dtype == dtype
+    # Nine layers of rounding to 8 bits: some per cent.
+    assert (y.float() - expected).norm() < 0.05 * expected.norm()
+    assert (gradient - expected_gradient).norm() < 0.1 * expected_gradient.norm()
 
 
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
@@ -79,9 +139,12 @@ def test_windows_over_most_of_the_map_compute_it_whole():
 
 
 class WholeMaps(StyleGAN2Generator):
-    """The same network without its short cut."""
+    """The same network without its short cuts."""
 
     local_features = Generator.local_features
+
+    def features(self, ws, level):
+        return self.synthesis.features(ws, int(level[1:]))
 
 
 @pytest.mark.parametrize("points", [1, 3])

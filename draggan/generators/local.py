@@ -20,15 +20,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from draggan.generators import frozen
 from draggan.generators.base import Latent, latent_rows
-from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork
+from draggan.generators.frozen import Span
+from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork, as_type
 from draggan.geometry import Windows, cells_inside, crop
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
-__all__ = ["Stage", "local_features", "plan"]
+__all__ = ["Stage", "local_features", "plan", "whole_features"]
 
 # A convolution reads its weights once, however small its map; on processors that costs about as much as this many
 # output cells. It makes the lowest layers (4 to 16 cells) whole maps, where windows would save nothing.
@@ -71,8 +74,12 @@ def _ceil_half(n: int) -> int:
     return -(-n // 2)
 
 
-def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows) -> list[Stage]:
+def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows, *, whole: bool = False) -> list[Stage]:
     """Every layer up to ``b{resolution}`` with what is needed of it, whole maps first, windows from some layer on.
+
+    Args:
+        windows: what is wanted of the last layer.
+        whole: compute whole maps only.
 
     The cost of a layer is counted in multiply-adds, plus a constant share per weight for reading it; the split that
     costs least is taken. A residual block is computed one way or the other as a whole.
@@ -84,6 +91,8 @@ def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows) -> list
         layers.append((block, block.conv1, row + block.num_conv - 1))
         if r == resolution:
             break
+    if whole:
+        return [Stage(block, layer, row, windows, whole=True) for block, layer, row in layers]
     stages: list[Stage] = []
     for block, layer, row in reversed(layers):
         stages.insert(0, Stage(block, layer, row, windows))
@@ -93,11 +102,11 @@ def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows) -> list
         cells = count * size[0] * size[1] / layer.up**2
         return layer.weight.numel() * (cells + _WEIGHT_READ)
 
-    whole = [cost(s.layer, s.layer.size, 1) for s in stages]
+    entire = [cost(s.layer, s.layer.size, 1) for s in stages]
     local = [cost(s.layer, s.windows.size, len(s.windows)) for s in stages]
     # The first stage starts from the constant and is always whole.
     splits = [k for k in range(1, len(stages) + 1) if k == len(stages) or _may_split(stages[k])]
-    split = min(splits, key=lambda k: sum(whole[:k]) + sum(local[k:]))
+    split = min(splits, key=lambda k: sum(entire[:k]) + sum(local[k:]))
     return [Stage(s.block, s.layer, s.row, s.windows, whole=k < split) for k, s in enumerate(stages)]
 
 
@@ -117,25 +126,62 @@ def local_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int, win
     """
     rows = latent_rows(ws)
     stages = plan(synthesis, resolution, windows)
+    spans = _spans(stages)
     split = sum(stage.whole for stage in stages)
+    if frozen.possible(spans):
+        constant = stages[0].block.const
+        x = frozen.features(constant, spans, rows, _feature_type(constant))
+        return crop(x, windows) if split == len(stages) else x
     x = _whole_maps(stages[:split], rows)
     if split == len(stages):
         return crop(x, windows)
-    needed = input_windows(stages[split].layer, stages[split].windows)
-    x = crop(x, needed)
+    x = crop(x, spans[split].given)
     shortcut: Tensor | None = None
-    for stage in stages[split:]:
+    for stage, span in zip(stages[split:], spans[split:], strict=True):
         resnet = stage.block.architecture == "resnet"
         if stage.layer.up == 2:
             if resnet:
-                shortcut = _skip_window(stage.block, x, needed, stage.windows.grown(-1, -1))
-            x = _up_window(stage.layer, x, rows[stage.row], needed, stage.windows)
+                shortcut = _skip_window(stage.block, x, span.given, stage.windows.grown(-1, -1))
+            x = _up_window(stage.layer, x, rows[stage.row], span)
         else:
             x = _finish(stage.layer, *_convolve(stage.layer, x, rows[stage.row]), stage.windows)
             if resnet and shortcut is not None:
                 x = _zero_outside(x + shortcut, stage.layer.size, stage.windows)
-        needed = stage.windows
     return x
+
+
+def whole_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int) -> Tensor:
+    """``synthesis.features(ws, resolution)``, faster for frozen weights; differentiable once in that case."""
+    stages = plan(synthesis, resolution, Windows(((0, 0),), (1, 1)), whole=True)
+    spans = _spans(stages)
+    if frozen.possible(spans):
+        constant = stages[0].block.const
+        return frozen.features(constant, spans, latent_rows(ws), _feature_type(constant))
+    return synthesis.features(ws, resolution)
+
+
+def _feature_type(like: Tensor) -> torch.dtype:
+    """What autocast asks for, else float32."""
+    kind = like.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+
+
+def _spans(stages: Sequence[Stage]) -> list[Span]:
+    """The same layers with the windows of their inputs."""
+    spans: list[Span] = []
+    for k, stage in enumerate(stages):
+        layer = stage.layer
+        if stage.whole:
+            given, wanted = (Windows(((0, 0),), (h, w)) for h, w in (_input_size(layer), layer.size))
+        else:
+            given, wanted = input_windows(layer, stage.windows), stage.windows
+        cut = not stage.whole and k > 0 and stages[k - 1].whole
+        spans.append(Span(layer, stage.row, given, wanted, stage.whole, cut))
+    return spans
+
+
+def _input_size(layer: SynthesisLayer) -> tuple[int, int]:
+    return layer.size[0] // layer.up, layer.size[1] // layer.up
 
 
 def _whole_maps(stages: Sequence[Stage], rows: Sequence[Tensor]) -> Tensor:
@@ -161,22 +207,15 @@ def _whole_maps(stages: Sequence[Stage], rows: Sequence[Tensor]) -> Tensor:
 
 def _convolve(layer: SynthesisLayer, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """The bare convolution of windows, and the demodulation factor still to be applied."""
-    style, demodulation = layer.modulation(w, x.dtype)
+    style, demodulation = as_type(*layer.modulation(w), x.dtype)
     return layer.convolve(x * style, padding=0), demodulation
 
 
-def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, given: Windows, wanted: Windows) -> Tensor:
+def _up_window(layer: SynthesisLayer, x: Tensor, w: Tensor, span: Span) -> Tensor:
     """Windows through a layer that doubles the size."""
     y, demodulation = _convolve(layer, x, w)
     y = upfirdn2d(y, layer.resample_filter, gain=4)
-    # Cell k of the convolution is cell 2 * given.origin + k of the whole one; output o needs its cells o - 1 .. o + 2.
-    starts = tuple(
-        (wy - 1 - 2 * gy, wx - 1 - 2 * gx)
-        for (wy, wx), (gy, gx) in zip(wanted.origins, given.origins, strict=True)
-    )
-    if tuple(y.shape[2:]) != wanted.size or any(map(any, starts)):
-        y = crop(y, Windows(starts, wanted.size))
-    return _finish(layer, y, demodulation, wanted)
+    return _finish(layer, crop(y, Windows(span.starts, span.wanted.size)), demodulation, span.wanted)
 
 
 def _finish(layer: SynthesisLayer, y: Tensor, demodulation: Tensor, windows: Windows) -> Tensor:

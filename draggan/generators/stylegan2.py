@@ -134,6 +134,15 @@ class MappingNetwork(nn.Module):
         return ws
 
 
+def as_type(style: Tensor, demodulation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Style and demodulation factor for features of that type, ``[batch, channel, 1, 1]``."""
+    if dtype == torch.float16:
+        # Its range ends at 65504. What a style is divided by, demodulation makes up for.
+        largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
+        style, demodulation = style / largest, demodulation * largest
+    return style.to(dtype)[:, :, None, None], demodulation.to(dtype)[:, :, None, None]
+
+
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU; doubles the size when ``up`` is 2.
 
@@ -144,8 +153,9 @@ class SynthesisLayer(nn.Module):
 
     noise_const: Tensor
     resample_filter: Tensor
-    _frozen_energy: Tensor | None
-    _frozen_noise: Tensor | None
+    # What depends on weights alone, once those are frozen; not part of the state dict.
+    frozen_energy: Tensor | None
+    frozen_noise: Tensor | None
 
     def __init__(
         self,
@@ -171,44 +181,37 @@ class SynthesisLayer(nn.Module):
         if use_noise:
             self.register_buffer("noise_const", torch.randn(size))
             self.noise_strength = nn.Parameter(torch.zeros([]))
-        # What depends on weights alone, once they are frozen. Not part of the state dict.
-        self.register_buffer("_frozen_energy", None, persistent=False)
-        self._frozen_convolution: FrozenConvolution | None = None
-        self.register_buffer("_frozen_noise", None, persistent=False)
+        self.register_buffer("frozen_energy", None, persistent=False)
+        self.frozen_convolution: FrozenConvolution | None = None
+        self.register_buffer("frozen_noise", None, persistent=False)
 
     def freeze(self) -> None:
         """Prepare what depends on weights alone; to be repeated whenever those were changed."""
-        self._frozen_energy = self._energy()
-        self._frozen_convolution = FrozenConvolution(self.up)
-        self._frozen_noise = self.noise_const * self.noise_strength if self.use_noise else None
+        self.frozen_energy = None
+        self.frozen_energy = self.energy().detach()
+        self.frozen_convolution = FrozenConvolution(self.up)
+        self.frozen_noise = (self.noise_const * self.noise_strength).detach() if self.use_noise else None
 
-    def _energy(self) -> Float[Tensor, "out_channels in_channels"]:
+    def energy(self) -> Float[Tensor, "out_channels in_channels"]:
+        """Sum of squares of the weight over the kernel."""
+        if self.frozen_energy is not None and not self.weight.requires_grad:
+            return self.frozen_energy
         return self.weight.square().sum((2, 3))
 
-    def modulation(self, w: Float[Tensor, "batch w_dim"], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Style of the input channels ``[batch, in, 1, 1]`` and demodulation factor of the output channels, likewise.
+    def modulation(self, w: Float[Tensor, "batch w_dim"]) -> tuple[Tensor, Tensor]:
+        """Style of the input channels ``[batch, in]`` and demodulation factor of the output channels ``[batch, out]``.
 
         Demodulation (their Eq. 3): the standard deviation of the output for unit normal input is
-        ``sqrt(sum_i style_i^2 * sum_k weight_oik^2)``.
-
-        Both are computed in float32 whatever the type of the features, ``dtype``.
+        ``sqrt(sum_i style_i^2 * sum_k weight_oik^2)``. Always float32.
         """
         with torch.autocast(w.device.type, enabled=False):
             style = self.affine(w.float())
-            energy = self._frozen_energy
-            if energy is None or self.weight.requires_grad:
-                energy = self._energy()
-            demodulation = torch.rsqrt(style.square() @ energy.T + 1e-8)
-            if dtype == torch.float16:
-                # Its range ends at 65504. What a style is divided by, demodulation makes up for.
-                largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
-                style, demodulation = style / largest, demodulation * largest
-        return style.to(dtype)[:, :, None, None], demodulation.to(dtype)[:, :, None, None]
+            return style, torch.rsqrt(style.square() @ self.energy().T + 1e-8)
 
     def convolve(self, x: Tensor, padding: int) -> Tensor:
         """The bare convolution; one that doubles the size is transposed, to 2 r + 1, and takes no padding."""
-        if self._frozen_convolution is not None and not self.weight.requires_grad:
-            return self._frozen_convolution(x, self.weight, padding)
+        if self.frozen_convolution is not None and not self.weight.requires_grad:
+            return self.frozen_convolution(x, self.weight, padding)
         weight = self.weight.to(x.dtype)
         if self.up == 2:
             return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
@@ -221,20 +224,24 @@ class SynthesisLayer(nn.Module):
         if mode == "random":
             noise = torch.randn(like.shape[0], 1, *self.size, device=like.device)
             return (noise * self.noise_strength).to(like.dtype)
-        if self._frozen_noise is not None and not self.noise_strength.requires_grad:
-            return self._frozen_noise.to(like.dtype)
+        if self.frozen_noise is not None and not self.noise_strength.requires_grad:
+            return self.frozen_noise.to(like.dtype)
         return (self.noise_const * self.noise_strength).to(like.dtype)
 
     def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], noise_mode: NoiseMode = "const") -> Tensor:
-        style, demodulation = self.modulation(w, x.dtype)
+        style, demodulation = as_type(*self.modulation(w), x.dtype)
         x = self.convolve(x * style, padding=0 if self.up == 2 else 1)
         if self.up == 2:
             # The low-pass filter brings 2 r + 1 to 2 r; 4 makes up for the zeros between the samples.
             x = upfirdn2d(x, self.resample_filter, padding=(1, 1, 1, 1), gain=4)
         return self.activate(x, demodulation, self.noise(noise_mode, x))
 
-    def activate(self, x: Tensor, demodulation: Tensor, noise: Tensor | None) -> Tensor:
-        """What follows the convolution, whose result may be overwritten: demodulation, noise, bias, leaky ReLU."""
+    def activate(self, x: Tensor, demodulation: Tensor, noise: Tensor | None, *, overwrite: bool = True) -> Tensor:
+        """What follows the convolution: demodulation, noise, bias, activation.
+
+        Args:
+            overwrite: x is not needed any more.
+        """
         return modulated_act(
             x,
             demodulation,
@@ -243,7 +250,7 @@ class SynthesisLayer(nn.Module):
             activation=self.activation,
             gain=self.gain,
             clamp=self.conv_clamp,
-            overwrite=True,
+            overwrite=overwrite,
         )
 
 
@@ -506,7 +513,9 @@ class StyleGAN2Generator(Generator):
 
     def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
         """The output of block ``level`` ("b4", "b8", ...)."""
-        return self.synthesis.features(ws, int(self.check_level(level)[1:]))
+        from draggan.generators.local import whole_features  # it is written in terms of the layers above
+
+        return whole_features(self.synthesis, ws, int(self.check_level(level)[1:]))
 
     def local_features(
         self, ws: Latent, level: str, windows: Windows
