@@ -120,7 +120,9 @@ def ceilings(dtype: torch.dtype) -> tuple[float, float]:
     return 2e-9 * n**3 / best["product"], 2e-9 * source.nbytes / best["copy"]
 
 
-def analyse(generator: StyleGAN2Generator, count: int, mask: str, precision: str, repeats: int) -> tuple[str, list[object]]:
+def analyse(
+    generator: StyleGAN2Generator, count: int, mask: str, precision: str, repeats: int
+) -> tuple[str, list[object]]:
     """The table of layers, and one row of the summary."""
     step = endless(generator, count, mask, precision=precision)
     calls = calls_of(generator, step)

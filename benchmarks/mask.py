@@ -1,0 +1,102 @@
+"""How well is the fixed region held, and what does that cost: without a mask, exactly, and estimated from windows.
+
+The fixed drags of `benchmarks.drags` on the built-in cat. What may change is a disc around handle and target; the
+protection is how little the picture changes outside it, as the mean absolute difference of its values (0 to 255).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+from benchmarks.drags import drags
+from benchmarks.precision import run
+from benchmarks.timing import table
+from draggan import load_generator
+from draggan.config import DragConfig
+from draggan.generators.base import z_from_seed
+
+__all__ = ["around", "main"]
+
+
+def around(handle: Sequence[float], target: Sequence[float], size: tuple[int, int], margin: float) -> np.ndarray:
+    """bool ``[height, width]``: everything up to ``margin`` pixels from the way of the handle may change."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    p, t = np.array(handle), np.array(target)
+    along = t - p
+    s = (((x - p[0]) * along[0] + (y - p[1]) * along[1]) / max(float(along @ along), 1e-9)).clip(0, 1)
+    return np.hypot(x - p[0] - s * along[0], y - p[1] - s * along[1]) <= margin
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks mask", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--model", default="cat")
+    parser.add_argument("--seeds", type=int, default=7)
+    parser.add_argument("--windows", nargs="+", type=int, default=[2, 4, 8, 16])
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--margin", type=float, default=None, help="px (default: a fifth of the picture)")
+    parser.add_argument("--out", default=None, help="also write the table to this file")
+    args = parser.parse_args(argv)
+    here = machine.describe()
+    generator = load_generator(args.model, "cpu")
+    size = generator.image_size
+    margin = args.margin or max(size) / 5
+    cases = {"no mask": None, "exact": 0} | {f"{n} windows": n for n in args.windows}
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in cases}
+    for seed in range(1 if args.quick else args.seeds):
+        with torch.no_grad():
+            ws = generator.mapping(z_from_seed(seed, generator.z_dim))
+            before = generator.synthesis(ws).clamp(-1, 1)
+        for handle, target in drags(seed).values():
+            mask = around(handle, target, size, margin)
+            outside = torch.from_numpy(~mask)
+            for name, windows in cases.items():
+                config = DragConfig(precision=args.precision, mask_windows=windows or 0)
+                result = run(generator, ws, handle, target, None if windows is None else mask, config)
+                with torch.no_grad():
+                    after = generator.synthesis(result.ws).clamp(-1, 1)
+                change = 127.5 * (after - before).abs().mean((0, 1))
+                found[name].append(
+                    (
+                        change[outside].mean().item(),
+                        change[~outside].mean().item(),
+                        result.outcome == "arrived",
+                        result.steps,
+                        result.judged,
+                        result.seconds,
+                        result.seconds * result.steps,
+                    )
+                )
+                print(seed, name, result.outcome, *(f"{v:.3g}" for v in found[name][-1]), flush=True)
+    rows: list[list[object]] = []
+    for name, values in found.items():
+        outside_change, inside_change, arrived, steps, left, seconds, total = np.array(values).T
+        rows.append(
+            [
+                name,
+                f"{outside_change.mean():.2f}",
+                f"{inside_change.mean():.2f}",
+                f"{arrived.sum():.0f} of {len(arrived)}",
+                f"{np.median(steps):.0f}",
+                f"{left.mean():.2f}",
+                f"{1e3 * np.median(seconds):.1f}",
+                f"{np.mean(total):.2f}",
+            ]
+        )
+    columns = ["mask loss", "change outside (of 255)", "change inside", "arrived", "steps, median"]
+    columns += ["px left, float32 judge, mean", "ms a step", "s a drag, mean"]
+    text = (
+        f"{here.markdown()}; model {args.model}, {args.precision}, region {margin:.0f} px around the way of the handle"
+        f"\n\n{table(columns, rows)}"
+    )
+    print(text)
+    if args.out:
+        Path(args.out).write_text(text)
+    return 0

@@ -1,0 +1,122 @@
+"""How much showing pictures slows a drag, with the page's own pacing, rendering and encoding, without a browser.
+
+The drag runs on a thread of its own, as in the page; another renders and encodes the newest step whenever a picture is
+due. Compared with the same drag unseen, for the whole picture and for the smaller ones that a ``skip`` network has on
+the way, and for computing pictures in bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import machine
+from benchmarks.models import LAYOUTS, network, points, start
+from benchmarks.timing import table
+from draggan.config import DragConfig
+from draggan.drag import Drag
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.images import to_uint8
+from draggan.ui.canvas import frame_url
+from draggan.ui.preview import Pace
+from draggan.ui.running import Run
+
+__all__ = ["follow", "main"]
+
+
+def _drag(generator: StyleGAN2Generator, precision: str) -> Drag:
+    size = max(generator.image_size)
+    handles, targets = points(1, size)
+    config = DragConfig(max_steps=10000, stall_steps=10000, step_size=1e-3, precision=precision)  # type: ignore[arg-type]
+    return Drag(generator, start(generator), handles, targets, None, config)
+
+
+def follow(
+    generator: StyleGAN2Generator, seconds: float, picture: Callable[[Tensor], Tensor] | None, precision: str
+) -> tuple[float, float, float]:
+    """Run a drag for so long, shown or not.
+
+    Args:
+        picture: latent to picture; None: not shown.
+
+    Returns:
+        Steps a second, frames a second, and seconds per frame (rendering and encoding; median).
+    """
+    run, pace = Run(_drag(generator, precision)), Pace()
+    run.begin()
+    shown, costs = None, []
+    first = run.newer(None, patience=60.0)
+    assert first is not None
+    begun = time.perf_counter()
+    try:
+        while time.perf_counter() - begun < seconds:
+            if picture is None:
+                run.ended(patience=0.1)
+                continue
+            if run.ended(patience=pace.wait()) or run.step is shown:
+                run.newer(shown, patience=1.0)
+                continue
+            step = run.step
+            assert step is not None
+            pace.begin()
+            since = time.perf_counter()
+            with torch.no_grad():
+                frame_url(to_uint8(picture(step.ws)), quality=80)
+            costs.append(time.perf_counter() - since)
+            pace.end()
+            shown = step
+    finally:
+        taken = time.perf_counter() - begun
+        run.end()
+    assert run.step is not None
+    steps = (run.step.index - first.index) / taken
+    return steps, len(costs) / taken, float(np.median(costs)) if costs else float("nan")
+
+
+def _picture(generator: StyleGAN2Generator, edge: int | None, lower: bool) -> Callable[[Tensor], Tensor]:
+    """The whole picture or the smaller one of that edge, in float32 or bfloat16."""
+
+    def picture(ws: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
+            return generator.synthesis(ws, edge)
+
+    return picture
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks preview", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small network, one second each")
+    parser.add_argument("--sizes", nargs="+", default=None, choices=[*LAYOUTS])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--out", default=None, help="also write the table to this file")
+    args = parser.parse_args(argv)
+    here = machine.describe()
+    rows: list[list[object]] = []
+    for layout in args.sizes or (["32-tiny"] if args.quick else ["128-cat", "512"]):
+        generator = network(layout)
+        size = max(generator.image_size)
+        seconds = 1.0 if args.quick else args.seconds
+        alone, _, _ = follow(generator, seconds, None, args.precision)
+        rows.append([layout, "not shown", f"{alone:.1f}", "-", "-", "-"])
+        for edge in (size, size // 2, size // 4):
+            for lower in (False, True):
+                picture = _picture(generator, None if edge == size else edge, lower)
+                steps, frames, cost = follow(generator, seconds, picture, args.precision)
+                what = f"{edge} px{', bfloat16' if lower else ''}"
+                row = [layout, what, f"{steps:.1f}", f"{frames:.1f}", f"{1e3 * cost:.0f}", f"{alone / steps:.2f}"]
+                rows.append(row)
+                print(" | ".join(row), flush=True)
+    columns = ["size", "shown", "steps a second", "frames a second", "ms a frame", "times slower than not shown"]
+    text = f"{here.markdown()}; drag in {args.precision}\n\n{table(columns, rows)}"
+    print(text)
+    if args.out:
+        Path(args.out).write_text(text)
+    return 0
