@@ -86,8 +86,8 @@ class TrainConfig:
     clip: float = 1.0
     ema_pictures: float = 5000.0
     sharpen_from: float = 0.68
-    sharpen: float = 3.0
-    flatten: float = 0.6
+    sharpen: float = 4.0
+    flatten: float = 0.4
     noise_strength: float = 0.01
     pool: int = 16384
     pool_first: int = 2048
