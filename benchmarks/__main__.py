@@ -20,6 +20,7 @@ BENCHMARKS = {
     "mask": "how well the fixed region is held, and what that costs, exactly and estimated",
     "preview": "how much showing pictures slows a drag",
     "load": "reading a model file the first and the second time, against plain unpickling",
+    "start": "from the command to the first picture in a browser",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "ops": "compiled operations against their PyTorch twins",
 }
