@@ -23,7 +23,7 @@ MASKS = ("none", "exact", "estimated")
 
 
 def endless(
-    generator: StyleGAN2Generator, count: int, mask: str, *, windows: int = 8, **settings: object
+    generator: StyleGAN2Generator, count: int, mask: str, *, windows: int = 2, **settings: object
 ) -> Callable[[], object]:
     """One step of a drag that does not end, as a function.
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", default=None, choices=[*LAYOUTS], help="layouts of networks")
     parser.add_argument("--handles", nargs="+", type=int, default=None)
     parser.add_argument("--masks", nargs="+", default=None, choices=MASKS)
-    parser.add_argument("--windows", type=int, default=8, help="windows of the estimated mask loss (default: 8)")
+    parser.add_argument("--windows", type=int, default=2, help="windows of the estimated mask loss (default: 2)")
     parser.add_argument("--precisions", nargs="+", default=None, help="of ours (default: float32 and bfloat16)")
     parser.add_argument("--no-reference", action="store_true", help="ours alone")
     parser.add_argument("--repeats", type=int, default=None)

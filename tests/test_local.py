@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from draggan.config import DragConfig
 from draggan.drag import Drag
+from draggan.generators import frozen
 from draggan.generators.base import Generator
 from draggan.generators.local import plan
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -102,6 +103,39 @@ def test_whole_maps_of_a_frozen_network_are_those_of_its_layers(level, square, b
             assert b is None
         else:
             torch.testing.assert_close(b, a, atol=1e-4 * a.abs().max().item() + 1e-5, rtol=1e-3)
+
+
+def test_a_row_that_is_written_to_or_weights_that_change_are_noticed():
+    G = generator("skip", True)
+    rows = list(torch.randn(1, G.num_ws, G.w_dim).unbind(1))
+    windows = Windows(((3, 3),), (5, 5))
+
+    def same() -> None:
+        expected = crop(G.synthesis.features(rows, 64), windows)
+        torch.testing.assert_close(G.local_features(rows, "b64", windows), expected, atol=2e-5, rtol=1e-5)
+
+    same()
+    rows[7].mul_(2)
+    same()
+    layer = G.synthesis.b64.conv0
+    before = layer.affine.weight.clone()
+    try:
+        layer.affine.weight.data.mul_(3)
+        G.freeze()
+        same()
+    finally:
+        layer.affine.weight.data.copy_(before)
+        G.freeze()
+
+
+def test_nothing_is_remembered_of_rows_that_are_gone():
+    G = generator("skip", True)
+    before = len(frozen._modulations)
+    rows = list(torch.randn(1, G.num_ws, G.w_dim).unbind(1))
+    G.local_features(rows, "b64", Windows(((3, 3),), (5, 5)))
+    assert len(frozen._modulations) > before
+    del rows
+    assert len(frozen._modulations) == before
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

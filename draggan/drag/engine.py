@@ -148,6 +148,8 @@ class Drag(Iterator[DragStep]):
         self._free_rows = min(config.free_rows, generator.num_ws)
         moves = self._free_rows if config.space == "w+" else 1
         self._shift = torch.zeros(1, moves, generator.w_dim, device=device, requires_grad=True)
+        # The same objects in every step: what a model computes from a row alone it may keep while the row exists.
+        self._fixed_rows = self._ws.unbind(1)
         self._optimiser = torch.optim.Adam([self._shift], lr=config.step_size)
 
         self._index = 0
@@ -196,25 +198,27 @@ class Drag(Iterator[DragStep]):
         """Features of the current latent around the handles, and the mask loss where there is a mask.
 
         Only windows around the handles are computed. An exact mask loss needs the whole map, which then serves both;
-        an estimated one (`DragConfig.mask_windows`) adds windows from the fixed region.
+        an estimated one (`DragConfig.mask_windows`) takes windows of the fixed region. Those are larger, since a window
+        costs as much as one some ten cells larger on every side; a quarter of the map wide, a few of them tell enough.
         """
-        if self._mask is not None and self.config.mask_windows == 0:
-            features = self._features(self._rows())
-            mask = self._mask
+        rows = self._rows()
+        mask, count = self._mask, self.config.mask_windows
+        if mask is not None and count == 0:
+            features = self._features(rows)
             return partial(sample, features, self._grid), lambda: mask_loss(features, mask.kept, mask.fixed)
         windows, member = cover(self._handles, self._reach, self._grid)
-        tiles = None if self._mask is None else self._mask.tiles(windows.size, self.config.mask_windows, self._random)
-        wanted = windows if tiles is None else Windows(windows.origins + tiles.windows.origins, windows.size)
-        features = self._features(self._rows(), wanted)
-        near = features[: len(windows)]
+        near = self._features(rows, windows)
 
         def sampler(points: Tensor) -> Tensor:
             return sample(near, self._grid, points, windows, member[:, None].expand(points.shape[:-1]))
 
-        if tiles is None:
-            return sampler, None
-        far = features[len(windows) :]
-        return sampler, lambda: tiles.scale * mask_loss(far, tiles.kept, tiles.fixed)
+        def change() -> Tensor:
+            assert mask is not None
+            quarter = (max(self._grid.size[0] // 4, 1), max(self._grid.size[1] // 4, 1))
+            tiles = mask.tiles(quarter, count, self._random)
+            return tiles.scale * mask_loss(self._features(rows, tiles.windows), tiles.kept, tiles.fixed)
+
+        return sampler, None if mask is None else change
 
     def _features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
         """The whole map or windows of it, computed in `dtype`, returned as float32."""
@@ -225,7 +229,7 @@ class Drag(Iterator[DragStep]):
 
     def _rows(self) -> list[Tensor]:
         """The latent as rows; only those that may move ask for a gradient."""
-        rows = list(self._ws.unbind(1))
+        rows = list(self._fixed_rows)
         for k in range(self._free_rows):
             rows[k] = rows[k] + self._shift[:, min(k, self._shift.shape[1] - 1)]
         return rows

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.generators.stylegan2 import SynthesisLayer, as_type
 from draggan.geometry import Windows, cells_inside, crop
@@ -124,7 +125,7 @@ class _Pass(torch.autograd.Function):
             layer = span.layer
             if span.cut:
                 x = crop(x, span.given)
-            style, demodulation = layer.modulation(w)
+            style, demodulation = layer.modulation(w) if asked[k] else _remembered(layer, w)
             s, d = as_type(style, demodulation, dtype)
             z = _convolution(layer).run(x * s, layer.weight, int(span.whole and layer.up == 1), layer.up == 2)
             if layer.up == 2:
@@ -171,6 +172,22 @@ class _Pass(torch.autograd.Function):
             if span.cut:
                 g, rectangle = _into_whole(span, g, rectangle, ctx.batch)
         return None, None, None, *to_rows
+
+
+# Style and demodulation factor of rows that take no gradient, as long as the row itself exists: in a drag, most rows
+# are the same tensors in every step.
+_modulations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _remembered(layer: SynthesisLayer, w: Tensor) -> tuple[Tensor, Tensor]:
+    """`SynthesisLayer.modulation` of this row, computed once."""
+    state = None if w.is_inference() else w._version, layer.frozen_energy
+    known = _modulations.setdefault(w, {})
+    found = known.get(layer)
+    # Written to, or frozen anew with other weights: not the same any more.
+    if found is None or found[0] != state[0] or found[1] is not state[1]:
+        known[layer] = found = (*state, layer.modulation(w))
+    return found[2]
 
 
 def _convolution(layer: SynthesisLayer) -> FrozenConvolution:
