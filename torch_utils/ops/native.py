@@ -105,7 +105,7 @@ def twins_only() -> Iterator[None]:
             _held_back -= 1
 
 
-_CUDA_FLAGS = ["-O3", "--use_fast_math", "--expt-relaxed-constexpr"]
+_CUDA_FLAGS = ["-O3", "--expt-relaxed-constexpr"]
 
 
 def _cpu_flags() -> list[str]:
