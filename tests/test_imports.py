@@ -98,7 +98,8 @@ def test_nothing_happens_on_import(tmp_path):
     modules = [
         name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for path in SOURCES
-        if path.name != "__main__.py"
+        # The page, and the benchmark of the page, bring Gradio, whose imports are its own business.
+        if path.name != "__main__.py" and not name_of(path).startswith(("app.py", "draggan/ui/", "benchmarks/preview.py"))
     ]
     code = (
         "import sys, threading, pathlib, importlib\n"
@@ -109,10 +110,9 @@ def test_nothing_happens_on_import(tmp_path):
         "    if event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+') "
         "and 'pycache' not in str(args[0]) and str(args[0]) != '/dev/null':\n"
         "        raise SystemExit(f'{event} {args}')\n"
-        f"foreign = [m for m in {modules!r} if m != 'app' and not m.startswith('draggan.ui')]\n"
         "sys.addaudithook(refuse)\n"
         "before = threading.active_count()\n"
-        "for m in foreign: importlib.import_module(m)\n"
+        f"for m in {modules!r}: importlib.import_module(m)\n"
         "assert threading.active_count() == before\n"
         "assert 'gradio' not in sys.modules\n"
     )

@@ -44,10 +44,10 @@ def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def resolution(value: Any) -> int:
-    """A picture size that networks double up to: a power of two from 8 to 4096."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 8 <= value <= 4096 or value & (value - 1):
-        raise ConfigError(f"img_resolution = {value!r} is not allowed; give a power of two from 8 to 4096")
+def resolution(value: Any, low: int = 8) -> int:
+    """A picture size that networks double up to: a power of two from ``low`` to 4096."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= 4096 or value & (value - 1):
+        raise ConfigError(f"img_resolution = {value!r} is not allowed; give a power of two from {low} to 4096")
     return value
 
 

@@ -438,7 +438,7 @@ class StyleGAN2Generator(Generator):
 
     Args:
         z_dim, c_dim, w_dim: sizes of noise, class label and latent.
-        img_resolution: picture height, a power of two from 8 to 4096.
+        img_resolution: picture height, a power of two from 4 to 4096.
         square: False for pictures half as wide as high (StyleGAN-Human).
         mapping_kwargs: ``num_layers``, ``lr_multiplier``, ``embed_features``, ``layer_features``, ``activation``.
         channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
@@ -478,7 +478,7 @@ class StyleGAN2Generator(Generator):
         whole("c_dim", c_dim, 0, 100_000)
         whole("w_dim", w_dim, 1, 8192)
         whole("img_channels", img_channels, 1, 64)
-        resolution(img_resolution)
+        resolution(img_resolution, 4)
         one_of("architecture", architecture, ("skip", "resnet", "orig"))
         one_of("activation", activation, tuple(ACTIVATIONS))
         whole("channel_max", channel_max, 1, 8192)
