@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Machine", "describe"]
+from draggan.errors import OpBuildError
+from torch_utils.ops import native
+
+__all__ = ["Machine", "add_operators", "describe", "load_operators"]
 
 # Instruction sets that decide how fast a convolution can be, in the kernel's spelling.
 _FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
@@ -21,6 +25,7 @@ class Machine:
     """Processor, library versions and how busy the machine was.
 
     Attributes:
+        operators: the compiled operators are loaded, as they are in a running application some time after its start.
         load: average number of runnable processes over the last minute; with other work running, seconds are those of
             a shared machine, and ratios measured in one process are what remains comparable.
     """
@@ -31,6 +36,7 @@ class Machine:
     flags: tuple[str, ...]
     torch_version: str
     threads: int
+    operators: bool
     gpu: str | None
     load: float
     date: str
@@ -40,7 +46,8 @@ class Machine:
         where = f"{self.processor}, {self.cores} cores, {self.memory_gb:.0f} GB, {' '.join(self.flags)}"
         gpu = f"; {self.gpu}" if self.gpu else ""
         return (
-            f"{self.date}; {where}{gpu}; torch {self.torch_version}, {self.threads} threads; "
+            f"{self.date}; {where}{gpu}; torch {self.torch_version}, {self.threads} threads, "
+            f"{'with' if self.operators else 'without'} compiled operators; "
             f"load average at the start {self.load:.1f}"
         )
 
@@ -60,10 +67,26 @@ def describe() -> Machine:
         flags=tuple(f for f in _FLAGS if f in flags),
         torch_version=torch.__version__,
         threads=torch.get_num_threads(),
+        operators=native.available(torch.zeros(1)),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         load=load,
         date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def add_operators(parser: argparse.ArgumentParser) -> None:
+    """The option that `load_operators` obeys."""
+    parser.add_argument("--no-native", action="store_true", help="without compiled operators")
+
+
+def load_operators(args: argparse.Namespace) -> None:
+    """Load the compiled operators (building them if need be) unless the option says no or they cannot be had."""
+    if args.no_native or not native.wanted():
+        return
+    try:
+        native.load()
+    except OpBuildError as e:
+        print(f"without compiled operators: {e}")
 
 
 def _processor() -> tuple[str, set[str]]:

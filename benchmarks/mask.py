@@ -39,11 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one seed")
     parser.add_argument("--model", default="cat")
     parser.add_argument("--seeds", type=int, default=7)
-    parser.add_argument("--windows", nargs="+", type=int, default=[2, 4, 8, 16])
+    parser.add_argument("--windows", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--level", default=None, help="feature level (default: that of the model)")
     parser.add_argument("--margin", type=float, default=None, help="px (default: a fifth of the picture)")
     parser.add_argument("--out", default=None, help="also write the table to this file")
+    machine.add_operators(parser)
     args = parser.parse_args(argv)
+    machine.load_operators(args)
     here = machine.describe()
     generator = load_generator(args.model, "cpu")
     size = generator.image_size
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             mask = around(handle, target, size, margin)
             outside = torch.from_numpy(~mask)
             for name, windows in cases.items():
-                config = DragConfig(precision=args.precision, mask_windows=windows or 0)
+                config = DragConfig(precision=args.precision, mask_windows=windows or 0, level=args.level)
                 result = run(generator, ws, handle, target, None if windows is None else mask, config)
                 with torch.no_grad():
                     after = generator.synthesis(result.ws).clamp(-1, 1)
@@ -93,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = ["mask loss", "change outside (of 255)", "change inside", "arrived", "steps, median"]
     columns += ["px left, float32 judge, mean", "ms a step", "s a drag, mean"]
     text = (
-        f"{here.markdown()}; model {args.model}, {args.precision}, region {margin:.0f} px around the way of the handle"
+        f"{here.markdown()}; model {args.model}, level {args.level or generator.default_level}, {args.precision}, "
+        f"region {margin:.0f} px around the way of the handle"
         f"\n\n{table(columns, rows)}"
     )
     print(text)

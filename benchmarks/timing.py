@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+K = TypeVar("K", bound=Hashable)
 
 __all__ = ["Sample", "race", "table"]
 
@@ -41,13 +44,13 @@ class Sample:
 
 
 def race(
-    runs: Mapping[str, Callable[[], object]],
+    runs: Mapping[K, Callable[[], object]],
     *,
     warmup: int = 2,
     repeats: int = 9,
     limit: float = 60.0,
     at_least: int = 3,
-) -> dict[str, Sample]:
+) -> dict[K, Sample]:
     """Time several things by turns, so that a busy machine slows all of them alike.
 
     Args:
@@ -58,8 +61,8 @@ def race(
     for run in runs.values():
         for _ in range(warmup):
             run()
-    wall: dict[str, list[float]] = {name: [] for name in runs}
-    cpu: dict[str, list[float]] = {name: [] for name in runs}
+    wall: dict[K, list[float]] = {name: [] for name in runs}
+    cpu: dict[K, list[float]] = {name: [] for name in runs}
     begun = time.perf_counter()
     for k in range(repeats):
         if k >= at_least and time.perf_counter() - begun > limit:
