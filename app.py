@@ -20,9 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from draggan.errors import DragGANError
     from draggan.ui import Shelf, build, launch_options
+    from torch_utils.ops import native
 
     try:
         demo = build(Shelf(args.device, args.model, _progress), local=_is_local(args))
+        # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
+        native.build_in_background()
         demo.launch(
             server_name="0.0.0.0" if args.listen else args.host,
             server_port=args.port,
