@@ -3,7 +3,7 @@
     import draggan
     G = draggan.load_generator("cat")
     ws = G.mapping(draggan.z_from_seed(7, G.z_dim), truncation_psi=0.7)
-    for step in draggan.Drag(G, ws, handles=[(60, 70)], targets=[(80, 64)]):
+    for step in draggan.Drag(G, ws, handles=[(78, 78)], targets=[(64, 78)]):
         print(step.index, step.distances)
     picture = draggan.to_uint8(G.synthesis(step.ws))
 """

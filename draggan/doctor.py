@@ -65,7 +65,7 @@ def report(*, measure: bool = True) -> list[Item]:
     return items
 
 
-_REINSTALL = "Install the package again: pip install --upgrade --force-reinstall draggan"
+_REINSTALL = "Install the requirements again, in the folder of app.py: pip install -r requirements.txt"
 
 
 def _python() -> Iterator[Item]:
