@@ -74,7 +74,8 @@ def test_equals_its_definition(
     ]
     settings_ = {"up": up, "down": down, "padding": padding, "gain": 1.5, "slope": slope, "clamp": clamp}
     if min(rest) < 1:
-        with pytest.raises(ValueError, match="too small"):
+        # The compiled version, where another test has loaded it, says the same as a RuntimeError.
+        with pytest.raises((ValueError, RuntimeError), match="too small"):
             filtered_lrelu(x, up_filter=up_filter, down_filter=down_filter, bias=bias, **settings_)
         return
     expected = by_definition(x, up_filter, down_filter, bias, **settings_)
