@@ -61,14 +61,40 @@ def filtered_lrelu(
     Returns:
         ``[batch, channel, out_height, out_width]`` with ``size = height * up + top + bottom - uh + 1`` samples at the
         higher rate and ``out_height = (size - dh) // down + 1``, where uh and dh are the heights of the filters.
+
+    Raises:
+        ValueError: nothing of the map is left.
     """
-    if native.available(x) and (up_filter is None or up_filter.ndim == 1) and gain > 0:
+    if native.available(x) and gain > 0 and _has_native(up_filter, down_filter):
         one = x.new_ones(1)
         fu = one if up_filter is None else up_filter.detach()
         fd = one if down_filter is None else down_filter.detach()
+        _sizes(x, fu, fd, up, down, padding)
         return torch.ops.draggan.filtered_lrelu(x, fu, fd, bias, up, down, padding, gain, slope, clamp)
     op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
     return _InChunks.apply(x, bias, op)
+
+
+def _has_native(up_filter: Tensor | None, down_filter: Tensor | None) -> bool:
+    """Whether the compiled version has these filters: separable upsampling, separable or square downsampling."""
+    if up_filter is not None and up_filter.ndim == 2:
+        return False
+    return down_filter is None or down_filter.ndim == 1 or down_filter.shape[0] == down_filter.shape[1]
+
+
+def _sizes(
+    x: Tensor, fu: Tensor, fd: Tensor, up: int, down: int, padding: tuple[int, int, int, int]
+) -> tuple[Size, Size]:
+    """Sizes of the map at the higher rate and of the result; `ValueError` where one has no samples."""
+    left, right, top, bottom = padding
+    high = (
+        x.shape[2] * up + top + bottom - fu.shape[0] + 1,
+        x.shape[3] * up + left + right - fu.shape[-1] + 1,
+    )
+    out = ((high[0] - fd.shape[0]) // down + 1, (high[1] - fd.shape[-1]) // down + 1)
+    if min(*high, *out) < 1:
+        raise ValueError(f"a map of {x.shape[2]}x{x.shape[3]} is too small for these filters and padding")
+    return high, out
 
 
 def _spread(x: Tensor, f: Tensor, step: int, offset: Size, size: Size) -> Tensor:
@@ -170,13 +196,7 @@ class _Op:
         one = x.new_ones(1, dtype=precise)
         fu = one if up_filter is None else up_filter.detach().to(precise)
         fd = one if down_filter is None else down_filter.detach().to(precise)
-        left, right, top, bottom = padding
-        low = (x.shape[2], x.shape[3])
-        taps_up, taps_down = (fu.shape[0], fu.shape[-1]), (fd.shape[0], fd.shape[-1])
-        high = (low[0] * up + top + bottom - taps_up[0] + 1, low[1] * up + left + right - taps_up[1] + 1)
-        out = ((high[0] - taps_down[0]) // down + 1, (high[1] - taps_down[1]) // down + 1)
-        if min(*high, *out) < 1:
-            raise ValueError(f"a map of {low[0]}x{low[1]} is too small for these filters and padding")
+        high, out = _sizes(x, fu, fd, up, down, padding)
         # A leaky ReLU commutes with a positive factor, so the gain goes into the filter with the up ** 2 that makes up
         # for the zeros. Half of it in each of the two passes of a separable filter.
         factor = up * up * gain
@@ -185,10 +205,10 @@ class _Op:
             down_filter=fd.flip(tuple(range(fd.ndim))).to(x.dtype),
             up=up,
             down=down,
-            offset=(taps_up[0] - 1 - top, taps_up[1] - 1 - left),
+            offset=(fu.shape[0] - 1 - padding[2], fu.shape[-1] - 1 - padding[0]),
             slope=slope,
             clamp=clamp,
-            low=low,
+            low=(x.shape[2], x.shape[3]),
             high=high,
             out=out,
         )
