@@ -47,7 +47,7 @@ def upfirdn2d(
         ``[batch, channel, (height * up + top + bottom - fh) // down + 1, ...]``.
     """
     if native.available(x) and not f.requires_grad and _pays(x, up):
-        return torch.ops.draggan.upfirdn2d(x, f, up, down, padding, gain)
+        return _Native.apply(x, f, up, down, padding, gain)
     batch, channels, height, width = x.shape
     if up > 1:
         x = x.reshape(batch, channels, height, 1, width, 1)
@@ -101,5 +101,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     right = (width - 1) * up + fw - left - out_width * down
     bottom = (height - 1) * up + fh - top - out_height * down
     flipped = f.flip(tuple(range(f.ndim)))
-    gx = torch.ops.draggan.upfirdn2d(grad, flipped, down, up, [left, right, top, bottom], gain)
+    gx = _Native.apply(grad, flipped, down, up, (left, right, top, bottom), gain)
     return gx, None, None, None, None, None
+
+
+class _Native(torch.autograd.Function):
+    """The operator with its gradient, as `register` tells it to PyTorch, but sooner; see bias_act."""
+
+    forward = staticmethod(lambda *inputs: torch.ops.draggan.upfirdn2d(*inputs))
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_backward)

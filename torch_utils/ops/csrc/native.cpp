@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -166,24 +167,27 @@ std::tuple<Tensor, Tensor, Tensor> modulated_act_backward(const Tensor& grad_, c
     const T *in = data<T>(x), *g = data<T>(grad);
     T* to = data<T>(gx);
     if (last) {
-      // Every thread sums for itself.
-      const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), n.pixels));
-      const Tensor sums = at::zeros({parts, 2, n.batch, n.channels}, options);
+      // Every part sums for itself; the first one where the result is wanted.
+      const int64_t parts = std::clamp<int64_t>(n.pixels * n.channels / kGrain, 1, at::get_num_threads());
+      const Tensor more = parts > 1 ? at::zeros({2, parts - 1, n.batch, n.channels}, options) : Tensor();
       at::parallel_for(0, parts, 1, [&](int64_t from, int64_t until) {
         for (int64_t part = from; part < until; ++part) {
-          A* own = data<A>(sums) + part * 2 * n.batch * n.channels;
+          A* with_x = part ? data<A>(more[0][part - 1]) : data<A>(sum_gx);
+          A* alone = part ? data<A>(more[1][part - 1]) : data<A>(sum_g);
           const int64_t first = part * n.pixels / parts, end = (part + 1) * n.pixels / parts;
           for (int64_t i = 0; i < n.batch; ++i)
             for (int64_t p = first; p < end; ++p) {
               const int64_t at = (i * n.pixels + p) * n.channels;
               act_pixel_gradient<T, A>(g + at, in + at, s ? s + i * n.scale_stride : nullptr,
-                                       z ? z[i * n.noise_stride + p] : A(0), b, act, to + at, own + i * n.channels,
-                                       own + (n.batch + i) * n.channels, n.channels);
+                                       z ? z[i * n.noise_stride + p] : A(0), b, act, to + at, with_x + i * n.channels,
+                                       alone + i * n.channels, n.channels);
             }
         }
       });
-      const Tensor total = sums.sum(0);
-      sum_gx = total[0].clone(), sum_g = total[1].clone();
+      if (parts > 1) {
+        sum_gx += more[0].sum(0);
+        sum_g += more[1].sum(0);
+      }
       return;
     }
     at::parallel_for(0, n.batch * n.channels, std::max<int64_t>(1, kGrain / n.pixels), [&](int64_t first, int64_t end) {
