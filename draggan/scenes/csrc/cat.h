@@ -11,15 +11,6 @@ enum CatParameter {
   STRIPES, WHITE, EYE_HUE, BACK_HUE, BACK_SATURATION, BACK_BRIGHTNESS, LIGHT_X, CAT_PARAMETERS
 };
 
-static inline S3 hsv(float h, float s, float v) {  // display values, 0..1
-  auto f = [&](float n) {
-    float k = std::fmod(n + h * 6.f, 6.f);
-    return v - v * s * std::max(0.f, std::min({k, 4.f - k, 1.f}));
-  };
-  return {f(5), f(3), f(1)};
-}
-static inline S3 linear(S3 c) { return {c.x * c.x, c.y * c.y, c.z * c.z}; }  // undoes encode()
-
 struct Cat {
   static constexpr float STEP = 0.85f;   // the eye opening and the squashed ears overstate distance a little
   static constexpr float RADIUS = 1.5f;  // everything visible lies in this ball

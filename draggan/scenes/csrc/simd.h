@@ -1,5 +1,6 @@
 // Sixteen floats at a time. GCC and Clang vector extensions: on AVX-512 one register, elsewhere the compiler splits it.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #if defined(__AVX512F__)
@@ -91,6 +92,16 @@ static inline S3 normalize(S3 a) {
   float k = 1.f / std::sqrt(a.x * a.x + a.y * a.y + a.z * a.z + 1e-12f);
   return {a.x * k, a.y * k, a.z * k};
 }
+
+// Colours: display values 0..1, and linear light.
+static inline S3 hsv(float h, float s, float v) {
+  auto f = [&](float n) {
+    float k = std::fmod(n + h * 6.f, 6.f);
+    return v - v * s * std::max(0.f, std::min({k, 4.f - k, 1.f}));
+  };
+  return {f(5), f(3), f(1)};
+}
+static inline S3 linear(S3 c) { return {c.x * c.x, c.y * c.y, c.z * c.z}; }  // undoes encode() of raymarch.h
 
 // Signed distances. Negative inside; approximate ones never overstate by much.
 static inline F ellipsoid(V p, S3 c, S3 r) {
