@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +263,20 @@ def test_training_learns_saves_resumes_and_exports(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="another scene or size"):
             Trainer(TrainConfig(scene="cat", resolution=64), tmp_path, device=torch.device("cpu"), resume=True)
 
-        export(tmp_path / "checkpoint.pt", tmp_path / "model.safetensors")
+        model = tmp_path / "model.safetensors"
+        export(tmp_path / "checkpoint.pt", model)
+        other = replace(tiny(10), w_dim=16)
+        settings = {"device": torch.device("cpu"), "resume": False}
+        started = Trainer(tiny(10), tmp_path / "started", init=model, **settings)
+        for a, b in zip(started.generator.parameters(), trainer.average.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)  # float16 in the file
+        partly = Trainer(other, tmp_path / "partly", init=model, **settings)
+        kernel = partly.generator.synthesis.b8.conv1.weight
+        torch.testing.assert_close(kernel, trainer.average.synthesis.b8.conv1.weight, atol=1e-3, rtol=1e-3)
+        with pytest.raises(ConfigError, match="cannot start from"):
+            Trainer(other, tmp_path / "not", init=tmp_path / "nothing.safetensors", **settings)
+        with pytest.raises(ConfigError, match="train first"):
+            export(tmp_path / "nowhere" / "checkpoint.pt", model)
     finally:
         torch.set_num_threads(threads)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:

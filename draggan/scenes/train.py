@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from draggan.errors import ConfigError, DragGANError
@@ -263,15 +264,24 @@ class Trainer:
         out: folder, created if missing.
         device: where to train.
         resume: go on from ``checkpoint.pt`` if there is one.
+        init: a model file of this project to start from, of any scene: every tensor whose name and shape agree is
+            taken over. Edges, fills and shading are much the same in every scene. A resumed training ignores it.
+
+    Raises:
+        ConfigError: the checkpoint is of another training, or ``init`` has nothing to give.
     """
 
-    def __init__(self, config: TrainConfig, out: Path, *, device: torch.device, resume: bool) -> None:
+    def __init__(
+        self, config: TrainConfig, out: Path, *, device: torch.device, resume: bool, init: Path | None = None
+    ) -> None:
         self.config, self.out, self.device = config, out, device
         self.scene = find_scene(config.scene)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.generator = StyleGAN2Generator(**config.kwargs(self.scene))
         self._prepare()
+        if init is not None:
+            self._take_over(init)
         self.generator.to(device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self._parameters = [p for p in self.generator.parameters() if p.requires_grad]
@@ -304,6 +314,19 @@ class Trainer:
         for name, p in self.generator.named_parameters():
             if name.endswith("noise_strength"):
                 p.requires_grad_(False).fill_(self.config.noise_strength)
+
+    def _take_over(self, file: Path) -> None:
+        try:
+            given = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"cannot start from {file}: {error}; give a model of this project") from error
+        own = self.generator.state_dict()
+        given = {name.removeprefix("G_ema/"): tensor.float() for name, tensor in given.items()}
+        fitting = {name: tensor for name, tensor in given.items() if name in own and tensor.shape == own[name].shape}
+        if not any(name.endswith("weight") for name in fitting):
+            raise ConfigError(f"no weight in {file} has the name and shape of one of this network; choose another file")
+        self.generator.load_state_dict(own | fitting)
+        logger.info("took over %d of %d tensors from %s", len(fitting), len(own), file)
 
     def run(self) -> None:
         """Train until the time is over; saves now and then, and at the end."""
@@ -483,6 +506,8 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     Returns:
         The ``training`` part of the metadata.
     """
+    if not checkpoint.is_file():
+        raise ConfigError(f"there is no {checkpoint}; train first, or name the training's folder with --out")
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config = TrainConfig(**state["config"])
     scene, progress = find_scene(config.scene), Progress(**state["progress"])
@@ -499,7 +524,7 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     made = torch.cat([generator.synthesis(generator.mapping(z)) for z in torch.from_numpy(held).split(16)])
     training = {
         "command": f"python -m draggan.scenes.train {config.scene} --resolution {config.resolution} "
-        f"--minutes {config.minutes:g}",
+        f"--minutes {config.minutes:g} --seed {config.seed}",
         "minutes": round(progress.seconds / 60, 1),
         "pictures_seen": progress.pictures,
         "scenes_rendered": progress.blocks * 32,
@@ -532,6 +557,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on where the folder's checkpoint ended")
+    parser.add_argument("--init", type=Path, help="start from this model's weights, e.g. checkpoints/cat.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, samples and log")
     parser.add_argument("--export", type=Path, help="only write the folder's checkpoint as this .safetensors file")
     options = parser.parse_args(arguments)
@@ -546,7 +572,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = TrainConfig(
             scene=options.scene, resolution=options.resolution, minutes=options.minutes, seed=options.seed
         )
-        Trainer(config, options.out, device=torch.device(device), resume=options.resume).run()
+        trainer = Trainer(
+            config, options.out, device=torch.device(device), resume=options.resume, init=options.init
+        )
+        trainer.run()
     except DragGANError as error:
         logger.error("%s", error)
         return 1
