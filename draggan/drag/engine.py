@@ -114,7 +114,7 @@ class Drag(Iterator[DragStep]):
 
         self._ws = _one_latent(generator, ws)
         device = self._ws.device
-        self.dtype = feature_dtype(config.precision, device)
+        self.dtype = feature_dtype(config.precision, generator)
         self._handles = _points("handle", handles, size).to(device)
         self._targets = _points("target", targets, size).to(device)
         if len(self._handles) != len(self._targets):
