@@ -37,9 +37,10 @@ from typing import Any
 
 import torch
 
+from dnnlib.cache import cache_dir
 from draggan.errors import OpBuildError
 
-__all__ = ["OpStatus", "Toolchain", "cache_root", "load_library", "load_module", "status", "toolchain"]
+__all__ = ["OpStatus", "Toolchain", "load_library", "load_module", "status", "toolchain"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,19 +86,6 @@ _status: dict[str, OpStatus] = {}
 _children: set[subprocess.Popen[str]] = set()
 
 
-def cache_root() -> Path:
-    """``$DRAGGAN_HOME`` if set, else the platform's cache directory for ``draggan``. Not created here."""
-    if home := os.environ.get("DRAGGAN_HOME"):
-        return Path(home).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "draggan"
-
-
 def load_library(
     name: str, sources: Sequence[Path], *, cflags: Sequence[str] = (), cuda_cflags: Sequence[str] = ()
 ) -> ctypes.CDLL:
@@ -138,7 +126,7 @@ def toolchain() -> Toolchain:
         compiler=shutil.which(compiler, path=path),
         ninja=shutil.which("ninja", path=path),
         cuda=shutil.which("nvcc", path=path),
-        cache=cache_root() / "ops",
+        cache=cache_dir("ops"),
     )
 
 
@@ -162,7 +150,7 @@ def _load(kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...]
 def _find_or_build(
     kind: str, name: str, key: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
 ) -> Any:
-    final = cache_root() / "ops" / f"{name}-{key[:20]}"
+    final = cache_dir("ops", f"{name}-{key[:20]}")
     library = _library_in(final, name)
     if library is not None:
         try:
@@ -323,15 +311,18 @@ def _digest(
     kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
 ) -> str:
     paths = [Path(s) for s in sources]
-    headers = {h for folder in {p.parent for p in paths} for h in folder.iterdir() if h.suffix in _HEADER_SUFFIXES}
     h = hashlib.sha256()
-    for path in [*paths, *sorted(headers)]:
-        try:
+    try:
+        folders = {p.parent for p in paths}
+        headers = {file for folder in folders for file in folder.iterdir() if file.suffix in _HEADER_SUFFIXES}
+        for path in [*paths, *sorted(headers)]:
             data = path.read_bytes()
-        except OSError as error:
-            raise OpBuildError(f"the source of the op '{name}' cannot be read: {error}") from error
-        h.update(f"{path.name}:{len(data)}:".encode() + data)
-    about = [kind, name, cflags, cuda_cflags, sys.version, torch.__version__, torch.version.cuda, platform.platform()]
+            h.update(f"{path.name}:{len(data)}:".encode() + data)
+    except OSError as error:
+        raise OpBuildError(f"the source of the op '{name}' cannot be read: {error}") from error
+    about = [kind, name, cflags, cuda_cflags, sys.version, torch.__version__, torch.version.cuda]
+    # Not the kernel's release: its updates do not change what a library runs on.
+    about += [platform.system(), platform.machine(), *platform.libc_ver()]
     about += [os.environ.get("CXX"), os.environ.get("TORCH_CUDA_ARCH_LIST")]
     if "-march=native" in cflags:
         about.append(_processor())
