@@ -594,3 +594,24 @@ def test_logits_have_the_gradient_of_the_picture() -> None:
     with torch.no_grad():
         ahead, behind = (F.softplus(D(image + s * direction)).sum() for s in (step, -step))
     torch.testing.assert_close((gradient * direction).sum(), (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-6)
+
+
+def test_smaller_pictures_on_the_way() -> None:
+    def example(architecture: str) -> StyleGAN2Generator:
+        sizes = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 256, "channel_max": 16}
+        return StyleGAN2Generator(**sizes, mapping_kwargs={"num_layers": 1}, architecture=architecture).freeze()
+
+    G = example("skip")
+    ws = G.mapping(torch.randn(2, G.z_dim))
+    assert G.preview_heights == (4, 8, 16, 32)
+    assert torch.equal(G.preview(ws, 32), G.synthesis(ws))
+    assert G.preview(ws, 16).shape == (2, 3, 16, 16)
+    # The picture is the smaller one, enlarged, plus what the last block adds: without that they are the same.
+    with torch.no_grad():
+        G.synthesis.b32.torgb.weight.zero_()
+        G.synthesis.b32.torgb.bias.zero_()
+    small, large = G.preview(ws, 16), G.preview(ws, 32)
+    torch.testing.assert_close(large.mean((2, 3)), small.mean((2, 3)), atol=0.2, rtol=0)
+    with pytest.raises(LatentError, match="it has 4, 8, 16, 32"):
+        G.preview(ws, 20)
+    assert example("resnet").preview_heights == (32,)

@@ -118,6 +118,21 @@ class Generator(nn.Module, abc.ABC):
         return best
 
     @property
+    def preview_heights(self) -> tuple[int, ...]:
+        """Heights in pixels of the pictures that `preview` has, smallest first; the last is the picture's own."""
+        return (self.image_size[0],)
+
+    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch 3 _ _"]:
+        """A smaller picture of the same thing, one of `preview_heights`, at less cost; for the time of a drag.
+
+        Families that have smaller pictures on the way override this; here there is only the picture itself.
+        """
+        if height not in self.preview_heights:
+            heights = ", ".join(map(str, self.preview_heights))
+            raise LatentError(f"this model has no picture of {height} px height on the way; it has {heights}")
+        return self.synthesis(ws)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.buffers()).device

@@ -535,6 +535,19 @@ class StyleGAN2Generator(Generator):
         """One row for b4, two more per block."""
         return 2 * self.levels.index(self.check_level(level)) + 1
 
+    @property
+    def preview_heights(self) -> tuple[int, ...]:
+        """All resolutions of a ``skip`` network, which draws each on the way to the next; else the picture's own."""
+        if all(block.has_torgb for _, block, _ in self.synthesis.blocks()):
+            return tuple(self.synthesis.resolutions)
+        return super().preview_heights
+
+    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch 3 _ _"]:
+        """The picture after the block of that resolution: what the blocks beyond it would add is missing."""
+        if height == self.image_size[0] or height not in self.preview_heights:
+            return super().preview(ws, height)
+        return self.synthesis(ws, height)
+
     def freeze(self) -> StyleGAN2Generator:
         """Turn gradients to all weights off, prepare what depends on weights alone, and return self."""
         super().freeze()

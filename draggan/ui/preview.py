@@ -1,11 +1,11 @@
-"""Which steps of a drag are shown: by time, never by count, and never at more than a quarter of the time."""
+"""Which steps of a drag are shown, and how large: by time, never by count, never at more than a quarter of the time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "Size"]
 
 
 class Pace:
@@ -37,6 +37,38 @@ class Pace:
         """A picture is begun."""
         self._started = self._clock()
 
-    def end(self) -> None:
-        """It is rendered and encoded."""
+    def end(self) -> float:
+        """It is rendered and encoded; returns the seconds that took."""
         self._ended = self._clock()
+        return self._ended - self._started
+
+
+class Size:
+    """Chooses how large a picture is drawn while dragging: the largest that can be shown often enough.
+
+    Begins with the smallest, so that something moves soon, and goes by what pictures turn out to cost. A picture of
+    less than a quarter of the height says too little about where a handle is, nor does one of less than 128 px.
+
+    Args:
+        heights: that a model can draw, smallest first, the last its own.
+        budget: seconds that a picture may take; with `Pace`'s share of a quarter, one comes every four budgets.
+    """
+
+    def __init__(self, heights: Sequence[int], budget: float = 0.1) -> None:
+        least = min(max(heights[-1] // 4, 128), heights[-1])
+        self._heights = [h for h in heights if h >= least]
+        self._budget = budget
+        self._chosen = 0
+
+    @property
+    def height(self) -> int:
+        """Pixels, for the next picture."""
+        return self._heights[self._chosen]
+
+    def took(self, seconds: float) -> None:
+        """Learn what the last picture cost."""
+        if seconds > self._budget and self._chosen > 0:
+            self._chosen -= 1
+        # Twice the height costs up to four times as much. A margin, so that it does not go up and down.
+        elif 5 * seconds < self._budget and self._chosen + 1 < len(self._heights):
+            self._chosen += 1
