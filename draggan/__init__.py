@@ -2,8 +2,9 @@
 
     import draggan
     G = draggan.load_generator("cat")
-    ws = G.mapping(draggan.z_from_seed(7, G.z_dim), truncation_psi=0.7)
-    for step in draggan.Drag(G, ws, handles=[(78, 78)], targets=[(64, 78)]):
+    ws = G.mapping(draggan.z_from_seed(7, G.z_dim), truncation_psi=draggan.suggested_truncation("cat"))
+    config = draggan.suggested_config("cat")       # what suits this model; max_steps=100 and so on go before it
+    for step in draggan.Drag(G, ws, handles=[(78, 78)], targets=[(64, 78)], config=config):
         print(step.index, step.distances)
     picture = draggan.to_uint8(G.synthesis(step.ws))
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from draggan.export import encode_png, save_png
     from draggan.generators.base import Generator, z_from_seed
     from draggan.images import to_uint8
+    from draggan.suggestions import suggested_config, suggested_truncation
 
 __all__ = [
     "Drag",
@@ -31,6 +33,8 @@ __all__ = [
     "load_discriminator",
     "load_generator",
     "save_png",
+    "suggested_config",
+    "suggested_truncation",
     "to_uint8",
     "z_from_seed",
 ]
@@ -43,6 +47,7 @@ _HOMES = {
     "draggan.export": ("encode_png", "save_png"),
     "draggan.generators.base": ("Generator", "z_from_seed"),
     "draggan.images": ("to_uint8",),
+    "draggan.suggestions": ("suggested_config", "suggested_truncation"),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from draggan.config import DragConfig, describe
 from draggan.errors import ConfigError, DragGANError, PointError
+from draggan.terminal import own_command, provide
 
 __all__ = ["main"]
 
@@ -52,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="draggan", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=own_command(),
+        description="Drag points of a generated picture, without a page. (The page: python app.py)",
+        epilog="Each command has a --help of its own.",
+    )
     parser.add_argument("--verbose", action="store_true", help="say what is going on")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -83,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     drag.add_argument("--out", type=Path, metavar="PNG", help="write the result here")
     drag.add_argument("--before", type=Path, metavar="PNG", help="write the picture before the drag here")
     drag.add_argument("--points-out", type=Path, metavar="PNG", help="write an enlarged result with its points here")
+    _add_yes(drag)
     drag.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     drag.set_defaults(run=_drag)
 
@@ -93,12 +99,18 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="turn a model file into safetensors, or that into a plain state dict")
     convert.add_argument("source", help="any model file that can be read")
     convert.add_argument("destination", type=Path, help="ends in .safetensors, .pt or .npz")
+    _add_yes(convert)
     convert.set_defaults(run=_convert)
 
     doctor = commands.add_parser("doctor", help="what runs here, what is slow, and what to do about it")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_yes(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that may have to download a model first: `provide` takes it."""
+    parser.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
 
 
 def _default_of(name: str, value: Any) -> str:
@@ -132,25 +144,24 @@ def _drag(args: argparse.Namespace) -> int:
     # Imported here: `draggan --help` and a wrong option need not wait for torch.
     import torch
 
-    from draggan.checkpoints import registry
     from draggan.checkpoints.store import load_generator
     from draggan.drag import Drag
     from draggan.export import check_png_path, save_png
     from draggan.generators.base import z_from_seed
     from draggan.images import draw_points, read_mask, to_uint8
+    from draggan.suggestions import suggested_config, suggested_truncation
 
     if not args.point:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
-    entry = {model.name: model for model in registry.all_models()}.get(args.model)
-    suggested = {} if entry is None else {"step_size": entry.step_size, "level": entry.level or None}
     given = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
-    config = DragConfig(max_steps=args.steps, **(suggested | given))
-    truncation = args.truncation if args.truncation is not None else 0.7 if entry is None else entry.truncation
+    config = suggested_config(args.model, max_steps=args.steps, **given)
+    truncation = suggested_truncation(args.model) if args.truncation is None else args.truncation
     if not 0 <= truncation <= 1.5:
         raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
     for path in (args.out, args.before, args.points_out):
         if path is not None:
             check_png_path(path)
+    provide(args.model, yes=args.yes)
     started = time.perf_counter()
     generator = load_generator(args.model, device=args.device)
     loaded = time.perf_counter()
@@ -176,7 +187,7 @@ def _drag(args: argparse.Namespace) -> int:
         print(file=sys.stderr)
 
     details = {
-        "model": args.model if entry is not None else Path(args.model).name,
+        "model": Path(args.model).name,
         "seed": args.seed,
         "truncation": truncation,
         "class": args.label,
@@ -215,6 +226,8 @@ def _drag(args: argparse.Namespace) -> int:
             print(f"  point {i}: at ({h[0]:g}, {h[1]:g}), target ({t[0]:g}, {t[1]:g}), {d:.1f} px to go")
         for path in written:
             print(f"  wrote {path}")
+        if not written:
+            print("  nothing was written; add --out result.png to keep the picture")
     return 0
 
 
@@ -259,6 +272,7 @@ def _megabytes(count: int | None) -> str:
 def _convert(args: argparse.Namespace) -> int:
     from draggan.checkpoints.store import convert
 
+    provide(args.source, yes=args.yes)
     path = convert(args.source, args.destination)
     print(f"wrote {path} ({_megabytes(path.stat().st_size)})")
     return 0

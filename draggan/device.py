@@ -35,6 +35,6 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     if name not in available:
         why = ""
         if name.startswith("cuda") and not torch.cuda.is_available():
-            why = "; this PyTorch sees no CUDA device ('draggan doctor' says more)"
+            why = "; this PyTorch sees no CUDA device (`python -m draggan doctor` says more)"
         raise ConfigError(f"device '{device}' is not available{why}; choose auto or one of {', '.join(available)}")
     return torch.device(name)

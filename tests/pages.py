@@ -50,7 +50,13 @@ class TinyModels:
             Model(name="bump", title="A bump", file="bump", truncation=0.0),
             Model(name="tiny", title="Tiny"),
             Model(name="classes", title="Three classes"),
-            Model(name="far", title="Far away", here=far, state="" if far else "to download", step_size=0.005),
+            Model(
+                name="far",
+                title="Far away",
+                here=far,
+                state="" if far else "to download",
+                settings={"step_size": 0.005},
+            ),
             Model(name="hand", title="By hand", here=False, state="by hand"),
         ]
 

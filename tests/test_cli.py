@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from draggan.checkpoints import safetensors
+from draggan import terminal
+from draggan.checkpoints import registry, safetensors
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription
 from draggan.cli import main
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -103,6 +110,152 @@ def test_a_mistake_is_one_sentence_and_status_1(model, options, says, capsys):
     assert says in captured.err
     assert captured.err.startswith("draggan: ")
     assert "Traceback" not in captured.err
+
+
+def test_a_picture_that_is_written_nowhere_is_told_of(model, capsys):
+    assert drag(model) == 0
+    assert "nothing was written; add --out" in capsys.readouterr().out
+
+
+def test_the_settings_are_those_that_suit_the_model(tmp_path, capsys):
+    short = ["--model", "cat", "--seed", "7", "--point", "78,78:74,78", "--steps", "1", "--json"]
+    assert main(["drag", *short]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["settings"]["step_size"], result["model"], result["truncation"]) == (0.005, "cat", 0.7)
+    assert main(["drag", *short, "--step-size", "0.001", "--truncation", "0.5"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["settings"]["step_size"], result["truncation"]) == (0.001, 0.5)
+
+
+# ---- a model that is not here -------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def far(model, monkeypatch):
+    """A listed model "far" on a server of this machine; `far.cut` bytes of it come before the person presses Ctrl-C."""
+    data = Path(model).read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            far.requests.append((self.command, start))
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("ETag", '"one"')
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data[start:])
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    far = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    far.requests = []
+    threading.Thread(target=far.serve_forever, daemon=True).start()
+    entry = registry.ModelEntry(
+        name="far",
+        title="Far away",
+        urls=(f"http://127.0.0.1:{far.server_port}/far.safetensors",),
+        file="far.safetensors",
+        licence="CC0",
+    )
+    far.entry = entry
+    monkeypatch.setattr(registry, "_own_models", lambda: (entry,))
+    for name in ("download", "remote_size"):
+        monkeypatch.setattr(registry, name, functools.partial(getattr(registry, name), allow_local_http=True))
+    yield far
+    far.shutdown()
+    far.server_close()
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """A terminal on which something has been typed already; what it shows can be read from it."""
+
+    def answer(text):
+        shown = Terminal()
+        monkeypatch.setattr(sys, "stdin", Terminal(text))
+        monkeypatch.setattr(sys, "stderr", shown)
+        return shown
+
+    return answer
+
+
+@pytest.mark.parametrize("answer", ["y\n", "YES\n"])
+def test_a_download_is_shown_asked_for_and_has_a_bar(far, typed, answer):
+    shown = typed(answer)
+    assert drag("far") == 0
+    text = shown.getvalue()
+    size = len(far.entry.local.read_bytes())
+    for fact in ("far: Far away", f"{size / 1e6:.1f} MB", "127.0.0.1", "CC0", str(far.entry.local), "[y/N]"):
+        assert fact in text
+    assert text.index("[y/N]") < text.index("connecting") < text.index("[####")
+    # The second time it is here: nothing is asked.
+    again = typed("")
+    assert drag("far") == 0
+    assert "[y/N]" not in again.getvalue()
+
+
+@pytest.mark.parametrize("answer", ["\n", "n\n", ""])
+def test_without_a_yes_nothing_is_downloaded(far, typed, answer):
+    shown = typed(answer)
+    assert drag("far") == 1
+    assert "nothing was downloaded" in shown.getvalue()
+    assert [method for method, _ in far.requests] == ["HEAD"]
+    assert not far.entry.on_disk
+
+
+def test_where_nobody_can_be_asked_a_yes_is_an_option(far, capsys, tmp_path):
+    assert drag("far") == 1
+    assert "add --yes" in capsys.readouterr().err
+    assert not far.entry.on_disk
+    assert main(["convert", "far", str(tmp_path / "far.npz")]) == 1
+    assert main(["convert", "far", str(tmp_path / "far.npz"), "--yes"]) == 0
+    said = capsys.readouterr().err
+    assert "CC0" in said
+    assert "\r" not in said, "a bar is for terminals"
+    assert drag("far") == 0
+
+
+def test_an_interrupted_download_keeps_its_part(far, typed, monkeypatch):
+    shown = typed("y\n")
+
+    def interrupt(self, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as pressed:
+        pressed.setattr(terminal.Bar, "__call__", interrupt)
+        pressed.setattr("dnnlib.download.CHUNK", 4096)
+        assert drag("far") == 130
+    assert "What has come is kept" in shown.getvalue()
+    assert far.entry.local.with_name("far.safetensors.part").stat().st_size == 4096
+    typed("y\n")
+    assert drag("far") == 0
+    assert far.requests[-1] == ("GET", 4096)
+
+
+def test_how_the_program_is_called_is_what_works_here(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(terminal.shutil, "which", lambda name: None)
+    assert terminal.own_command() == "python -m draggan"
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert said.startswith("usage: python -m draggan ")
+    assert "`" not in said
+    monkeypatch.setattr(terminal.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
+    assert terminal.own_command() == "draggan"
+    monkeypatch.setattr(terminal.shutil, "which", lambda name: str(tmp_path / name))
+    assert terminal.own_command() == "python -m draggan", "another installation's"
 
 
 def test_no_points_is_explained(model, capsys):

@@ -87,3 +87,16 @@ def test_a_part_that_fails_does_not_hide_the_others(monkeypatch):
     monkeypatch.setattr(custom_ops, "toolchain", fail)
     assert "libfoo" in found("ops").value
     assert found("cache").status == "ok"
+
+
+def test_one_slow_picture_is_a_busy_machine_and_all_of_them_a_slow_one(monkeypatch):
+    def measured(*seconds):
+        taken = iter(seconds)
+        monkeypatch.setattr(doctor, "_seconds", lambda work: next(taken))
+        return next(doctor._speed())
+
+    assert measured(9.0, 2.0, 0.02, 3.0, 2.0, 2.0).status == "ok"
+    slow = measured(9.0, *[0.9] * 5)
+    assert (slow.status, slow.value.split(" for")[0]) == ("slow", "900 ms")
+    assert "256 px" not in slow.advice, "the model measured is smaller"
+    assert "256 px" in doctor._faster(512)

@@ -8,7 +8,9 @@ import pytest
 
 from draggan.checkpoints import registry
 from draggan.checkpoints.registry import ModelEntry, all_models, builtin_dir, fetch, find, models_dir, parse
+from draggan.config import DragConfig
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
+from draggan.suggestions import TRUNCATION, suggested_config, suggested_truncation
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +151,15 @@ def test_a_listed_file_put_there_by_hand_is_found(home):
         ("[[model]]\nname = 'a'\npath = 'b'\ntruncation = nan", "number from 0 to 1.5"),
         ("[[model]]\nname = 'a'\npath = 'b'\nstep_size = true", "number from 1e-06 to 1"),
         ("[[model]]\nname = 'a'\npath = 'b'\nbuiltin = true", "builtin is for"),
+        ("[[model]]\nname = 'a'\npath = 'b'\npresets = 'x'", "presets must be a list"),
+        ("[[model]]\nname = 'a'\npath = 'b'\npresets = [{ title = 'x' }]", "a preset looks like"),
+        ("[[model]]\nname = 'a'\npath = 'b'\npresets = [{ title = 'x', seed = -1, points = [[1, 1, 2, 2]] }]", "looks"),
+        ("[[model]]\nname = 'a'\npath = 'b'\npresets = [{ title = 'x', seed = 1, points = [] }]", "a preset looks"),
+        (
+            "[[model]]\nname = 'a'\npath = 'b'\nsize = [9, 5]\n"
+            "presets = [{ title = 'x', seed = 1, points = [[4, 8, 5, 0]] }]",
+            r"\[4, 8, 5, 0\] of preset 'x' is not",
+        ),
     ],
 )
 def test_a_wrong_entry_is_explained_and_stops_nothing(home, text, told):
@@ -163,7 +174,7 @@ def test_a_wrong_entry_is_explained_and_stops_nothing(home, text, told):
 def test_an_unknown_name_is_answered_with_similar_ones():
     with pytest.raises(ModelNotFound, match=r"did you mean stylegan2-ffhq-512"):
         find("stylegan2-ffhq512")
-    with pytest.raises(ModelNotFound, match="'draggan models' lists"):
+    with pytest.raises(ModelNotFound, match="`python -m draggan models` lists"):
         find("no such file.pkl")
 
 
@@ -187,3 +198,34 @@ def test_an_address_is_fetched_under_a_name_of_its_own(home, monkeypatch):
     assert fetch("https://a.example/..%2f..%2fetc").parent == home / "models"
     with pytest.raises(DownloadError, match="only https"):
         fetch("http://a.example/model.pkl")
+
+
+def test_a_model_is_found_by_name_address_and_file(home):
+    models_dir().mkdir()
+    entry = find("lions-512")
+    entry.local.write_bytes(b"x")
+    for given in ("lions-512", entry.urls[1], entry.local, str(entry.local)):
+        assert registry.listed_entry(given) == entry
+    assert registry.listed_entry("https://example.com/x.pkl") is None
+    assert registry.listed_entry(home / "nothing.pkl") is None
+    assert entry.hosts() == ["storage.googleapis.com", "huggingface.co"]
+
+
+def test_presets_are_read(home):
+    add(home, '[[model]]\nname = "m"\npath = "m"\npresets = [{ title = "Up", seed = 3, points = [[1, 2, 3, 4.5]] }]')
+    assert find("m").presets == (registry.Preset(title="Up", seed=3, points=((1, 2, 3, 4.5),)),)
+
+
+def test_what_suits_a_model_is_asked_in_one_place(home):
+    add(
+        home,
+        '[[model]]\nname = "plain"\npath = "m.pkl"\n'
+        '[[model]]\nname = "own"\npath = "n.pkl"\nstep_size = 0.003\nlevel = "b32"\ntruncation = 0.4',
+    )
+    assert suggested_config("plain") == suggested_config("unlisted.pkl") == DragConfig()
+    assert suggested_config("own") == DragConfig(step_size=0.003, level="b32")
+    assert suggested_config("own", step_size=0.1, max_steps=3) == DragConfig(step_size=0.1, level="b32", max_steps=3)
+    assert suggested_truncation("own") == 0.4
+    assert suggested_truncation("plain") == suggested_truncation("unlisted.pkl") == TRUNCATION
+    with pytest.raises(ConfigError, match="step_size"):
+        suggested_config("own", step_size=-1)

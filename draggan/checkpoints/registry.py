@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import math
+import os
 import re
 import sys
 from dataclasses import dataclass, fields
@@ -27,7 +28,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ModelEntry", "Registry", "all_models", "builtin_dir", "fetch", "find", "models_dir", "read_registry"]
+__all__ = [
+    "ModelEntry",
+    "Preset",
+    "Registry",
+    "all_models",
+    "builtin_dir",
+    "entry_of",
+    "fetch",
+    "find",
+    "listed_entry",
+    "models_dir",
+    "read_registry",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +51,21 @@ FORMATS = ("", "nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "safet
 _BUILTIN_DIR = Path(__file__).resolve().parents[2] / "checkpoints"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A drag to try: what a stranger sees after two clicks.
+
+    Attributes:
+        title: what it does, in a few words.
+        seed: of the picture, at the model's own truncation.
+        points: ``(handle x, handle y, target x, target y)`` of every point, image pixels.
+    """
+
+    title: str
+    seed: int
+    points: tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +84,10 @@ class ModelEntry:
         path: an absolute path, for an entry that lies elsewhere.
         bytes, sha256: of the file, where known.
         licence: of the weights.
-        truncation: psi at which its pictures look best.
-        step_size: a learning rate that suits it.
+        truncation: psi at which its pictures look best; None: as usual.
+        step_size: a learning rate that suits it; None: as usual.
         level: the feature level to drag on; empty: the generator's default.
+        presets: drags to try.
         notes: anything else a person should know.
         builtin: comes with the package.
     """
@@ -75,9 +104,10 @@ class ModelEntry:
     bytes: int | None = None
     sha256: str | None = None
     licence: str = "not verified"
-    truncation: float = 0.7
-    step_size: float = 2e-3
+    truncation: float | None = None
+    step_size: float | None = None
     level: str = ""
+    presets: tuple[Preset, ...] = ()
     notes: str = ""
     builtin: bool = False
 
@@ -150,6 +180,11 @@ class ModelEntry:
         where = f"from {source} " if source else ""
         return f"By hand: get it {where}and save it as {self.local}."
 
+    def hosts(self) -> list[str]:
+        """The machines that are asked for the file, in order."""
+        found = (urlsplit(url).hostname or "" for url in self._addresses())
+        return list(dict.fromkeys(host for host in found if host))
+
     def _addresses(self) -> list[str]:
         return list(dict.fromkeys(address for url in self.urls for address in mirrors(url)))
 
@@ -215,8 +250,21 @@ def find(name: str) -> ModelEntry:
     if name in models:
         return models[name]
     similar = difflib.get_close_matches(name, models, n=3)
-    hint = f"did you mean {' or '.join(similar)}?" if similar else "'draggan models' lists all names."
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "`python -m draggan models` lists all names."
     raise ModelNotFound(f"'{name}' is neither a listed model nor a file; {hint}")
+
+
+def listed_entry(model: str | os.PathLike[str]) -> ModelEntry | None:
+    """The entry of a model given by name, by one of its addresses or by the path of its file; None: not listed."""
+    entries = all_models()
+    name = os.fspath(model)
+    found = next((entry for entry in entries if name == entry.name or name in entry.urls), None)
+    path = Path(model).expanduser()
+    if not path.is_file():
+        return found
+    # A file goes before a name, as everywhere.
+    path = path.resolve()
+    return next((entry for entry in entries if entry.on_disk and entry.local.resolve() == path), None)
 
 
 def fetch(model: str, progress: Progress | None = None) -> Path:
@@ -226,16 +274,26 @@ def fetch(model: str, progress: Progress | None = None) -> Path:
         ModelNotFound: no such model.
         DownloadError: it could not be fetched.
     """
+    return entry_of(model).fetch(progress)
+
+
+def entry_of(model: str) -> ModelEntry:
+    """The entry of a listed model or https address; of an address that is not listed, one made for it.
+
+    Raises:
+        ModelNotFound: no such model.
+        DownloadError: an address that is not fetched.
+    """
     if "://" not in model:
-        return find(model).fetch(progress)
+        return find(model)
     check_url(model)
     listed = next((entry for entry in all_models() if model in entry.urls), None)
     if listed is not None:
-        return listed.fetch(progress)
+        return listed
     name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(model).path).rsplit("/", 1)[-1]).lstrip(".") or "model"
     # The digest keeps files of the same name from two places apart.
     file = f"{hashlib.sha256(model.encode()).hexdigest()[:8]}-{name[-80:]}"
-    return ModelEntry(name=file, title=name, urls=(model,), file=file).fetch(progress)
+    return ModelEntry(name=file, title=name, urls=(model,), file=file)
 
 
 def parse(path: Path, *, builtin: bool = False) -> tuple[ModelEntry, ...]:
@@ -304,6 +362,7 @@ def _entry(table: Any, *, builtin: bool) -> ModelEntry:
         value = values.get(key, low)
         if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
             raise ValueError(f"{key} = {value!r} must be a number from {low:g} to {high:g}")
+    values["presets"] = tuple(_preset(value, values.get("size")) for value in _list_of("presets", values))
     if type(values.get("builtin", False)) is not bool or (values.get("builtin") and not builtin):
         raise ValueError("builtin is for the models that come with the package")
     if not values.get("file") and not values.get("path"):
@@ -317,6 +376,32 @@ def _entry(table: Any, *, builtin: bool) -> ModelEntry:
 
 
 _TEXTS = ("name", "title", "family", "format", "page", "file", "path", "sha256", "licence", "level", "notes")
+
+
+def _list_of(key: str, values: dict[str, Any]) -> list[Any]:
+    value = values.get(key, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{key} must be a list in [ ]")
+    return value
+
+
+def _preset(value: Any, size: tuple[int, int] | None) -> Preset:
+    """A drag to try; its points are checked against the picture's size where that is known."""
+    form = 'a preset looks like { title = "Open the mouth", seed = 7, points = [[64, 90, 64, 98]] }'
+    if not isinstance(value, dict) or set(value) != {"title", "seed", "points"}:
+        raise ValueError(form)
+    title, seed, points = value["title"], value["seed"], value["points"]
+    if not isinstance(title, str) or not 0 < len(title) <= 40 or type(seed) is not int or not 0 <= seed < 2**32:
+        raise ValueError(form)
+    height, width = size or (8192, 8192)
+    highest = (width - 1, height - 1) * 2
+    if not isinstance(points, list) or not points:
+        raise ValueError(form)
+    for point in points:
+        good = isinstance(point, list) and len(point) == 4 and all(type(n) in (int, float) for n in point)
+        if not good or not all(0 <= n <= most for n, most in zip(point, highest, strict=True)):
+            raise ValueError(f"{point!r} of preset '{title}' is not [handle x, handle y, target x, target y] inside")
+    return Preset(title=title, seed=seed, points=tuple((a, b, c, d) for a, b, c, d in points))
 
 
 def _size(value: Any) -> tuple[int, int]:

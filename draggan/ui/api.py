@@ -29,16 +29,19 @@ def register(models: Models, drags: Drags) -> None:
         """The models there are: name, title, whether it can be used without a download."""
         return [{"name": model.name, "title": model.title, "here": model.here} for model in models.listed()]
 
-    def picture_of(model: str, seed: int, truncation: float = 0.7, label: int = 0) -> str:
-        """The picture of a seed, as a PNG data URL that says that it was made by AI."""
+    def psi(model: str, truncation: float | None) -> float:
+        return models.find(model).truncation if truncation is None else truncation
+
+    def picture_of(model: str, seed: int, truncation: float | None = None, label: int = 0) -> str:
+        """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: none: what suits."""
         with explained():
-            return _png(models, first_session(models, model, seed, truncation, label))
+            return _png(models, first_session(models, model, seed, psi(model, truncation), label))
 
     def drag(
         model: str,
         seed: int,
         points: list[list[float]],
-        truncation: float = 0.7,
+        truncation: float | None = None,
         label: int = 0,
         mask: str = "",
         settings: dict | None = None,
@@ -46,11 +49,12 @@ def register(models: Models, drags: Drags) -> None:
         """Drag points of the picture of a seed.
 
         points: [[handle x, handle y, target x, target y], ...] in image pixels. mask: a PNG data URL, opaque where the
-        picture may change; empty: everywhere. settings: any of DragConfig's. While it runs, there come "steps",
-        "handles" and "distances"; at the end also "outcome" and "picture", a PNG data URL.
+        picture may change; empty: everywhere. truncation, settings (any of DragConfig's): those left out are what suits
+        the model. While it runs, there come "steps", "handles" and "distances"; at the end also "outcome" and
+        "picture", a PNG data URL.
         """
         with explained():
-            session = first_session(models, model, seed, truncation, label)
+            session = first_session(models, model, seed, psi(model, truncation), label)
             session = with_canvas(session, {"points": points, "mask": mask or None})
             if not all(isinstance(name, str) for name in settings or {}):
                 raise ConfigError("settings are given by name, such as {'max_steps': 100}")

@@ -128,7 +128,7 @@ class Handlers:
                 self.parts.truncation: gr.update(value=truncation, interactive=True),
                 self.parts.seed: gr.update(value=seed, interactive=True),
                 self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
-                step_size: gr.update(value=listed.step_size or DragConfig.step_size, interactive=True),
+                step_size: gr.update(value=DragConfig(**listed.settings).step_size, interactive=True),
             }
         )
 

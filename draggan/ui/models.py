@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from draggan.checkpoints.registry import ModelEntry, all_models, find
+from draggan.checkpoints.registry import ModelEntry, Preset, all_models, find
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
+from draggan.suggestions import TRUNCATION, settings_of, truncation_of
 
 __all__ = ["Model", "Models", "Progress", "Shelf", "Terms"]
 
@@ -31,8 +32,8 @@ class Model:
         state: where it is, for the list; empty where that goes without saying.
         file: what pictures saved from it are called.
         truncation: where its pictures look best.
-        step_size: a learning rate that suits it; None: the usual one.
-        level: the feature level to drag on; None: the generator's own choice.
+        settings: of a drag, where others than the usual ones suit it.
+        presets: drags to try.
     """
 
     name: str
@@ -40,9 +41,9 @@ class Model:
     here: bool = True
     state: str = ""
     file: str = "picture"
-    truncation: float = 0.7
-    step_size: float | None = None
-    level: str | None = None
+    truncation: float = TRUNCATION
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    presets: tuple[Preset, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ def _model(entry: ModelEntry) -> Model:
         here=entry.on_disk,
         state="" if entry.on_disk else entry.state,
         file=entry.name,
-        truncation=min(entry.truncation, 1.0),
-        step_size=entry.step_size,
-        level=entry.level or None,
+        truncation=min(truncation_of(entry), 1.0),
+        settings=settings_of(entry),
+        presets=entry.presets,
     )

@@ -41,7 +41,7 @@ def begin_drag(models: Models, session: Session, settings: Mapping[str, Any]) ->
         if name not in known:
             raise ConfigError(f"there is no setting '{name}'; there are {', '.join(sorted(known))}")
     generator = models.load(session.model)
-    usual = {"space": session.space, "level": models.find(session.model).level}
+    usual: dict[str, Any] = {"space": session.space, **models.find(session.model).settings}
     config = DragConfig(**(usual | dict(settings)))
     given = session.drag_arguments()
     reference = Reference(
