@@ -22,6 +22,7 @@ BENCHMARKS = {
     "preview": "how much showing pictures slows a drag",
     "load": "reading a model file the first and the second time, against plain unpickling",
     "start": "from the command to the first picture in a browser",
+    "page": "steps and pictures a second in the page, and how soon something moves",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "ops": "compiled operations against their PyTorch twins",
 }

@@ -1,0 +1,90 @@
+"""What a person sees of a drag: steps and pictures a second in the page, and how soon something moves after Start.
+
+``python app.py`` in a process of its own; a headless Chromium clicks handle and target of the fixed drags of
+`benchmarks.drags` on the built-in cat and presses Start. A picture counts when the browser has drawn it; it has moved
+when its step is the first or later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.browser import chromium, visit
+from benchmarks.drags import SIZE, drags
+from benchmarks.timing import table
+
+__all__ = ["main"]
+
+# Notes when Start is pressed, and when which step is drawn.
+_WATCH = """() => {
+    window.seen = [];
+    document.querySelector('#dg-start').addEventListener('pointerdown', () => { window.pressed = performance.now(); });
+    const stage = document.querySelector('#dg-canvas [data-frames]');
+    new MutationObserver(() => {
+        const step = /Step (\\d+)/.exec(document.querySelector('#dg-status').innerText);
+        window.seen.push([performance.now() - window.pressed, step ? +step[1] : -1]);
+    }).observe(stage, {attributes: true, attributeFilter: ['data-frames']});
+}"""
+_ENDED = re.compile(r"Arrived|the limit|No more progress|Stopped")
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks page", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--port", type=int, default=7998)
+    parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium (default: %(default)s)")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first drag; operators are built")
+    args = parser.parse_args(argv)
+    here = machine.describe()
+    rows: list[list[object]] = []
+    with chromium(args.browser) as browser, visit(browser, args.port) as seen:
+        time.sleep(args.settle)
+        for seed in range(1 if args.quick else 4):
+            # The page shows pictures with truncation; where things are differs by a little, which does not matter here.
+            for name, (handle, target) in drags(seed).items():
+                rows.append([seed, name, *_drag(seen.page, seed, handle, target)])
+                print(rows[-1], flush=True)
+    medians = [f"{np.median([float(str(row[k])) for row in rows]):.2f}" for k in range(3, 7)]
+    columns = ["seed", "drag", "steps", "seconds", "steps a second", "pictures a second", "first moved picture after s"]
+    text = f"{here.markdown()}\n\n{table(columns, [*rows, ['median', '', '', *medians]])}"
+    print(text)
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _drag(page: Any, seed: int, handle: Sequence[float], target: Sequence[float]) -> list[object]:
+    """Steps, seconds, steps a second, pictures a second, and seconds to the first picture that has moved."""
+    field = page.locator("#dg-seed input")
+    field.fill(str(seed))
+    field.press("Enter")
+    time.sleep(1.5)
+    box = page.locator("#dg-canvas canvas").last.bounding_box()
+    for x, y in (handle, target):
+        page.mouse.click(box["x"] + (x + 0.5) * box["width"] / SIZE, box["y"] + (y + 0.5) * box["height"] / SIZE)
+        time.sleep(0.7)
+    page.evaluate(_WATCH)
+    page.click("#dg-start")
+    status = page.locator("#dg-status")
+    for _ in range(1200):
+        text = status.inner_text()
+        if _ENDED.search(text):
+            break
+        time.sleep(0.05)
+    found = page.evaluate("window.seen")
+    moved = [(at, step) for at, step in found if step > 0]
+    first, (end, step) = moved[0][0], moved[-1]
+    page.locator("#dg-clear-points").click()
+    time.sleep(0.3)
+    return [step, f"{end / 1e3:.1f}", f"{1e3 * step / end:.1f}", f"{1e3 * len(found) / end:.1f}", f"{first / 1e3:.2f}"]
