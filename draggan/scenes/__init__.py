@@ -8,12 +8,13 @@ models does not.
 from __future__ import annotations
 
 from draggan.errors import ConfigError
+from draggan.scenes.car import CAR
 from draggan.scenes.cat import CAT
 from draggan.scenes.scene import Parameter, Rendering, Scene
 
 __all__ = ["SCENES", "Parameter", "Rendering", "Scene", "find_scene"]
 
-SCENES: dict[str, Scene] = {scene.name: scene for scene in (CAT,)}
+SCENES: dict[str, Scene] = {scene.name: scene for scene in (CAT, CAR)}
 """All scenes by name."""
 
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "car.h"
 #include "cat.h"
 
 using namespace draggan;
@@ -33,6 +34,10 @@ extern "C" __attribute__((visibility("default"))) int draggan_draw(int scene, co
                                                                    float* landmarks, int marks, int threads) {
   if (scene == 0 && width == CAT_PARAMETERS && marks == CAT_LANDMARKS) {
     draw<Cat>(parameters, count, width, size, picture, importance, landmarks, marks, threads);
+    return 0;
+  }
+  if (scene == 2 && width == Car::PARAMETERS && marks == Car::LANDMARKS) {
+    draw<Car>(parameters, count, width, size, picture, importance, landmarks, marks, threads);
     return 0;
   }
   return 1;
