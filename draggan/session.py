@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from draggan.config import Space
 from draggan.errors import ConfigError, LatentError, MaskError, PointError
 
-__all__ = ["DragArguments", "Moment", "Pair", "Session", "Xy"]
+__all__ = ["DragArguments", "Moment", "Pair", "Picture", "Session", "Xy"]
 
 Xy: TypeAlias = tuple[float, float]
 
@@ -44,17 +44,38 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """A picture to start from.
+
+    Attributes:
+        model: name of the model.
+        image_size: ``(height, width)``.
+        ws: its latent, ``[1, num_ws, w_dim]``.
+        seed, truncation, label: where that came from; seed None: from elsewhere (a file, a photo).
+    """
+
+    model: str
+    image_size: tuple[int, int]
+    ws: Float[np.ndarray, "1 num_ws w_dim"]
+    seed: int | None = None
+    truncation: float = 1.0
+    label: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Moment:
     """What undo brings back.
 
     Attributes:
-        ws: the latent of the picture, ``[1, num_ws, w_dim]``.
+        picture: what the work began with.
+        ws: the latent of the picture on the screen, ``[1, num_ws, w_dim]``.
         pairs: complete pairs, in the order of their numbers.
         pending: a handle that has no target yet.
         mask: ``[height, width]``, True = may change; None: everything may.
         mask_ws: the latent of the picture the mask was last painted on, whose fixed region is kept.
     """
 
+    picture: Picture
     ws: Float[np.ndarray, "1 num_ws w_dim"]
     pairs: tuple[Pair, ...] = ()
     pending: Xy | None = None
@@ -83,24 +104,14 @@ class DragArguments:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Session:
-    """One person's work on one picture.
+    """One person's work: on one picture, then on another.
 
     Attributes:
-        model: name of the model.
-        image_size: its picture, ``(height, width)``.
-        seed, truncation, label: where the starting latent came from; seed None: from elsewhere (a file, a photo).
-        start: the starting latent.
         now: what is on the screen.
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
         past, future: what undo and redo bring back, the nearest last.
     """
 
-    model: str
-    image_size: tuple[int, int]
-    seed: int | None
-    truncation: float
-    label: int | None
-    start: Float[np.ndarray, "1 num_ws w_dim"]
     now: Moment
     space: Space = "w+"
     past: tuple[Moment, ...] = ()
@@ -119,19 +130,47 @@ class Session:
         space: Space = "w+",
     ) -> Session:
         """A fresh session on the picture of ``ws``."""
-        ws = _latent(ws)
-        return cls(
-            model=model,
-            image_size=image_size,
-            seed=seed,
-            truncation=truncation,
-            label=label,
-            start=ws,
-            now=Moment(ws=ws),
-            space=space,
+        picture = Picture(
+            model=model, image_size=image_size, ws=_latent(ws), seed=seed, truncation=truncation, label=label
         )
+        return cls(now=Moment(picture=picture, ws=picture.ws), space=space)
 
     # What there is
+
+    @property
+    def picture(self) -> Picture:
+        """What the work on the screen began with."""
+        return self.now.picture
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.picture.model
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Of its pictures, ``(height, width)``."""
+        return self.picture.image_size
+
+    @property
+    def seed(self) -> int | None:
+        """Of the starting picture; None: it came from elsewhere."""
+        return self.picture.seed
+
+    @property
+    def truncation(self) -> float:
+        """Of the starting picture."""
+        return self.picture.truncation
+
+    @property
+    def label(self) -> int | None:
+        """Class of the starting picture, where the model has classes."""
+        return self.picture.label
+
+    @property
+    def start(self) -> Float[np.ndarray, "1 num_ws w_dim"]:
+        """The starting latent."""
+        return self.picture.ws
 
     @property
     def ws(self) -> Float[np.ndarray, "1 num_ws w_dim"]:
@@ -158,6 +197,11 @@ class Session:
         """Whether the picture is another one than at the start."""
         return self.ws is not self.start
 
+    @property
+    def is_touched(self) -> bool:
+        """Whether anything was done to the picture: points, mask or drag."""
+        return self.is_edited or bool(self.pairs) or self.pending is not None or self.mask is not None
+
     # Another picture
 
     def with_model(
@@ -169,9 +213,20 @@ class Session:
         seed: int | None = None,
         truncation: float = 1.0,
         label: int | None = None,
+        pairs: Sequence[tuple[Xy, Xy]] = (),
     ) -> Session:
-        """A picture of another model. Nothing but the latent space's choice is kept: nothing else would fit."""
-        return self.begin(model, image_size, ws, seed=seed, truncation=truncation, label=label, space=self.space)
+        """A picture of another model, with these handles and targets; undo brings the old one back with all its work.
+
+        Nothing but the latent space's choice is kept: nothing else would fit.
+        """
+        begun = self.begin(model, image_size, ws, seed=seed, truncation=truncation, label=label, space=self.space)
+        if pairs:
+            begun = begun.with_points(pairs)
+        before = self.past[-1].picture if self.past else self.picture
+        if before is not self.picture and not self.is_touched and _one_seed(before, self.picture, begun.picture):
+            # Halfway from one truncation to another, with nothing done there: not worth a step of history.
+            return replace(self, now=begun.now, future=())
+        return self._record(begun.now)
 
     def with_latent(
         self,
@@ -180,14 +235,17 @@ class Session:
         seed: int | None = None,
         truncation: float = 1.0,
         label: int | None = None,
+        pairs: Sequence[tuple[Xy, Xy]] = (),
     ) -> Session:
-        """Another picture of the same model; points, mask and history belong to the old one and go."""
+        """Another picture of the same model; points and mask belong to the old one and go, until undo."""
         if np.shape(ws) != self.start.shape:
             raise LatentError(
                 f"a latent code of shape {list(np.shape(ws))} does not fit model '{self.model}'; "
                 f"it takes {list(self.start.shape)}"
             )
-        return self.with_model(self.model, self.image_size, ws, seed=seed, truncation=truncation, label=label)
+        return self.with_model(
+            self.model, self.image_size, ws, seed=seed, truncation=truncation, label=label, pairs=pairs
+        )
 
     # Points
 
@@ -331,7 +389,7 @@ class Session:
         return bool(self.future)
 
     def undo(self) -> Session:
-        """Take back the last step: points, a mask stroke, a drag, a reset. Without one, nothing happens."""
+        """Take back the last step: points, a mask stroke, a drag, another picture. Without one, nothing happens."""
         if not self.past:
             return self
         return replace(self, now=self.past[-1], past=self.past[:-1], future=(*self.future, self.now))
@@ -361,6 +419,11 @@ class Session:
                 f"y from 0 to {height - 1}"
             )
         return x, y
+
+
+def _one_seed(*pictures: Picture) -> bool:
+    """Whether pictures differ in truncation alone."""
+    return len({(p.model, p.seed, p.label) for p in pictures}) == 1 and pictures[0].seed is not None
 
 
 def _latent(ws: np.ndarray) -> Float[np.ndarray, "1 num_ws w_dim"]:

@@ -210,15 +210,41 @@ def test_history_is_bounded(session):
     assert 100 <= len(session.past) < 1000
 
 
-def test_another_picture_takes_nothing_along_but_the_space(session):
+def test_another_picture_takes_nothing_along_but_the_space_and_undo_brings_all_back(session):
     busy = session.set_space("w").add_pair((1, 1), (2, 2)).set_mask(mask())
     after = busy.with_latent(latent(2), seed=8, truncation=0.5)
     assert (after.seed, after.truncation, after.space, after.model) == (8, 0.5, "w", "cat")
     assert not after.pairs
     assert after.mask is None
-    assert not after.can_undo
+    assert not after.is_touched
+    back = after.undo()
+    assert back.now is busy.now
+    assert (back.seed, back.truncation) == (7, 0.7)
+    assert back.redo().now is after.now
     other = busy.with_model("car", (8, 8), np.zeros((1, 2, 5)))
     assert (other.model, other.image_size, other.ws.shape, other.space) == ("car", (8, 8), (1, 2, 5), "w")
+    assert (other.undo().model, other.undo().image_size) == ("cat", (HEIGHT, WIDTH))
+    assert other.undo().now is busy.now
+    ready = busy.with_latent(latent(3), seed=9, pairs=[((1, 2), (3, 4))])
+    assert points(ready) == [((1, 2), (3, 4))]
+    assert ready.undo().now is busy.now
+    with pytest.raises(PointError, match="outside"):
+        busy.with_latent(latent(3), seed=9, pairs=[((1, 2), (3, 400))])
+
+
+def test_the_way_from_one_truncation_to_another_is_one_step(session):
+    dragged = session.add_pair((1, 1), (2, 2)).commit(latent(1), np.array([[2, 2]]))
+    a = dragged.with_latent(latent(2), seed=7, truncation=0.6)
+    b = a.with_latent(latent(3), seed=7, truncation=0.5)
+    c = b.with_latent(latent(4), seed=7, truncation=0.4)
+    assert (c.truncation, c.undo().now) == (0.4, dragged.now)
+    # What was done on the way is kept, and so is every seed.
+    touched = b.add_pair((3, 3), (4, 4))
+    assert touched.with_latent(latent(4), seed=7, truncation=0.4).undo().now is touched.now
+    assert touched.clear_points().with_latent(latent(4), seed=7, truncation=0.4).undo().now.picture is touched.picture
+    other = c.with_latent(latent(5), seed=8, truncation=0.4)
+    assert other.with_latent(latent(6), seed=9, truncation=0.4).undo().now is other.now
+    assert other.with_latent(latent(6), seed=8, truncation=0.4).undo().now is other.now
 
 
 def test_wrong_latents_are_refused(session):
