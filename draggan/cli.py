@@ -1,4 +1,4 @@
-"""The command line: ``draggan drag | models | convert | doctor``. What a page can do, without a page."""
+"""The command line: ``draggan drag | models | convert | evaluate | doctor``. What a page can do, without a page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from draggan.config import DragConfig, describe
 from draggan.errors import ConfigError, DragGANError, PointError
+from draggan.evaluation import command as evaluation
 from draggan.terminal import own_command, provide
 
 __all__ = ["main"]
@@ -101,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("destination", type=Path, help="ends in .safetensors, .pt or .npz")
     _add_yes(convert)
     convert.set_defaults(run=_convert)
+
+    evaluate = commands.add_parser("evaluate", help="measure how well dragging works, or how well a model draws")
+    evaluation.add_options(evaluate)
+    evaluate.set_defaults(run=lambda args: evaluation.run(args, print))
 
     doctor = commands.add_parser("doctor", help="what runs here, what is slow, and what to do about it")
     doctor.add_argument("--json", action="store_true", help="print JSON")

@@ -1,0 +1,202 @@
+"""``draggan evaluate``: options, and what they make happen. The command line prints what `run` says.
+
+Light to import: what needs PyTorch is imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from draggan.config import DragConfig
+from draggan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from draggan.evaluation.protocols import Protocol
+    from draggan.evaluation.results import Row
+
+__all__ = ["PROTOCOLS", "add_options", "config_from", "run"]
+
+PROTOCOLS = {
+    "landmarks": "landmarks of one picture to where another has them",
+    "reconstruction": "a nearby picture, by 32 points of the flow to it",
+    "roundtrip": "there and back",
+    "mask": "change outside and inside, with and without a mask",
+    "quality": "generated pictures against renderings; nothing is dragged",
+    "instructions": "the drags of a file",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("--model", default="cat", help="a registry name, file or https address (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--truncation", type=float, metavar="PSI", help="default: 1 where a scene knows the truth")
+    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="landmarks",
+        help="; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items()) + " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--points", default="1", metavar="1|5|all", help="landmarks and roundtrip: how many (default: %(default)s)"
+    )
+    parser.add_argument("--instructions", type=Path, metavar="FILE", help="lines of JSON with seed and points")
+    parser.add_argument("--pairs", type=int, help="how many cases (default: 20, or all instructions)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
+    for name in _own_options():
+        parser.add_argument(f"--{name}", help=f"as --set {name}=...")
+    parser.add_argument("--steps", type=int, help="at most (default: as published, 300, of a reconstruction 100)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting of a drag, such as step_size=0.002; may be given more than once; without one, the model's",
+    )
+    parser.add_argument("--minutes", type=float, help="begin no case after this time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep results here; what is there is not redone")
+    parser.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
+    parser.add_argument("--strips", type=Path, metavar="PNG", help="write the best, median and worst case here")
+
+
+def _own_options() -> list[str]:
+    """Settings with an option of their own name, where there are such settings."""
+    return [f.name for f in dataclasses.fields(DragConfig) if f.name == "solver"]
+
+
+def config_from(model: str, settings: list[str], **more: Any) -> DragConfig:
+    """What suits the model, changed by ``NAME=VALUE`` texts and then by keywords that are not None.
+
+    Raises:
+        ConfigError: no such setting, or a value that it cannot have.
+    """
+    from draggan.suggestions import suggested_config
+
+    defaults = {f.name: f.default for f in dataclasses.fields(DragConfig)}
+    values: dict[str, Any] = {}
+    for text in settings:
+        name, sign, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not sign or name not in defaults:
+            raise ConfigError(f"'{text}' is no setting; write NAME=VALUE with one of {', '.join(defaults)}")
+        default = defaults[name]
+        try:
+            if isinstance(default, bool):
+                values[name] = {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+            elif isinstance(default, int):
+                values[name] = int(value)
+            elif isinstance(default, float):
+                values[name] = float(value)
+            else:
+                values[name] = value
+        except (ValueError, KeyError):
+            raise ConfigError(f"'{text}': {value!r} is no value for {name}, which is {default!r} by default") from None
+    return suggested_config(model, **(values | {name: v for name, v in more.items() if v is not None}))
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """Measure, report; returns the exit status: 130 if interrupted (what was measured is reported and kept).
+
+    Args:
+        say: called with the lines to print.
+    """
+    if args.pairs is not None and args.pairs < 1:
+        raise ConfigError(f"--pairs {args.pairs} is not allowed; give a whole number from 1 on")
+    if args.minutes is not None and not args.minutes > 0:
+        raise ConfigError(f"--minutes {args.minutes:g} is not allowed; give a number above 0")
+    config = config_from(
+        args.model, args.set, max_steps=args.steps, **{name: getattr(args, name) for name in _own_options()}
+    )
+    from draggan.evaluation.report import strip, text
+    from draggan.evaluation.results import ResultFile, Row, measure
+    from draggan.evaluation.subject import load_subject
+    from draggan.export import check_png_path, save_png
+    from draggan.terminal import provide
+
+    if args.strips is not None:
+        check_png_path(args.strips)
+    file = None if args.json is None else ResultFile(args.json)
+    protocol = _protocol(args)
+    provide(args.model, yes=args.yes)
+    subject = load_subject(args.model, device=args.device, truncation=args.truncation, label=args.label)
+    row = Row(subject, protocol, config)
+    if file is not None and (known := file.load(row)):
+        say(f"{known} cases are in {args.json.name} already")
+    count = args.pairs or protocol.count() or 20
+    line = _Line(row, count)
+    # A case in whose midst Ctrl-C came is not kept; the others are.
+    ended = measure(
+        [row], count, file=file, seconds=math.inf if args.minutes is None else 60 * args.minutes, progress=line.show
+    )
+    line.end()
+    say(text(row))
+    if args.strips is not None and (picture := strip(row)) is not None:
+        say(f"wrote {save_png(args.strips, picture, {'evaluation': row.identity})}")
+    if args.json is not None:
+        say(f"wrote {args.json}")
+    return 130 if ended == "interrupted" else 0
+
+
+def _protocol(args: argparse.Namespace) -> Protocol:
+    """The protocol that the options name."""
+    from draggan.evaluation import protocols
+    from draggan.evaluation.instructions import read_instructions
+
+    if args.seed < 0 or args.seed > 2**31:
+        raise ConfigError(f"--seed {args.seed} is not allowed; give a whole number from 0 to {2**31}")
+    points = _points(args.points)
+    if (args.protocol == "instructions") != (args.instructions is not None):
+        raise ConfigError("--protocol instructions and --instructions FILE belong together; give both or neither")
+    if args.protocol == "instructions":
+        return protocols.Instructions(instructions=read_instructions(args.instructions))
+    if args.protocol in ("landmarks", "roundtrip"):
+        kind = protocols.Landmarks if args.protocol == "landmarks" else protocols.Roundtrip
+        return kind(points=points, first_seed=args.seed)
+    kinds = {"reconstruction": protocols.Reconstruction, "mask": protocols.Mask, "quality": protocols.Quality}
+    return kinds[args.protocol](first_seed=args.seed)
+
+
+def _points(text: str) -> int:
+    """``1``, ``5`` or ``all`` as a number; all is 0."""
+    from draggan.evaluation.protocols import ALL
+
+    if text == "all":
+        return ALL
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise ConfigError(f"--points {text} is not allowed; give a whole number from 1 on, or all")
+    return int(text)
+
+
+class _Line:
+    """How far it is and what came out so far, on a terminal; elsewhere nothing."""
+
+    def __init__(self, row: Row, count: int) -> None:
+        self._count, self._begun, self._first = count, time.monotonic(), len(row.cases)
+        self._shown = sys.stderr.isatty()
+        self._open = False
+
+    def show(self, row: Row, done: int) -> None:
+        """After a case."""
+        if not self._shown:
+            return
+        main = next((c for c in row.protocol.columns if c.key == row.protocol.main), row.protocol.columns[0])
+        mean = row.interval(main.key).mean * main.factor
+        spent = time.monotonic() - self._begun
+        left = spent / max(done - self._first, 1) * (self._count - done)
+        self._open = True
+        line = f"{row.protocol.title}: {done} of {self._count}, {main.title} {mean:.{main.digits}f} {main.unit}"
+        sys.stderr.write(f"\r{line}, {left:.0f} s left    ")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._open:
+            sys.stderr.write("\n")

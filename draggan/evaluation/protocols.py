@@ -1,0 +1,737 @@
+"""What is measured. A protocol is a numbered sequence of tasks, the same for every solver, and figures of each.
+
+Task ``i`` depends on the subject, the protocol's settings and ``i`` alone, so that rows of a table share their cases
+and a measurement can be extended later. A protocol takes any `DragConfig` and never looks inside, but for the limits
+of steps that belong to a published procedure.
+
+Every drag also says how far it went in the distribution of latents: root mean square of whitened coordinates
+(`Whitening`), over all rows, before, after and between.
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from draggan.config import DragConfig
+from draggan.drag import Drag
+from draggan.errors import ConfigError
+from draggan.evaluation.instructions import Instruction
+from draggan.evaluation.similarity import gradient_distance, mean_square, ms_ssim, psnr, sharpness
+from draggan.evaluation.subject import Subject
+
+__all__ = [
+    "ALL",
+    "Case",
+    "Column",
+    "Dragged",
+    "Instructions",
+    "Landmarks",
+    "Mask",
+    "Protocol",
+    "Quality",
+    "Reconstruction",
+    "Roundtrip",
+    "Task",
+    "around",
+    "check",
+    "drag",
+    "possible",
+]
+
+ALL = 0
+"""As a number of points: every landmark."""
+
+Picture = Float[Tensor, "1 3 height width"]
+WS = Float[Tensor, "1 num_ws w_dim"]
+Points = Float[np.ndarray, "n 2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A figure of every case, averaged in tables.
+
+    Attributes:
+        key: in `Case.figures`.
+        title: for people.
+        unit: likewise; may be empty.
+        digits: after the point.
+        factor: values are shown times this.
+    """
+
+    key: str
+    title: str
+    unit: str = ""
+    digits: int = 2
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A picture to be dragged.
+
+    Attributes:
+        seed: of the picture.
+        ws: its latent.
+        handles, targets: image pixels.
+        z, z_other: noise of the picture, and of the one that gives the targets.
+        names: of the landmarks dragged; empty for other points.
+        mask: True = may change; None: everything.
+        truth: what the result should look like, where that is known.
+        other: a picture that has nothing to do with the drag's start, for comparison of distributions.
+        found: all landmarks of the picture.
+    """
+
+    seed: int
+    ws: WS
+    handles: Points
+    targets: Points
+    names: tuple[str, ...] = ()
+    z_other: Float[Tensor, "1 z_dim"] | None = None
+    mask: Bool[np.ndarray, "height width"] | None = None
+    truth: Picture | None = None
+    other: Picture | None = None
+    found: Float[np.ndarray, "landmark 2"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dragged:
+    """How a drag went.
+
+    Attributes:
+        ws: where it ended.
+        handles: as tracked there.
+        distances: pixels left, by the tracker.
+        steps, outcome: as in `DragStep`.
+        seconds, cpu: wall clock and processor time from before the construction to the last step.
+    """
+
+    ws: WS
+    handles: Points
+    distances: Float[np.ndarray, "n"]
+    steps: int
+    outcome: str
+    seconds: float
+    cpu: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """What came of one task.
+
+    Attributes:
+        seed: of the picture.
+        figures: numbers by column key; None for what could not be measured.
+        outcome: of the drag; a reason in words if there was none.
+        shift: by how much the first rows of the latent changed, ``[rows, w_dim]``; None where nothing was dragged.
+        features: landmark features by "before", "after" and "other"; empty without a landmark network.
+    """
+
+    seed: int
+    figures: dict[str, float | None]
+    outcome: str = ""
+    shift: Float[np.ndarray, "rows w_dim"] | None = None
+    features: dict[str, Float[np.ndarray, "d"]] = field(default_factory=dict)
+
+
+def drag(
+    subject: Subject,
+    ws: WS,
+    handles: Points,
+    targets: Points,
+    mask: Bool[np.ndarray, "height width"] | None,
+    config: DragConfig,
+) -> Dragged:
+    """One whole drag, timed."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    step = deque(Drag(subject.generator, ws, handles, targets, mask, config), maxlen=1).pop()
+    if step.ws.device.type == "cuda":
+        torch.cuda.synchronize()
+    return Dragged(
+        ws=step.ws,
+        handles=step.handles,
+        distances=step.distances,
+        steps=step.index,
+        outcome=step.outcome or "stopped",
+        seconds=time.perf_counter() - clock,
+        cpu=time.process_time() - cpu,
+    )
+
+
+def around(handle: Sequence[float], target: Sequence[float], size: tuple[int, int], margin: float) -> np.ndarray:
+    """bool ``[height, width]``: everything up to ``margin`` pixels from the handle's way to its target."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    p, t = np.array(handle, dtype=np.float64), np.array(target, dtype=np.float64)
+    along = t - p
+    s = (((x - p[0]) * along[0] + (y - p[1]) * along[1]) / max(float(along @ along), 1e-9)).clip(0, 1)
+    return np.hypot(x - p[0] - s * along[0], y - p[1] - s * along[1]) <= margin
+
+
+_DRAG_COLUMNS = (
+    Column(key="arrived", title="arrived", unit="%", digits=0, factor=100),
+    Column(key="steps", title="steps", digits=0),
+    Column(key="seconds", title="time", unit="s", digits=2),
+    Column(key="cpu", title="processor time", unit="s", digits=2),
+    Column(key="latent_before", title="latent distance from the mean, before", digits=2),
+    Column(key="latent_after", title="latent distance from the mean, after", digits=2),
+    Column(key="latent_moved", title="latent distance moved", digits=2),
+)
+
+
+class Protocol(abc.ABC):
+    """One way to measure.
+
+    Attributes:
+        name: on the command line.
+        columns: figures of every case.
+        main: key of the figure by which cases are called best and worst; the smallest is the best.
+        first_seed: task ``i`` takes seeds from ``first_seed`` on.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    main: str
+    first_seed: int
+
+    @property
+    def title(self) -> str:
+        """For tables: "landmarks, 5 points"."""
+        return self.name
+
+    @abc.abstractmethod
+    def missing(self, subject: Subject) -> str:
+        """Why this subject cannot be measured; empty if it can."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What tells this protocol from others of the same name."""
+
+    @abc.abstractmethod
+    def task(self, subject: Subject, index: int) -> Task | str:
+        """The task of that number; a text says why there is none."""
+
+    @abc.abstractmethod
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        """Do the task and look at the result."""
+
+    def limited(self, config: DragConfig) -> DragConfig:
+        """The settings with which this protocol really drags."""
+        return config
+
+    def count(self) -> int | None:
+        """How many tasks there are; None for any number."""
+        return None
+
+    def case(self, subject: Subject, config: DragConfig, index: int) -> Case:
+        """`task` and `measure`."""
+        task = self.task(subject, index)
+        if isinstance(task, str):
+            return Case(seed=self.first_seed + index, figures={}, outcome=task)
+        return self.measure(subject, task, self.limited(config))
+
+    def random(self, index: int) -> np.random.Generator:
+        """Chance for task ``index``, the same every time."""
+        return np.random.default_rng([self.first_seed, index])
+
+
+def _counted(name: str, points: int) -> str:
+    return f"{name}, {'all landmarks' if points == ALL else f'{points} points' if points > 1 else '1 point'}"
+
+
+def _seed_pair(protocol: Protocol, subject: Subject, index: int) -> tuple[int, Tensor, Tensor]:
+    """Two pictures that nobody else has: the first one's seed, and the noise of both."""
+    seed = protocol.first_seed + 2 * index
+    return seed, subject.noise(seed), subject.noise(seed + 1)
+
+
+def _drag_figures(subject: Subject, before: WS, dragged: Dragged) -> dict[str, float | None]:
+    """The figures of `_DRAG_COLUMNS`."""
+    a, b = (ws[0].double().cpu().numpy() for ws in (before, dragged.ws))
+    return {
+        "arrived": float(dragged.outcome == "arrived"),
+        "steps": float(dragged.steps),
+        "seconds": dragged.seconds,
+        "cpu": dragged.cpu,
+        "tracked": float(dragged.distances.mean()),
+        "latent_before": subject.whitening.distance(a),
+        "latent_after": subject.whitening.distance(b),
+        "latent_moved": subject.whitening.between(a, b),
+    }
+
+
+def _shift(before: WS, after: WS) -> Float[np.ndarray, "rows w_dim"]:
+    """The rows up to the last that changed."""
+    change = (after - before)[0].cpu().numpy()
+    changed = np.flatnonzero(np.abs(change).max(1))
+    return change[: changed[-1] + 1 if len(changed) else 0]
+
+
+def _features(subject: Subject, **pictures: Picture | None) -> dict[str, np.ndarray]:
+    found = {name: subject.features(picture) for name, picture in pictures.items() if picture is not None}
+    return {name: features for name, features in found.items() if features is not None}
+
+
+def _away(points: Points, targets: Points) -> float:
+    """Mean distance in pixels."""
+    return float(np.linalg.norm(points - targets, axis=-1).mean())
+
+
+def _random_move(
+    subject: Subject, random: np.random.Generator, handle: Sequence[float] | None, length: float
+) -> tuple[Points, Points]:
+    """A handle (drawn from the middle of the picture if none is given) and a target that far off, both inside."""
+    height, width = subject.size
+    limit = np.array([width - 1, height - 1], np.float64)
+    p = limit * random.uniform(0.25, 0.75, 2) if handle is None else np.asarray(handle, np.float64)
+    for _ in range(100):
+        angle = random.uniform(0, 2 * np.pi)
+        t = p + length * np.array([np.cos(angle), np.sin(angle)])
+        if (t >= 1).all() and (t <= limit - 1).all():
+            break
+    else:
+        t = p + (limit / 2 - p) * min(length / max(float(np.linalg.norm(limit / 2 - p)), 1e-9), 1.0)
+    return p[None].astype(np.float32), t[None].astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landmarks(Protocol):
+    """Landmark manipulation (DragGAN, Table 1): two random pictures, landmarks of one to where they are in the other.
+
+    Figures: mean distance of the landmarks to their targets as *found again* in the result by the landmark network,
+    which knows nothing of the drag ("landmarks"), before any drag ("asked") and by the drag's own tracker ("tracked").
+    Which landmarks are dragged is drawn anew for every pair, of those visible in both pictures.
+
+    Attributes:
+        points: how many landmarks; `ALL` for every one.
+    """
+
+    points: int = 1
+    first_seed: int = 0
+
+    name = "landmarks"
+    main = "landmarks"
+    columns = (
+        Column(key="asked", title="landmarks to targets, before", unit="px"),
+        Column(key="landmarks", title="landmarks to targets, found again", unit="px"),
+        Column(key="tracked", title="handles to targets, tracked", unit="px"),
+        *_DRAG_COLUMNS,
+        Column(key="detector", title="error of the landmark network itself", unit="px"),
+    )
+
+    @property
+    def title(self) -> str:
+        return _counted(self.name, self.points)
+
+    def missing(self, subject: Subject) -> str:
+        return "" if subject.names else "it needs a landmark network or a scene, which only built-in models have"
+
+    def settings(self) -> dict[str, Any]:
+        return {"points": self.points or "all", "first_seed": self.first_seed}
+
+    def task(self, subject: Subject, index: int) -> Task | str:
+        seed, z_a, z_b = _seed_pair(self, subject, index)
+        ws = subject.latent(z_a)
+        picture, other = subject.picture(ws), subject.picture(subject.latent(z_b))
+        (found, good), (there, good_there) = subject.landmarks(z_a, picture), subject.landmarks(z_b, other)
+        able = np.flatnonzero(good & good_there)
+        if not len(able):
+            return "no landmark is visible in both pictures"
+        chosen = able if self.points == ALL else np.sort(self.random(index).permutation(able)[: self.points])
+        return Task(
+            seed=seed,
+            ws=ws,
+            handles=found[chosen].astype(np.float32),
+            targets=there[chosen].astype(np.float32),
+            names=tuple(subject.names[i] for i in chosen),
+            z_other=z_b,
+            truth=other,
+            other=other,
+            found=found,
+        )
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+        after = subject.picture(dragged.ws)
+        figures = _drag_figures(subject, task.ws, dragged)
+        figures["asked"] = _away(task.handles, task.targets)
+        again = subject.find(after)
+        chosen = [subject.names.index(name) for name in task.names]
+        figures["landmarks"] = None if again is None else _away(again[chosen], task.targets)
+        true = None if task.z_other is None or again is None else subject.truth(task.z_other, task.names)
+        figures["detector"] = None if true is None else _away(task.targets, true[0])
+        return Case(
+            seed=task.seed,
+            figures=figures,
+            outcome=dragged.outcome,
+            shift=_shift(task.ws, dragged.ws),
+            features=_features(subject, before=subject.picture(task.ws), after=after, other=task.other),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction(Protocol):
+    """Paired reconstruction (DragGAN, Table 2): from one picture to a nearby one by points of the flow between them.
+
+    ``z2 = z1 cos a + n sin a`` with ``sin a`` = ``perturbation``; 32 random points that the flow knows in both
+    pictures are dragged from the first to the second, in at most 100 steps, as published. The flow is the scene's
+    truth where there is one, else correspondences of features. Size of the perturbation: ours, none is published.
+
+    Attributes:
+        points: how many points of the flow.
+        perturbation: how far away the second picture is, 0 to 1.
+    """
+
+    points: int = 32
+    perturbation: float = 0.3
+    first_seed: int = 0
+
+    name = "reconstruction"
+    main = "mse"
+    columns = (
+        Column(key="mse_before", title="MSE x 100, before", digits=3, factor=100),
+        Column(key="mse", title="MSE x 100", digits=3, factor=100),
+        Column(key="perceptual_before", title="perceptual distance, before", digits=3),
+        Column(key="perceptual", title="perceptual distance", digits=3),
+        Column(key="ms_ssim", title="MS-SSIM", digits=3),
+        Column(key="asked", title="points to targets, before", unit="px"),
+        Column(key="tracked", title="points to targets, tracked", unit="px"),
+        *_DRAG_COLUMNS,
+    )
+
+    @property
+    def title(self) -> str:
+        return _counted(self.name, self.points)
+
+    def missing(self, subject: Subject) -> str:
+        return ""
+
+    def settings(self) -> dict[str, Any]:
+        return {"points": self.points, "perturbation": self.perturbation, "first_seed": self.first_seed}
+
+    def limited(self, config: DragConfig) -> DragConfig:
+        return replace(config, max_steps=min(config.max_steps, 100))
+
+    def task(self, subject: Subject, index: int) -> Task | str:
+        seed, z_a, noise = _seed_pair(self, subject, index)
+        z_b = z_a * (1 - self.perturbation**2) ** 0.5 + noise * self.perturbation
+        height, width = subject.size
+        points = self.random(index).uniform([1, 1], [width - 2, height - 2], (16 * self.points, 2)).astype(np.float32)
+        there, good = subject.flow(z_a, z_b, points)
+        chosen = np.flatnonzero(good)[: self.points]
+        if not len(chosen):
+            return "no point could be found in both pictures"
+        return Task(
+            seed=seed,
+            ws=subject.latent(z_a),
+            handles=points[chosen],
+            targets=there[chosen].astype(np.float32),
+            truth=subject.picture(subject.latent(z_b)),
+        )
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        assert task.truth is not None
+        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+        before, after = subject.picture(task.ws), subject.picture(dragged.ws)
+        figures = _drag_figures(subject, task.ws, dragged) | {
+            "asked": _away(task.handles, task.targets),
+            "mse_before": mean_square(before, task.truth),
+            "mse": mean_square(after, task.truth),
+            "perceptual_before": gradient_distance(before, task.truth),
+            "perceptual": gradient_distance(after, task.truth),
+            "ms_ssim": ms_ssim(after, task.truth),
+        }
+        return Case(
+            seed=task.seed,
+            figures=figures,
+            outcome=dragged.outcome,
+            shift=_shift(task.ws, dragged.ws),
+            features=_features(subject, before=before, after=after, other=task.truth),
+        )
+
+
+def _there_and_back(subject: Subject, task: Task, config: DragConfig) -> Case:
+    """Drag, drag back from where the handles were tracked to, and compare with the start."""
+    there = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+    height, width = subject.size
+    limit = np.array([width - 1, height - 1], np.float32)
+    back = drag(subject, there.ws, there.handles.clip(0, limit), task.handles, task.mask, config)
+    before, after = subject.picture(task.ws), subject.picture(back.ws)
+    a, b = (ws[0].double().cpu().numpy() for ws in (task.ws, back.ws))
+    again = subject.find(after)
+    figures = _drag_figures(subject, task.ws, there) | {
+        "asked": _away(task.handles, task.targets),
+        "arrived_back": float(back.outcome == "arrived"),
+        "steps": float(there.steps + back.steps),
+        "seconds": there.seconds + back.seconds,
+        "cpu": there.cpu + back.cpu,
+        "tracked_back": float(back.distances.mean()),
+        "mse": mean_square(before, after),
+        "perceptual": gradient_distance(before, after),
+        "ms_ssim": ms_ssim(before, after),
+        "latent_back": subject.whitening.between(a, b),
+        "landmarks_back": None if again is None or task.found is None else _away(again, task.found),
+    }
+    return Case(
+        seed=task.seed,
+        figures=figures,
+        outcome=f"{there.outcome}, {back.outcome}",
+        shift=_shift(task.ws, back.ws),
+        features=_features(subject, before=before, after=subject.picture(there.ws)),
+    )
+
+
+_THERE_AND_BACK_COLUMNS = (
+    Column(key="asked", title="asked", unit="px"),
+    Column(key="tracked", title="handles to targets, tracked", unit="px"),
+    Column(key="tracked_back", title="handles to start, tracked, back", unit="px"),
+    Column(key="mse", title="MSE x 100, back", digits=3, factor=100),
+    Column(key="perceptual", title="perceptual distance, back", digits=3),
+    Column(key="ms_ssim", title="MS-SSIM, back", digits=3),
+    Column(key="landmarks_back", title="all landmarks to start, back", unit="px"),
+    Column(key="latent_back", title="latent distance to start, back", digits=2),
+    Column(key="arrived_back", title="arrived back", unit="%", digits=0, factor=100),
+    *_DRAG_COLUMNS,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roundtrip(Protocol):
+    """There and back (the idea of FreeDrag's CCSD): what a drag did that its reverse does not undo.
+
+    Tasks are those of `Landmarks`. Without landmarks one random point in the middle of the picture is dragged by
+    12 % of the picture's size in a random direction. Steps and seconds are of both ways together.
+
+    Attributes:
+        points: how many landmarks; `ALL` for every one.
+    """
+
+    points: int = 1
+    first_seed: int = 0
+
+    name = "roundtrip"
+    main = "perceptual"
+    columns = _THERE_AND_BACK_COLUMNS
+
+    @property
+    def title(self) -> str:
+        return _counted(self.name, self.points)
+
+    def missing(self, subject: Subject) -> str:
+        return ""
+
+    def settings(self) -> dict[str, Any]:
+        return {"points": self.points or "all", "first_seed": self.first_seed}
+
+    def task(self, subject: Subject, index: int) -> Task | str:
+        if subject.names:
+            task = Landmarks(points=self.points, first_seed=self.first_seed).task(subject, index)
+            return task if isinstance(task, str) else replace(task, truth=subject.picture(task.ws))
+        seed, z, _ = _seed_pair(self, subject, index)
+        ws = subject.latent(z)
+        handles, targets = _random_move(subject, self.random(index), None, 0.12 * max(subject.size))
+        return Task(seed=seed, ws=ws, handles=handles, targets=targets, truth=subject.picture(ws))
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        return _there_and_back(subject, task, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instructions(Protocol):
+    """Drags that a file asks for (`read_instructions`), there and back as FreeDragBench measures them.
+
+    Attributes:
+        instructions: what the file says.
+    """
+
+    instructions: tuple[Instruction, ...]
+    first_seed: int = 0
+
+    name = "instructions"
+    main = "perceptual"
+    columns = _THERE_AND_BACK_COLUMNS
+
+    def missing(self, subject: Subject) -> str:
+        return ""
+
+    def settings(self) -> dict[str, Any]:
+        return {"instructions": [i.as_list() for i in self.instructions]}
+
+    def count(self) -> int | None:
+        return len(self.instructions)
+
+    def task(self, subject: Subject, index: int) -> Task | str:
+        instruction = self.instructions[index]
+        ws = subject.latent(subject.noise(instruction.seed))
+        picture = subject.picture(ws)
+        handles, targets = instruction.at_size(subject.size)
+        return Task(
+            seed=instruction.seed, ws=ws, handles=handles, targets=targets, truth=picture, found=subject.find(picture)
+        )
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        return _there_and_back(subject, task, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask(Protocol):
+    """A small drag with and without a mask: what changes outside it, against what changes inside.
+
+    A random landmark (a random point where there are none) is dragged by 6 % of the picture's size in a random
+    direction; what is within a fifth of the picture's size of its way may change. Changes are mean absolute
+    differences of the picture's values, 0 to 255. Outcome, arrival, time and latent distances are of the masked drag.
+    """
+
+    first_seed: int = 0
+
+    name = "mask"
+    main = "outside"
+    columns = (
+        Column(key="outside", title="change outside, with mask", unit="of 255"),
+        Column(key="outside_free", title="change outside, without", unit="of 255"),
+        Column(key="inside", title="change inside, with mask", unit="of 255"),
+        Column(key="inside_free", title="change inside, without", unit="of 255"),
+        Column(key="arrived_free", title="arrived, without", unit="%", digits=0, factor=100),
+        Column(key="steps_free", title="steps, without", digits=0),
+        Column(key="seconds_free", title="time, without", unit="s", digits=2),
+        Column(key="tracked", title="handles to targets, tracked", unit="px"),
+        *_DRAG_COLUMNS,
+    )
+
+    def missing(self, subject: Subject) -> str:
+        return ""
+
+    def settings(self) -> dict[str, Any]:
+        return {"first_seed": self.first_seed}
+
+    def task(self, subject: Subject, index: int) -> Task | str:
+        seed, z, _ = _seed_pair(self, subject, index)
+        ws = subject.latent(z)
+        random = self.random(index)
+        found, good = subject.landmarks(z, subject.picture(ws))
+        able = np.flatnonzero(good)
+        if subject.names and not len(able):
+            return "no landmark is visible"
+        handle = found[random.choice(able)].tolist() if len(able) else None
+        handles, targets = _random_move(subject, random, handle, 0.06 * max(subject.size))
+        mask = around(handles[0].tolist(), targets[0].tolist(), subject.size, max(subject.size) / 5)
+        return Task(seed=seed, ws=ws, handles=handles, targets=targets, mask=mask)
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        assert task.mask is not None
+        held = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+        free = drag(subject, task.ws, task.handles, task.targets, None, config)
+        before = subject.picture(task.ws)
+        figures = _drag_figures(subject, task.ws, held) | {
+            "arrived_free": float(free.outcome == "arrived"),
+            "steps_free": float(free.steps),
+            "seconds_free": free.seconds,
+        }
+        for ending, dragged in (("", held), ("_free", free)):
+            change = (subject.picture(dragged.ws) - before).abs().mean((0, 1)).cpu().numpy() * 127.5
+            figures["outside" + ending] = float(change[~task.mask].mean()) if not task.mask.all() else None
+            figures["inside" + ending] = float(change[task.mask].mean())
+        return Case(
+            seed=task.seed,
+            figures=figures,
+            outcome=held.outcome,
+            shift=_shift(task.ws, held.ws),
+            features=_features(subject, before=before, after=subject.picture(held.ws)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality(Protocol):
+    """How well a built-in model draws: generated pictures against the renderings that they should be.
+
+    Nothing is dragged. Seeds are others than those of the training, which draws its noise another way. Sharpness is
+    the energy of the gradients, generated over rendered.
+    """
+
+    first_seed: int = 0
+
+    name = "quality"
+    main = "badness"
+    columns = (
+        Column(key="psnr", title="PSNR", unit="dB"),
+        Column(key="ms_ssim", title="MS-SSIM", digits=3),
+        Column(key="perceptual", title="perceptual distance", digits=3),
+        Column(key="sharpness", title="sharpness, generated over rendered", digits=2),
+        Column(key="landmarks_rendered", title="landmark network's error on renderings", unit="px"),
+        Column(key="landmarks_generated", title="landmark network's error on generated pictures", unit="px"),
+    )
+
+    def missing(self, subject: Subject) -> str:
+        if subject.scene is None:
+            return "it needs the scene that the model was trained on, which only built-in models have"
+        return "" if subject.exact is not None else "a scene knows the right picture at truncation 1 only"
+
+    def settings(self) -> dict[str, Any]:
+        return {"first_seed": self.first_seed}
+
+    def task(self, subject: Subject, index: int) -> Task | str:
+        seed = self.first_seed + index
+        z = subject.noise(seed)
+        assert subject.exact is not None
+        rendering = subject.exact.render(subject.exact.parameters(z.numpy()), subject.size[0])
+        none = np.zeros((0, 2), np.float32)
+        truth = torch.from_numpy(np.asarray(rendering.pictures)).float() / 127.5 - 1
+        return Task(
+            seed=seed, ws=subject.latent(z), handles=none, targets=none, truth=truth.to(subject.generator.device)
+        )
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+        assert task.truth is not None
+        made, right = subject.picture(task.ws), task.truth
+        figures: dict[str, float | None] = {
+            "psnr": psnr(made, right),
+            "ms_ssim": ms_ssim(made, right),
+            "perceptual": gradient_distance(made, right),
+            "sharpness": sharpness(made) / max(sharpness(right), 1e-12),
+            "badness": -psnr(made, right),
+            "landmarks_rendered": None,
+            "landmarks_generated": None,
+        }
+        true = None if subject.finder is None else subject.truth(subject.noise(task.seed), subject.names)
+        if true is not None and true[1].any():
+            points, visible = true
+            for key, picture in (("landmarks_rendered", right), ("landmarks_generated", made)):
+                found = subject.find(picture)
+                assert found is not None
+                figures[key] = _away(found[visible], points[visible])
+        return Case(
+            seed=task.seed, figures=figures, outcome="", features=_features(subject, before=right, after=made)
+        )
+
+
+def possible(subject: Subject) -> dict[str, str]:
+    """Every protocol's name and why it cannot be run on this subject (empty if it can)."""
+    protocols: tuple[Protocol, ...] = (
+        Landmarks(),
+        Reconstruction(),
+        Roundtrip(),
+        Mask(),
+        Instructions(instructions=()),
+        Quality(),
+    )
+    return {p.name: p.missing(subject) for p in protocols}
+
+
+def check(protocol: Protocol, subject: Subject) -> None:
+    """Nothing, if the protocol can be run on this subject.
+
+    Raises:
+        ConfigError: it cannot; the message says why, and which protocols can.
+    """
+    why = protocol.missing(subject)
+    if why:
+        rest = ", ".join(name for name, missing in possible(subject).items() if not missing)
+        raise ConfigError(f"protocol '{protocol.name}' cannot be run on {subject.name}: {why}; possible are {rest}")

@@ -1,0 +1,120 @@
+"""The arithmetic of the evaluation, as pure functions of arrays: intervals, distributions, their distances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["Interval", "Whitening", "bootstrap", "frechet", "moments", "paired_difference"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where it may be.
+
+    Attributes:
+        mean: of the values; nan if there are none.
+        low, high: ends of the confidence interval; nan for fewer than two values, which say nothing of their spread.
+        count: how many values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def bootstrap(
+    values: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """The mean and its percentile bootstrap interval; the same for the same values.
+
+    Cases are drawn anew with replacement ``resamples`` times; the interval holds the middle ``confidence`` of the
+    means.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        return Interval(float(x[0]) if len(x) else math.nan, math.nan, math.nan, len(x))
+    random = np.random.default_rng(seed)
+    means = x[random.integers(0, len(x), (resamples, len(x)))].mean(1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(x.mean()), float(low), float(high), len(x))
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], **options: float) -> Interval:
+    """`bootstrap` of ``second - first`` for the same cases measured twice: much tighter than two intervals."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    assert a.shape == b.shape
+    return bootstrap((b - a).tolist(), **options)  # type: ignore[arg-type]  # mypy cannot see keywords in a dict
+
+
+def moments(
+    samples: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d d"]]:
+    """Mean and unbiased covariance, float64; one sample has covariance zero."""
+    x = np.asarray(samples, dtype=np.float64)
+    mean = x.mean(0)
+    centred = x - mean
+    return mean, centred.T @ centred / max(len(x) - 1, 1)
+
+
+def frechet(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "m d"]) -> float:
+    """Frechet distance between the normal distributions fitted to two sets of features.
+
+    ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2)``: symmetric, 0 for equal sets. Like the well known FID,
+    which takes the features of an ImageNet network, it is too large for few samples: compare only equal numbers.
+    """
+    (m1, c1), (m2, c2) = moments(first), moments(second)
+    root = _root(c1)
+    cross = np.linalg.eigvalsh(root @ c2 @ root)
+    covariance = np.trace(c1) + np.trace(c2) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
+    return float(((m1 - m2) ** 2).sum() + max(covariance, 0.0))
+
+
+def _root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    """The symmetric square root of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """Coordinates in which a distribution is standard normal.
+
+    Attributes:
+        mean: ``[d]``.
+        matrix: ``[d, d]``; ``(x - mean) @ matrix`` has covariance one.
+    """
+
+    mean: Float[np.ndarray, "d"]
+    matrix: Float[np.ndarray, "d d"]
+
+    @staticmethod
+    def of(samples: Float[np.ndarray, "n d"], *, floor: float = 1e-3) -> Whitening:
+        """Fitted to samples.
+
+        Args:
+            floor: variances below this part of the largest count as this much. The latents of a mapping network lie
+                close to a surface of fewer dimensions; without the floor, a step off it that nobody can see would
+                outweigh everything else.
+        """
+        mean, covariance = moments(samples)
+        values, vectors = np.linalg.eigh(covariance)
+        values = np.maximum(values, max(floor * float(values[-1]), 1e-30))
+        return Whitening(mean, vectors / np.sqrt(values))
+
+    def __call__(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+        return (np.asarray(x, dtype=np.float64) - self.mean) @ self.matrix
+
+    def distance(self, x: Float[np.ndarray, "*n d"]) -> float:
+        """How far from the mean: the root mean square of all whitened coordinates, about 1 for an ordinary sample."""
+        return float(np.sqrt(np.mean(self(x) ** 2)))
+
+    def between(self, a: Float[np.ndarray, "*n d"], b: Float[np.ndarray, "*n d"]) -> float:
+        """Likewise from ``a`` to ``b``; about the root of 2 for two samples that have nothing to do with each other."""
+        moved = (np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)) @ self.matrix
+        return float(np.sqrt(np.mean(moved**2)))
