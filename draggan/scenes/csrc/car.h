@@ -286,7 +286,7 @@ struct Car {
       aim({0.f, 0.3f, side}, {top_r + in, roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
       aim({0.f, 0.f, side}, {base_r + in, belt, 0.f});
       aim({0.f, 0.f, side}, {handle_x, belt - 0.075f, 0.f});
-      aim({-1.f, 0.f, side}, {-hx + 0.14f, lamp.y, side * (hz - 0.14f)});  // tail light
+      aim({-1.f, 0.f, 0.4f * side}, {-hx + 0.14f, lamp.y, side * (hz - 0.18f)});  // tail light
       aim({1.f, 0.f, side}, {hx - 0.14f, bumper, side * (hz - 0.14f)});
       aim({-1.f, 0.f, side}, {-hx + 0.14f, bumper, side * (hz - 0.14f)});
     }
