@@ -161,6 +161,174 @@ def test_landmarks_scale_with_the_picture() -> None:
     np.testing.assert_allclose((small + 0.5) * 4, large + 0.5, atol=0.01)
 
 
+FLOWING = [scene for scene in SCENES.values() if scene.parts]
+POSE = ("yaw", "pitch", "roll", "scale", "shift_x", "shift_y")
+
+
+def settings_near_each_other(scene: Scene, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters a, and b three tenths of the way from a to other ones."""
+    a, c = (scene.parameters(scene_noise(scene, 9, block, count)) for block in (0, 1))
+    return a, a + np.float32(0.3) * (c - a)
+
+
+def inner_points(segments: np.ndarray, count: int) -> np.ndarray:
+    """Points ``[batch, count, 2]`` between pixels, at random places that show something on all sides."""
+    rng = np.random.default_rng(0)
+    inside = segments > 0
+    for axis, shift in itertools.product((1, 2), (-1, 1)):
+        inside = inside & np.roll(segments > 0, shift, axis)
+    out = []
+    for one in inside:
+        y, x = np.nonzero(one)
+        out.append(np.stack([x, y], -1)[rng.integers(0, len(x), count)] + rng.uniform(-0.5, 0.5, (count, 2)))
+    return np.array(out, np.float32)
+
+
+@pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
+def test_segments_are_parts_and_cost_nothing_unless_asked_for(scene: Scene) -> None:
+    p = scene.parameters(scene_noise(scene, 4, 0, 12))
+    plain, labelled = scene.render(p, 64), scene.render(p, 64, segments=True)
+    assert plain.segments is None
+    assert labelled.segments is not None
+    np.testing.assert_array_equal(plain.pictures, labelled.pictures)
+    assert labelled.segments.shape == (12, 64, 64)
+    assert scene.parts[0] == "backdrop"
+    assert len(set(scene.parts)) == len(scene.parts)
+    # Every part shows somewhere, and the backdrop is what counts least.
+    assert set(np.unique(labelled.segments)) == set(range(len(scene.parts)))
+    assert labelled.importance[labelled.segments == 0].mean() < 0.5 * labelled.importance[labelled.segments > 0].mean()
+
+
+def test_segments_tell_eyes_nose_and_ears_where_the_landmarks_are() -> None:
+    r = CAT.render(with_values(CAT, eye_open=1, gaze_x=0, gaze_y=0, pupil=0.4), 128, segments=True)
+    segments = r.segments
+    assert segments is not None
+
+    def part(landmark: str, shift: tuple[int, int] = (0, 0)) -> str:
+        x, y = np.rint(r.points[0, CAT.landmarks.index(landmark)]).astype(int) + shift
+        return CAT.parts[segments[0, y, x]]
+
+    assert part("left_pupil") == part("right_pupil") == "pupil"
+    assert part("nose") == "nose"
+    assert part("forehead") == part("left_cheek") == "head"
+    assert part("left_ear_tip", (0, 8)).startswith("ear")
+    assert CAT.parts[segments[0, 2, 2]] == "backdrop"
+    assert CAT.parts[segments[0, 126, 64]] == "body"
+
+
+@pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
+def test_flow_to_the_same_parameters_stays(scene: Scene) -> None:
+    a, _ = settings_near_each_other(scene, 8)
+    x = inner_points(scene.render(a, 128, segments=True).segments, 100)
+    y, visible = scene.flow(a, a, x, 128)
+    assert visible.mean() > 0.97
+    np.testing.assert_allclose(y[visible], x[visible], atol=0.01)
+
+
+@pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
+def test_flow_of_a_pose_is_rigid(scene: Scene) -> None:
+    """Two steps are one: the pose changes by way of another, and every point of the surface keeps its place on it."""
+    a, b = settings_near_each_other(scene, 8)
+    there = a.copy()
+    between = a.copy()
+    for name in POSE:
+        if name in {p.name for p in scene.parameters_table}:
+            there[:, scene.position(name)] = b[:, scene.position(name)]
+            between[:, scene.position(name)] = 0.5 * (a + b)[:, scene.position(name)]
+    x = inner_points(scene.render(a, 128, segments=True).segments, 100)
+    at_once, seen = scene.flow(a, there, x, 128)
+    half, seen_half = scene.flow(a, between, x, 128)
+    in_two, seen_two = scene.flow(between, there, half, 128)
+    all_seen = seen & seen_half & seen_two
+    assert all_seen.mean() > 0.85
+    error = np.abs(in_two - at_once)[all_seen]
+    assert np.percentile(error, 99) < 0.01  # the rest lies where the surface is seen edge-on
+    assert error.max() < 0.5
+
+
+def test_flow_follows_what_is_known_exactly() -> None:
+    a = with_values(CAT, yaw=0, pitch=0, roll=0, shift_x=0)
+    b = with_values(CAT, yaw=0, pitch=0, roll=0, shift_x=0.05)
+    # A shift at distance z from the viewer: 0.05 units are 3.2 px at 128, more for what is nearer.
+    x = inner_points(CAT.render(a, 128, segments=True).segments, 60)
+    y, visible = CAT.flow(a, b, x, 128)
+    assert visible.mean() > 0.95
+    moved = (y - x)[visible]
+    assert np.abs(moved[:, 1]).max() < 1e-3
+    assert moved[:, 0].min() > 2.9  # the shoulders
+    assert moved[:, 0].max() < 3.7  # the nose
+    # The iris follows the gaze, and only the iris and the pupil do.
+    a, b = with_values(CAT, eye_open=1, gaze_x=-0.2), with_values(CAT, eye_open=1, gaze_x=0.2)
+    names = ("left_pupil", "right_pupil", "nose", "left_ear_tip", "chin")
+    where = [CAT.landmarks.index(name) for name in names]
+    before, after = CAT.render(a, 128).points, CAT.render(b, 128).points
+    y, visible = CAT.flow(a, b, before[:, where], 128)
+    assert visible[0, :3].all()
+    np.testing.assert_allclose(y[0, :3], after[0, where][:3], atol=0.05)
+    assert (y - before[:, where])[0, :2, 0].min() > 3
+
+
+@pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
+def test_flow_there_and_back_returns(scene: Scene) -> None:
+    a, b = settings_near_each_other(scene, 16)
+    x = inner_points(scene.render(a, 128, segments=True).segments, 200)
+    there, seen = scene.flow(a, b, x, 128)
+    back, seen_back = scene.flow(b, a, there, 128)
+    assert seen.mean() > 0.85
+    assert seen_back[seen].mean() > 0.98
+    error = np.linalg.norm(back - x, axis=-1)[seen & seen_back]
+    assert np.percentile(error, 99) < 0.05
+    assert np.percentile(error, 99.9) < 0.3
+    # Something did move.
+    assert np.linalg.norm(there - x, axis=-1)[seen].mean() > 2
+
+
+@pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
+def test_landmarks_flow_onto_landmarks(scene: Scene) -> None:
+    a, b = settings_near_each_other(scene, 48)
+    before, after = scene.render(a, 128), scene.render(b, 128)
+    y, seen = scene.flow(a, b, before.points, 128)
+    both = before.visible & after.visible
+    assert (seen & both).sum() > 0.9 * both.sum()
+    error = np.linalg.norm(y - after.points, axis=-1)[seen & both]
+    # The rest: where something nearer just covers a landmark, its pixel shows, and follows, that.
+    assert np.median(error) < 0.2
+    assert np.percentile(error, 95) < 1.0
+
+
+def test_flow_of_the_backdrop_and_of_what_leaves_the_picture() -> None:
+    a, b = with_values(CAT, yaw=0), with_values(CAT, yaw=0, shift_x=3.0)
+    y, visible = CAT.flow(a, b, np.array([[[2.0, 2.0], [64.0, 64.0]]]), 128)
+    assert not visible.any()
+    np.testing.assert_array_equal(y[0, 0], [2, 2])
+    assert y[0, 1, 0] > 128
+    y, visible = CAT.flow(a, a, np.empty((1, 0, 2)), 128)
+    assert y.shape == (1, 0, 2)
+    assert visible.shape == (1, 0)
+
+
+def test_flow_scales_with_the_picture_and_does_not_depend_on_threads() -> None:
+    a, b = settings_near_each_other(CAT, 4)
+    x = inner_points(CAT.render(a, 128, segments=True).segments, 50)
+    small, seen = CAT.flow(a, b, x, 128, threads=1)
+    again, _ = CAT.flow(a, b, x, 128, threads=2)
+    np.testing.assert_array_equal(small, again)
+    large, seen_large = CAT.flow(a, b, (x + 0.5) * 2 - 0.5, 256)
+    both = seen & seen_large
+    assert both.mean() > 0.8
+    np.testing.assert_allclose((small + 0.5)[both] * 2, (large + 0.5)[both], atol=0.02)
+
+
+def test_a_scene_without_parts_says_so() -> None:
+    bare = replace(CAT, parts=())
+    with pytest.raises(ConfigError, match="no parts"):
+        bare.render(bare.middle(), 32, segments=True)
+    with pytest.raises(ConfigError, match="no true flow"):
+        bare.flow(bare.middle(), bare.middle(), np.zeros((1, 1, 2)), 32)
+    with pytest.raises(ConfigError, match=r"finite points \[1, n, 2\]"):
+        CAT.flow(CAT.middle(), CAT.middle(), np.zeros((1, 2)), 32)
+
+
 def test_wrong_requests_say_so() -> None:
     with pytest.raises(ConfigError, match="no scene 'dog'"):
         find_scene("dog")

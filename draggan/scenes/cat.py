@@ -71,4 +71,18 @@ CAT = Scene(
         "head_top",
         "forehead",
     ),
+    # The order is that of Cat::label.
+    parts=(
+        "backdrop",
+        "body",
+        "head",
+        "ear",
+        "ear_inside",
+        "eye_white",
+        "iris",
+        "pupil",
+        "nose",
+        "mouth",
+        "tongue",
+    ),
 )

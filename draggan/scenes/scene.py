@@ -47,6 +47,8 @@ class Rendering:
         points: float32 ``[batch, landmark, 2]``: x, y in picture pixels, integers at pixel centres.
         visible: bool ``[batch, landmark]``: inside the picture and not hidden by the scene itself.
         parameters: float32 ``[batch, parameter]``.
+        segments: uint8 ``[batch, size, size]``: which of `Scene.parts` the middle of each pixel shows; None unless
+            asked for.
     """
 
     pictures: NDArray[np.uint8]
@@ -54,6 +56,7 @@ class Rendering:
     points: NDArray[np.float32]
     visible: NDArray[np.bool_]
     parameters: NDArray[np.float32]
+    segments: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +69,15 @@ class Scene:
         parameters_table: its parameters, in the renderer's order.
         landmarks: names of the points that every rendering comes with. Left and right are those of the picture
             of a scene seen from the front.
+        parts: names of what `Rendering.segments` tells apart, the backdrop first; empty if the scene has neither
+            segments nor flow.
     """
 
     name: str
     index: int
     parameters_table: tuple[Parameter, ...]
     landmarks: tuple[str, ...]
+    parts: tuple[str, ...] = ()
 
     @property
     def z_dim(self) -> int:
@@ -111,43 +117,39 @@ class Scene:
         """Parameters ``[1, z_dim]`` in the middle of every range."""
         return np.array([[(p.low + p.high) / 2 for p in self.parameters_table]], dtype=np.float32)
 
-    def render(self, parameters: ArrayLike, size: int, *, threads: int | None = None) -> Rendering:
+    def render(
+        self, parameters: ArrayLike, size: int, *, segments: bool = False, threads: int | None = None
+    ) -> Rendering:
         """Render a batch.
 
         Args:
             parameters: ``[batch, z_dim]``; values outside the ranges are allowed within reason.
             size: height and width in pixels, 8 to 2048.
+            segments: whether to label the pixels too, which takes a third of the time more.
             threads: how many to use; None for one per core.
 
         Raises:
             OpBuildError: the renderer could not be compiled.
-            ConfigError: shape or size is not possible.
+            ConfigError: shape or size is not possible, or the scene has no parts to label.
         """
-        p = np.ascontiguousarray(parameters, dtype=np.float32)
-        if p.ndim != 2 or p.shape[1] != self.z_dim or not np.isfinite(p).all():
-            raise ConfigError(f"scene '{self.name}' takes finite parameters [batch, {self.z_dim}], not {list(p.shape)}")
-        if not 8 <= size <= 2048:
-            raise ConfigError(f"size {size} is not allowed; scenes are rendered at 8 to 2048 px")
+        p = self._checked(parameters, size)
         n, marks = p.shape[0], len(self.landmarks)
+        threads = threads or os.cpu_count() or 1
         pictures = np.empty((n, 3, size, size), np.uint8)
         weights = np.empty((n, size, size), np.uint8)
         points = np.empty((n, marks, 3), np.float32)
-
-        def address(a: NDArray) -> ctypes.c_void_p:
-            return a.ctypes.data_as(ctypes.c_void_p)
-
         # ctypes releases the interpreter's lock, so training goes on while a thread renders.
         done = renderer().draggan_draw(
             self.index,
-            address(p),
+            _address(p),
             n,
             self.z_dim,
             size,
-            address(pictures),
-            address(weights),
-            address(points),
+            _address(pictures),
+            _address(weights),
+            _address(points),
             marks,
-            threads or os.cpu_count() or 1,
+            threads,
         )
         assert done == 0, "the parameter tables of Python and C++ disagree"
         return Rendering(
@@ -156,7 +158,78 @@ class Scene:
             points=points[..., :2],
             visible=points[..., 2] > 0.5,
             parameters=p,
+            segments=self._segments(p, size, threads) if segments else None,
         )
+
+    def flow(
+        self, a: ArrayLike, b: ArrayLike, points: ArrayLike, size: int, *, threads: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Where points of the surface go when the parameters change from a to b: the true flow.
+
+        Fur has no marks to follow, so the scene defines what belongs together: see ``csrc/flow.h``. Poses move
+        everything rigidly, landmarks go to landmarks, and the way back leads back.
+
+        Args:
+            a, b: parameters ``[batch, z_dim]``.
+            points: x, y in pixels of the pictures of a, ``[batch, n, 2]``.
+            size: height and width of the pictures, 8 to 2048 px.
+            threads: how many to use; None for one per core.
+
+        Returns:
+            The places in the pictures of b, float32 ``[batch, n, 2]``, and whether they show there, bool
+            ``[batch, n]``. A point of the backdrop stays where it is and counts as not visible; it takes 0.6 px to
+            the outline to be one.
+
+        Raises:
+            OpBuildError: the renderer could not be compiled.
+            ConfigError: a shape or the size is not possible, or the scene has no flow.
+        """
+        if not self.parts:
+            raise ConfigError(f"scene '{self.name}' has no true flow")
+        p, q = self._checked(a, size), self._checked(b, size)
+        x = np.ascontiguousarray(points, dtype=np.float32)
+        if p.shape != q.shape or x.ndim != 3 or x.shape[0] != p.shape[0] or x.shape[2] != 2 or not np.isfinite(x).all():
+            raise ConfigError(
+                f"flow between parameters {list(p.shape)} and {list(q.shape)} takes finite points "
+                f"[{p.shape[0]}, n, 2], not {list(x.shape)}"
+            )
+        n, marks = x.shape[:2]
+        out = np.empty((n, marks, 3), np.float32)
+        if out.size == 0:
+            return out[..., :2], out[..., 2] > 0.5
+        rest = np.ascontiguousarray(self.middle()[0])
+        done = renderer().draggan_flow(
+            self.index,
+            _address(rest),
+            _address(p),
+            _address(q),
+            n,
+            self.z_dim,
+            size,
+            _address(x),
+            marks,
+            _address(out),
+            threads or os.cpu_count() or 1,
+        )
+        assert done == 0, "the parameter tables of Python and C++ disagree"
+        return out[..., :2], out[..., 2] > 0.5
+
+    def _checked(self, parameters: ArrayLike, size: int) -> NDArray[np.float32]:
+        p = np.ascontiguousarray(parameters, dtype=np.float32)
+        if p.ndim != 2 or p.shape[1] != self.z_dim or not np.isfinite(p).all():
+            raise ConfigError(f"scene '{self.name}' takes finite parameters [batch, {self.z_dim}], not {list(p.shape)}")
+        if not 8 <= size <= 2048:
+            raise ConfigError(f"size {size} is not allowed; scenes are rendered at 8 to 2048 px")
+        return p
+
+    def _segments(self, p: NDArray[np.float32], size: int, threads: int) -> NDArray[np.uint8]:
+        if not self.parts:
+            raise ConfigError(f"scene '{self.name}' has no parts to label")
+        n = p.shape[0]
+        out = np.empty((n, size, size), np.uint8)
+        done = renderer().draggan_segments(self.index, _address(p), n, self.z_dim, size, _address(out), threads)
+        assert done == 0, "the parameter tables of Python and C++ disagree"
+        return out
 
 
 @functools.cache
@@ -170,6 +243,10 @@ def renderer() -> ctypes.CDLL:
     if sys.platform != "darwin":  # Apple's compiler has no OpenMP
         flags.append("-fopenmp")
     return custom_ops.load_library("draggan_scenes", [Path(__file__).parent / "csrc" / "scenes.cpp"], cflags=flags)
+
+
+def _address(a: NDArray) -> ctypes.c_void_p:
+    return a.ctypes.data_as(ctypes.c_void_p)
 
 
 def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ struct Cat {
   static constexpr float LID = 1.10f;    // radius of the lids, in eyeballs
   static constexpr float EYE_W = 0.80f, EYE_U = 0.72f, EYE_L = 0.60f;  // half-opening, in sines seen from the eyeball
   static constexpr float EYE_TURN = 0.16f;                             // eyes look slightly outwards
+  static constexpr float PUPIL_H = 0.46f, IRIS = 0.64f;  // half-height of the pupil, radius of the iris, in sines
 
   const float* q;
   Pose pose;
@@ -100,14 +101,16 @@ struct Cat {
     m.y = m.y - q[SMILE] * p.x * p.x;
     return ellipsoid(m, mouth_at, mouth_r);
   }
-  F tongue(V p) const {
-    const float o = q[MOUTH_OPEN];
-    return ellipsoid(p, {0.f, mouth_at.y - mouth_r.y * 0.62f, 0.40f}, {0.085f, 0.02f + 0.045f * o, 0.16f});
-  }
+  S3 tongue_at() const { return {0.f, mouth_at.y - mouth_r.y * 0.62f, 0.40f}; }
+  S3 tongue_r() const { return {0.085f, 0.02f + 0.045f * q[MOUTH_OPEN], 0.16f}; }
+  F tongue(V p) const { return ellipsoid(p, tongue_at(), tongue_r()); }
+  F bridge(V p) const { return ellipsoid(p, {0.f, -0.04f, 0.40f}, {0.13f, 0.20f, 0.17f}); }  // of the nose
+  F shoulders(V p) const { return ellipsoid(p, {0.f, -1.12f, -0.20f}, {0.60f, 0.62f, 0.42f}); }
+  F nose_taper(F y) const { return 1.f - 3.2f * clamp(y, -0.07f, 0.05f); }
   F nose(V p) const {
     // Wider above than below: a rounded triangle.
     V m = p;
-    m.x = p.x * (1.f - 3.2f * clamp(p.y - nose_at.y, -0.07f, 0.05f));
+    m.x = p.x * nose_taper(p.y - nose_at.y);
     return ellipsoid(m, nose_at, nose_r);
   }
   F coat(V p, V s, const Eye& y, F cavity) const {
@@ -115,12 +118,12 @@ struct Cat {
     d = smin(d, ellipsoid(s, cheek_at, cheek_r), 0.20f);
     Ear e = ear(s);
     d = smin(d, smax(e.outer, -e.inner, 0.03f), 0.09f);
-    d = smin(d, ellipsoid(p, {0.f, -0.04f, 0.40f}, {0.13f, 0.20f, 0.17f}), 0.10f);  // bridge of the nose
+    d = smin(d, bridge(p), 0.10f);
     d = smin(d, y.r - eye_r * LID, 0.05f);
     d = max(d, y.g * y.r * 0.62f);
     d = smin(d, ellipsoid(p, chin_at, chin_r), 0.09f);
     d = smin(d, ellipsoid(s, muzzle_at, muzzle_r), 0.045f);
-    d = smin(d, ellipsoid(p, {0.f, -1.12f, -0.20f}, {0.60f, 0.62f, 0.42f}), 0.13f);  // shoulders
+    d = smin(d, shoulders(p), 0.13f);
     return smax(d, -cavity, 0.015f);
   }
   F distance(V p) const {
@@ -138,15 +141,33 @@ struct Cat {
     return {mix(c, splat(glow), g * g * 0.75f), splat(0.5f)};
   }
 
+  struct Surface {  // what a point of the surface belongs to; none of them: coat
+    M eye, nose, tongue, mouth;
+  };
+  Surface surface(V p, V s, const Eye& y, F cavity) const {
+    F d_coat = coat(p, s, y, cavity), d_eye = y.r - eye_r, d_nose = nose(p), d_tongue = tongue(p);
+    F nearest = min(min(d_coat, d_eye), min(d_nose, d_tongue));
+    M eye = d_eye <= nearest, nose = d_nose <= nearest, tongue = d_tongue <= nearest;
+    return {eye, nose, tongue, (cavity < 0.004f) & ~nose & ~eye & ~tongue & (p.z > 0.2f)};
+  }
+  F pink_ear(V p, const Ear& e) const {
+    return smoothstep(0.035f, -0.005f, e.inner) * smoothstep(0.28f, 0.36f, p.y) * smoothstep(-0.08f, 0.0f, p.z);
+  }
+  V in_eye(V p) const {  // direction from the centre of the eyeball on that side
+    V d = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
+    return normalize(d);
+  }
+  F pupil(V off) const {  // below 1 inside
+    F x = off.x * (1.f / q[PUPIL]), y = off.y * (1.f / PUPIL_H);
+    return x * x + y * y;
+  }
+
   Sample shade(V p, V ray) const {
     V s = {abs(p.x), p.y, p.z};
     V n = normal(*this, p);
     Eye y = eye(s);
     F cavity = mouth(p);
-    F d_coat = coat(p, s, y, cavity), d_eye = y.r - eye_r, d_nose = nose(p), d_tongue = tongue(p);
-    F nearest = min(min(d_coat, d_eye), min(d_nose, d_tongue));
-    M is_eye = d_eye <= nearest, is_nose = d_nose <= nearest, is_tongue = d_tongue <= nearest;
-    M is_mouth = (cavity < 0.004f) & ~is_nose & ~is_eye & ~is_tongue & (p.z > 0.2f);
+    const auto [is_eye, is_nose, is_tongue, is_mouth] = surface(p, s, y, cavity);
 
     // Coat.
     V c = splat(fur);
@@ -167,8 +188,7 @@ struct Cat {
     F cx = s.x * (1.f / (0.24f * grow)), cy = (p.y + 0.92f) * (1.f / 0.40f);
     F chest = smoothstep(1.2f, 0.7f, cx * cx + cy * cy) * smoothstep(-0.1f, 0.1f, p.z);
     c = mix(c, splat(white), wh * max(patch, max(blaze, chest)));
-    F pink_ear = smoothstep(0.035f, -0.005f, e.inner) * smoothstep(0.28f, 0.36f, p.y) * smoothstep(-0.08f, 0.0f, p.z);
-    c = mix(c, splat(linear(S3{0.95f, 0.62f, 0.60f})), pink_ear * 0.9f);
+    c = mix(c, splat(linear(S3{0.95f, 0.62f, 0.60f})), pink_ear(p, e) * 0.9f);
     // Dark rims make eyes readable at any fur colour, and closed eyes a line.
     F rim = smoothstep(-0.20f, -0.06f, y.g) * smoothstep(1.35f, 1.15f, y.r * (1.f / eye_r)) * smoothstep(0.f, 0.25f, y.front);
     c = mix(c, splat(linear(S3{0.16f, 0.12f, 0.11f})), rim * 0.88f);
@@ -178,16 +198,12 @@ struct Cat {
     c = mix(c, splat(linear(S3{0.30f, 0.17f, 0.16f})), max(split, lips) * 0.7f);
 
     // Eyeball: white, iris with a dark limb and a light lower half, slit pupil.
-    V ed = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
-    ed = normalize(ed);
-    V off = ed - gaze;
+    V ed = in_eye(p), off = ed - gaze;
     F r2 = sqrt(off.x * off.x + off.y * off.y);
     V ec = splat(linear(S3{0.97f, 0.96f, 0.93f}));
     V ic = mix(splat(iris_deep), splat(iris), smoothstep(0.62f, 0.20f, r2 + 0.30f * off.y));
     ec = mix(ec, ic, smoothstep(0.68f, 0.60f, r2));
-    F px = off.x * (1.f / q[PUPIL]), py = off.y * (1.f / 0.46f);
-    F pr = px * px + py * py;
-    ec = mix(ec, splat(S3{0.004f, 0.004f, 0.006f}), smoothstep(1.25f, 0.8f, pr));
+    ec = mix(ec, splat(S3{0.004f, 0.004f, 0.006f}), smoothstep(1.25f, 0.8f, pupil(off)));
     c = select(is_eye, ec, c);
     c = select(is_nose, splat(linear(S3{0.90f, 0.50f, 0.52f})), c);
     F deep = smoothstep(0.58f, 0.36f, p.z);
@@ -228,6 +244,207 @@ struct Cat {
     return {out, imp};
   }
 
+  // A number in CAT.parts in ../cat.py.
+  F label(V p) const {
+    V s = {abs(p.x), p.y, p.z};
+    Eye y = eye(s);
+    const Surface at = surface(p, s, y, mouth(p));
+    Ear e = ear(s);
+    F head = min(ellipsoid(p, {0.f, 0.02f, 0.f}, skull), min(ellipsoid(s, cheek_at, cheek_r), ellipsoid(p, chin_at, chin_r)));
+    F part = splat(2.f);                                                                  // head
+    part = select(shoulders(p) < head, 1.f, part);                                        // body
+    part = select((e.outer < head) & (p.y > 0.30f), 3.f, part);                           // ear
+    part = select(pink_ear(p, e) > 0.5f, 4.f, part);                                      // ear_inside
+    V off = in_eye(p) - gaze;
+    F eye_part = select(off.x * off.x + off.y * off.y < IRIS * IRIS, splat(6.f), splat(5.f));
+    part = select(at.eye, select(pupil(off) < 1.f, splat(7.f), eye_part), part);          // eye_white, iris, pupil
+    part = select(at.nose, 8.f, part);                                                    // nose
+    part = select(at.mouth, 9.f, part);                                                   // mouth
+    return select(at.tongue, 10.f, part);                                                 // tongue
+  }
+
+  // What flow.h needs. Material coordinates: see there.
+  enum Solid { COAT, EYEBALL, NOSE_SOLID, TONGUE, SOLIDS };
+  enum Part {
+    FIXED, HEAD, CHEEK_L, CHEEK_R, EAR_L, EAR_R, LID_L, LID_R, MUZZLE_PART, CHIN, MOUTH, BALL_L, BALL_R, NOSE_PART,
+    TONGUE_PART, PARTS
+  };
+  static constexpr float REACH = 0.35f;
+
+  F solid(int k, V p) const {
+    V s = {abs(p.x), p.y, p.z};
+    if (k == NOSE_SOLID) return nose(p);
+    if (k == TONGUE) return tongue(p);
+    Eye y = eye(s);
+    return k == EYEBALL ? y.r - eye_r : coat(p, s, y, mouth(p));
+  }
+
+  void weights(int solid, V m, F* w) const {
+    if (solid == NOSE_SOLID) w[NOSE_PART] = splat(1.f);
+    if (solid == TONGUE) w[TONGUE_PART] = splat(1.f);
+    if (solid == EYEBALL) {
+      w[BALL_L] = select(m.x < 0.f, 1.f, splat(0.f));
+      w[BALL_R] = 1.f - w[BALL_L];
+    }
+    if (solid != COAT) return;
+    V s = {abs(m.x), m.y, m.z};
+    // Lids, lips and ears own what is near; the rest is shared by distance.
+    Eye y = eye(s);
+    F lid = smoothstep(1.75f, 1.12f, y.r * (1.f / eye_r)) * smoothstep(0.02f, 0.35f, y.front);
+    F lips = smoothstep(0.12f, 0.02f, mouth(m)) * smoothstep(0.22f, 0.36f, m.z);
+    F ears = smoothstep(0.09f, 0.0f, ear(s).outer) *
+             smoothstep(-0.12f, 0.16f, (s.x - ear_at.x) * ear_sin + (s.y - ear_at.y) * ear_cos);
+    lid = lid * (1.f - lips);
+    ears = ears * (1.f - lid) * (1.f - lips);
+    F right = smoothstep(-0.05f, 0.05f, m.x), left = 1.f - right;
+    w[LID_L] = lid * left, w[LID_R] = lid * right;
+    w[EAR_L] = ears * left, w[EAR_R] = ears * right;
+    w[MOUTH] = lips;
+    auto share = [](F d) {
+      F t = clamp(1.f - d * 4.f, 0.f, 1.f);
+      t = t * t;
+      return t * t * t;
+    };
+    F head = share(ellipsoid(m, {0.f, 0.02f, 0.f}, skull)) + 1e-4f, cheek = share(ellipsoid(s, cheek_at, cheek_r));
+    F muzzle = share(ellipsoid(s, muzzle_at, muzzle_r)), chin = share(ellipsoid(m, chin_at, chin_r));
+    F fixed = share(shoulders(m)) + share(bridge(m));
+    F k = (1.f - lid - lips - ears) / (head + cheek + muzzle + chin + fixed);
+    w[FIXED] = fixed * k;
+    w[HEAD] = head * k;
+    w[CHEEK_L] = cheek * k * left, w[CHEEK_R] = cheek * k * right;
+    w[MUZZLE_PART] = muzzle * k;
+    w[CHIN] = chin * k;
+  }
+
+  V local(int part, V p) const {
+    const float side = part == CHEEK_L || part == EAR_L || part == LID_L || part == BALL_L ? -1.f : 1.f;
+    V s = {p.x * side, p.y, p.z};
+    switch (part) {
+      case HEAD: return {p.x * (1.f / skull.x), p.y, p.z};
+      case CHEEK_L:
+      case CHEEK_R: return V{s.x - cheek_at.x, s.y - cheek_at.y, s.z - cheek_at.z} * splat(inverse(cheek_r));
+      case EAR_L:
+      case EAR_R: {
+        V e = s - ear_at;
+        F u = e.x * ear_cos - e.y * ear_sin, v = e.x * ear_sin + e.y * ear_cos;
+        F k = 1.f / ear_radius(v);
+        F along = select(v < 0.f, v, select(v < q[EAR_SIZE], v * (1.f / q[EAR_SIZE]), 1.f + (v - q[EAR_SIZE])));
+        return {u * k, along, e.z * k};
+      }
+      case LID_L:
+      case LID_R: {
+        V e = s - eye_at;
+        F k = rsqrt(dot(e, e) + 1e-8f);
+        F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k;
+        F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
+        F lower, upper, top;
+        lid_knots(a2, lower, upper, top);
+        F t = select(b2 < lower, b2 - lower, (b2 - lower) / (upper - lower));
+        t = select(b2 < upper, t, 1.f + (b2 - upper) / (top - upper));
+        return {a2, select(b2 < top, t, 2.f + (b2 - top)), dot(e, e) * k * (1.f / eye_r)};
+      }
+      case MUZZLE_PART: return {p.x * (1.f / q[MUZZLE]), (p.y - muzzle_at.y) * (1.f / q[MUZZLE]), p.z};
+      case CHIN: return p - chin_at;
+      case MOUTH: {
+        F ax = abs(p.x), x = select(ax < mouth_r.x, p.x * (1.f / mouth_r.x), sign(p.x) * (1.f + (ax - mouth_r.x)));
+        F y = p.y - bend(p.x) - mouth_at.y, ay = abs(y), h = lip_height(p.x);
+        return {x, select(ay < h, y / h, sign(y) * (1.f + (ay - h))), p.z};
+      }
+      case BALL_L:
+      case BALL_R: {
+        V e = s - eye_at;
+        e.x = e.x * side;
+        F r2 = dot(e, e), k = rsqrt(r2 + 1e-8f), ox = e.x * k - gaze.x, oy = e.y * k - gaze.y, inner, outer;
+        pupil_knots(oy, inner, outer);
+        F ax = abs(ox), t = select(ax < inner, ax / inner, 1.f + (ax - inner) / (outer - inner));
+        return {sign(ox) * select(ax < outer, t, 2.f + (ax - outer)), oy, r2 * k * (1.f / eye_r)};
+      }
+      case NOSE_PART: {
+        V m = p - nose_at;
+        m.x = m.x * nose_taper(m.y);
+        return m * splat(inverse(nose_r));
+      }
+      case TONGUE_PART: return V{p.x, p.y - tongue_at().y, p.z - tongue_at().z} * splat(inverse(tongue_r()));
+      default: return p;
+    }
+  }
+
+  V global(int part, V n) const {
+    const float side = part == CHEEK_L || part == EAR_L || part == LID_L || part == BALL_L ? -1.f : 1.f;
+    switch (part) {
+      case HEAD: return {n.x * skull.x, n.y, n.z};
+      case CHEEK_L:
+      case CHEEK_R: return mirror(n * splat(cheek_r) + cheek_at, side);
+      case EAR_L:
+      case EAR_R: {
+        F v = select(n.y < 0.f, n.y, select(n.y < 1.f, n.y * q[EAR_SIZE], q[EAR_SIZE] + (n.y - 1.f)));
+        F k = ear_radius(v), u = n.x * k;
+        return mirror(V{u * ear_cos + v * ear_sin, v * ear_cos - u * ear_sin, n.z * k} + ear_at, side);
+      }
+      case LID_L:
+      case LID_R: {
+        F a2 = n.x, lower, upper, top;
+        lid_knots(a2, lower, upper, top);
+        F b2 = select(n.y < 0.f, lower + n.y, lower + n.y * (upper - lower));
+        b2 = select(n.y < 1.f, b2, upper + (n.y - 1.f) * (top - upper));
+        b2 = select(n.y < 2.f, b2, top + (n.y - 2.f));
+        F a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
+        F c = sqrt(max(1.f - a * a - b * b, 1e-4f)), r = n.z * eye_r;
+        return mirror(V{(a * turn_cos + c * turn_sin) * r, b * r, (c * turn_cos - a * turn_sin) * r} + eye_at, side);
+      }
+      case MUZZLE_PART: return {n.x * q[MUZZLE], n.y * q[MUZZLE] + muzzle_at.y, n.z};
+      case CHIN: return n + chin_at;
+      case MOUTH: {
+        F ax = abs(n.x), x = select(ax < 1.f, n.x * mouth_r.x, sign(n.x) * (mouth_r.x + (ax - 1.f)));
+        F h = lip_height(x), ay = abs(n.y), y = select(ay < 1.f, n.y * h, sign(n.y) * (h + (ay - 1.f)));
+        return {x, y + mouth_at.y + bend(x), n.z};
+      }
+      case BALL_L:
+      case BALL_R: {
+        F inner, outer, t = abs(n.x);
+        pupil_knots(n.y, inner, outer);
+        F ax = select(t < 1.f, t * inner, inner + (t - 1.f) * (outer - inner));
+        F x = sign(n.x) * select(t < 2.f, ax, outer + (t - 2.f)) + gaze.x, y = n.y + gaze.y, r = n.z * eye_r;
+        F z = sqrt(max(1.f - x * x - y * y, 1e-4f));
+        return {x * r + side * eye_at.x, y * r + eye_at.y, z * r + eye_at.z};
+      }
+      case NOSE_PART: {
+        V m = n * splat(nose_r);
+        m.x = m.x / nose_taper(m.y);
+        return m + nose_at;
+      }
+      case TONGUE_PART: return n * splat(tongue_r()) + tongue_at();
+      default: return n;
+    }
+  }
+
+  static S3 inverse(S3 r) { return {1.f / r.x, 1.f / r.y, 1.f / r.z}; }
+  static F sign(F x) { return select(x < 0.f, -1.f, splat(1.f)); }
+  static V mirror(V p, float side) { return {p.x * side, p.y, p.z}; }
+  F ear_radius(F v) const {
+    const float base = 0.17f + 0.16f * q[EAR_SIZE];
+    return base + (0.032f - base) * clamp(v * (1.f / q[EAR_SIZE]), 0.f, 1.f);
+  }
+  // Skin between the upper lid's edge and its crease stretches, the lower lid stays.
+  void lid_knots(F a2, F& lower, F& upper, F& top) const {
+    F h = max(1.f - a2 * a2 * (1.f / (EYE_W * EYE_W)), 0.02f);
+    lower = -EYE_L * h;
+    upper = lower + std::max(q[EYE_OPEN], 0.02f) * (EYE_U + EYE_L) * h;
+    top = EYE_U * h + 0.25f;
+  }
+  // Half-widths of pupil and iris at a height.
+  void pupil_knots(F y, F& inner, F& outer) const {
+    inner = q[PUPIL] * sqrt(max(1.f - y * y * (1.f / (PUPIL_H * PUPIL_H)), 1e-3f));
+    outer = max(sqrt(max(IRIS * IRIS - y * y, 0.f)), inner + 0.02f);
+  }
+  F bend(F x) const {  // beyond the corners the smile goes on straight
+    const float far = 1.3f * mouth_r.x;
+    F ax = abs(x), over = max(ax - far, 0.f);
+    ax = ax - over;
+    return q[SMILE] * (ax * ax + 2.f * far * over);
+  }
+  F lip_height(F x) const { return mouth_r.y * sqrt(max(1.f - x * x * (1.f / (mouth_r.x * mouth_r.x)), 0.02f)); }
+
   // In the order of CAT.landmarks in ../cat.py. `hidden` marks what a ray from the viewer cannot decide.
   void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {
     const float far = 2.f;
@@ -238,14 +455,14 @@ struct Cat {
       to.push_back(target);
     };
     const float lip = 0.012f;
-    auto bend = [&](float x) { return q[SMILE] * x * x; };
+    auto curve = [&](float x) { return q[SMILE] * x * x; };
     for (float side : {-1.f, 1.f}) {
       // Base of an ear: where a ray at 60 degrees to its axis, in its plane, meets the head.
       S3 base = {side * ear_at.x, ear_at.y, ear_at.z};
       aim({side * (ear_sin - 1.6f * ear_cos), ear_cos + 1.6f * ear_sin, 0.5f}, base);  // inner
       aim({side * (ear_sin + 1.6f * ear_cos), ear_cos - 1.6f * ear_sin, 0.5f}, base);  // outer
       const float mx = side * 1.04f * mouth_r.x;
-      aim({0, 0, 1}, {mx, mouth_at.y + bend(mx), 0.f});
+      aim({0, 0, 1}, {mx, mouth_at.y + curve(mx), 0.f});
       aim({side * 0.8f, -0.25f, 0.55f}, {0.f, -0.12f, 0.f});      // cheek
       aim({0, 0, 1}, {side * muzzle_at.x, muzzle_at.y, 0.f});     // muzzle
     }

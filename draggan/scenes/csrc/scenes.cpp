@@ -4,6 +4,7 @@
 
 #include "car.h"
 #include "cat.h"
+#include "flow.h"
 
 using namespace draggan;
 
@@ -40,5 +41,51 @@ extern "C" __attribute__((visibility("default"))) int draggan_draw(int scene, co
     draw<Car>(parameters, count, width, size, picture, importance, landmarks, marks, threads);
     return 0;
   }
+  return 1;
+}
+
+// A scene may lack both: 2.
+template <class Scene>
+static int label(const float* parameters, int count, int width, int size, uint8_t* out, int threads) {
+  if constexpr (HasLabel<Scene>::value) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int i = 0; i < count; i++) {
+      Scene scene(parameters + (size_t)i * width);
+      segments(scene, size, out + (size_t)i * size * size);
+    }
+    return 0;
+  }
+  return 2;
+}
+template <class Scene>
+static int follow(const float* rest, const float* a, const float* b, int count, int width, int size, const float* points,
+                  int marks, float* out, int threads) {
+  if constexpr (HasFlow<Scene>::value) {
+    const Scene still(rest);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int i = 0; i < count; i++) {
+      Scene from(a + (size_t)i * width), to(b + (size_t)i * width);
+      flow(still, from, to, size, points + (size_t)i * marks * 2, marks, out + (size_t)i * marks * FLOW_COLUMNS);
+    }
+    return 0;
+  }
+  return 2;
+}
+
+// segments [count, size, size]: a number in the scene's parts per pixel. Returns as draggan_draw, or 2 if it has no parts.
+extern "C" __attribute__((visibility("default"))) int draggan_segments(int scene, const float* parameters, int count,
+                                                                       int width, int size, uint8_t* segments, int threads) {
+  if (scene == 0 && width == CAT_PARAMETERS) return label<Cat>(parameters, count, width, size, segments, threads);
+  return 1;
+}
+
+// rest [width]: the parameters at which the material is defined; a, b [count, width]; points [count, marks, 2] in
+// pixels of a; out [count, marks, 3] = x, y in pixels of b, visible 0 or 1. Returns as draggan_segments.
+extern "C" __attribute__((visibility("default"))) int draggan_flow(int scene, const float* rest, const float* a,
+                                                                   const float* b, int count, int width, int size,
+                                                                   const float* points, int marks, float* out,
+                                                                   int threads) {
+  if (scene == 0 && width == CAT_PARAMETERS)
+    return follow<Cat>(rest, a, b, count, width, size, points, marks, out, threads);
   return 1;
 }
