@@ -40,7 +40,7 @@ struct Car {
     hx = 0.5f * q[LENGTH];
     hz = 0.5f * q[WIDTH];
     edge = q[ROUNDNESS];
-    belt = q[BODY_HEIGHT];
+    belt = q[BODY_HEIGHT] + 1.2f * (q[WHEEL_SIZE] - 0.175f);  // large wheels need high wings
     bottom = q[RIDE_HEIGHT];
     middle = 0.5f * (belt + bottom);
     roof = belt + q[ROOF_HEIGHT];
@@ -112,6 +112,7 @@ struct Car {
   }
   struct Ends {
     F length, height, side;  // distance from each slab of the lower body
+    F top;                   // and from its upper side alone
   };
   Ends ends(V p, F z, F r) const {
     F f = max((p.x - base_f) * hood_k, 0.f), g = max((trunk_at - p.x) * trunk_k, 0.f);
@@ -119,15 +120,19 @@ struct Car {
     F y = p.y - middle;
     F flare = max(1.f - abs(r - arch) * 9.f, 0.f);
     return {abs(p.x) - hx + BOW * z * z + BELT_BOW * y * y, max(p.y - top, bottom - p.y),
-            z - hz + 0.06f * p.x * p.x + 0.40f * y * y - 0.014f * flare};
+            z - hz + 0.06f * p.x * p.x + 0.40f * y * y - 0.014f * flare, p.y - top};
   }
-  F body(V p, F z, F r) const {
+  struct Body {
+    F cut, whole;  // with and without the hollows for the wheels
+  };
+  Body body(V p, F z, F r) const {
     Ends e = ends(p, z, r);
     F d = slabs(e.length, e.height, e.side, edge);
     Cabin c = cabin(p, z);
     F k = slabs(max(c.front, c.rear), c.roof, c.side, CABIN_EDGE);
     d = smin(d, max(smax(k, e.length + 0.03f, 0.08f), belt - 0.10f - p.y), 0.05f);
-    return smax(d, min(arch - r, z - (hz - TYRE - 0.03f)), 0.015f);
+    F hollow = min(min(arch - r, z - (hz - TYRE - 0.03f)), -0.055f - e.top);
+    return {smax(d, hollow, 0.015f), d};
   }
   F wheel(F z, F r) const {
     F a = max(r - (q[WHEEL_SIZE] - TREAD), 0.f), b = max(abs(z - wheel_z) - (0.5f * TYRE - TREAD), 0.f);
@@ -143,7 +148,7 @@ struct Car {
   }
   F distance(V p) const {
     F z = abs(p.z), r = wheel_radius(p);
-    return min(min(body(p, z, r), wheel(z, r)), min(lens(p, z), mirrors(p, z)));
+    return min(min(body(p, z, r).cut, wheel(z, r)), min(lens(p, z), mirrors(p, z)));
   }
 
   // How far outside the footprint of the car a point of the ground is.
@@ -176,7 +181,8 @@ struct Car {
   Sample shade(V p, V ray) const {
     V n = normal(*this, p);
     F z = abs(p.z), r = wheel_radius(p);
-    F d_body = body(p, z, r), d_wheel = wheel(z, r), d_lens = lens(p, z), d_mirror = mirrors(p, z);
+    Body shell = body(p, z, r);
+    F d_body = shell.cut, d_wheel = wheel(z, r), d_lens = lens(p, z), d_mirror = mirrors(p, z);
     F nearest = min(min(d_body, d_wheel), min(d_lens, d_mirror));
     M is_wheel = d_wheel <= nearest, is_lens = (d_lens <= nearest) & ~is_wheel;
     M is_body = ~is_wheel & ~is_lens & (d_mirror > nearest);
@@ -234,7 +240,7 @@ struct Car {
     // Lens: bright towards the front, a pod in the body's colour behind.
     F ahead = smoothstep(0.0f, 0.45f, n.x);
     base = select(is_lens, mix(splat(chrome), splat(S3{0.93f, 0.92f, 0.84f}), ahead), base);
-    base = select(is_body & (r < arch + 0.004f) & (z < hz - 0.05f), base * 0.08f, base);
+    base = select(is_body & (shell.whole < -0.012f), base * 0.08f, base);
 
     // Light: soft key, sky, floor; then what the paint mirrors.
     F ao = occlusion(*this, p, n);
