@@ -10,11 +10,12 @@ from __future__ import annotations
 from draggan.errors import ConfigError
 from draggan.scenes.car import CAR
 from draggan.scenes.cat import CAT
+from draggan.scenes.face import FACE
 from draggan.scenes.scene import Parameter, Rendering, Scene
 
 __all__ = ["SCENES", "Parameter", "Rendering", "Scene", "find_scene"]
 
-SCENES: dict[str, Scene] = {scene.name: scene for scene in (CAT, CAR)}
+SCENES: dict[str, Scene] = {scene.name: scene for scene in (CAT, FACE, CAR)}
 """All scenes by name."""
 
 

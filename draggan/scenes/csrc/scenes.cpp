@@ -4,6 +4,7 @@
 
 #include "car.h"
 #include "cat.h"
+#include "face.h"
 #include "flow.h"
 
 using namespace draggan;
@@ -35,6 +36,10 @@ extern "C" __attribute__((visibility("default"))) int draggan_draw(int scene, co
                                                                    float* landmarks, int marks, int threads) {
   if (scene == 0 && width == CAT_PARAMETERS && marks == CAT_LANDMARKS) {
     draw<Cat>(parameters, count, width, size, picture, importance, landmarks, marks, threads);
+    return 0;
+  }
+  if (scene == 1 && width == Face::PARAMETERS && marks == Face::LANDMARKS) {
+    draw<Face>(parameters, count, width, size, picture, importance, landmarks, marks, threads);
     return 0;
   }
   if (scene == 2 && width == Car::PARAMETERS && marks == Car::LANDMARKS) {

@@ -1,0 +1,459 @@
+// A drawn human head from rounded solids. Units: half the picture's width is 1; x right, y up, z towards the viewer.
+#pragma once
+#include "raymarch.h"
+
+namespace draggan {
+
+struct Face {
+  // The order is that of FACE in ../face.py.
+  enum Parameter {
+    YAW, PITCH, ROLL, SCALE, SHIFT_X, SHIFT_Y, HEAD_WIDTH, JAW_WIDTH, CHIN, CHEEKS, EYE_SIZE, EYE_GAP, EYE_OPEN,
+    EYE_SLANT, GAZE_X, GAZE_Y, IRIS, BROW_HEIGHT, BROW_SLANT, BROW_THICKNESS, NOSE_SIZE, NOSE_WIDTH, NOSE_TIP,
+    MOUTH_OPEN, SMILE, MOUTH_WIDTH, LIP_FULLNESS, LIP_COLOUR, EARS, HAIR_VOLUME, HAIR_LENGTH, FRINGE, PARTING, CURLS,
+    HAIR_LIGHTNESS, HAIR_WARMTH, SKIN, UNDERTONE, GLASSES, CLOTH_HUE, CLOTH_BRIGHTNESS, BACK_HUE, BACK_BRIGHTNESS,
+    LIGHT_X, PARAMETERS
+  };
+  static constexpr int LANDMARKS = 32;
+  static constexpr float STEP = 0.85f;   // the eye opening and the bent mouth overstate distance a little
+  static constexpr float RADIUS = 1.5f;  // everything visible lies in this ball
+  static constexpr float LID = 1.07f;    // radius of the lids, in eyeballs
+  static constexpr float EYE_W = 0.86f, EYE_U = 0.64f, EYE_L = 0.50f;  // half-opening, in sines seen from the eyeball
+  static constexpr float EYE_TURN = 0.12f;                             // eyes look slightly outwards
+  static constexpr float BEND_Z = 0.9f;                                // how the mouth follows the face's roundness
+
+  const float* q;
+  Pose pose;
+  S3 skull_at, skull, jaw_at, jaw_r, chin_at, chin_r, cheek_at, muzzle_at, muzzle_r, eye_at, bridge_at, bridge_r, tip_at;
+  S3 wing_at, mouth_at, mouth_r, lip_r, teeth_at, teeth_r, tongue_at, tongue_r, ear_at, ear_r, cap_at, cap_r, side_at,
+      side_r, glass_at;
+  float cheek_r, tip_r, wing_r, eye_r, lids, turn_sin, turn_cos, slant_sin, slant_cos, hair_line, hair_side, curl, locks, tube;
+  float brow_y, brow_slope, brow_half;
+  S3 skin, blush, lip, hair, brow, iris, iris_deep, cloth, back_top, back_bottom, glow, light, gaze, shine, shine2;
+
+  // Display colours at even places of a scale, the value between them by a straight line.
+  template <int N>
+  static S3 scale(const S3 (&c)[N], float t) {
+    t = std::min(std::max(t, 0.f), 1.f) * (N - 1);
+    int i = std::min((int)t, N - 2);
+    t -= i;
+    return c[i] * (1.f - t) + c[i + 1] * t;
+  }
+  static S3 blend(S3 a, S3 b, float t) { return a * (1.f - t) + b * t; }
+  static S3 times(S3 a, S3 b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
+
+  explicit Face(const float* p) : q(p), pose(p[YAW], p[PITCH], p[ROLL], p[SCALE], p[SHIFT_X], p[SHIFT_Y]) {
+    const float hw = q[HEAD_WIDTH], open = q[MOUTH_OPEN], chin = q[CHIN], plump = q[CHEEKS], merry = q[SMILE] / 2.9f;
+    skull_at = {0.f, 0.13f, -0.06f};
+    skull = {hw, 0.45f, 0.48f};
+    jaw_at = {0.f, -0.15f - 0.05f * open, 0.06f};
+    jaw_r = {q[JAW_WIDTH], 0.345f + 0.03f * chin, 0.355f};
+    chin_at = {0.f, -0.405f - 0.055f * chin - 0.12f * open, 0.235f + 0.02f * chin};
+    chin_r = {0.10f + 0.03f * chin + 0.15f * (q[JAW_WIDTH] - 0.29f), 0.085f, 0.115f};
+    cheek_at = {0.215f + 0.02f * plump, -0.135f + 0.03f * std::max(merry, 0.f), 0.235f};
+    cheek_r = 0.135f + 0.05f * plump;
+    muzzle_at = {0.f, -0.285f - 0.02f * open, 0.30f};
+    muzzle_r = {0.19f, 0.125f, 0.135f};
+    eye_r = q[EYE_SIZE];
+    eye_at = {q[EYE_GAP], 0.055f, 0.415f - 0.86f * eye_r};
+    lids = 1.f - std::pow(1.f - std::min(std::max(q[EYE_OPEN], 0.f), 1.f), 1.6f);
+    turn_sin = std::sin(EYE_TURN);
+    turn_cos = std::cos(EYE_TURN);
+    slant_sin = std::sin(q[EYE_SLANT]);
+    slant_cos = std::cos(q[EYE_SLANT]);
+    brow_y = eye_at.y + eye_r * (0.80f + 0.14f * lids) + 0.045f + 0.065f * q[BROW_HEIGHT];
+    brow_slope = 0.34f * q[BROW_SLANT] + 0.5f * q[EYE_SLANT];
+    brow_half = 0.014f + 0.020f * q[BROW_THICKNESS];
+    const float ns = q[NOSE_SIZE], nw = q[NOSE_WIDTH], tip = q[NOSE_TIP];
+    bridge_at = {0.f, 0.00f, 0.375f};
+    bridge_r = {0.050f * (0.6f + 0.4f * nw), 0.15f, 0.075f + 0.02f * ns};
+    tip_r = 0.058f * ns * (0.75f + 0.25f * nw);
+    tip_at = {0.f, -0.105f - 0.035f * ns + 0.024f * tip, 0.425f + 0.055f * ns};
+    wing_r = 0.041f * ns;
+    wing_at = {0.056f * nw * ns, -0.118f - 0.036f * ns + 0.006f * tip, 0.415f + 0.01f * ns};
+    mouth_at = {0.f, -0.300f - 0.012f * (ns - 1.f) - 0.052f * open, 0.42f};
+    mouth_r = {(q[MOUTH_WIDTH] + 0.022f * merry) * (1.f - 0.14f * open), 0.009f + 0.093f * open, 0.22f};
+    const float full = q[LIP_FULLNESS];
+    lip_r = {mouth_r.x + 0.022f, mouth_r.y + 0.022f + 0.026f * full, 0.052f + 0.016f * full};
+    teeth_at = {0.f, mouth_at.y + mouth_r.y * 0.95f, 0.385f};
+    teeth_r = {mouth_r.x * 0.84f, 0.006f + 0.066f * open, 0.045f};
+    tongue_at = {0.f, mouth_at.y - mouth_r.y * 0.80f, 0.33f};
+    tongue_r = {mouth_r.x * 0.66f, 0.006f + 0.052f * open, 0.09f};
+    ear_at = {hw - 0.005f, 0.01f, -0.07f};
+    ear_r = {0.075f * q[EARS], 0.125f * q[EARS], 0.062f};
+
+    // Hair: a shell around the skull, thinner than nothing when bald, and a curtain on each side.
+    const float v = q[HAIR_VOLUME], length = std::max(q[HAIR_LENGTH], 0.f), grown = smoothstep(0.03f, 0.08f, v);
+    const float cropped = std::min(q[HAIR_LENGTH], 0.f);
+    const float thick = -0.045f + (0.062f + 0.085f * v + 0.05f * v * q[CURLS]) * grown;
+    const float hang = smoothstep(0.02f, 0.36f, length) * smoothstep(0.06f, 0.14f, v);
+    cap_at = {0.015f * q[PARTING] * grown, skull_at.y + 0.05f * v * grown, skull_at.z - 0.035f};
+    cap_r = {hw + thick * (0.9f + 0.5f * cropped), skull.y + thick * 1.15f, skull.z + thick};
+    side_at = {hw - 0.20f + 0.12f * hang, 0.10f - 0.42f * length * hang, -0.16f};
+    side_r = {0.11f + (0.07f + 0.04f * v) * hang, 0.30f + 0.32f * length * hang, 0.16f + 0.08f * hang};
+    hair_line = 0.425f - 0.175f * q[FRINGE];
+    hair_side = -0.06f + 0.06f * cropped + 0.18f * hang;
+    locks = 0.010f * (1.f - 0.7f * q[CURLS]) * smoothstep(0.05f, 0.30f, v);
+    curl = 0.022f * q[CURLS] * grown * (0.4f + 0.6f * v);
+    tube = 0.0138f * smoothstep(0.788f, 0.800f, q[GLASSES]);
+    glass_at = {eye_at.x + 0.012f, eye_at.y - 0.012f, eye_at.z + eye_r * LID + 0.035f};
+
+    // Even steps of lightness, once lit: about L* 83 to 32 on the cheek.
+    const S3 tones[] = {{0.900f, 0.785f, 0.715f}, {0.806f, 0.654f, 0.550f}, {0.702f, 0.536f, 0.417f},
+                        {0.591f, 0.426f, 0.316f}, {0.476f, 0.330f, 0.240f}, {0.360f, 0.245f, 0.185f}};
+    S3 tone = scale(tones, q[SKIN]);
+    const float warm = q[UNDERTONE];
+    tone = times(tone, S3{1.f - 0.012f * warm, 1.f + 0.018f * warm, 1.f - 0.060f * warm});
+    skin = linear(tone);
+    blush = linear(times(tone, S3{1.0f, 0.72f, 0.70f}));
+    const float dark = q[SKIN];
+    S3 natural = times(tone, blend(S3{0.94f, 0.62f, 0.62f}, S3{0.86f, 0.70f, 0.74f}, dark));
+    lip = linear(blend(natural, blend(S3{0.84f, 0.24f, 0.28f}, S3{0.58f, 0.12f, 0.18f}, dark), 0.85f * q[LIP_COLOUR]));
+    const S3 melanin[] = {{0.095f, 0.080f, 0.080f}, {0.235f, 0.155f, 0.115f}, {0.420f, 0.275f, 0.175f},
+                          {0.660f, 0.480f, 0.290f}, {0.860f, 0.720f, 0.470f}};
+    const float light_hair = q[HAIR_LIGHTNESS], grey = smoothstep(-0.50f, -0.90f, q[HAIR_WARMTH]);
+    const float red = smoothstep(0.50f, 0.90f, q[HAIR_WARMTH]);
+    S3 colour = scale(melanin, light_hair);
+    colour = blend(colour, blend(S3{0.40f, 0.13f, 0.07f}, S3{0.90f, 0.46f, 0.17f}, light_hair), 0.85f * red);
+    colour = blend(colour, blend(S3{0.42f, 0.42f, 0.44f}, S3{0.85f, 0.85f, 0.85f}, light_hair), grey);
+    hair = linear(colour);
+    // Light brows take something of the skin, so that they are seen on it.
+    brow = linear(blend(colour * 0.62f, times(tone, S3{0.50f, 0.42f, 0.38f}), 0.30f));
+    const S3 irises[] = {{0.30f, 0.16f, 0.09f}, {0.48f, 0.28f, 0.13f}, {0.58f, 0.44f, 0.18f},
+                         {0.36f, 0.58f, 0.32f}, {0.30f, 0.58f, 0.80f}, {0.58f, 0.68f, 0.76f}};
+    S3 eye = scale(irises, q[IRIS]);
+    iris = linear(blend(eye, S3{1.f, 1.f, 1.f}, 0.08f));
+    iris_deep = linear(eye * 0.52f);
+    const float cb = q[CLOTH_BRIGHTNESS];
+    cloth = linear(hsv(q[CLOTH_HUE], 0.62f - 0.30f * cb, cb));
+    const float h = q[BACK_HUE], b = q[BACK_BRIGHTNESS], s = 0.40f - 0.16f * b;
+    back_top = linear(hsv(h, s, b));
+    back_bottom = linear(hsv(h, s * 1.1f, b * 0.72f));
+    glow = linear(hsv(h, s * 0.6f, std::min(1.f, b * 1.15f + 0.03f)));
+    light = normalize(pose.to_object(S3{q[LIGHT_X], 0.70f, 0.95f}));
+    gaze = normalize(S3{std::sin(q[GAZE_X]), std::sin(q[GAZE_Y]), 1.f});
+    shine = normalize(pose.to_object(S3{0.36f * q[LIGHT_X], 0.34f, 1.f}));
+    shine2 = normalize(pose.to_object(S3{-0.40f * q[LIGHT_X], -0.30f, 1.f}));
+  }
+
+  struct Eye {
+    F r, upper, lower, front;  // distance from the centre; below the upper and above the lower lid; cosine to the axis
+    F open() const { return select(front > 0.f, min(upper, lower), -1.f); }  // > 0 between the lids
+  };
+  Eye eye(V s) const {
+    V e = s - eye_at;
+    F k = rsqrt(dot(e, e) + 1e-8f), r = dot(e, e) * k;
+    F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k, c = (e.x * turn_sin + e.z * turn_cos) * k;
+    F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
+    F h = 1.f - a2 * a2 * (1.f / (EYE_W * EYE_W));
+    F low = -EYE_L * h, up = low + (lids * (EYE_U + EYE_L)) * h;
+    return {r, up - b2, b2 - low, c};
+  }
+  static F sphere(V p, S3 c, float r) {
+    V e = p - c;
+    return sqrt(dot(e, e)) - r;
+  }
+
+  V bent(V p, V s) const {  // the mouth's own coordinates
+    F x = min(s.x, 0.26f), x2 = x * x;
+    return {p.x, p.y - q[SMILE] * x2, p.z + BEND_Z * x2};
+  }
+  F cavity(V m) const {
+    // The approximate distance to a slit is far too short beside its ends: the limit in width corrects that.
+    return max(ellipsoid(m, mouth_at, mouth_r), abs(m.x) - mouth_r.x) * 0.8f;
+  }
+  F lips(V m) const { return ellipsoid(m, {0.f, mouth_at.y - 0.004f, 0.400f}, lip_r) * 0.8f; }
+  F teeth(V m) const { return ellipsoid(m, teeth_at, teeth_r) * 0.8f; }
+  F tongue(V m) const { return ellipsoid(m, tongue_at, tongue_r) * 0.8f; }
+
+  F head(V p, V s) const {  // skin without the features in front
+    F d = ellipsoid(p, skull_at, skull);
+    d = smin(d, ellipsoid(p, jaw_at, jaw_r), 0.20f);
+    F e = ellipsoid(s, ear_at, ear_r);
+    e = smax(e, -sphere(s, {ear_at.x + 0.040f, ear_at.y + 0.005f, ear_at.z + 0.085f}, 0.070f * q[EARS]), 0.03f);
+    d = smin(d, e, 0.035f);
+    d = smin(d, ellipsoid(p, {0.f, -0.58f, -0.09f}, {0.165f + 0.12f * (q[JAW_WIDTH] - 0.29f), 0.42f, 0.17f}), 0.06f);
+    return smin(d, ellipsoid(p, {0.f, -1.21f, -0.14f}, {0.78f, 0.53f, 0.40f}), 0.13f);
+  }
+  F features(F d, V p, V s, const Eye& y, F hole, F lip_d) const {
+    d = smin(d, sphere(s, cheek_at, cheek_r), 0.16f);
+    d = smin(d, ellipsoid(p, chin_at, chin_r), 0.12f);
+    d = smin(d, ellipsoid(p, muzzle_at, muzzle_r), 0.14f);
+    d = smin(d, y.r - eye_r * LID, 0.05f);
+    d = max(d, y.open() * y.r * 0.62f);
+    F nose = smin(ellipsoid(p, bridge_at, bridge_r), sphere(p, tip_at, tip_r), 0.07f);
+    nose = smin(nose, sphere(s, wing_at, wing_r), 0.035f);
+    d = smin(d, nose, 0.085f);
+    d = smin(d, lip_d, 0.018f);
+    return smax(d, -hole, 0.012f);
+  }
+  F strands(V p) const {  // -1..1 across the locks
+    return wave(21.f * p.x + 8.f * q[PARTING] * (p.y - 0.4f) - 1.5708f);
+  }
+  F mane(V p, V s) const {
+    F d = ellipsoid(p, cap_at, cap_r);
+    F lock = locks * strands(p);
+    F line = hair_line - 0.40f * p.x * p.x + 0.30f * q[PARTING] * p.x + lock;
+    F window = smax(p.y - line, hair_side + 0.5f * (p.y - 0.1f) - p.z, 0.12f);
+    d = smax(d, -window, 0.035f);
+    d = smin(d, ellipsoid(s, side_at, side_r), 0.09f) + lock * 0.8f;
+    if (curl > 0.001f) d = d + curl * wave(p.x * 26.f + 1.5708f) * wave(p.y * 26.f + 1.f) * wave(p.z * 26.f + 0.8f);
+    return d;
+  }
+  F glasses(V s) const {
+    const float R = 0.150f;
+    F dx = s.x - glass_at.x, dy = s.y - glass_at.y, dz = s.z - glass_at.z;
+    F ring = sqrt(dx * dx * 0.92f + dy * dy + 1e-8f) - R;
+    F d = sqrt(ring * ring + dz * dz);
+    F bx = max(s.x - (glass_at.x - R), 0.f), by = s.y - glass_at.y - 0.035f;
+    d = min(d, sqrt(bx * bx + by * by + dz * dz));
+    const S3 a = {glass_at.x + R, glass_at.y + 0.02f, glass_at.z}, b = {skull.x + 0.02f, glass_at.y + 0.03f, -0.08f};
+    const S3 ab = b + a * -1.f;
+    V e = s - a;
+    F t = clamp((e.x * ab.x + e.y * ab.y + e.z * ab.z) * (1.f / (ab.x * ab.x + ab.y * ab.y + ab.z * ab.z)), 0.f, 1.f);
+    e = {e.x - ab.x * t, e.y - ab.y * t, e.z - ab.z * t};
+    d = min(d, sqrt(dot(e, e)));
+    return d - tube;
+  }
+
+  F distance(V p) const {
+    V s = {abs(p.x), p.y, p.z};
+    F d = head(p, s);
+    F far = min(d, mane(p, s));
+    // Features lie in a box and stand out by less than 0.15. As long as no lane comes near, they need no look; the
+    // margin is as wide as occlusion and shadow see, so nobody notices.
+    F box = max(max(s.x - 0.45f, 0.10f - p.z), max(p.y - 0.30f, -0.66f - p.y));
+    if (!any((far < 0.35f) & (box < 0.20f))) return min(far, max(box, far - 0.15f));
+    Eye y = eye(s);
+    V m = bent(p, s);
+    d = features(d, p, s, y, cavity(m), lips(m));
+    d = min(min(d, far), min(y.r - eye_r, min(teeth(m), tongue(m))));
+    if (tube > 0.f) d = min(d, glasses(s));
+    return d;
+  }
+
+  Sample background(F u, F v) const {
+    F t = smoothstep(-1.2f, 1.0f, v);
+    V c = mix(splat(back_bottom), splat(back_top), t);
+    F gx = u - 0.45f * q[LIGHT_X], gy = v - 0.25f;
+    F g = clamp(1.f - (gx * gx + gy * gy) * 0.42f, 0.f, 1.f);
+    return {mix(c, splat(glow), g * g * 0.75f), splat(0.5f)};
+  }
+
+  F brow_line(F x) const {  // height of a brow over x, arched
+    F t = x - eye_at.x;
+    return brow_y + brow_slope * t - 1.5f * t * t;
+  }
+
+  Sample shade(V p, V ray) const {
+    V s = {abs(p.x), p.y, p.z};
+    V n = normal(*this, p);
+    Eye y = eye(s);
+    V m = bent(p, s);
+    F hole = cavity(m), lip_d = lips(m);
+    F d_head = head(p, s), d_skin = features(d_head, p, s, y, hole, lip_d), d_hair = mane(p, s), d_eye = y.r - eye_r;
+    // What lies behind the face keeps what the features do not carve.
+    d_skin = select(p.z > 0.08f, d_skin, d_head);
+    F d_teeth = teeth(m), d_tongue = tongue(m), d_glass = tube > 0.f ? glasses(s) : splat(9.f);
+    F nearest = min(min(min(d_skin, d_hair), min(d_eye, d_glass)), min(d_teeth, d_tongue));
+    M front = p.z > 0.08f;
+    M is_glass = d_glass <= nearest, is_hair = (d_hair <= nearest) & ~is_glass;
+    M is_eye = (d_eye <= nearest) & ~is_glass & front, is_teeth = (d_teeth <= nearest) & ~is_glass & front;
+    M is_tongue = (d_tongue <= nearest) & ~is_glass & ~is_teeth & front;
+    M is_skin = ~(is_glass | is_hair | is_eye | is_teeth | is_tongue);
+    M is_mouth = (hole < 0.004f) & is_skin & (p.z > 0.15f);
+
+    // Skin: rosy where blood is near.
+    V c = splat(skin);
+    F bx = (s.x - 0.25f) * (1.f / 0.17f), by = (p.y + 0.13f) * (1.f / 0.12f);
+    F rosy = smoothstep(1.f, 0.f, bx * bx + by * by) * smoothstep(0.05f, 0.2f, p.z) * 0.42f;
+    V to_tip = p - tip_at;
+    rosy = max(rosy, smoothstep(0.013f, 0.002f, dot(to_tip, to_tip)) * 0.40f);
+    rosy = max(rosy, smoothstep(skull.x - 0.03f, skull.x + 0.05f, s.x) * smoothstep(-0.3f, -0.1f, p.y) * 0.6f);
+    c = mix(c, splat(blush), rosy);
+    // Nostrils.
+    F nx = (s.x - wing_at.x * 0.62f) * (1.f / 0.022f), ny = (p.y - wing_at.y + 0.030f) * (1.f / 0.013f);
+    F nostril = smoothstep(1.6f, 0.5f, nx * nx + ny * ny) * smoothstep(0.36f, 0.40f, p.z);
+    c = mix(c, splat(blush) * 0.22f, nostril * 0.75f);
+    // Lips.
+    F lip_here = smoothstep(0.010f, 0.001f, lip_d) * smoothstep(0.25f, 0.30f, p.z);
+    c = mix(c, splat(lip), lip_here);
+    F seam = smoothstep(0.018f, 0.004f, abs(hole)) * smoothstep(0.30f, 0.36f, p.z);
+    c = mix(c, splat(lip) * 0.22f, seam * 0.65f);
+    // Lids: a dark line along the upper one, a faint one along the lower; shut eyes are that line.
+    F by_eye = smoothstep(1.28f, 1.12f, y.r * (1.f / eye_r)) * smoothstep(0.f, 0.25f, y.front);
+    F between = smoothstep(-0.07f, 0.01f, min(y.upper, y.lower));
+    F upper = smoothstep(-0.17f, -0.05f, y.upper) * smoothstep(-0.09f, -0.01f, y.lower);
+    F lower = smoothstep(-0.13f, -0.02f, y.lower) * smoothstep(-0.02f, 0.04f, y.upper);
+    F rim = by_eye * max(upper, max(lower * 0.45f, between));
+    c = mix(c, splat(linear(S3{0.12f, 0.085f, 0.08f})), rim * 0.9f);
+    // Brows.
+    F bt = clamp((s.x - eye_at.x) * (1.f / 0.15f) * 0.5f + 0.5f, 0.f, 1.f);
+    F half = brow_half * (1.15f - 0.65f * bt * bt);
+    F brow_d = abs(p.y - brow_line(s.x)) - half;
+    F ends = max(s.x - eye_at.x - 0.145f, eye_at.x - 0.125f - s.x);
+    brow_d = smax(brow_d, ends, 0.03f);
+    F brow_here = smoothstep(0.012f, -0.006f, brow_d) * smoothstep(0.05f, 0.12f, p.z);
+    c = mix(c, splat(brow), brow_here * 0.92f);
+    // Clothing.
+    F rr = min(sqrt(p.x * p.x + (p.z + 0.1f) * (p.z + 0.1f)), 0.25f);
+    F neckline = p.y + 0.71f - 0.55f * (rr - 0.20f);
+    F cloth_here = smoothstep(0.008f, -0.008f, neckline);
+    F rib = smoothstep(-0.075f, -0.060f, neckline);
+    c = mix(c, mix(splat(cloth), splat(cloth) * 0.62f, rib), cloth_here);
+
+    // Eyeball: white, iris with a dark limb and a light lower half, round pupil.
+    V ed = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
+    ed = normalize(ed);
+    V off = ed - gaze;
+    F r2 = sqrt(off.x * off.x + off.y * off.y);
+    V ec = splat(linear(S3{0.97f, 0.95f, 0.93f}));
+    V ic = mix(splat(iris_deep), splat(iris), smoothstep(0.54f, 0.24f, r2 + 0.35f * off.y));
+    ic = mix(ic, splat(iris_deep) * 0.5f, smoothstep(0.42f, 0.52f, r2));
+    ec = mix(ec, ic, smoothstep(0.56f, 0.49f, r2));
+    ec = mix(ec, splat(S3{0.004f, 0.004f, 0.006f}), smoothstep(0.28f, 0.21f, r2));
+    ec = ec * mix(splat(0.45f), splat(1.f), smoothstep(-0.02f, 0.26f, y.upper));  // the lid's shadow
+    c = select(is_eye, ec, c);
+
+    // Hair: a little darker in soft strands.
+    F strand = strands(p);
+    V hc = splat(hair) * (1.f - 0.15f * strand);
+    c = select(is_hair, hc, c);
+    F deep = smoothstep(0.44f, 0.26f, p.z);
+    c = select(is_mouth, mix(splat(linear(S3{0.52f, 0.16f, 0.17f})), splat(linear(S3{0.22f, 0.05f, 0.07f})), deep), c);
+    c = select(is_teeth, splat(linear(S3{0.97f, 0.95f, 0.92f})), c);
+    c = select(is_tongue, splat(linear(S3{0.86f, 0.42f, 0.43f})), c);
+    c = select(is_glass, splat(linear(S3{0.16f, 0.13f, 0.13f})), c);
+
+    // Light: warm key with a soft shadow, sky from above, the backdrop's colour as fill and as rim.
+    F ao = occlusion(*this, p, n);
+    F lambert = dot(n, splat(light));
+    F shadow = mix(splat(0.42f), splat(1.f), soft_shadow(*this, p + n * 0.01f, splat(light)));
+    // Skin lets light through: red reaches further into the dark side.
+    F lr = clamp(lambert * 0.72f + 0.28f, 0.f, 1.f), lb = clamp(lambert * 0.80f + 0.20f, 0.f, 1.f);
+    V nc = pose.to_camera<V>(n);
+    F sky = ao * (0.31f + 0.15f * nc.y);
+    F inside = select(is_mouth | is_teeth | is_tongue, smoothstep(0.20f, 0.36f, p.z) * 0.75f + 0.25f, splat(1.f));
+    F key = shadow * 1.06f * inside;
+    V lit = {lr * key * 1.03f + sky * 0.96f, lb * key + sky, lb * key * 0.94f + sky * 1.06f};
+    lit = lit + splat(glow) * (ao * 0.12f);
+    F facing = clamp(1.f - max(-dot(n, ray), 0.f), 0.f, 1.f);
+    F edge = facing * facing * facing * ao * select(is_eye | is_teeth, 0.05f, splat(0.30f));
+    V out = c * lit + splat(glow) * edge;
+    // Highlights: broad on skin, narrower on hair and lips, two painted catch-lights on the eyes.
+    V halfway = normalize(splat(light) - ray);
+    F spec = max(dot(n, halfway), 0.f);
+    spec = spec * spec;
+    spec = spec * spec;
+    F spec8 = spec * spec, spec16 = spec8 * spec8, spec32 = spec16 * spec16;
+    F skin_shine = spec16 * 0.075f + spec32 * lip_here * 0.22f;
+    F gloss = select(is_hair, (spec8 * 0.05f + spec16 * 0.10f) * (1.f - 0.3f * strand), skin_shine);
+    gloss = select(is_eye | is_mouth, 0.f, gloss) + select(is_glass | is_teeth | is_tongue, spec32 * 0.4f, splat(0.f));
+    gloss = gloss * shadow * (1.f - cloth_here) * (1.f - brow_here);
+    out = out + V{gloss, gloss, gloss};
+    F s1 = smoothstep(0.962f, 0.976f, dot(ed, splat(shine))), s2 = smoothstep(0.984f, 0.992f, dot(ed, splat(shine2)));
+    out = select(is_eye, mix(out, splat(S3{0.98f, 0.98f, 0.98f}), max(s1, 0.30f * s2)), out);
+
+    // Weights for training: what a viewer looks at and what the pictures disagree about.
+    F imp = splat(2.f);
+    imp = select(p.y < -0.62f, 1.f, imp);
+    imp = select(is_hair, 2.f, imp);
+    M face = (p.z > 0.15f) & (s.x < 0.40f) & (p.y < 0.36f) & ~is_hair;
+    imp = select(face & (p.y > -0.52f), 4.f, imp);
+    imp = select(face & (p.y > brow_y - 0.14f), 5.f, imp);
+    imp = select((brow_here > 0.3f) & is_skin, 8.f, imp);
+    V to_nose = p - S3{0.f, tip_at.y, 0.44f};
+    imp = select((to_nose.x * to_nose.x * 0.6f + to_nose.y * to_nose.y < 0.0062f) & face, 12.f, imp);
+    imp = select((rim > 0.3f) & is_skin, 10.f, imp);
+    imp = select(is_glass, 8.f, imp);
+    imp = select((is_eye | is_mouth | is_teeth | is_tongue | ((lip_here > 0.3f) & is_skin)), 12.f, imp);
+    return {out, imp};
+  }
+
+  // In the order of FACE.landmarks in ../face.py. `hidden` marks what a ray from the viewer cannot decide.
+  void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {
+    const float far = 2.f;
+    // Surface landmarks: the first point met on the way from `from` towards `to`.
+    std::vector<S3> from, to;
+    auto aim = [&](S3 direction, S3 target) {
+      from.push_back(target + normalize(direction) * far);
+      to.push_back(target);
+    };
+    auto bend = [&](float x) { return q[SMILE] * x * x; };
+    auto brow_at = [&](float side, float t) {
+      float x = eye_at.x + t;
+      aim({0, 0, 1}, {side * x, brow_line(splat(x))[0], 0.f});
+    };
+    const float lip_edge = lip_r.y * 0.72f;
+    constexpr int PER_SIDE = 7;
+    // A direction in an eye's own frame -> object, mirrored for the other side.
+    auto on_eye = [&](float side, float a2, float b2) {
+      float a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
+      float c = std::sqrt(std::max(0.f, 1.f - a * a - b * b));
+      S3 d = {a * turn_cos + c * turn_sin, b, c * turn_cos - a * turn_sin};
+      const float r = eye_r * 1.06f;  // between eyeball and lid, where the two meet
+      return S3{side * (eye_at.x + r * d.x), eye_at.y + r * d.y, eye_at.z + r * d.z};
+    };
+    for (float side : {-1.f, 1.f}) {
+      aim({0, 0, 1}, on_eye(side, -0.90f * EYE_W, 0.f));  // the nose grows over the very corner
+      brow_at(side, -0.105f);
+      brow_at(side, 0.120f);
+      aim({side * 0.55f, -0.1f, 1.f}, {side * wing_at.x, wing_at.y, wing_at.z});
+      const float mx = side * 1.02f * mouth_r.x;
+      aim({0, 0, 1}, {mx, mouth_at.y + bend(mx), 0.f});
+      aim({side * 1.f, -0.45f, 0.8f}, {side * 0.10f, -0.26f, 0.f});   // jaw
+      aim({side * 0.55f, -0.05f, 1.f}, S3{side * cheek_at.x, cheek_at.y, cheek_at.z});
+    }
+    aim({0, 0, 1}, {0.f, 0.045f, 0.f});                            // nose bridge
+    aim({0, 0.05f, 1}, tip_at);                                    // nose tip
+    aim({0, 0, 1}, {0.f, mouth_at.y + lip_edge, 0.f});             // upper lip
+    aim({0, 0, 1}, {0.f, mouth_at.y - lip_edge, 0.f});             // lower lip
+    aim({0, -0.75f, 1.f}, chin_at);                                // chin
+    aim({0, 0, 1}, {0.f, (brow_y + hair_line) * 0.5f, 0.f});       // forehead
+    aim({0, 0.2f, 1}, {0.f, hair_line, 0.2f});                     // hairline
+    aim({0, 1, 0.5f}, {0.f, 0.1f, -0.05f});                        // head top, a little towards the viewer
+    std::vector<S3> s(from.size());
+    for (size_t i = 0; i < from.size(); i += LANES) {
+      V a, b;
+      for (int l = 0; l < LANES; l++) {
+        size_t j = std::min(i + l, from.size() - 1);
+        a.x[l] = from[j].x, a.y[l] = from[j].y, a.z[l] = from[j].z;
+        b.x[l] = to[j].x, b.y[l] = to[j].y, b.z[l] = to[j].z;
+      }
+      V d = normalize(b - a);
+      Hit h = trace(*this, a, d, F{}, far, 96, ~M{});
+      V at = a + d * h.t;
+      for (int l = 0; l < LANES && i + l < from.size(); l++) s[i + l] = {at.x[l], at.y[l], at.z[l]};
+    }
+    const float low = -EYE_L, up = low + lids * (EYE_U + EYE_L);
+    auto in_hair = [&](S3 at) {
+      V p = splat(at), m = splat(S3{std::fabs(at.x), at.y, at.z});
+      return mane(p, m)[0] < 0.012f;
+    };
+    hidden.clear();
+    auto add = [&](S3 at, bool out_of_sight) {
+      out.push_back(at);
+      hidden.push_back(out_of_sight);
+    };
+    for (int k = 0; k < 2; k++) {
+      const float side = k ? 1.f : -1.f;
+      add(on_eye(side, 0.95f * EYE_W, 0.f), false);
+      add(s[PER_SIDE * k], false);
+      add(on_eye(side, 0.f, up), false);
+      add(on_eye(side, 0.f, low), false);
+      // A pupil is just under its lid: ask the opening, the depth would not tell.
+      S3 pupil = S3{side * eye_at.x, eye_at.y, eye_at.z} + gaze * eye_r;
+      add(pupil, eye(splat(S3{std::fabs(pupil.x), pupil.y, pupil.z})).open()[0] < 0.02f);
+      add(s[PER_SIDE * k + 1], in_hair(s[PER_SIDE * k + 1]));
+      add(s[PER_SIDE * k + 2], in_hair(s[PER_SIDE * k + 2]));
+      add(s[PER_SIDE * k + 3], false);
+      add(s[PER_SIDE * k + 4], false);
+      S3 ear = {side * (ear_at.x + 0.75f * ear_r.x), ear_at.y + 0.02f, ear_at.z + 0.55f * ear_r.z};
+      add(ear, in_hair(ear));
+      add(s[PER_SIDE * k + 5], in_hair(s[PER_SIDE * k + 5]));
+      add(s[PER_SIDE * k + 6], in_hair(s[PER_SIDE * k + 6]));
+    }
+    for (int k = 0; k < 8; k++) add(s[2 * PER_SIDE + k], k == 5 && in_hair(s[2 * PER_SIDE + k]));
+  }
+};
+
+}  // namespace draggan
