@@ -285,11 +285,13 @@ struct Car {
       to.push_back(target);
     };
     const float in = 0.5f * FRAME, lean = hz - 0.045f;
+    // Where the tail ends at the height of the roof: a van's cabin reaches that far.
+    auto tail = [&](float z) { return -hx + 0.06f + BOW * z * z + BELT_BOW * (roof - middle) * (roof - middle); };
     for (float side : {1.f, -1.f}) {
       // Feet and heads of the pillars beside windscreen and rear window.
       aim({0.f, 0.f, side}, {base_f - in, belt, 0.f});
       aim({0.f, 0.3f, side}, {top_f - in, roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
-      aim({0.f, 0.3f, side}, {top_r + in, roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
+      aim({0.f, 0.3f, side}, {std::max(top_r + in, tail(0.6f * hz)), roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
       aim({0.f, 0.f, side}, {base_r + in, belt, 0.f});
       aim({0.f, 0.f, side}, {handle_x, belt - 0.075f, 0.f});
       aim({-1.f, 0.f, 0.4f * side}, {-hx + 0.14f, lamp.y, side * (hz - 0.18f)});  // tail light
@@ -301,7 +303,7 @@ struct Car {
     aim({0.6f, 1, 0}, {base_f, belt, 0.f});                         // windscreen
     aim({0.6f, 1, 0}, {top_f, roof, 0.f});
     aim({0, 1, 0}, {0.5f * (top_f + top_r), roof, 0.f});
-    aim({-0.6f, 1, 0}, {top_r, roof, 0.f});
+    aim({-0.6f, 1, 0}, {std::max(top_r, tail(0.f)), roof, 0.f});
     aim({-0.35f, 1, 0}, {-hx + 0.08f, belt - q[TRUNK_DROP], 0.f});  // trunk's edge
     std::vector<S3> s(from.size());
     for (size_t i = 0; i < from.size(); i += LANES) {
