@@ -23,11 +23,11 @@ struct Face {
 
   const float* q;
   Pose pose;
-  S3 skull_at, skull, jaw_at, jaw_r, chin_at, chin_r, cheek_at, muzzle_at, muzzle_r, eye_at, bridge_at, bridge_r, tip_at;
-  S3 wing_at, mouth_at, mouth_r, lip_r, teeth_at, teeth_r, tongue_at, tongue_r, ear_at, ear_r, cap_at, cap_r, side_at,
-      side_r, glass_at;
-  float cheek_r, tip_r, wing_r, eye_r, lids, turn_sin, turn_cos, slant_sin, slant_cos, hair_line, hair_side, curl, locks, tube;
-  float brow_y, brow_slope, brow_half;
+  S3 skull_at, skull, jaw_at, jaw_r, chin_at, chin_r, cheek_at, muzzle_at, muzzle_r, eye_at, bridge_at, bridge_r;
+  S3 tip_at, wing_at, mouth_at, mouth_r, lip_r, teeth_at, teeth_r, tongue_at, tongue_r, ear_at, ear_r;
+  S3 cap_at, cap_r, side_at, side_r, glass_at;
+  float cheek_r, tip_r, wing_r, eye_r, lids, turn_sin, turn_cos, slant_sin, slant_cos, hair_line, hair_side, curl;
+  float locks, tube, brow_y, brow_slope, brow_half;
   S3 skin, blush, lip, hair, brow, iris, iris_deep, cloth, back_top, back_bottom, glow, light, gaze, shine, shine2;
 
   // Display colours at even places of a scale, the value between them by a straight line.
