@@ -187,8 +187,8 @@ class _Line:
         """After a case."""
         if not self._shown:
             return
-        main = next((c for c in row.protocol.columns if c.key == row.protocol.main), row.protocol.columns[0])
-        mean = row.interval(main.key).mean * main.factor
+        main = row.main
+        mean = row.interval(main).mean * main.factor
         spent = time.monotonic() - self._begun
         left = spent / max(done - self._first, 1) * (self._count - done)
         self._open = True

@@ -66,6 +66,8 @@ class Column:
         unit: likewise; may be empty.
         digits: after the point.
         factor: values are shown times this.
+        share: values are 0 or 1.
+        more_is_better: of quality, in general.
     """
 
     key: str
@@ -73,6 +75,8 @@ class Column:
     unit: str = ""
     digits: int = 2
     factor: float = 1.0
+    share: bool = False
+    more_is_better: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,7 +181,7 @@ def around(handle: Sequence[float], target: Sequence[float], size: tuple[int, in
 
 
 _DRAG_COLUMNS = (
-    Column(key="arrived", title="arrived", unit="%", digits=0, factor=100),
+    Column(key="arrived", title="arrived", unit="%", digits=0, factor=100, share=True),
     Column(key="steps", title="steps", digits=0),
     Column(key="seconds", title="time", unit="s", digits=2),
     Column(key="cpu", title="processor time", unit="s", digits=2),
@@ -193,7 +197,7 @@ class Protocol(abc.ABC):
     Attributes:
         name: on the command line.
         columns: figures of every case.
-        main: key of the figure by which cases are called best and worst; the smallest is the best.
+        main: key of the figure by which cases are called best and worst.
         first_seed: task ``i`` takes seeds from ``first_seed`` on.
     """
 
@@ -498,7 +502,7 @@ _THERE_AND_BACK_COLUMNS = (
     Column(key="ms_ssim", title="MS-SSIM, back", digits=3),
     Column(key="landmarks_back", title="all landmarks to start, back", unit="px"),
     Column(key="latent_back", title="latent distance to start, back", digits=2),
-    Column(key="arrived_back", title="arrived back", unit="%", digits=0, factor=100),
+    Column(key="arrived_back", title="arrived back", unit="%", digits=0, factor=100, share=True),
     *_DRAG_COLUMNS,
 )
 
@@ -599,7 +603,7 @@ class Mask(Protocol):
         Column(key="outside_free", title="change outside, without", unit="of 255"),
         Column(key="inside", title="change inside, with mask", unit="of 255"),
         Column(key="inside_free", title="change inside, without", unit="of 255"),
-        Column(key="arrived_free", title="arrived, without", unit="%", digits=0, factor=100),
+        Column(key="arrived_free", title="arrived, without", unit="%", digits=0, factor=100, share=True),
         Column(key="steps_free", title="steps, without", digits=0),
         Column(key="seconds_free", title="time, without", unit="s", digits=2),
         Column(key="tracked", title="handles to targets, tracked", unit="px"),
@@ -659,9 +663,9 @@ class Quality(Protocol):
     first_seed: int = 0
 
     name = "quality"
-    main = "badness"
+    main = "psnr"
     columns = (
-        Column(key="psnr", title="PSNR", unit="dB"),
+        Column(key="psnr", title="PSNR", unit="dB", more_is_better=True),
         Column(key="ms_ssim", title="MS-SSIM", digits=3),
         Column(key="perceptual", title="perceptual distance", digits=3),
         Column(key="sharpness", title="sharpness, generated over rendered", digits=2),
@@ -696,7 +700,6 @@ class Quality(Protocol):
             "ms_ssim": ms_ssim(made, right),
             "perceptual": gradient_distance(made, right),
             "sharpness": sharpness(made) / max(sharpness(right), 1e-12),
-            "badness": -psnr(made, right),
             "landmarks_rendered": None,
             "landmarks_generated": None,
         }

@@ -36,7 +36,7 @@ def text(row: Row) -> str:
     subject, skipped = row.subject, len(row.cases) - row.measured
     head = f"{subject.name}, {row.protocol.title}" + (f", {row.name}" if row.name else "")
     head += f": {row.measured} cases" + (f", {skipped} without a task" if skipped else "")
-    lines = [(c.title, number(row.interval(c.key), c, unit=True)) for c in row.protocol.columns]
+    lines = [(c.title, number(row.interval(c), c, unit=True)) for c in row.protocol.columns]
     pairs = (("before", "after"), ("before", "other"))
     titles = {"after": "Frechet distance, edited against unedited", "other": "  of unrelated pictures, as many"}
     if row.protocol.name == "quality":
@@ -59,14 +59,14 @@ def markdown(rows: Sequence[Row]) -> str:
         "| cases | " + " | ".join(str(row.measured) for row in rows) + " |",
     ]
     for column in first.protocol.columns:
-        intervals = [row.interval(column.key) for row in rows]
+        intervals = [row.interval(column) for row in rows]
         if not any(i.count for i in intervals):
             continue
         unit = f", {column.unit}" if column.unit else ""
         cells = []
         for row, interval in zip(rows, intervals, strict=True):
             cell = number(interval, column)
-            if row is not first and column.key == row.protocol.main:
+            if row is not first and column == row.main:
                 cell += _difference(first, row, column)
             cells.append(cell)
         lines.append(f"| {column.title}{unit} | " + " | ".join(cells) + " |")
@@ -115,14 +115,14 @@ def strip(row: Row, side: int = 192) -> UInt8[np.ndarray, "height width 3"] | No
     for name, index in row.extreme().items():
         case, task = row.cases[index], row.protocol.task(row.subject, index)
         assert isinstance(task, Task)
-        value = case.figures[row.protocol.main]
+        value = case.figures[row.main.key]
         note = f"{name}: seed {case.seed}"
         none = np.zeros((0, 2), np.float32)
         tiles = [_tile(row.subject.picture(task.ws), task.handles, task.targets, side, note)]
         if case.shift is not None:
             ws = task.ws.clone()
             ws[0, : len(case.shift)] += torch.from_numpy(np.array(case.shift)).to(ws)
-            shown = f"{row.protocol.main} {value:.3g}, {case.outcome}"
+            shown = f"{row.main.key} {value:.3g}, {case.outcome}"
             tiles.append(_tile(row.subject.picture(ws), task.targets, task.targets, side, shown))
         if task.truth is not None:
             tiles.append(_tile(task.truth, none, none, side, "truth" if case.shift is not None else "rendered"))

@@ -16,8 +16,8 @@ import numpy as np
 from dnnlib.cache import replacing
 from draggan.config import DragConfig
 from draggan.errors import ConfigError, ExportError, PointError
-from draggan.evaluation.protocols import Case, Protocol, check
-from draggan.evaluation.statistics import Interval, bootstrap, frechet
+from draggan.evaluation.protocols import Case, Column, Protocol, check
+from draggan.evaluation.statistics import Interval, bootstrap, frechet, share
 from draggan.evaluation.subject import Subject
 
 __all__ = ["FORMAT", "Ending", "ResultFile", "Row", "changed", "measure"]
@@ -82,9 +82,16 @@ class Row:
         found = ((i, case.figures.get(key)) for i, case in sorted(self.cases.items()))
         return {i: value for i, value in found if value is not None and math.isfinite(value)}
 
-    def interval(self, key: str) -> Interval:
+    def interval(self, column: Column) -> Interval:
         """Mean and confidence interval of a figure."""
-        return bootstrap(list(self.values(key).values()))
+        return (share if column.share else bootstrap)(list(self.values(column.key).values()))
+
+    @property
+    def main(self) -> Column:
+        """The figure that counts: the protocol's, or the tracked distance where that could not be measured."""
+        columns = {c.key: c for c in self.protocol.columns}
+        key = self.protocol.main
+        return columns[key if self.values(key) or "tracked" not in columns else "tracked"]
 
     @property
     def measured(self) -> int:
@@ -102,15 +109,16 @@ class Row:
         """Every column's mean and interval, and the Frechet distances, as JSON has them (null: not measured)."""
         out: dict[str, Any] = {"cases": self.measured, "skipped": len(self.cases) - self.measured}
         for column in self.protocol.columns:
-            i = self.interval(column.key)
+            i = self.interval(column)
             out[column.key] = {"mean": _plain(i.mean), "low": _plain(i.low), "high": _plain(i.high), "count": i.count}
         out["frechet"] = {"edited": self.frechet("before", "after"), "unrelated": self.frechet("before", "other")}
         return out
 
     def extreme(self) -> dict[str, int]:
-        """Indices of the best, median and worst case by the protocol's main figure; fewer if there are fewer."""
-        values = self.values(self.protocol.main)
-        order = sorted(values, key=lambda i: (values[i], i))
+        """Indices of the best, median and worst case by the main figure; fewer if there are fewer."""
+        values = self.values(self.main.key)
+        sign = -1 if self.main.more_is_better else 1
+        order = sorted(values, key=lambda i: (sign * values[i], i))
         if len(order) < 3:
             return dict(zip(("best", "worst"), order, strict=False))
         return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}

@@ -57,7 +57,7 @@ def sharpness(picture: Picture) -> float:
     return float((grey.diff(dim=-1).square().mean() + grey.diff(dim=-2).square().mean()) / 2)
 
 
-def _gradient(picture: Picture) -> Picture:
+def _gradient(picture: Picture) -> Float[Tensor, "1 1 height width"]:
     """Magnitude of the brightness' gradient, central differences, scaled to [0, 1]."""
     grey = F.pad((picture.clamp(-1, 1).mean(1, keepdim=True) + 1) / 2, [1] * 4, mode="replicate")
     dx = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["Interval", "Whitening", "bootstrap", "frechet", "moments", "paired_difference"]
+__all__ = ["Interval", "Whitening", "bootstrap", "frechet", "moments", "paired_difference", "share"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,21 @@ def bootstrap(
     means = x[random.integers(0, len(x), (resamples, len(x)))].mean(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(x.mean()), float(low), float(high), len(x))
+
+
+def share(values: Sequence[float], *, z: float = 1.96) -> Interval:
+    """The share of ones among zeros and ones, with Wilson's interval: honest near 0 and 1, where a bootstrap is not.
+
+    Args:
+        z: 1.96 for 95 %.
+    """
+    n = len(values)
+    if not n:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    p = sum(values) / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Interval(p, max(middle - half, 0.0), min(middle + half, 1.0), n)
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float], **options: float) -> Interval:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ W_SAMPLES = 10_000
 """Latents from which the distribution of W is estimated, as for the average latent of the published networks."""
 
 
+@runtime_checkable
 class LandmarkFinder(Protocol):
     """A network that finds named points in pictures."""
 
@@ -47,10 +48,12 @@ class LandmarkFinder(Protocol):
         """What the network thinks of pictures, as numbers: the space of the Frechet distance."""
 
 
+@runtime_checkable
 class SceneTruth(Protocol):
     """What the evaluation asks a procedural scene for; `draggan.scenes.scene.Scene` answers."""
 
-    landmarks: tuple[str, ...]
+    @property
+    def landmarks(self) -> tuple[str, ...]: ...
 
     @property
     def z_dim(self) -> int: ...
@@ -187,8 +190,8 @@ class Subject:
         """
         if self.exact is not None:
             a, b = (self.exact.parameters(z.numpy()) for z in (z_a, z_b))
-            there, visible = self.exact.flow(a, b, points, self.size[0])
-            there, visible = np.asarray(there).reshape(-1, 2), np.asarray(visible).reshape(-1)
+            flow, known = self.exact.flow(a, b, points[None], self.size[0])
+            there, visible = np.asarray(flow)[0], np.asarray(known)[0]
         else:
             level = self.generator.default_level
             with torch.no_grad():
@@ -212,19 +215,20 @@ def load_subject(
     Args:
         truncation: None for 1 where a scene knows the truth (it does at 1 only), else the model's own.
     """
+    if truncation is not None and not 0 <= truncation <= 1.5:
+        raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
     generator = load_generator(model, device=device)
+    one_hot = _one_hot(generator, label)
     entry = registry.listed_entry(model)
     builtin = entry.name if entry is not None and entry.builtin else ""
     scene = _scene(builtin, generator)
     if truncation is None:
         truncation = suggested_truncation(model) if scene is None else 1.0
-    if not 0 <= truncation <= 1.5:
-        raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
     return Subject(
         name=Path(model).name if entry is None else entry.name,
         generator=generator,
         truncation=truncation,
-        label=_one_hot(generator, label),
+        label=one_hot,
         scene=scene,
         finder=_finder(builtin) if builtin else None,
     )
