@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from draggan.config import DragConfig
     from draggan.drag.engine import Drag, DragStep, Reference
     from draggan.errors import DragGANError
-    from draggan.export import encode_png, save_png
+    from draggan.export import encode_animation, encode_png, save_animation, save_png
     from draggan.generators.base import Generator, z_from_seed
     from draggan.images import to_uint8
     from draggan.suggestions import suggested_config, suggested_truncation
@@ -29,9 +29,11 @@ __all__ = [
     "DragStep",
     "Generator",
     "Reference",
+    "encode_animation",
     "encode_png",
     "load_discriminator",
     "load_generator",
+    "save_animation",
     "save_png",
     "suggested_config",
     "suggested_truncation",
@@ -44,7 +46,7 @@ _HOMES = {
     "draggan.config": ("DragConfig",),
     "draggan.drag.engine": ("Drag", "DragStep", "Reference"),
     "draggan.errors": ("DragGANError",),
-    "draggan.export": ("encode_png", "save_png"),
+    "draggan.export": ("encode_animation", "encode_png", "save_animation", "save_png"),
     "draggan.generators.base": ("Generator", "z_from_seed"),
     "draggan.images": ("to_uint8",),
     "draggan.suggestions": ("suggested_config", "suggested_truncation"),

@@ -1,6 +1,8 @@
 import io
 import json
+import re
 import stat
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 
 from draggan.errors import ExportError, MaskError
-from draggan.export import SOURCE_TYPE, encode_png, save_png
+from draggan.export import SOURCE_TYPE, encode_animation, encode_png, save_animation, save_png
 from draggan.images import draw_points, read_mask, to_uint8
 
 
@@ -81,3 +83,65 @@ def test_points_are_drawn_where_they_are_on_a_copy():
     assert drawn[18, 18, 0] > 200
     assert drawn[50, 50, 2] > 200
     assert pixels.max() == 0
+
+
+def film(frames: int = 5) -> list[np.ndarray]:
+    """A bright square that moves over a grey ground."""
+    pictures = [np.full((12, 16, 3), 90, np.uint8) for _ in range(frames)]
+    for i, picture in enumerate(pictures):
+        picture[4:8, i : i + 4] = (250, 200, 30)
+    return pictures
+
+
+def blocks_of(gif: bytes) -> list[str]:
+    """The blocks of a GIF as a reader walks over them that knows lengths and nothing else."""
+    at, found = 13 + (3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0), []
+    while gif[at] != 0x3B:
+        if gif[at] == 0x21:
+            found.append({0xFF: "application", 0xF9: "control", 0xFE: "comment"}[gif[at + 1]])
+            at += 2
+        else:
+            assert gif[at] == 0x2C, f"no block begins at {at}"
+            found.append("image")
+            at += 10 + (3 << ((gif[at + 9] & 7) + 1) if gif[at + 9] & 0x80 else 0) + 1
+        while gif[at]:
+            at += gif[at] + 1
+        at += 1
+    assert at == len(gif) - 1
+    return found
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_has_every_frame_and_says_it_is_ai_made(tmp_path, suffix):
+    path = save_animation(tmp_path / f"a{suffix}", film(), {"seed": 7, "note": "a < b & c"}, seconds=0.1)
+    data = path.read_bytes()
+    xmp = ElementTree.fromstring(re.search(rb"<x:xmpmeta.*</x:xmpmeta>", data)[0])
+    assert SOURCE_TYPE in [e.text for e in xmp.iter() if e.tag.endswith("DigitalSourceType")]
+    facts = next(e.text for e in xmp.iter() if e.tag == "{urn:draggan:1.0/}details")
+    assert json.loads(facts) == {"seed": 7, "note": "a < b & c"}
+    with Image.open(path) as picture:
+        assert picture.n_frames == 5
+        assert picture.info["loop"] == 0
+        for i, frame in enumerate(film()):
+            picture.seek(i)
+            assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - frame).mean() < 6
+            assert picture.info["duration"] == (800 if i == 0 else 1600 if i == 4 else 100)
+
+
+def test_a_gif_can_be_walked_over_by_readers_that_know_nothing_of_its_mark():
+    found = blocks_of(encode_animation(film(3), ".gif", {"seed": 7}))
+    assert found.count("image") == 3
+    assert found[0] == "application"
+    assert "comment" in found
+    with Image.open(io.BytesIO(encode_animation(film(3), ".gif"))) as picture:
+        assert b"AI-generated" in picture.info["comment"]
+
+
+def test_what_is_no_animation_is_explained(tmp_path):
+    with pytest.raises(ExportError, match=r"ends in \.gif or \.webp"):
+        save_animation(tmp_path / "a.mp4", film())
+    with pytest.raises(ExportError, match="there is no frame"):
+        encode_animation([], ".gif")
+    with pytest.raises(ExportError, match="choose one that exists"):
+        save_animation(tmp_path / "nowhere" / "a.gif", film())
+    assert list(tmp_path.iterdir()) == []
