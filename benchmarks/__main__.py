@@ -24,6 +24,7 @@ BENCHMARKS = {
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
     "drags": "sixty fixed drags on the built-in cat through the command line",
+    "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "ops": "compiled operations against their PyTorch twins",
 }
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+from benchmarks import evaluation, machine
 from draggan.cli import main
 from draggan.config import DragConfig
 from draggan.errors import ConfigError, OpBuildError
@@ -475,6 +477,16 @@ def test_a_file_is_resumed_and_extended_and_keeps_other_rows(tmp_path):
         np.testing.assert_array_equal(again.cases[i].features["after"], fresh.cases[i].features["after"])
 
 
+def test_a_setting_that_a_file_does_not_know_was_at_its_default(tmp_path):
+    path = tmp_path / "results.json"
+    measure([quick()], 1, file=ResultFile(path))
+    content = json.loads(path.read_text())
+    del content["rows"][0]["row"]["config"]["r1"]
+    path.write_text(json.dumps(content))
+    assert ResultFile(path).load(quick()) == 1
+    assert ResultFile(path).load(quick(r1=5.0)) == 0
+
+
 def test_other_weights_are_another_row():
     row, other = quick(), quick()
     with torch.no_grad():
@@ -533,6 +545,23 @@ def test_a_table_has_intervals_and_paired_differences():
     text = report.text(a)
     assert "6 cases" in text
     assert "2.50 px [" in text
+
+
+def test_the_document_has_every_table_with_its_settings_and_endings(tmp_path):
+    rows = [quick(), quick(r1=5.0)]
+    rows[1].name = "wide"
+    measure(rows, 3)
+    tables = [("bumps", "landmarks-5", rows), ("bumps", "quality", [Row(bumps(), Quality(), DragConfig())])]
+    text = evaluation.document(tables, machine.describe(), tmp_path / "x.jpg")
+    assert "- wide: `step_size=0.05`, `r1=5.0`, `max_steps=3`" in text
+    assert "## bumps, landmarks, 1 point" in text
+    assert "wide ended: max_steps 3." in text
+    assert "quality" not in text  # nothing of it was measured
+    assert "![best, median and worst cases](x.jpg)" in text
+    evaluation.pictures(tables, tmp_path / "x.jpg")
+    with Image.open(tmp_path / "x.jpg") as picture:
+        assert picture.size == (2 * 3 * 128 + 12, 3 * 144)
+        assert b"AI-generated" in picture.info["comment"]
 
 
 def test_best_median_and_worst_are_shown_as_they_were():

@@ -63,7 +63,7 @@ class Row:
             "landmark_network": subject.finder is not None,
             "protocol": self.protocol.name,
             "settings": self.protocol.settings(),
-            "config": changed(self.protocol.limited(self.config)) if self.protocol.name != "quality" else {},
+            "config": {} if self.protocol.name == "quality" else _values(self.protocol.limited(self.config)),
         }
         return json.loads(json.dumps(identity))
 
@@ -149,7 +149,7 @@ class ResultFile:
                 self._rows = content["rows"]
                 # Read now what `load` will read: a damaged file is refused before hours of work.
                 for row in self._rows:
-                    row["row"]["protocol"]
+                    _same(row["row"], row["row"])
                     for case in row["cases"].values():
                         _case(case)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
@@ -160,7 +160,7 @@ class ResultFile:
     def load(self, row: Row) -> int:
         """Give a row the cases that the file has of it; returns how many."""
         for stored in self._rows:
-            if stored["row"] == row.identity:
+            if _same(stored["row"], row.identity):
                 found = {int(index): _case(case) for index, case in stored["cases"].items()}
                 row.cases = found | row.cases
                 row.name = row.name or stored.get("name", "")
@@ -178,11 +178,10 @@ class ResultFile:
             stored = {
                 "name": row.name,
                 "row": identity,
-                "config": json.loads(json.dumps(dataclasses.asdict(row.config))),
                 "summary": row.summary(),
                 "cases": {str(index): _stored(case) for index, case in sorted(row.cases.items())},
             }
-            self._rows = [r for r in self._rows if r["row"] != identity] + [stored]
+            self._rows = [r for r in self._rows if not _same(r["row"], identity)] + [stored]
         try:
             with replacing(self.path) as temporary:
                 temporary.write_text(
@@ -190,6 +189,16 @@ class ResultFile:
                 )
         except OSError as e:
             raise ExportError(f"cannot write {self.path}: {e.strerror or e}; choose a folder that is writable") from e
+
+
+def _values(config: DragConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _same(stored: dict[str, Any], identity: dict[str, Any]) -> bool:
+    """Whether two identities are one. Settings that did not exist when the first was written are at their defaults."""
+    config = {**_values(DragConfig()), **stored["config"]} if stored["config"] else {}
+    return {**stored, "config": config} == identity
 
 
 def _stored(case: Case) -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""How well solvers drag: the protocols of `draggan.evaluation` on the built-in models, row by row, in a given time.
+
+Rows are measured by turns, case by case, so that all of them have the same cases and share whatever else the machine
+does. Results are kept in a file (``--json``); the same command with more time goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import machine
+from draggan.checkpoints import registry
+from draggan.config import DragConfig
+from draggan.errors import DragGANError
+from draggan.evaluation import report
+from draggan.evaluation.command import config_from
+from draggan.evaluation.protocols import ALL, Landmarks, Mask, Protocol, Quality, Reconstruction, Roundtrip
+from draggan.evaluation.results import ResultFile, Row, changed, measure
+from draggan.evaluation.subject import Subject, load_subject
+
+__all__ = ["PROTOCOLS", "ROWS", "main", "rows_of"]
+
+# The published procedure ends at 300 steps (100 in a reconstruction) and knows no stall; everything is float32. Its
+# step is that of its cats, cars and faces.
+PUBLISHED = ["step_size=0.002", "stall_steps=10000", "precision=float32"]
+_HAS_SOLVERS = any(f.name == "solver" for f in dataclasses.fields(DragConfig))
+ROWS = {
+    "adam, as published": [*(["solver=adam"] if _HAS_SOLVERS else []), *PUBLISHED],
+    "adam, the model's step": ["solver=adam"] if _HAS_SOLVERS else [],
+    **({"newton": ["solver=newton"]} if _HAS_SOLVERS else {}),
+}
+
+# Protocol and how many cases it has for every 20 of the first.
+PROTOCOLS: dict[str, tuple[Protocol, int]] = {
+    "landmarks-1": (Landmarks(points=1), 20),
+    "landmarks-5": (Landmarks(points=5), 20),
+    "landmarks-all": (Landmarks(points=ALL), 5),
+    "reconstruction": (Reconstruction(), 10),
+    "roundtrip": (Roundtrip(points=1), 10),
+    "mask": (Mask(), 10),
+    "quality": (Quality(), 64),
+}
+
+
+def rows_of(subject: Subject, protocol: Protocol, rows: dict[str, list[str]]) -> list[Row]:
+    """The rows of one table; of quality, in which nothing is dragged, there is one."""
+    if protocol.name == "quality":
+        return [Row(subject, protocol, DragConfig())]
+    return [Row(subject, protocol, config_from(subject.name, settings), name) for name, settings in rows.items()]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two cases of landmarks-1 and no file")
+    parser.add_argument("--models", nargs="+", default=None, help="default: all built-in ones")
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), metavar="NAME")
+    parser.add_argument("--rows", nargs="+", default=None, metavar="NAME", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--row", action="append", default=[], metavar="NAME:SETTING,...", help="another row")
+    parser.add_argument("--pairs", type=int, default=40, help="cases of landmarks-1; the others in proportion")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after this time")
+    parser.add_argument("--threads", type=int, default=None, help="of PyTorch")
+    parser.add_argument("--json", type=Path, default=None, help="keep results here and go on from them")
+    parser.add_argument("--out", type=Path, default=None, help="also write the tables to this file")
+    parser.add_argument("--picture", type=Path, default=None, help="and a .jpg of best, median and worst cases here")
+    machine.add_operators(parser)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    machine.load_operators(args)
+    here = machine.describe()
+    try:
+        chosen = {name: ROWS[name] for name in (args.rows or ROWS)}
+        for text in args.row:
+            name, _, settings = text.partition(":")
+            chosen[name.strip()] = [s.strip() for s in settings.split(",") if s.strip()]
+        models = args.models or [m.name for m in registry.all_models() if m.builtin and m.on_disk]
+        names = ["landmarks-1"] if args.quick else args.protocols
+        file = None if args.json is None else ResultFile(args.json)
+        tables = list(_tables(models, names, chosen))
+        if file is not None:
+            for _, _, rows in tables:
+                for row in rows:
+                    file.load(row)
+        ended = _measure(tables, 2 if args.quick else args.pairs, 60 * args.minutes, file)
+        text = document(tables, here, args.picture)
+    except (DragGANError, KeyError) as e:
+        print(f"evaluation: {e}", file=sys.stderr)
+        return 1
+    print(text)
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    if args.picture:
+        pictures(tables, args.picture)
+    return 130 if ended == "interrupted" else 0
+
+
+def _tables(
+    models: Sequence[str], names: Sequence[str], chosen: dict[str, list[str]]
+) -> Iterator[tuple[str, str, list[Row]]]:
+    """Model, protocol and rows of every table that can be made."""
+    for model in models:
+        subject = load_subject(model, device="cpu")
+        for name in names:
+            protocol, _ = PROTOCOLS[name]
+            why = protocol.missing(subject)
+            if why:
+                print(f"{model}: without {name}, {why}")
+            else:
+                yield model, name, rows_of(subject, protocol, chosen)
+
+
+def _measure(tables: list[tuple[str, str, list[Row]]], pairs: int, seconds: float, file: ResultFile | None) -> str:
+    """All tables together, in tenths, so that time that runs out leaves something of each."""
+    begun = time.monotonic()
+    ended = "complete"
+    for tenth in range(1, 11):
+        for model, name, rows in tables:
+            count = math.ceil(pairs * PROTOCOLS[name][1] / 20 * tenth / 10)
+            if all(len(row.cases) >= count for row in rows):
+                continue
+            left = seconds - (time.monotonic() - begun)
+            ended = measure(rows, count, file=file, seconds=left)
+            if ended != "complete":
+                return ended
+            print(f"{time.monotonic() - begun:6.0f} s  {model} {name}: {len(rows[0].cases)} cases", file=sys.stderr)
+    return ended
+
+
+def document(tables: list[tuple[str, str, list[Row]]], here: machine.Machine, picture: Path | None) -> str:
+    """All tables as Markdown."""
+    lines = [
+        "# Evaluation",
+        "",
+        "`python -m benchmarks evaluation --json FILE --minutes N` measures, and with the same file goes on measuring;",
+        "`python -m draggan evaluate` does one protocol. What each protocol does: `draggan/evaluation/protocols.py`.",
+        "",
+        f"{here.markdown()}. Other work shared the machine: compare times within a table only.",
+        "",
+        "Means with 95 % intervals (bootstrap over cases; Wilson's for shares). After a semicolon: the difference to",
+        "the first row on the same cases, with its interval. Pixels are those of the model's picture, not of 512 px.",
+        "Perceptual distance: 1 - multi-scale SSIM of gradient magnitudes (no LPIPS: its network is not ours). Latent",
+        "distances: root mean square of whitened W, over all rows; a random latent has about 1. Frechet distances are",
+        "in the features of our landmark network and grow as cases get fewer: compare within a line, and with that of",
+        "as many unrelated pictures.",
+        "",
+    ]
+    for name, settings in _settings(tables).items():
+        lines.append(f"- {name}: {settings}")
+    if picture is not None and _shown(tables):
+        lines += ["", f"![best, median and worst cases]({picture.name})", "", *_caption(tables)]
+    for model, name, rows in tables:
+        if any(row.measured for row in rows):
+            lines += ["", f"## {model}, {rows[0].protocol.title}", "", report.markdown(rows).rstrip()]
+            lines += _notes(name, rows)
+    return "\n".join(lines) + "\n"
+
+
+def _settings(tables: list[tuple[str, str, list[Row]]]) -> dict[str, str]:
+    """What differs from the defaults, by the name of the row."""
+    found: dict[str, str] = {}
+    for _, name, rows in tables:
+        for row in rows:
+            if row.name and name.startswith("landmarks"):
+                settings = (f"`{k}={v}`" for k, v in changed(row.config).items())
+                found.setdefault(row.name, ", ".join(settings) or "all defaults")
+    return found
+
+
+def _notes(name: str, rows: list[Row]) -> list[str]:
+    """Why drags ended, row by row."""
+    lines = []
+    for row in rows:
+        counts: dict[str, int] = {}
+        for case in row.cases.values():
+            if case.outcome:
+                counts[case.outcome] = counts.get(case.outcome, 0) + 1
+        if counts and name != "quality":
+            ends = ", ".join(f"{what} {n}" for what, n in sorted(counts.items(), key=lambda item: -item[1]))
+            lines.append(f"{row.name} ended: {ends}.")
+    return ["", " ".join(lines)] if lines else []
+
+
+def _shown(tables: list[tuple[str, str, list[Row]]]) -> list[Row]:
+    """Rows in the picture: of five landmarks where they were measured, else of the first table."""
+    five = [row for _, name, rows in tables if name == "landmarks-5" for row in rows if row.measured > 2]
+    return five or [row for row in tables[0][2] if row.measured > 2]
+
+
+def _caption(tables: list[tuple[str, str, list[Row]]]) -> list[str]:
+    rows = _shown(tables)
+    names = "; ".join(f"{row.subject.name}, {row.name}" for row in rows)
+    what = rows[0].protocol.title
+    return [
+        f"From left to right ({what}): {names}. Each: start with handles (red) and targets (blue), result with the",
+        "targets, and the picture that gave the targets, of which nothing else is asked; best, median and worst case.",
+    ]
+
+
+def pictures(tables: list[tuple[str, str, list[Row]]], path: Path) -> None:
+    """A .jpg of best, median and worst cases, one row of a table beside the other."""
+    strips = [s for row in _shown(tables) if (s := report.strip(row, side=128)) is not None]
+    if not strips:
+        return
+    gap = np.full((strips[0].shape[0], 12, 3), 255, np.uint8)
+    joined = np.concatenate([part for s in strips for part in (s, gap)][:-1], 1)
+    buffer = io.BytesIO()
+    Image.fromarray(joined).save(buffer, "JPEG", quality=82, comment=b"AI-generated images, made with DragGAN")
+    path.write_bytes(buffer.getvalue())
