@@ -1,9 +1,10 @@
 """Train a StyleGAN2 generator to draw a scene: ``python -m draggan.scenes.train cat --minutes 100 --out runs/cat``.
 
-Not adversarial. Noise z has one number per scene parameter, so every z has one right picture, and the generator learns
-the pair (z, rendering) with an L1 loss on the picture and on its Laplacian pyramid, weighted by how much each pixel
-matters. It grows 32 -> 64 -> full size: the picture that the ``skip`` architecture has at a resolution is supervised
-first. The result is an ordinary StyleGAN2 with an ordinary latent space, in an hour or two on two CPU cores.
+Noise z has one number per scene parameter, so every z has one right picture, and the generator learns the pair
+(z, rendering) with an L1 loss on the picture and on its Laplacian pyramid, weighted by how much each pixel matters. It
+grows 32 -> 64 -> full size: the picture that the ``skip`` architecture has at a resolution is supervised first. The
+result is an ordinary StyleGAN2 with an ordinary latent space, in an hour or two on two CPU cores. Where there is a GPU,
+a discriminator joins in at full size (`draggan.scenes.adversary`), on pictures of noise that no pair was made for.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dnnlib.cache import replacing
 from draggan.errors import ConfigError, DragGANError
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.scenes import find_scene
+from draggan.scenes.adversary import Adversary
 from draggan.scenes.pool import ScenePool, scene_noise
 from draggan.scenes.scene import Scene
 
@@ -65,6 +68,10 @@ class TrainConfig:
         sharpen_from: part of the time from which the loss has its ``energy`` term, of weight ``sharpen``.
         flatten: exponent of the importance weights from 60 % of the time on, having been 1 up to 35 %. Small parts
             are not found without strong weights; once they are there, outlines and backdrop deserve some attention.
+        adversarial_from: part of the time from which a discriminator takes part, at full size; None for never, which
+            is what a CPU has time for.
+        adversarial: weight of its objection in the generator's loss.
+        adversarial_lr, r1: step size of the discriminator, and weight of its penalty.
         noise_strength: fixed strength of the constant noise inputs; weak, because a scene leaves nothing to chance.
         pool, pool_first, pool_share: see `ScenePool`.
         save_minutes: time between checkpoints.
@@ -89,6 +96,10 @@ class TrainConfig:
     sharpen_from: float = 0.68
     sharpen: float = 4.0
     flatten: float = 0.4
+    adversarial_from: float | None = None
+    adversarial: float = 0.05
+    adversarial_lr: float = 2e-3
+    r1: float = 1.0
     noise_strength: float = 0.01
     pool: int = 16384
     pool_first: int = 2048
@@ -100,6 +111,8 @@ class TrainConfig:
             raise ConfigError(f"resolution {self.resolution} is not allowed; it must be a power of two from 32 on")
         if self.stages is not None and len(self.stages) != len(self.resolutions):
             raise ConfigError(f"{len(self.stages)} stages do not fit the resolutions {self.resolutions}")
+        if self.adversarial_from is not None and not 0 <= self.adversarial_from <= 1:
+            raise ConfigError(f"adversarial_from {self.adversarial_from} is not allowed; give a part of the time, 0 to 1")
         if self.minutes <= 0:
             raise ConfigError(f"minutes {self.minutes} is not allowed; it must be above 0")
 
@@ -124,6 +137,16 @@ class TrainConfig:
     def stage(self, part: float) -> int:
         """The resolution trained when that part (0 to 1) of the time is over."""
         return max(r for r, start in zip(self.resolutions, self.starts, strict=True) if part >= start)
+
+    def is_adversarial(self, resolution: int, part: float) -> bool:
+        """Whether the discriminator takes part in a step."""
+        return self.adversarial_from is not None and part >= self.adversarial_from and resolution == self.resolution
+
+    @property
+    def discriminator_kwargs(self) -> dict[str, Any]:
+        """Constructor arguments of the discriminator; as wide as the generator."""
+        sizes = {"channel_base": self.channel_base, "channel_max": self.channel_max}
+        return {"c_dim": 0, "img_resolution": self.resolution, "img_channels": 3, "architecture": "resnet", **sizes}
 
     def kwargs(self, scene: Scene) -> dict[str, Any]:
         """The generator's constructor arguments."""
@@ -294,6 +317,15 @@ class Trainer:
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="train")
         self.progress = Progress()
         self.dtype = faster_dtype(device)
+        self.adversary: Adversary | None = None
+        if config.adversarial_from is not None:
+            self.adversary = Adversary(
+                config.discriminator_kwargs,
+                lr=config.adversarial_lr,
+                gamma=config.r1,
+                device=device,
+                dtype=self.dtype,
+            )
         if resume and self.checkpoint.is_file():
             self._restore()
         held = scene_noise(self.scene, HELD_SEED, 0, 64)
@@ -397,7 +429,12 @@ class Trainer:
             group["lr"] = lr
         count = max(1, config.batch // self.workers)
         shards = [pool.draw(count, self.rng) for _ in range(self.workers)]
-        results = list(self._executor.map(lambda shard: self._gradients(shard, resolution, part), shards))
+        fresh: list[NDArray[np.float32]] | list[None] = [None] * self.workers
+        if config.is_adversarial(resolution, part):
+            # Noise that no pair was made for: the discriminator is to judge what a user will see.
+            fresh = [self.rng.standard_normal((count, self.scene.z_dim), np.float32) for _ in range(self.workers)]
+            self._teach_adversary(fresh, [pictures for _, pictures, _ in shards])
+        results = list(self._executor.map(lambda s, z: self._gradients(s, z, resolution, part), shards, fresh))
         for i, q in enumerate(self._parameters):
             # None for the blocks beyond the resolution being trained.
             gradients = [gradient for _, _, all_of in results if (gradient := all_of[i]) is not None]
@@ -417,17 +454,44 @@ class Trainer:
             self.average.mapping.w_avg.copy_(self.generator.mapping.w_avg)
         return sum(value for value, _, _ in results) / len(results), float(norm)
 
+    def _teach_adversary(self, fresh: Sequence[NDArray[np.float32]], real: Sequence[NDArray[np.uint8]]) -> None:
+        """One step of the discriminator on generated pictures of that noise, and on renderings."""
+        assert self.adversary is not None
+        with torch.no_grad():
+            made = self._draw(np.concatenate(fresh), self.config.resolution)
+        self.adversary.learn(made, self._pictures(np.concatenate(real)))
+
+    def _draw(self, z: NDArray[np.float32], resolution: int) -> Float[Tensor, "batch 3 size size"]:
+        """Pictures of the generator in training."""
+        ws = self.generator.mapping(torch.from_numpy(z).to(self.device))
+        return synthesise(self.generator, ws, resolution, self.dtype)
+
+    def _pictures(self, pictures: NDArray[np.uint8]) -> Float[Tensor, "batch 3 size size"]:
+        """Renderings as the generator draws them: float32 in [-1, 1]."""
+        return torch.from_numpy(pictures).to(self.device).float() / 127.5 - 1
+
     def _gradients(
-        self, shard: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]], resolution: int, part: float
+        self,
+        shard: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]],
+        fresh: NDArray[np.float32] | None,
+        resolution: int,
+        part: float,
     ) -> tuple[float, Tensor, Sequence[Tensor | None]]:
-        """Loss, mean latent ``[w_dim]`` and gradients to all parameters for one part of a batch."""
+        """Loss, mean latent ``[w_dim]`` and gradients to all parameters for one part of a batch.
+
+        Args:
+            shard: noise, renderings and importance.
+            fresh: noise for the adversarial part; None: without it.
+        """
         z, pictures, importance = shard
-        target = torch.from_numpy(pictures).to(self.device).float() / 127.5 - 1
+        target = self._pictures(pictures)
         weight = torch.from_numpy(importance).to(self.device).float()[:, None] ** self.config.exponent(part)
         energy = self.config.sharpen if part > self.config.sharpen_from else 0.0
         ws = self.generator.mapping(torch.from_numpy(z).to(self.device))
         image = synthesise(self.generator, ws, resolution, self.dtype)
         value = loss(image, target, weight / weight.mean(), energy)
+        if fresh is not None and self.adversary is not None:
+            value = value + self.config.adversarial * self.adversary.objection(self._draw(fresh, resolution))
         gradients = torch.autograd.grad(value, self._parameters, allow_unused=True)
         return float(value.detach()), ws[:, 0].detach().mean(0), gradients
 
@@ -452,10 +516,10 @@ class Trainer:
             "generator": self.generator.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "adversary": None if self.adversary is None else self.adversary.state_dict(),
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
         sheet(made[:16], right[:16], 128).save(self.out / "samples.png")
         draw_curve(p.curve).save(self.out / "curve.png")
 
@@ -467,6 +531,9 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
+        # A training may go on with a discriminator that it began without.
+        if self.adversary is not None and state.get("adversary") is not None:
+            self.adversary.load_state_dict(state["adversary"])
         logger.info("resumed after %.1f min and %d pictures", self.progress.seconds / 60, self.progress.pictures)
 
 
@@ -501,7 +568,8 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     """Write the averaged generator of a training checkpoint as a model file.
 
     Tensors are float16 and named ``G_ema/...``; the metadata says what they are and where they come from.
-    The average latent is measured over 20,000 samples first.
+    The average latent is measured over 20,000 samples first. A discriminator, where the training had one, becomes a
+    file of its own beside it, ``<name>-discriminator.safetensors``.
 
     Returns:
         The ``training`` part of the metadata.
@@ -538,14 +606,26 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
         "source": f"trained on the procedural scene '{config.scene}' of this project; no photograph was used",
         "training": json.dumps(training),
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=metadata)
-    temporary.chmod(0o644)  # the writer makes it private
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # the writer makes it private
     logger.info("wrote %s (%.1f MB): %s", target, target.stat().st_size / 1e6, training)
     sheet(made[:16], right[:16], config.resolution).save(checkpoint.with_name("export.jpg"), quality=88)
+    if state.get("adversary") is not None:
+        beside = target.with_name(f"{target.stem}-discriminator.safetensors")
+        _export_discriminator(state["adversary"], beside, metadata)
     return training
+
+
+def _export_discriminator(state: dict[str, Any], target: Path, metadata: dict[str, str]) -> None:
+    """The discriminator of a checkpoint as a model file of its own, float16, tensors named ``D/...``."""
+    tensors = {f"D/{k}": v.half().contiguous() for k, v in state["discriminator"].items()}
+    networks = {"D": {"family": "stylegan2", "kwargs": state["kwargs"]}}
+    about = {key: metadata[key] for key in ("name", "licence", "source", "training")}
+    with replacing(target) as temporary:
+        save_file(tensors, temporary, metadata={**about, "networks": json.dumps(networks)})
+        temporary.chmod(0o644)
+    logger.info("wrote %s (%.1f MB)", target, target.stat().st_size / 1e6)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -556,6 +636,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=100.0, help="training time in all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--adversarial-from",
+        type=float,
+        help="part of the time, 0 to 1, from which a discriminator takes part (default: 0.6 on a GPU, never on a CPU)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the folder's checkpoint ended")
     parser.add_argument("--init", type=Path, help="start from this model's weights, e.g. checkpoints/cat.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, samples and log")
@@ -569,8 +654,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = options.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        adversarial_from = options.adversarial_from
+        if adversarial_from is None and device.startswith("cuda"):
+            adversarial_from = 0.6
         config = TrainConfig(
-            scene=options.scene, resolution=options.resolution, minutes=options.minutes, seed=options.seed
+            scene=options.scene,
+            resolution=options.resolution,
+            minutes=options.minutes,
+            seed=options.seed,
+            adversarial_from=adversarial_from,
         )
         trainer = Trainer(
             config, options.out, device=torch.device(device), resume=options.resume, init=options.init
