@@ -69,7 +69,7 @@ def test_a_training_takes_it_up_saves_it_and_goes_on(tmp_path: Path) -> None:
     assert not config.is_adversarial(32, 0.4)
     assert config.is_adversarial(32, 0.5)
     assert not plain.is_adversarial(32, 1.0)
-    with pytest.raises(ConfigError, match="adversarial_from"):
+    with pytest.raises(ConfigError, match="part of the time"):
         replace(plain, adversarial_from=2)
     threads, cpu = torch.get_num_threads(), torch.device("cpu")
     try:

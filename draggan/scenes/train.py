@@ -112,7 +112,7 @@ class TrainConfig:
         if self.stages is not None and len(self.stages) != len(self.resolutions):
             raise ConfigError(f"{len(self.stages)} stages do not fit the resolutions {self.resolutions}")
         if self.adversarial_from is not None and not 0 <= self.adversarial_from <= 1:
-            raise ConfigError(f"adversarial_from {self.adversarial_from} is not allowed; give a part of the time, 0 to 1")
+            raise ConfigError(f"adversarial_from {self.adversarial_from} is not allowed; give a part of the time")
         if self.minutes <= 0:
             raise ConfigError(f"minutes {self.minutes} is not allowed; it must be above 0")
 
