@@ -285,7 +285,7 @@ def test_flow_there_and_back_returns(scene: Scene) -> None:
 
 @pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
 def test_landmarks_flow_onto_landmarks(scene: Scene) -> None:
-    a, b = settings_near_each_other(scene, 48)
+    a, b = settings_near_each_other(scene, 24)
     before, after = scene.render(a, 128), scene.render(b, 128)
     y, seen = scene.flow(a, b, before.points, 128)
     both = before.visible & after.visible
@@ -313,6 +313,8 @@ def test_flow_scales_with_the_picture_and_does_not_depend_on_threads() -> None:
     small, seen = CAT.flow(a, b, x, 128, threads=1)
     again, _ = CAT.flow(a, b, x, 128, threads=2)
     np.testing.assert_array_equal(small, again)
+    for_all, _ = CAT.flow(a, b, x[1], 128)
+    np.testing.assert_array_equal(for_all[1], small[1])
     large, seen_large = CAT.flow(a, b, (x + 0.5) * 2 - 0.5, 256)
     both = seen & seen_large
     assert both.mean() > 0.8
@@ -326,7 +328,7 @@ def test_a_scene_without_parts_says_so() -> None:
     with pytest.raises(ConfigError, match="no true flow"):
         bare.flow(bare.middle(), bare.middle(), np.zeros((1, 1, 2)), 32)
     with pytest.raises(ConfigError, match=r"finite points \[1, n, 2\]"):
-        CAT.flow(CAT.middle(), CAT.middle(), np.zeros((1, 2)), 32)
+        CAT.flow(CAT.middle(), CAT.middle(), np.zeros((2, 1, 2)), 32)
 
 
 def test_wrong_requests_say_so() -> None:

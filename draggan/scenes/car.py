@@ -78,4 +78,18 @@ CAR = Scene(
         "rear_window_top",
         "trunk",
     ),
+    # The order is that of Car::label.
+    parts=(
+        "backdrop",
+        "body",
+        "roof",
+        "window",
+        "tyre",
+        "rim",
+        "grille",
+        "bumper",
+        "headlight",
+        "tail_light",
+        "mirror",
+    ),
 )

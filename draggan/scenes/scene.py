@@ -171,7 +171,7 @@ class Scene:
 
         Args:
             a, b: parameters ``[batch, z_dim]``.
-            points: x, y in pixels of the pictures of a, ``[batch, n, 2]``.
+            points: x, y in pixels of the pictures of a, ``[batch, n, 2]``, or ``[n, 2]`` for all of them.
             size: height and width of the pictures, 8 to 2048 px.
             threads: how many to use; None for one per core.
 
@@ -188,6 +188,8 @@ class Scene:
             raise ConfigError(f"scene '{self.name}' has no true flow")
         p, q = self._checked(a, size), self._checked(b, size)
         x = np.ascontiguousarray(points, dtype=np.float32)
+        if x.ndim == 2:
+            x = np.repeat(x[None], p.shape[0], axis=0)
         if p.shape != q.shape or x.ndim != 3 or x.shape[0] != p.shape[0] or x.shape[2] != 2 or not np.isfinite(x).all():
             raise ConfigError(
                 f"flow between parameters {list(p.shape)} and {list(q.shape)} takes finite points "

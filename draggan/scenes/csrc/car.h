@@ -178,21 +178,10 @@ struct Car {
     return {c, importance};
   }
 
-  Sample shade(V p, V ray) const {
-    V n = normal(*this, p);
-    F z = abs(p.z), r = wheel_radius(p);
-    Body shell = body(p, z, r);
-    F d_body = shell.cut, d_wheel = wheel(z, r), d_lens = lens(p, z), d_mirror = mirrors(p, z);
-    F nearest = min(min(d_body, d_wheel), min(d_lens, d_mirror));
-    M is_wheel = d_wheel <= nearest, is_lens = (d_lens <= nearest) & ~is_wheel;
-    M is_body = ~is_wheel & ~is_lens & (d_mirror > nearest);
-    Cabin c = cabin(p, z);
-    Ends e = ends(p, z, r);
-    const S3 dark = {0.012f, 0.012f, 0.014f}, chrome = {0.52f, 0.53f, 0.55f};
-
-    // Paint, two-tone above the belt.
-    V base = mix(splat(paint), splat(roof_paint), smoothstep(belt + 0.012f, belt + 0.03f, p.y));
-    // Sill, bumpers, grille, tail lights, door.
+  struct Marks {  // painted on the body, 0 to 1
+    F sill, bumper, grille, grille_rim, tail_light, door, handle;
+  };
+  Marks marks(V p, F z, const Ends& e) const {
     F sill = smoothstep(bottom + 0.050f, bottom + 0.035f, p.y);
     F end = smoothstep(-0.13f, -0.10f, e.length);
     F bar = smoothstep(0.048f, 0.036f, abs(p.y - bumper)) * end;
@@ -207,18 +196,49 @@ struct Car {
     F line = select(on_side, smoothstep(0.014f, 0.006f, abs(p.x - handle_x + 0.10f)) * smoothstep(bottom + 0.05f, bottom + 0.07f, p.y), 0.f);
     F hx_ = (p.x - handle_x) * (1.f / 0.055f), hy_ = (p.y - belt + 0.075f) * (1.f / 0.016f);
     F handle = select(on_side, smoothstep(1.4f, 0.7f, hx_ * hx_ + hy_ * hy_), 0.f);
+    return {sill, bar, mouth, lip, red, line, handle};
+  }
+  // Windows: on every face of the cabin, a frame's width from its edges. Negative inside.
+  F windows(V p, const Cabin& c, M is_body) const {
+    F across = max(c.front, c.rear);
+    M sideways = c.side > across;
+    F pane = max(max(belt + 0.025f - p.y, c.roof + FRAME),
+                 select(sideways, max(across + FRAME, 0.018f - abs(p.x - handle_x + 0.10f)), c.side + FRAME));
+    return select(is_body & (p.y > belt), pane, 1.f);
+  }
+  F hubcap(F z, F r) const {  // r in radii of the wheel
+    const float rim = q[RIM_SIZE];
+    return select(z > wheel_z, smoothstep(rim + 0.03f, rim - 0.03f, r), 0.f);
+  }
+  struct Surface {  // what a point of the surface belongs to; none of them: a mirror
+    M wheel, lens, body;
+  };
+  Surface surface(V p, F z, F r, F d_body) const {
+    F d_wheel = wheel(z, r), d_lens = lens(p, z), d_mirror = mirrors(p, z);
+    F nearest = min(min(d_body, d_wheel), min(d_lens, d_mirror));
+    M is_wheel = d_wheel <= nearest, is_lens = (d_lens <= nearest) & ~is_wheel;
+    return {is_wheel, is_lens, ~is_wheel & ~is_lens & (d_mirror > nearest)};
+  }
+
+  Sample shade(V p, V ray) const {
+    V n = normal(*this, p);
+    F z = abs(p.z), r = wheel_radius(p);
+    Body shell = body(p, z, r);
+    const auto [is_wheel, is_lens, is_body] = surface(p, z, r, shell.cut);
+    Cabin c = cabin(p, z);
+    Ends e = ends(p, z, r);
+    const S3 dark = {0.012f, 0.012f, 0.014f}, chrome = {0.52f, 0.53f, 0.55f};
+
+    // Paint, two-tone above the belt.
+    V base = mix(splat(paint), splat(roof_paint), smoothstep(belt + 0.012f, belt + 0.03f, p.y));
+    const auto [sill, bar, mouth, lip, red, line, handle] = marks(p, z, e);
     base = mix(base, base * 0.35f, line);
     base = mix(base, splat(dark), sill * 0.85f);
     F metal = max(max(bar, lip), handle);
     base = mix(base, splat(chrome), metal);
     base = mix(base, splat(dark), mouth);
     base = mix(base, splat(S3{0.62f, 0.02f, 0.02f}), red);
-    // Windows: on every face of the cabin, a frame's width from its edges.
-    F across = max(c.front, c.rear);
-    M sideways = c.side > across;
-    F pane = max(max(belt + 0.025f - p.y, c.roof + FRAME),
-                 select(sideways, max(across + FRAME, 0.018f - abs(p.x - handle_x + 0.10f)), c.side + FRAME));
-    pane = select(is_body & (p.y > belt), pane, 1.f);
+    F pane = windows(p, c, is_body);
     F window = smoothstep(0.006f, -0.006f, pane);
     F seal = smoothstep(0.022f, 0.010f, abs(pane));
     base = mix(base, splat(glass), window);
@@ -230,8 +250,7 @@ struct Car {
     F k = (abs(p.x - wheel_x) - wheel_half) * (1.f / (r + 1e-4f)), k2 = k * k;
     F five = k * (k2 * (16.f * k2 - 20.f) + 5.f);  // cos 5 angle
     const float rim = q[RIM_SIZE];
-    M outside = z > wheel_z;
-    F disc = select(outside, smoothstep(rim + 0.03f, rim - 0.03f, rr), 0.f);
+    F disc = hubcap(z, rr);
     F gap = smoothstep(0.15f, -0.25f, five) * smoothstep(rim - 0.08f, rim - 0.16f, rr) * smoothstep(0.20f, 0.28f, rr);
     V metal_w = mix(splat(S3{0.60f, 0.61f, 0.63f}), splat(dark), gap * q[SPOKES]);
     metal_w = metal_w * (0.75f + 0.25f * smoothstep(0.0f, 0.5f, rr));
@@ -274,6 +293,139 @@ struct Car {
     imp = select(is_lens | (is_body & (red > 0.4f)), 12.f, imp);
     return {out, imp};
   }
+
+  // A number in CAR.parts in ../car.py; the ground is backdrop.
+  F label(V p) const {
+    F z = abs(p.z), r = wheel_radius(p);
+    const Surface at = surface(p, z, r, body(p, z, r).cut);
+    const Marks m = marks(p, z, ends(p, z, r));
+    F part = splat(1.f);                                                                    // body
+    part = select(m.bumper > 0.5f, 7.f, part);                                              // bumper
+    part = select(max(m.grille, m.grille_rim) > 0.5f, 6.f, part);                           // grille
+    part = select(m.tail_light > 0.5f, 9.f, part);                                          // tail_light
+    part = select(p.y > belt + 0.02f, select(windows(p, cabin(p, z), at.body) < 0.f, splat(3.f), splat(2.f)), part);
+    part = select(at.body, part, 10.f);                                                     // roof, window, mirror
+    F wheel_part = select(hubcap(z, r * (1.f / q[WHEEL_SIZE])) > 0.5f, splat(5.f), splat(4.f));
+    return select(at.wheel, wheel_part, select(at.lens, 8.f, part));                        // tyre, rim, headlight
+  }
+
+  // What flow.h needs. Material coordinates: see there.
+  enum Solid { BODY, WHEELS, LENSES, MIRRORS, SOLIDS };
+  // N and F: near and far, the car's right and left.
+  enum Part {
+    UPPER, LOWER, ARCH_FRONT, ARCH_REAR, WHEEL_FRONT_N, WHEEL_FRONT_F, WHEEL_REAR_N, WHEEL_REAR_F, LENS_N, LENS_F,
+    MIRROR_N, MIRROR_F, PARTS
+  };
+  static constexpr float REACH = 0.35f;
+
+  F solid(int k, V p) const {
+    F z = abs(p.z);
+    if (k == LENSES) return lens(p, z);
+    if (k == MIRRORS) return mirrors(p, z);
+    F r = wheel_radius(p);
+    return k == WHEELS ? wheel(z, r) : body(p, z, r).cut;
+  }
+
+  void weights(int solid, V m, F* w) const {
+    const F one = splat(1.f);
+    F near = select(m.z > 0.f, one, 0.f), far = 1.f - near, front = select(m.x > wheel_x, one, 0.f);
+    if (solid == WHEELS) {
+      w[WHEEL_FRONT_N] = front * near, w[WHEEL_FRONT_F] = front * far;
+      w[WHEEL_REAR_N] = (1.f - front) * near, w[WHEEL_REAR_F] = (1.f - front) * far;
+    }
+    if (solid == LENSES) w[LENS_N] = near, w[LENS_F] = far;
+    if (solid == MIRRORS) w[MIRROR_N] = near, w[MIRROR_F] = far;
+    if (solid != BODY) return;
+    F arches = smoothstep(arch + 0.12f, arch + 0.01f, wheel_radius(m)), ahead = smoothstep(-0.1f, 0.1f, m.x - wheel_x);
+    F upper = (1.f - arches) * smoothstep(belt - 0.20f, belt - 0.02f, m.y);
+    w[ARCH_FRONT] = arches * ahead;
+    w[ARCH_REAR] = arches * (1.f - ahead);
+    w[UPPER] = upper;
+    w[LOWER] = 1.f - arches - upper;
+  }
+
+  V local(int part, V p) const {
+    const float side = far_side(part) ? -1.f : 1.f;
+    switch (part) {
+      case UPPER:
+      case LOWER: {
+        // The ends' heights follow from the place along the car, which follows from the height: all can be undone.
+        F knot[4];
+        stations(part, p.y, knot);
+        F x = p.x - knot[0];
+        for (int i = 0; i < 3; i++) x = select(p.x > knot[i], (float)i + (p.x - knot[i]) / (knot[i + 1] - knot[i]), x);
+        x = select(p.x > knot[3], 3.f + (p.x - knot[3]), x);
+        F top = deck(x), above = 1.f + (p.y - top) * (1.f / (roof - belt));
+        return {x, select(p.y < top, (p.y - bottom) / (top - bottom), above), p.z / half_width(p.y)};
+      }
+      case ARCH_FRONT:
+      case ARCH_REAR: return {(p.x - wheel_at(part)) * (1.f / arch), (p.y - q[WHEEL_SIZE]) * (1.f / arch), p.z * (1.f / hz)};
+      case LENS_N:
+      case LENS_F: return (V{p.x, p.y, p.z * side} - lamp) * (1.f / q[HEADLIGHT]);
+      case MIRROR_N:
+      case MIRROR_F: return V{p.x, p.y, p.z * side} - mirror;
+      default: {
+        F x = p.x - wheel_at(part), y = p.y - q[WHEEL_SIZE], r = sqrt(x * x + y * y + 1e-10f);
+        const float rim = q[RIM_SIZE] * q[WHEEL_SIZE], rubber = q[WHEEL_SIZE] - rim;
+        F k = select(r < rim, splat(1.f / rim), (1.f + (r - rim) * (1.f / rubber)) / r);
+        return {x * k, y * k, p.z * side - wheel_z};
+      }
+    }
+  }
+
+  V global(int part, V n) const {
+    const float side = far_side(part) ? -1.f : 1.f;
+    switch (part) {
+      case UPPER:
+      case LOWER: {
+        F top = deck(n.x);
+        F y = select(n.y < 1.f, bottom + n.y * (top - bottom), top + (n.y - 1.f) * (roof - belt));
+        F knot[4];
+        stations(part, y, knot);
+        F x = knot[0] + n.x;
+        for (int i = 0; i < 3; i++) x = select(n.x > (float)i, knot[i] + (n.x - (float)i) * (knot[i + 1] - knot[i]), x);
+        return {select(n.x > 3.f, knot[3] + (n.x - 3.f), x), y, n.z * half_width(y)};
+      }
+      case ARCH_FRONT:
+      case ARCH_REAR: return {n.x * arch + wheel_at(part), n.y * arch + q[WHEEL_SIZE], n.z * hz};
+      case LENS_N:
+      case LENS_F: {
+        V p = n * q[HEADLIGHT] + lamp;
+        return {p.x, p.y, p.z * side};
+      }
+      case MIRROR_N:
+      case MIRROR_F: {
+        V p = n + mirror;
+        return {p.x, p.y, p.z * side};
+      }
+      default: {
+        F t = sqrt(n.x * n.x + n.y * n.y + 1e-10f);
+        const float rim = q[RIM_SIZE] * q[WHEEL_SIZE], rubber = q[WHEEL_SIZE] - rim;
+        F k = select(t < 1.f, splat(rim), (rim + (t - 1.f) * rubber) / t);
+        return {n.x * k + wheel_at(part), n.y * k + q[WHEEL_SIZE], (n.z + wheel_z) * side};
+      }
+    }
+  }
+
+  static bool far_side(int part) {
+    return part == WHEEL_FRONT_F || part == WHEEL_REAR_F || part == LENS_F || part == MIRROR_F;
+  }
+  float wheel_at(int part) const {
+    const bool front = part == WHEEL_FRONT_N || part == WHEEL_FRONT_F || part == ARCH_FRONT;
+    return front ? wheel_x + wheel_half : wheel_x - wheel_half;
+  }
+  // Along the car: tail, rear window, windscreen, nose; or, further down, the wheels in the middle.
+  void stations(int part, F y, F* knot) const {
+    F up = clamp((y - belt) * (1.f / (roof - belt)), 0.f, 1.f);
+    knot[0] = splat(-hx), knot[3] = splat(hx);
+    knot[1] = part == UPPER ? base_r + up * (top_r - base_r) : splat(wheel_x - wheel_half);
+    knot[2] = part == UPPER ? base_f + up * (top_f - base_f) : splat(wheel_x + wheel_half);
+  }
+  F deck(F station) const {  // height of hood, belt line or trunk
+    F f = clamp(station - 2.f, 0.f, 1.f), g = clamp(1.f - station, 0.f, 1.f);
+    return belt - q[HOOD_DROP] * f * f - q[TRUNK_DROP] * g * g;
+  }
+  F half_width(F y) const { return hz - LEAN * clamp(y - belt, 0.f, roof - belt); }
 
   // In the order of CAR.landmarks in ../car.py.
   void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {
