@@ -1,0 +1,179 @@
+"""Networks that find a scene's landmarks in pictures, so that a drag can be judged by what the picture shows.
+
+They are trained on renderings, where the landmarks are known exactly: ``python -m draggan.evaluation.train_landmarks``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dnnlib.cache import replacing
+from draggan.checkpoints.registry import builtin_dir
+from draggan.errors import CheckpointError, ModelNotFound
+
+__all__ = ["LandmarkNetwork", "find_landmarks", "landmark_file", "load_landmarks", "save_landmarks"]
+
+INPUT = 64
+"""Height and width of the pictures that the network sees; others are scaled to it."""
+
+_KIND = "landmarks"
+
+
+class LandmarkNetwork(nn.Module):
+    """Finds the same named points in every picture, also those that are hidden, from their surroundings.
+
+    Maps shrink to 4 x 4 and grow back to 16 x 16. There every landmark has a map of where it may be and two of how far
+    it is from the middle of the cell; its place is the mean over the first of cell plus distance. So the precision is
+    not that of the cells, and a place outside the picture can be said.
+
+    Args:
+        names: the landmarks.
+        widths: channels of the maps of 32, 16, 8 and 4 cells.
+        neck: channels of the maps on the way back.
+    """
+
+    def __init__(self, names: Sequence[str], widths: Sequence[int] = (24, 48, 96, 160), neck: int = 64) -> None:
+        super().__init__()
+        self.names, self.widths, self.neck_width = tuple(names), tuple(widths), neck
+        a, b, c, d = widths
+        self.stem = _Conv(3, a, stride=2)
+        self.down16 = nn.Sequential(_Conv(a, b, stride=2), _Residual(b))
+        self.down8 = nn.Sequential(_Conv(b, c, stride=2), _Residual(c))
+        self.down4 = nn.Sequential(_Conv(c, d, stride=2), _Residual(d))
+        self.back4 = _Conv(d, neck, kernel=1)
+        self.side8, self.back8 = _Conv(c, neck, kernel=1), _Conv(neck, neck)
+        self.side16, self.back16 = _Conv(b, neck, kernel=1), _Conv(neck, neck)
+        self.head = nn.Conv2d(neck, 3 * len(self.names), 1)
+
+    @property
+    def feature_size(self) -> int:
+        """How many numbers `features` gives."""
+        return self.widths[-1]
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch landmark 2"]:
+        """Places of the landmarks, x and y in pixels, integers at pixel centres.
+
+        Args:
+            images: in [-1, 1], of any size.
+        """
+        height, width = images.shape[-2:]
+        places = self.places(_scaled(images, self.stem.conv.weight))
+        return places * places.new_tensor([width, height]) - 0.5
+
+    def places(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch landmark 2"]:
+        """Places as parts of width and height: (0, 0) is the picture's upper left corner, (1, 1) the lower right."""
+        x16, x8, x4 = self._maps(images)
+        y = F.interpolate(self.back4(x4), scale_factor=2)
+        y = F.interpolate(self.back8(y + self.side8(x8)), scale_factor=2)
+        maps = self.head(self.back16(y + self.side16(x16))).float()
+        where, dx, dy = maps.flatten(2).chunk(3, dim=1)
+        cells = maps.shape[-1]
+        middle = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + 0.5) / cells
+        weight = where.softmax(-1)
+        x = (weight * (middle.repeat(cells) + dx / cells)).sum(-1)
+        y = (weight * (middle.repeat_interleave(cells) + dy / cells)).sum(-1)
+        return torch.stack([x, y], -1)
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch d"]:
+        """What the network sees in pictures in [-1, 1]: means over its smallest maps, for a Frechet distance."""
+        return self._maps(_scaled(images, self.stem.conv.weight))[-1].mean((2, 3))
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x16 = self.down16(self.stem(images))
+        x8 = self.down8(x16)
+        return x16, x8, self.down4(x8)
+
+
+class _Conv(nn.Module):
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, active: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.active = active
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return F.relu(x) if self.active else x
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _Conv(width, width), _Conv(width, width, active=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+def _scaled(images: Float[Tensor, "batch 3 height width"], like: Tensor) -> Float[Tensor, "batch 3 64 64"]:
+    x = images.to(like).clamp(-1, 1)
+    if x.shape[-2:] == (INPUT, INPUT):
+        return x
+    if min(x.shape[-2:]) >= INPUT:
+        return F.interpolate(x, (INPUT, INPUT), mode="area")
+    return F.interpolate(x, (INPUT, INPUT), mode="bilinear")
+
+
+def landmark_file(name: str) -> Path:
+    """Where the landmark network of a built-in model lies, if it has one."""
+    return builtin_dir() / f"{name}-landmarks.safetensors"
+
+
+def find_landmarks(name: str) -> LandmarkNetwork:
+    """The landmark network of the built-in model of that name.
+
+    Raises:
+        ModelNotFound: there is none.
+        CheckpointError: its file is damaged.
+    """
+    ending = landmark_file("").name
+    known = sorted(path.name.removesuffix(ending) for path in builtin_dir().glob(f"?*{ending}"))
+    if name not in known:
+        raise ModelNotFound(f"no landmark network for '{name}'; there are some for {', '.join(known) or 'no model'}")
+    return load_landmarks(landmark_file(name))
+
+
+def save_landmarks(network: LandmarkNetwork, path: str | os.PathLike[str], **facts: str) -> None:
+    """Write a network, float16, with facts (licence, source, ...) as metadata."""
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            tensors[name] = tensor.half().contiguous()
+    kwargs = {"names": network.names, "widths": network.widths, "neck": network.neck_width}
+    with replacing(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={"kind": _KIND, "kwargs": json.dumps(kwargs), **facts})
+
+
+def load_landmarks(path: str | os.PathLike[str]) -> LandmarkNetwork:
+    """A network from a file of `save_landmarks`, on the CPU, frozen.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if metadata.get("kind") != _KIND:
+        raise CheckpointError(f"{path} holds no landmark network, but '{metadata.get('family', 'something else')}'")
+    try:
+        kwargs = cast(dict[str, Any], json.loads(metadata["kwargs"]))
+        network = LandmarkNetwork(**kwargs)
+        counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+        network.load_state_dict(tensors | counters)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit a landmark network: {error}") from error
+    return network.eval().requires_grad_(False)
