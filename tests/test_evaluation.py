@@ -34,6 +34,7 @@ from draggan.evaluation.statistics import Whitening, bootstrap, frechet, moments
 from draggan.evaluation.subject import Subject
 from draggan.geometry import Grid
 from draggan.scenes.scene import renderer
+from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
 
 START = [(16.0, 18.0), (46.0, 20.0), (30.0, 46.0)]
@@ -377,12 +378,17 @@ def test_what_cannot_be_measured_says_so(tiny_generator):
         Row(Subject(name="b", generator=bumps().generator, scene=bumps().scene, truncation=0.5), Quality(), CONFIG)
 
 
+@pytest.mark.parametrize("square", [True, False])
 @pytest.mark.parametrize("protocol", [Reconstruction(points=4), Roundtrip(), Mask()], ids=lambda p: p.name)
-def test_any_generator_can_be_measured(tiny_generator, protocol):
-    subject = Subject(name="tiny", generator=tiny_generator, truncation=0.7)
-    case = protocol.case(subject, DragConfig(max_steps=2), 0)
+def test_any_generator_can_be_measured(protocol, square):
+    generator = tiny_stylegan2(c_dim=0 if square else 3, square=square)
+    label = None if square else torch.eye(3)[1][None]
+    row = Row(Subject(name="tiny", generator=generator, truncation=0.7, label=label), protocol, DragConfig(max_steps=2))
+    case = row.add(0)
     assert case.figures["steps"] >= 1
     assert case.features == {}
+    height, width = generator.image_size
+    assert report.strip(row, side=64).shape[:2] == (80, (2 + (protocol.name != "mask")) * 64 * width // height)
 
 
 # ------------------------------------------------------------------------------------------------- Instruction files

@@ -199,12 +199,14 @@ class Protocol(abc.ABC):
         columns: figures of every case.
         main: key of the figure by which cases are called best and worst.
         first_seed: task ``i`` takes seeds from ``first_seed`` on.
+        returns: drags end where they began.
     """
 
     name: str
     columns: tuple[Column, ...]
     main: str
     first_seed: int
+    returns = False
 
     @property
     def title(self) -> str:
@@ -524,6 +526,7 @@ class Roundtrip(Protocol):
     name = "roundtrip"
     main = "perceptual"
     columns = _THERE_AND_BACK_COLUMNS
+    returns = True
 
     @property
     def title(self) -> str:
@@ -562,6 +565,7 @@ class Instructions(Protocol):
     name = "instructions"
     main = "perceptual"
     columns = _THERE_AND_BACK_COLUMNS
+    returns = True
 
     def missing(self, subject: Subject) -> str:
         return ""

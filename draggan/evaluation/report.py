@@ -123,7 +123,8 @@ def strip(row: Row, side: int = 192) -> UInt8[np.ndarray, "height width 3"] | No
             ws = task.ws.clone()
             ws[0, : len(case.shift)] += torch.from_numpy(np.array(case.shift)).to(ws)
             shown = f"{row.main.key} {value:.3g}, {case.outcome}"
-            tiles.append(_tile(row.subject.picture(ws), task.targets, task.targets, side, shown))
+            ends = task.handles if row.protocol.returns else task.targets
+            tiles.append(_tile(row.subject.picture(ws), ends, ends, side, shown))
         if task.truth is not None:
             tiles.append(_tile(task.truth, none, none, side, "truth" if case.shift is not None else "rendered"))
         lines.append(np.concatenate(tiles, 1))
