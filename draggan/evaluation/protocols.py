@@ -200,6 +200,7 @@ class Protocol(abc.ABC):
         main: key of the figure by which cases are called best and worst.
         first_seed: task ``i`` takes seeds from ``first_seed`` on.
         returns: drags end where they began.
+        finds: the landmark network has a say.
     """
 
     name: str
@@ -207,6 +208,7 @@ class Protocol(abc.ABC):
     main: str
     first_seed: int
     returns = False
+    finds = True
 
     @property
     def title(self) -> str:
@@ -402,6 +404,7 @@ class Reconstruction(Protocol):
 
     name = "reconstruction"
     main = "mse"
+    finds = False
     columns = (
         Column(key="mse_before", title="MSE x 100, before", digits=3, factor=100),
         Column(key="mse", title="MSE x 100", digits=3, factor=100),
@@ -460,7 +463,6 @@ class Reconstruction(Protocol):
             figures=figures,
             outcome=dragged.outcome,
             shift=_shift(task.ws, dragged.ws),
-            features=_features(subject, before=before, after=after, other=task.truth),
         )
 
 

@@ -56,11 +56,11 @@ class Row:
         label = None if subject.label is None else int(subject.label.argmax())
         identity = {
             "model": subject.name,
-            "fingerprint": subject.fingerprint,
+            "weights": subject.fingerprint,
             "truncation": subject.truncation,
             "class": label,
             "exact": subject.exact is not None,
-            "landmark_network": subject.finder is not None,
+            "landmark_network": subject.finder_fingerprint if self.protocol.finds else "",
             "protocol": self.protocol.name,
             "settings": self.protocol.settings(),
             "config": {} if self.protocol.name == "quality" else _values(self.protocol.limited(self.config)),

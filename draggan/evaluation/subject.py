@@ -97,14 +97,15 @@ class Subject:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that differ for other weights of generator or landmark network."""
-        digest = hashlib.sha256()
-        for part in (self.generator, self.finder):
-            if isinstance(part, nn.Module):
-                for name, tensor in part.state_dict().items():
-                    digest.update(name.encode())
-                    digest.update(tensor.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:8]
+        """Eight hexadecimal digits that differ for other weights of the generator."""
+        return _fingerprint(self.generator)
+
+    @functools.cached_property
+    def finder_fingerprint(self) -> str:
+        """Likewise of the landmark network; empty without one."""
+        if self.finder is None:
+            return ""
+        return _fingerprint(self.finder) if isinstance(self.finder, nn.Module) else "not a network"
 
     def noise(self, seed: int) -> Float[Tensor, "1 z_dim"]:
         """The z that a seed means."""
@@ -201,6 +202,14 @@ class Subject:
             there, visible = found.cpu().numpy(), good.cpu().numpy()
         height, width = self.size
         return there, visible & ((there >= 0) & (there <= np.array([width - 1, height - 1]))).all(1)
+
+
+def _fingerprint(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:8]
 
 
 def load_subject(
