@@ -608,6 +608,23 @@ def test_the_command_measures_the_built_in_cat(tmp_path, capsys):
     assert len(json.loads(file.read_text())["rows"]) == 2
 
 
+@pytest.mark.usefixtures("_compiled")
+def test_ctrl_c_reports_and_keeps_what_there_is(tmp_path, monkeypatch, capsys):
+    def one(self, subject, config, index):
+        if index == 1:
+            raise KeyboardInterrupt
+        return protocols.Case(seed=7, figures={"outside": 3.0, "tracked": 1.0})
+
+    monkeypatch.setattr(Mask, "case", one)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    file = tmp_path / "cat.json"
+    assert main(["evaluate", "--protocol", "mask", "--json", str(file)]) == 130
+    captured = capsys.readouterr()
+    assert "cat, mask: 1 case\n" in captured.out
+    assert "mask: 1 of 20, change outside, with mask 3.00 of 255" in captured.err
+    assert len(json.loads(file.read_text())["rows"][0]["cases"]) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

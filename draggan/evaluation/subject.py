@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from draggan.checkpoints import registry
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ConfigError, DragGANError, OpBuildError
+from draggan.evaluation.landmarks import find_landmarks
 from draggan.evaluation.similarity import correspondences
 from draggan.evaluation.statistics import Whitening
 from draggan.generators.base import Generator, z_from_seed
@@ -269,11 +269,8 @@ def _one_hot(generator: Generator, label: int | None) -> Float[Tensor, "1 c_dim"
 
 
 def _finder(model: str) -> LandmarkFinder | None:
-    if importlib.util.find_spec("draggan.evaluation.landmarks") is None:
-        return None
-    landmarks = importlib.import_module("draggan.evaluation.landmarks")
     try:
-        return landmarks.find_landmarks(model)
+        return find_landmarks(model)
     except DragGANError as e:
         logger.warning("without a landmark network: %s", e)
         return None
