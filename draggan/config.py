@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from draggan.errors import ConfigError
 
-__all__ = ["PRECISIONS", "DragConfig", "Precision", "Space", "at_size", "describe"]
+__all__ = ["PRECISIONS", "DragConfig", "Precision", "SolverName", "Space", "at_size", "describe"]
 
 Space = Literal["w+", "w"]
+SolverName = Literal["adam", "newton"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
@@ -48,6 +49,28 @@ class DragConfig:
         ConfigError: a value is outside its range; the message says which and what is allowed.
     """
 
+    solver: SolverName = _setting(
+        "adam",
+        unit="",
+        source="paper: adam; newton is ours",
+        help="adam: the published optimiser, a pixel per step; newton: solves for the step that reaches the targets",
+    )
+    naturalness: float = _setting(
+        0.0,
+        unit="",
+        source="ours",
+        low=0.0,
+        high=1.0,
+        help="newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
+    )
+    trust_radius: float = _setting(
+        32.0,
+        unit="px at 512 px",
+        source="ours",
+        low=1.0,
+        high=512.0,
+        help="newton: how far one step may move a handle; it is shortened where the picture does not follow",
+    )
     space: Space = _setting(
         "w+",
         unit="",
@@ -67,7 +90,7 @@ class DragConfig:
         source="paper (faces, cats and cars; 1e-3 for other models, which published code uses for all)",
         low=1e-6,
         high=1.0,
-        help="learning rate of Adam",
+        help="adam: learning rate",
     )
     r1: float = _setting(
         3.0,
@@ -147,6 +170,8 @@ class DragConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.solver not in ("adam", "newton"):
+            raise ConfigError(f"solver '{self.solver}' is not allowed; choose 'adam' or 'newton'")
         if self.space not in ("w+", "w"):
             raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
         if self.precision not in PRECISIONS:

@@ -6,9 +6,8 @@ Pan et al., "Drag Your GAN: Interactive Point-based Manipulation on the Generati
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,13 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig, at_size
+from draggan.drag.adam import Adam
 from draggan.drag.mask import FixedRegion
-from draggan.drag.motion import Sampler, directions, mask_loss, motion_supervision_loss
+from draggan.drag.motion import directions
+from draggan.drag.newton import Newton
 from draggan.drag.precision import feature_dtype
-from draggan.drag.tracking import track
+from draggan.drag.problem import Problem, compute_features
+from draggan.drag.solver import Proposal, Solver
+from draggan.drag.tracking import refine, track
 from draggan.errors import LatentError, MaskError, PointError
-from draggan.generators.base import Generator, Latent
-from draggan.geometry import Windows, cover, disc_offsets, fixed_cells, sample, square_offsets
+from draggan.generators.base import Generator
+from draggan.geometry import disc_offsets, fixed_cells, sample, square_offsets
 
 __all__ = ["Drag", "DragStep", "Outcome", "Reference"]
 
@@ -76,9 +79,32 @@ class Reference:
 
 
 class Drag(Iterator[DragStep]):
-    """An iterator of `DragStep`, one forward and one backward pass each. It always ends.
+    """An iterator of `DragStep`. It always ends, once it is not live.
 
     It renders no pictures: whoever shows it asks ``generator.synthesis(step.ws)`` when one is due.
+
+    *Following a pointer.* With ``live=True`` the picture follows targets that change while it runs::
+
+        drag = Drag(G, ws, [grabbed], [grabbed], config=DragConfig(solver="newton"), live=True)
+        thread: for step in drag: show(step)            # one thread iterates
+        pointer moves: drag.retarget([position])         # any thread, any rate; returns at once
+        pointer released: drag.settle()                  # from now on it ends like any other drag
+
+    * Every step goes to the newest targets there are when it begins; those in between are never looked at. So a step
+      that begins after `retarget` returned shows what was asked then, or later.
+    * Of several handles all targets are given every time, those that stay included.
+    * While live, reaching the targets or finding no way nearer does not end the drag: that step is yielded with
+      ``done`` False and ``outcome`` None, and asking for the next one *sleeps*, with no lock held that a caller could
+      wait for, until `retarget` brings targets farther than the stop distance, or `settle` or `stop` is called. Whoever
+      iterates on the only thread must therefore call one of them when all ``distances`` are within ``stop_distance``.
+      Whoever lets go of a live drag must call `settle` or `stop`, or a thread that iterates it sleeps for ever.
+    * Neither ``max_steps`` nor a stall count while live; both begin to count with `settle`.
+    * After `settle`, the drag goes on until it has arrived (at once if it has), stalled or used up its steps, and its
+      last step has ``done`` True as ever. The best latent that a stalled one goes back to is the nearest to the last
+      targets; the one it began with is among those compared.
+    * `stop` ends it with the picture that was shown last.
+
+    `retarget` works without ``live`` too, as long as the drag has not ended.
 
     Args:
         generator: frozen weights; never changed.
@@ -87,6 +113,7 @@ class Drag(Iterator[DragStep]):
         mask: bool ``[height, width]``, True = may change; None: everything may.
         config: settings.
         reference: for a continued drag, where and in which latents the handles were clicked; None: here and now.
+        live: follow the targets until `settle`.
 
     Raises:
         PointError: no points, unequal numbers, not finite, or outside the picture.
@@ -104,148 +131,188 @@ class Drag(Iterator[DragStep]):
         config: DragConfig | None = None,
         *,
         reference: Reference | None = None,
+        live: bool = False,
     ) -> None:
         self.generator = generator
         self.config = config = config or DragConfig()
         size = generator.image_size
         self.level = generator.check_level(config.level or generator.default_level)
-        self._grid = generator.grid(self.level)
         self._stop = threading.Event()
 
-        self._ws = _one_latent(generator, ws)
-        device = self._ws.device
+        start = _one_latent(generator, ws)
+        device = start.device
         self.dtype = feature_dtype(config.precision, generator)
         self._handles = _points("handle", handles, size).to(device)
-        self._targets = _points("target", targets, size).to(device)
-        if len(self._handles) != len(self._targets):
-            raise PointError(
-                f"{len(self._handles)} handle points and {len(self._targets)} target points were given; "
-                "every handle needs one target"
-            )
+        self._targets = self._checked_targets(targets)
         if not len(self._handles):
             raise PointError("no points were given; set at least one handle and its target")
 
         # Floors: below 512 px the scaled radii would shrink to nothing while a feature cell stays four pixels wide.
         r1 = max(round(at_size(config.r1, size)), 2)
         r2 = max(round(at_size(config.r2, size)), 3)
-        self._patch = disc_offsets(r1).to(device)
-        self._window = square_offsets(r2).to(device)
-        # A step looks this far around where a handle was: it may have moved by r2, and its patch moves by 1 px.
-        self._reach = float(r2 + r1 + 1)
+        patch = disc_offsets(r1).to(device)
         # The paper: d = 1 for up to five points, 2 for more.
         self.stop_distance = max(at_size(config.stop_distance * (2 if len(self._handles) > 5 else 1), size), 1.0)
         self._progress = at_size(config.stall_progress, size)
 
         if reference is None:
-            reference = Reference(handles=self._handles, ws=self._ws.expand(len(self._handles), -1, -1))
+            reference = Reference(handles=self._handles, ws=start.expand(len(self._handles), -1, -1))
         with torch.no_grad():
-            self._templates = self._template_features(reference)
-            self._mask = self._fixed_region(mask, reference)
-        # Only the estimated mask loss draws from it; the same drag always draws the same.
-        self._random = np.random.default_rng(0)
-
-        # The free rows move by this much: each on its own in W+, all alike in W.
-        self._free_rows = min(config.free_rows, generator.num_ws)
-        moves = self._free_rows if config.space == "w+" else 1
-        self._shift = torch.zeros(1, moves, generator.w_dim, device=device, requires_grad=True)
-        # The same objects in every step: what a model computes from a row alone it may keep while the row exists.
-        self._fixed_rows = self._ws.unbind(1)
-        self._optimiser = torch.optim.Adam([self._shift], lr=config.step_size)
+            templates = self._template_features(reference, start, patch)
+            fixed = self._fixed_region(mask, reference, start)
+        self._problem = Problem(
+            generator=generator,
+            config=config,
+            level=self.level,
+            grid=generator.grid(self.level),
+            dtype=self.dtype,
+            ws=start,
+            patch=patch,
+            window=square_offsets(r2).to(device),
+            # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
+            reach=float(r2 + r1 + 1),
+            templates=templates,
+            mask=fixed,
+            stop_distance=self.stop_distance,
+        )
+        self._solver: Solver = {"adam": Adam, "newton": Newton}[config.solver](self._problem)
+        self._shift = torch.zeros(1, self._problem.moves, generator.w_dim, device=device)
 
         self._index = 0
         self._finished = False
+        self._first: DragStep | None = None
         self._best: DragStep | None = None
         self._mark = (0, float("inf"))  # step and summed distance of the last progress worth the name
+        self._counted_from = 0  # the step from which `max_steps` counts
+
+        # What other threads change, and the word that they did.
+        self._news = threading.Condition()
+        self._live = live
+        self._wanted: Tensor | None = None  # targets not looked at yet
+        self._idle = False  # nothing to do until there are others
 
     def stop(self) -> None:
         """End the drag with the next step, whose outcome is "stopped". May be called from any thread."""
-        self._stop.set()
+        with self._news:
+            self._stop.set()
+            self._live = False
+            self._news.notify_all()
+
+    def retarget(self, targets: PointsLike) -> None:
+        """Replace the targets, from the next step on. May be called from any thread, at any rate; returns at once.
+
+        Raises:
+            PointError: not one per handle, not finite, or outside the picture; the drag goes on as it was.
+        """
+        wanted = self._checked_targets(targets)
+        with self._news:
+            self._wanted = wanted
+            self._news.notify_all()
+
+    def settle(self) -> None:
+        """Let a live drag end like any other, at the newest targets. May be called from any thread, and twice."""
+        with self._news:
+            self._live = False
+            self._news.notify_all()
+
+    def _checked_targets(self, targets: PointsLike) -> Float[Tensor, "n 2"]:
+        points = _points("target", targets, self.generator.image_size).to(self._handles)
+        if len(self._handles) != len(points):
+            raise PointError(
+                f"{len(self._handles)} handle points and {len(points)} target points were given; "
+                "every handle needs one target"
+            )
+        return points
+
+    def _await_news(self) -> bool:
+        """Take over new targets; sleep as long as there is nothing to do. Returns whether the drag is live."""
+        with self._news:
+            while True:
+                if self._wanted is not None:
+                    self._take_targets(self._wanted)
+                    self._wanted = None
+                if not (self._live and self._idle) or self._stop.is_set():
+                    return self._live
+                self._news.wait()
+
+    def _take_targets(self, targets: Float[Tensor, "n 2"]) -> None:
+        if torch.equal(targets, self._targets):
+            return
+        self._targets = targets
+        self._mark = (self._index, float("inf"))
+        d, distances = directions(self._handles, targets)
+        pulled = distances > self.stop_distance
+        self._idle = self._idle and not bool(pulled.any())
+        if self._first is None or self._best is None:
+            return
+        self._first, self._best = (_aimed(step, targets) for step in (self._first, self._best))
+        self._best = min(self._first, self._best, key=_left)
+        # What the solver takes its next step from.
+        self._solver.loss(self._handles, d, pulled)
 
     def __next__(self) -> DragStep:
         if self._finished:
             raise StopIteration
-        step = self._advance()
+        step = self._advance(live=self._await_news())
         self._finished = step.done
         self._index += 1
         return step
 
-    def _advance(self) -> DragStep:
+    def _advance(self, *, live: bool) -> DragStep:
+        if live:
+            self._counted_from = self._index
         stopping = self._stop.is_set()
-        last = stopping or self._index >= self.config.max_steps
-        with torch.set_grad_enabled(not last):
-            sampler, change = self._look()
-            size = self.generator.image_size
-            if self._index > 0:
-                self._handles = track(sampler, self._handles, self._templates, self._window, size)
-            d, distances = directions(self._handles, self._targets)
-            pulled = distances > self.stop_distance
-            outcome = self._outcome(distances, pulled, stopping, last)
-            if outcome is not None:
-                return self._finish(distances, outcome)
-            loss = motion_supervision_loss(sampler, self._handles, d, pulled, self._patch, size)
-            if change is not None:
-                loss = loss + self.config.mask_weight * change()
-            step = self._step(distances, loss.item())
-            if not np.isfinite(step.loss):
-                return self._finish(distances, "diverged")
-            self._remember(step)
-            self._optimiser.zero_grad()
-            loss.backward()
-        self._optimiser.step()
+        last = stopping or self._index - self._counted_from >= self.config.max_steps
+        stuck = False
+        if self._index == 0:
+            self._solver.look(Proposal(self._shift, self._handles), last=last)
+        elif not stopping and bool((directions(self._handles, self._targets)[1] > self.stop_distance).any()):
+            stuck = not self._move(last)
+        d, distances = directions(self._handles, self._targets)
+        pulled = distances > self.stop_distance
+        outcome = self._outcome(distances, pulled, stopping, last, stuck)
+        self._idle = live and outcome in ("arrived", "stalled")
+        if outcome is not None and not self._idle:
+            return self._finish(distances, outcome)
+        step = self._step(distances, self._solver.loss(self._handles, d, pulled))
+        if not np.isfinite(step.loss):
+            return self._finish(distances, "diverged")
+        self._remember(step)
         return step
 
-    def _look(self) -> tuple[Sampler, Callable[[], Tensor] | None]:
-        """Features of the current latent around the handles, and the mask loss where there is a mask.
+    def _move(self, last: bool) -> bool:
+        """Go one step on, and track the handles there; False: the solver finds no step that leads nearer."""
+        solver, problem = self._solver, self._problem
+        proposal = solver.propose(self._handles, self._targets)
+        while True:
+            sampler = solver.look(proposal, last=last)
+            handles = track(sampler, proposal.handles, problem.templates[:, 0], problem.window, problem.size)
+            if solver.subpixel:
+                handles = refine(sampler, handles, problem.templates, problem.patch, problem.size)
+            verdict = solver.judge(handles, self._targets)
+            if verdict == "good":
+                self._shift, self._handles = proposal.shift, handles
+                return True
+            if verdict == "stuck" or self._stop.is_set():
+                return False
+            proposal = solver.shorten()
 
-        Only windows around the handles are computed. An exact mask loss needs the whole map, which then serves both;
-        an estimated one (`DragConfig.mask_windows`) takes windows of the fixed region. Those are larger, since a window
-        costs as much as one some ten cells larger on every side; a quarter of the map wide, a few of them tell enough.
-        """
-        rows = self._rows()
-        mask, count = self._mask, self.config.mask_windows
-        if mask is not None and count == 0:
-            features = self._features(rows)
-            return partial(sample, features, self._grid), lambda: mask_loss(features, mask.kept, mask.fixed)
-        windows, member = cover(self._handles, self._reach, self._grid)
-        near = self._features(rows, windows)
-
-        def sampler(points: Tensor) -> Tensor:
-            return sample(near, self._grid, points, windows, member[:, None].expand(points.shape[:-1]))
-
-        def change() -> Tensor:
-            assert mask is not None
-            quarter = (max(self._grid.size[0] // 4, 1), max(self._grid.size[1] // 4, 1))
-            tiles = mask.tiles(quarter, count, self._random)
-            return tiles.scale * mask_loss(self._features(rows, tiles.windows), tiles.kept, tiles.fixed)
-
-        return sampler, None if mask is None else change
-
-    def _features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
-        """The whole map or windows of it, computed in `dtype`, returned as float32."""
-        with torch.autocast(self._ws.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            if windows is None:
-                return self.generator.features(ws, self.level).float()
-            return self.generator.local_features(ws, self.level, windows).float()
-
-    def _rows(self) -> list[Tensor]:
-        """The latent as rows; only those that may move ask for a gradient."""
-        rows = list(self._fixed_rows)
-        for k in range(self._free_rows):
-            rows[k] = rows[k] + self._shift[:, min(k, self._shift.shape[1] - 1)]
-        return rows
-
-    def _outcome(self, distances: Tensor, pulled: Tensor, stopping: bool, last: bool) -> Outcome | None:
+    def _outcome(
+        self, distances: Tensor, pulled: Tensor, stopping: bool, last: bool, stuck: bool
+    ) -> Outcome | None:
         if not pulled.any():
             return "arrived"
-        if stopping:
+        if stopping or self._stop.is_set():
             return "stopped"
         if last:
             return "max_steps"
+        if stuck:
+            return "stalled"
         since, before = self._mark
         now = distances.sum().item()
         if now < before and now <= before - self._progress:
             self._mark = (self._index, now)
-        elif self._index - since >= self.config.stall_steps:
+        elif self._index - since >= self._solver.stall_steps:
             return "stalled"
         return None
 
@@ -269,12 +336,13 @@ class Drag(Iterator[DragStep]):
         )
 
     def _remember(self, step: DragStep) -> None:
-        if self._best is None or step.distances.sum() < self._best.distances.sum():
-            self._best = step
+        if self._first is None:
+            self._first = step
+        self._best = step if self._best is None else min(self._best, step, key=_left)
 
     def _step(self, distances: Tensor, loss: float, outcome: Outcome | None = None) -> DragStep:
         with torch.no_grad():
-            ws = torch.stack(self._rows(), 1)
+            ws = torch.stack(self._problem.rows(self._shift), 1)
         return DragStep(
             index=self._index,
             ws=ws,
@@ -286,9 +354,11 @@ class Drag(Iterator[DragStep]):
             outcome=outcome,
         )
 
-    def _template_features(self, reference: Reference) -> Float[Tensor, "n channel"]:
-        """``f_i = F_0(p_i)``. Handles clicked in the same picture share one pass."""
-        ws, clicked = reference.ws.to(self._ws), reference.handles.to(self._handles)
+    def _template_features(
+        self, reference: Reference, start: Tensor, patch: Tensor
+    ) -> Float[Tensor, "n p channel"]:
+        """``f_i = F_0(p_i)`` and the rest of the patch. Handles clicked in the same picture share one pass."""
+        ws, clicked = reference.ws.to(start), reference.handles.to(self._handles)
         if len(ws) != len(self._handles) or len(clicked) != len(self._handles):
             raise PointError(
                 f"the reference has {len(clicked)} handles and {len(ws)} latents; "
@@ -298,12 +368,12 @@ class Drag(Iterator[DragStep]):
         distinct, member = torch.unique(ws, dim=0, return_inverse=True)
         templates: list[Tensor] = [torch.empty(0)] * len(clicked)
         for k, latent in enumerate(distinct):
-            features = self._features(latent[None])
+            features = compute_features(self.generator, latent[None], self.level, self.dtype)
             for i in (member == k).nonzero()[:, 0].tolist():
-                templates[i] = sample(features, self._grid, clicked[i])
+                templates[i] = sample(features, self.generator.grid(self.level), clicked[i] + patch)
         return torch.stack(templates)
 
-    def _fixed_region(self, mask: np.ndarray | None, reference: Reference) -> FixedRegion | None:
+    def _fixed_region(self, mask: np.ndarray | None, reference: Reference, start: Tensor) -> FixedRegion | None:
         """What the mask holds; None where nothing is fixed."""
         if mask is None:
             return None
@@ -317,9 +387,21 @@ class Drag(Iterator[DragStep]):
             return None
         if not array.any():
             raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
-        fixed = fixed_cells(torch.from_numpy(array.copy()).to(self._ws.device), self._grid)
-        mask_ws = self._ws if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(self._ws))
-        return FixedRegion(fixed=fixed[None, None], kept=self._features(mask_ws))
+        fixed = fixed_cells(torch.from_numpy(array.copy()).to(start.device), self.generator.grid(self.level))
+        mask_ws = start if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(start))
+        kept = compute_features(self.generator, mask_ws, self.level, self.dtype)
+        return FixedRegion(fixed=fixed[None, None], kept=kept)
+
+
+def _left(step: DragStep) -> float:
+    """How far all handles together are from their targets, image pixels."""
+    return float(step.distances.sum())
+
+
+def _aimed(step: DragStep, targets: Float[Tensor, "n 2"]) -> DragStep:
+    """The same step measured against other targets."""
+    wanted = targets.cpu().numpy().copy()
+    return replace(step, targets=wanted, distances=np.linalg.norm(wanted - step.handles, axis=1))
 
 
 def _one_latent(generator: Generator, ws: Tensor | np.ndarray) -> Float[Tensor, "1 num_ws w_dim"]:

@@ -6,13 +6,21 @@ Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.3.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.drag.motion import Sampler
 from draggan.geometry import inside
 
-__all__ = ["track"]
+__all__ = ["HALF_PIXEL", "patch_valid", "refine", "slopes", "track"]
+
+# Spatial derivatives are differences over one pixel. Pixels lie half a pixel or more from the kinks of bilinear
+# interpolation on a map of at most half the picture's size, so there the difference is the derivative.
+HALF_PIXEL = 0.5
+
+# Where features hardly change along one direction (an edge) or not at all (flat background), a position is not defined
+# along it; this share of the mean diagonal of J^T J keeps the estimate finite there, and shortens it by that elsewhere.
+_FLAT = 1e-3
 
 
 @torch.no_grad()
@@ -37,3 +45,58 @@ def track(
     distance = (sampler(candidates) - templates[:, None]).norm(dim=-1)
     distance = distance.masked_fill(~inside(candidates, image_size), torch.inf)
     return candidates[torch.arange(len(handles), device=handles.device), distance.argmin(1)]
+
+
+def patch_valid(
+    handles: Float[Tensor, "n 2"], patch: Float[Tensor, "p 2"], image_size: tuple[int, int]
+) -> Bool[Tensor, "n p"]:
+    """Which pixels of the patches are on the picture; the handle itself always counts."""
+    valid = inside(handles[:, None] + patch, image_size)
+    valid[:, 0] = True
+    return valid
+
+
+def slopes(
+    sampler: Sampler, handles: Float[Tensor, "n 2"], patch: Float[Tensor, "p 2"], image_size: tuple[int, int]
+) -> tuple[Float[Tensor, "n p channel 2"], Float[Tensor, "n 2 p channel"]]:
+    """``J = dF/dq`` at the patches, and ``(J^T J)^-1 J^T``, which turns a difference of features into pixels.
+
+    The second is zero at pixels outside the picture.
+    """
+    q = handles[:, None] + patch
+    steps = HALF_PIXEL * torch.eye(2, dtype=q.dtype, device=q.device)
+    there, back = sampler(torch.cat([q + e for e in steps], 1)), sampler(torch.cat([q - e for e in steps], 1))
+    jacobian = torch.stack(((there - back) / (2 * HALF_PIXEL)).chunk(2, 1), -1)
+    jacobian = jacobian * patch_valid(handles, patch, image_size)[:, :, None, None]
+    a = torch.einsum("npci,npcj->nij", jacobian, jacobian)
+    identity = torch.eye(2, dtype=a.dtype, device=a.device)
+    a = a + (_FLAT * a.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(a.dtype).tiny ** 0.5)[:, None, None] * identity
+    return jacobian, torch.einsum("nij,npcj->nipc", torch.linalg.inv(a), jacobian)
+
+
+@torch.no_grad()
+def refine(
+    sampler: Sampler,
+    handles: Float[Tensor, "n 2"],
+    templates: Float[Tensor, "n p channel"],
+    patch: Float[Tensor, "p 2"],
+    image_size: tuple[int, int],
+) -> Float[Tensor, "n 2"]:
+    """One Gauss-Newton step of ``min_q sum over the patch of |F(q) - f|^2`` from a whole-pixel position.
+
+    At most a pixel long, and taken only by handles whose features it brings nearer to their templates.
+    """
+    _, inverse = slopes(sampler, handles, patch, image_size)
+    valid = patch_valid(handles, patch, image_size)[:, :, None]
+
+    def residual(p: Tensor) -> Tensor:
+        return (sampler(p[:, None] + patch) - templates) * valid
+
+    before = residual(handles)
+    step = -torch.einsum("nipc,npc->ni", inverse, before)
+    step = step / step.norm(dim=-1, keepdim=True).clamp(min=1)
+    moved = handles + step
+    limit = moved.new_tensor([image_size[1] - 1, image_size[0] - 1])
+    moved = moved.clamp(torch.zeros_like(limit), limit)
+    better = residual(moved).square().sum((1, 2)) < before.square().sum((1, 2))
+    return torch.where(better[:, None], moved, handles)

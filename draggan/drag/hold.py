@@ -1,0 +1,107 @@
+"""What a mask fixes, in a second-order step: the change of the fixed features, made small without touching the handles.
+
+A step that moves the handles as asked may be moved further within the null space of their Jacobian ``J``. There
+
+    min |v|^2 + weight |H v + r|^2,    H = d(fixed features)/dv,  r = their change so far,
+
+is solved by a few conjugate-gradient iterations, each of one product with ``H`` and one with ``H^T``: what it takes to
+make up for this step is found in far fewer products than it would take to know ``H``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.drag.mask import FixedRegion
+from draggan.drag.problem import Problem
+
+__all__ = ["Hold"]
+
+# Conjugate-gradient iterations a step.
+ITERATIONS = 8
+# Products with H are differences over this share of the step's own length: long enough to stand out of the rounding of
+# bfloat16 features, and no longer than what is stepped.
+PROBE = 0.5
+
+
+class Hold:
+    """Takes out of steps what would change the fixed region.
+
+    Args:
+        root: the metric S, ``dw = S v``; None: the identity.
+    """
+
+    def __init__(self, problem: Problem, mask: FixedRegion, root: Float[Tensor, "w_dim w_dim"] | None) -> None:
+        self._problem, self._mask, self._root = problem, mask, root
+        self._kept = mask.kept * mask.fixed
+
+    @torch.no_grad()
+    def hold(
+        self,
+        v: Float[Tensor, "1 moves w_dim"],
+        step: Float[Tensor, "1 moves w_dim"],
+        jacobian: Float[Tensor, "k moves w_dim"],
+    ) -> Float[Tensor, "1 moves w_dim"]:
+        """The step that moves the handles as this one does and changes the fixed region less.
+
+        Args:
+            v: where the step begins.
+            jacobian: of the handles.
+        """
+        length = step.norm().item()
+        if length == 0:
+            return step
+        with torch.enable_grad():
+            leaf = v.detach().clone().requires_grad_()
+            here = self._features(leaf)
+        drift = here.detach() - self._kept
+
+        def forth(x: Tensor) -> Tensor:
+            scale = PROBE * length / x.norm().clamp(min=1e-30)
+            return (self._features(v + scale * x) - here.detach()) / scale
+
+        def back(y: Tensor) -> Tensor:
+            (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
+            return g
+
+        project = _null_space(jacobian)
+        changed = forth(step)
+        # lambda relative to how strongly this very step changes the fixed region.
+        weight = self._problem.config.mask_weight * (length / changed.norm().clamp(min=1e-30).item()) ** 2
+        residual = -project(step + weight * back(changed + drift))
+        p, total = residual, torch.zeros_like(step)
+        square = residual.square().sum()
+        for _ in range(ITERATIONS):
+            if square <= 1e-12 * length**2:
+                break
+            hp = forth(p)
+            alpha = square / (p.square().sum() + weight * hp.square().sum())
+            total = total + alpha * p
+            residual = residual - alpha * project(p + weight * back(hp))
+            before, square = square, residual.square().sum()
+            p = residual + square / before * p
+        return step + total
+
+    def _features(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
+        """The fixed features, weighted by how much they are fixed."""
+        shift = v if self._root is None else v @ self._root
+        return self._problem.features(self._problem.rows(shift)) * self._mask.fixed
+
+
+def _null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
+    """The projection onto the null space of a Jacobian of a few rows."""
+    rows = jacobian.flatten(1).double()
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    # Handles on one spot share their rows.
+    some = values > 1e-6 * values[-1].clamp(min=1e-300)
+    basis = ((vectors[:, some] / values[some].sqrt()).T @ rows).to(jacobian)
+
+    def project(x: Tensor) -> Tensor:
+        flat = x.flatten()
+        return (flat - basis.T @ (basis @ flat)).reshape(x.shape)
+
+    return project

@@ -1,0 +1,80 @@
+"""How the tracked position of a handle depends on the latent.
+
+Tracking says ``p(w) = argmin_q 1/2 |F(q; w) - f|^2`` over the patch, f the handle's template. Differentiating the
+condition for the minimum, without the second derivatives of F (Gauss-Newton; exact where the template is met), gives
+
+    dp/dw = -(J^T J)^-1 J^T dF(p; w)/dw,      J = dF/dq at p.
+
+So each of the two rows of dp/dw is a vector-Jacobian product of the features, whose cotangent -(J^T J)^-1 J^T lies on
+the patch alone. The 2 n rows of n handles come out of one backward pass over a batch of 2 n copies of the latent, each
+of which computes one small window.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.drag.motion import Sampler
+from draggan.drag.problem import Problem
+from draggan.geometry import Grid, Windows, cover, sample
+
+__all__ = ["Copies", "position_rows"]
+
+
+class Copies:
+    """Two copies of a latent per handle, and the features around that handle as functions of them.
+
+    Attributes:
+        shift: the leaf, ``[2 n, moves, w_dim]``.
+        sampler: features at points ``[n, p, 2]``, without gradient.
+        each: features at points ``[2 n, p, 2]``, of the copies ``2 i`` and ``2 i + 1`` around handle i.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        shift: Float[Tensor, "1 moves w_dim"],
+        handles: Float[Tensor, "n 2"],
+        reach: float,
+    ) -> None:
+        with torch.enable_grad():
+            self.shift = shift.detach().repeat(2 * len(handles), 1, 1).requires_grad_()
+            # One window per copy: `cover` would let neighbours share one. Its size depends on the reach alone.
+            boxes = [cover(point[None], reach, problem.grid)[0] for point in handles]
+            once = Windows(tuple(box.origins[0] for box in boxes), boxes[0].size)
+            twice = Windows(tuple(origin for origin in once.origins for _ in range(2)), once.size)
+            features = problem.features(problem.rows(self.shift), twice)
+        self._grid, self._features, self._once, self._twice = problem.grid, features, once, twice
+
+    def sampler(self, at: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p channel"]:
+        return _each(self._features.detach()[::2], self._once, self._grid, at)
+
+    def each(self, at: Float[Tensor, "copies p 2"]) -> Float[Tensor, "copies p channel"]:
+        return _each(self._features, self._twice, self._grid, at)
+
+
+def _each(features: Tensor, windows: Windows, grid: Grid, at: Tensor) -> Tensor:
+    member = torch.arange(len(windows), device=at.device)
+    return sample(features, grid, at, windows, member[:, None].expand(at.shape[:-1]))
+
+
+def position_rows(
+    shift: Float[Tensor, "copies moves w_dim"],
+    each: Sampler,
+    handles: Float[Tensor, "n 2"],
+    patch: Float[Tensor, "p 2"],
+    inverse: Float[Tensor, "n 2 p channel"],
+) -> Float[Tensor, "copies moves w_dim"]:
+    """``dp/dw`` in pixels per latent unit; row ``2 i + a`` is that of coordinate a of handle i.
+
+    Args:
+        shift, each: see `Copies`; the copies are used up.
+        inverse: ``(J^T J)^-1 J^T`` of every handle, from `tracking.slopes`.
+    """
+    q = (handles[:, None] + patch).repeat_interleave(2, 0)
+    with torch.enable_grad():
+        total = -(each(q) * inverse.flatten(0, 1)).sum()
+        (rows,) = torch.autograd.grad(total, shift)
+    return rows

@@ -1,0 +1,108 @@
+"""What a drag is about and what stays the same while it runs: everything that a solver may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.config import DragConfig, at_size
+from draggan.drag.mask import FixedRegion
+from draggan.drag.motion import Sampler
+from draggan.generators.base import Generator, Latent
+from draggan.geometry import Grid, Windows, cover, sample
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """A drag without its progress.
+
+    Attributes:
+        level, grid: the feature level dragged on, and how it lies over the picture.
+        dtype: in which type features are computed; they are returned as float32.
+        ws: the latent the drag starts from.
+        patch: offsets of Omega_1, image pixels, the handle itself first.
+        window: offsets of Omega_2, image pixels, nearest first.
+        reach: how far around where a handle is looked for features are needed, image pixels.
+        templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
+        mask: what must not change; None: everything may.
+        stop_distance: image pixels within which a handle has arrived.
+    """
+
+    generator: Generator
+    config: DragConfig
+    level: str
+    grid: Grid
+    dtype: torch.dtype
+    ws: Float[Tensor, "1 num_ws w_dim"]
+    patch: Float[Tensor, "p 2"]
+    window: Float[Tensor, "q 2"]
+    reach: float
+    templates: Float[Tensor, "n p channel"]
+    mask: FixedRegion | None
+    stop_distance: float
+    # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
+    # it may keep while the row exists.
+    _still: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        return self.generator.image_size
+
+    @property
+    def free_rows(self) -> int:
+        """How many of the first rows move."""
+        return min(self.config.free_rows, self.generator.num_ws)
+
+    @property
+    def moves(self) -> int:
+        """Rows of a shift: each free row moves on its own in W+, all alike in W."""
+        return self.free_rows if self.config.space == "w+" else 1
+
+    def pixels(self, length: float) -> float:
+        """A length given at 512 px, in pixels of this picture."""
+        return at_size(length, self.size)
+
+    def rows(self, shift: Float[Tensor, "batch moves w_dim"]) -> list[Tensor]:
+        """The latent moved by each of these shifts, as rows; only those that move ask for a gradient."""
+        batch = len(shift)
+        if batch not in self._still:
+            self._still[batch] = tuple(row.expand(batch, -1) for row in self.ws.unbind(1))
+        rows = list(self._still[batch])
+        for k in range(self.free_rows):
+            rows[k] = rows[k] + shift[:, min(k, shift.shape[1] - 1)]
+        return rows
+
+    def features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
+        """The whole map or windows of it."""
+        return compute_features(self.generator, ws, self.level, self.dtype, windows)
+
+    def near(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:
+        """Features around points, computed there only; what it samples must lie within reach of the same point."""
+        windows, member = cover(points, reach, self.grid)
+        features = self.features(rows, windows)
+
+        def sampler(at: Tensor) -> Tensor:
+            return sample(features, self.grid, at, windows, member[:, None].expand(at.shape[:-1]))
+
+        return sampler
+
+    def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> Sampler:
+        """Samples of a whole map."""
+        return partial(sample, features, self.grid)
+
+
+def compute_features(
+    generator: Generator, ws: Latent, level: str, dtype: torch.dtype, windows: Windows | None = None
+) -> Float[Tensor, "n channel height width"]:
+    """The whole map or windows of it, computed in that type, returned as float32."""
+    with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        if windows is None:
+            return generator.features(ws, level).float()
+        return generator.local_features(ws, level, windows).float()

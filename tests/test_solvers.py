@@ -1,0 +1,484 @@
+"""The second-order solver against known answers, and every solver against drags that cannot succeed."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from draggan.config import DragConfig
+from draggan.drag import Drag, tracking
+from draggan.drag.jacobian import position_rows
+from draggan.drag.metric import root, statistics
+from draggan.drag.newton import smallest_step
+from draggan.drag.tracking import refine, slopes
+from draggan.errors import PointError
+from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.geometry import Windows, disc_offsets, sample
+from tests.conftest import tiny_stylegan2
+from tests.toys import BumpGenerator
+
+WS = torch.zeros(1, 8, 4)
+
+
+def bump(*start: tuple[float, float], kind: type[BumpGenerator] = BumpGenerator, **kwargs) -> BumpGenerator:
+    return kind(list(start) or [(20.0, 20.0)], **kwargs).freeze()
+
+
+def tiny_stylegan3() -> StyleGAN3Generator:
+    torch.manual_seed(0)
+    sizes = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 512, "channel_max": 16}
+    return StyleGAN3Generator(**sizes, num_layers=6, mapping_kwargs={"num_layers": 2}).freeze()
+
+
+def newton(**settings) -> DragConfig:
+    return DragConfig(**{"solver": "newton", "trust_radius": 512, **settings})
+
+
+def run(drag: Drag):
+    steps = list(drag)
+    assert [s.index for s in steps] == list(range(len(steps)))
+    assert [s.done for s in steps] == [False] * (len(steps) - 1) + [True]
+    first, last = steps[0], steps[-1]
+    assert torch.isfinite(last.ws).all()
+    assert last.distances.sum() <= first.distances.sum() + 1e-4
+    return steps
+
+
+def sampler_of(features, grid, count):
+    """Samples of one whole map per handle."""
+    windows = Windows(((0, 0),) * count, grid.size)
+
+    def sampler(at):
+        return sample(features, grid, at, windows, torch.arange(count)[:, None].expand(at.shape[:-1]))
+
+    return sampler
+
+
+def test_the_jacobian_is_that_of_the_subpixel_tracker(monkeypatch):
+    """Finite differences, in float64, of where the tracker finds a handle when the latent changes a little."""
+    monkeypatch.setattr(tracking, "_FLAT", 0.0)
+    G = bump((20.0, 22.0), (41.0, 38.0)).double()
+    grid, patch = G.grid("map"), disc_offsets(3).double()
+    handles = torch.tensor([[18.0, 23.0], [42.0, 36.0]], dtype=torch.float64)
+    start = torch.zeros(1, 8, 4, dtype=torch.float64)
+
+    def track(ws):
+        sampler = sampler_of(G.features(ws, "map").expand(2, -1, -1, -1), grid, 2)
+        p = handles
+        for _ in range(30):
+            p = refine(sampler, p, templates, patch, G.image_size)
+        return p
+
+    rest = sampler_of(G.features(start, "map").expand(2, -1, -1, -1), grid, 2)
+    templates = rest(handles[:, None] + patch)
+    leaf = start.repeat(4, 1, 1).requires_grad_()
+    _, inverse = slopes(rest, handles, patch, G.image_size)
+    rows = position_rows(leaf, sampler_of(G.features(leaf, "map"), grid, 4), handles, patch, inverse)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        direction = torch.randn(1, 8, 4, dtype=torch.float64, generator=random)
+        h = 1e-6
+        moved = (track(start + h * direction) - track(start - h * direction)) / (2 * h)
+        predicted = (rows * direction).sum((1, 2)).reshape(2, 2)
+        assert (moved - predicted).norm() < 1e-5 * moved.norm()
+
+
+def test_the_tracker_finds_fractions_of_a_pixel():
+    G = bump((20.0, 22.0))
+    grid, patch = G.grid("map"), disc_offsets(3)
+    templates = sampler_of(G.features(WS, "map"), grid, 1)(torch.tensor([[20.0, 22.0]])[:, None] + patch)
+    ws = WS.clone()
+    ws[:, :, 0], ws[:, :, 1] = 0.0137, -0.0062  # 1.37 and -0.62 px
+    found = refine(
+        sampler_of(G.features(ws, "map"), grid, 1), torch.tensor([[21.0, 21.0]]), templates, patch, G.image_size
+    )
+    assert (found - torch.tensor([[21.37, 21.38]])).norm() < 0.1
+
+
+def test_windows_give_the_jacobian_of_whole_maps():
+    G = tiny_stylegan2(64)
+    ws = G.mapping(torch.randn(1, 16, generator=torch.Generator().manual_seed(1)))
+    handles, targets = [(10, 12), (50, 40), (63, 0)], [(14, 12), (50, 44), (60, 3)]
+
+    class Whole(type(G)):
+        def local_features(self, ws, level, windows):
+            return super(type(G), self).local_features(ws, level, windows)
+
+    ends = []
+    for kind in (type(G), Whole):
+        G.__class__ = kind
+        drag = Drag(G, ws, handles, targets, config=newton(max_steps=1, precision="float32"))
+        ends.append(list(drag)[-1].ws)
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-3, atol=1e-4)
+    assert not torch.equal(ends[0], ws)
+
+
+@pytest.mark.parametrize("space", ["w+", "w"])
+@pytest.mark.parametrize("size", [(64, 64), (64, 32)])
+def test_a_linear_model_is_solved_in_two_steps(space, size):
+    G = bump((16.0, 20.0), size=size)
+    last = run(Drag(G, WS, [(16, 20)], [(25, 38)], config=newton(space=space)))[-1]
+    assert (last.outcome, last.index <= 2) == ("arrived", True)
+    assert (G.centres(last.ws)[0, 0] - torch.tensor([25.0, 38.0])).norm() < 1
+
+
+def test_several_handles_are_solved_for_together():
+    G = bump((20.0, 20.0), (44.0, 40.0))
+    last = run(Drag(G, WS, [(20, 20), (44, 40)], [(30, 25), (40, 50)], config=newton()))[-1]
+    assert (last.outcome, last.index <= 2) == ("arrived", True)
+    assert (G.centres(last.ws)[0] - torch.tensor([[30.0, 25.0], [40.0, 50.0]])).norm(dim=-1).max() < 1
+
+
+def test_the_step_is_the_smallest_there_is():
+    G = bump((20.0, 20.0))
+    last = run(Drag(G, WS, [(20, 20)], [(32, 20)], config=newton()))[-1]
+    moved = last.ws - WS
+    assert (moved[0, :6, 0] - moved[0, 0, 0]).abs().max() < 1e-5  # all rows count alike, so all carry the same
+    assert moved[0, :, 1:].abs().max() < 0.1 * moved[0, :, 0].abs().max()
+    assert torch.equal(last.ws[0, 6:], WS[0, 6:])
+
+
+def test_only_free_rows_change():
+    last = run(Drag(bump(), WS, [(20, 20)], [(26, 20)], config=newton(free_rows=3)))[-1]
+    assert (last.ws[0, :3] != 0).any()
+    assert torch.equal(last.ws[0, 3:], WS[0, 3:])
+
+
+def test_rows_that_the_features_do_not_depend_on_stay():
+    last = run(Drag(bump(), WS, [(20, 20)], [(26, 20)], config=newton(free_rows=8)))[-1]
+    assert torch.equal(last.ws[0, 6:], WS[0, 6:])
+
+
+def test_in_w_all_free_rows_move_alike():
+    last = run(Drag(bump(), WS, [(20, 20)], [(26, 20)], config=newton(space="w")))[-1]
+    assert (last.ws[0, :6] == last.ws[0, 0]).all()
+
+
+class Redundant(BumpGenerator):
+    """A bump that channels 0 and 2 move alike; the model's own latents use the second ten times as much."""
+
+    def centres(self, ws):
+        rows = torch.stack(list(ws) if isinstance(ws, list) else ws.unbind(1)[:8])[:6]
+        w = rows.mean(0)
+        return self.start + self.gain * (w[:, :2] + w[:, 2:4])[:, None]
+
+    def mapping(self, z, c=None, truncation_psi=1.0, truncation_cutoff=None):
+        return super().mapping(z * torch.tensor([0.1, 0.1, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize(("naturalness", "ratio"), [(0, 1), (0.5, 10), (1, 100)])
+def test_natural_steps_follow_the_spread_of_the_latents(naturalness, ratio):
+    config = newton(naturalness=naturalness)
+    moved = run(Drag(bump(kind=Redundant), WS, [(20, 20)], [(30, 20)], config=config))[-1].ws[0, 0]
+    assert moved[2] / moved[0] == pytest.approx(ratio, rel=0.2)  # of covariances estimated to about a percent
+
+
+def test_statistics_are_those_of_the_mapping_network_and_computed_once():
+    G = bump(kind=Redundant)
+    known = statistics(G)
+    assert known.covariance.diagonal().sqrt().tolist() == pytest.approx([0.1, 0.1, 1, 1], rel=0.05)
+    assert known.mean.abs().max() < 0.05
+    assert statistics(G) is known
+    s = root(known.covariance, 1.0)
+    torch.testing.assert_close(s @ s, known.covariance / known.covariance.diagonal().mean(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(root(known.covariance, 0.0), torch.eye(4))
+
+
+def test_a_model_whose_latents_are_all_the_same_has_no_statistics():
+    class Constant(BumpGenerator):
+        def mapping(self, z, c=None, truncation_psi=1.0, truncation_cutoff=None):
+            return super().mapping(z * 0)
+
+    G = bump(kind=Constant)
+    assert statistics(G) is None
+    assert run(Drag(G, WS, [(20, 20)], [(26, 20)], config=newton(naturalness=1)))[-1].outcome == "arrived"
+
+
+def test_classes_share_statistics():
+    assert statistics(tiny_stylegan2(16, c_dim=3)).covariance.shape == (16, 16)
+
+
+def test_the_smallest_step_of_a_damped_system():
+    random = torch.Generator().manual_seed(0)
+    j, d = torch.randn(4, 30, generator=random), torch.randn(4, generator=random)
+    v = smallest_step(j, d, 1e-9)
+    torch.testing.assert_close(j @ v, d, rtol=1e-4, atol=1e-4)
+    least = torch.linalg.lstsq(j, d[:, None], driver="gelsd").solution[:, 0]
+    torch.testing.assert_close(v, least, rtol=1e-3, atol=1e-4)
+    assert smallest_step(j, d, 1.0).norm() < v.norm()
+    assert smallest_step(j * 0, d, 1e-3).norm() == 0
+
+
+class Coupled(BumpGenerator):
+    """The second bump moves with the first, but has channels of its own to make up for that."""
+
+    def centres(self, ws):
+        c = super().centres(ws)
+        return torch.stack([c[:, 0], c[:, 1] + 0.5 * (c[:, 0] - self.start[0])], 1)
+
+
+def test_the_mask_holds_what_is_outside():
+    G = bump((20.0, 20.0), (48.0, 48.0), kind=Coupled)
+    mask = np.zeros((64, 64), bool)
+    mask[:34, :34] = True
+    ends = {}
+    for name, given in (("free", None), ("held", mask)):
+        last = run(Drag(G, WS, [(20, 20)], [(28, 20)], given, newton()))[-1]
+        assert last.outcome == "arrived"
+        ends[name] = (G.centres(last.ws)[0, 1] - torch.tensor([48.0, 48.0])).norm().item()
+    assert ends["free"] > 3
+    assert ends["held"] < 1
+
+
+@pytest.mark.parametrize("solver", ["adam", "newton"])
+@pytest.mark.parametrize(
+    ("handles", "targets"),
+    [
+        ([(32, 32), (33, 32)], [(52, 32), (13, 32)]),  # pulled apart
+        ([(20, 20), (20, 20)], [(40, 20), (5, 50)]),  # one spot, two targets
+        ([(20, 20), (20, 20)], [(30, 20), (30, 20)]),  # one spot, one target
+        ([(60, 60)], [(50, 50)]),  # flat background
+        ([(60, 60), (20, 20)], [(50, 50), (26, 20)]),  # one of them on flat background
+        ([(0, 0)], [(63, 63)]),  # as far as it goes
+        ([(20, 20)], [(20, 20)]),  # no distance
+        ([(20, 20), (24, 20)], [(20, 20), (24, 20)]),
+    ],
+)
+def test_drags_that_cannot_succeed_end_no_worse_than_they_began(solver, handles, targets):
+    run(Drag(bump((20.0, 20.0)), WS, handles, targets, config=DragConfig(solver=solver, max_steps=60)))
+
+
+def test_contradictory_targets_stall_soon():
+    G = bump((32.0, 32.0))
+    config = newton(max_steps=1000)
+    steps = run(Drag(G, WS, [(32, 32), (33, 32)], [(52, 32), (13, 32)], config=config))
+    assert steps[-1].outcome == "stalled"
+    assert len(steps) < 40
+    assert steps[-1].distances.sum() == min(s.distances.sum() for s in steps)
+
+
+def test_sixty_eight_handles():
+    G = bump((32.0, 32.0))
+    offsets = torch.stack(torch.meshgrid(torch.arange(-4, 4), torch.arange(-4, 5), indexing="xy"), -1).reshape(-1, 2)
+    handles = 32.0 + offsets[:68].float()
+    last = run(Drag(G, WS, handles, handles + torch.tensor([10.0, 4.0]), config=newton()))[-1]
+    assert (last.outcome, last.index <= 2) == ("arrived", True)
+    assert (G.centres(last.ws)[0, 0] - torch.tensor([42.0, 36.0])).norm() < 2
+
+
+def test_many_handles_take_the_steps_that_few_at_a_time_would(monkeypatch):
+    G = tiny_stylegan2(64)
+    ws = G.mapping(torch.randn(1, 16, generator=torch.Generator().manual_seed(1)))
+    random = np.random.default_rng(0)
+    handles = random.uniform(5, 58, (6, 2)).round()
+    ends = []
+    for batch in (32, 4):
+        monkeypatch.setattr("draggan.drag.newton.BATCH", batch)
+        drag = Drag(G, ws, handles, handles + 2, config=newton(max_steps=1, precision="float32"))
+        ends.append(list(drag)[-1].ws)
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [tiny_stylegan2, tiny_stylegan3])
+@pytest.mark.parametrize("settings", [{}, {"space": "w"}, {"naturalness": 1.0}, {"precision": "bfloat16"}])
+def test_networks_with_random_weights_are_dragged_nearer(make, settings):
+    G = make()
+    ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(1)))
+    drag = Drag(G, ws, [(10, 10), (20, 22)], [(14, 10), (20, 18)], config=newton(max_steps=8, **settings))
+    steps = run(drag)
+    assert steps[-1].distances.sum() < 0.8 * steps[0].distances.sum()
+
+
+def test_a_mask_on_a_network():
+    G = tiny_stylegan2(64, square=False)
+    ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(1)))
+    mask = np.zeros(G.image_size, bool)
+    mask[:30] = True
+    start, change = G.features(ws, G.default_level), []
+    for given in (None, mask):
+        last = run(Drag(G, ws, [(12, 12)], [(16, 12)], given, newton(max_steps=8, precision="float32")))[-1]
+        here = G.features(last.ws, G.default_level)
+        change.append((here - start)[:, :, round(31 * here.shape[2] / 64) :].square().mean().item())
+    assert change[1] < 0.5 * change[0]
+
+
+def test_not_finite_features_end_the_drag_as_diverged():
+    class Breaking(BumpGenerator):
+        def features(self, ws, level):
+            out = super().features(ws, level)
+            return out if self.start.requires_grad or not torch.is_grad_enabled() else out * torch.nan
+
+    last = run(Drag(bump(kind=Breaking), WS, [(20, 20)], [(30, 20)], config=newton()))[-1]
+    assert last.outcome == "diverged"
+    assert torch.equal(last.ws, WS)
+
+
+def test_a_gradient_that_is_not_finite_never_becomes_the_result():
+    class Exploding(BumpGenerator):
+        def features(self, ws, level):
+            out = super().features(ws, level)
+            if out.requires_grad:
+                out.register_hook(lambda g: g * torch.inf)
+            return out
+
+    last = run(Drag(bump(kind=Exploding), WS, [(20, 20)], [(30, 20)], config=newton(max_steps=5)))[-1]
+    assert torch.equal(last.ws, WS)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("naturalness", 1.0), ("trust_radius", 16.0), ("mask_weight", 0.5)])
+def test_a_setting_changes_the_drag(setting, value):
+    mask = np.ones((64, 64), bool)
+    mask[:, 34:] = False
+    G = bump(kind=Redundant) if setting == "naturalness" else bump((20.0, 20.0), (48.0, 48.0), kind=Coupled)
+    ends = [
+        run(Drag(G, WS, [(20, 20)], [(30, 24)], mask, newton(max_steps=1, **extra)))[-1].ws
+        for extra in ({}, {setting: value})
+    ]
+    assert not torch.equal(*ends)
+
+
+def test_steps_are_no_longer_than_the_trust_radius():
+    config = newton(trust_radius=32.0)  # 4 px of 64
+    steps = run(Drag(bump(), WS, [(20, 20)], [(40, 20)], config=config))
+    moved = [np.linalg.norm(b.handles - a.handles) for a, b in itertools.pairwise(steps)]
+    assert max(moved) < 5
+    assert steps[-1].outcome == "arrived"
+
+
+# ------------------------------------------------------------------------------------------------- changing targets
+
+
+class Following:
+    """A live drag on a thread of its own."""
+
+    def __init__(self, drag: Drag) -> None:
+        self.drag, self.steps, self.error = drag, [], None
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+
+    def _work(self):
+        try:
+            for step in self.drag:
+                self.steps.append(step)
+        except Exception as e:  # noqa: BLE001  # raised by whoever waits
+            self.error = e
+
+    def until(self, condition, patience=20.0):
+        end = time.monotonic() + patience
+        while not condition():
+            assert self.error is None, self.error
+            assert time.monotonic() < end, f"after {len(self.steps)} steps"
+            time.sleep(0.002)
+
+    def near(self, target):
+        return bool(self.steps) and np.linalg.norm(self.steps[-1].handles[0] - target) <= 1
+
+    def end(self):
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        assert self.error is None
+        assert [s.done for s in self.steps] == [False] * (len(self.steps) - 1) + [True]
+        assert [s.index for s in self.steps] == list(range(len(self.steps)))
+        return self.steps[-1]
+
+
+@pytest.mark.parametrize("solver", ["adam", "newton"])
+def test_a_live_drag_follows_its_target_sleeps_and_settles(solver):
+    config = DragConfig(solver=solver, step_size=2e-2, max_steps=40)
+    following = Following(Drag(bump(), WS, [(20, 20)], [(20, 20)], config=config, live=True))
+    for target in [(26.0, 20.0), (30.0, 28.0), (22.0, 30.0), (20.0, 20.0), (34.0, 24.0)]:
+        following.drag.retarget([target])
+        following.until(lambda target=target: following.near(target))
+    count = len(following.steps)
+    time.sleep(0.1)
+    assert len(following.steps) <= count + 1  # it sleeps
+    assert following.thread.is_alive()
+    following.drag.settle()
+    last = following.end()
+    assert last.outcome == "arrived"
+    assert last.targets.tolist() == [[34, 24]]
+    assert np.linalg.norm(last.handles[0] - (34, 24)) <= 1
+
+
+def test_of_many_positions_only_the_newest_counts():
+    drag = Drag(bump(), WS, [(20, 20)], [(20, 20)], config=newton(), live=True)
+    next(drag)
+    for x in np.linspace(20, 40, 200):
+        drag.retarget([(x, 20)])
+    step = next(drag)
+    assert step.targets.tolist() == [[40, 20]]
+    assert abs(step.handles[0, 0] - 40) < 4
+    assert not step.done
+    drag.settle()
+    assert list(drag)[-1].outcome == "arrived"
+
+
+def test_a_target_within_the_stop_distance_is_no_news():
+    following = Following(Drag(bump(), WS, [(20, 20)], [(20, 20)], config=newton(), live=True))
+    following.until(lambda: following.steps)
+    following.drag.retarget([(20.5, 20.5)])
+    time.sleep(0.05)
+    assert len(following.steps) == 1
+    following.drag.settle()
+    assert following.end().targets.tolist() == [[20.5, 20.5]]
+
+
+def test_a_live_drag_that_has_arrived_can_be_stopped():
+    following = Following(Drag(bump(), WS, [(20, 20)], [(28, 20)], config=newton(), live=True))
+    following.until(lambda: following.near((28, 20)))
+    following.drag.stop()
+    last = following.end()
+    assert torch.equal(last.ws, following.steps[-2].ws)
+    assert last.outcome in ("arrived", "stopped")
+
+
+def test_a_live_drag_that_finds_no_way_waits_for_another_target():
+    G = bump((32.0, 32.0))
+    drag = Drag(G, WS, [(32, 32), (33, 32)], [(52, 32), (13, 32)], config=newton(), live=True)
+    following = Following(drag)
+    following.until(lambda: drag._idle)
+    drag.retarget([(40, 32), (41, 32)])
+    following.until(lambda: following.steps[-1].distances.max() <= 1)
+    drag.settle()
+    assert following.end().outcome == "arrived"
+
+
+def test_after_settling_a_hopeless_drag_ends_no_worse_than_it_began():
+    drag = Drag(bump(), WS, [(20, 20)], [(30, 20)], config=newton(), live=True)
+    steps = [next(drag), next(drag)]
+    drag.settle()
+    drag.retarget([(20, 20)])
+    steps += list(drag)
+    assert steps[-1].outcome == "arrived"
+    assert steps[-1].distances.max() <= 1
+
+
+def test_steps_are_counted_from_settling():
+    drag = Drag(bump(), WS, [(20, 20)], [(26, 20)], config=DragConfig(max_steps=3, step_size=1e-4), live=True)
+    for _ in range(10):
+        assert not next(drag).done
+    drag.settle()
+    rest = list(drag)
+    assert (rest[-1].outcome, len(rest)) == ("max_steps", 3)
+
+
+def test_an_ordinary_drag_can_be_given_another_target():
+    drag = Drag(bump(), WS, [(20, 20)], [(40, 20)], config=newton(trust_radius=16))
+    next(drag)
+    drag.retarget([(20, 26)])
+    last = list(drag)[-1]
+    assert last.outcome == "arrived"
+    assert np.linalg.norm(last.handles[0] - (20, 26)) <= 1
+
+
+@pytest.mark.parametrize("targets", [[(1, 1), (2, 2)], [(64, 1)], [(float("nan"), 1)], []])
+def test_targets_that_do_not_fit_change_nothing(targets):
+    drag = Drag(bump(), WS, [(20, 20)], [(26, 20)], config=newton())
+    with pytest.raises(PointError):
+        drag.retarget(targets)
+    assert list(drag)[-1].targets.tolist() == [[26, 20]]
