@@ -35,7 +35,8 @@ def text(row: Row) -> str:
     """One row for a terminal: a line per figure, mean and 95 % bootstrap interval."""
     subject, skipped = row.subject, len(row.cases) - row.measured
     head = f"{subject.name}, {row.protocol.title}" + (f", {row.name}" if row.name else "")
-    head += f": {row.measured} case{'s' if row.measured != 1 else ''}" + (f", {skipped} without a task" if skipped else "")
+    head += f": {row.measured} case{'s' if row.measured != 1 else ''}"
+    head += f", {skipped} without a task" if skipped else ""
     lines = [(c.title, number(row.interval(c), c, unit=True)) for c in row.protocol.columns]
     pairs = (("before", "after"), ("before", "other"))
     titles = {"after": "Frechet distance, edited against unedited", "other": "  of unrelated pictures, as many"}
