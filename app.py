@@ -19,25 +19,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from draggan.errors import DragGANError
+    from draggan.terminal import provide
     from draggan.ui import Shelf, build, launch_options
     from torch_utils.ops import native
 
     try:
-        demo = build(Shelf(args.device, args.model, _progress), local=_is_local(args))
-        # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
-        native.build_in_background()
-        demo.launch(
+        provide(args.model, yes=args.yes)
+        demo = build(Shelf(args.device, args.model), local=_is_local(args))
+        _, local_url, share_url = demo.launch(
             server_name="0.0.0.0" if args.listen else args.host,
             server_port=args.port,
             share=args.share,
             root_path=args.root_path,
             inbrowser=args.open,
+            prevent_thread_lock=True,
+            quiet=True,
             **launch_options(),
         )
-    except (DragGANError, OSError) as e:
+    except DragGANError as e:
         sys.stderr.write(f"app.py: {e}\n")
         return 1
+    except OSError as e:
+        sys.stderr.write(f"app.py: {_port_taken(args) if 'port' in str(e) else e}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("app.py: interrupted\n")
+        return 130
+    sys.stdout.write(f"The page is at {local_url} (Ctrl+C ends it).\n")
+    if share_url:
+        # Gradio has shown the link.
+        sys.stdout.write("Anybody who knows the public link can use the page.\n")
+    sys.stdout.flush()
+    # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
+    native.build_in_background()
+    demo.block_thread()
     return 0
+
+
+def _port_taken(args: argparse.Namespace) -> str:
+    """What to do where the page cannot have its port."""
+    port = args.port or os.environ.get("GRADIO_SERVER_PORT")
+    if port:
+        return f"port {port} is in use; choose another one with --port, or leave it out to take the first free one"
+    return "no port from 7860 on is free; choose one with --port"
 
 
 def _is_local(args: argparse.Namespace) -> bool:
@@ -46,16 +70,10 @@ def _is_local(args: argparse.Namespace) -> bool:
     return host in ("127.0.0.1", "localhost", "::1") and not args.share and not args.root_path
 
 
-def _progress(done: int, total: int | None) -> None:
-    """How far the download of the first model is, on a terminal."""
-    if sys.stderr.isatty():
-        of = "" if total is None else f" of {total / 1e6:.0f}"
-        sys.stderr.write(f"\rdownloading: {done / 1e6:.0f}{of} MB" + ("\n" if done == total else ""))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Drag points of a generated picture in a page of your browser.")
     parser.add_argument("--model", default="cat", help="name or file of the model to begin with (default: %(default)s)")
+    parser.add_argument("--yes", action="store_true", help="download that model without asking if it is not here")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     address = parser.add_mutually_exclusive_group()
     address.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1, this machine only)")

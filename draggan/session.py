@@ -9,9 +9,9 @@ Points are ``(x, y)`` in image pixels, integers at pixel centres.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -109,11 +109,13 @@ class Session:
     Attributes:
         now: what is on the screen.
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
+        settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
         past, future: what undo and redo bring back, the nearest last.
     """
 
     now: Moment
     space: Space = "w+"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
 
@@ -215,11 +217,17 @@ class Session:
         label: int | None = None,
         pairs: Sequence[tuple[Xy, Xy]] = (),
     ) -> Session:
-        """A picture of another model, with these handles and targets; undo brings the old one back with all its work.
+        """A picture of another model, with these handles and targets; as `with_picture`."""
+        picture = Picture(model=model, image_size=image_size, ws=ws, seed=seed, truncation=truncation, label=label)
+        return self.with_picture(picture, pairs)
 
-        Nothing but the latent space's choice is kept: nothing else would fit.
+    def with_picture(self, picture: Picture, pairs: Sequence[tuple[Xy, Xy]] = ()) -> Session:
+        """Another picture, with these handles and targets; undo brings the old one back with all its work.
+
+        The choice of latent space and the settings are kept: nothing else would fit.
         """
-        begun = self.begin(model, image_size, ws, seed=seed, truncation=truncation, label=label, space=self.space)
+        picture = replace(picture, ws=_latent(picture.ws))
+        begun = replace(self, now=Moment(picture=picture, ws=picture.ws))
         if pairs:
             begun = begun.with_points(pairs)
         before = self.past[-1].picture if self.past else self.picture
@@ -335,6 +343,10 @@ class Session:
         if space not in ("w+", "w"):
             raise ConfigError(f"space '{space}' is not allowed; choose 'w+' or 'w'")
         return replace(self, space=space)
+
+    def set_settings(self, settings: Mapping[str, Any]) -> Session:
+        """With which settings the next drag runs; whoever begins it checks them."""
+        return replace(self, settings=dict(settings))
 
     def drag_arguments(self) -> DragArguments:
         """What to start a drag with.

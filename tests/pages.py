@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from draggan.checkpoints.registry import Preset
 from draggan.errors import CheckpointError, DownloadError, ModelNotFound
 from draggan.generators.base import Generator, Latent
 from draggan.ui import Model, Terms
@@ -17,6 +18,10 @@ from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
 
 BUMP = (20.0, 30.0)
+PRESETS = (
+    Preset(title="Right", seed=0, points=((*BUMP, 26, 30),)),
+    Preset(title="Up and out", seed=3, points=((*BUMP, 20, 24), (40, 40, 50, 50))),
+)
 
 
 class PatientBump(BumpGenerator):
@@ -47,7 +52,7 @@ class TinyModels:
     def listed(self) -> Sequence[Model]:
         far = "far" in self._generators
         return [
-            Model(name="bump", title="A bump", file="bump", truncation=0.0),
+            Model(name="bump", title="A bump", file="bump", truncation=0.0, presets=PRESETS),
             Model(name="tiny", title="Tiny"),
             Model(name="classes", title="Three classes"),
             Model(

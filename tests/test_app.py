@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import time
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import torch
 from gradio_client import Client
 from PIL import Image
 
+from draggan.checkpoints import registry
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
-from draggan.errors import MaskError, PointError
+from draggan.errors import CheckpointError, MaskError, PointError
 from draggan.session import Session
 from draggan.ui import build, launch_options, texts
 from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
@@ -186,6 +188,7 @@ def test_a_model_that_is_not_here_is_offered_with_size_source_and_terms(do, part
     assert shown(closed, parts.model)["value"] == "bump"
     with pytest.raises(KeyError):
         distant.load("far")
+    assert second[parts.offered] == "far"
 
 
 def test_what_only_a_person_can_fetch_is_explained(do, parts, session):
@@ -198,6 +201,7 @@ def test_a_download_has_a_bar_and_can_be_cancelled(do, parts, session, distant):
     run = do.download(session, (), "far", request())
     first = next(run)
     assert first[parts.not_now]["value"] == "Cancel"
+    assert shown(first, parts.bar)["value"] == "Connecting …"
     bar = shown(next(u for u in run if shown(u, parts.bar)["percent"] == 40), parts.bar)
     assert bar["value"].startswith("1 of 2.5 MB")
     with pytest.raises(gr.Error, match="A download is running in this tab already"):
@@ -206,6 +210,8 @@ def test_a_download_has_a_bar_and_can_be_cancelled(do, parts, session, distant):
     last = list(run)[-1]
     assert "cancelled" in text_of(last, parts)
     assert last[parts.download]["interactive"] is True
+    assert shown(last, parts.model)["value"] == "bump", "the list says again what is on the canvas"
+    assert last[parts.offered] == "far", "and it can be tried again"
     assert do.downloaded(session, (), "far", 1) == {parts.opened: ()}
 
 
@@ -269,6 +275,16 @@ def test_a_path_may_be_given_only_where_nobody_else_can_reach_the_page():
         (["--listen"], False),
         (["--share"], False),
         (["--root-path", "/draggan"], False),
+def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
+    def broken(path):
+        raise CheckpointError(f"cannot read {path}: {path.parent}/x is no tensor")
+
+    monkeypatch.setattr(models, "open", broken)
+    run = do.open_file(session, (), "/tmp/gradio/0c5ef3/mine.pkl", 1)
+    next(run)
+    assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
+
+
     ],
 )
 def test_only_loopback_is_local(arguments, local, monkeypatch):
@@ -282,33 +298,104 @@ def test_only_loopback_is_local(arguments, local, monkeypatch):
 
 def test_seed_truncation_and_class_change_the_picture(do, parts, session):
     tiny = chosen(do, session, "tiny", 1)[parts.session]
-    a, b = (do.new_picture(tiny, seed, 0.7)[parts.session].ws for seed in (1, 2))
-    assert np.array_equal(a, tiny.ws)
-    assert not np.array_equal(a, b)
-    assert not np.array_equal(a, do.new_picture(tiny, 1, 0.5)[parts.session].ws)
+    other = seeded(do, tiny, 2)[parts.session]
+    assert other.seed == 2
+    assert not np.array_equal(tiny.ws, other.ws)
+    assert np.array_equal(seeded(do, other, 1)[parts.session].ws, tiny.ws)
+    lower = do.set_truncation(tiny, 0.5)[parts.session]
+    assert (lower.seed, lower.truncation) == (1, 0.5)
+    assert not np.array_equal(tiny.ws, lower.ws)
     classes = chosen(do, session, "classes", 1)[parts.session]
-    a, b = (do.new_picture(classes, 1, 0.7, label)[parts.session].ws for label in (0, 2))
-    assert not np.array_equal(a, b)
+    third = do.set_label(classes, 2)[parts.session]
+    assert (third.label, third.seed) == (2, 1)
+    assert not np.array_equal(classes.ws, third.ws)
+
+
+def seeded(do: Handlers, session: Session, seed) -> dict:
+    """What the page shows once a seed has been typed."""
+    return list(do.set_seed(session, seed))[-1]
+
+
+def test_the_same_seed_again_is_no_other_picture(do, parts, session):
+    dragged = session.add_pair((1, 1), (2, 2)).commit(session.ws + 0.01, np.array([[2, 2]]))
+    assert seeded(do, dragged, 0) == {parts.session: dragged}
+    assert do.set_truncation(dragged, 0.0) == {parts.session: dragged}
+
+
+@pytest.mark.parametrize("change", ["seed", "random", "truncation", "class", "model", "preset"])
+def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, session, change):
+    if change == "class":
+        session = chosen(do, session, "classes", 1)[parts.session]
+    there = session.add_pair((1, 1), (2, 2)).set_mask(np.eye(*session.image_size, dtype=bool))
+    dragged = there.commit(session.ws + 0.01, np.array([[2, 2]]))
+    updates = {
+        "seed": lambda: seeded(do, dragged, 5),
+        "random": lambda: do.random_picture(dragged),
+        "truncation": lambda: do.set_truncation(dragged, 0.3),
+        "class": lambda: do.set_label(dragged, 1),
+        "model": lambda: chosen(do, dragged, "tiny", 5),
+        "preset": lambda: do.try_preset(dragged, 0),
+    }[change]()
+    after = updates[parts.session]
+    assert not after.is_edited
+    back = do.undo(after, canvas_value(after), ())
+    assert back[parts.session].now is dragged.now
+    assert shown(back, parts.canvas)["size"] == list(session.image_size[::-1])
+    assert shown(back, parts.canvas)["value"] == canvas_value(dragged)
+    assert shown(back, parts.seed)["value"] == session.seed
+    assert shown(back, parts.truncation)["value"] == session.truncation
+    assert shown(back, parts.label)["value"] == session.label
+    again = do.redo(back[parts.session], canvas_value(dragged), ())
+    assert again[parts.session].now is after.now
+    assert shown(again, parts.seed)["value"] == after.seed
+    if change == "model":
+        assert shown(back, parts.model)["value"] == "bump"
+        assert shown(again, parts.model)["value"] == "tiny"
+
+
+def test_a_preset_is_one_click_away_from_a_drag_that_arrives(do, parts, session):
+    opened = do.open_page("bump", 0, 0.0)
+    assert [opened[button]["value"] for button in parts.presets if opened[button]["visible"]] == ["Right", "Up and out"]
+    assert chosen(do, session, "tiny", 1)[parts.preset_row]["visible"] is False
+    updates = do.try_preset(session, 0)
+    ready = updates[parts.session]
+    assert text_of(updates, parts) == "Right: press Start, or move the points first."
+    assert shown(updates, parts.canvas)["value"]["points"] == [[20, 30, 26, 30]]
+    last = list(do.start(ready, canvas_value(ready), "w+", request(), *DEFAULTS))[-1]
+    assert text_of(last, parts).startswith("Arrived")
+    with pytest.raises(gr.Error, match="this model has 2"):
+        do.try_preset(session, 2)
 
 
 def test_random_gives_the_picture_of_the_seed_it_shows(do, parts, session):
     tiny = chosen(do, session, "tiny", 1)[parts.session]
-    updates = do.random_picture(tiny, 0.7)
+    updates = do.random_picture(tiny)
     seed = updates[parts.seed]["value"]
     assert updates[parts.session].seed == seed
-    assert np.array_equal(updates[parts.session].ws, do.new_picture(tiny, seed, 0.7)[parts.session].ws)
+    assert np.array_equal(updates[parts.session].ws, seeded(do, tiny, seed)[parts.session].ws)
 
 
-@pytest.mark.parametrize(("seed", "truncation"), [(None, 0.7), (-1, 0.7), (2**32, 0.7), (1, 1.5)])
-def test_wrong_seeds_and_truncations_are_explained(do, session, seed, truncation):
-    with pytest.raises(gr.Error, match="ive a"):
-        do.new_picture(session, seed, truncation)
+@pytest.mark.parametrize("seed", [None, -1, 2**32, 1.5])
+def test_a_wrong_seed_is_explained_once_and_the_last_good_one_comes_back(do, parts, session, seed):
+    run = do.set_seed(session, seed)
+    back = next(run)
+    assert back[parts.seed]["value"] == 0
+    assert "give a whole number from 0 to 4294967295" in text_of(back, parts)
+    with pytest.raises(gr.Error, match="give a whole number") as error:
+        next(run)
+    assert error.value.title == "Not a possible value"
+
+
+@pytest.mark.parametrize("truncation", [None, -0.1, 1.5])
+def test_a_wrong_truncation_is_explained(do, session, truncation):
+    with pytest.raises(gr.Error, match="give a number from 0 to 1"):
+        do.set_truncation(session, truncation)
 
 
 def test_a_wrong_class_is_explained(do, parts, session):
     classes = chosen(do, session, "classes", 1)[parts.session]
     with pytest.raises(gr.Error, match="this model has the classes 0 to 2"):
-        do.new_picture(classes, 1, 0.7, 3)
+        do.set_label(classes, 3)
 
 
 def test_edits_lead_from_sentence_to_sentence(do, parts, session):
@@ -373,10 +460,41 @@ def test_the_settings_reach_the_drag(do, parts, session):
     last = list(do.start(session, ONE_PAIR, "w", request(), *few))[-1]
     assert text_of(last, parts).startswith("2 steps done, the limit")
     assert last[parts.session].space == "w"
-    for i, name in enumerate(SETTINGS):
-        wrong = (*DEFAULTS[:i], -1, *DEFAULTS[i + 1 :])
-        with pytest.raises(gr.Error, match=f"{name} = -1 is not allowed"):
-            next(do.start(session, ONE_PAIR, "w+", request(), *wrong))
+
+
+@pytest.mark.parametrize("i", range(len(SETTINGS)))
+@pytest.mark.parametrize("at", ["start", "enter"])
+def test_a_wrong_setting_is_explained_and_the_last_good_one_comes_back(do, parts, session, i, at):
+    good = [*DEFAULTS]
+    good[1] = 123
+    session = list(do.set_settings(session, *good))[-1][parts.session]
+    for value, said in ((-1, f"{texts.TITLES[SETTINGS[i]]} -1 is not allowed; give"), (None, "is empty; give")):
+        wrong = (*good[:i], value, *good[i + 1 :])
+        if at == "start":
+            run = do.start(session, ONE_PAIR, "w+", request(), *wrong)
+        else:
+            run = do.set_settings(session, *wrong)
+        back = next(run)
+        assert [back[part]["value"] for part in parts.settings] == good
+        assert said in text_of(back, parts)
+        with pytest.raises(gr.Error, match=re.escape(said)) as error:
+            next(run)
+        assert error.value.title == "Not a possible value"
+
+
+def test_half_a_step_is_refused_and_a_whole_one_with_a_point_is_not(do, parts, session):
+    run = do.set_settings(session, *DEFAULTS[:1], 2.5, *DEFAULTS[2:])
+    assert "Most steps 2.5 is not allowed; give a whole number from 1 to 10000" in text_of(next(run), parts)
+    assert list(do.set_settings(session, *DEFAULTS[:1], 2.0, *DEFAULTS[2:]))
+
+
+def test_chosen_settings_outlive_another_picture_and_suit_another_model(do, parts, session):
+    mine = list(do.set_settings(session, 0.5, 77, *DEFAULTS[2:]))[-1][parts.session]
+    other = do.random_picture(mine)[parts.session]
+    assert (other.settings["step_size"], other.settings["max_steps"]) == (0.5, 77)
+    updates = chosen(do, other, "tiny", 1)
+    assert updates[parts.settings[0]]["value"] == DEFAULTS[0]
+    assert updates[parts.session].settings["max_steps"] == 77
 
 
 @pytest.mark.parametrize(
@@ -528,7 +646,7 @@ def test_progress(seconds, distances, text):
         (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
         (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
         (step("arrived", index=0), "note", "already on its target"),
-        (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Start goes on from here."),
+        (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Start goes on from here; Undo"),
         (step("max_steps"), "note", "42 steps done, the limit"),
         (step("stalled"), "note", "No more progress after 42 steps, 3.1 px to go"),
         (step("diverged"), "bad", "smaller step size"),
@@ -545,7 +663,10 @@ def test_advice_fits_what_is_set(session):
     assert "larger painted region" in texts.outcome(step("stalled"), 1.0, masked)[1]
     assert "W+ in place of W" in texts.outcome(step("stalled"), 1.0, masked)[1]
     assert "painted" not in texts.outcome(step("stalled"), 1.0, session)[1]
+        (step("max_steps"), "note", "Undo takes you back"),
 
+        (step("stalled"), "note", "Undo takes you back"),
+        (step("diverged"), "bad", "Undo takes you back"),
 
 @pytest.mark.parametrize(
     ("message", "said"),

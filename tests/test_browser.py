@@ -266,7 +266,7 @@ def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen
     click(page, (5, 5))
     page.keyboard.press("Backspace")
     page.click("#dg-stop")
-    status(page, r"^Stopped after [0-9]+ steps?, [0-9.]+ px to go\. Start goes on from here\.$")
+    status(page, r"^Stopped after [0-9]+ steps?, [0-9.]+ px to go\. Start goes on from here; Undo takes you back\.$")
     page.click("#dg-start")
     status(page, "^Step ")
     page.keyboard.press("Escape")
@@ -321,9 +321,9 @@ def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
     page.keyboard.press("Control+z")
     assert (seen.until(lambda s: True).mask == erased).all()
     expect(page.locator("#dg-redo")).to_be_enabled()
-    page.click(".dg-clear")
-    seen.until(lambda s: s.mask is None)
-    assert page.locator(".dg-clear").is_disabled()
+    page.click("#dg-clear-mask")
+    expect(page.locator("#dg-clear-mask")).to_be_disabled()
+    status(page, "Click a point of the picture, then where it should go.$")
 
 
 def test_models_classes_and_seeds(visit):
@@ -381,11 +381,125 @@ def test_a_file_is_opened_by_upload_and_by_path(visit, tmp_path):
     status(page, "^notes.txt is not a model file.$")
 
 
-def test_an_error_is_a_sentence_on_the_page(visit):
+def apart(page: Page, one: str, other: str) -> bool:
+    """Whether two parts of the page cover nothing of each other."""
+    a, b = (page.locator(part).bounding_box() for part in (one, other))
+    beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+    return beside or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+
+
+def test_an_error_is_a_sentence_on_the_page_that_covers_nothing(visit):
     page = visit()
     page.click("#dg-start")
     expect(page.get_by_text("There is nothing to drag yet; click a point of the picture")).to_be_visible()
+    for part in ("#dg-model", "#dg-seed-row", "#dg-canvas", "#dg-start", "#dg-stop", "#dg-undo"):
+        assert apart(page, ".toast-body", part), part
     assert page.locator("#dg-start").is_enabled()
+
+
+def test_a_wrong_number_is_explained_once_and_put_right(visit):
+    page = visit()
+    page.fill("#dg-seed input", "1.5")
+    page.keyboard.press("Enter")
+    status(page, "^Seed 1.5 is not allowed; give a whole number from 0 to 4294967295.$")
+    expect(page.locator("#dg-seed input")).to_have_value("0")
+    expect(page.get_by_test_id("toast-text")).to_have_count(1)
+    page.get_by_test_id("toast-close").click()
+    page.get_by_role("button", name="Advanced").click()
+    page.fill("#dg-r1 input", "-4")
+    page.keyboard.press("Enter")
+    status(page, r"^Pulled radius \(r1\) -4 is not allowed; give a number from 0 to 64.$")
+    expect(page.locator("#dg-r1 input")).to_have_value("3")
+    expect(page.get_by_test_id("toast-text")).to_have_count(1)
+
+
+def frames(page: Page) -> int:
+    return int(page.locator(".dg-stage").get_attribute("data-frames"))
+
+
+def test_a_seed_is_shown_when_it_is_whole_and_truncation_with_every_key(visit, seen):
+    page = visit()
+    before = frames(page)
+    page.locator("#dg-truncation input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    before = frames(page)
+    page.fill("#dg-seed input", "")
+    page.locator("#dg-seed input").press_sequentially("123")
+    page.wait_for_timeout(300)
+    assert frames(page) == before, "half a seed is no seed"
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    click(page, BUMP)
+    session = seen.until(lambda s: s.pending is not None)
+    assert (session.seed, session.truncation) == (123, 0.05)
+    for _ in range(2):
+        page.click("#dg-undo")
+    expect(page.locator("#dg-seed input")).to_have_value("0")
+    expect(page.locator("#dg-truncation input[type=range]")).to_have_value("0.05")
+    page.click("#dg-undo")
+    expect(page.locator("#dg-truncation input[type=range]")).to_have_value("0")
+
+
+def test_a_slip_after_a_drag_is_undone(visit):
+    page = visit()
+    page.get_by_role("button", name="Right", exact=True).click()
+    status(page, "^Right: press Start")
+    page.click("#dg-start")
+    status(page, "^Arrived after ")
+    there = brightest(page)
+    assert abs(there[0] - 26) <= 1
+    for slip in ("#dg-random", "#dg-preset-1"):
+        before = frames(page)
+        page.click(slip)
+        page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+        page.click("#dg-undo")
+        status(page, "^1 point set")
+        page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before + 1}")
+        assert brightest(page) == there
+        expect(page.locator("#dg-seed input")).to_have_value("0")
+
+
+@pytest.mark.parametrize("width", [1280, 760, 380])
+def test_tools_do_not_move_the_picture(visit, width):
+    page = visit(width, 900)
+    place = page.locator(".dg-picture").bounding_box()
+    for tool in ("mask", "erase", "points"):
+        page.click(f"[data-tool={tool}]")
+        assert page.locator(".dg-picture").bounding_box() == place
+        assert page.locator(".dg-brush").is_visible() is (tool != "points")
+
+
+def test_what_is_offered_by_hand_can_be_closed_and_the_list_is_right_again(visit):
+    page = visit()
+    page.click("#dg-model input")
+    page.get_by_role("option", name="By hand").click()
+    expect(page.locator("#dg-terms")).to_contain_text("Get it from a friend.")
+    page.click("#dg-not-now")
+    expect(page.locator("#dg-model input")).to_have_value("A bump")
+
+
+def test_a_button_that_does_nothing_does_not_look_as_if(visit):
+    page = visit()
+    colour = "getComputedStyle(document.querySelector('#dg-stop')).backgroundColor"
+    resting = page.evaluate(colour)
+    creep(page)
+    click(page, BUMP)
+    click(page, (60, 60))
+    page.click("#dg-start")
+    status(page, "^Step ")
+    assert page.evaluate(colour) != resting
+    page.click("#dg-stop")
+    status(page, "^Stopped after ")
+    expect(page.locator("#dg-stop")).to_be_disabled()
+    page.wait_for_timeout(400)
+    assert page.evaluate(colour) == resting
+
+
+def test_only_model_files_are_offered_for_upload(visit):
+    page = visit()
+    page.get_by_role("button", name="Open a model file").click()
+    assert ".safetensors" in page.evaluate("document.querySelector('#dg-right input[type=file]').accept")
 
 
 def test_fingers(visit, seen):

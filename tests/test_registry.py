@@ -216,6 +216,13 @@ def test_presets_are_read(home):
     assert find("m").presets == (registry.Preset(title="Up", seed=3, points=((1, 2, 3, 4.5),)),)
 
 
+def test_there_are_as_many_drags_to_try_as_the_page_has_room_for():
+    assert len(find("cat").presets) == 6
+    for entry in all_models():
+        titles = [preset.title for preset in entry.presets]
+        assert len(titles) == len(set(titles)) <= 6, entry.name
+
+
 def test_what_suits_a_model_is_asked_in_one_place(home):
     add(
         home,

@@ -9,7 +9,6 @@
 const stage = element.querySelector('.dg-stage'), picture = element.querySelector('.dg-picture');
 const ink = element.querySelector('.dg-ink'), empty = element.querySelector('.dg-empty');
 const brush = element.querySelector('.dg-brush'), brushSize = brush.querySelector('input');
-const clearMask = element.querySelector('.dg-clear');
 const tools = [...element.querySelectorAll('[data-tool]')];
 const onPicture = picture.getContext('2d'), onInk = ink.getContext('2d');
 const layer = () => document.createElement('canvas');
@@ -252,14 +251,13 @@ function choose(next) {
     button.setAttribute('aria-checked', chosen);
     button.tabIndex = chosen ? 0 : -1;
   }
-  brush.hidden = clearMask.hidden = tool === 'points';
+  brush.classList.toggle('dg-off', tool === 'points');    // its place stays: the picture does not move
   showBrush();
   draw();
 }
 
 function showBrush() {
   brush.querySelector('output').textContent = `${brushPixels()} px`;
-  clearMask.disabled = !painted || props.busy;
 }
 
 ink.addEventListener('pointerdown', (event) => {
@@ -373,13 +371,6 @@ for (const button of tools) {
   });
 }
 brushSize.addEventListener('input', () => { showBrush(); draw(); });
-clearMask.addEventListener('click', () => {
-  onMask.clearRect(0, 0, mask.width, mask.height);
-  painted = false;
-  state.mask = null;
-  commit();
-  showBrush();
-});
 
 // ---- what the server sends ------------------------------------------------------------------------------------
 

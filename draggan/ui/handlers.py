@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
 
-from draggan.config import DragConfig, Space
+from draggan.config import DragConfig, Space, describe
 from draggan.drag import DragStep
-from draggan.errors import ConfigError, LatentError
+from draggan.errors import ConfigError
 from draggan.export import save_png
 from draggan.session import Session
 from draggan.ui import texts
@@ -27,6 +29,7 @@ from draggan.ui.work import begin_drag, first_session, latent, picture, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
 
+T = TypeVar("T")
 Updates: TypeAlias = dict[Any, Any]
 # Title and name of every file that was opened in a tab.
 Opened: TypeAlias = tuple[tuple[str, str], ...]
@@ -47,6 +50,9 @@ class Parts:
     status: gr.HTML
     model: gr.Dropdown
     opened: gr.State
+    presets: tuple[gr.Button, ...]
+    preset_row: gr.Row
+    offered: gr.State
     offer: gr.Group
     terms: gr.Markdown
     bar: gr.HTML
@@ -67,6 +73,7 @@ class Parts:
     reset: gr.Button
     remove_last: gr.Button
     clear_points: gr.Button
+    clear_mask: gr.Button
     save: gr.Button
     file: gr.DownloadButton
 
@@ -100,37 +107,54 @@ class Handlers:
         self, session: Session | None, opened: Opened, model: str, seed: int | None
     ) -> Iterator[Updates]:
         """Another model, with the truncation that suits it and the same seed. One that is not here is offered."""
-        with explained():
-            chosen = self.models.find(model)
-            if chosen.here:
-                updates = self._new_model(session, opened, model, seed, chosen.truncation)
-            else:
-                updates = self._offer(chosen, self.models.terms(model, ask=False), asking=True)
-        yield updates
-        if not chosen.here:
+        try:
             with explained():
-                updates = self._offer(chosen, self.models.terms(model, ask=True))
+                chosen = self.models.find(model)
+                if chosen.here:
+                    updates = self._new_model(session, opened, model, seed, chosen.truncation)
+                else:
+                    updates = self._offer(chosen, self.models.terms(model, ask=False), asking=True)
             yield updates
+            if not chosen.here:
+                with explained():
+                    updates = self._offer(chosen, self.models.terms(model, ask=True))
+                yield updates
+        except gr.Error as error:
+            # The list says what is on the canvas, not what was refused.
+            yield self._list(opened, self._model_of(session)) | self._say(str(error.message), "bad")
+            raise
 
     def _new_model(
         self, session: Session | None, opened: Opened, model: str, seed: int | None, truncation: float
     ) -> Updates:
-        listed = self.models.find(model)
-        space: Space = "w+" if session is None else session.space
-        seed = 0 if seed is None else seed
-        session = first_session(self.models, model, seed, truncation).set_space(space)
-        classes = [(f"class {i}", i) for i in range(self.models.load(model).c_dim)]
+        # Any number may stand in the seed's box.
+        if not (isinstance(seed, int) and 0 <= seed < 2**32):
+            seed = 0 if session is None else session.seed or 0
+        begun = first_session(self.models, model, seed, truncation)
+        session = begun if session is None else _suited(session.with_picture(begun.picture))
+        return self._show(session) | self._list(opened, model) | self._controls(session)
+
+    def _controls(self, session: Session) -> Updates:
+        """The controls that say what the picture on the screen began with."""
+        model = self.models.find(session.model)
+        classes = [(f"class {i}", i) for i in range(self.models.load(session.model).c_dim)]
         step_size = self.parts.settings[SETTINGS.index("step_size")]
-        return (
-            self._show(session)
-            | self._list(opened, model)
-            | {
-                self.parts.truncation: gr.update(value=truncation, interactive=True),
-                self.parts.seed: gr.update(value=seed, interactive=True),
-                self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
-                step_size: gr.update(value=DragConfig(**listed.settings).step_size, interactive=True),
-            }
-        )
+        presets = {
+            button: gr.update(value=preset.title if preset else "", visible=preset is not None, interactive=True)
+            for button, preset in zip_longest(self.parts.presets, model.presets[: len(self.parts.presets)])
+        }
+        return presets | {
+            self.parts.preset_row: gr.update(visible=bool(model.presets)),
+            self.parts.truncation: gr.update(value=session.truncation, interactive=True),
+            self.parts.seed: gr.update(value=session.seed, interactive=True),
+            self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
+            step_size: gr.update(value=self._settings(session)["step_size"], interactive=True),
+        }
+
+    def _settings(self, session: Session) -> dict[str, Any]:
+        """Every setting that the page offers, as it was last chosen or else as it suits the model."""
+        suited = DragConfig(**self.models.find(session.model).settings)
+        return {name: session.settings.get(name, getattr(suited, name)) for name in SETTINGS}
 
     def _list(self, opened: Opened, model: str) -> Updates:
         """The list of models, with one of them chosen and none on offer."""
@@ -146,6 +170,7 @@ class Handlers:
     def _offer(self, model: Model, terms: Terms, *, asking: bool = False) -> Updates:
         can = not terms.by_hand
         return {
+            self.parts.offered: model.name,
             self.parts.offer: gr.update(visible=True),
             self.parts.terms: texts.offer(model, terms, asking=asking),
             self.parts.bar: gr.HTML(value="", percent=0, visible=False),
@@ -158,12 +183,15 @@ class Handlers:
         if self.fetches.stop(tab_of(request)):
             return {self.parts.not_now: gr.update(value="Cancelling …")}
         with explained():
-            return self._list(opened, self._session(session).model)
+            return self._list(opened, self._model_of(session))
 
     def download(
         self, session: Session | None, opened: Opened, model: str, request: gr.Request
     ) -> Iterator[Updates]:
-        """Fetch the model on offer, with a bar that says how far it is."""
+        """Fetch the model on offer, with a bar that says how far it is.
+
+        One that does not come stays on offer, and the list says again what is on the canvas.
+        """
         tab = tab_of(request)
         with explained():
             chosen = self.models.find(model)
@@ -179,7 +207,10 @@ class Handlers:
                     with explained():
                         here = fetch.ended(patience=0.25)
                 except gr.Error as e:
-                    yield self._offer(chosen, self.models.terms(model, ask=False)) | self._say(str(e.message), "note")
+                    back = self._list(opened, self._model_of(session)) | self._offer(
+                        chosen, self.models.terms(model, ask=False)
+                    )
+                    yield back | self._say(str(e.message), "note")
                     if fetch.stopping:
                         return
                     raise
@@ -190,7 +221,9 @@ class Handlers:
 
     def _fetched(self, fetch: Fetch) -> Updates:
         seconds = max(time.monotonic() - fetch.started, 0.1)
-        text = texts.downloading(fetch.done, fetch.total, (fetch.done - (fetch.first or 0)) / seconds)
+        new = fetch.done - (fetch.first or 0)
+        # A server's first word may be long in coming; so may its first byte.
+        text = texts.downloading(fetch.done if new else None, fetch.total, new / seconds)
         percent = 100 * fetch.done / fetch.total if fetch.total else 0
         return {self.parts.bar: gr.HTML(value=text, percent=round(percent, 1), visible=True)}
 
@@ -202,7 +235,7 @@ class Handlers:
             chosen = self.models.find(model)
             if not chosen.here:
                 return {self.parts.opened: opened}
-            if session is None or not session.can_undo:
+            if session is None or not session.is_touched:
                 return self._new_model(session, opened, model, seed, chosen.truncation)
             said = self._say(f"{chosen.title} is here now. Choose it again to use it.", "good")
             return self._list(opened, session.model) | said
@@ -215,7 +248,7 @@ class Handlers:
             return
         yield self._say(f"Reading {Path(path).name} …", "run")
         try:
-            with explained():
+            with explained(hide=f"{Path(path).parent}{os.sep}"):
                 model = self.models.open(Path(path))
                 opened = (*opened, (model.title, model.name))
                 updates = self._new_model(session, opened, model.name, seed, model.truncation)
@@ -224,23 +257,65 @@ class Handlers:
             raise
         yield updates | {self.parts.path: ""}
 
-    def new_picture(
-        self, session: Session | None, seed: int | None, truncation: float, label: int | None = None
-    ) -> Updates:
-        """The picture of a seed; points and mask belong to the old one and go."""
+    def set_seed(self, session: Session | None, seed: float | None) -> Iterator[Updates]:
+        """The picture of a seed; points and mask belong to the old one and go, until undo."""
         with explained():
             session = self._session(session)
-            if seed is None:
-                raise LatentError("give a seed: a whole number, or press Random")
-            generator = self.models.load(session.model)
-            ws = latent(generator, seed, truncation, label)
-            return self._show(session.with_latent(ws, seed=seed, truncation=truncation, label=label))
+        back = {self.parts.seed: gr.update(value=session.seed)}
+        yield (yield from self._attempt(lambda: self._another(session, seed=seed), back))
 
-    def random_picture(self, session: Session | None, truncation: float, label: int | None = None) -> Updates:
+    def set_truncation(self, session: Session | None, truncation: float | None) -> Updates:
+        """The same seed at another truncation."""
+        with explained():
+            return self._another(self._session(session), truncation=truncation)
+
+    def set_label(self, session: Session | None, label: int | None) -> Updates:
+        """The same seed of another class."""
+        with explained():
+            return self._another(self._session(session), label=label)
+
+    def random_picture(self, session: Session | None) -> Updates:
         """The picture of a random seed."""
         seed = secrets.randbelow(1_000_000)
-        new = self.new_picture(session, seed, truncation, label)
+        with explained():
+            new = self._another(self._session(session), seed=seed)
         return new | {self.parts.seed: gr.update(value=seed, interactive=True)}
+
+    def try_preset(self, session: Session | None, number: int) -> Updates:
+        """The picture and the points of a drag to try; one more click runs it."""
+        with explained():
+            session = self._session(session)
+            model = self.models.find(session.model)
+            if not 0 <= number < len(model.presets):
+                raise ConfigError(f"example {number} is not there; this model has {len(model.presets)}")
+            preset = model.presets[number]
+            ws = latent(self.models.load(model.name), preset.seed, model.truncation, session.label)
+            session = session.with_latent(
+                ws,
+                seed=preset.seed,
+                truncation=model.truncation,
+                label=session.label,
+                pairs=[((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points],
+            )
+            return self._show(session) | self._controls(session) | self._say(texts.ready(preset.title))
+
+    def _another(self, session: Session, **changes: Any) -> Updates:
+        """The picture of another seed, truncation or class. Where nothing is another, nothing is done."""
+        now = {"seed": session.seed, "truncation": session.truncation, "label": session.label}
+        if now | changes == now:
+            return {self.parts.session: session}
+        wanted = now | changes
+        ws = latent(self.models.load(session.model), **wanted)
+        return self._show(session.with_latent(ws, **wanted))
+
+    def _attempt(self, work: Callable[[], T], back: Updates) -> Generator[Updates, None, T]:
+        """What the work returns; if it fails, the page first gets back what was there before."""
+        try:
+            with explained():
+                return work()
+        except gr.Error as error:
+            yield back | self._say(str(error.message), "bad")
+            raise
 
     # Points, mask, history
 
@@ -260,15 +335,32 @@ class Handlers:
         with explained():
             return self._show(with_canvas(self._session(session), value).clear_points(), picture=False)
 
-    def undo(self, session: Session | None, value: CanvasValue) -> Updates:
-        """Take the last step back."""
+    def clear_mask(self, session: Session | None, value: CanvasValue) -> Updates:
+        """Everything may change again."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).undo())
+            return self._show(with_canvas(self._session(session), value).clear_mask(), picture=False)
 
-    def redo(self, session: Session | None, value: CanvasValue) -> Updates:
+    def undo(self, session: Session | None, value: CanvasValue, opened: Opened = ()) -> Updates:
+        """Take the last step back."""
+        return self._travel(session, value, opened, Session.undo)
+
+    def redo(self, session: Session | None, value: CanvasValue, opened: Opened = ()) -> Updates:
         """Do it again."""
+        return self._travel(session, value, opened, Session.redo)
+
+    def _travel(
+        self, session: Session | None, value: CanvasValue, opened: Opened, move: Callable[[Session], Session]
+    ) -> Updates:
+        """To another moment of the history; the controls follow where it is about another picture."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).redo())
+            before = with_canvas(self._session(session), value)
+            after = move(before)
+            if after.picture is before.picture:
+                return self._show(after)
+            if after.model == before.model:
+                return self._show(after) | self._controls(after)
+            after = _suited(after)
+            return self._show(after) | self._list(opened, after.model) | self._controls(after)
 
     def reset(self, session: Session | None, value: CanvasValue) -> Updates:
         """Back to the starting picture."""
@@ -283,10 +375,11 @@ class Handlers:
         """Drag the handles to their targets; pictures and figures come as it goes."""
         tab = tab_of(request)
         with explained():
-            session = with_canvas(self._session(session), value).set_space(space)
-            if len(settings) != len(SETTINGS):
-                raise ConfigError(f"{len(settings)} settings were given; they are {', '.join(SETTINGS)}")
-            run = Run(begin_drag(self.models, session, dict(zip(SETTINGS, settings, strict=True))))
+            before = self._session(session)
+        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before))
+        with explained():
+            session = with_canvas(session, value).set_space(space)
+            run = Run(begin_drag(self.models, session, session.settings))
             self.drags.begin(tab, run)
         placed = False
         try:
@@ -306,6 +399,35 @@ class Handlers:
             if placed:
                 self.drags.leave_place()
         yield ended
+
+    def set_settings(self, session: Session | None, *settings: float | None) -> Iterator[Updates]:
+        """Settings were typed: wrong ones are explained, and the last good ones come back."""
+        with explained():
+            before = self._session(session)
+        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before))
+        yield {self.parts.session: session}
+
+    def _chosen(self, session: Session, settings: Sequence[float | None]) -> Session:
+        """The session with these settings.
+
+        Raises:
+            ConfigError: one of them is not possible; the message calls it as the page does.
+        """
+        if len(settings) != len(SETTINGS):
+            raise ConfigError(f"{len(settings)} settings were given; they are {', '.join(SETTINGS)}")
+        for name, value in _numbers(settings).items():
+            try:
+                DragConfig(**{name: value})
+            except ConfigError as error:
+                raise ConfigError(texts.setting(name, value, str(error))) from error
+        return session.set_settings(_numbers(settings))
+
+    def _unset(self, session: Session) -> Updates:
+        """The settings' controls as they were when they were last good."""
+        return {
+            part: gr.update(value=value)
+            for part, value in zip(self.parts.settings, self._settings(session).values(), strict=True)
+        }
 
     def stop(self, request: gr.Request) -> None:
         """End this tab's drag with its next step."""
@@ -380,6 +502,10 @@ class Handlers:
         first = self.models.listed()[0]
         return first_session(self.models, first.name, 0, first.truncation)
 
+    def _model_of(self, session: Session | None) -> str:
+        """Name of the model on the canvas."""
+        return self.models.listed()[0].name if session is None else session.model
+
     def _show(self, session: Session, *, picture: bool = True) -> Updates:
         """The page at rest."""
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None}
@@ -415,6 +541,7 @@ class Handlers:
             parts.reset: session.is_edited,
             parts.remove_last: points,
             parts.clear_points: points,
+            parts.clear_mask: session.mask is not None,
         }
         return on | {part: gr.update(interactive=is_on) for part, is_on in special.items()}
 
@@ -423,11 +550,28 @@ class Handlers:
         p = self.parts
         return (
             *(p.model, p.upload, p.path, p.label, p.seed, p.random, p.truncation, p.space, *p.settings),
-            *(p.start, p.undo, p.redo, p.reset, p.remove_last, p.clear_points, p.save),
+            *(p.start, p.undo, p.redo, p.reset, p.remove_last, p.clear_points, p.clear_mask, p.save, *p.presets),
         )
 
     def _say(self, text: str, kind: str = "") -> Updates:
         return {self.parts.status: gr.HTML(value=text, kind=kind)}
+
+
+def _suited(session: Session) -> Session:
+    """The session after a change of model: what the old one needed is forgotten, what a person chose is kept."""
+    return session.set_settings({name: value for name, value in session.settings.items() if name != "step_size"})
+
+
+def _numbers(settings: Sequence[float | None]) -> dict[str, Any]:
+    """Settings by name as the page sends them; JavaScript knows no whole numbers."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() and _is_whole(name) else value
+        for name, value in zip(SETTINGS, settings, strict=True)
+    }
+
+
+def _is_whole(name: str) -> bool:
+    return isinstance(describe(DragConfig, name)["default"], int)
 
 
 def tab_of(request: gr.Request | None) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.checkpoints.registry import SUFFIXES
 from draggan.config import DragConfig, describe
+from draggan.session import Session
 from draggan.ui import api, texts
 from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
@@ -19,15 +21,7 @@ from draggan.ui.running import Drags
 
 __all__ = ["build", "launch_options"]
 
-_TITLES = {
-    "step_size": "Step size",
-    "max_steps": "Most steps",
-    "stop_distance": "Arrival distance",
-    "mask_weight": "Mask strength",
-    "r1": "Pulled radius (r1)",
-    "r2": "Search radius (r2)",
-    "free_rows": "Free latent rows",
-}
+_PRESETS = 6  # examples that there is room for
 
 _HELP = """
 **Points.** Click a point of the picture, then where it should go; or press, pull and release. A dot can be moved with
@@ -116,6 +110,7 @@ def _components(models: Models, *, local: bool = False) -> Parts:
                 redo = small("Redo", elem_id="dg-redo")
                 remove_last = small("Remove last", elem_id="dg-remove-last")
                 clear_points = small("Clear points", elem_id="dg-clear-points")
+                clear_mask = small("Clear mask", elem_id="dg-clear-mask")
                 reset = small("Reset", elem_id="dg-reset")
         with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
             with gr.Group():
@@ -138,9 +133,15 @@ def _components(models: Models, *, local: bool = False) -> Parts:
                         download = gr.Button(
                             "Download", variant="primary", size="md", elem_id="dg-download", min_width=100
                         )
+                with gr.Row(visible=False, elem_id="dg-presets") as preset_row:
+                    gr.HTML("Try", elem_id="dg-presets-title", apply_default_css=False)
+                    presets = tuple(
+                        gr.Button("", size="sm", min_width=40, visible=False, elem_id=f"dg-preset-{i}")
+                        for i in range(_PRESETS)
+                    )
                 label = gr.Dropdown([], label="Class", visible=False, elem_id="dg-class")
                 with gr.Row(elem_id="dg-seed-row"):
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="dg-seed")
+                    seed = gr.Number(0, label="Seed", elem_id="dg-seed")
                     random = gr.Button("Random", size="md", elem_id="dg-random", min_width=110)
                 truncation = gr.Slider(
                     0,
@@ -165,7 +166,7 @@ def _components(models: Models, *, local: bool = False) -> Parts:
                     "StyleGAN2 or StyleGAN3 weights: `.pkl`, `.pt`, `.pth` or `.safetensors`. Files are read as data; "
                     "no program in them is run."
                 )
-                upload = gr.UploadButton("Upload …", size="md", elem_id="dg-upload")
+                upload = gr.UploadButton("Upload …", file_types=[*SUFFIXES], size="md", elem_id="dg-upload")
                 path = gr.Textbox(
                     label="Or a path on this machine, then Enter",
                     placeholder="~/weights/cats.pkl",
@@ -182,6 +183,9 @@ def _components(models: Models, *, local: bool = False) -> Parts:
         status=status,
         model=model,
         opened=gr.State(()),
+        presets=presets,
+        preset_row=preset_row,
+        offered=gr.State(""),
         offer=offer,
         terms=terms,
         bar=bar,
@@ -202,6 +206,7 @@ def _components(models: Models, *, local: bool = False) -> Parts:
         reset=reset,
         remove_last=remove_last,
         clear_points=clear_points,
+        clear_mask=clear_mask,
         save=save,
         file=file,
     )
@@ -216,11 +221,9 @@ def _setting(name: str) -> gr.Number:
     step = 1 if whole else 10 ** math.floor(math.log10(facts["default"])) / 2
     return gr.Number(
         facts["default"],
-        label=_TITLES[name],
+        label=texts.TITLES[name],
         info=facts["help"] + unit,
-        precision=0 if whole else None,
-        minimum=facts["low"],
-        maximum=facts["high"],
+        # No minimum, maximum or precision: Gradio would refuse or round a value before we can say why.
         step=step,
         min_width=160,
         elem_id=f"dg-{name.replace('_', '-')}",
@@ -228,7 +231,8 @@ def _setting(name: str) -> gr.Number:
 
 
 def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
-    page = [part for part in vars(parts).values() if isinstance(part, gr.blocks.Block)] + list(parts.settings)
+    page = [part for part in vars(parts).values() if isinstance(part, gr.blocks.Block)]
+    page += [*parts.settings, *parts.presets]
     outputs = [part for part in page if part is not parts.file]
     drawn = [parts.session, parts.canvas]
     # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
@@ -240,27 +244,39 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     kept = [parts.session, parts.opened]
     parts.model.input(do.choose_model, [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
     parts.not_now.click(do.not_now, kept, outputs, api_name="not_now", **quiet)
-    fetched = parts.download.click(do.download, [*kept, parts.model], outputs, api_name="download", **quiet)
-    fetched.success(do.downloaded, [*kept, parts.model, parts.seed], outputs, api_name="downloaded", **quiet)
+    fetched = parts.download.click(do.download, [*kept, parts.offered], outputs, api_name="download", **quiet)
+    fetched.success(do.downloaded, [*kept, parts.offered, parts.seed], outputs, api_name="downloaded", **quiet)
     parts.upload.upload(do.open_file, [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
     if local:
         parts.path.submit(do.open_file, [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
-    gr.on(
-        [parts.seed.input, parts.seed.submit, parts.truncation.release, parts.label.input],
-        do.new_picture,
-        [parts.session, parts.seed, parts.truncation, parts.label],
+    # Not with every key: a seed of four digits would be four pictures.
+    chosen = [parts.session, parts.seed]
+    gr.on([parts.seed.submit, parts.seed.blur], do.set_seed, chosen, outputs, api_name="seed", **quiet)
+    parts.truncation.input(
+        do.set_truncation,
+        [parts.session, parts.truncation],
         outputs,
-        api_name="seed",
+        api_name="truncation",
         trigger_mode="always_last",
+        # In the box beside the slider any number can be typed; it shows the nearest possible one when it is left.
+        js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
         **quiet,
     )
-    chance = [parts.session, parts.truncation, parts.label]
-    parts.random.click(do.random_picture, chance, outputs, api_name="random", **quiet)
+    parts.label.input(do.set_label, [parts.session, parts.label], outputs, api_name="class", **quiet)
+    parts.random.click(do.random_picture, [parts.session], outputs, api_name="random", **quiet)
+    for i, button in enumerate(parts.presets):
+        # Not a partial function: Gradio asks functions for their names.
+        def try_one(session: Session | None, number: int = i) -> dict[Any, Any]:
+            return do.try_preset(session, number)
+
+        button.click(try_one, [parts.session], outputs, api_name=f"preset_{i}", **quiet)
+    typed = [number.submit for number in parts.settings]
+    gr.on(typed, do.set_settings, [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
     parts.canvas.edit(do.edit, drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
-    for name in ("remove_last", "clear_points", "undo", "redo", "reset"):
-        button = getattr(parts, name)
-        button.click(getattr(do, name), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet)
+    for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
+        button, inputs = getattr(parts, name), [*drawn, parts.opened] if name in ("undo", "redo") else drawn
+        button.click(getattr(do, name), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
     parts.start.click(do.start, [*drawn, parts.space, *parts.settings], outputs, api_name="start", **quiet)
     # Outside the queue: it must get through while the drag runs.

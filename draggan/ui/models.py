@@ -52,7 +52,7 @@ class Terms:
 
     Attributes:
         bytes: of the file; None: unknown.
-        source: the host it comes from.
+        source: the hosts it comes from.
         licence: of the weights, as far as known.
         notes: anything else.
         by_hand: how to get it without us; not empty where we cannot fetch it.
@@ -94,13 +94,12 @@ class Shelf:
     Args:
         device: where to load them.
         first: a registry name, a file or an https address, shown at the start; downloaded now if need be.
-        progress: of that download.
 
     Raises:
         DragGANError: the first model cannot be had; the message says why.
     """
 
-    def __init__(self, device: str = "auto", first: str = "", progress: Progress | None = None) -> None:
+    def __init__(self, device: str = "auto", first: str = "") -> None:
         self._device, self._first = device, first
         self._own: tuple[Model, ...] = ()
         # Opened files by the name that their openers were given. Never listed to others.
@@ -108,12 +107,13 @@ class Shelf:
         if "://" in first or Path(first).expanduser().is_file():
             self._own = (Model(name=first, title=Path(first).name, file=Path(first).stem),)
         if first:
-            load_generator(first, device, progress)
+            load_generator(first, device)
 
     def listed(self) -> Sequence[Model]:
-        """The model to begin with, then what is here, then what can be downloaded."""
-        models = [*self._own, *(_model(entry) for entry in all_models())]
-        return sorted(models, key=lambda model: (model.name != self._first, not model.here))
+        """The model to begin with, then the built-in ones, what else is here, and what can be downloaded."""
+        entries = sorted(all_models(), key=lambda entry: (not entry.builtin, not entry.on_disk, entry.by_hand))
+        models = [*self._own, *map(_model, entries)]
+        return sorted(models, key=lambda model: model.name != self._first)
 
     def find(self, name: str) -> Model:
         """A listed or opened model."""
@@ -137,7 +137,7 @@ class Shelf:
         entry = find(name)
         return Terms(
             bytes=entry.download_size() if ask else entry.bytes,
-            source=urlsplit(entry.urls[0] if entry.urls else entry.page).hostname or "",
+            source=", else ".join(entry.hosts()) or urlsplit(entry.page).hostname or "",
             licence=entry.licence,
             notes=entry.notes,
             by_hand="" if entry.urls else entry.advice(),

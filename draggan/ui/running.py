@@ -13,7 +13,7 @@ import gradio as gr
 import torch
 
 from draggan.drag import Drag, DragStep
-from draggan.errors import DragGANError
+from draggan.errors import ConfigError, DragGANError, LatentError
 from draggan.ui import texts
 from draggan.ui.models import Progress
 
@@ -214,14 +214,20 @@ class Drags(Tabs[Run]):
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn every error into a sentence for a person. Not to be held across a ``yield``."""
+def explained(hide: str = "") -> Iterator[None]:
+    """Turn every error into a sentence for a person. Not to be held across a ``yield``.
+
+    Args:
+        hide: words that are nobody's business, such as the folder where an uploaded file lies.
+    """
     try:
         yield
     except gr.Error:
         raise
     except DragGANError as e:
-        raise gr.Error(texts.sentence(str(e)), title="That did not work", print_exception=False) from e
+        message = str(e).replace(hide, "") if hide else str(e)
+        title = "Not a possible value" if isinstance(e, (ConfigError, LatentError)) else "That did not work"
+        raise gr.Error(texts.sentence(message), title=title, print_exception=False) from e
     except (MemoryError, torch.OutOfMemoryError) as e:
         log.exception("out of memory")
         message = "There is not enough memory for this. Close other programs, or choose a smaller model."

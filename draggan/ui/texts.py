@@ -8,7 +8,30 @@ from draggan.drag import DragStep
 from draggan.session import Session
 from draggan.ui.models import Model, Terms
 
-__all__ = ["downloading", "hint", "line", "megabytes", "offer", "outcome", "progress", "sentence"]
+__all__ = [
+    "TITLES",
+    "downloading",
+    "hint",
+    "line",
+    "megabytes",
+    "offer",
+    "outcome",
+    "progress",
+    "ready",
+    "sentence",
+    "setting",
+]
+
+# What the page calls the settings of a drag.
+TITLES = {
+    "step_size": "Step size",
+    "max_steps": "Most steps",
+    "stop_distance": "Arrival distance",
+    "mask_weight": "Mask strength",
+    "r1": "Pulled radius (r1)",
+    "r2": "Search radius (r2)",
+    "free_rows": "Free latent rows",
+}
 
 
 def line(model: Model) -> str:
@@ -35,6 +58,17 @@ def hint(session: Session) -> str:
     if session.mask is not None:
         text += " Only the bright region may change."
     return text
+
+
+def ready(preset: str) -> str:
+    """An example has been chosen."""
+    return f"{preset}: press Start, or move the points first."
+
+
+def setting(name: str, value: object, message: str) -> str:
+    """What `DragConfig` says about a value, in the words of the page."""
+    was = f"{TITLES[name]} is empty" if value is None else f"{TITLES[name]} {value} is not allowed"
+    return message.replace(f"{name} = {value!r} is not allowed", was)
 
 
 def progress(step: DragStep, seconds: float) -> str:
@@ -66,18 +100,19 @@ def outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str
             "Move or add points to go on, or save the picture."
         )
     if step.outcome == "stopped":
-        return "note", f"Stopped after {steps}, {_to_go(step)}. Start goes on from here."
+        return "note", f"Stopped after {steps}, {_to_go(step)}. Start goes on from here; Undo takes you back."
     if step.outcome == "max_steps":
-        return "note", f"{steps} done, the limit, with {_to_go(step)}. Start goes on from here."
+        return "note", f"{steps} done, the limit, with {_to_go(step)}. Start goes on from here; Undo takes you back."
     if step.outcome == "stalled":
         advice = "Try a nearer target" + ("" if session.mask is None else ", a larger painted region")
         advice += ", or W in place of W+." if session.space == "w+" else ", or W+ in place of W."
+        advice += " Undo takes you back."
         return "note", (
             f"No more progress after {steps}, {_to_go(step)}: this model may not be able to do it. {advice}"
         )
     return "bad", (
         f"The steps became too large and the picture broke up after {steps}; the best picture is shown. "
-        "Set a smaller step size under Advanced and press Start."
+        "Set a smaller step size under Advanced and press Start; Undo takes you back."
     )
 
 
@@ -95,8 +130,10 @@ def offer(model: Model, terms: Terms, *, asking: bool = False) -> str:
     return "\n".join([*lines, f"- {terms.notes}"] if terms.notes else lines)
 
 
-def downloading(done: int, total: int | None, per_second: float) -> str:
-    """How far a download is."""
+def downloading(done: int | None, total: int | None, per_second: float) -> str:
+    """How far a download is; ``done`` None: no byte has come yet."""
+    if done is None:
+        return "Connecting …"
     text = megabytes(done) if total is None else f"{done / 1e6:.0f} of {megabytes(total)}"
     return text + (f" · {megabytes(per_second)}/s" if per_second > 0 else "")
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from draggan.config import DragConfig
-from draggan.drag import Drag, Reference
+from draggan.drag import Drag, DragStep, Reference
 from draggan.errors import ConfigError, LatentError
 from draggan.generators.base import Generator, z_from_seed
 from draggan.images import to_uint8
@@ -68,13 +68,15 @@ def picture(models: Models, session: Session) -> tuple[UInt8[np.ndarray, "height
 
 
 def latent(
-    generator: Generator, seed: int, truncation: float, label: int | None
+    generator: Generator, seed: int | None, truncation: float | None, label: int | None
 ) -> Float[np.ndarray, "1 num_ws w_dim"]:
     """The latent ``[1, num_ws, w_dim]`` of a seed, and of a class where the model has classes.
 
     Raises:
         LatentError, ConfigError: a seed, truncation or class that there is not.
     """
+    if seed is None:
+        raise LatentError(f"there is no seed; give a whole number from 0 to {2**32 - 1}, or press Random")
     if not isinstance(seed, int):
         raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
     if not isinstance(truncation, (int, float)) or not 0 <= truncation <= 1:
