@@ -24,7 +24,7 @@ from draggan.ui import build, launch_options, texts
 from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
-from draggan.ui.preview import Pace
+from draggan.ui.preview import Pace, Size
 from draggan.ui.running import Drags
 from tests.pages import BUMP, TinyModels
 
@@ -236,6 +236,21 @@ def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, d
             updates.extend(do.download(session, (), "far", request()))
     assert "no connection." in text_of(updates[-1], parts)
     assert updates[-1][parts.download]["interactive"] is True
+    assert shown(updates[-1], parts.model)["value"] == "bump"
+
+
+def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, models, monkeypatch):
+    def broken(name):
+        raise CheckpointError(f"{name}.pkl is damaged; download it again")
+
+    monkeypatch.setattr(models, "load", broken)
+    run = do.choose_model(session, (), "tiny", 1)
+    back = next(run)
+    assert shown(back, parts.model)["value"] == "bump"
+    assert text_of(back, parts) == "tiny.pkl is damaged; download it again."
+    with pytest.raises(gr.Error, match="is damaged"):
+        next(run)
+    assert "Size" not in str(back)
 
 
 def test_opening_a_file(do, parts, session):
@@ -260,6 +275,16 @@ def test_opening_a_file(do, parts, session):
         next(failed)
 
 
+def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
+    def broken(path):
+        raise CheckpointError(f"cannot read {path}: {path.parent}/x is no tensor")
+
+    monkeypatch.setattr(models, "open", broken)
+    run = do.open_file(session, (), "/tmp/gradio/0c5ef3/mine.pkl", 1)
+    next(run)
+    assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
+
+
 def test_a_path_may_be_given_only_where_nobody_else_can_reach_the_page():
     for local in (True, False):
         demo = build(TinyModels(), local=local)
@@ -275,16 +300,6 @@ def test_a_path_may_be_given_only_where_nobody_else_can_reach_the_page():
         (["--listen"], False),
         (["--share"], False),
         (["--root-path", "/draggan"], False),
-def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
-    def broken(path):
-        raise CheckpointError(f"cannot read {path}: {path.parent}/x is no tensor")
-
-    monkeypatch.setattr(models, "open", broken)
-    run = do.open_file(session, (), "/tmp/gradio/0c5ef3/mine.pkl", 1)
-    next(run)
-    assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
-
-
     ],
 )
 def test_only_loopback_is_local(arguments, local, monkeypatch):
@@ -648,7 +663,10 @@ def test_progress(seconds, distances, text):
         (step("arrived", index=0), "note", "already on its target"),
         (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Start goes on from here; Undo"),
         (step("max_steps"), "note", "42 steps done, the limit"),
+        (step("max_steps"), "note", "Undo takes you back"),
         (step("stalled"), "note", "No more progress after 42 steps, 3.1 px to go"),
+        (step("stalled"), "note", "Undo takes you back"),
+        (step("diverged"), "bad", "Undo takes you back"),
         (step("diverged"), "bad", "smaller step size"),
     ],
 )
@@ -663,10 +681,7 @@ def test_advice_fits_what_is_set(session):
     assert "larger painted region" in texts.outcome(step("stalled"), 1.0, masked)[1]
     assert "W+ in place of W" in texts.outcome(step("stalled"), 1.0, masked)[1]
     assert "painted" not in texts.outcome(step("stalled"), 1.0, session)[1]
-        (step("max_steps"), "note", "Undo takes you back"),
 
-        (step("stalled"), "note", "Undo takes you back"),
-        (step("diverged"), "bad", "Undo takes you back"),
 
 @pytest.mark.parametrize(
     ("message", "said"),
@@ -837,3 +852,49 @@ def test_app_explains_a_wrong_model(capsys):
     said = capsys.readouterr().err
     assert "'no-such-model' is neither a listed model nor a file" in said
     assert "Traceback" not in said
+
+
+@pytest.fixture
+def app_on_tiny_models(monkeypatch):
+    import app
+    import draggan.ui
+    from torch_utils.ops import native
+
+    monkeypatch.setattr(draggan.ui, "Shelf", lambda device, model: TinyModels())
+    monkeypatch.setattr(native, "build_in_background", lambda: None)
+    monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)
+    return app
+
+
+def test_app_says_where_the_page_is_and_nothing_else(app_on_tiny_models, capsys):
+    assert app_on_tiny_models.main([]) == 0
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"The page is at http://127\.0\.0\.1:\d+/? \(Ctrl\+C ends it\)\.", captured.out.splitlines()[0])
+    assert "share" not in captured.out
+
+
+def test_app_explains_a_port_that_is_taken(app_on_tiny_models, served, capsys):
+    port = served.rstrip("/").rsplit(":", 1)[1]
+    assert app_on_tiny_models.main(["--port", port]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"app.py: port {port} is in use; choose another one with --port")
+
+
+def test_app_asks_before_it_downloads(app_on_tiny_models, capsys, monkeypatch):
+    monkeypatch.setattr(registry.ModelEntry, "download_size", lambda self: 364_000_000)
+    assert app_on_tiny_models.main(["--model", "lions-512"]) == 1
+    said = capsys.readouterr().err
+    for fact in ("364.0 MB", "storage.googleapis.com", "Apache-2.0 according", "add --yes"):
+        assert fact in said
+
+
+def test_pictures_of_a_drag_are_as_large_as_there_is_time_for():
+    size = Size((4, 8, 64, 128, 256, 512, 1024), budget=0.1)
+    heights = []
+    for seconds in (0.01, 0.15, 0.03, 0.3, 0.01, 0.01, 0.01):
+        heights.append(size.height)
+        size.took(seconds)
+    # A quarter at least; up after 0.01 s, down after 0.15 s, and 0.03 s is a reason for neither.
+    assert heights == [256, 512, 256, 256, 256, 512, 1024]
+    assert Size((4, 8, 16, 32, 64)).height == 64
+    assert Size((512,)).height == 512

@@ -23,9 +23,9 @@ from draggan.session import Session
 from draggan.ui import texts
 from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, with_canvas
 from draggan.ui.models import Model, Models, Terms
-from draggan.ui.preview import Pace
+from draggan.ui.preview import Pace, Size
 from draggan.ui.running import Drags, Fetch, Run, Tabs, explained
-from draggan.ui.work import begin_drag, first_session, latent, picture, render
+from draggan.ui.work import begin_drag, first_session, latent, picture, preview, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
 
@@ -440,7 +440,7 @@ class Handlers:
 
     def _follow(self, run: Run) -> Iterator[Updates]:
         """Run a drag to its end, showing its newest picture whenever one is due."""
-        started, pace = time.perf_counter(), Pace()
+        started, pace, size = time.perf_counter(), Pace(), Size(run.drag.generator.preview_heights)
         run.begin()
         shown: DragStep | None = None
         while True:
@@ -455,8 +455,8 @@ class Handlers:
                 continue
             pace.begin()
             with explained():
-                frame = frame_url(render(run.drag.generator, step.ws), quality=_DRAGGING_QUALITY)
-            pace.end()
+                frame = frame_url(preview(run.drag, step, size.height), quality=_DRAGGING_QUALITY)
+            size.took(pace.end())
             shown = step
             said = self._say(texts.progress(step, time.perf_counter() - started), "run")
             yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said

@@ -19,7 +19,7 @@ from draggan.images import to_uint8
 from draggan.session import Session
 from draggan.ui.models import Models
 
-__all__ = ["begin_drag", "first_session", "latent", "picture", "render"]
+__all__ = ["begin_drag", "first_session", "latent", "picture", "preview", "render"]
 
 
 def first_session(models: Models, model: str, seed: int, truncation: float, label: int = 0) -> Session:
@@ -99,3 +99,10 @@ def render(generator: Generator, ws: np.ndarray | Tensor) -> UInt8[np.ndarray, "
 
 def _tensor(array: np.ndarray, generator: Generator) -> Tensor:
     return torch.tensor(array, device=generator.device)
+
+
+def preview(drag: Drag, step: DragStep, height: int) -> UInt8[np.ndarray, "height width 3"]:
+    """What a running drag shows of a step: its picture, perhaps smaller, in the precision of the drag."""
+    device = drag.generator.device.type
+    with torch.no_grad(), torch.autocast(device, dtype=drag.dtype, enabled=drag.dtype != torch.float32):
+        return to_uint8(drag.generator.preview(step.ws, height))
