@@ -605,6 +605,10 @@ def test_the_command_measures_the_built_in_cat(tmp_path, capsys):
     assert "2 cases are in cat.json already" in capsys.readouterr().out
     assert main([*command[:3], "--protocol", "quality", "--pairs", "1", "--json", str(file)]) == 0
     assert "PSNR" in capsys.readouterr().out
+    drags = tmp_path / "drags.jsonl"
+    drags.write_text('{"seed": 7, "points": [[[60, 70], [64, 70]]]}\n')
+    assert main([*command[:3], "--protocol", "instructions", "--instructions", str(drags), "--steps", "2"]) == 0
+    assert "cat, instructions: 1 case\n" in capsys.readouterr().out
     assert len(json.loads(file.read_text())["rows"]) == 2
 
 
