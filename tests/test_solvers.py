@@ -12,6 +12,7 @@ import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
+from draggan.drag.hold import holding_level
 from draggan.drag.jacobian import position_rows
 from draggan.drag.metric import root, statistics
 from draggan.drag.newton import smallest_step
@@ -305,6 +306,20 @@ def test_a_mask_on_a_network():
         here = G.features(last.ws, G.default_level)
         change.append((here - start)[:, :, round(31 * here.shape[2] / 64) :].square().mean().item())
     assert change[1] < 0.5 * change[0]
+
+
+def test_what_is_fixed_is_held_on_the_coarsest_level_that_shows_it():
+    G = tiny_stylegan2(128)
+
+    def level(on, rows):
+        return holding_level(G, newton(free_rows=rows), on)
+
+    assert level("b128", 6) == "b32"  # seven rows
+    assert level("b64", 8) == "b64"
+    assert level("b128", 8) == "b64"  # nine rows
+    assert level("b128", 12) == "b128"
+    assert level("b32", 6) == "b32"
+    assert level("b16", 6) == "b16"
 
 
 def test_not_finite_features_end_the_drag_as_diverged():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from draggan.config import DragConfig, at_size
 from draggan.drag.adam import Adam
+from draggan.drag.hold import holding_level
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import directions
 from draggan.drag.newton import Newton
@@ -157,9 +158,10 @@ class Drag(Iterator[DragStep]):
 
         if reference is None:
             reference = Reference(handles=self._handles, ws=start.expand(len(self._handles), -1, -1))
+        mask_level = holding_level(generator, config, self.level) if config.solver == "newton" else self.level
         with torch.no_grad():
             templates = self._template_features(reference, start, patch)
-            fixed = self._fixed_region(mask, reference, start)
+            fixed = self._fixed_region(mask, mask_level, reference, start)
         self._problem = Problem(
             generator=generator,
             config=config,
@@ -173,6 +175,7 @@ class Drag(Iterator[DragStep]):
             reach=float(r2 + r1 + 1),
             templates=templates,
             mask=fixed,
+            mask_level=mask_level,
             stop_distance=self.stop_distance,
         )
         self._solver: Solver = {"adam": Adam, "newton": Newton}[config.solver](self._problem)
@@ -373,7 +376,9 @@ class Drag(Iterator[DragStep]):
                 templates[i] = sample(features, self.generator.grid(self.level), clicked[i] + patch)
         return torch.stack(templates)
 
-    def _fixed_region(self, mask: np.ndarray | None, reference: Reference, start: Tensor) -> FixedRegion | None:
+    def _fixed_region(
+        self, mask: np.ndarray | None, level: str, reference: Reference, start: Tensor
+    ) -> FixedRegion | None:
         """What the mask holds; None where nothing is fixed."""
         if mask is None:
             return None
@@ -387,9 +392,9 @@ class Drag(Iterator[DragStep]):
             return None
         if not array.any():
             raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
-        fixed = fixed_cells(torch.from_numpy(array.copy()).to(start.device), self.generator.grid(self.level))
+        fixed = fixed_cells(torch.from_numpy(array.copy()).to(start.device), self.generator.grid(level))
         mask_ws = start if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(start))
-        kept = compute_features(self.generator, mask_ws, self.level, self.dtype)
+        kept = compute_features(self.generator, mask_ws, level, self.dtype)
         return FixedRegion(fixed=fixed[None, None], kept=kept)
 
 

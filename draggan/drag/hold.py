@@ -16,11 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from draggan.config import DragConfig
 from draggan.drag.mask import FixedRegion
-from draggan.drag.problem import Problem
+from draggan.drag.problem import Problem, compute_features
+from draggan.generators.base import Generator
 
 __all__ = ["Hold"]
 
+# Cells along the longer side of the map that what is fixed is held on, at least: a mask is painted about as finely.
+CELLS = 32
 # Conjugate-gradient iterations a step.
 ITERATIONS = 8
 # Products with H are differences over this share of the step's own length: long enough to stand out of the rounding of
@@ -89,7 +93,25 @@ class Hold:
     def _features(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """The fixed features, weighted by how much they are fixed."""
         shift = v if self._root is None else v @ self._root
-        return self._problem.features(self._problem.rows(shift)) * self._mask.fixed
+        problem = self._problem
+        rows = problem.rows(shift)
+        return compute_features(problem.generator, rows, problem.mask_level, problem.dtype) * self._mask.fixed
+
+
+def holding_level(generator: Generator, config: DragConfig, level: str) -> str:
+    """The level to hold what is fixed on: the coarsest that shows all that the free rows do, with 32 cells or more.
+
+    Whatever lies beyond it follows from it and from rows that do not move, so it need not be looked at; and a product
+    with H costs a whole map of this level.
+
+    Args:
+        level: the level dragged on, which is the finest to choose from.
+    """
+    wanted = min(config.free_rows, generator.num_ws, generator.rows_used(level))
+    for coarser in generator.levels[: generator.levels.index(level)]:
+        if generator.rows_used(coarser) >= wanted and max(generator.grid(coarser).size) >= CELLS:
+            return coarser
+    return level
 
 
 def _null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:

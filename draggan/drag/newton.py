@@ -36,6 +36,8 @@ DAMPING, MORE_DAMPING, LESS_DAMPING = 1e-3, 8.0, 0.25
 # A step is kept if it brings the handles nearer by this share of what the linear model promised; the trust radius grows
 # again above the second share.
 KEPT, TRUSTED = 0.1, 0.7
+# Of what a drag has changed so far, the share that each step takes back where the handles do not need it.
+HOMING = 0.0
 # How often a step is shortened, to a quarter each time, before the drag is stuck.
 SHORTENED, TRIES = 0.25, 3
 # A second-order step does the work of about ten of Adam's, so a tenth of the steps shows that there is no progress.
@@ -129,7 +131,8 @@ class Newton(Solver):
         length = d.norm(dim=-1, keepdim=True)
         d = d * (1 - AIM * problem.stop_distance / length.clamp(min=1e-6)).clamp(min=0)
         d = d * (self._trust / d.norm(dim=-1).max().clamp(min=self._trust))
-        step = smallest_step(self._jacobian.flatten(1), d.flatten(), self._damping).reshape(self._v.shape)
+        jacobian, home = self._jacobian.flatten(1), HOMING * self._v.flatten()
+        step = (smallest_step(jacobian, d.flatten() + jacobian @ home, self._damping) - home).reshape(self._v.shape)
         return self._go(step if self._hold is None else self._hold.hold(self._v, step, self._jacobian))
 
     def _go(self, step: Float[Tensor, "1 moves w_dim"]) -> Proposal:
