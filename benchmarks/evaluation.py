@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for row in rows:
                     file.load(row)
         ended = _measure(tables, 2 if args.quick else args.pairs, 60 * args.minutes, file)
-        text = document(tables, here, args.picture)
+        text = document(tables, here, args.picture, notes_in(args.out))
     except (DragGANError, KeyError) as e:
         print(f"evaluation: {e}", file=sys.stderr)
         return 1
@@ -138,7 +138,20 @@ def _measure(tables: list[tuple[str, str, list[Row]]], pairs: int, seconds: floa
     return ended
 
 
-def document(tables: list[tuple[str, str, list[Row]]], here: machine.Machine, picture: Path | None) -> str:
+NOTES = ("<!-- written by hand, kept -->", "<!-- end of what is kept -->")
+"""What stands between these in the file of tables stays there when it is written again."""
+
+
+def notes_in(path: Path | None) -> str:
+    """What a person wrote about the tables."""
+    old = path.read_text(encoding="utf-8") if path is not None and path.exists() else ""
+    _, _, rest = old.partition(NOTES[0])
+    return rest.partition(NOTES[1])[0].strip() if rest else ""
+
+
+def document(
+    tables: list[tuple[str, str, list[Row]]], here: machine.Machine, picture: Path | None, notes: str = ""
+) -> str:
     """All tables as Markdown."""
     lines = [
         "# Evaluation",
@@ -158,6 +171,7 @@ def document(tables: list[tuple[str, str, list[Row]]], here: machine.Machine, pi
     ]
     for name, settings in _settings(tables).items():
         lines.append(f"- {name}: {settings}")
+    lines += ["", NOTES[0], *([notes] if notes else []), NOTES[1]]
     if picture is not None and _shown(tables):
         lines += ["", f"![best, median and worst cases]({picture.name})", "", *_caption(tables)]
     for model, name, rows in tables:

@@ -564,6 +564,11 @@ def test_the_document_has_every_table_with_its_settings_and_endings(tmp_path):
     assert "wide ended: max_steps 3." in text
     assert "quality" not in text  # nothing of it was measured
     assert "![best, median and worst cases](x.jpg)" in text
+    # What a person wrote survives the next writing.
+    file = tmp_path / "x.md"
+    file.write_text(text.replace(evaluation.NOTES[0], evaluation.NOTES[0] + "\nWide is better."))
+    again = evaluation.document(tables, machine.describe(), None, evaluation.notes_in(file))
+    assert again.count("Wide is better.") == 1
     evaluation.pictures(tables, tmp_path / "x.jpg")
     with Image.open(tmp_path / "x.jpg") as picture:
         assert picture.size == (2 * 3 * 128 + 12, 3 * 144)
