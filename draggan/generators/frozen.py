@@ -29,7 +29,7 @@ from torch_utils.ops.bias_act import ACTIVATIONS
 from torch_utils.ops.frozen_conv import FrozenConvolution
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
-__all__ = ["Span", "features", "possible"]
+__all__ = ["Rectangle", "Span", "features", "possible", "support"]
 
 _SLOPE = 0.2
 
@@ -97,7 +97,7 @@ def features(constant: Tensor, spans: Sequence[Span], rows: Sequence[Tensor], dt
 
 
 @dataclass(frozen=True)
-class _Rectangle:
+class Rectangle:
     """Rows ``top .. bottom - 1`` and columns ``left .. right - 1``, the same of all windows of a batch."""
 
     top: int
@@ -149,7 +149,7 @@ class _Pass(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         to_rows: list[Tensor | None] = [None] * len(ctx.spans)
-        rectangle = _support(gradient)
+        rectangle = support(gradient)
         g = gradient if rectangle is None else rectangle.of(gradient)
         for k in range(len(ctx.spans) - 1, ctx.lowest - 1, -1):
             span = ctx.spans[k]
@@ -206,19 +206,19 @@ def _filtered(z: Tensor, span: Span) -> Tensor:
     return crop(z, Windows(span.starts, span.wanted.size))
 
 
-def _support(gradient: Tensor) -> _Rectangle | None:
+def support(gradient: Tensor) -> Rectangle | None:
     """Where a gradient is not zero, in any window; None if nowhere."""
     height, width = gradient.shape[2:]
     if gradient.device.type != "cpu":
-        return _Rectangle(0, height, 0, width)  # looking would wait for the device
+        return Rectangle(0, height, 0, width)  # looking would wait for the device
     used = gradient.detach().abs().amax((0, 1)).float().numpy() != 0
     rows, columns = used.any(1).nonzero()[0], used.any(0).nonzero()[0]
     if not len(rows):
         return None
-    return _Rectangle(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    return Rectangle(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
-def _through_activation(span: Span, g: Tensor, y: Tensor, rectangle: _Rectangle) -> Tensor:
+def _through_activation(span: Span, g: Tensor, y: Tensor, rectangle: Rectangle) -> Tensor:
     """From a layer's result to what its activation was given."""
     layer, y = span.layer, rectangle.of(y)
     g = torch.ops.aten.leaky_relu_backward(g, y, _SLOPE, True)
@@ -229,14 +229,14 @@ def _through_activation(span: Span, g: Tensor, y: Tensor, rectangle: _Rectangle)
     return g.mul_(ACTIVATIONS["lrelu"].gain)
 
 
-def _through_convolution(span: Span, g: Tensor, rectangle: _Rectangle) -> tuple[Tensor, _Rectangle]:
+def _through_convolution(span: Span, g: Tensor, rectangle: Rectangle) -> tuple[Tensor, Rectangle]:
     """From the result of convolution and filter to the convolution's input."""
     layer, (height, width) = span.layer, span.given.size
     r, convolution = rectangle, _convolution(layer)
     if layer.up == 1:
         if not span.whole:
-            return convolution.run(g, layer.weight, 0, True), _Rectangle(r.top, r.bottom + 2, r.left, r.right + 2)
-        grown = _Rectangle(max(r.top - 1, 0), min(r.bottom + 1, height), max(r.left - 1, 0), min(r.right + 1, width))
+            return convolution.run(g, layer.weight, 0, True), Rectangle(r.top, r.bottom + 2, r.left, r.right + 2)
+        grown = Rectangle(max(r.top - 1, 0), min(r.bottom + 1, height), max(r.left - 1, 0), min(r.right + 1, width))
         if (r.top, r.bottom, r.left, r.right) == (0, height, 0, width):
             return convolution.run(g, layer.weight, 1, True), grown
         g = convolution.run(g, layer.weight, 0, True)
@@ -263,7 +263,7 @@ def _through_convolution(span: Span, g: Tensor, rectangle: _Rectangle) -> tuple[
     top, bottom, above, below = extent(r.top + low[0], r.bottom - 1 + high[0], height)
     left, right, before, behind = extent(r.left + low[1], r.right - 1 + high[1], width)
     g = upfirdn2d(g, layer.resample_filter.flip(0, 1), padding=(before, behind, above, below), gain=4)
-    return convolution.run(g, layer.weight, 0, False), _Rectangle(top, bottom + 1, left, right + 1)
+    return convolution.run(g, layer.weight, 0, False), Rectangle(top, bottom + 1, left, right + 1)
 
 
 def _to_row(layer: SynthesisLayer, style: Tensor, demodulation: Tensor, to_s: Tensor, to_d: Tensor) -> Tensor:
@@ -275,7 +275,7 @@ def _to_row(layer: SynthesisLayer, style: Tensor, demodulation: Tensor, to_s: Te
     return (to_s @ layer.affine.weight) * layer.affine.weight_gain
 
 
-def _into_whole(span: Span, g: Tensor, rectangle: _Rectangle, batch: int) -> tuple[Tensor, _Rectangle | None]:
+def _into_whole(span: Span, g: Tensor, rectangle: Rectangle, batch: int) -> tuple[Tensor, Rectangle | None]:
     """From windows to the whole map that they were cut from, and the rectangle of it that they reach."""
     height, width = span.input_size
     corners = [
@@ -297,4 +297,4 @@ def _into_whole(span: Span, g: Tensor, rectangle: _Rectangle, batch: int) -> tup
         whole[i if batch > 1 else 0, :, y0 - top : y1 - top, x0 - left : x1 - left] += (
             g[i, :, y0 - y : y1 - y, x0 - x : x1 - x]
         )
-    return whole, _Rectangle(top, bottom, left, right)
+    return whole, Rectangle(top, bottom, left, right)

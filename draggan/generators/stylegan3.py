@@ -4,7 +4,8 @@ Parameter and buffer names are the published ones, so that weights move both way
 implementation are differences in cost only: the modulated convolution scales the input channels by the style,
 convolves with the *constant* weight and scales the output channels, as in `draggan.generators.stylegan2`.
 
-Feature maps reach a margin of 10 cells beyond the picture on every side (`StyleGAN3Generator.grid`).
+Feature maps reach a margin of 10 cells beyond the picture on every side (`StyleGAN3Generator.grid`). Windows of a
+frozen network's features are computed by `draggan.generators.local3`, at the cost of the windows only.
 
 The published network divides a layer's styles by their root mean square over the *whole batch*, for the range of half
 precision. Demodulation then divides by the norm of each sample's own style, so all that is left of the other samples
@@ -35,9 +36,12 @@ from draggan.generators.limits import (
     resolution,
     whole,
 )
+from draggan.generators.local3 import Geometry, plan
+from draggan.generators.local3 import features as local_features
 from draggan.generators.stylegan2 import FullyConnected, MappingNetwork
-from draggan.geometry import Grid
+from draggan.geometry import Grid, Windows
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
+from torch_utils.ops.frozen_conv import FrozenConvolution
 
 __all__ = ["LayerDesign", "StyleGAN3Generator", "design_layers", "low_pass"]
 
@@ -244,13 +248,31 @@ class SynthesisLayer(nn.Module):
         total = (after.size - 1) * self.down + 1 - (before.size + self.kernel - 1) * self.up + up_taps + down_taps - 2
         low = (total + self.up) // 2
         self.padding = (low, total - low, low, total - low)
+        self.gain, self.slope = (1.0, 1.0) if is_torgb else (math.sqrt(2), 0.2)
+        self.geometry = Geometry(
+            before=before.size,
+            after=after.size,
+            kernel=self.kernel,
+            up=self.up,
+            down=self.down,
+            up_taps=up_taps,
+            down_taps=down_taps,
+            offset=up_taps - 1 - low,
+        )
         # What depends on the weight alone, kept once it is frozen. Not part of the state dict.
+        self.frozen_convolution: FrozenConvolution | None = None
         self.register_buffer("_frozen_norm", None, persistent=False)
         self.register_buffer("_frozen_energy", None, persistent=False)
 
     def freeze(self) -> None:
         """Prepare what depends on the weight alone."""
-        self._frozen_norm, self._frozen_energy = self._norm_and_energy()
+        self._frozen_norm, self._frozen_energy = (t.detach() for t in self._norm_and_energy())
+        self.frozen_convolution = FrozenConvolution()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether what was prepared may be used."""
+        return self.frozen_convolution is not None and not self.weight.requires_grad
 
     def _norm_and_energy(self) -> tuple[Float[Tensor, "out_channels"], Float[Tensor, "out_channels in_channels"]]:
         """1 / rms of the weights of an output channel, and the kernels' sums of squares with weights so normalised."""
@@ -285,8 +307,8 @@ class SynthesisLayer(nn.Module):
             up=self.up,
             down=self.down,
             padding=self.padding,
-            gain=1 if self.is_torgb else math.sqrt(2),
-            slope=1 if self.is_torgb else 0.2,
+            gain=self.gain,
+            slope=self.slope,
             clamp=self.conv_clamp,
         )
 
@@ -341,6 +363,17 @@ class SynthesisNetwork(nn.Module):
             if layer_name == name:
                 break
         return x
+
+    def windows(self, ws: Latent, name: str, windows: Windows) -> Tensor | None:
+        """Windows of the output of one layer, cells outside the map zero; None for a network that is not frozen."""
+        rows = latent_rows(ws)
+        layers = [layer for _, layer in self.layers()][: self.names.index(name) + 1]
+        if not all(layer.is_frozen for layer in layers):
+            return None
+        x = self.input(rows[0])
+        samples = max(len(row) for row in rows[: len(layers) + 1])
+        steps = plan(tuple(layer.geometry for layer in layers), windows, samples, len(x))
+        return local_features(layers, steps, x, [layer.modulation(rows[k]) for k, layer in enumerate(layers, 1)])
 
     def forward(self, ws: Latent) -> Tensor:
         """The picture."""
@@ -474,6 +507,13 @@ class StyleGAN3Generator(Generator):
     def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
         """The output of layer ``level`` ("L0_36_512", ...), margins included."""
         return self.synthesis.features(ws, self.check_level(level))
+
+    def local_features(
+        self, ws: Latent, level: str, windows: Windows
+    ) -> Float[Tensor, "n channel window_height window_width"]:
+        """Windows of the output of layer ``level`` at the cost of the windows only; see `draggan.generators.local3`."""
+        found = self.synthesis.windows(ws, self.check_level(level), windows)
+        return super().local_features(ws, level, windows) if found is None else found
 
     def grid(self, level: str) -> Grid:
         """Cells of layer ``level``: its rate over the picture, and a margin around it (none in the last layers)."""

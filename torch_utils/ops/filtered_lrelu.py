@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torch_utils.ops import native
 
-__all__ = ["filtered_lrelu"]
+__all__ = ["filtered_lrelu", "filtered_lrelu_gradient"]
 
 Size = tuple[int, int]
 
@@ -73,6 +73,37 @@ def filtered_lrelu(
         return torch.ops.draggan.filtered_lrelu(x, fu, fd, bias, up, down, padding, gain, slope, clamp)
     op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
     return _InChunks.apply(x, bias, op)
+
+
+def filtered_lrelu_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    *,
+    up_filter: Tensor | None = None,
+    down_filter: Tensor | None = None,
+    bias: Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    gain: float = math.sqrt(2),
+    slope: float = 0.2,
+    clamp: float | None = None,
+) -> Tensor:
+    """The gradient to x, from the gradient to the result of `filtered_lrelu`; not differentiable itself.
+
+    For backward passes that are written out, and take a part of the map at a time.
+    """
+    with torch.no_grad():
+        if native.available(x) and gain > 0 and all(f is None or f.ndim == 1 for f in (up_filter, down_filter)):
+            one = x.new_ones(1)
+            fu = one if up_filter is None else up_filter
+            fd = one if down_filter is None else down_filter
+            _sizes(x, fu, fd, up, down, padding)
+            return torch.ops.draggan.filtered_lrelu_backward(
+                gradient, x, fu, fd, bias, up, down, padding, gain, slope, clamp
+            )
+        op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
+        return _gradient(op, x, bias, gradient)
 
 
 def _has_native(up_filter: Tensor | None, down_filter: Tensor | None) -> bool:
