@@ -71,6 +71,7 @@ class Scene:
             of a scene seen from the front.
         parts: names of what `Rendering.segments` tells apart, the backdrop first; empty if the scene has neither
             segments nor flow.
+        rest: parameters that are not in the middle of their range where `flow` defines its material.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Scene:
     parameters_table: tuple[Parameter, ...]
     landmarks: tuple[str, ...]
     parts: tuple[str, ...] = ()
+    rest: tuple[tuple[str, float], ...] = ()
 
     @property
     def z_dim(self) -> int:
@@ -200,6 +202,8 @@ class Scene:
         if out.size == 0:
             return out[..., :2], out[..., 2] > 0.5
         rest = np.ascontiguousarray(self.middle()[0])
+        for name, value in self.rest:
+            rest[self.position(name)] = value
         done = renderer().draggan_flow(
             self.index,
             _address(rest),

@@ -234,6 +234,13 @@ static Hit look(const Scene& scene, Ray r, float near) {
     active &= (t < far);
   }
   hit |= active | (best < near);
+  // Where a field overstates distance, the last step went too far.
+  for (int i = 0; i < 4; i++) {
+    const float e = 0.001f;
+    F d = scene.distance(r.origin + r.direction * closest);
+    F slope = (scene.distance(r.origin + r.direction * (closest + e)) - d) * (1.f / e);
+    closest = closest - select(slope < -0.05f, clamp(d / min(slope, -0.05f), -0.01f, 0.01f), 0.f);
+  }
   return {closest, hit};
 }
 
@@ -282,7 +289,8 @@ static void flow(const Scene& rest, const Scene& a, const Scene& b, int size, co
       F u = x * CAMERA_DISTANCE / depth, v = y * CAMERA_DISTANCE / depth;
       Ray r = ray(b, u, v);
       Hit h = look(b, r, 1e-4f);
-      M clear = h.hit & (length(r.origin + r.direction * h.t - q) < 0.006f);  // what the ray meets is the point itself
+      V seen = r.origin + r.direction * h.t;  // must be the point itself
+      M clear = h.hit & (length(seen - q) < 0.005f) & (abs(b.solid(k, seen)) < 0.001f);
       clear &= (off_m < 1e-3f) & (off_s < 1e-3f) & (length(back - p) < 0.003f);
       F px = ((u + 1.f) * (float)size - 1.f) * 0.5f, py = ((1.f - v) * (float)size - 1.f) * 0.5f;
       clear &= (px >= -0.5f) & (py >= -0.5f) & (px < size - 0.5f) & (py < size - 0.5f);
