@@ -221,3 +221,52 @@ def test_weights_point_at_eyes_nose_and_mouth() -> None:
         assert r.importance[0, y - 1 : y + 2, x - 1 : x + 2].max() > 11, name
     assert r.importance[0, 2, 2] == 0.5
     assert 0.02 < (r.importance > 11).mean() < 0.12
+
+
+def test_parts_are_where_the_landmarks_are() -> None:
+    r = FACE.render(with_values(eye_open=1.0, gaze_x=0.0, gaze_y=0.0, glasses=0.9), 128, segments=True)
+    segments = r.segments
+    assert segments is not None
+
+    def part(landmark: str, shift: tuple[int, int] = (0, 0)) -> str:
+        x, y = np.rint(where(r, landmark)).astype(int) + shift
+        return FACE.parts[segments[0, y, x]]
+
+    assert part("left_pupil") == part("right_pupil") == "pupil"
+    assert part("nose_tip") == "nose"
+    assert "lips" in {part("lower_lip", (0, -1)), part("lower_lip")}
+    assert part("left_ear") == "ear"
+    assert part("head_top") == "hair"
+    assert part("chin") == part("left_cheek") == "skin"
+    assert part("nose_bridge", (0, -1)) == "glasses"
+    assert FACE.parts[segments[0, 126, 64]] == "clothing"
+    assert FACE.parts[segments[0, 2, 2]] == "backdrop"
+
+
+def test_the_iris_goes_where_the_gaze_goes_and_the_face_stays() -> None:
+    a, b = (with_values(eye_open=1.0, gaze_x=g, gaze_y=0.0) for g in (-0.2, 0.25))
+    names = ("left_pupil", "right_pupil", "nose_tip", "left_mouth", "right_brow_inner")
+    marks = [FACE.landmarks.index(name) for name in names]
+    before, after = (FACE.render(p, 128).points[0, marks] for p in (a, b))
+    y, visible = FACE.flow(a, b, before, 128)
+    assert visible.all()
+    np.testing.assert_allclose(y[0], after, atol=0.05)
+    assert (y[0] - before)[:2, 0].min() > 3
+    np.testing.assert_allclose(y[0, 2:], before[2:], atol=0.05)
+    # The whole iris moves as the pupil does.
+    rim = before[0] + np.array([[2.5, 0.0], [0.0, 2.5], [-1.5, 1.5]])
+    moved, visible = FACE.flow(a, b, rim, 128)
+    assert visible.all()
+    np.testing.assert_allclose(moved[0] - rim, np.repeat((y[0] - before)[:1], 3, 0), atol=0.5)
+
+
+def test_the_lower_lip_drops_when_the_mouth_opens_and_the_upper_one_stays() -> None:
+    a, b = (with_values(mouth_open=value) for value in (0.3, 0.8))
+    x = np.stack([where(FACE.render(a, 128), name) for name in ("lower_lip", "upper_lip", "left_pupil", "chin")])
+    y, visible = FACE.flow(a, b, x, 128)
+    assert visible[0].all()
+    lower, upper, pupil, chin = (y[0] - x)[:, 1]
+    assert lower > 4
+    assert chin > 2
+    assert abs(upper) < 2
+    assert abs(pupil) < 0.05

@@ -86,4 +86,22 @@ FACE = Scene(
         "hairline",
         "head_top",
     ),
+    # The order is that of Face::label.
+    parts=(
+        "backdrop",
+        "clothing",
+        "skin",
+        "ear",
+        "nose",
+        "brow",
+        "lips",
+        "mouth",
+        "teeth",
+        "tongue",
+        "eye_white",
+        "iris",
+        "pupil",
+        "hair",
+        "glasses",
+    ),
 )

@@ -19,6 +19,7 @@ struct Face {
   static constexpr float LID = 1.07f;    // radius of the lids, in eyeballs
   static constexpr float EYE_W = 0.86f, EYE_U = 0.64f, EYE_L = 0.50f;  // half-opening, in sines seen from the eyeball
   static constexpr float EYE_TURN = 0.12f;                             // eyes look slightly outwards
+  static constexpr float IRIS_R = 0.525f, PUPIL_R = 0.245f;            // in sines
   static constexpr float BEND_Z = 0.9f;                                // how the mouth follows the face's roundness
 
   const float* q;
@@ -165,14 +166,24 @@ struct Face {
   F teeth(V m) const { return ellipsoid(m, teeth_at, teeth_r) * 0.8f; }
   F tongue(V m) const { return ellipsoid(m, tongue_at, tongue_r) * 0.8f; }
 
+  F neck(V p) const {
+    return ellipsoid(p, {0.f, -0.58f, -0.09f}, {0.165f + 0.12f * (q[JAW_WIDTH] - 0.29f), 0.42f, 0.17f});
+  }
+  F torso(V p) const { return ellipsoid(p, {0.f, -1.21f, -0.14f}, {0.78f, 0.53f, 0.40f}); }
+  F ear(V s) const {
+    F d = ellipsoid(s, ear_at, ear_r);
+    return smax(d, -sphere(s, {ear_at.x + 0.040f, ear_at.y + 0.005f, ear_at.z + 0.085f}, 0.070f * q[EARS]), 0.03f);
+  }
   F head(V p, V s) const {  // skin without the features in front
     F d = ellipsoid(p, skull_at, skull);
     d = smin(d, ellipsoid(p, jaw_at, jaw_r), 0.20f);
-    F e = ellipsoid(s, ear_at, ear_r);
-    e = smax(e, -sphere(s, {ear_at.x + 0.040f, ear_at.y + 0.005f, ear_at.z + 0.085f}, 0.070f * q[EARS]), 0.03f);
-    d = smin(d, e, 0.035f);
-    d = smin(d, ellipsoid(p, {0.f, -0.58f, -0.09f}, {0.165f + 0.12f * (q[JAW_WIDTH] - 0.29f), 0.42f, 0.17f}), 0.06f);
-    return smin(d, ellipsoid(p, {0.f, -1.21f, -0.14f}, {0.78f, 0.53f, 0.40f}), 0.13f);
+    d = smin(d, ear(s), 0.035f);
+    d = smin(d, neck(p), 0.06f);
+    return smin(d, torso(p), 0.13f);
+  }
+  F nose(V p, V s) const {
+    F d = smin(ellipsoid(p, bridge_at, bridge_r), sphere(p, tip_at, tip_r), 0.07f);
+    return smin(d, sphere(s, wing_at, wing_r), 0.035f);
   }
   F features(F d, V p, V s, const Eye& y, F hole, F lip_d) const {
     d = smin(d, sphere(s, cheek_at, cheek_r), 0.16f);
@@ -180,9 +191,7 @@ struct Face {
     d = smin(d, ellipsoid(p, muzzle_at, muzzle_r), 0.14f);
     d = smin(d, y.r - eye_r * LID, 0.05f);
     d = max(d, y.open() * y.r * 0.62f);
-    F nose = smin(ellipsoid(p, bridge_at, bridge_r), sphere(p, tip_at, tip_r), 0.07f);
-    nose = smin(nose, sphere(s, wing_at, wing_r), 0.035f);
-    d = smin(d, nose, 0.085f);
+    d = smin(d, nose(p, s), 0.085f);
     d = smin(d, lip_d, 0.018f);
     return smax(d, -hole, 0.012f);
   }
@@ -226,6 +235,7 @@ struct Face {
     Eye y = eye(s);
     V m = bent(p, s);
     d = features(d, p, s, y, cavity(m), lips(m));
+    // The plain head stays as it is: it closes the mouth behind teeth and tongue.
     d = min(min(d, far), min(y.r - eye_r, min(teeth(m), tongue(m))));
     if (tube > 0.f) d = min(d, glasses(s));
     return d;
@@ -244,23 +254,51 @@ struct Face {
     return brow_y + brow_slope * t - 1.5f * t * t;
   }
 
-  Sample shade(V p, V ray) const {
-    V s = {abs(p.x), p.y, p.z};
-    V n = normal(*this, p);
-    Eye y = eye(s);
-    V m = bent(p, s);
-    F hole = cavity(m), lip_d = lips(m);
+  struct Surface {  // what a point of the surface belongs to; the inside of the mouth is skin too
+    M glass, hair, eye, teeth, tongue, skin, mouth;
+  };
+  Surface surface(V p, V s, V m, const Eye& y, F hole, F lip_d) const {
     F d_head = head(p, s), d_skin = features(d_head, p, s, y, hole, lip_d), d_hair = mane(p, s), d_eye = y.r - eye_r;
     // What lies behind the face keeps what the features do not carve.
     d_skin = select(p.z > 0.08f, d_skin, d_head);
     F d_teeth = teeth(m), d_tongue = tongue(m), d_glass = tube > 0.f ? glasses(s) : splat(9.f);
     F nearest = min(min(min(d_skin, d_hair), min(d_eye, d_glass)), min(d_teeth, d_tongue));
     M front = p.z > 0.08f;
-    M is_glass = d_glass <= nearest, is_hair = (d_hair <= nearest) & ~is_glass;
-    M is_eye = (d_eye <= nearest) & ~is_glass & front, is_teeth = (d_teeth <= nearest) & ~is_glass & front;
-    M is_tongue = (d_tongue <= nearest) & ~is_glass & ~is_teeth & front;
-    M is_skin = ~(is_glass | is_hair | is_eye | is_teeth | is_tongue);
-    M is_mouth = (hole < 0.004f) & is_skin & (p.z > 0.15f);
+    M glass = d_glass <= nearest, hair = (d_hair <= nearest) & ~glass;
+    M eye = (d_eye <= nearest) & ~glass & front, teeth = (d_teeth <= nearest) & ~glass & front;
+    M tongue = (d_tongue <= nearest) & ~glass & ~teeth & front;
+    M skin = ~(glass | hair | eye | teeth | tongue);
+    return {glass, hair, eye, teeth, tongue, skin, (hole < 0.004f) & skin & (p.z > 0.15f)};
+  }
+  F lip_mask(V p, F lip_d) const { return smoothstep(0.010f, 0.001f, lip_d) * smoothstep(0.25f, 0.30f, p.z); }
+  F brow_mask(V p, V s) const {
+    F bt = clamp((s.x - eye_at.x) * (1.f / 0.15f) * 0.5f + 0.5f, 0.f, 1.f);
+    F half = brow_half * (1.15f - 0.65f * bt * bt);
+    F d = abs(p.y - brow_line(s.x)) - half;
+    F ends = max(s.x - eye_at.x - 0.145f, eye_at.x - 0.125f - s.x);
+    d = smax(d, ends, 0.03f);
+    return smoothstep(0.012f, -0.006f, d) * smoothstep(0.05f, 0.12f, p.z);
+  }
+  F neckline(V p) const {  // below 0: clothing
+    F r = min(sqrt(p.x * p.x + (p.z + 0.1f) * (p.z + 0.1f)), 0.25f);
+    return p.y + 0.71f - 0.55f * (r - 0.20f);
+  }
+  M on_nose(V p) const {
+    V d = p - S3{0.f, tip_at.y, 0.44f};
+    return d.x * d.x * 0.6f + d.y * d.y < 0.0062f;
+  }
+  V in_eye(V p) const {  // direction from the centre of the eyeball on that side
+    V d = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
+    return normalize(d);
+  }
+
+  Sample shade(V p, V ray) const {
+    V s = {abs(p.x), p.y, p.z};
+    V n = normal(*this, p);
+    Eye y = eye(s);
+    V m = bent(p, s);
+    F hole = cavity(m), lip_d = lips(m);
+    const auto [is_glass, is_hair, is_eye, is_teeth, is_tongue, is_skin, is_mouth] = surface(p, s, m, y, hole, lip_d);
 
     // Skin: rosy where blood is near.
     V c = splat(skin);
@@ -275,7 +313,7 @@ struct Face {
     F nostril = smoothstep(1.6f, 0.5f, nx * nx + ny * ny) * smoothstep(0.36f, 0.40f, p.z);
     c = mix(c, splat(blush) * 0.22f, nostril * 0.75f);
     // Lips.
-    F lip_here = smoothstep(0.010f, 0.001f, lip_d) * smoothstep(0.25f, 0.30f, p.z);
+    F lip_here = lip_mask(p, lip_d);
     c = mix(c, splat(lip), lip_here);
     F seam = smoothstep(0.018f, 0.004f, abs(hole)) * smoothstep(0.30f, 0.36f, p.z);
     c = mix(c, splat(lip) * 0.22f, seam * 0.65f);
@@ -287,24 +325,15 @@ struct Face {
     F rim = by_eye * max(upper, max(lower * 0.45f, between));
     c = mix(c, splat(linear(S3{0.12f, 0.085f, 0.08f})), rim * 0.9f);
     // Brows.
-    F bt = clamp((s.x - eye_at.x) * (1.f / 0.15f) * 0.5f + 0.5f, 0.f, 1.f);
-    F half = brow_half * (1.15f - 0.65f * bt * bt);
-    F brow_d = abs(p.y - brow_line(s.x)) - half;
-    F ends = max(s.x - eye_at.x - 0.145f, eye_at.x - 0.125f - s.x);
-    brow_d = smax(brow_d, ends, 0.03f);
-    F brow_here = smoothstep(0.012f, -0.006f, brow_d) * smoothstep(0.05f, 0.12f, p.z);
+    F brow_here = brow_mask(p, s);
     c = mix(c, splat(brow), brow_here * 0.92f);
     // Clothing.
-    F rr = min(sqrt(p.x * p.x + (p.z + 0.1f) * (p.z + 0.1f)), 0.25f);
-    F neckline = p.y + 0.71f - 0.55f * (rr - 0.20f);
-    F cloth_here = smoothstep(0.008f, -0.008f, neckline);
-    F rib = smoothstep(-0.075f, -0.060f, neckline);
+    F collar = neckline(p), cloth_here = smoothstep(0.008f, -0.008f, collar);
+    F rib = smoothstep(-0.075f, -0.060f, collar);
     c = mix(c, mix(splat(cloth), splat(cloth) * 0.62f, rib), cloth_here);
 
     // Eyeball: white, iris with a dark limb and a light lower half, round pupil.
-    V ed = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
-    ed = normalize(ed);
-    V off = ed - gaze;
+    V ed = in_eye(p), off = ed - gaze;
     F r2 = sqrt(off.x * off.x + off.y * off.y);
     V ec = splat(linear(S3{0.97f, 0.95f, 0.93f}));
     V ic = mix(splat(iris_deep), splat(iris), smoothstep(0.54f, 0.24f, r2 + 0.35f * off.y));
@@ -361,13 +390,243 @@ struct Face {
     imp = select(face & (p.y > -0.52f), 4.f, imp);
     imp = select(face & (p.y > brow_y - 0.14f), 5.f, imp);
     imp = select((brow_here > 0.3f) & is_skin, 8.f, imp);
-    V to_nose = p - S3{0.f, tip_at.y, 0.44f};
-    imp = select((to_nose.x * to_nose.x * 0.6f + to_nose.y * to_nose.y < 0.0062f) & face, 12.f, imp);
+    imp = select(on_nose(p) & face, 12.f, imp);
     imp = select((rim > 0.3f) & is_skin, 10.f, imp);
     imp = select(is_glass, 8.f, imp);
     imp = select((is_eye | is_mouth | is_teeth | is_tongue | ((lip_here > 0.3f) & is_skin)), 12.f, imp);
     return {out, imp};
   }
+
+  // A number in FACE.parts in ../face.py.
+  F label(V p) const {
+    V s = {abs(p.x), p.y, p.z};
+    Eye y = eye(s);
+    V m = bent(p, s);
+    F hole = cavity(m), lip_d = lips(m);
+    const Surface at = surface(p, s, m, y, hole, lip_d);
+    F part = splat(2.f);                                                                // skin
+    part = select(neckline(p) < 0.f, 1.f, part);                                        // clothing
+    part = select((ear(s) < 0.02f) & (s.x > skull.x - 0.02f), 3.f, part);               // ear
+    part = select(on_nose(p) & (p.z > 0.15f), 4.f, part);                               // nose
+    part = select(brow_mask(p, s) > 0.5f, 5.f, part);                                   // brow
+    part = select(lip_mask(p, lip_d) > 0.5f, 6.f, part);                                // lips
+    part = select(at.mouth, 7.f, part);                                                 // mouth
+    part = select(at.teeth, 8.f, part);                                                 // teeth
+    part = select(at.tongue, 9.f, part);                                                // tongue
+    V off = in_eye(p) - gaze;
+    F r2 = off.x * off.x + off.y * off.y;
+    F eye_part = select(r2 < IRIS_R * IRIS_R, select(r2 < PUPIL_R * PUPIL_R, splat(12.f), splat(11.f)), splat(10.f));
+    part = select(at.eye, eye_part, part);                                              // eye_white, iris, pupil
+    part = select(at.hair, 13.f, part);                                                 // hair
+    return select(at.glass, 14.f, part);                                                // glasses
+  }
+
+  // What flow.h needs. Material coordinates: see there.
+  enum Solid { SKIN_SOLID, HAIR, EYEBALL, TEETH, TONGUE, FRAME, SOLIDS };
+  enum Part {
+    FIXED, SKULL, JAW, CHIN_PART, CHEEK_L, CHEEK_R, NOSE, EAR_L, EAR_R, LID_L, LID_R, MOUTH, BALL_L, BALL_R, TEETH_PART,
+    TONGUE_PART, HAIR_PART, FRAME_L, FRAME_R, PARTS
+  };
+  static constexpr float REACH = 0.30f;
+
+  F solid(int k, V p) const {
+    V s = {abs(p.x), p.y, p.z};
+    if (k == HAIR) return mane(p, s);
+    if (k == FRAME) return glasses(s);
+    V m = bent(p, s);
+    if (k == TEETH) return teeth(m);
+    if (k == TONGUE) return tongue(m);
+    Eye y = eye(s);
+    if (k == EYEBALL) return y.r - eye_r;
+    F d = head(p, s);
+    return min(d, features(d, p, s, y, cavity(m), lips(m)));
+  }
+
+  void weights(int solid, V m, F* w) const {
+    const F one = splat(1.f);
+    F sharp = select(m.x > 0.f, one, 0.f);
+    if (solid == HAIR) w[HAIR_PART] = one;
+    if (solid == TEETH) w[TEETH_PART] = one;
+    if (solid == TONGUE) w[TONGUE_PART] = one;
+    if (solid == FRAME) w[FRAME_R] = sharp, w[FRAME_L] = 1.f - sharp;
+    if (solid == EYEBALL) w[BALL_R] = sharp, w[BALL_L] = 1.f - sharp;
+    if (solid != SKIN_SOLID) return;
+    V s = {abs(m.x), m.y, m.z}, b = bent(m, s);
+    // Lips, lids, nose and ears own what is near, in this order; the rest is shared by distance.
+    Eye y = eye(s);
+    F lip = smoothstep(0.09f, 0.012f, lips(b)) * smoothstep(0.20f, 0.28f, m.z);
+    F lid = smoothstep(1.60f, 1.12f, y.r * (1.f / eye_r)) * smoothstep(0.02f, 0.35f, y.front) * (1.f - lip);
+    F tip = smoothstep(0.07f, 0.005f, nose(m, s)) * smoothstep(0.05f, -0.02f, m.y) * (1.f - lip) * (1.f - lid);
+    F ears = smoothstep(0.07f, 0.0f, ear(s)) * smoothstep(skull.x - 0.06f, skull.x + 0.01f, s.x);
+    F right = smoothstep(-0.05f, 0.05f, m.x), left = 1.f - right;
+    w[MOUTH] = lip;
+    w[LID_L] = lid * left, w[LID_R] = lid * right;
+    w[NOSE] = tip;
+    w[EAR_L] = ears * left, w[EAR_R] = ears * right;
+    auto share = [](F d) {
+      F t = clamp(1.f - d * 4.f, 0.f, 1.f);
+      t = t * t;
+      return t * t * t;
+    };
+    F top = share(ellipsoid(m, skull_at, skull)) + 1e-4f, jaw = share(ellipsoid(m, jaw_at, jaw_r));
+    F chin = share(ellipsoid(m, chin_at, chin_r)), cheek = share(sphere(s, cheek_at, cheek_r));
+    F fixed = share(neck(m)) + share(torso(m));
+    F k = (1.f - lip - lid - tip - ears) / (top + jaw + chin + cheek + fixed);
+    w[FIXED] = fixed * k;
+    w[SKULL] = top * k;
+    w[JAW] = jaw * k;
+    w[CHIN_PART] = chin * k;
+    w[CHEEK_L] = cheek * k * left, w[CHEEK_R] = cheek * k * right;
+  }
+
+  V local(int part, V p) const {
+    const float side = on_left(part) ? -1.f : 1.f;
+    V s = {p.x * side, p.y, p.z};
+    switch (part) {
+      case SKULL: return {p.x * (1.f / skull.x), p.y, p.z};
+      case JAW: return V{p.x, p.y - jaw_at.y, p.z - jaw_at.z} * splat(inverse(jaw_r));
+      case CHIN_PART: return V{p.x, p.y - chin_at.y, p.z - chin_at.z} * splat(inverse(chin_r));
+      case CHEEK_L:
+      case CHEEK_R: return (s - cheek_at) * (1.f / cheek_r);
+      case NOSE: return (p - tip_at) * splat(inverse(nose_scale()));
+      case EAR_L:
+      case EAR_R: return (s - ear_at) * splat(inverse(ear_r));
+      case LID_L:
+      case LID_R: {
+        V e = s - eye_at;
+        F k = rsqrt(dot(e, e) + 1e-8f);
+        F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k;
+        F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
+        F lower, upper, top;
+        lid_knots(a2, lower, upper, top);
+        F t = select(b2 < lower, b2 - lower, (b2 - lower) / (upper - lower));
+        t = select(b2 < upper, t, 1.f + (b2 - upper) / (top - upper));
+        return {a2, select(b2 < top, t, 2.f + (b2 - top)), dot(e, e) * k * (1.f / eye_r)};
+      }
+      case MOUTH: {
+        F ax = abs(p.x), x = select(ax < mouth_r.x, p.x * (1.f / mouth_r.x), sign(p.x) * (1.f + (ax - mouth_r.x)));
+        V m = bent(p, {ax, p.y, p.z});
+        F v = m.y - mouth_at.y, av = abs(v), inner, outer;
+        lip_knots(p.x, inner, outer);
+        F t = select(av < inner, av / inner, 1.f + (av - inner) / (outer - inner));
+        return {x, sign(v) * select(av < outer, t, 2.f + (av - outer)), m.z};
+      }
+      case BALL_L:
+      case BALL_R: {
+        V e = s - eye_at;
+        F r2 = dot(e, e), k = rsqrt(r2 + 1e-8f), iris_half, rim, shift;
+        const S3 g = gaze_direction();
+        F x = e.x * side * k, y = e.y * k, u = x * g.x + y * g.y, v = y * g.x - x * g.y;
+        gaze_knots(v, iris_half, rim, shift);
+        F outside = (rim - iris_half), t = u - shift;
+        t = select(t < -iris_half, (u + rim) * outside / (outside + shift) - rim, t);
+        t = select(t > iris_half, rim - (rim - u) * outside / (outside - shift), t);
+        return {t * g.x - v * g.y, t * g.y + v * g.x, r2 * k * (1.f / eye_r)};
+      }
+      case TEETH_PART: return (bent(p, {abs(p.x), p.y, p.z}) - teeth_at) * splat(inverse(teeth_r));
+      case TONGUE_PART: return (bent(p, {abs(p.x), p.y, p.z}) - tongue_at) * splat(inverse(tongue_r));
+      case HAIR_PART: {
+        F y = p.y - HAIR_MIDDLE;
+        return {(p.x - cap_at.x) * (1.f / cap_r.x), y * select(y > 0.f, splat(1.f / above()), splat(1.f / below())),
+                p.z * (1.f / cap_r.z)};
+      }
+      case FRAME_L:
+      case FRAME_R: return s - glass_at;
+      default: return p;
+    }
+  }
+
+  V global(int part, V n) const {
+    const float side = on_left(part) ? -1.f : 1.f;
+    switch (part) {
+      case SKULL: return {n.x * skull.x, n.y, n.z};
+      case JAW: return n * splat(jaw_r) + jaw_at;
+      case CHIN_PART: return n * splat(chin_r) + chin_at;
+      case CHEEK_L:
+      case CHEEK_R: return mirror(n * cheek_r + cheek_at, side);
+      case NOSE: return n * splat(nose_scale()) + tip_at;
+      case EAR_L:
+      case EAR_R: return mirror(n * splat(ear_r) + ear_at, side);
+      case LID_L:
+      case LID_R: {
+        F a2 = n.x, lower, upper, top;
+        lid_knots(a2, lower, upper, top);
+        F b2 = select(n.y < 0.f, lower + n.y, lower + n.y * (upper - lower));
+        b2 = select(n.y < 1.f, b2, upper + (n.y - 1.f) * (top - upper));
+        b2 = select(n.y < 2.f, b2, top + (n.y - 2.f));
+        F a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
+        F c = sqrt(max(1.f - a * a - b * b, 1e-4f)), r = n.z * eye_r;
+        return mirror(V{(a * turn_cos + c * turn_sin) * r, b * r, (c * turn_cos - a * turn_sin) * r} + eye_at, side);
+      }
+      case MOUTH: {
+        F ax = abs(n.x), x = select(ax < 1.f, n.x * mouth_r.x, sign(n.x) * (mouth_r.x + (ax - 1.f)));
+        F inner, outer, t = abs(n.y);
+        lip_knots(x, inner, outer);
+        F v = select(t < 1.f, t * inner, inner + (t - 1.f) * (outer - inner));
+        return straight({x, sign(n.y) * select(t < 2.f, v, outer + (t - 2.f)) + mouth_at.y, n.z});
+      }
+      case BALL_L:
+      case BALL_R: {
+        const S3 g = gaze_direction();
+        F t = n.x * g.x + n.y * g.y, v = n.y * g.x - n.x * g.y, iris_half, rim, shift;
+        gaze_knots(v, iris_half, rim, shift);
+        F outside = (rim - iris_half), u = t + shift;
+        u = select(t < -iris_half, (t + rim) * (outside + shift) / outside - rim, u);
+        u = select(t > iris_half, rim - (rim - t) * (outside - shift) / outside, u);
+        F x = u * g.x - v * g.y, y = u * g.y + v * g.x, r = n.z * eye_r, z = sqrt(max(1.f - x * x - y * y, 1e-4f));
+        return {x * r + side * eye_at.x, y * r + eye_at.y, z * r + eye_at.z};
+      }
+      case TEETH_PART: return straight(n * splat(teeth_r) + teeth_at);
+      case TONGUE_PART: return straight(n * splat(tongue_r) + tongue_at);
+      case HAIR_PART:
+        return {n.x * cap_r.x + cap_at.x, HAIR_MIDDLE + n.y * select(n.y > 0.f, splat(above()), splat(below())),
+                n.z * cap_r.z};
+      case FRAME_L:
+      case FRAME_R: return mirror(n + glass_at, side);
+      default: return n;
+    }
+  }
+
+  static bool on_left(int part) {
+    return part == CHEEK_L || part == EAR_L || part == LID_L || part == BALL_L || part == FRAME_L;
+  }
+  static S3 inverse(S3 r) { return {1.f / r.x, 1.f / r.y, 1.f / r.z}; }
+  static F sign(F x) { return select(x < 0.f, -1.f, splat(1.f)); }
+  static V mirror(V p, float side) { return {p.x * side, p.y, p.z}; }
+  V straight(V m) const {  // undoes `bent`
+    F x = min(abs(m.x), 0.26f), x2 = x * x;
+    return {m.x, m.y + q[SMILE] * x2, m.z - BEND_Z * x2};
+  }
+  S3 nose_scale() const { return {q[NOSE_WIDTH] * q[NOSE_SIZE], q[NOSE_SIZE], q[NOSE_SIZE]}; }
+  // Skin between the upper lid's edge and its crease stretches, the lower lid stays.
+  void lid_knots(F a2, F& lower, F& upper, F& top) const {
+    F h = max(1.f - a2 * a2 * (1.f / (EYE_W * EYE_W)), 0.02f);
+    lower = -EYE_L * h;
+    upper = lower + std::max(lids, 0.02f) * (EYE_U + EYE_L) * h;
+    top = EYE_U * h + 0.25f;
+  }
+  // The iris moves in the direction of the gaze as a whole, the white before and behind it gives way, the rim stays.
+  // On a line in that direction, at a distance v from the eye's middle: half the iris, the rim, how far the iris moves.
+  S3 gaze_direction() const {
+    const float r = std::sqrt(gaze.x * gaze.x + gaze.y * gaze.y);
+    return r > 1e-5f ? S3{gaze.x / r, gaze.y / r, 0.f} : S3{1.f, 0.f, 0.f};
+  }
+  void gaze_knots(F v, F& iris_half, F& rim, F& shift) const {
+    rim = sqrt(max(1.f - v * v, 1e-4f));
+    iris_half = min(sqrt(max(IRIS_R * IRIS_R - v * v, 4e-4f)), rim * 0.55f);
+    shift = smoothstep(1.f, 0.6f, abs(v)) * std::sqrt(gaze.x * gaze.x + gaze.y * gaze.y);
+    shift = min(shift, (rim - iris_half) * 0.95f);
+  }
+  // Half-heights of the mouth's opening and of the lips around it.
+  void lip_knots(F x, F& inner, F& outer) const {
+    F x2 = x * x;
+    inner = mouth_r.y * sqrt(max(1.f - x2 * (1.f / (mouth_r.x * mouth_r.x)), 0.02f));
+    outer = max(lip_r.y * sqrt(max(1.f - x2 * (1.f / (lip_r.x * lip_r.x)), 0.02f)), inner + 0.01f);
+  }
+  // Hair stretches from here to its top and to its lower end.
+  static constexpr float HAIR_MIDDLE = 0.15f;
+  float above() const { return cap_at.y + cap_r.y - HAIR_MIDDLE; }
+  float below() const { return HAIR_MIDDLE - std::min(cap_at.y - cap_r.y, side_at.y - side_r.y); }
 
   // In the order of FACE.landmarks in ../face.py. `hidden` marks what a ray from the viewer cannot decide.
   void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {

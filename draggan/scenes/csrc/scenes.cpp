@@ -81,6 +81,7 @@ static int follow(const float* rest, const float* a, const float* b, int count, 
 extern "C" __attribute__((visibility("default"))) int draggan_segments(int scene, const float* parameters, int count,
                                                                        int width, int size, uint8_t* segments, int threads) {
   if (scene == 0 && width == CAT_PARAMETERS) return label<Cat>(parameters, count, width, size, segments, threads);
+  if (scene == 1 && width == Face::PARAMETERS) return label<Face>(parameters, count, width, size, segments, threads);
   if (scene == 2 && width == Car::PARAMETERS) return label<Car>(parameters, count, width, size, segments, threads);
   return 1;
 }
@@ -93,6 +94,8 @@ extern "C" __attribute__((visibility("default"))) int draggan_flow(int scene, co
                                                                    int threads) {
   if (scene == 0 && width == CAT_PARAMETERS)
     return follow<Cat>(rest, a, b, count, width, size, points, marks, out, threads);
+  if (scene == 1 && width == Face::PARAMETERS)
+    return follow<Face>(rest, a, b, count, width, size, points, marks, out, threads);
   if (scene == 2 && width == Car::PARAMETERS)
     return follow<Car>(rest, a, b, count, width, size, points, marks, out, threads);
   return 1;
