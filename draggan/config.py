@@ -64,7 +64,7 @@ class DragConfig:
         help="newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
     )
     trust_radius: float = _setting(
-        32.0,
+        16.0,
         unit="px at 512 px",
         source="ours",
         low=1.0,

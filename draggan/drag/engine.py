@@ -289,7 +289,9 @@ class Drag(Iterator[DragStep]):
         proposal = solver.propose(self._handles, self._targets)
         while True:
             sampler = solver.look(proposal, last=last)
-            handles = track(sampler, proposal.handles, problem.templates[:, 0], problem.window, problem.size)
+            handles = track(
+                sampler, proposal.handles, problem.templates[:, 0], problem.window, problem.size, solver.tolerance
+            )
             if solver.subpixel:
                 handles = refine(sampler, handles, problem.templates, problem.patch, problem.size)
             verdict = solver.judge(handles, self._targets)

@@ -38,6 +38,8 @@ DAMPING, MORE_DAMPING, LESS_DAMPING = 1e-3, 8.0, 0.25
 KEPT, TRUSTED = 0.1, 0.7
 # Of what a drag has changed so far, the share that each step takes back where the handles do not need it.
 HOMING = 0.0
+# How much worse than the best match one nearer to where a handle was expected may be.
+TOLERANCE = 0.05
 # How often a step is shortened, to a quarter each time, before the drag is stuck.
 SHORTENED, TRIES = 0.25, 3
 # A second-order step does the work of about ten of Adam's, so a tenth of the steps shows that there is no progress.
@@ -48,6 +50,7 @@ class Newton(Solver):
     """One forward pass a step or attempt, one backward pass a step, over a batch of two copies per handle."""
 
     subpixel = True
+    tolerance = TOLERANCE
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)

@@ -38,9 +38,11 @@ class Solver(abc.ABC):
         problem: what is dragged.
         stall_steps: so many steps without progress end a drag.
         subpixel: whether it makes use of handles tracked to fractions of a pixel.
+        tolerance: how much worse than the best a handle may match where it was expected, see `tracking.track`.
     """
 
     subpixel = False
+    tolerance = 0.0
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

@@ -30,6 +30,7 @@ def track(
     templates: Float[Tensor, "n channel"],
     window: Float[Tensor, "q 2"],
     image_size: tuple[int, int],
+    tolerance: float = 0.0,
 ) -> Float[Tensor, "n 2"]:
     """``p_i := argmin over q in Omega_2(p_i, r2) of |F'(q) - f_i|`` (their Eq. 2), q inside the picture.
 
@@ -40,11 +41,19 @@ def track(
         handles: positions before this step, image pixels.
         templates: ``f_i = F_0(p_i)``, the features of the *initial* handles, so that errors do not add up.
         window: offsets of Omega_2 in image pixels, nearest first.
+        tolerance: of positions that match worse than the best by no more than this share, take the nearest. Where a
+            handle is expected is known well after a second-order step, and two places that match about as well (the
+            two sides of an ear's tip) must not take turns.
     """
     candidates = handles[:, None] + window
     distance = (sampler(candidates) - templates[:, None]).norm(dim=-1)
     distance = distance.masked_fill(~inside(candidates, image_size), torch.inf)
-    return candidates[torch.arange(len(handles), device=handles.device), distance.argmin(1)]
+    best = distance.argmin(1)
+    if tolerance > 0:
+        # The first of those good enough; of a distance that is not a number there is none.
+        enough = distance <= (1 + tolerance) * distance.gather(1, best[:, None])
+        best = torch.where(enough.any(1), enough.int().argmax(1), best)
+    return candidates[torch.arange(len(handles), device=handles.device), best]
 
 
 def patch_valid(
