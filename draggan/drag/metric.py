@@ -25,10 +25,16 @@ SAMPLES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean and covariance of a model's latents w, without truncation, float32, where the model is."""
+    """Of a model's latents w, without truncation; float32, where the model is.
+
+    Attributes:
+        mean: their mean.
+        variances, directions: eigenvalues of their covariance, ascending, and its eigenvectors, one a column.
+    """
 
     mean: Float[Tensor, "w_dim"]
-    covariance: Float[Tensor, "w_dim w_dim"]
+    variances: Float[Tensor, "w_dim"]
+    directions: Float[Tensor, "w_dim w_dim"]
 
 
 _known: WeakKeyDictionary[Generator, Statistics | None] = WeakKeyDictionary()
@@ -66,16 +72,17 @@ def _estimate(generator: Generator) -> Statistics | None:
     covariance = products / SAMPLES - mean[:, None] * mean
     if not torch.isfinite(covariance).all() or covariance.diagonal().mean() <= 0:
         return None
-    return Statistics(mean.float().to(generator.device), covariance.float().to(generator.device))
+    variances, directions = torch.linalg.eigh(covariance)
+    parts = (mean, variances.clamp(min=0), directions)
+    return Statistics(*(part.float().to(generator.device) for part in parts))
 
 
-def root(covariance: Float[Tensor, "w_dim w_dim"], naturalness: float) -> Float[Tensor, "w_dim w_dim"]:
+def root(known: Statistics, naturalness: float) -> Float[Tensor, "w_dim w_dim"]:
     """``S = cov(W)^(naturalness / 2)``, symmetric, scaled to a mean eigenvalue of ``S^2`` of 1.
 
     The smallest step is smallest in v, with ``dw = S v``: for 0 smallest in its numbers, for 1 in units of the model's
     own spread, so that it is a likely way for a picture of this model to differ from another.
     """
-    values, vectors = torch.linalg.eigh(covariance.double())
-    powers = values.clamp(min=0) ** naturalness
+    powers = known.variances**naturalness
     powers = (powers / powers.mean()).sqrt()
-    return ((vectors * powers) @ vectors.T).to(covariance)
+    return (known.directions * powers) @ known.directions.T

@@ -37,7 +37,7 @@ DAMPING, MORE_DAMPING, LESS_DAMPING = 1e-3, 8.0, 0.25
 # again above the second share.
 KEPT, TRUSTED = 0.1, 0.7
 # Of what a drag has changed so far, the share that each step takes back where the handles do not need it.
-HOMING = 0.0
+HOMING = 0.5
 # How much worse than the best match one nearer to where a handle was expected may be.
 TOLERANCE = 0.05
 # How often a step is shortened, to a quarter each time, before the drag is stuck.
@@ -56,7 +56,7 @@ class Newton(Solver):
         super().__init__(problem)
         config, ws = problem.config, problem.ws
         known = statistics(problem.generator) if config.naturalness > 0 else None
-        self._root = None if known is None else root(known.covariance, config.naturalness)
+        self._root = None if known is None else root(known, config.naturalness)
         self._hold = None if problem.mask is None else Hold(problem, problem.mask, self._root)
         self._most = max(problem.pixels(config.trust_radius), 1.0)
         self._trust, self._damping, self._tries = self._most, DAMPING, 0
