@@ -17,7 +17,7 @@ from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.geometry import Windows, crop
 
 SIZE = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32}
-# "odd": a layer that jumps by 4, so that windows see the filters in four ways, a kernel of 2, hardly a margin, no clamp.
+# "odd": a layer jumps by 4, so that windows see its filters in four ways; a kernel of 2, hardly a margin, no clamp.
 KINDS = {
     "t": {"num_layers": 5},
     "r": {"num_layers": 5, "conv_kernel": 1, "use_radial_filters": True},
@@ -47,9 +47,12 @@ def generator(kind: str, dtype: torch.dtype = torch.float64) -> StyleGAN3Generat
     return G.to(dtype).freeze()
 
 
-def compare(G: StyleGAN3Generator, level: str, windows: Windows, codes: int, kept: slice, accuracy: float) -> None:
-    """Features, and gradients to rows of which the first take none and one is one for all windows."""
+def compare(G: StyleGAN3Generator, level: str, windows: Windows, codes: int, kept: slice) -> None:
+    """Features, and gradients to some of the rows, of which one is one for all windows."""
     dtype = G.synthesis.input.weight.dtype
+    # A value that rounding brings to the other side of 0 gets the other slope, in a gradient of some 1e5 terms. In
+    # double precision that does not happen.
+    accuracy, slack = (1e-12, 1e-10) if dtype == torch.float64 else (1e-5, 1e-2)
     ws = torch.randn(codes, G.num_ws, G.w_dim, dtype=dtype)
     results = []
     for local in (False, True):
@@ -66,7 +69,7 @@ def compare(G: StyleGAN3Generator, level: str, windows: Windows, codes: int, kep
     assert (found - whole).abs().max() <= accuracy * max(whole.abs().max(), 1)
     scale = max(1, *(e.abs().max() for e in expected))
     for got, e in zip(gradients, expected, strict=True):
-        assert (got - e).abs().max() <= 20 * accuracy * scale
+        assert (got - e).abs().max() <= slack * scale
 
 
 @settings(max_examples=30, deadline=None)
@@ -83,13 +86,13 @@ def test_a_window_equals_the_crop_of_the_whole_map(kind, level, origins, size, o
     G = generator(kind)
     torch.manual_seed(seed)
     name, kept = G.levels[level % len(G.levels)], slice(part[0], part[0] + part[1])
-    compare(G, name, Windows(tuple(origins), size), 1 if one_latent else len(origins), kept, 1e-12)
+    compare(G, name, Windows(tuple(origins), size), 1 if one_latent else len(origins), kept)
 
 
 PLACES = {
     "inside": (((20, 25),), (9, 7)),
     "on edges": (((-3, 20), (20, -3), (47, 20), (20, 47)), (9, 7)),
-    "in corners": (((-3, -2), (47, 48), (-3, 47), (47, -2)), (8, 8)),
+    "in corners": (((-3, -2), (47, 48), (-3, 47), (47, -2), (48, -1)), (8, 8)),
     "larger than the map": (((-4, -5), (-9, 0)), (70, 80)),
     "outside": (((90, 90), (20, 20)), (5, 5)),
     "over one another": (((20, 20), (22, 21), (25, 24)), (12, 12)),
@@ -101,7 +104,7 @@ PLACES = {
 def test_in_single_precision_they_differ_by_its_rounding(kind: str, place: str) -> None:
     G, windows = generator(kind, torch.float32), Windows(*PLACES[place])
     for codes in {1, len(windows)}:
-        compare(G, G.levels[-2], windows, codes, slice(None), 1e-5)
+        compare(G, G.levels[-2], windows, codes, slice(None))
 
 
 @pytest.mark.parametrize("kind", ["t", "r"])
@@ -183,9 +186,11 @@ def test_handles_that_are_near_share_their_lower_layers() -> None:
 
 
 def test_windows_of_different_latents_are_not_joined() -> None:
-    steps = plan(published(), Windows(((60, 60), (60, 60)), (10, 10)), 2, 2)
-    assert {len(s.wanted) for s in steps.spans} == {2}
-    assert steps.spans[0].member == steps.member == (0, 1)
+    # Of the last two little is on the map.
+    same = Windows(((60, 60), (60, 60), (144, 144), (145, 143)), (10, 10))
+    steps = plan(published(), same, 4, 4)
+    assert {len(s.wanted) for s in steps.spans} == {4}
+    assert steps.spans[0].member == steps.member == (0, 1, 2, 3)
 
 
 # ------------------------------------------------------------------------------------------------------------- drags

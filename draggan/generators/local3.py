@@ -178,8 +178,10 @@ def _joined(g: Geometry, needed: Windows, may_join: bool) -> tuple[Windows, tupl
         high = [max(min(o + n, limit), at + 1) for o, n, at in zip(origin, needed.size, low, strict=True)]
         boxes.append((low[0], low[1], high[0], high[1]))
     size = (max(b[2] - b[0] for b in boxes), max(b[3] - b[1] for b in boxes))
+    if not may_join or len(boxes) == 1:
+        return _placed(g, boxes), tuple(range(len(boxes)))
     best: tuple[int, Windows, tuple[int, ...]] | None = None
-    for grow in _GROWTH if may_join and len(boxes) > 1 else (-1,):
+    for grow in _GROWTH:
         groups, member = _grouped(boxes, (size[0] + grow, size[1] + grow))
         wanted = _placed(g, groups)
         height, width = _cells(g, wanted).size

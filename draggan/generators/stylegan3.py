@@ -196,8 +196,9 @@ class SynthesisInput(nn.Module):
             along_x = freqs[:, :, :1] * axis + phases[:, :, None]
             along_y = freqs[:, :, 1:] * axis
             x = torch.sin((along_y[:, :, :, None] + along_x[:, :, None, :]) * (2 * math.pi))
-            mixing = self.weight * amplitude[:, None, :] / math.sqrt(self.channels)
-            x = (mixing @ x.flatten(2)).reshape(x.shape)
+            # On the waves and not on the weight, which then takes no gradient.
+            x = x * (amplitude / math.sqrt(self.channels))[:, :, None, None]
+            x = (self.weight @ x.flatten(2)).reshape(x.shape)
         kind = w.device.type
         return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
