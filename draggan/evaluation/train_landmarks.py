@@ -59,6 +59,8 @@ class LandmarkConfig:
         generated: steps per 32 new pictures of the generator, where there is one.
         hidden: weight of a landmark that is not visible.
         save_minutes: time between checkpoints.
+        held: pictures of either kind measured at every checkpoint.
+        widths, neck: as in `LandmarkNetwork`.
     """
 
     scene: str
@@ -75,6 +77,9 @@ class LandmarkConfig:
     generated: int = 24
     hidden: float = 0.2
     save_minutes: float = 2.0
+    held: int = 64
+    widths: tuple[int, ...] = (24, 48, 96, 160)
+    neck: int = 64
 
     def __post_init__(self) -> None:
         if self.minutes <= 0:
@@ -261,11 +266,13 @@ class LandmarkTrainer:
         self.scene = find_scene(config.scene)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.network = LandmarkNetwork(self.scene.landmarks)
+        self.network = LandmarkNetwork(self.scene.landmarks, config.widths, config.neck)
         if init is not None:
             start = load_landmarks(init)
             if start.names != self.network.names:
                 raise ConfigError(f"{init} finds other landmarks than scene '{config.scene}' has")
+            if (start.widths, start.neck_width) != (self.network.widths, self.network.neck_width):
+                raise ConfigError(f"{init} is a network of other size than {config.widths} and {config.neck}")
             self.network.load_state_dict(start.state_dict())
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
@@ -351,7 +358,7 @@ class LandmarkTrainer:
     def save(self) -> None:
         """Write the checkpoint, as a whole or not at all."""
         p = self.progress
-        p.rendered, p.generated = measure(self.average, self.scene, self.generator, count=64)
+        p.rendered, p.generated = measure(self.average, self.scene, self.generator, count=self.config.held)
         logger.info(
             "%5.1f min  held pictures: rendered %.2f %%, generated %.2f %%", p.seconds / 60, p.rendered, p.generated
         )
@@ -413,26 +420,28 @@ def _error(
     return float(100 * np.linalg.norm(found - places, axis=-1)[visible].mean())
 
 
-def export(checkpoint: Path, target: Path, generator: Generator | None) -> tuple[float, float]:
+def export(checkpoint: Path, target: Path, generator: Generator | None, *, count: int = 256) -> tuple[float, float]:
     """Write the averaged network of a training checkpoint as a file of `find_landmarks`.
 
     Returns:
-        Its errors on 256 held renderings and generated pictures, as `measure` gives them, after rounding to float16.
+        Its errors on ``count`` held renderings and generated pictures, as `measure` gives them, after rounding to
+        float16.
     """
     if not checkpoint.is_file():
         raise ConfigError(f"there is no {checkpoint}; train first, with the same --out and without --export")
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    scene, progress = find_scene(state["config"]["scene"]), Progress(**state["progress"])
-    network = LandmarkNetwork(scene.landmarks)
+    config, progress = LandmarkConfig(**state["config"]), Progress(**state["progress"])
+    scene = find_scene(config.scene)
+    network = LandmarkNetwork(scene.landmarks, config.widths, config.neck)
     network.load_state_dict(state["average"])
     facts = {
         "name": f"{scene.name}-landmarks",
         "licence": "Apache-2.0",
         "source": f"trained on the procedural scene '{scene.name}' of this project; no photograph was used",
-        "training": f"{progress.steps} steps of {state['config']['batch']} in {progress.seconds / 60:.1f} minutes",
+        "training": f"{progress.steps} steps of {config.batch} in {progress.seconds / 60:.1f} minutes",
     }
     save_landmarks(network, target, **facts)
-    rendered, generated = measure(load_landmarks(target), scene, generator, count=256)
+    rendered, generated = measure(load_landmarks(target), scene, generator, count=count)
     logger.info(
         "wrote %s (%.2f MB): error %.2f %% rendered, %.2f %% generated",
         target,
