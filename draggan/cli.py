@@ -22,7 +22,19 @@ from draggan.terminal import own_command, provide
 __all__ = ["main"]
 
 # Settings of a drag that are options here; range, unit and default come from the dataclass.
-_DRAG_OPTIONS = ("space", "free_rows", "step_size", "r1", "r2", "mask_weight", "stop_distance", "level")
+_DRAG_OPTIONS = (
+    "solver",
+    "space",
+    "free_rows",
+    "step_size",
+    "naturalness",
+    "trust_radius",
+    "r1",
+    "r2",
+    "mask_weight",
+    "stop_distance",
+    "level",
+)
 
 _OUTCOMES = {
     "arrived": "arrived",

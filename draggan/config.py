@@ -56,9 +56,9 @@ class DragConfig:
         help="adam: the published optimiser, a pixel per step; newton: solves for the step that reaches the targets",
     )
     naturalness: float = _setting(
-        0.0,
+        0.25,
         unit="",
-        source="ours",
+        source="ours: on the built-in cat as local as the published optimiser, and far more like the model's pictures",
         low=0.0,
         high=1.0,
         help="newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
@@ -146,7 +146,7 @@ class DragConfig:
         source="ours",
         low=2,
         high=10000,
-        help="the drag ends when this many steps brought no handle-to-target progress",
+        help="the drag ends when this many steps (newton: a tenth of them) brought the handles no nearer",
     )
     stall_progress: float = _setting(
         1.0,

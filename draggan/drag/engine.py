@@ -49,7 +49,8 @@ class DragStep:
         loss: the supervision loss at this latent; 0 in a last step.
         done: this is the last step.
         outcome: why it is the last one, None before. "arrived": every handle is within the stop distance;
-            "max_steps": the limit was reached; "stalled": no progress for `DragConfig.stall_steps` steps;
+            "max_steps": the limit was reached; "stalled": no progress for `DragConfig.stall_steps` steps, or no step
+            of the second-order solver, however short, leads nearer;
             "stopped": `Drag.stop` was called; "diverged": the loss was no longer a finite number. After "max_steps",
             "stalled" and "diverged" the last step shows the best latent of the drag (smallest summed distance).
     """

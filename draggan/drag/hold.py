@@ -25,8 +25,12 @@ __all__ = ["Hold"]
 
 # Cells along the longer side of the map that what is fixed is held on, at least: a mask is painted about as finely.
 CELLS = 32
-# Conjugate-gradient iterations a step.
-ITERATIONS = 8
+# Conjugate-gradient iterations a step. Twice as many make up for this step a little better and change nothing at the
+# end of the drag: what is left is what is not linear, and the next step makes up for that.
+ITERATIONS = 4
+# What the published lambda of 20 stands for: a step of which nothing is made up for changes the fixed region 5 times as
+# much as its own length counts. More holds hardly better, and takes more unusual latents to do it.
+SHARE = 0.25
 # Products with H are differences over this share of the step's own length: long enough to stand out of the rounding of
 # bfloat16 features, and no longer than what is stepped.
 PROBE = 0.5
@@ -74,8 +78,8 @@ class Hold:
 
         project = _null_space(jacobian)
         changed = forth(step)
-        # lambda relative to how strongly this very step changes the fixed region.
-        weight = self._problem.config.mask_weight * (length / changed.norm().clamp(min=1e-30).item()) ** 2
+        # Relative to how strongly this very step changes the fixed region, so that lambda means the same everywhere.
+        weight = SHARE * self._problem.config.mask_weight * (length / changed.norm().clamp(min=1e-30).item()) ** 2
         residual = -project(step + weight * back(changed + drift))
         p, total = residual, torch.zeros_like(step)
         square = residual.square().sum()
