@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -22,13 +22,45 @@ from PIL.PngImagePlugin import PngInfo
 from dnnlib.cache import replacing
 from draggan.errors import ExportError
 
-__all__ = ["SOURCE_TYPE", "check_png_path", "encode_animation", "encode_png", "save_animation", "save_png"]
+__all__ = [
+    "SOURCE_TYPE",
+    "Film",
+    "check_animation_path",
+    "check_png_path",
+    "encode_animation",
+    "encode_png",
+    "save_animation",
+    "save_png",
+]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _NOTE = "AI-generated image, made with DragGAN"
 ANIMATIONS = (".gif", ".webp")
 # What an animation shows before and after the movement stays this long.
 _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
+
+
+T = TypeVar("T")
+
+
+class Film(Generic[T]):
+    """What is to be seen of something long: evenly spaced, never more than a number of frames.
+
+    Args:
+        most: frames kept.
+    """
+
+    def __init__(self, most: int = 32) -> None:
+        self.frames: list[T] = []
+        self._most, self._stride, self._seen = max(most, 2), 1, 0
+
+    def add(self, frame: T) -> None:
+        """The next one; kept if its turn has come."""
+        if self._seen % self._stride == 0:
+            self.frames.append(frame)
+            if len(self.frames) > self._most:
+                self.frames, self._stride = self.frames[::2], 2 * self._stride
+        self._seen += 1
 
 
 def encode_png(pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, Any] | None = None) -> bytes:
@@ -90,8 +122,14 @@ def save_animation(
     Raises:
         ExportError: there is no frame, the name ends otherwise, or the file cannot be written.
     """
-    path = _in_a_folder(Path(path))
+    path = check_animation_path(path)
     return _write(path, encode_animation(frames, path.suffix, details, seconds=seconds))
+
+
+def check_animation_path(path: str | Path) -> Path:
+    """The path itself, or `ExportError` if no animation can be written there."""
+    _animation(Path(path).suffix)
+    return _in_a_folder(Path(path))
 
 
 def _animation(suffix: str) -> str:

@@ -110,12 +110,14 @@ class Session:
         now: what is on the screen.
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
         settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
+        film: latents of the newest drag or pull, from its first picture to its last; empty: there was none.
         past, future: what undo and redo bring back, the nearest last.
     """
 
     now: Moment
     space: Space = "w+"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    film: tuple[Float[np.ndarray, "1 num_ws w_dim"], ...] = ()
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
 
@@ -370,8 +372,12 @@ class Session:
             mask_ws=self.now.mask_ws,
         )
 
-    def commit(self, ws: np.ndarray, handles: np.ndarray) -> Session:
-        """Where a drag ended: another picture, handles where they were tracked, targets and origins as they were."""
+    def commit(self, ws: np.ndarray, handles: np.ndarray, film: Sequence[np.ndarray] = ()) -> Session:
+        """Where a drag ended: another picture, handles where they were tracked, targets and origins as they were.
+
+        Args:
+            film: latents on the way, in their order; begin and end are added.
+        """
         if np.shape(ws) != self.start.shape:
             raise LatentError(f"a drag of {list(self.start.shape)} cannot end in {list(np.shape(ws))}")
         if np.shape(handles) != (len(self.pairs), 2):
@@ -380,7 +386,26 @@ class Session:
             replace(pair, handle=self._inside("handle", xy))
             for pair, xy in zip(self.pairs, np.asarray(handles).tolist(), strict=True)
         )
-        return self._record(replace(self.now, ws=_latent(ws), pairs=pairs))
+        return self._moved(replace(self.now, ws=_latent(ws), pairs=pairs), film)
+
+    def pulled(self, ws: np.ndarray, film: Sequence[np.ndarray] = ()) -> Session:
+        """Where the picture was pulled to by hand; points lie on other content now and go, until undo.
+
+        Args:
+            film: as for `commit`.
+        """
+        if np.shape(ws) != self.start.shape:
+            raise LatentError(f"a pull of {list(self.start.shape)} cannot end in {list(np.shape(ws))}")
+        return self._moved(replace(self.now, ws=_latent(ws), pairs=(), pending=None), film)
+
+    def _moved(self, moment: Moment, film: Sequence[np.ndarray]) -> Session:
+        between = tuple(_latent(ws) for ws in film)
+        return replace(self._record(moment), film=(self.ws, *between, moment.ws))
+
+    @property
+    def shows_film(self) -> bool:
+        """Whether the picture on the screen is where the film ends."""
+        return bool(self.film) and self.film[-1] is self.ws
 
     def reset(self) -> Session:
         """Back to the starting picture, every handle to where it was clicked, mask as it is. Undo takes it back."""

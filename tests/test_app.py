@@ -20,7 +20,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
 from draggan.errors import CheckpointError, MaskError, PointError
 from draggan.session import Session
-from draggan.ui import build, launch_options, texts
+from draggan.ui import build, handlers, launch_options, texts
 from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
@@ -477,7 +477,7 @@ def test_the_settings_reach_the_drag(do, parts, session):
     assert last[parts.session].space == "w"
 
 
-@pytest.mark.parametrize("i", range(len(SETTINGS)))
+@pytest.mark.parametrize("i", [i for i, name in enumerate(SETTINGS) if name not in texts.CHOICES])
 @pytest.mark.parametrize("at", ["start", "enter"])
 def test_a_wrong_setting_is_explained_and_the_last_good_one_comes_back(do, parts, session, i, at):
     good = [*DEFAULTS]
@@ -604,6 +604,162 @@ def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, mo
         next(run)
     monkeypatch.undo()
     next(do.start(session, far(session), "w+", request(), *slow()))
+
+
+# ---- pulling by hand ----------------------------------------------------------------------------------------------
+
+KEY = "1234-5678-9012-3456"
+
+
+def holding(xy=BUMP, key: str = KEY, **value) -> dict:
+    """What the canvas sends when it takes hold of the picture."""
+    return EMPTY | value | {"pull": {"key": key, "at": list(xy)}}
+
+
+def follow(do: Handlers, run, way, key: str = KEY) -> dict:
+    """Move the pointer along a way, a picture for every place, and let go; returns the page at rest."""
+    update = next(run)
+    for place in way:
+        assert do.pulls.steer({"key": key, "at": list(place)})
+        update = next(run)
+    assert do.pulls.steer({"key": key, "at": list(way[-1]), "end": True})
+    return list(run)[-1]
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, with_mask):
+    there = session.add_pair((50, 50), (60, 50))
+    if with_mask:
+        mask = np.zeros((64, 64), bool)
+        mask[10:50, 10:60] = True
+        there = there.set_mask(mask)
+    run = do.pull(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+    last = follow(do, run, [(24, 32), (28, 34), (32, 36), (36, 36)])
+    assert text_of(last, parts) == "There it is. Pull on, or Undo takes you back."
+    pixels = picture_of(last, parts).astype(int)
+    y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
+    assert abs(x - 36) <= 1
+    assert abs(y - 36) <= 1
+    after = last[parts.session]
+    assert after.pairs == ()
+    assert (after.mask is not None) is with_mask
+    assert shown(last, parts.canvas)["held"] == ""
+    assert shown(last, parts.canvas)["busy"] is False
+    undone = do.undo(after, canvas_value(after))
+    assert undone[parts.session].now is there.now
+    assert not do.pulls.steer({"key": KEY, "at": [1, 1]}), "nothing is held any more"
+
+
+def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, session):
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    first = next(run)
+    assert shown(first, parts.canvas)["held"] == KEY
+    assert shown(first, parts.canvas)["busy"] is True
+    do.pulls.steer({"key": KEY, "at": [40, 30]})
+    for update in run:
+        canvas = shown(update, parts.canvas)
+        if canvas["live"] and abs(canvas["live"][0][0] - 40) <= 2:
+            break
+    pixels = picture_of(update, parts).astype(int)
+    assert abs(pixels.sum(-1).argmax() % 64 - 40) <= 2
+    do.stop(request())
+    last = list(run)[-1]
+    assert last[parts.session].is_edited
+    assert last[parts.session].shows_film
+
+
+def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
+    there = session.add_pair((50, 50), (60, 50))
+    run = do.pull(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+    next(run)
+    do.pulls.steer({"key": KEY, "at": list(BUMP), "end": True})
+    last = list(run)[-1]
+    assert last[parts.session].now is there.now
+    assert text_of(last, parts).startswith("1 point set")
+
+
+def test_a_pointer_that_falls_silent_lets_go(do, parts, session, monkeypatch):
+    monkeypatch.setattr(handlers, "_SILENCE", 0.2)
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    do.pulls.steer({"key": KEY, "at": [30, 30]})
+    assert text_of(list(run)[-1], parts).startswith("There it is")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, 3, {}, {"key": 3}, {"key": "another"}, {"key": ["x"]}, [KEY]],
+)
+def test_words_of_no_pointer_of_ours_change_nothing(do, message):
+    assert do.pulls.steer(message) is False
+
+
+def test_a_pointer_outside_the_picture_is_passed_over(do, parts, session):
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    for at in ([99, 1], None, "x", [1], {"x": 1}, [float("nan"), 1]):
+        assert do.pulls.steer({"key": KEY, "at": at}) is True
+    do.pulls.steer({"key": KEY, "at": [30, 30], "end": True})
+    assert text_of(list(run)[-1], parts).startswith("There it is")
+
+
+@pytest.mark.parametrize(
+    "value", [EMPTY, {"pull": 3}, {"pull": {"key": "short", "at": [1, 1]}}, holding((1, "x")), holding((99, 1))]
+)
+def test_what_cannot_be_pulled_is_refused(do, session, value):
+    with pytest.raises(gr.Error, match=r"pull looks like|not 2 numbers|outside the picture"):
+        next(do.pull(session, value, "w+", request(), *DEFAULTS))
+    # Nothing is left of it.
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    run.close()
+
+
+def test_a_closed_tab_lets_go(do, session):
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    next(run), next(run)
+    do.close(request())
+    assert list(run), "it ends"
+
+
+def test_second_order_steps_are_a_choice(do, parts, session):
+    steps = {}
+    for solver in ("adam", "newton"):
+        chosen = [solver if name == "solver" else value for name, value in zip(SETTINGS, DEFAULTS, strict=True)]
+        last = list(do.start(session, ONE_PAIR, "w+", request(), *chosen))[-1]
+        assert text_of(last, parts).startswith("Arrived")
+        steps[solver] = int(re.search(r"after (\d+) step", text_of(last, parts))[1])
+    assert steps["newton"] < steps["adam"] / 2
+
+
+# ---- saving -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "form"), [("gif", "GIF"), ("webp", "WEBP")])
+def test_a_drag_is_saved_as_an_animation_marked(do, parts, session, suffix, form):
+    save = {"gif": do.save_gif, "webp": do.save_webp}[suffix]
+    with pytest.raises(gr.Error, match="drag something first"):
+        next(save(session, EMPTY))
+    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    assert shown(last, parts.save_gif)["interactive"] is True
+    after = last[parts.session]
+    updates = list(save(after, canvas_value(after)))
+    assert text_of(updates[0], parts).startswith("Drawing picture 1 of ")
+    path = Path(updates[-1][parts.file])
+    assert path.name == f"bump-seed0-dragged.{suffix}"
+    assert b"trainedAlgorithmicMedia" in path.read_bytes()
+    with Image.open(path) as film:
+        assert film.format == form
+        assert 3 <= film.n_frames <= 35
+        places = []
+        for i in range(film.n_frames):
+            film.seek(i)
+            places.append(int(np.asarray(film.convert("L")).argmax()) % 64)
+    assert abs(places[0] - BUMP[0]) <= 1
+    assert abs(places[-1] - (BUMP[0] + 6)) <= 2
+    assert (np.diff(places) >= -1).all(), "in the order of the drag"
+    undone = do.undo(after, canvas_value(after))
+    assert shown(undone, parts.save_gif)["interactive"] is False
 
 
 def test_saving_gives_the_clean_picture_marked(do, parts, session):

@@ -254,6 +254,45 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     assert brightest(page) == BUMP
 
 
+def test_the_picture_follows_the_pointer_and_undo_returns(visit):
+    page = visit()
+    page.click("[data-tool=live]")
+    page.mouse.move(*at(page, BUMP))
+    page.mouse.down()
+    for x in range(22, 41):
+        page.mouse.move(*at(page, (x, 30)))
+        page.wait_for_timeout(20)
+    # It follows while the button is held, not only after.
+    for _ in range(600):
+        if abs(brightest(page)[0] - 40) <= 2:
+            break
+        page.wait_for_timeout(50)
+    assert abs(brightest(page)[0] - 40) <= 2
+    assert page.locator("#dg-stop").is_enabled()
+    page.mouse.up()
+    status(page, "^There it is")
+    assert abs(brightest(page)[0] - 40) <= 1
+    # Again from there, without moving first; a release outside the picture ends it as well.
+    pull(page, (40, 30), (40, 44))
+    status(page, "^There it is")
+    page.wait_for_function("!document.querySelector('#dg-undo').disabled")
+    x, y = brightest(page)
+    assert abs(x - 40) <= 2
+    assert abs(y - 44) <= 2
+    with page.expect_download() as download:
+        page.click("#dg-gif")
+    assert download.value.suggested_filename == "bump-seed0-dragged.gif"
+    for _ in range(2):
+        page.click("#dg-undo")
+        page.wait_for_timeout(300)
+    expect(page.locator("#dg-reset")).to_be_disabled()
+    for _ in range(100):
+        if brightest(page) == BUMP:
+            break
+        page.wait_for_timeout(50)
+    assert brightest(page) == BUMP
+
+
 def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen):
     page = visit()
     creep(page)

@@ -204,6 +204,28 @@ def test_reset_goes_back_to_the_start_and_can_be_undone(session):
     assert reset.undo().now is later.now
 
 
+def test_a_pull_is_a_drag_without_points(session):
+    there = session.add_pair((1, 1), (9, 9)).set_mask(mask())
+    pulled = there.pulled(latent(1))
+    assert (pulled.pairs, pulled.pending, pulled.is_edited) == ((), None, True)
+    assert (pulled.mask == mask()).all()
+    assert pulled.undo().now is there.now
+    with pytest.raises(LatentError, match="cannot end"):
+        there.pulled(np.zeros((1, 9, 3)))
+
+
+def test_a_film_leads_to_what_is_on_the_screen(session):
+    assert not session.shows_film
+    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(3), np.array([[8, 8]]), [latent(1), latent(2)])
+    assert [ws[0, 0, 0] for ws in dragged.film] == [0, 1, 2, 3]
+    assert dragged.shows_film
+    assert dragged.clear_points().shows_film
+    assert not dragged.undo().shows_film
+    assert dragged.undo().redo().shows_film
+    assert not dragged.with_latent(latent(7), seed=8).shows_film
+    assert len(dragged.pulled(latent(9)).film) == 2
+
+
 def test_history_is_bounded(session):
     for i in range(1000):
         session = session.click((i % WIDTH, 0))

@@ -1,8 +1,11 @@
 // The picture, and over it the points and the mask that a person draws.
 //
-// Python -> page: frame (a picture), size ([width, height]), live (handles while a drag runs), busy, and value when
-// points or mask change on the server's side. Page -> Python: value = {points: [[hx, hy, tx, ty], ...],
-// pending: [x, y] | null, mask: PNG data URL | null} in image pixels, mirrored with every edit.
+// Python -> page: frame (a picture), size ([width, height]), live (handles while a drag runs), busy, held (the key of
+// the pull that runs), and value when points or mask change on the server's side. Page -> Python: value = {points:
+// [[hx, hy, tx, ty], ...], pending: [x, y] | null, mask: PNG data URL | null} in image pixels, mirrored with every edit.
+//
+// A pull (the tool Live) begins with the event of that name and value.pull = {key, at}; from then on the pointer is
+// told of with server.steer({key, at, end}), outside the queue: one call at a time, the newest position, never a backlog.
 //
 // The frame has a prop of its own, so that pictures that stream in never touch what is being drawn.
 
@@ -20,7 +23,9 @@ const MARGIN = 14;      // CSS px of ink around the picture: dots on the border 
 const HIT = 11;         // CSS px around a dot that take hold of it
 const PULL = 4;         // CSS px of movement that make a press a pull
 let state = blank(), tool = 'points', size = [1, 1];
+const EVERY = 40;       // ms between two words of the pointer while it pulls
 let press = null;       // what the pointer is doing: {start, at, pair, end} or {start, at} or {brush}
+let hold = null;        // a pull: {key, at, end, told, last, flying, timer}
 let hover = null;       // image pixel under the pointer
 let cross = null;       // image pixel of the keyboard's cross
 let painted = false, drawDue = false;
@@ -72,7 +77,7 @@ function paint() {
   onInk.setTransform(ink.width / width, 0, 0, ink.height / height, 0, 0);
   onInk.clearRect(0, 0, width, height);
   paintMask();
-  const pairs = shownPairs();
+  const pairs = props.held ? [] : shownPairs();
   for (const [h, t] of pairs) arrow(place(h), place(t));
   pairs.forEach(([h, t], i) => { dot(place(t), TARGET, i + 1, true); dot(place(h), HANDLE, i + 1, false); });
   const start = state.pending || (press && press.pulled && press.pair === undefined && !press.brush ? press.start : null);
@@ -87,7 +92,13 @@ function paint() {
     ring(place(start), 15);
     dot(place(start), HANDLE, pairs.length + 1, false);
   }
-  if (tool !== 'points' && hover && !props.busy) {
+  if (hold && props.held === hold.key) {
+    const there = props.live?.[0] || hold.start;
+    if (!hold.end) arrow(place(there), place(hold.at));
+    ring(place(there), 13);
+    dot(place(there), HANDLE, '', false);
+  }
+  if ((tool === 'mask' || tool === 'erase') && hover && !props.busy) {
     ring(place(hover), Math.max(brushPixels() / 2 * picture.clientWidth / size[0], 3));
   }
   if (cross && document.activeElement === ink && !props.busy) crosshair(place(cross));
@@ -113,7 +124,7 @@ function paintMask() {
   onShade.globalCompositeOperation = 'destination-out';
   onShade.drawImage(mask, 0, 0);
   onInk.imageSmoothingQuality = 'high';
-  onInk.globalAlpha = tool === 'points' || props.busy ? 0.38 : 0.62;
+  onInk.globalAlpha = tool === 'points' || tool === 'live' || props.busy ? 0.38 : 0.62;
   onInk.drawImage(shade, x, y, w, h);
   onInk.globalAlpha = 1;
   outline(x, y, w, h);
@@ -244,6 +255,39 @@ function endStroke() {
   commit();
 }
 
+// Tell the server where the pointer is. While one word is on its way no other is sent: the newest goes when it is back.
+function steer() {
+  const pull = hold;
+  if (!pull || pull.flying || pull.timer || props.held !== pull.key) return;
+  if (pull.told && String(pull.told) === String(pull.at) && !pull.end) return;
+  const early = pull.last + EVERY - performance.now();
+  if (early > 0 && !pull.end) {
+    pull.timer = setTimeout(() => { pull.timer = 0; steer(); }, early);
+    return;
+  }
+  const end = pull.end;
+  pull.flying = true;
+  pull.told = pull.at;
+  pull.last = performance.now();
+  server.steer({ key: pull.key, at: pull.at, end }).catch(() => {}).finally(() => { pull.flying = false; if (!end) steer(); });
+}
+
+function takeHold(at) {
+  hold = { key: crypto.getRandomValues(new Uint32Array(4)).join('-'), start: at, at, end: false, last: 0 };
+  props.value = structuredClone({ ...state, pull: { key: hold.key, at } });
+  trigger('pull', {});
+}
+
+function letGo(at) {
+  if (!hold || hold.end) return;
+  if (at) hold.at = at;
+  hold.end = true;
+  clearTimeout(hold.timer);
+  hold.timer = 0;
+  steer();
+  draw();
+}
+
 function choose(next) {
   tool = next;
   for (const button of tools) {
@@ -251,7 +295,9 @@ function choose(next) {
     button.setAttribute('aria-checked', chosen);
     button.tabIndex = chosen ? 0 : -1;
   }
-  brush.classList.toggle('dg-off', tool === 'points');    // its place stays: the picture does not move
+  // Its place stays: the picture does not move.
+  brush.classList.toggle('dg-off', tool === 'points' || tool === 'live');
+  stage.dataset.tool = tool;
   showBrush();
   draw();
 }
@@ -263,12 +309,14 @@ function showBrush() {
 ink.addEventListener('pointerdown', (event) => {
   if (!event.isPrimary || event.button !== 0 || props.busy || !props.frame) return;
   ink.setPointerCapture(event.pointerId);
-  cross = null;
+  cross = hold = null;
   const at = hover = pixel(event);
   const client = [event.clientX, event.clientY];
   if (tool === 'points') {
     press = { start: at, at, client, pulled: false };
     if (!state.pending) Object.assign(press, grabbed(event));
+  } else if (tool === 'live') {
+    takeHold(at);
   } else {
     press = { brush: true, at };
     stroke(at, at);
@@ -278,7 +326,10 @@ ink.addEventListener('pointerdown', (event) => {
 
 ink.addEventListener('pointermove', (event) => {
   hover = pixel(event);
-  if (press && event.isPrimary) {
+  if (hold && !hold.end && event.isPrimary) {
+    hold.at = hover;
+    steer();
+  } else if (press && event.isPrimary) {
     if (press.brush) {
       for (const part of event.getCoalescedEvents?.() ?? [event]) {
         const to = pixel(part);
@@ -295,6 +346,7 @@ ink.addEventListener('pointermove', (event) => {
 });
 
 ink.addEventListener('pointerup', (event) => {
+  if (hold && event.isPrimary) return letGo(pixel(event));
   if (!press || !event.isPrimary) return;
   const done = press, at = pixel(event);
   press = null;
@@ -309,7 +361,8 @@ ink.addEventListener('pointerup', (event) => {
   commit();
 });
 
-ink.addEventListener('pointercancel', () => { const wasBrush = press?.brush; press = null; if (wasBrush) endStroke(); draw(); });
+ink.addEventListener('lostpointercapture', () => letGo(null));
+ink.addEventListener('pointercancel', () => { letGo(null); const wasBrush = press?.brush; press = null; if (wasBrush) endStroke(); draw(); });
 ink.addEventListener('pointerleave', () => { hover = null; draw(); });
 ink.addEventListener('blur', () => { cross = null; draw(); });
 ink.addEventListener('contextmenu', (event) => event.preventDefault());
@@ -388,12 +441,13 @@ function resize() {
 let newest = 0, shown = 0;
 function showFrame() {
   if (!props.frame) return;
-  const mine = ++newest, image = new Image();
+  const mine = ++newest, image = new Image(), live = props.live;
   image.onload = () => {
     if (mine < shown) return;      // a later one was faster
     shown = mine;
     onPicture.drawImage(image, 0, 0, size[0], size[1]);
     empty.hidden = true;
+    stage.dataset.handles = JSON.stringify(live);    // where they are in the picture shown; for those who measure
     stage.dataset.frames = mine;
   };
   image.src = props.frame;
@@ -401,6 +455,7 @@ function showFrame() {
 
 function take() {
   state = { ...blank(), ...structuredClone(props.value || {}) };
+  delete state.pull;
   press = null;
   const url = state.mask;
   if (!url) {
@@ -424,13 +479,15 @@ function take() {
 }
 
 // One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
-const [SIZE, FRAME, LIVE, BUSY] = 'size frame live busy'.split(' ');
+const [SIZE, FRAME, LIVE, BUSY, HELD] = 'size frame live busy held'.split(' ');
 watch(SIZE, resize);
 watch(FRAME, () => { resize(); showFrame(); });
 watch('value', take);
 watch(LIVE, draw);
+watch(HELD, steer);
 watch(BUSY, () => {
   press = null;
+  if (!props.busy) hold = null;
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);
   showBrush();

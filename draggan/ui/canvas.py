@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from draggan.errors import MaskError, PointError
 from draggan.session import Session, Xy
 
-__all__ = ["EMPTY", "canvas", "canvas_value", "frame_url", "read_canvas", "with_canvas"]
+__all__ = ["EMPTY", "canvas", "canvas_value", "frame_url", "read_canvas", "read_pull", "with_canvas"]
 
 CanvasValue: TypeAlias = dict[str, Any]
 
@@ -31,8 +32,20 @@ _MASK_PREFIX = "data:image/png;base64,"
 _MOST_POINTS = 500
 
 
-def canvas(**kwargs: Any) -> gr.HTML:
-    """A new canvas component. Its event is ``edit``: points or mask were changed by the person."""
+def canvas(steer: Callable[[Any], bool] | None = None, **kwargs: Any) -> gr.HTML:
+    """A new canvas component.
+
+    Its events are ``edit``: points or mask were changed by the person; and ``pull``: the picture was taken hold of.
+
+    Args:
+        steer: called with where the pointer is while the picture is pulled, and when it lets go; see `read_pull`.
+    """
+
+    # Gradio marks it, which a method does not allow.
+    def steer_(message: Any) -> bool:
+        return steer is not None and steer(message)
+
+    steer_.__name__ = "steer"
     return gr.HTML(
         value=EMPTY,  # type: ignore[arg-type]  # any JSON value; the annotation knows plain HTML only
         html_template=(_HERE / "canvas.html").read_text(encoding="utf-8"),
@@ -42,6 +55,8 @@ def canvas(**kwargs: Any) -> gr.HTML:
         size=[1, 1],
         live=None,
         busy=False,
+        held="",
+        server_functions=[steer_],
         **kwargs,
     )
 
@@ -92,6 +107,17 @@ def read_canvas(
         pending = (x, y)
     mask = value.get("mask")
     return pairs, pending, None if mask is None else _read_mask(mask, image_size)
+
+
+def read_pull(value: CanvasValue | None) -> tuple[str, Xy]:
+    """The key of a pull, and where it took hold of the picture: ``{"pull": {"key": ..., "at": [x, y]}}``."""
+    pull = value.get("pull") if isinstance(value, dict) else None
+    pull = pull if isinstance(pull, dict) else {}
+    key = pull.get("key")
+    if not isinstance(key, str) or not 16 <= len(key) <= 64:
+        raise PointError('a pull looks like {"pull": {"key": "16 to 64 letters", "at": [x, y]}}')
+    x, y = _numbers(pull.get("at"), 2)
+    return key, (x, y)
 
 
 def _numbers(values: Any, count: int) -> list[float]:

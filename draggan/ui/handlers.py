@@ -14,18 +14,19 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
+import numpy as np
 
 from draggan.config import DragConfig, Space, describe
 from draggan.drag import DragStep
-from draggan.errors import ConfigError
-from draggan.export import save_png
+from draggan.errors import ConfigError, ExportError
+from draggan.export import save_animation, save_png
 from draggan.session import Session
 from draggan.ui import texts
-from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, with_canvas
+from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, read_pull, with_canvas
 from draggan.ui.models import Model, Models, Terms
 from draggan.ui.preview import Pace, Size
-from draggan.ui.running import Drags, Fetch, Run, Tabs, explained
-from draggan.ui.work import begin_drag, first_session, latent, picture, preview, render
+from draggan.ui.running import Drags, Fetch, Pulls, Run, Tabs, explained
+from draggan.ui.work import begin_drag, begin_pull, first_session, latent, picture, picture_details, preview, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
 
@@ -35,9 +36,13 @@ Updates: TypeAlias = dict[Any, Any]
 Opened: TypeAlias = tuple[tuple[str, str], ...]
 
 # Settings of a drag that the page offers besides the latent space; everything else about them is in the dataclass.
-SETTINGS = ("step_size", "max_steps", "stop_distance", "mask_weight", "r1", "r2", "free_rows")
+SETTINGS = (
+    *("step_size", "max_steps", "stop_distance", "mask_weight", "r1", "r2", "free_rows"),
+    *("solver", "naturalness"),
+)
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
+_SILENCE = 20.0  # seconds without a word of the pointer after which a pull ends
 _SAVED = 8  # files kept until Gradio has copied them
 
 
@@ -65,7 +70,7 @@ class Parts:
     random: gr.Button
     truncation: gr.Slider
     space: gr.Radio
-    settings: tuple[gr.Number, ...]
+    settings: tuple[gr.Number | gr.Slider | gr.Radio, ...]
     start: gr.Button
     stop: gr.Button
     undo: gr.Button
@@ -75,6 +80,8 @@ class Parts:
     clear_points: gr.Button
     clear_mask: gr.Button
     save: gr.Button
+    save_gif: gr.Button
+    save_webp: gr.Button
     file: gr.DownloadButton
 
 
@@ -85,10 +92,12 @@ class Handlers:
         parts: its components.
         models: where generators come from.
         drags: shared by all tabs.
+        pulls: likewise; what the canvas of ``parts`` steers.
     """
 
-    def __init__(self, parts: Parts, models: Models, drags: Drags) -> None:
+    def __init__(self, parts: Parts, models: Models, drags: Drags, pulls: Pulls | None = None) -> None:
         self.parts, self.models, self.drags = parts, models, drags
+        self.pulls = Pulls() if pulls is None else pulls
         self.fetches: Tabs[Fetch] = Tabs("download")
         # Where saved pictures are put until Gradio has taken its copy.
         self._folder = TemporaryDirectory(prefix="draggan-")
@@ -381,17 +390,40 @@ class Handlers:
             session = with_canvas(session, value).set_space(space)
             run = Run(begin_drag(self.models, session, session.settings))
             self.drags.begin(tab, run)
+        yield from self._attend(tab, run, session, Pace())
+
+    def pull(
+        self, session: Session | None, value: CanvasValue, space: Space, request: gr.Request, *settings: float
+    ) -> Iterator[Updates]:
+        """The picture was taken hold of: it follows the pointer, which `Pulls.steer` tells of, until that lets go."""
+        tab = tab_of(request)
+        with explained():
+            before = self._session(session)
+        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before))
+        with explained():
+            key, at = read_pull(value)
+            session = with_canvas(session, value).set_space(space)
+            run = Run(begin_pull(self.models, session, at, session.settings))
+            self.drags.begin(tab, run)
+        self.pulls.begin(key, run.drag)
+        try:
+            yield from self._attend(tab, run, session, Pace(rate=25, share=0.5), key)
+        finally:
+            self.pulls.end(key)
+
+    def _attend(self, tab: str, run: Run, session: Session, pace: Pace, key: str = "") -> Iterator[Updates]:
+        """Run a drag from its first picture to its last; ``key``: of the pull that it is."""
         placed = False
         try:
-            yield self._busy(session)
+            yield self._busy(session, key)
             while not (placed := self.drags.take_place(patience=0.5)) and not run.stopping:
                 yield self._say("Waiting until another drag has ended …", "run")
             if placed:
-                yield from self._follow(run)
-            ended = self._end(session, run)
+                yield from self._follow(run, pace, key)
+            ended = self._end(session, run, key)
         except gr.Error as error:
             # What was reached is kept; only then is the error shown.
-            yield self._end(session, run) | self._say(str(error.message), "bad")
+            yield self._end(session, run, key) | self._say(str(error.message), "bad")
             raise
         finally:
             run.end()
@@ -438,9 +470,9 @@ class Handlers:
         self.drags.stop(tab_of(request))
         self.fetches.stop(tab_of(request))
 
-    def _follow(self, run: Run) -> Iterator[Updates]:
+    def _follow(self, run: Run, pace: Pace, key: str) -> Iterator[Updates]:
         """Run a drag to its end, showing its newest picture whenever one is due."""
-        started, pace, size = time.perf_counter(), Pace(), Size(run.drag.generator.preview_heights)
+        started, size = time.perf_counter(), Size(run.drag.generator.preview_heights)
         run.begin()
         shown: DragStep | None = None
         while True:
@@ -448,6 +480,9 @@ class Handlers:
                 step = run.newer(shown, patience=1.0)
             if step is not None and step.done:
                 return
+            if key and self.pulls.silence(key) > _SILENCE:
+                # A pointer that lets go says so; one that says nothing has lost its way to us.
+                run.drag.settle()
             if run.ended(patience=pace.wait()):
                 continue
             step = run.step
@@ -458,16 +493,24 @@ class Handlers:
                 frame = frame_url(preview(run.drag, step, size.height), quality=_DRAGGING_QUALITY)
             size.took(pace.end())
             shown = step
-            said = self._say(texts.progress(step, time.perf_counter() - started), "run")
+            said = self._say(
+                texts.pulling(step) if key else texts.progress(step, time.perf_counter() - started), "run"
+            )
             yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
-    def _end(self, session: Session, run: Run) -> Updates:
+    def _end(self, session: Session, run: Run, key: str) -> Updates:
         """The page at rest again, with what the drag has reached."""
         step = run.step
         if step is None:
             return self._show(session)
+        ws, film = step.ws.cpu().numpy(), run.film.frames
+        if key:
+            # Taken hold of and let go again: nothing has happened.
+            moved = not np.array_equal(ws, session.ws)
+            shown = self._show(session.pulled(ws, film) if moved else session)
+            return shown | self._say(*reversed(texts.pulled(step))) if moved else shown
         if step.index > 0:
-            session = session.commit(step.ws.cpu().numpy(), step.handles)
+            session = session.commit(ws, step.handles, film)
         shown = self._show(session)
         if step.done:
             kind, text = texts.outcome(step, run.drag.stop_distance, session)
@@ -480,11 +523,40 @@ class Handlers:
         """A PNG of the picture, without points, marked as made by AI."""
         with explained():
             session = with_canvas(self._session(session), value)
-            seed = "" if session.seed is None else f"-seed{session.seed}"
-            edited = "-dragged" if session.is_edited else ""
-            path = self._place(f"{self.models.find(session.model).file}{seed}{edited}.png")
+            path = self._place(self._file_name(session, ".png"))
             save_png(path, *picture(self.models, session))
             return {self.parts.session: session, self.parts.file: str(path)}
+
+    def save_gif(self, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
+        """The newest drag as a GIF, marked as made by AI."""
+        yield from self._save_film(session, value, ".gif")
+
+    def save_webp(self, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
+        """The newest drag as an animated WebP, marked as made by AI."""
+        yield from self._save_film(session, value, ".webp")
+
+    def _save_film(self, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
+        with explained():
+            session = with_canvas(self._session(session), value)
+            if not session.shows_film:
+                raise ExportError("there is no drag to show; drag something first")
+            generator = self.models.load(session.model)
+        frames: list[np.ndarray] = []
+        for ws in session.film:
+            # A large model takes a while.
+            yield self._say(f"Drawing picture {len(frames) + 1} of {len(session.film)} …", "run")
+            with explained():
+                frames.append(render(generator, ws))
+        with explained():
+            path = self._place(self._file_name(session, suffix))
+            save_animation(path, frames, picture_details(session))
+        said = self._say(texts.hint(session))
+        yield {self.parts.session: session, self.parts.file: str(path)} | said
+
+    def _file_name(self, session: Session, suffix: str) -> str:
+        seed = "" if session.seed is None else f"-seed{session.seed}"
+        edited = "-dragged" if session.is_edited else ""
+        return f"{self.models.find(session.model).file}{seed}{edited}{suffix}"
 
     def _place(self, name: str) -> Path:
         """A path for a file of that name in a folder of its own; old ones make room."""
@@ -508,7 +580,7 @@ class Handlers:
 
     def _show(self, session: Session, *, picture: bool = True) -> Updates:
         """The page at rest."""
-        canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None}
+        canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
             generator = self.models.load(session.model)
             height, width = session.image_size
@@ -519,14 +591,14 @@ class Handlers:
             | self._enable(session)
         )
 
-    def _busy(self, session: Session) -> Updates:
+    def _busy(self, session: Session, key: str) -> Updates:
         """The page while a drag runs: nothing can be changed, but it can be stopped."""
         off = {part: gr.update(interactive=False) for part in self._resting_parts()}
-        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None)
+        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None, held=key)
         return (
             {self.parts.session: session, self.parts.canvas: canvas, self.parts.stop: gr.update(interactive=True)}
             | off
-            | self._say("Starting …", "run")
+            | self._say("Pull …" if key else "Starting …", "run")
         )
 
     def _enable(self, session: Session) -> Updates:
@@ -542,6 +614,8 @@ class Handlers:
             parts.remove_last: points,
             parts.clear_points: points,
             parts.clear_mask: session.mask is not None,
+            parts.save_gif: session.shows_film,
+            parts.save_webp: session.shows_film,
         }
         return on | {part: gr.update(interactive=is_on) for part, is_on in special.items()}
 
@@ -550,7 +624,8 @@ class Handlers:
         p = self.parts
         return (
             *(p.model, p.upload, p.path, p.label, p.seed, p.random, p.truncation, p.space, *p.settings),
-            *(p.start, p.undo, p.redo, p.reset, p.remove_last, p.clear_points, p.clear_mask, p.save, *p.presets),
+            *(p.start, p.undo, p.redo, p.reset, p.remove_last, p.clear_points, p.clear_mask, *p.presets),
+            *(p.save, p.save_gif, p.save_webp),
         )
 
     def _say(self, text: str, kind: str = "") -> Updates:

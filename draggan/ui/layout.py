@@ -17,15 +17,16 @@ from draggan.ui import api, texts
 from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.models import Models
-from draggan.ui.running import Drags
+from draggan.ui.running import Drags, Pulls
 
 __all__ = ["build", "launch_options"]
 
 _PRESETS = 6  # examples that there is room for
 
 _HELP = """
-**Points.** Click a point of the picture, then where it should go; or press, pull and release. A dot can be moved with
-the mouse. **Mask.** Paint what may change; the rest is held still. Without a mask everything may change.
+**Points.** Click a point of the picture, then where it should go; or press, pull and release; then Start. A dot can be
+moved with the mouse. **Live.** Take hold of the picture and pull: it follows. **Mask.** Paint what may change; the rest
+is held still. Without a mask everything may change.
 
 | key | |
 |---|---|
@@ -48,9 +49,9 @@ def build(models: Models, *, drags: int = 8, local: bool = False) -> gr.Blocks:
         local: nobody but this machine's own user can reach the page, so that it may offer to open any file by its path.
     """
     with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
-        parts = _components(models, local=local)
-        places = Drags(drags)
-        _wire(demo, parts, Handlers(parts, models, places), local=local)
+        places, pulls = Drags(drags), Pulls()
+        parts = _components(models, pulls, local=local)
+        _wire(demo, parts, Handlers(parts, models, places, pulls), local=local)
         api.register(models, places)
     # Twice as many handlers as drags, so that those who wait for a place do not keep others from clicking.
     return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
@@ -86,13 +87,13 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def _components(models: Models, *, local: bool = False) -> Parts:
+def _components(models: Models, pulls: Pulls | None = None, *, local: bool = False) -> Parts:
     listed = models.listed()
     session = gr.State(None, time_to_live=6 * 3600)
     with gr.Row(elem_id="dg-page"):
         with gr.Column(scale=7, min_width=340, elem_id="dg-left"):
             gr.Markdown("# DragGAN\nDrag points of a picture; the rest follows.", elem_id="dg-title")
-            drawn = canvas(elem_id="dg-canvas")
+            drawn = canvas(None if pulls is None else pulls.steer, elem_id="dg-canvas")
             status = gr.HTML(
                 value="Loading the model …",
                 html_template='<p class="dg-status" data-kind="{{kind}}" role="status">{{value}}</p>',
@@ -173,7 +174,10 @@ def _components(models: Models, *, local: bool = False) -> Parts:
                     visible=local,
                     elem_id="dg-path",
                 )
-            save = gr.Button("Save picture (PNG)", elem_id="dg-save")
+            with gr.Row(elem_id="dg-saves"):
+                save = gr.Button("Save picture (PNG)", size="md", elem_id="dg-save", min_width=140)
+                save_gif = gr.Button("Drag as GIF", size="md", interactive=False, elem_id="dg-gif", min_width=100)
+                save_webp = gr.Button("as WebP", size="md", interactive=False, elem_id="dg-webp", min_width=80)
             file = gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file")
             with gr.Accordion("Help", open=False):
                 gr.Markdown(_HELP)
@@ -208,25 +212,32 @@ def _components(models: Models, *, local: bool = False) -> Parts:
         clear_points=clear_points,
         clear_mask=clear_mask,
         save=save,
+        save_gif=save_gif,
+        save_webp=save_webp,
         file=file,
     )
 
 
-def _setting(name: str) -> gr.Number:
+def _setting(name: str) -> gr.Number | gr.Slider | gr.Radio:
     """A control whose default, range, unit and help are the setting's own."""
     facts = describe(DragConfig, name)
+    look: dict[str, Any] = {"label": texts.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
+    if name in texts.CHOICES:
+        return gr.Radio(
+            [(title, value) for value, title in texts.CHOICES[name].items()], value=facts["default"], **look
+        )
+    if (facts["low"], facts["high"]) == (0, 1):
+        return gr.Slider(0, 1, facts["default"], step=0.05, info=facts["help"], **look)
     whole = isinstance(facts["default"], int)
     unit = f" [{facts['unit']}]" if facts["unit"] else ""
     # The arrows of a number's box: halves of its order of magnitude.
     step = 1 if whole else 10 ** math.floor(math.log10(facts["default"])) / 2
     return gr.Number(
         facts["default"],
-        label=texts.TITLES[name],
         info=facts["help"] + unit,
         # No minimum, maximum or precision: Gradio would refuse or round a value before we can say why.
         step=step,
-        min_width=160,
-        elem_id=f"dg-{name.replace('_', '-')}",
+        **look,
     )
 
 
@@ -270,7 +281,7 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
             return do.try_preset(session, number)
 
         button.click(try_one, [parts.session], outputs, api_name=f"preset_{i}", **quiet)
-    typed = [number.submit for number in parts.settings]
+    typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
     gr.on(typed, do.set_settings, [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
     parts.canvas.edit(do.edit, drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
@@ -278,9 +289,18 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         button, inputs = getattr(parts, name), [*drawn, parts.opened] if name in ("undo", "redo") else drawn
         button.click(getattr(do, name), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
-    parts.start.click(do.start, [*drawn, parts.space, *parts.settings], outputs, api_name="start", **quiet)
+    dragged = [*drawn, parts.space, *parts.settings]
+    parts.start.click(do.start, dragged, outputs, api_name="start", **quiet)
+    parts.canvas.pull(do.pull, dragged, outputs, api_name="pull", trigger_mode="multiple", **quiet)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 
-    saved = parts.save.click(do.save, drawn, [parts.session, parts.file], api_name="save", **quiet)
-    saved.success(None, None, None, js="() => document.querySelector('#dg-file')?.click()", api_visibility="private")
+    file = [parts.session, parts.file, parts.status]
+    for button, name, handler in (
+        (parts.save, "save", do.save),
+        (parts.save_gif, "save_gif", do.save_gif),
+        (parts.save_webp, "save_webp", do.save_webp),
+    ):
+        saved = button.click(handler, drawn, file, api_name=name, **quiet)
+        js = "() => document.querySelector('#dg-file')?.click()"
+        saved.success(None, None, None, js=js, api_visibility="private")

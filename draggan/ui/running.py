@@ -7,17 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import gradio as gr
+import numpy as np
 import torch
 
 from draggan.drag import Drag, DragStep
-from draggan.errors import ConfigError, DragGANError, LatentError
+from draggan.errors import ConfigError, DragGANError, LatentError, PointError
+from draggan.export import Film
 from draggan.ui import texts
 from draggan.ui.models import Progress
 
-__all__ = ["Cancelled", "Drags", "Fetch", "Run", "Tabs", "explained"]
+__all__ = ["Cancelled", "Drags", "Fetch", "Pulls", "Run", "Tabs", "explained"]
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,14 @@ class Run:
 
     Args:
         drag: ready to run, not begun.
+
+    Attributes:
+        film: latents of some of its steps, evenly spaced.
     """
 
     def __init__(self, drag: Drag) -> None:
         self.drag = drag
+        self.film: Film[np.ndarray] = Film()
         self._changed = threading.Condition()
         self._step: DragStep | None = None
         self._error: BaseException | None = None
@@ -95,6 +101,7 @@ class Run:
     def _work(self) -> None:
         try:
             for step in self.drag:
+                self.film.add(step.ws.cpu().numpy())
                 with self._changed:
                     self._step = step
                     self._changed.notify_all()
@@ -211,6 +218,48 @@ class Drags(Tabs[Run]):
     def leave_place(self) -> None:
         """Give it back."""
         self._places.release()
+
+
+class Pulls:
+    """The pictures that are being pulled by hand, by a key that only the page that pulls knows."""
+
+    def __init__(self) -> None:
+        self._drags: dict[str, tuple[Drag, float]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, key: str, drag: Drag) -> None:
+        """From now on `steer` reaches that live drag; `end` must follow."""
+        with self._lock:
+            self._drags[key] = drag, time.monotonic()
+
+    def end(self, key: str) -> None:
+        """Forget it."""
+        with self._lock:
+            self._drags.pop(key, None)
+
+    def steer(self, message: Any) -> bool:
+        """The pointer has moved or let go: ``{"key": ..., "at": [x, y], "end": true or false}``, image pixels.
+
+        Anyone can send one, at any rate: it replaces what was there and waits for nothing. False: nothing is pulled.
+        """
+        key = message.get("key") if isinstance(message, dict) else None
+        with self._lock:
+            if not isinstance(key, str) or key not in self._drags:
+                return False
+            drag = self._drags[key][0]
+            self._drags[key] = drag, time.monotonic()
+        try:
+            drag.retarget([message.get("at")])
+        except PointError:
+            log.debug("a pointer that is nowhere: %r", message.get("at"))
+        if message.get("end"):
+            drag.settle()
+        return True
+
+    def silence(self, key: str) -> float:
+        """Seconds since anything was heard of the pointer."""
+        with self._lock:
+            return time.monotonic() - self._drags[key][1]
 
 
 @contextmanager

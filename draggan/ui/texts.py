@@ -9,6 +9,7 @@ from draggan.session import Session
 from draggan.ui.models import Model, Terms
 
 __all__ = [
+    "CHOICES",
     "TITLES",
     "downloading",
     "hint",
@@ -17,6 +18,8 @@ __all__ = [
     "offer",
     "outcome",
     "progress",
+    "pulled",
+    "pulling",
     "ready",
     "sentence",
     "setting",
@@ -31,7 +34,11 @@ TITLES = {
     "r1": "Pulled radius (r1)",
     "r2": "Search radius (r2)",
     "free_rows": "Free latent rows",
+    "solver": "Steps",
+    "naturalness": "Naturalness",
 }
+# What it calls the values of those that are no numbers.
+CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
 
 
 def line(model: Model) -> str:
@@ -81,6 +88,21 @@ def progress(step: DragStep, seconds: float) -> str:
     if step.index > 0 and seconds > 0:
         text += f" · {_figure(step.index / seconds)} steps/s"
     return text
+
+
+def pulling(step: DragStep) -> str:
+    """The picture follows a pointer."""
+    return f"Step {step.index} · {_to_go(step)}"
+
+
+def pulled(step: DragStep) -> tuple[str, str]:
+    """How a pull ended: the kind of news and the sentence."""
+    far = float(step.distances.max())
+    if step.outcome == "arrived":
+        return "good", "There it is. Pull on, or Undo takes you back."
+    if step.outcome == "diverged":
+        return "bad", "The picture broke up; the best one is shown. Undo takes you back."
+    return "note", f"As near as it came, {far:.1f} px off: this model may not reach farther. Undo takes you back."
 
 
 def outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str, str]:

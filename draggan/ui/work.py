@@ -16,10 +16,10 @@ from draggan.drag import Drag, DragStep, Reference
 from draggan.errors import ConfigError, LatentError
 from draggan.generators.base import Generator, z_from_seed
 from draggan.images import to_uint8
-from draggan.session import Session
+from draggan.session import Session, Xy
 from draggan.ui.models import Models
 
-__all__ = ["begin_drag", "first_session", "latent", "picture", "preview", "render"]
+__all__ = ["begin_drag", "begin_pull", "first_session", "latent", "picture", "picture_details", "preview", "render"]
 
 
 def first_session(models: Models, model: str, seed: int, truncation: float, label: int = 0) -> Session:
@@ -53,10 +53,27 @@ def begin_drag(models: Models, session: Session, settings: Mapping[str, Any]) ->
     return Drag(generator, ws, given.handles, given.targets, given.mask, config, reference=reference)
 
 
+def begin_pull(models: Models, session: Session, at: Xy, settings: Mapping[str, Any]) -> Drag:
+    """A drag that holds what is under a point of the picture and follows wherever it is sent, ready to run."""
+    known = {"space": session.space, **models.find(session.model).settings, **settings}
+    # The published optimiser moves a pixel a step: a hand does not wait for that.
+    config = DragConfig(**(known | {"solver": "newton"}))
+    generator = models.load(session.model)
+    mask_ws = None if session.now.mask_ws is None else _tensor(session.now.mask_ws, generator)
+    ws = _tensor(session.ws, generator)
+    here = torch.tensor([at], dtype=torch.float32)
+    reference = Reference(handles=here, ws=ws, mask_ws=mask_ws)
+    return Drag(generator, ws, here, here, session.mask, config, reference=reference, live=True)
+
+
 def picture(models: Models, session: Session) -> tuple[UInt8[np.ndarray, "height width 3"], dict[str, Any]]:
     """The clean picture of a session, ``[height, width, 3]`` bytes, and the facts to store with it."""
-    generator = models.load(session.model)
-    details = {
+    return render(models.load(session.model), session.ws), picture_details(session)
+
+
+def picture_details(session: Session) -> dict[str, Any]:
+    """How the picture on the screen came about."""
+    return {
         "model": session.model,
         "seed": session.seed,
         "truncation": session.truncation,
@@ -64,7 +81,6 @@ def picture(models: Models, session: Session) -> tuple[UInt8[np.ndarray, "height
         "handles": [pair.handle for pair in session.pairs],
         "targets": [pair.target for pair in session.pairs],
     }
-    return render(generator, session.ws), details
 
 
 def latent(
