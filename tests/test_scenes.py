@@ -272,7 +272,7 @@ def test_flow_follows_what_is_known_exactly() -> None:
 
 @pytest.mark.parametrize("scene", FLOWING, ids=lambda s: s.name)
 def test_flow_there_and_back_returns(scene: Scene) -> None:
-    a, b = settings_near_each_other(scene, 16)
+    a, b = settings_near_each_other(scene, 8)
     x = inner_points(scene.render(a, 128, segments=True).segments, 200)
     there, seen = scene.flow(a, b, x, 128)
     back, seen_back = scene.flow(b, a, there, 128)
@@ -280,7 +280,7 @@ def test_flow_there_and_back_returns(scene: Scene) -> None:
     assert seen_back[seen].mean() > 0.98
     error = np.linalg.norm(back - x, axis=-1)[seen & seen_back]
     assert np.percentile(error, 99) < 0.05
-    assert np.percentile(error, 99.9) < 1.0  # the rest lies where something nearer ends
+    assert np.percentile(error, 99.9) < 0.3  # the rest lies where something nearer ends
     # Something did move.
     assert np.linalg.norm(there - x, axis=-1)[seen].mean() > 2
 

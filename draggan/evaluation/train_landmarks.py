@@ -72,11 +72,11 @@ class LandmarkConfig:
     weight_decay: float = 1e-3
     ema_steps: float = 200.0
     stock: int = 16384
-    first: int = 2048
+    first: int = 1024
     renew: int = 3
     generated: int = 24
     hidden: float = 0.2
-    save_minutes: float = 2.0
+    save_minutes: float = 5.0
     held: int = 64
     widths: tuple[int, ...] = (24, 48, 96, 160)
     neck: int = 64
@@ -256,7 +256,8 @@ class LandmarkTrainer:
         out: folder, created if missing.
         generator: adds its pictures to the renderings; None to do without.
         resume: go on from ``checkpoint.pt`` if there is one.
-        init: a landmark network of the same scene to start from instead of random weights.
+        init: a landmark network to start from instead of random weights; of one of another scene, all but the last
+            layer.
     """
 
     def __init__(
@@ -269,11 +270,12 @@ class LandmarkTrainer:
         self.network = LandmarkNetwork(self.scene.landmarks, config.widths, config.neck)
         if init is not None:
             start = load_landmarks(init)
-            if start.names != self.network.names:
-                raise ConfigError(f"{init} finds other landmarks than scene '{config.scene}' has")
             if (start.widths, start.neck_width) != (self.network.widths, self.network.neck_width):
                 raise ConfigError(f"{init} is a network of other size than {config.widths} and {config.neck}")
-            self.network.load_state_dict(start.state_dict())
+            known = start.state_dict()
+            if start.names != self.network.names:
+                known |= {k: v for k, v in self.network.state_dict().items() if k.startswith("head.")}
+            self.network.load_state_dict(known)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
@@ -461,7 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=15.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on where the folder's checkpoint ended")
-    parser.add_argument("--init", type=Path, help="start from the weights of this landmark network")
+    parser.add_argument("--init", type=Path, help="start from this landmark network, of any scene")
     parser.add_argument("--generator", help="a model of the scene, or 'none' (default: the built-in one of that name)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--export", type=Path, help="only write the folder's checkpoint as this .safetensors file")
