@@ -15,7 +15,7 @@ from torch import Tensor
 from draggan.errors import OpBuildError
 from torch_utils.ops import filtered_lrelu as module
 from torch_utils.ops import native
-from torch_utils.ops.filtered_lrelu import filtered_lrelu
+from torch_utils.ops.filtered_lrelu import filtered_lrelu, filtered_lrelu_gradient
 
 
 def convolved(x: Tensor, f: Tensor | None) -> Tensor:
@@ -118,6 +118,22 @@ def test_second_derivatives() -> None:
 
     assert torch.autograd.gradcheck(f, (x, bias))
     assert torch.autograd.gradgradcheck(f, (x, bias))
+
+
+@pytest.mark.parametrize("kind", ["none", "1d", "square"])
+def test_the_gradient_alone_is_the_gradient(kind: str) -> None:
+    torch.manual_seed(0)
+    fd = torch.randn(4, 4, dtype=torch.double) if kind == "square" else random_filter(kind, 4)
+    x = torch.randn(2, 5, 6, 7, dtype=torch.double, requires_grad=True)
+    bias = torch.randn(5, dtype=torch.double)
+    settings = {"up_filter": random_filter("1d", 6), "down_filter": fd, "bias": bias, "up": 2, "down": 2}
+    settings |= {"padding": (3, 2, -1, 4), "slope": 0.3, "clamp": 2.0}
+    y = filtered_lrelu(x, **settings)
+    cotangent = torch.randn(y.shape, dtype=torch.double)
+    (expected,) = torch.autograd.grad(y, x, cotangent)
+    found = filtered_lrelu_gradient(cotangent, x, **settings)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
