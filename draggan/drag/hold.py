@@ -10,13 +10,12 @@ make up for this step is found in far fewer products than it would take to know 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
+from draggan.drag.jacobian import null_space
 from draggan.drag.mask import FixedRegion
 from draggan.drag.problem import Problem, compute_features
 from draggan.generators.base import Generator
@@ -76,7 +75,7 @@ class Hold:
             (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
             return g
 
-        project = _null_space(jacobian)
+        project = null_space(jacobian)
         changed = forth(step)
         # Relative to how strongly this very step changes the fixed region, so that lambda means the same everywhere.
         weight = SHARE * self._problem.config.mask_weight * (length / changed.norm().clamp(min=1e-30).item()) ** 2
@@ -116,18 +115,3 @@ def holding_level(generator: Generator, config: DragConfig, level: str) -> str:
         if generator.rows_used(coarser) >= wanted and max(generator.grid(coarser).size) >= CELLS:
             return coarser
     return level
-
-
-def _null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
-    """The projection onto the null space of a Jacobian of a few rows."""
-    rows = jacobian.flatten(1).double()
-    values, vectors = torch.linalg.eigh(rows @ rows.T)
-    # Handles on one spot share their rows.
-    some = values > 1e-6 * values[-1].clamp(min=1e-300)
-    basis = ((vectors[:, some] / values[some].sqrt()).T @ rows).to(jacobian)
-
-    def project(x: Tensor) -> Tensor:
-        flat = x.flatten()
-        return (flat - basis.T @ (basis @ flat)).reshape(x.shape)
-
-    return project

@@ -12,6 +12,8 @@ of which computes one small window.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +22,7 @@ from draggan.drag.motion import Sampler
 from draggan.drag.problem import Problem
 from draggan.geometry import Grid, Windows, cover, sample
 
-__all__ = ["Copies", "position_rows"]
+__all__ = ["Copies", "null_space", "position_rows"]
 
 
 class Copies:
@@ -78,3 +80,18 @@ def position_rows(
         total = -(each(q) * inverse.flatten(0, 1)).sum()
         (rows,) = torch.autograd.grad(total, shift)
     return rows
+
+
+def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
+    """The projection of steps onto those that leave the handles where they are."""
+    rows = jacobian.flatten(1).double()
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    # Handles on one spot share their rows.
+    some = values > 1e-6 * values[-1].clamp(min=1e-300)
+    basis = ((vectors[:, some] / values[some].sqrt()).T @ rows).to(jacobian)
+
+    def project(x: Tensor) -> Tensor:
+        flat = x.flatten()
+        return (flat - basis.T @ (basis @ flat)).reshape(x.shape)
+
+    return project

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.drag.hold import Hold
-from draggan.drag.jacobian import Copies, position_rows
+from draggan.drag.jacobian import Copies, null_space, position_rows
 from draggan.drag.metric import root, statistics
 from draggan.drag.motion import Sampler, motion_supervision_loss
 from draggan.drag.problem import Problem
@@ -134,8 +134,9 @@ class Newton(Solver):
         length = d.norm(dim=-1, keepdim=True)
         d = d * (1 - AIM * problem.stop_distance / length.clamp(min=1e-6)).clamp(min=0)
         d = d * (self._trust / d.norm(dim=-1).max().clamp(min=self._trust))
-        jacobian, home = self._jacobian.flatten(1), HOMING * self._v.flatten()
-        step = (smallest_step(jacobian, d.flatten() + jacobian @ home, self._damping) - home).reshape(self._v.shape)
+        step = smallest_step(self._jacobian.flatten(1), d.flatten(), self._damping).reshape(self._v.shape)
+        # A step that is tried again shorter takes back less, too.
+        step = step - HOMING * SHORTENED**self._tries * null_space(self._jacobian)(self._v)
         return self._go(step if self._hold is None else self._hold.hold(self._v, step, self._jacobian))
 
     def _go(self, step: Float[Tensor, "1 moves w_dim"]) -> Proposal:

@@ -18,6 +18,9 @@ __all__ = ["HALF_PIXEL", "patch_valid", "refine", "slopes", "track"]
 # interpolation on a map of at most half the picture's size, so there the difference is the derivative.
 HALF_PIXEL = 0.5
 
+# Gauss-Newton steps from a whole pixel to a fraction: the position must not depend on which pixel it began from.
+REFINEMENTS = 3
+
 # Where features hardly change along one direction (an edge) or not at all (flat background), a position is not defined
 # along it; this share of the mean diagonal of J^T J keeps the estimate finite there, and shortens it by that elsewhere.
 _FLAT = 1e-3
@@ -91,21 +94,24 @@ def refine(
     patch: Float[Tensor, "p 2"],
     image_size: tuple[int, int],
 ) -> Float[Tensor, "n 2"]:
-    """One Gauss-Newton step of ``min_q sum over the patch of |F(q) - f|^2`` from a whole-pixel position.
+    """Gauss-Newton steps of ``min_q sum over the patch of |F(q) - f|^2`` from a whole-pixel position.
 
-    At most a pixel long, and taken only by handles whose features it brings nearer to their templates.
+    Ends at most a pixel away, and no handle takes a step that does not bring its features nearer to their templates.
     """
-    _, inverse = slopes(sampler, handles, patch, image_size)
+    limit = handles.new_tensor([image_size[1] - 1, image_size[0] - 1])
     valid = patch_valid(handles, patch, image_size)[:, :, None]
 
     def residual(p: Tensor) -> Tensor:
         return (sampler(p[:, None] + patch) - templates) * valid
 
-    before = residual(handles)
-    step = -torch.einsum("nipc,npc->ni", inverse, before)
-    step = step / step.norm(dim=-1, keepdim=True).clamp(min=1)
-    moved = handles + step
-    limit = moved.new_tensor([image_size[1] - 1, image_size[0] - 1])
-    moved = moved.clamp(torch.zeros_like(limit), limit)
-    better = residual(moved).square().sum((1, 2)) < before.square().sum((1, 2))
-    return torch.where(better[:, None], moved, handles)
+    here, rest = handles, residual(handles)
+    for _ in range(REFINEMENTS):
+        _, inverse = slopes(sampler, here, patch, image_size)
+        away = here - torch.einsum("nipc,npc->ni", inverse, rest) - handles
+        moved = handles + away / away.norm(dim=-1, keepdim=True).clamp(min=1)
+        moved = moved.clamp(torch.zeros_like(limit), limit)
+        left = residual(moved)
+        better = left.square().sum((1, 2)) < rest.square().sum((1, 2))
+        here = torch.where(better[:, None], moved, here)
+        rest = torch.where(better[:, None, None], left, rest)
+    return here
