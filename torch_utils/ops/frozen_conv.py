@@ -90,8 +90,8 @@ class FrozenConvolution:
     A weight that was moved or written to counts as another one. A copy of this object starts with nothing prepared.
 
     Args:
-        stride: 1, or 2 for the transposed convolution that doubles the size. The weight ``[out, in, 3, 3]``, at stride 1
-            ``[out, in, 1, 1]`` as well, is for
+        stride: 1, or 2 for the transposed convolution that doubles the size. The weight ``[out, in, 3, 3]``, at
+            stride 1 ``[out, in, 1, 1]`` as well, is for
             ``F.conv2d(x, weight, padding=padding)`` or ``F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)``.
     """
 
