@@ -15,6 +15,7 @@ __all__ = ["BENCHMARKS", "main"]
 BENCHMARKS = {
     "step": "seconds per step against the published procedure",
     "roofline": "what a step's arithmetic needs at the rate its convolutions reach here, layer by layer",
+    "windows": "windows of StyleGAN3 maps against whole maps",
     "memory": "peak memory of a process that drags",
     "scaling": "seconds and memory over picture size and number of handles",
     "precision": "whether drags in lower precision end at the same place, and sooner",
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "load": "reading a model file the first and the second time, against plain unpickling",
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
+    "live": "pulling by hand in the page: pictures a second, and how far they are behind the pointer",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "ops": "compiled operations against their PyTorch twins",
