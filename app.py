@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 
@@ -20,12 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from draggan.errors import DragGANError
     from draggan.terminal import provide
-    from draggan.ui import Shelf, build, launch_options
+    from draggan.ui import Shelf, build, launch_options, warm_up
     from torch_utils.ops import native
 
     try:
         provide(args.model, yes=args.yes)
-        demo = build(Shelf(args.device, args.model), local=_is_local(args))
+        models = Shelf(args.device, args.model)
+        demo = build(models, local=_is_local(args))
         _, local_url, share_url = demo.launch(
             server_name="0.0.0.0" if args.listen else args.host,
             server_port=args.port,
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
     native.build_in_background()
+    threading.Thread(target=warm_up, args=(models,), name="warm-up", daemon=True).start()
     demo.block_thread()
     return 0
 

@@ -26,6 +26,7 @@ from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
 from draggan.ui.preview import Pace, Size
 from draggan.ui.running import Drags
+from draggan.ui.work import warm_up
 from tests.pages import BUMP, TinyModels
 
 DEFAULTS = tuple(getattr(DragConfig(), name) for name in SETTINGS)
@@ -618,10 +619,10 @@ def holding(xy=BUMP, key: str = KEY, **value) -> dict:
 
 def follow(do: Handlers, run, way, key: str = KEY) -> dict:
     """Move the pointer along a way, a picture for every place, and let go; returns the page at rest."""
-    update = next(run)
+    next(run)
     for place in way:
         assert do.pulls.steer({"key": key, "at": list(place)})
-        update = next(run)
+        next(run)
     assert do.pulls.steer({"key": key, "at": list(way[-1]), "end": True})
     return list(run)[-1]
 
@@ -713,6 +714,11 @@ def test_what_cannot_be_pulled_is_refused(do, session, value):
     run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
     next(run)
     run.close()
+
+
+def test_warming_up_ends_and_changes_nothing(do, parts, session, models):
+    warm_up(models)
+    assert np.array_equal(do.open_page("bump", 0, 0.0)[parts.session].ws, session.ws)
 
 
 def test_a_closed_tab_lets_go(do, session):
@@ -1018,6 +1024,7 @@ def app_on_tiny_models(monkeypatch):
 
     monkeypatch.setattr(draggan.ui, "Shelf", lambda device, model: TinyModels())
     monkeypatch.setattr(native, "build_in_background", lambda: None)
+    monkeypatch.setattr(draggan.ui, "warm_up", lambda models: None)
     monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)
     return app
 

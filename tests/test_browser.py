@@ -256,7 +256,7 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
 
 def test_the_picture_follows_the_pointer_and_undo_returns(visit):
     page = visit()
-    page.click("[data-tool=live]")
+    page.click("[data-tool=pull]")
     page.mouse.move(*at(page, BUMP))
     page.mouse.down()
     for x in range(22, 41):
@@ -268,9 +268,11 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
             break
         page.wait_for_timeout(50)
     assert abs(brightest(page)[0] - 40) <= 2
-    assert page.locator("#dg-stop").is_enabled()
+    assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") == "none"
+    page.keyboard.press("Control+z")
     page.mouse.up()
     status(page, "^There it is")
+    assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") != "none"
     assert abs(brightest(page)[0] - 40) <= 1
     # Again from there, without moving first; a release outside the picture ends it as well.
     pull(page, (40, 30), (40, 44))
@@ -563,6 +565,10 @@ def test_nothing_sticks_out_and_everything_can_be_read(visit, width, query):
     contrast = page.evaluate(CONTRAST)
     assert contrast, "nothing was measured"
     assert {what: ratio for what, ratio in contrast.items() if ratio < 4.5} == {}
+    footer = "Settings" if width < 640 else "Use via API · Settings"
+    assert page.locator("footer").inner_text().split() == footer.split()
+    for button in page.locator("#dg-saves button").all():
+        assert button.evaluate("(b) => b.scrollWidth <= b.clientWidth"), "its words fit"
 
 
 # WCAG's contrast ratio of the texts that carry the work, against the first opaque background behind them.

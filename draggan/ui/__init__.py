@@ -2,5 +2,6 @@
 
 from draggan.ui.layout import build, launch_options
 from draggan.ui.models import Model, Models, Shelf, Terms
+from draggan.ui.work import warm_up
 
-__all__ = ["Model", "Models", "Shelf", "Terms", "build", "launch_options"]
+__all__ = ["Model", "Models", "Shelf", "Terms", "build", "launch_options", "warm_up"]

@@ -124,7 +124,7 @@ function paintMask() {
   onShade.globalCompositeOperation = 'destination-out';
   onShade.drawImage(mask, 0, 0);
   onInk.imageSmoothingQuality = 'high';
-  onInk.globalAlpha = tool === 'points' || tool === 'live' || props.busy ? 0.38 : 0.62;
+  onInk.globalAlpha = tool === 'points' || tool === 'pull' || props.busy ? 0.38 : 0.62;
   onInk.drawImage(shade, x, y, w, h);
   onInk.globalAlpha = 1;
   outline(x, y, w, h);
@@ -265,11 +265,11 @@ function steer() {
     pull.timer = setTimeout(() => { pull.timer = 0; steer(); }, early);
     return;
   }
-  const end = pull.end;
+  const end = pull.end, stop = Boolean(pull.stop);
   pull.flying = true;
   pull.told = pull.at;
   pull.last = performance.now();
-  server.steer({ key: pull.key, at: pull.at, end }).catch(() => {}).finally(() => { pull.flying = false; if (!end) steer(); });
+  server.steer({ key: pull.key, at: pull.at, end, stop }).catch(() => {}).finally(() => { pull.flying = false; if (!end) steer(); });
 }
 
 function takeHold(at) {
@@ -296,7 +296,7 @@ function choose(next) {
     button.tabIndex = chosen ? 0 : -1;
   }
   // Its place stays: the picture does not move.
-  brush.classList.toggle('dg-off', tool === 'points' || tool === 'live');
+  brush.classList.toggle('dg-off', tool === 'points' || tool === 'pull');
   stage.dataset.tool = tool;
   showBrush();
   draw();
@@ -315,7 +315,7 @@ ink.addEventListener('pointerdown', (event) => {
   if (tool === 'points') {
     press = { start: at, at, client, pulled: false };
     if (!state.pending) Object.assign(press, grabbed(event));
-  } else if (tool === 'live') {
+  } else if (tool === 'pull') {
     takeHold(at);
   } else {
     press = { brush: true, at };
@@ -395,16 +395,17 @@ function onKey(event) {
   if (event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range])')) return;
   const key = event.key.toLowerCase();
   if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === 'z' || key === 'y')) {
-    hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
+    if (!hold || !props.busy) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
   } else if (event.ctrlKey || event.metaKey || event.altKey) {
     return;
   } else if (event.key === 'Escape') {
-    if (props.busy) hit('stop');
+    if (hold && props.busy) { hold.stop = true; hold.end = false; letGo(null); }
+    else if (props.busy) hit('stop');
     else if (press) { press = null; draw(); }
     else if (state.pending) { state.pending = null; commit(); }
     else return;
   } else if (event.key === 'Backspace') {
-    hit('remove');
+    if (!hold || !props.busy) hit('remove');
   } else {
     return;
   }
@@ -488,8 +489,11 @@ watch(HELD, steer);
 watch(BUSY, () => {
   press = null;
   if (!props.busy) hold = null;
+  steer();
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);
+  const page = element.closest('#dg-page');
+  if (page) page.dataset.pulling = Boolean(props.busy && props.held);
   showBrush();
   draw();
 });

@@ -332,7 +332,8 @@ class Handlers:
         """Points or mask were changed on the canvas. It shows them already: it is not written to."""
         with explained():
             session = with_canvas(self._session(session), value)
-            return {self.parts.session: session} | self._say(texts.hint(session)) | self._enable(session)
+            said = self._say(texts.hint(session))
+            return {self.parts.session: session} | said | self._enable(session, after_a_drag=False)
 
     def remove_last(self, session: Session | None, value: CanvasValue) -> Updates:
         """Drop the last point."""
@@ -407,7 +408,7 @@ class Handlers:
             self.drags.begin(tab, run)
         self.pulls.begin(key, run.drag)
         try:
-            yield from self._attend(tab, run, session, Pace(rate=25, share=0.5), key)
+            yield from self._attend(tab, run, session, Pace(rate=25, share=0.9), key)
         finally:
             self.pulls.end(key)
 
@@ -493,21 +494,22 @@ class Handlers:
                 frame = frame_url(preview(run.drag, step, size.height), quality=_DRAGGING_QUALITY)
             size.took(pace.end())
             shown = step
-            said = self._say(
-                texts.pulling(step) if key else texts.progress(step, time.perf_counter() - started), "run"
-            )
-            yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
+            update = {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())}
+            if not key:
+                # Nobody who pulls reads, and what is drawn anew for it comes before the next picture.
+                update |= self._say(texts.progress(step, time.perf_counter() - started), "run")
+            yield update
 
     def _end(self, session: Session, run: Run, key: str) -> Updates:
         """The page at rest again, with what the drag has reached."""
         step = run.step
         if step is None:
-            return self._show(session)
+            return self._show(session, after_a_drag=not key)
         ws, film = step.ws.cpu().numpy(), run.film.frames
         if key:
             # Taken hold of and let go again: nothing has happened.
             moved = not np.array_equal(ws, session.ws)
-            shown = self._show(session.pulled(ws, film) if moved else session)
+            shown = self._show(session.pulled(ws, film) if moved else session, after_a_drag=False)
             return shown | self._say(*reversed(texts.pulled(step))) if moved else shown
         if step.index > 0:
             session = session.commit(ws, step.handles, film)
@@ -578,7 +580,7 @@ class Handlers:
         """Name of the model on the canvas."""
         return self.models.listed()[0].name if session is None else session.model
 
-    def _show(self, session: Session, *, picture: bool = True) -> Updates:
+    def _show(self, session: Session, *, picture: bool = True, after_a_drag: bool = True) -> Updates:
         """The page at rest."""
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
@@ -588,23 +590,26 @@ class Handlers:
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self._say(texts.hint(session))
-            | self._enable(session)
+            | self._enable(session, after_a_drag=after_a_drag)
         )
 
     def _busy(self, session: Session, key: str) -> Updates:
         """The page while a drag runs: nothing can be changed, but it can be stopped."""
+        if key:
+            # Quickly: somebody is pulling already. The canvas itself keeps everything else from being pressed.
+            return {self.parts.canvas: gr.HTML(busy=True, live=None, held=key)} | self._say(texts.PULLING, "run")
         off = {part: gr.update(interactive=False) for part in self._resting_parts()}
-        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None, held=key)
+        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None)
         return (
             {self.parts.session: session, self.parts.canvas: canvas, self.parts.stop: gr.update(interactive=True)}
             | off
-            | self._say("Pull …" if key else "Starting …", "run")
+            | self._say("Starting …", "run")
         )
 
-    def _enable(self, session: Session) -> Updates:
-        """What can be pressed on a page at rest."""
+    def _enable(self, session: Session, *, after_a_drag: bool = True) -> Updates:
+        """What can be pressed on a page at rest; all of it after a drag, else only what may have changed."""
         parts = self.parts
-        on = {part: gr.update(interactive=True) for part in self._resting_parts()}
+        on = {part: gr.update(interactive=True) for part in self._resting_parts() if after_a_drag}
         points = bool(session.pairs) or session.pending is not None
         special = {
             parts.stop: False,

@@ -37,6 +37,8 @@ is held still. Without a mask everything may change.
 """
 
 
+# The footer is not Gradio's to style with our sheet. Where it has no room for the first link, the dot after it stays.
+_HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
 _BAR = """<div class="dg-bar"><div style="width: {{percent}}%"></div></div><p>{{value}}</p>"""
 
 
@@ -63,6 +65,7 @@ def launch_options() -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": [Path(__file__).parent / "style.css"],
         "footer_links": ["api", "settings"],
+        "head": _HEAD,
         "max_file_size": "2gb",
         "run_history": False,
     }
@@ -175,9 +178,9 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
                     elem_id="dg-path",
                 )
             with gr.Row(elem_id="dg-saves"):
-                save = gr.Button("Save picture (PNG)", size="md", elem_id="dg-save", min_width=140)
-                save_gif = gr.Button("Drag as GIF", size="md", interactive=False, elem_id="dg-gif", min_width=100)
-                save_webp = gr.Button("as WebP", size="md", interactive=False, elem_id="dg-webp", min_width=80)
+                save = gr.Button("Save PNG", size="md", elem_id="dg-save", min_width=90)
+                save_gif = gr.Button("Save GIF", size="md", interactive=False, elem_id="dg-gif", min_width=90)
+                save_webp = gr.Button("Save WebP", size="md", interactive=False, elem_id="dg-webp", min_width=90)
             file = gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file")
             with gr.Accordion("Help", open=False):
                 gr.Markdown(_HELP)
@@ -221,6 +224,8 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
 def _setting(name: str) -> gr.Number | gr.Slider | gr.Radio:
     """A control whose default, range, unit and help are the setting's own."""
     facts = describe(DragConfig, name)
+    for value, title in texts.CHOICES["solver"].items():
+        facts["help"] = facts["help"].replace(f"{value}:", f"{title}:")
     look: dict[str, Any] = {"label": texts.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
     if name in texts.CHOICES:
         return gr.Radio(
@@ -291,7 +296,10 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
 
     dragged = [*drawn, parts.space, *parts.settings]
     parts.start.click(do.start, dragged, outputs, api_name="start", **quiet)
-    parts.canvas.pull(do.pull, dragged, outputs, api_name="pull", trigger_mode="multiple", **quiet)
+    # As few as can be: every picture on the way passes by all of them.
+    pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
+    pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
+    parts.canvas.pull(do.pull, dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 
@@ -301,6 +309,7 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         (parts.save_gif, "save_gif", do.save_gif),
         (parts.save_webp, "save_webp", do.save_webp),
     ):
-        saved = button.click(handler, drawn, file, api_name=name, **quiet)
+        # Only an animation takes so long that it has something to say.
+        saved = button.click(handler, drawn, file[:2] if name == "save" else file, api_name=name, **quiet)
         js = "() => document.querySelector('#dg-file')?.click()"
         saved.success(None, None, None, js=js, api_visibility="private")

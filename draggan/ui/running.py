@@ -240,7 +240,8 @@ class Pulls:
     def steer(self, message: Any) -> bool:
         """The pointer has moved or let go: ``{"key": ..., "at": [x, y], "end": true or false}``, image pixels.
 
-        Anyone can send one, at any rate: it replaces what was there and waits for nothing. False: nothing is pulled.
+        With ``"stop": true`` the picture stays as it is. Anyone can send one, at any rate: it replaces what was there
+        and waits for nothing. False: nothing is pulled.
         """
         key = message.get("key") if isinstance(message, dict) else None
         with self._lock:
@@ -252,7 +253,9 @@ class Pulls:
             drag.retarget([message.get("at")])
         except PointError:
             log.debug("a pointer that is nowhere: %r", message.get("at"))
-        if message.get("end"):
+        if message.get("stop"):
+            drag.stop()
+        elif message.get("end"):
             drag.settle()
         return True
 

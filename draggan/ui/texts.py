@@ -10,6 +10,7 @@ from draggan.ui.models import Model, Terms
 
 __all__ = [
     "CHOICES",
+    "PULLING",
     "TITLES",
     "downloading",
     "hint",
@@ -19,7 +20,6 @@ __all__ = [
     "outcome",
     "progress",
     "pulled",
-    "pulling",
     "ready",
     "sentence",
     "setting",
@@ -38,6 +38,7 @@ TITLES = {
     "naturalness": "Naturalness",
 }
 # What it calls the values of those that are no numbers.
+PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
 CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
 
 
@@ -88,11 +89,6 @@ def progress(step: DragStep, seconds: float) -> str:
     if step.index > 0 and seconds > 0:
         text += f" · {_figure(step.index / seconds)} steps/s"
     return text
-
-
-def pulling(step: DragStep) -> str:
-    """The picture follows a pointer."""
-    return f"Step {step.index} · {_to_go(step)}"
 
 
 def pulled(step: DragStep) -> tuple[str, str]:

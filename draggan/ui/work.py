@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +15,26 @@ from torch import Tensor
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep, Reference
-from draggan.errors import ConfigError, LatentError
+from draggan.errors import ConfigError, DragGANError, LatentError
 from draggan.generators.base import Generator, z_from_seed
 from draggan.images import to_uint8
 from draggan.session import Session, Xy
 from draggan.ui.models import Models
 
-__all__ = ["begin_drag", "begin_pull", "first_session", "latent", "picture", "picture_details", "preview", "render"]
+__all__ = [
+    "begin_drag",
+    "begin_pull",
+    "first_session",
+    "latent",
+    "picture",
+    "picture_details",
+    "preview",
+    "render",
+    "warm_up",
+]
+
+
+_WARM = 512  # pixels; a larger model would be in the way of whoever waits for its first picture
 
 
 def first_session(models: Models, model: str, seed: int, truncation: float, label: int = 0) -> Session:
@@ -64,6 +79,21 @@ def begin_pull(models: Models, session: Session, at: Xy, settings: Mapping[str, 
     here = torch.tensor([at], dtype=torch.float32)
     reference = Reference(handles=here, ws=ws, mask_ws=mask_ws)
     return Drag(generator, ws, here, here, session.mask, config, reference=reference, live=True)
+
+
+def warm_up(models: Models) -> None:
+    """Take hold of the first picture and let go: what the first drag of a process prepares is ready then."""
+    with contextlib.suppress(DragGANError):
+        first = models.listed()[0]
+        session = first_session(models, first.name, 0, first.truncation)
+        height, width = session.image_size
+        if max(height, width) > _WARM:
+            return
+        drag = begin_pull(models, session, (width // 2, height // 2), {})
+        drag.retarget([(width // 2 + width // 16, height // 2)])
+        drag.settle()
+        for step in itertools.islice(drag, 2):
+            preview(drag, step, drag.generator.preview_heights[-1])
 
 
 def picture(models: Models, session: Session) -> tuple[UInt8[np.ndarray, "height width 3"], dict[str, Any]]:

@@ -1,0 +1,140 @@
+"""Pulling the picture by hand: pictures a second, and how far what is seen is behind the pointer.
+
+``python app.py`` in a process of its own; a headless Chromium takes hold of the handles of the fixed drags of
+`benchmarks.drags` on the built-in cat with the tool Live and moves at an even speed to the target. For every picture
+that the browser has drawn: how long ago the pointer was where the content is now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.browser import chromium, visit
+from benchmarks.drags import SIZE, drags
+from benchmarks.timing import table
+
+__all__ = ["behind", "main"]
+
+# Notes where the pointer is, and where the content is in every picture as it is drawn; ms, image pixels.
+_WATCH = """() => {
+    window.pointer = []; window.pictures = [];
+    const picture = document.querySelector('.dg-picture'), stage = document.querySelector('.dg-stage');
+    document.querySelector('.dg-ink').addEventListener('pointermove', (e) => {
+        const r = picture.getBoundingClientRect();
+        window.pointer.push([performance.now(), (e.clientX - r.left) * picture.width / r.width - 0.5,
+            (e.clientY - r.top) * picture.height / r.height - 0.5]);
+    });
+    window.watching?.disconnect();
+    window.watching = new MutationObserver(() => {
+        const at = JSON.parse(stage.dataset.handles || 'null');
+        if (at) window.pictures.push([performance.now(), ...at[0]]);
+    });
+    window.watching.observe(stage, {attributes: true, attributeFilter: ['data-frames']});
+}"""
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks live", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--port", type=int, default=7997)
+    parser.add_argument("--seconds", type=float, default=2.0, help="that a pull takes (default: %(default)s)")
+    parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium (default: %(default)s)")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first pull; operators are built")
+    args = parser.parse_args(argv)
+    here = machine.describe()
+    rows: list[list[Any]] = []
+    with chromium(args.browser) as browser, visit(browser, args.port) as seen:
+        time.sleep(args.settle)
+        seen.page.click("[data-tool=pull]")
+        # The first pull of a process prepares what all others use.
+        _pull(seen.page, 99, *drags(0)["nose"], args.seconds)
+        for seed in range(1 if args.quick else 4):
+            for name, (handle, target) in drags(seed).items():
+                rows.append([seed, name, *_pull(seen.page, seed, handle, target, args.seconds)])
+                print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+    medians = [f"{np.nanmedian([float(row[k]) for row in rows]):.0f}" for k in range(2, 7)]
+    columns = [
+        *("seed", "pull", "pictures a second", "behind, median ms", "behind, 9 in 10 ms"),
+        *("first picture after ms", "left at the end px"),
+    ]
+    text = f"{here.markdown()}\n\n{table(columns, [*rows, ['median', '', *medians]])}"
+    print(text)
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def behind(pointer: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """How long ago, for every picture, the pointer was nearest to where its content is.
+
+    Args:
+        pointer, pictures: ``[n, 3]`` and ``[m, 3]``: when and where, times rising; the way of the pointer does not
+            cross itself.
+    """
+    when = np.linspace(pointer[0, 0], pointer[-1, 0], 2000)
+    way = np.stack([np.interp(when, pointer[:, 0], pointer[:, k]) for k in (1, 2)], 1)
+    late = []
+    for t, *at in pictures:
+        distance = np.linalg.norm(way - np.array(at), axis=1)
+        distance[when > t] = np.inf
+        # Where several moments are as near, the latest: the pointer may have rested.
+        late.append(t - when[len(when) - 1 - int(distance[::-1].argmin())])
+    return np.array(late)
+
+
+def _pull(page: Any, seed: int, handle: Sequence[float], target: Sequence[float], seconds: float) -> list[object]:
+    """Pictures a second, median and 90th percentile of the delay, delay of the first picture, distance left."""
+    field = page.locator("#dg-seed input")
+    field.fill(str(seed))
+    field.press("Enter")
+    time.sleep(1.5)
+    box = page.locator(".dg-picture").bounding_box()
+
+    def move(share: float) -> None:
+        x, y = ((1 - share) * a + share * b for a, b in zip(handle, target, strict=True))
+        page.mouse.move(box["x"] + (x + 0.5) * box["width"] / SIZE, box["y"] + (y + 0.5) * box["height"] / SIZE)
+
+    move(0)
+    page.evaluate(_WATCH)
+    move(0.001)
+    page.mouse.down()
+    begun = time.perf_counter()
+    while (now := (time.perf_counter() - begun) / seconds) < 1:
+        move(now)
+        time.sleep(0.015)
+    move(1)
+    moved = page.evaluate("() => [window.pointer, window.pictures]")
+    page.mouse.up()
+    status = page.locator("#dg-status")
+    for _ in range(600):
+        said = status.inner_text()
+        if re.search(r"There it is|As near as|Click a point", said):
+            break
+        time.sleep(0.05)
+    left = re.search(r"([0-9.]+) px off", said)
+    pointer, pictures = (np.array(values, float).reshape(-1, 3) for values in moved)
+    if len(pictures) < 2:
+        return ["0", *["nan"] * 3, left[1] if left else "0"]
+    late = behind(pointer, pictures)
+    # The first ones show the start, where the pointer was too.
+    moving = late[np.linalg.norm(pictures[:, 1:] - np.array(handle), axis=1) > 1.5]
+    duration = (pointer[-1, 0] - pointer[0, 0]) / 1000
+    return [
+        f"{len(pictures) / duration:.1f}",
+        f"{np.median(moving):.0f}" if len(moving) else "nan",
+        f"{np.quantile(moving, 0.9):.0f}" if len(moving) else "nan",
+        f"{pictures[0, 0] - pointer[0, 0]:.0f}",
+        left[1] if left else "0",
+    ]
