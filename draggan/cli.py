@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     drag.add_argument("--out", type=Path, metavar="PNG", help="write the result here")
     drag.add_argument("--before", type=Path, metavar="PNG", help="write the picture before the drag here")
+    drag.add_argument("--animation", type=Path, metavar="GIF", help="write the drag as a .gif or .webp here")
     drag.add_argument("--points-out", type=Path, metavar="PNG", help="write an enlarged result with its points here")
     _add_yes(drag)
     drag.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -163,7 +164,7 @@ def _drag(args: argparse.Namespace) -> int:
 
     from draggan.checkpoints.store import load_generator
     from draggan.drag import Drag
-    from draggan.export import check_png_path, save_png
+    from draggan.export import Film, check_animation_path, check_png_path, save_animation, save_png
     from draggan.generators.base import z_from_seed
     from draggan.images import draw_points, read_mask, to_uint8
     from draggan.suggestions import suggested_config, suggested_truncation
@@ -178,6 +179,8 @@ def _drag(args: argparse.Namespace) -> int:
     for path in (args.out, args.before, args.points_out):
         if path is not None:
             check_png_path(path)
+    if args.animation is not None:
+        check_animation_path(args.animation)
     provide(args.model, yes=args.yes)
     started = time.perf_counter()
     generator = load_generator(args.model, device=args.device)
@@ -191,7 +194,9 @@ def _drag(args: argparse.Namespace) -> int:
 
     begun = time.perf_counter()
     first = step = next(drag)
+    film: Film[torch.Tensor] = Film()
     while not step.done:
+        film.add(step.ws)
         try:
             step = next(drag)
             if not args.json and sys.stderr.isatty():
@@ -219,6 +224,9 @@ def _drag(args: argparse.Namespace) -> int:
         written = []
         if args.out:
             written.append(save_png(args.out, after, details))
+        if args.animation:
+            frames = [to_uint8(generator.synthesis(ws)) for ws in (*film.frames, step.ws)]
+            written.append(save_animation(args.animation, frames, details))
         if args.before:
             written.append(save_png(args.before, to_uint8(generator.synthesis(first.ws)), details))
         if args.points_out:
@@ -278,8 +286,7 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _model_facts(model: Any) -> dict[str, Any]:
-    facts = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}
-    return facts | {"state": model.state, "local": str(model.local), "bytes_on_disk": model.bytes_on_disk()}
+    return dataclasses.asdict(model) | {"state": model.state, "local": str(model.local), "bytes_on_disk": model.bytes_on_disk()}
 
 
 def _megabytes(count: int | None) -> str:

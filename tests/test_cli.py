@@ -49,6 +49,16 @@ def test_a_drag_writes_marked_pictures_and_says_what_happened(model, tmp_path, c
     assert json.loads(out.info["DragGAN"])["seed"] == 7
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_a_drag_is_written_as_an_animation(model, tmp_path, suffix):
+    path = tmp_path / f"drag.{suffix}"
+    assert drag(model, "--animation", str(path), "--step-size", "0.05") == 0
+    with Image.open(path) as film:
+        assert 2 <= film.n_frames <= 6
+        assert film.size == (32, 32)
+    assert b"trainedAlgorithmicMedia" in path.read_bytes()
+
+
 def test_json_is_one_object_with_everything(model, capsys):
     assert drag(model, "--json") == 0
     result = json.loads(capsys.readouterr().out)
@@ -100,6 +110,7 @@ def test_an_option_changes_the_result(model, tmp_path, options):
         (["--mask", "nowhere.png"], "nowhere.png"),
         (["--out", "nowhere/x.png"], "cannot write"),
         (["--out", "x.jpg"], "only .png"),
+        (["--animation", "x.mp4"], ".gif or .webp"),
         (["--device", "quantum"], "quantum"),
         (["--model", "no-such-model"], "no-such-model"),
     ],
