@@ -286,7 +286,8 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _model_facts(model: Any) -> dict[str, Any]:
-    return dataclasses.asdict(model) | {"state": model.state, "local": str(model.local), "bytes_on_disk": model.bytes_on_disk()}
+    facts = dataclasses.asdict(model)
+    return facts | {"state": model.state, "local": str(model.local), "bytes_on_disk": model.bytes_on_disk()}
 
 
 def _megabytes(count: int | None) -> str:
