@@ -301,7 +301,7 @@ class Drag(Iterator[DragStep]):
                 return True
             if verdict == "stuck" or self._stop.is_set():
                 return False
-            proposal = solver.shorten()
+            proposal = solver.another()
 
     def _outcome(
         self, distances: Tensor, pulled: Tensor, stopping: bool, last: bool, stuck: bool

@@ -23,7 +23,7 @@ from draggan.drag.metric import root, statistics
 from draggan.drag.motion import Sampler, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.solver import Proposal, Solver, Verdict
-from draggan.drag.tracking import slopes
+from draggan.drag.tracking import AWAY, slopes
 
 __all__ = ["Newton", "smallest_step"]
 
@@ -33,15 +33,22 @@ BATCH = 32
 AIM = 0.5
 # Damping as a share of the diagonal of J S S^T J^T: the first and least, and what a failure and a success multiply by.
 DAMPING, MORE_DAMPING, LESS_DAMPING = 1e-3, 8.0, 0.25
+# No step begins with more, nor with a smaller trust radius than `SHORTENED` of the stop distance: it would get nowhere.
+MOST_DAMPING = 0.1
 # A step is kept if it brings the handles nearer by this share of what the linear model promised; the trust radius grows
 # again above the second share.
 KEPT, TRUSTED = 0.1, 0.7
 # Of what a drag has changed so far, the share that each step takes back where the handles do not need it.
 HOMING = 0.5
 # How much worse than the best match one nearer to where a handle was expected may be.
-TOLERANCE = 0.05
+TOLERANCE = 0.1
 # How often a step is shortened, to a quarter each time, before the drag is stuck.
 SHORTENED, TRIES = 0.25, 3
+# A step that moves handles by less is none, image pixels.
+SMALLEST = 0.05
+# When even the shortest is no good, so often in a drag the first is taken all the same: the best latent is remembered,
+# and beyond a ridge where two positions match a handle equally well the way is often open.
+LEAPS = 2
 # A second-order step does the work of about ten of Adam's, so a tenth of the steps shows that there is no progress.
 STALL_SHARE = 0.1
 
@@ -60,6 +67,7 @@ class Newton(Solver):
         self._hold = None if problem.mask is None else Hold(problem, problem.mask, self._root)
         self._most = max(problem.pixels(config.trust_radius), 1.0)
         self._trust, self._damping, self._tries = self._most, DAMPING, 0
+        self._leaps, self._leaping = LEAPS, False
         # Where the drag is, and where it was proposed to go, in coordinates of the metric.
         self._v = torch.zeros(1, problem.moves, ws.shape[2], device=ws.device)
         self._step = torch.zeros_like(self._v)
@@ -75,12 +83,13 @@ class Newton(Solver):
     def look(self, proposal: Proposal, *, last: bool) -> Sampler:
         """See `Solver.look`. A window holds what tracking and the patch need."""
         problem, handles = self.problem, proposal.handles
+        reach = problem.reach + AWAY
         if last or 2 * len(handles) > BATCH:
             self._copies = None
             with torch.no_grad():
-                self._sampler = problem.near(problem.rows(proposal.shift), handles, problem.reach)
+                self._sampler = problem.near(problem.rows(proposal.shift), handles, reach)
         else:
-            self._copies = Copies(problem, proposal.shift, handles, problem.reach)
+            self._copies = Copies(problem, proposal.shift, handles, reach)
             self._sampler = self._copies.sampler
         return self._sampler
 
@@ -94,7 +103,11 @@ class Newton(Solver):
     def propose(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Proposal:
         if self._jacobian is None:
             self._jacobian = self._in_metric(self._position_rows(handles))
-        self._handles, self._targets, self._tries = handles, targets, 0
+        if not torch.equal(targets, self._targets):
+            self._leaps = LEAPS
+        self._handles, self._targets, self._tries, self._leaping = handles, targets, 0, False
+        self._trust = max(self._trust, SHORTENED * self.problem.stop_distance)
+        self._damping = min(self._damping, MOST_DAMPING)
         return self._attempt()
 
     @torch.no_grad()
@@ -103,7 +116,7 @@ class Newton(Solver):
             (targets - p).norm(dim=-1) for p in (self._handles, self._expected, handles)
         )
         gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
-        if gain >= KEPT * hope or bool((now <= self.problem.stop_distance).all()):
+        if self._leaping or gain >= KEPT * hope or bool((now <= self.problem.stop_distance).all()):
             self._v = self._v + self._step
             self._jacobian = None
             if gain >= TRUSTED * hope:
@@ -111,13 +124,19 @@ class Newton(Solver):
                 self._damping = max(self._damping * LESS_DAMPING, DAMPING)
             return "good"
         self._tries += 1
-        if self._tries <= TRIES:
+        if self._trust < 2 * SMALLEST:
+            self._tries = TRIES + 1
+        if self._tries <= TRIES or self._leaps:
             return "again"
         self._trust, self._damping = self._most, DAMPING
         return "stuck"
 
     @torch.no_grad()
-    def shorten(self) -> Proposal:
+    def another(self) -> Proposal:
+        if self._tries > TRIES:
+            self._leaps, self._leaping = self._leaps - 1, True
+            self._trust, self._damping, self._tries = self._most, DAMPING, 0
+            return self._attempt()
         asked = (self._targets - self._handles).norm(dim=-1).max().item()
         self._trust = SHORTENED * min(self._trust, asked)
         self._damping *= MORE_DAMPING

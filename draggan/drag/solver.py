@@ -14,7 +14,7 @@ from draggan.drag.problem import Problem
 
 __all__ = ["Proposal", "Solver", "Verdict"]
 
-# "good": go on from here; "again": the solver has a shorter step to try instead; "stuck": no step leads nearer.
+# "good": go on from here; "again": the solver has another step to try instead; "stuck": no step leads nearer.
 Verdict = Literal["good", "again", "stuck"]
 
 
@@ -81,6 +81,6 @@ class Solver(abc.ABC):
         """Whether the step is to be kept, given where it took the handles."""
         return "good"
 
-    def shorten(self) -> Proposal:
+    def another(self) -> Proposal:
         """What to try instead, after "again"."""
         raise NotImplementedError(f"{type(self).__name__} takes no step back")

@@ -12,7 +12,7 @@ from torch import Tensor
 from draggan.drag.motion import Sampler
 from draggan.geometry import inside
 
-__all__ = ["HALF_PIXEL", "patch_valid", "refine", "slopes", "track"]
+__all__ = ["AWAY", "HALF_PIXEL", "patch_valid", "refine", "slopes", "track"]
 
 # Spatial derivatives are differences over one pixel. Pixels lie half a pixel or more from the kinks of bilinear
 # interpolation on a map of at most half the picture's size, so there the difference is the derivative.
@@ -20,6 +20,8 @@ HALF_PIXEL = 0.5
 
 # Gauss-Newton steps from a whole pixel to a fraction: the position must not depend on which pixel it began from.
 REFINEMENTS = 3
+# How far from that pixel they may lead, image pixels. With a tolerance in `track` that is not the best one.
+AWAY = 2.0
 
 # Where features hardly change along one direction (an edge) or not at all (flat background), a position is not defined
 # along it; this share of the mean diagonal of J^T J keeps the estimate finite there, and shortens it by that elsewhere.
@@ -96,7 +98,7 @@ def refine(
 ) -> Float[Tensor, "n 2"]:
     """Gauss-Newton steps of ``min_q sum over the patch of |F(q) - f|^2`` from a whole-pixel position.
 
-    Ends at most a pixel away, and no handle takes a step that does not bring its features nearer to their templates.
+    Ends at most `AWAY` from it, and no handle takes a step that does not bring its features nearer to their templates.
     """
     limit = handles.new_tensor([image_size[1] - 1, image_size[0] - 1])
     valid = patch_valid(handles, patch, image_size)[:, :, None]
@@ -108,7 +110,7 @@ def refine(
     for _ in range(REFINEMENTS):
         _, inverse = slopes(sampler, here, patch, image_size)
         away = here - torch.einsum("nipc,npc->ni", inverse, rest) - handles
-        moved = handles + away / away.norm(dim=-1, keepdim=True).clamp(min=1)
+        moved = handles + away * (AWAY / away.norm(dim=-1, keepdim=True).clamp(min=AWAY))
         moved = moved.clamp(torch.zeros_like(limit), limit)
         left = residual(moved)
         better = left.square().sum((1, 2)) < rest.square().sum((1, 2))
