@@ -38,6 +38,8 @@ _NOTE = "AI-generated image, made with DragGAN"
 ANIMATIONS = (".gif", ".webp")
 # What an animation shows before and after the movement stays this long.
 _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
+# A second-order drag has few pictures, another one many: each of them is shown at least and at most this long.
+_SHORTEST, _LONGEST = 0.06, 0.3
 
 
 T = TypeVar("T")
@@ -77,17 +79,19 @@ def encode_animation(
     suffix: str,
     details: dict[str, Any] | None = None,
     *,
-    seconds: float = 0.08,
+    seconds: float | None = None,
 ) -> bytes:
     """A marked GIF or WebP that repeats for ever.
 
     Args:
         suffix: ".gif" (256 colours a frame) or ".webp".
         details: as for `encode_png`.
-        seconds: how long each frame is shown; the first and the last one stay longer.
+        seconds: how long each frame is shown, the first and the last one longer; None: so that all take about two.
     """
     if not len(frames):
         raise ExportError("there is no frame to write; drag something first")
+    if seconds is None:
+        seconds = min(max(2 / len(frames), _SHORTEST), _LONGEST)
     return _marked(frames, _animation(suffix), details, seconds)
 
 
@@ -115,7 +119,7 @@ def save_animation(
     frames: Sequence[UInt8[np.ndarray, "height width 3"]],
     details: dict[str, Any] | None = None,
     *,
-    seconds: float = 0.08,
+    seconds: float | None = None,
 ) -> Path:
     """Write a marked GIF or WebP, as the name ends, whole or not at all; arguments as for `encode_animation`.
 

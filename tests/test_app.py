@@ -20,7 +20,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
 from draggan.errors import CheckpointError, MaskError, PointError
 from draggan.session import Session
-from draggan.ui import build, handlers, launch_options, texts
+from draggan.ui import Shelf, build, handlers, launch_options, texts
 from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
@@ -284,6 +284,31 @@ def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, mod
     run = do.open_file(session, (), "/tmp/gradio/0c5ef3/mine.pkl", 1)
     next(run)
     assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
+
+
+def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_here(tmp_path, monkeypatch):
+    for name in ("face.safetensors", "cat.safetensors", "mine.pkl"):
+        (tmp_path / name).write_bytes(b"weights")
+    entries = (
+        registry.ModelEntry(name="hand", title="By hand", page="https://example.org", file="hand.pkl"),
+        registry.ModelEntry(name="far", title="Far away", urls=("https://example.org/far.pkl",), file="far.pkl"),
+        registry.ModelEntry(name="mine", title="Mine", path=str(tmp_path / "mine.pkl")),
+        registry.ModelEntry(name="face", title="Faces", file="face.safetensors", builtin=True),
+        registry.ModelEntry(name="cat", title="Cats", file="cat.safetensors", builtin=True, size=(128, 64)),
+    )
+    monkeypatch.setattr(registry, "_BUILTIN_DIR", tmp_path)
+    monkeypatch.setattr("draggan.ui.models.all_models", lambda: entries)
+    monkeypatch.setattr("draggan.ui.models.load_generator", lambda *args: None)
+    assert [model.name for model in Shelf().listed()] == ["face", "cat", "mine", "far", "hand"]
+    assert [model.name for model in Shelf(first="cat").listed()] == ["cat", "face", "mine", "far", "hand"]
+    shown = [texts.line(model) for model in Shelf().listed()]
+    assert shown == ["Faces", "Cats · 64 x 128 px", "Mine", "Far away · to download", "By hand · by hand"]
+
+
+def test_what_is_told_of_a_download_names_every_host(monkeypatch):
+    terms = Shelf().terms("lions-512", ask=False)
+    assert terms.source == "storage.googleapis.com, else huggingface.co"
+    assert "Hugging Face" in terms.notes
 
 
 def test_a_path_may_be_given_only_where_nobody_else_can_reach_the_page():

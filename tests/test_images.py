@@ -89,7 +89,7 @@ def film(frames: int = 5) -> list[np.ndarray]:
     """A bright square that moves over a grey ground."""
     pictures = [np.full((12, 16, 3), 90, np.uint8) for _ in range(frames)]
     for i, picture in enumerate(pictures):
-        picture[4:8, i : i + 4] = (250, 200, 30)
+        picture[4:8, i % 12 : i % 12 + 4] = (250, 200, 30)
     return pictures
 
 
@@ -148,6 +148,15 @@ def test_a_film_is_evenly_spaced_and_bounded():
         assert len(set(np.diff(kept.frames))) == 1
         assert kept.frames[0] == 0
     assert len(kept.frames) >= 4
+
+
+@pytest.mark.parametrize(("frames", "milliseconds"), [(3, 300), (10, 200), (33, 61), (60, 60)])
+def test_few_pictures_are_shown_longer(frames, milliseconds):
+    with Image.open(io.BytesIO(encode_animation(film(frames)[:frames], ".webp"))) as picture:
+        assert picture.n_frames == frames
+        picture.seek(1)
+        picture.load()
+        assert picture.info["duration"] == milliseconds
 
 
 def test_what_is_no_animation_is_explained(tmp_path):
