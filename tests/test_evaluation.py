@@ -491,6 +491,11 @@ def test_a_setting_that_a_file_does_not_know_was_at_its_default(tmp_path):
     path.write_text(json.dumps(content))
     assert ResultFile(path).load(quick()) == 1
     assert ResultFile(path).load(quick(r1=5.0)) == 0
+    # What another solver is set to does not matter.
+    assert ResultFile(path).load(quick(naturalness=0.7)) == 1
+    measure([quick(solver="newton", naturalness=0.7)], 1, file=ResultFile(path))
+    assert ResultFile(path).load(quick(solver="newton", naturalness=0.7)) == 1
+    assert ResultFile(path).load(quick(solver="newton")) == 0
 
 
 def test_other_weights_are_another_row():

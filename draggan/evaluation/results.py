@@ -9,12 +9,12 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from dnnlib.cache import replacing
-from draggan.config import DragConfig
+from draggan.config import DragConfig, SolverName
 from draggan.errors import ConfigError, ExportError, PointError
 from draggan.evaluation.protocols import Case, Column, Protocol, check
 from draggan.evaluation.statistics import Interval, bootstrap, frechet, share
@@ -192,12 +192,21 @@ class ResultFile:
 
 
 def _values(config: DragConfig) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return _that_matter(json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def _that_matter(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those of other solvers, whose help says so: "newton: ..."."""
+    others = set(get_args(SolverName)) - {values["solver"]}
+    foreign = {f.name for f in dataclasses.fields(DragConfig) if f.metadata["help"].partition(":")[0] in others}
+    return {name: value for name, value in values.items() if name == "solver" or name not in foreign}
 
 
 def _same(stored: dict[str, Any], identity: dict[str, Any]) -> bool:
     """Whether two identities are one. Settings that did not exist when the first was written are at their defaults."""
-    config = {**_values(DragConfig()), **stored["config"]} if stored["config"] else {}
+    config = stored["config"]
+    if config:
+        config = _that_matter({**json.loads(json.dumps(dataclasses.asdict(DragConfig()))), **config})
     return {**stored, "config": config} == identity
 
 
