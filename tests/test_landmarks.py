@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from draggan.checkpoints.registry import builtin_dir
 from draggan.checkpoints.store import load_generator
 from draggan.errors import CheckpointError, ConfigError, ModelNotFound, OpBuildError
+from draggan.evaluation import train_landmarks
 from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks, landmark_file, load_landmarks, save_landmarks
 from draggan.evaluation.train_landmarks import (
     Batch,
@@ -41,6 +42,11 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _no_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_landmarks, "_dtype", lambda: torch.float32)
 
 
 @pytest.fixture(scope="module")

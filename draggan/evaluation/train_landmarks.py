@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import logging
 import math
 import os
@@ -236,6 +237,11 @@ def _coded(x: Float[Tensor, "batch 3 64 64"], step: Float[Tensor, "batch 1 1 1"]
     return back.transpose(3, 4).reshape(x.shape)
 
 
+@functools.cache
+def _dtype() -> torch.dtype:
+    return faster_dtype(torch.device("cpu"))
+
+
 @dataclass
 class Progress:
     """What a training has behind it; saved with the weights."""
@@ -281,7 +287,7 @@ class LandmarkTrainer:
             self.network.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
         self.progress = Progress()
-        self.dtype = faster_dtype(torch.device("cpu"))
+        self.dtype = _dtype()
         if resume and self.checkpoint.is_file():
             self._restore()
         p = self.progress
