@@ -465,6 +465,12 @@ def test_a_seed_is_shown_when_it_is_whole_and_truncation_with_every_key(visit, s
     page.keyboard.press("ArrowRight")
     page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
     before = frames(page)
+    page.locator("#dg-truncation button").click()
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    page.locator("#dg-truncation input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before + 1}")
+    before = frames(page)
     page.fill("#dg-seed input", "")
     page.locator("#dg-seed input").press_sequentially("123")
     page.wait_for_timeout(300)
@@ -540,7 +546,7 @@ def test_a_button_that_does_nothing_does_not_look_as_if(visit):
 def test_only_model_files_are_offered_for_upload(visit):
     page = visit()
     page.get_by_role("button", name="Open a model file").click()
-    assert ".safetensors" in page.evaluate("document.querySelector('#dg-right input[type=file]').accept")
+    expect(page.locator("#dg-right input[type=file]")).to_have_attribute("accept", re.compile(r"\.safetensors"))
 
 
 def test_fingers(visit, seen):

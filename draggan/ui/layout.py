@@ -268,7 +268,9 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     # Not with every key: a seed of four digits would be four pictures.
     chosen = [parts.session, parts.seed]
     gr.on([parts.seed.submit, parts.seed.blur], do.set_seed, chosen, outputs, api_name="seed", **quiet)
-    parts.truncation.input(
+    gr.on(
+        # The keys and the mouse; then the arrow that puts the first value back.
+        [parts.truncation.input, parts.truncation.release],
         do.set_truncation,
         [parts.session, parts.truncation],
         outputs,
