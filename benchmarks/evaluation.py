@@ -175,9 +175,9 @@ def document(
     if picture is not None and _shown(tables):
         lines += ["", f"![best, median and worst cases]({picture.name})", "", *_caption(tables)]
     for model, name, rows in tables:
-        if any(row.measured for row in rows):
+        if all(row.measured for row in rows):
             lines += ["", f"## {model}, {rows[0].protocol.title}", "", report.markdown(rows).rstrip()]
-            lines += _notes(name, rows)
+            lines += _notes(name, [row.over(set.intersection(*(set(r.cases) for r in rows))) for row in rows])
     return "\n".join(lines) + "\n"
 
 

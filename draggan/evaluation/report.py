@@ -51,8 +51,9 @@ def text(row: Row) -> str:
 def markdown(rows: Sequence[Row]) -> str:
     """Rows of one protocol as a table: figures down, configurations across, with differences to the first row.
 
-    Differences are paired, over the cases that both have; only those whose interval leaves out zero are shown.
+    Everything is over the cases that all rows have. Differences are paired, of the figure that counts.
     """
+    rows = [row.over(set.intersection(*(set(r.cases) for r in rows))) for row in rows]
     first = rows[0]
     lines = [
         "| | " + " | ".join(row.name or "as it is" for row in rows) + " |",

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -93,6 +93,12 @@ class Row:
         key = self.protocol.main
         return columns[key if self.values(key) or "tracked" not in columns else "tracked"]
 
+    def over(self, indices: Iterable[int]) -> Row:
+        """The same row with these cases only."""
+        part = Row(self.subject, self.protocol, self.config, self.name)
+        part.cases = {i: self.cases[i] for i in sorted(indices)}
+        return part
+
     @property
     def measured(self) -> int:
         """Cases that have figures."""
@@ -140,22 +146,25 @@ class ResultFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._rows: list[dict[str, Any]] = []
-        if self.path.exists():
-            try:
-                content = json.loads(self.path.read_text(encoding="utf-8"))
-                if content["format"] != FORMAT:
-                    raise ValueError(f"its format is {content['format']!r}")
-                self._rows = content["rows"]
-                # Read now what `load` will read: a damaged file is refused before hours of work.
-                for row in self._rows:
-                    _same(row["row"], row["row"])
-                    for case in row["cases"].values():
-                        _case(case)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-                raise ConfigError(
-                    f"{self.path} cannot be read as results of `draggan evaluate` ({e}); choose another file"
-                ) from e
+        self._rows = self._read()
+
+    def _read(self) -> list[dict[str, Any]]:
+        """The rows in the file, checked through and through: a damaged one is refused before hours of work."""
+        if not self.path.exists():
+            return []
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"its format is {content['format']!r}")
+            for row in content["rows"]:
+                _same(row["row"], row["row"])
+                for case in row["cases"].values():
+                    _case(case)
+            return content["rows"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise ConfigError(
+                f"{self.path} cannot be read as results of `draggan evaluate` ({e}); choose another file"
+            ) from e
 
     def load(self, row: Row) -> int:
         """Give a row the cases that the file has of it; returns how many."""
@@ -172,7 +181,10 @@ class ResultFile:
 
         Raises:
             ExportError: the file cannot be written.
+            ConfigError: something else has been written there meanwhile.
         """
+        # Another process may have written other rows meanwhile.
+        self._rows = self._read()
         for row in rows:
             identity = row.identity
             stored = {
