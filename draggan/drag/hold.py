@@ -27,6 +27,9 @@ CELLS = 32
 # Conjugate-gradient iterations a step. Twice as many make up for this step a little better and change nothing at the
 # end of the drag: what is left is what is not linear, and the next step makes up for that.
 ITERATIONS = 4
+# How long what makes up for a step may be, as a share of the step. Where it would take more (a head is to turn inside a
+# mask that is too small for it), latents become unlike any the model knows, and the fixed region changes all the same.
+FURTHEST = 0.7
 # What the published lambda of 20 stands for: a step of which nothing is made up for changes the fixed region 5 times as
 # much as its own length counts. More holds hardly better, and takes more unusual latents to do it.
 SHARE = 0.25
@@ -88,6 +91,10 @@ class Hold:
             hp = forth(p)
             alpha = square / (p.square().sum() + weight * hp.square().sum())
             total = total + alpha * p
+            if total.norm() > FURTHEST * length:
+                # Steihaug's rule: conjugate gradients only grow from here on.
+                total = total * (FURTHEST * length / total.norm())
+                break
             residual = residual - alpha * project(p + weight * back(hp))
             before, square = square, residual.square().sum()
             p = residual + square / before * p
