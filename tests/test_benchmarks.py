@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import live
 from benchmarks.__main__ import main
 from benchmarks.memory import peak
 from benchmarks.models import network, start
@@ -109,3 +110,15 @@ def test_an_unknown_benchmark_is_refused(capsys):
 def test_a_process_that_drags_reports_its_peak():
     found = peak("32-tiny", 1, "none", "float32", steps=1)
     assert 50 < found["before"] <= found["peak"] < 2000
+
+
+def test_how_far_a_picture_is_behind_the_pointer():
+    times = np.arange(0.0, 2001.0, 20.0)
+    pointer = np.stack([times, 10 + times / 100, 50 - times / 200], 1)
+    # Content that is where the pointer was 150 ms before, and off its way by a pixel.
+    shown = np.arange(400.0, 2000.0, 100.0)
+    pictures = np.stack([shown, 10 + (shown - 150) / 100 + 0.447, 50 - (shown - 150) / 200 + 0.894], 1)
+    assert np.abs(live.behind(pointer, pictures) - 150).max() < 3
+    # A pointer that rests is not late for its rest.
+    resting = np.vstack([pointer, [[3000.0, *pointer[-1, 1:]]]])
+    assert live.behind(resting, np.array([[2900.0, *pointer[-1, 1:]]]))[0] < 3
