@@ -20,7 +20,7 @@ from draggan.drag.mask import FixedRegion
 from draggan.drag.problem import Problem, compute_features
 from draggan.generators.base import Generator
 
-__all__ = ["Hold"]
+__all__ = ["Hold", "holding_level"]
 
 # Cells along the longer side of the map that what is fixed is held on, at least: a mask is painted about as finely.
 CELLS = 32
