@@ -11,6 +11,7 @@ import dataclasses
 import io
 import math
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -216,10 +217,9 @@ def _caption(tables: list[tuple[str, str, list[Row]]]) -> list[str]:
     rows = _shown(tables)
     names = "; ".join(f"{row.subject.name}, {row.name}" for row in rows)
     what = rows[0].protocol.title
-    return [
-        f"From left to right ({what}): {names}. Each: start with handles (red) and targets (blue), result with the",
-        "targets, and the picture that gave the targets, of which nothing else is asked; best, median and worst case.",
-    ]
+    text = f"From left to right ({what}): {names}. Each: start with handles (red) and targets (blue), result with the "
+    text += "targets, and the picture that gave the targets, of which nothing else is asked; best, median, worst case."
+    return textwrap.wrap(text, 118)
 
 
 def pictures(tables: list[tuple[str, str, list[Row]]], path: Path) -> None:

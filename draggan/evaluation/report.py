@@ -38,11 +38,7 @@ def text(row: Row) -> str:
     head += f": {row.measured} case{'s' if row.measured != 1 else ''}"
     head += f", {skipped} without a task" if skipped else ""
     lines = [(c.title, number(row.interval(c), c, unit=True)) for c in row.protocol.columns]
-    pairs = (("before", "after"), ("before", "other"))
-    titles = {"after": "Frechet distance, edited against unedited", "other": "  of unrelated pictures, as many"}
-    if row.protocol.name == "quality":
-        titles["after"] = "Frechet distance, generated against rendered"
-    lines += [(titles[b], f"{d:.3g}") for a, b in pairs if (d := row.frechet(a, b)) is not None]
+    lines += [(t, f"{d:.3g}") for t, b in _frechet_titles(row) if (d := row.frechet("before", b)) is not None]
     lines = [(title, value) for title, value in lines if value != "–"]
     width = max((len(title) for title, _ in lines), default=0)
     return "\n".join([head, *(f"  {title:{width}}  {value}" for title, value in lines)])
@@ -72,12 +68,18 @@ def markdown(rows: Sequence[Row]) -> str:
                 cell += _difference(first, row, column)
             cells.append(cell)
         lines.append(f"| {column.title}{unit} | " + " | ".join(cells) + " |")
-    for title, b in (("Frechet distance, edited", "after"), ("Frechet distance, unrelated pictures", "other")):
+    for title, b in _frechet_titles(first):
         distances = [row.frechet("before", b) for row in rows]
         if any(d is not None for d in distances):
             cells = ["–" if d is None else f"{d:.3g}" for d in distances]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _frechet_titles(row: Row) -> list[tuple[str, str]]:
+    """What the Frechet distances from "before" are of, and to what."""
+    what = "generated against rendered" if row.protocol.name == "quality" else "edited against unedited"
+    return [(f"Frechet distance, {what}", "after"), ("Frechet distance of as many unrelated pictures", "other")]
 
 
 def _difference(first: Row, row: Row, column: Column) -> str:
