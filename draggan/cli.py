@@ -132,7 +132,7 @@ def _add_yes(parser: argparse.ArgumentParser) -> None:
 
 
 def _default_of(name: str, value: Any) -> str:
-    return "the model's" if name in ("step_size", "level") else str(value)
+    return "the model's" if name in ("step_size", "solver", "level") else str(value)
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

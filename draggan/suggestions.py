@@ -40,7 +40,7 @@ def settings_of(entry: ModelEntry | None) -> dict[str, Any]:
     """The settings of a drag that an entry of the list of models sets; all others are as usual."""
     if entry is None:
         return {}
-    said = {"step_size": entry.step_size, "level": entry.level or None}
+    said = {"step_size": entry.step_size, "solver": entry.solver or None, "level": entry.level or None}
     return {name: value for name, value in said.items() if value is not None}
 
 

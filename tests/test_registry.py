@@ -150,6 +150,7 @@ def test_a_listed_file_put_there_by_hand_is_found(home):
         ("[[model]]\nname = 'a'\npath = 'b'\nsha256 = 'abc'", "64 hexadecimal digits"),
         ("[[model]]\nname = 'a'\npath = 'b'\ntruncation = nan", "number from 0 to 1.5"),
         ("[[model]]\nname = 'a'\npath = 'b'\nstep_size = true", "number from 1e-06 to 1"),
+        ("[[model]]\nname = 'a'\npath = 'b'\nsolver = 'sgd'", "must be 'adam' or 'newton'"),
         ("[[model]]\nname = 'a'\npath = 'b'\nbuiltin = true", "builtin is for"),
         ("[[model]]\nname = 'a'\npath = 'b'\npresets = 'x'", "presets must be a list"),
         ("[[model]]\nname = 'a'\npath = 'b'\npresets = [{ title = 'x' }]", "a preset looks like"),
@@ -227,11 +228,11 @@ def test_what_suits_a_model_is_asked_in_one_place(home):
     add(
         home,
         '[[model]]\nname = "plain"\npath = "m.pkl"\n'
-        '[[model]]\nname = "own"\npath = "n.pkl"\nstep_size = 0.003\nlevel = "b32"\ntruncation = 0.4',
+        '[[model]]\nname = "own"\npath = "n.pkl"\nstep_size = 0.003\nsolver = "newton"\nlevel = "b32"\ntruncation = 0.4',
     )
     assert suggested_config("plain") == suggested_config("unlisted.pkl") == DragConfig()
-    assert suggested_config("own") == DragConfig(step_size=0.003, level="b32")
-    assert suggested_config("own", step_size=0.1, max_steps=3) == DragConfig(step_size=0.1, level="b32", max_steps=3)
+    assert suggested_config("own") == DragConfig(step_size=0.003, solver="newton", level="b32")
+    assert suggested_config("own", step_size=0.1, max_steps=3) == DragConfig(step_size=0.1, solver="newton", level="b32", max_steps=3)
     assert suggested_truncation("own") == 0.4
     assert suggested_truncation("plain") == suggested_truncation("unlisted.pkl") == TRUNCATION
     with pytest.raises(ConfigError, match="step_size"):

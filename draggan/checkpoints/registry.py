@@ -86,6 +86,7 @@ class ModelEntry:
         licence: of the weights.
         truncation: psi at which its pictures look best; None: as usual.
         step_size: a learning rate that suits it; None: as usual.
+        solver: "adam" or "newton", where one was measured to be the better one for it; empty: as usual.
         level: the feature level to drag on; empty: the generator's default.
         presets: drags to try.
         notes: anything else a person should know.
@@ -106,6 +107,7 @@ class ModelEntry:
     licence: str = "not verified"
     truncation: float | None = None
     step_size: float | None = None
+    solver: str = ""
     level: str = ""
     presets: tuple[Preset, ...] = ()
     notes: str = ""
@@ -362,6 +364,8 @@ def _entry(table: Any, *, builtin: bool) -> ModelEntry:
         value = values.get(key, low)
         if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
             raise ValueError(f"{key} = {value!r} must be a number from {low:g} to {high:g}")
+    if values.get("solver", "") not in ("", "adam", "newton"):
+        raise ValueError(f"solver = {values['solver']!r} must be 'adam' or 'newton'")
     values["presets"] = tuple(_preset(value, values.get("size")) for value in _list_of("presets", values))
     if type(values.get("builtin", False)) is not bool or (values.get("builtin") and not builtin):
         raise ValueError("builtin is for the models that come with the package")
@@ -375,7 +379,7 @@ def _entry(table: Any, *, builtin: bool) -> ModelEntry:
     return ModelEntry(**values)
 
 
-_TEXTS = ("name", "title", "family", "format", "page", "file", "path", "sha256", "licence", "level", "notes")
+_TEXTS = ("name", "title", "family", "format", "page", "file", "path", "sha256", "licence", "solver", "level", "notes")
 
 
 def _list_of(key: str, values: dict[str, Any]) -> list[Any]:

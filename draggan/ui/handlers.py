@@ -41,6 +41,9 @@ SETTINGS = (
     *("solver", "naturalness"),
 )
 
+_SUITED = ("step_size", "solver")
+"""Those of them that belong to a model: another model brings its own."""
+
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
 _SILENCE = 20.0  # seconds without a word of the pointer after which a pull ends
 _SAVED = 8  # files kept until Gradio has copied them
@@ -147,7 +150,7 @@ class Handlers:
         """The controls that say what the picture on the screen began with."""
         model = self.models.find(session.model)
         classes = [(f"class {i}", i) for i in range(self.models.load(session.model).c_dim)]
-        step_size = self.parts.settings[SETTINGS.index("step_size")]
+        suited = self._settings(session)
         presets = {
             button: gr.update(value=preset.title if preset else "", visible=preset is not None, interactive=True)
             for button, preset in zip_longest(self.parts.presets, model.presets[: len(self.parts.presets)])
@@ -157,7 +160,10 @@ class Handlers:
             self.parts.truncation: gr.update(value=session.truncation, interactive=True),
             self.parts.seed: gr.update(value=session.seed, interactive=True),
             self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
-            step_size: gr.update(value=self._settings(session)["step_size"], interactive=True),
+            **{
+                self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
+                for name in _SUITED
+            },
         }
 
     def _settings(self, session: Session) -> dict[str, Any]:
@@ -639,7 +645,7 @@ class Handlers:
 
 def _suited(session: Session) -> Session:
     """The session after a change of model: what the old one needed is forgotten, what a person chose is kept."""
-    return session.set_settings({name: value for name, value in session.settings.items() if name != "step_size"})
+    return session.set_settings({name: value for name, value in session.settings.items() if name not in _SUITED})
 
 
 def _numbers(settings: Sequence[float | None]) -> dict[str, Any]:
