@@ -1,4 +1,4 @@
-"""The face: a friendly drawn head of any skin, hair and age between, that turns, looks, talks and smiles."""
+"""The face: a friendly drawn head of any skin and hair that turns, looks, talks and smiles."""
 
 from __future__ import annotations
 
