@@ -153,6 +153,7 @@ def save_landmarks(network: LandmarkNetwork, path: str | os.PathLike[str], **fac
     kwargs = {"names": network.names, "widths": network.widths, "neck": network.neck_width}
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata={"kind": _KIND, "kwargs": json.dumps(kwargs), **facts})
+        temporary.chmod(0o644)  # the writer makes it private
 
 
 def load_landmarks(path: str | os.PathLike[str]) -> LandmarkNetwork:
