@@ -228,11 +228,13 @@ def test_what_suits_a_model_is_asked_in_one_place(home):
     add(
         home,
         '[[model]]\nname = "plain"\npath = "m.pkl"\n'
-        '[[model]]\nname = "own"\npath = "n.pkl"\nstep_size = 0.003\nsolver = "newton"\nlevel = "b32"\ntruncation = 0.4',
+        '[[model]]\nname = "own"\npath = "n.pkl"\nstep_size = 0.003\nlevel = "b32"\ntruncation = 0.4\n'
+        'solver = "newton"',
     )
     assert suggested_config("plain") == suggested_config("unlisted.pkl") == DragConfig()
-    assert suggested_config("own") == DragConfig(step_size=0.003, solver="newton", level="b32")
-    assert suggested_config("own", step_size=0.1, max_steps=3) == DragConfig(step_size=0.1, solver="newton", level="b32", max_steps=3)
+    own = {"step_size": 0.003, "solver": "newton", "level": "b32"}
+    assert suggested_config("own") == DragConfig(**own)
+    assert suggested_config("own", step_size=0.1, max_steps=3) == DragConfig(**own | {"step_size": 0.1, "max_steps": 3})
     assert suggested_truncation("own") == 0.4
     assert suggested_truncation("plain") == suggested_truncation("unlisted.pkl") == TRUNCATION
     with pytest.raises(ConfigError, match="step_size"):

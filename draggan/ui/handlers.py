@@ -155,15 +155,15 @@ class Handlers:
             button: gr.update(value=preset.title if preset else "", visible=preset is not None, interactive=True)
             for button, preset in zip_longest(self.parts.presets, model.presets[: len(self.parts.presets)])
         }
-        return presets | {
+        of_model: Updates = {
+            self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
+            for name in _SUITED
+        }
+        return presets | of_model | {
             self.parts.preset_row: gr.update(visible=bool(model.presets)),
             self.parts.truncation: gr.update(value=session.truncation, interactive=True),
             self.parts.seed: gr.update(value=session.seed, interactive=True),
             self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
-            **{
-                self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
-                for name in _SUITED
-            },
         }
 
     def _settings(self, session: Session) -> dict[str, Any]:
