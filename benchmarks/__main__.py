@@ -26,6 +26,7 @@ BENCHMARKS = {
     "page": "steps and pictures a second in the page, and how soon something moves",
     "live": "pulling by hand in the page: pictures a second, and how far they are behind the pointer",
     "drags": "sixty fixed drags on the built-in cat through the command line",
+    "solvers": "both solvers on landmarks of the built-in models",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "ops": "compiled operations against their PyTorch twins",
 }

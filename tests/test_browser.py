@@ -480,6 +480,7 @@ def test_a_seed_is_shown_when_it_is_whole_and_truncation_with_every_key(visit, s
     click(page, BUMP)
     session = seen.until(lambda s: s.pending is not None)
     assert (session.seed, session.truncation) == (123, 0.05)
+    status(page, "^Now click")
     page.click("#dg-undo")
     status(page, "^Click a point")
     page.click("#dg-undo")
