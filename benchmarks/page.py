@@ -2,7 +2,8 @@
 
 ``python app.py`` in a process of its own; a headless Chromium clicks handle and target of the fixed drags of
 `benchmarks.drags` on the built-in cat and presses Start. A picture counts when the browser has drawn it; it has moved
-when its step is the first or later.
+when its step is the first or later. Once with the published optimiser, whose steps are many, and once with the second
+order, which is over after a few.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks import machine
 from benchmarks.browser import chromium, visit
 from benchmarks.drags import SIZE, drags
 from benchmarks.timing import table
+from draggan.ui.texts import CHOICES
 
 __all__ = ["main"]
 
@@ -30,10 +32,15 @@ _WATCH = """() => {
     document.querySelector('#dg-start').addEventListener('pointerdown', () => { window.pressed = performance.now(); });
     const stage = document.querySelector('#dg-canvas [data-frames]');
     new MutationObserver(() => {
-        const step = /Step (\\d+)/.exec(document.querySelector('#dg-status').innerText);
-        window.seen.push([performance.now() - window.pressed, step ? +step[1] : -1]);
+        const at = performance.now() - window.pressed;
+        // The words come with the picture, perhaps a moment later.
+        setTimeout(() => {
+            const step = /(?:Step|after) (\\d+)/.exec(document.querySelector('#dg-status').innerText);
+            window.seen.push([at, step ? +step[1] : -1]);
+        }, 20);
     }).observe(stage, {attributes: true, attributeFilter: ['data-frames']});
 }"""
+_TITLES = CHOICES["solver"]
 _ENDED = re.compile(r"Arrived|the limit|No more progress|Stopped")
 
 
@@ -45,11 +52,15 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--port", type=int, default=7998)
     parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium (default: %(default)s)")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first drag; operators are built")
+    parser.add_argument("--solver", choices=[*_TITLES], default="adam")
     args = parser.parse_args(argv)
     here = machine.describe()
     rows: list[list[object]] = []
     with chromium(args.browser) as browser, visit(browser, args.port) as seen:
         time.sleep(args.settle)
+        page = seen.page
+        page.locator("#dg-settings").or_(page.get_by_text("Advanced")).first.click()
+        page.get_by_label(_TITLES[args.solver]).click()
         for seed in range(1 if args.quick else 4):
             # The page shows pictures with truncation; where things are differs by a little, which does not matter here.
             for name, (handle, target) in drags(seed).items():
@@ -57,7 +68,7 @@ def main(argv: Sequence[str] = ()) -> int:
                 print(rows[-1], flush=True)
     medians = [f"{np.median([float(str(row[k])) for row in rows]):.2f}" for k in range(3, 7)]
     columns = ["seed", "drag", "steps", "seconds", "steps a second", "pictures a second", "first moved picture after s"]
-    text = f"{here.markdown()}\n\n{table(columns, [*rows, ['median', '', '', *medians]])}"
+    text = f"{here.markdown()}; {_TITLES[args.solver]}\n\n{table(columns, [*rows, ['median', '', '', *medians]])}"
     print(text)
     if args.out:
         args.out.write_text(text, encoding="utf-8")
@@ -82,6 +93,7 @@ def _drag(page: Any, seed: int, handle: Sequence[float], target: Sequence[float]
         if _ENDED.search(text):
             break
         time.sleep(0.05)
+    time.sleep(0.2)
     found = page.evaluate("window.seen")
     moved = [(at, step) for at, step in found if step > 0]
     first, (end, step) = moved[0][0], moved[-1]
