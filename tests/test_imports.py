@@ -94,7 +94,7 @@ def test_what_needs_no_torch_does_not_import_it(prefix):
 
 
 # The page, and the benchmark of the page, bring Gradio, whose imports are its own business.
-WITH_GRADIO = ("app.py", "draggan/ui/", "benchmarks/preview.py")
+WITH_GRADIO = ("app.py", "draggan/ui/", "benchmarks/page.py", "benchmarks/preview.py")
 
 
 def test_nothing_happens_on_import(tmp_path):
