@@ -19,18 +19,10 @@ from benchmarks.precision import run
 from benchmarks.timing import table
 from draggan import load_generator
 from draggan.config import DragConfig
+from draggan.evaluation.protocols import around
 from draggan.generators.base import z_from_seed
 
-__all__ = ["around", "main"]
-
-
-def around(handle: Sequence[float], target: Sequence[float], size: tuple[int, int], margin: float) -> np.ndarray:
-    """bool ``[height, width]``: everything up to ``margin`` pixels from the way of the handle may change."""
-    y, x = np.mgrid[: size[0], : size[1]]
-    p, t = np.array(handle), np.array(target)
-    along = t - p
-    s = (((x - p[0]) * along[0] + (y - p[1]) * along[1]) / max(float(along @ along), 1e-9)).clip(0, 1)
-    return np.hypot(x - p[0] - s * along[0], y - p[1] - s * along[1]) <= margin
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
