@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import live
 from benchmarks.__main__ import main
+from benchmarks.examples import joined
 from benchmarks.memory import peak
 from benchmarks.models import network, start
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
@@ -126,3 +127,11 @@ def test_how_far_a_picture_is_behind_the_pointer():
     # A pointer that rests is not late for its rest.
     resting = np.vstack([pointer, [[3000.0, *pointer[-1, 1:]]]])
     assert live.behind(resting, np.array([[2900.0, *pointer[-1, 1:]]]))[0] < 3
+
+
+def test_examples_stand_beside_and_below_each_other():
+    pairs = [np.full((2, 5, 3), i, np.uint8) for i in range(4)]
+    sheet = joined(pairs, columns=3, gap=1)
+    assert sheet.shape == (5, 17, 3)
+    assert [int(sheet[0, x, 0]) for x in (0, 5, 6, 12)] == [0, 255, 1, 2]
+    assert int(sheet[3, 0, 0]) == 3 and int(sheet[2, 0, 0]) == int(sheet[3, 6, 0]) == 255

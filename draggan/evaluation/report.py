@@ -16,7 +16,7 @@ from draggan.evaluation.results import Row
 from draggan.evaluation.statistics import Interval, paired_difference
 from draggan.images import draw_points, to_uint8
 
-__all__ = ["markdown", "number", "strip", "text"]
+__all__ = ["markdown", "number", "strip", "text", "tile"]
 
 
 def number(interval: Interval, column: Column, *, unit: bool = False) -> str:
@@ -93,7 +93,7 @@ def _difference(first: Row, row: Row, column: Column) -> str:
     return f"; {d.mean * f:+.{digits}f} [{d.low * f:+.{digits}f}, {d.high * f:+.{digits}f}]"
 
 
-def _tile(
+def tile(
     picture: Tensor, handles: np.ndarray, targets: np.ndarray, side: int, note: str
 ) -> UInt8[np.ndarray, "height width 3"]:
     """A picture ``side`` pixels high with its points, and a note above."""
@@ -122,14 +122,14 @@ def strip(row: Row, side: int = 192) -> UInt8[np.ndarray, "height width 3"] | No
         value = case.figures[row.main.key]
         note = f"{name}: seed {case.seed}"
         none = np.zeros((0, 2), np.float32)
-        tiles = [_tile(row.subject.picture(task.ws), task.handles, task.targets, side, note)]
+        tiles = [tile(row.subject.picture(task.ws), task.handles, task.targets, side, note)]
         if case.shift is not None:
             ws = task.ws.clone()
             ws[0, : len(case.shift)] += torch.from_numpy(np.array(case.shift)).to(ws)
             shown = f"{row.main.key} {value:.3g}, {case.outcome}"
             ends = task.handles if row.protocol.returns else task.targets
-            tiles.append(_tile(row.subject.picture(ws), ends, ends, side, shown))
+            tiles.append(tile(row.subject.picture(ws), ends, ends, side, shown))
         if task.truth is not None:
-            tiles.append(_tile(task.truth, none, none, side, "truth" if case.shift is not None else "rendered"))
+            tiles.append(tile(task.truth, none, none, side, "truth" if case.shift is not None else "rendered"))
         lines.append(np.concatenate(tiles, 1))
     return np.concatenate(lines) if lines else None
