@@ -92,8 +92,8 @@ def _drag(
     page.click("#dg-start")
     status = page.locator("#dg-status")
     for _ in range(1200):
-        text = status.inner_text()
-        if _ENDED.search(text):
+        # Until the first picture has come, the words are still those of the drag before.
+        if page.evaluate("window.seen.some(([, step]) => step > 0)") and _ENDED.search(status.inner_text()):
             break
         time.sleep(0.05)
     time.sleep(0.2)
