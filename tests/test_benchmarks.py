@@ -134,4 +134,5 @@ def test_examples_stand_beside_and_below_each_other():
     sheet = joined(pairs, columns=3, gap=1)
     assert sheet.shape == (5, 17, 3)
     assert [int(sheet[0, x, 0]) for x in (0, 5, 6, 12)] == [0, 255, 1, 2]
-    assert int(sheet[3, 0, 0]) == 3 and int(sheet[2, 0, 0]) == int(sheet[3, 6, 0]) == 255
+    assert int(sheet[3, 0, 0]) == 3
+    assert int(sheet[2, 0, 0]) == int(sheet[3, 6, 0]) == 255
