@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = ["DragArguments", "Moment", "Pair", "Picture", "Session", "Xy"]
 Xy: TypeAlias = tuple[float, float]
 
 _HISTORY = 200  # moments kept; each shares its arrays with its neighbours
+_FILM = 160  # latents kept of what lies between the ends of drags
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +75,7 @@ class Moment:
         pending: a handle that has no target yet.
         mask: ``[height, width]``, True = may change; None: everything may.
         mask_ws: the latent of the picture the mask was last painted on, whose fixed region is kept.
+        film: latents on the way of the drag or pull that led to ``ws``, without its ends.
     """
 
     picture: Picture
@@ -81,6 +84,7 @@ class Moment:
     pending: Xy | None = None
     mask: Bool[np.ndarray, "height width"] | None = None
     mask_ws: Float[np.ndarray, "1 num_ws w_dim"] | None = None
+    film: tuple[Float[np.ndarray, "1 num_ws w_dim"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,16 +114,16 @@ class Session:
         now: what is on the screen.
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
         settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
-        film: latents of the newest drag or pull, from its first picture to its last; empty: there was none.
         past, future: what undo and redo bring back, the nearest last.
+        revision: counts how often a page was given points and mask; see `given`.
     """
 
     now: Moment
     space: Space = "w+"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    film: tuple[Float[np.ndarray, "1 num_ws w_dim"], ...] = ()
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
+    revision: int = 0
 
     @classmethod
     def begin(
@@ -399,19 +403,28 @@ class Session:
         return self._moved(replace(self.now, ws=_latent(ws), pairs=(), pending=None), film)
 
     def _moved(self, moment: Moment, film: Sequence[np.ndarray]) -> Session:
-        between = tuple(_latent(ws) for ws in film)
-        return replace(self._record(moment), film=(self.ws, *between, moment.ws))
+        moved = self._record(replace(moment, film=tuple(_latent(ws) for ws in film)))
+        return replace(moved, past=_with_films(moved.past, _FILM - len(film)))
 
     @property
-    def shows_film(self) -> bool:
-        """Whether the picture on the screen is where the film ends."""
-        return bool(self.film) and self.film[-1] is self.ws
+    def film(self) -> tuple[Float[np.ndarray, "1 num_ws w_dim"], ...]:
+        """Latents of every drag and pull since the starting picture, to the one on the screen; empty: there was none.
+
+        Of drags long ago only where they ended.
+        """
+        frames: list[np.ndarray] = []
+        for before, after in pairwise((*self.past, self.now)):
+            if after.ws is after.picture.ws:
+                frames = []
+            elif after.ws is not before.ws:
+                frames += [*after.film, after.ws] if frames else [before.ws, *after.film, after.ws]
+        return tuple(frames)
 
     def reset(self) -> Session:
         """Back to the starting picture, every handle to where it was clicked, mask as it is. Undo takes it back."""
         pairs = tuple(replace(pair, handle=pair.origin, origin_ws=self.start[0]) for pair in self.pairs)
         mask_ws = None if self.mask is None else self.start
-        return self._record(replace(self.now, ws=self.start, pairs=pairs, mask_ws=mask_ws))
+        return self._record(replace(self.now, ws=self.start, pairs=pairs, mask_ws=mask_ws, film=()))
 
     # History
 
@@ -437,6 +450,13 @@ class Session:
             return self
         return replace(self, now=self.future[-1], past=(*self.past, self.now), future=self.future[:-1])
 
+    # The page
+
+    def given(self) -> Session:
+        """A page is given points and mask of this session. What it sends back from then on carries this revision; what
+        it has sent with an older one belongs to what is no longer there."""
+        return replace(self, revision=self.revision + 1)
+
     def _record(self, moment: Moment) -> Session:
         return replace(self, now=moment, past=(*self.past, self.now)[-_HISTORY:], future=())
 
@@ -456,6 +476,19 @@ class Session:
                 f"y from 0 to {height - 1}"
             )
         return x, y
+
+
+def _with_films(past: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:
+    """The same moments; of their films the newest, so many latents at most."""
+    kept: list[Moment] = []
+    film: tuple[np.ndarray, ...] = ()
+    for moment in reversed(past):
+        # Moments after a drag, up to the next, share its film.
+        if moment.film is not film:
+            film = moment.film
+            most -= len(film)
+        kept.append(moment if most >= 0 or not film else replace(moment, film=()))
+    return past if most >= 0 else tuple(reversed(kept))
 
 
 def _one_seed(*pictures: Picture) -> bool:

@@ -74,6 +74,11 @@ def picture_of(updates, parts) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
 
 
+def drawn_on(value) -> dict:
+    """Points and mask of a canvas value, whatever revision they are."""
+    return {name: value[name] for name in EMPTY}
+
+
 def text_of(updates, parts) -> str:
     return shown(updates, parts.status)["value"]
 
@@ -382,7 +387,7 @@ def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, sessio
     back = do.undo(after, canvas_value(after), ())
     assert back[parts.session].now is dragged.now
     assert shown(back, parts.canvas)["size"] == list(session.image_size[::-1])
-    assert shown(back, parts.canvas)["value"] == canvas_value(dragged)
+    assert drawn_on(shown(back, parts.canvas)["value"]) == drawn_on(canvas_value(dragged))
     assert shown(back, parts.seed)["value"] == session.seed
     assert shown(back, parts.truncation)["value"] == session.truncation
     assert shown(back, parts.label)["value"] == session.label
@@ -457,12 +462,27 @@ def test_remove_clear_undo_redo(do, parts, session):
     assert removed.pending is None
     assert len(removed.pairs) == 1
     cleared = do.clear_points(session, value)
-    assert shown(cleared, parts.canvas)["value"] == EMPTY
+    assert drawn_on(shown(cleared, parts.canvas)["value"]) == EMPTY
     undone = do.undo(cleared[parts.session], EMPTY)
     assert shown(undone, parts.canvas)["value"]["points"] == ONE_PAIR["points"]
     assert undone[parts.redo]["interactive"] is True
     redone = do.redo(undone[parts.session], canvas_value(undone[parts.session]))
-    assert shown(redone, parts.canvas)["value"] == EMPTY
+    assert drawn_on(shown(redone, parts.canvas)["value"]) == EMPTY
+
+
+def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(do, parts, session):
+    """Each of them carries what the canvas shows; before an answer has come, that is the same."""
+    there = session.click((1, 1)).click((2, 2)).click((3, 3))
+    seen = canvas_value(there)
+    once = do.undo(there, seen)[parts.session]
+    twice = do.undo(once, seen)
+    assert drawn_on(shown(twice, parts.canvas)["value"]) == {"points": [], "pending": [1, 1], "mask": None}
+    assert do.redo(twice[parts.session], seen)[parts.session].now is once.now
+    # So does what was pressed after it; what was drawn on what is gone now does not.
+    assert do.clear_points(once, seen)[parts.session].pairs == ()
+    assert do.edit(once, seen | {"points": [[5, 5, 6, 6]]}) == {parts.session: once}
+    # What was drawn and not told of yet does count, and Undo takes it back.
+    assert do.undo(there, seen | {"points": [[1, 1, 2, 2], [3, 3, 4, 4]], "pending": None})[parts.session].now is there.now
 
 
 def test_a_whole_drag(do, parts, session):
@@ -527,6 +547,35 @@ def test_half_a_step_is_refused_and_a_whole_one_with_a_point_is_not(do, parts, s
     run = do.set_settings(session, *DEFAULTS[:1], 2.5, *DEFAULTS[2:])
     assert "Most steps 2.5 is not allowed; give a whole number from 1 to 10000" in text_of(next(run), parts)
     assert list(do.set_settings(session, *DEFAULTS[:1], 2.0, *DEFAULTS[2:]))
+
+
+def test_a_setting_chosen_and_not_used_yet_is_left_alone_by_another_picture(do, parts, session):
+    """The server hears of it with Start; until then no other picture of the model may write to its control."""
+    other = do.random_picture(session)[parts.session]
+    for updates in (
+        do.random_picture(session),
+        seeded(do, session, 5),
+        do.set_truncation(session, 0.3),
+        do.try_preset(session, 0),
+        do.undo(other, canvas_value(other)),
+        do.reset(session, EMPTY),
+    ):
+        written = [shown(updates, part) for part in parts.settings if part in updates]
+        assert all("value" not in update for update in written)
+    # Another model brings its own, and so does the way back to the first.
+    updates = chosen(do, session, "tiny", 1)
+    solver = parts.settings[SETTINGS.index("solver")]
+    assert updates[solver]["value"] == DEFAULTS[SETTINGS.index("solver")]
+    assert "value" in do.undo(updates[parts.session], EMPTY)[solver]
+
+
+def test_a_wrong_setting_leaves_the_others_as_they_are(do, parts, session):
+    solver, r1 = SETTINGS.index("solver"), SETTINGS.index("r1")
+    mixed = [*DEFAULTS]
+    mixed[solver], mixed[r1] = "newton", -4
+    back = next(do.set_settings(session, *mixed))
+    assert back[parts.settings[solver]]["value"] == "newton"
+    assert back[parts.settings[r1]]["value"] == DEFAULTS[r1]
 
 
 def test_chosen_settings_outlive_another_picture_and_suit_another_model(do, parts, session):
@@ -691,7 +740,7 @@ def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, sessi
     do.stop(request())
     last = list(run)[-1]
     assert last[parts.session].is_edited
-    assert last[parts.session].shows_film
+    assert last[parts.session].film
 
 
 def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
@@ -976,12 +1025,25 @@ def test_the_page_over_the_network(client):
     job = client.submit(ONE_PAIR, "w+", *DEFAULTS, api_name="/start")
     assert status_in(job.result(timeout=60)).startswith("Arrived after ")
     assert len(job.outputs()) >= 2
-    assert canvas_of(client.predict(EMPTY, api_name="/reset")) == EMPTY
+    assert drawn_on(canvas_of(client.predict(EMPTY, api_name="/reset"))) == EMPTY
     path = client.predict(EMPTY, api_name="/save")
     with Image.open(path) as saved:
         assert saved.size == (64, 64)
     with pytest.raises(Exception, match="There is nothing to drag yet"):
         client.predict(EMPTY, "w+", *DEFAULTS, api_name="/start")
+
+
+def test_what_is_asked_for_at_once_is_done_one_after_the_other(client):
+    client.predict("bump", 0, 0.0, api_name="/open")
+    pairs = [[k, k, k + 1, k] for k in range(5)]
+    for k in range(1, 6):
+        client.predict({"points": pairs[:k], "pending": None, "mask": None}, api_name="/edit")
+    seen = {"points": pairs, "pending": None, "mask": None, "revision": 1}
+    jobs = [client.submit(seen, api_name="/undo") for _ in range(3)]
+    left = sorted(len(canvas_of(job.result(timeout=60))["points"]) for job in jobs)
+    assert left == [2, 3, 4]
+    result = client.predict(seen, api_name="/redo")
+    assert canvas_of(result)["points"] == pairs[:3]
 
 
 def canvas_of(result) -> dict:

@@ -215,15 +215,42 @@ def test_a_pull_is_a_drag_without_points(session):
 
 
 def test_a_film_leads_to_what_is_on_the_screen(session):
-    assert not session.shows_film
+    def shown(session: Session) -> list[float]:
+        return [ws[0, 0, 0] for ws in session.film]
+
+    assert shown(session) == []
     dragged = session.add_pair((1, 1), (9, 9)).commit(latent(3), np.array([[8, 8]]), [latent(1), latent(2)])
-    assert [ws[0, 0, 0] for ws in dragged.film] == [0, 1, 2, 3]
-    assert dragged.shows_film
-    assert dragged.clear_points().shows_film
-    assert not dragged.undo().shows_film
-    assert dragged.undo().redo().shows_film
-    assert not dragged.with_latent(latent(7), seed=8).shows_film
-    assert len(dragged.pulled(latent(9)).film) == 2
+    assert shown(dragged) == [0, 1, 2, 3]
+    assert shown(dragged.clear_points()) == [0, 1, 2, 3]
+    assert shown(dragged.undo()) == []
+    assert shown(dragged.undo().redo()) == [0, 1, 2, 3]
+    # One drag after the other, whatever was clicked between them; another picture and Reset begin anew.
+    pulled = dragged.clear_points().click((3, 3)).pulled(latent(5), [latent(4)])
+    assert shown(pulled) == [0, 1, 2, 3, 4, 5]
+    assert shown(pulled.undo()) == [0, 1, 2, 3]
+    assert shown(pulled.with_latent(latent(7), seed=8)) == []
+    assert shown(pulled.with_latent(latent(7), seed=8).undo()) == [0, 1, 2, 3, 4, 5]
+    assert shown(pulled.reset()) == []
+    assert shown(pulled.reset().pulled(latent(6))) == [0, 6]
+    assert pulled.film[-1] is pulled.ws
+
+
+def test_a_film_is_bounded_and_what_is_long_ago_goes_first(session):
+    for k in range(30):
+        session = session.pulled(latent(k + 1), [latent(k + 0.5)] * 32).click((1, 1)).remove_last()
+    assert len(session.film) < 250
+    assert [ws[0, 0, 0] for ws in session.film[:4]] == [0, 1, 2, 3]
+    assert [ws[0, 0, 0] for ws in session.film[-34:]] == [29] + [29.5] * 32 + [30]
+    undone = session
+    for _ in range(3):
+        undone = undone.undo()
+    assert undone.ws[0, 0, 0] == 29
+
+
+def test_what_a_page_is_given_is_counted_whatever_is_undone(session):
+    given = session.click((1, 1)).given()
+    assert (session.revision, given.revision, given.undo().revision) == (0, 1, 1)
+    assert given.undo().given().redo().with_latent(latent(7), seed=8).revision == 2
 
 
 def test_history_is_bounded(session):

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from draggan.errors import MaskError, PointError
 from draggan.session import Session, Xy
 
-__all__ = ["EMPTY", "canvas", "canvas_value", "frame_url", "read_canvas", "read_pull", "with_canvas"]
+__all__ = ["EMPTY", "canvas", "canvas_value", "frame_url", "is_outdated", "read_canvas", "read_pull", "with_canvas"]
 
 CanvasValue: TypeAlias = dict[str, Any]
 
@@ -74,17 +74,29 @@ def canvas_value(session: Session) -> CanvasValue:
         "points": [[*pair.handle, *pair.target] for pair in session.pairs],
         "pending": None if session.pending is None else list(session.pending),
         "mask": None if session.mask is None else _mask_url(session.mask),
+        "revision": session.revision,
     }
 
 
 def with_canvas(session: Session, value: CanvasValue | None) -> Session:
     """The session with the points and the mask that the canvas shows.
 
+    Two clicks on Undo may come before the page has heard of the first: what was drawn on an older revision is gone
+    already, or will be when the page has heard, and changes nothing. A value that names no revision counts as of now.
+
     Raises:
         PointError, MaskError: what came is not what a canvas sends, or does not fit the picture.
     """
+    if is_outdated(session, value):
+        return session
     pairs, pending, mask = read_canvas(value, session.image_size)
     return session.with_points(pairs, pending).set_mask(mask)
+
+
+def is_outdated(session: Session, value: CanvasValue | None) -> bool:
+    """Whether the page has been given points and mask since it was given those that this value began with."""
+    revision = value.get("revision") if isinstance(value, dict) else None
+    return isinstance(revision, int) and revision != session.revision
 
 
 def read_canvas(

@@ -22,10 +22,11 @@ from draggan.errors import ConfigError, ExportError
 from draggan.export import save_animation, save_png
 from draggan.session import Session
 from draggan.ui import texts
-from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, read_pull, with_canvas
+from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, is_outdated, read_pull, with_canvas
 from draggan.ui.models import Model, Models, Terms
 from draggan.ui.preview import Pace, Size
 from draggan.ui.running import Drags, Fetch, Pulls, Run, Tabs, explained
+from draggan.ui.turns import tab_of
 from draggan.ui.work import begin_drag, begin_pull, first_session, latent, picture, picture_details, preview, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
@@ -144,26 +145,32 @@ class Handlers:
             seed = 0 if session is None else session.seed or 0
         begun = first_session(self.models, model, seed, truncation)
         session = begun if session is None else _suited(session.with_picture(begun.picture))
-        return self._show(session) | self._list(opened, model) | self._controls(session)
+        return self._show(session) | self._list(opened, model) | self._controls(session) | self._suiting(session)
 
     def _controls(self, session: Session) -> Updates:
-        """The controls that say what the picture on the screen began with."""
+        """The controls that say what the picture on the screen began with.
+
+        Settings are not among them: one that was chosen and not used yet is known to the page alone, and stays.
+        """
         model = self.models.find(session.model)
         classes = [(f"class {i}", i) for i in range(self.models.load(session.model).c_dim)]
-        suited = self._settings(session)
         presets = {
             button: gr.update(value=preset.title if preset else "", visible=preset is not None, interactive=True)
             for button, preset in zip_longest(self.parts.presets, model.presets[: len(self.parts.presets)])
         }
-        of_model: Updates = {
-            self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
-            for name in _SUITED
-        }
-        return presets | of_model | {
+        return presets | {
             self.parts.preset_row: gr.update(visible=bool(model.presets)),
             self.parts.truncation: gr.update(value=session.truncation, interactive=True),
             self.parts.seed: gr.update(value=session.seed, interactive=True),
             self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
+        }
+
+    def _suiting(self, session: Session) -> Updates:
+        """The settings that another model brings."""
+        suited = self._settings(session)
+        return {
+            self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
+            for name in _SUITED
         }
 
     def _settings(self, session: Session) -> dict[str, Any]:
@@ -337,7 +344,11 @@ class Handlers:
     def edit(self, session: Session | None, value: CanvasValue) -> Updates:
         """Points or mask were changed on the canvas. It shows them already: it is not written to."""
         with explained():
-            session = with_canvas(self._session(session), value)
+            session = self._session(session)
+            if is_outdated(session, value):
+                # The page is about to be told what is there instead.
+                return {self.parts.session: session}
+            session = with_canvas(session, value)
             said = self._say(texts.hint(session))
             return {self.parts.session: session} | said | self._enable(session, after_a_drag=False)
 
@@ -376,7 +387,8 @@ class Handlers:
             if after.model == before.model:
                 return self._show(after) | self._controls(after)
             after = _suited(after)
-            return self._show(after) | self._list(opened, after.model) | self._controls(after)
+            shown = self._show(after) | self._list(opened, after.model)
+            return shown | self._controls(after) | self._suiting(after)
 
     def reset(self, session: Session | None, value: CanvasValue) -> Updates:
         """Back to the starting picture."""
@@ -392,9 +404,9 @@ class Handlers:
         tab = tab_of(request)
         with explained():
             before = self._session(session)
-        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before))
+        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings))
         with explained():
-            session = with_canvas(session, value).set_space(space)
+            session = with_canvas(session, value).set_space(space).given()
             run = Run(begin_drag(self.models, session, session.settings))
             self.drags.begin(tab, run)
         yield from self._attend(tab, run, session, Pace())
@@ -406,7 +418,7 @@ class Handlers:
         tab = tab_of(request)
         with explained():
             before = self._session(session)
-        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before))
+        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings))
         with explained():
             key, at = read_pull(value)
             session = with_canvas(session, value).set_space(space)
@@ -443,7 +455,7 @@ class Handlers:
         """Settings were typed: wrong ones are explained, and the last good ones come back."""
         with explained():
             before = self._session(session)
-        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before))
+        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings))
         yield {self.parts.session: session}
 
     def _chosen(self, session: Session, settings: Sequence[float | None]) -> Session:
@@ -455,17 +467,18 @@ class Handlers:
         if len(settings) != len(SETTINGS):
             raise ConfigError(f"{len(settings)} settings were given; they are {', '.join(SETTINGS)}")
         for name, value in _numbers(settings).items():
-            try:
-                DragConfig(**{name: value})
-            except ConfigError as error:
+            if (error := _refusal(name, value)) is not None:
                 raise ConfigError(texts.setting(name, value, str(error))) from error
         return session.set_settings(_numbers(settings))
 
-    def _unset(self, session: Session) -> Updates:
-        """The settings' controls as they were when they were last good."""
+    def _unset(self, session: Session, settings: Sequence[float | None]) -> Updates:
+        """The settings' controls: wrong ones as they were when they were last good, the others as they are."""
+        if len(settings) != len(SETTINGS):
+            return {}
+        good, given = self._settings(session), _numbers(settings)
         return {
-            part: gr.update(value=value)
-            for part, value in zip(self.parts.settings, self._settings(session).values(), strict=True)
+            part: gr.update(value=given[name] if _refusal(name, given[name]) is None else good[name])
+            for part, name in zip(self.parts.settings, SETTINGS, strict=True)
         }
 
     def stop(self, request: gr.Request) -> None:
@@ -533,33 +546,33 @@ class Handlers:
             session = with_canvas(self._session(session), value)
             path = self._place(self._file_name(session, ".png"))
             save_png(path, *picture(self.models, session))
-            return {self.parts.session: session, self.parts.file: str(path)}
+            return {self.parts.file: str(path)}
 
     def save_gif(self, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
-        """The newest drag as a GIF, marked as made by AI."""
+        """The way from the starting picture as a GIF, through every drag and pull, marked as made by AI."""
         yield from self._save_film(session, value, ".gif")
 
     def save_webp(self, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
-        """The newest drag as an animated WebP, marked as made by AI."""
+        """The same as an animated WebP."""
         yield from self._save_film(session, value, ".webp")
 
     def _save_film(self, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
         with explained():
             session = with_canvas(self._session(session), value)
-            if not session.shows_film:
+            film = session.film
+            if not film:
                 raise ExportError("there is no drag to show; drag something first")
             generator = self.models.load(session.model)
         frames: list[np.ndarray] = []
-        for ws in session.film:
+        for ws in film:
             # A large model takes a while.
-            yield self._say(f"Drawing picture {len(frames) + 1} of {len(session.film)} …", "run")
+            yield self._say(f"Drawing picture {len(frames) + 1} of {len(film)} …", "run")
             with explained():
                 frames.append(render(generator, ws))
         with explained():
             path = self._place(self._file_name(session, suffix))
             save_animation(path, frames, picture_details(session))
-        said = self._say(texts.hint(session))
-        yield {self.parts.session: session, self.parts.file: str(path)} | said
+        yield {self.parts.file: str(path)} | self._say(texts.hint(session))
 
     def _file_name(self, session: Session, suffix: str) -> str:
         seed = "" if session.seed is None else f"-seed{session.seed}"
@@ -588,6 +601,7 @@ class Handlers:
 
     def _show(self, session: Session, *, picture: bool = True, after_a_drag: bool = True) -> Updates:
         """The page at rest."""
+        session = session.given()
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
             generator = self.models.load(session.model)
@@ -625,8 +639,8 @@ class Handlers:
             parts.remove_last: points,
             parts.clear_points: points,
             parts.clear_mask: session.mask is not None,
-            parts.save_gif: session.shows_film,
-            parts.save_webp: session.shows_film,
+            parts.save_gif: bool(session.film),
+            parts.save_webp: bool(session.film),
         }
         return on | {part: gr.update(interactive=is_on) for part, is_on in special.items()}
 
@@ -656,10 +670,14 @@ def _numbers(settings: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
+def _refusal(name: str, value: Any) -> ConfigError | None:
+    """Why a setting cannot have this value; None: it can."""
+    try:
+        DragConfig(**{name: value})
+    except ConfigError as error:
+        return error
+    return None
+
+
 def _is_whole(name: str) -> bool:
     return isinstance(describe(DragConfig, name)["default"], int)
-
-
-def tab_of(request: gr.Request | None) -> str:
-    """What tells one browser tab from another."""
-    return getattr(request, "session_hash", None) or ""

@@ -18,6 +18,7 @@ from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.models import Models
 from draggan.ui.running import Drags, Pulls
+from draggan.ui.turns import Turns
 
 __all__ = ["build", "launch_options"]
 
@@ -253,25 +254,27 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     drawn = [parts.session, parts.canvas]
     # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
+    turn = functools.partial(Turns().of, state=parts.session)
+    long = functools.partial(turn, long=True)
 
     demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
     demo.unload(do.close)
 
     kept = [parts.session, parts.opened]
-    parts.model.input(do.choose_model, [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
-    parts.not_now.click(do.not_now, kept, outputs, api_name="not_now", **quiet)
-    fetched = parts.download.click(do.download, [*kept, parts.offered], outputs, api_name="download", **quiet)
-    fetched.success(do.downloaded, [*kept, parts.offered, parts.seed], outputs, api_name="downloaded", **quiet)
-    parts.upload.upload(do.open_file, [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
+    parts.model.input(long(do.choose_model), [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    parts.not_now.click(turn(do.not_now), kept, outputs, api_name="not_now", **quiet)
+    fetched = parts.download.click(long(do.download), [*kept, parts.offered], outputs, api_name="download", **quiet)
+    fetched.success(turn(do.downloaded), [*kept, parts.offered, parts.seed], outputs, api_name="downloaded", **quiet)
+    parts.upload.upload(long(do.open_file), [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
     if local:
-        parts.path.submit(do.open_file, [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
+        parts.path.submit(long(do.open_file), [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
     # Not with every key: a seed of four digits would be four pictures.
     chosen = [parts.session, parts.seed]
-    gr.on([parts.seed.submit, parts.seed.blur], do.set_seed, chosen, outputs, api_name="seed", **quiet)
+    gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **quiet)
     gr.on(
         # The keys and the mouse; then the arrow that puts the first value back.
         [parts.truncation.input, parts.truncation.release],
-        do.set_truncation,
+        turn(do.set_truncation),
         [parts.session, parts.truncation],
         outputs,
         api_name="truncation",
@@ -280,38 +283,38 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
         **quiet,
     )
-    parts.label.input(do.set_label, [parts.session, parts.label], outputs, api_name="class", **quiet)
-    parts.random.click(do.random_picture, [parts.session], outputs, api_name="random", **quiet)
+    parts.label.input(turn(do.set_label), [parts.session, parts.label], outputs, api_name="class", **quiet)
+    parts.random.click(turn(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
     for i, button in enumerate(parts.presets):
-        # Not a partial function: Gradio asks functions for their names.
+
         def try_one(session: Session | None, number: int = i) -> dict[Any, Any]:
             return do.try_preset(session, number)
 
-        button.click(try_one, [parts.session], outputs, api_name=f"preset_{i}", **quiet)
+        button.click(turn(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
     typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
-    gr.on(typed, do.set_settings, [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
+    gr.on(typed, turn(do.set_settings), [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
-    parts.canvas.edit(do.edit, drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
+    parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
     for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
         button, inputs = getattr(parts, name), [*drawn, parts.opened] if name in ("undo", "redo") else drawn
-        button.click(getattr(do, name), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
+        button.click(turn(getattr(do, name)), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
     dragged = [*drawn, parts.space, *parts.settings]
-    parts.start.click(do.start, dragged, outputs, api_name="start", **quiet)
+    parts.start.click(long(do.start), dragged, outputs, api_name="start", **quiet)
     # As few as can be: every picture on the way passes by all of them.
     pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
     pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
-    parts.canvas.pull(do.pull, dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
+    parts.canvas.pull(long(do.pull), dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 
-    file = [parts.session, parts.file, parts.status]
+    file = [parts.file, parts.status]
     for button, name, handler in (
         (parts.save, "save", do.save),
         (parts.save_gif, "save_gif", do.save_gif),
         (parts.save_webp, "save_webp", do.save_webp),
     ):
         # Only an animation takes so long that it has something to say.
-        saved = button.click(handler, drawn, file[:2] if name == "save" else file, api_name=name, **quiet)
+        saved = button.click(long(handler), drawn, file[:1] if name == "save" else file, api_name=name, **quiet)
         js = "() => document.querySelector('#dg-file')?.click()"
         saved.success(None, None, None, js=js, api_visibility="private")
