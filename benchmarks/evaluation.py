@@ -21,25 +21,51 @@ import torch
 from PIL import Image
 
 from benchmarks import machine
+from benchmarks.line_search import LINE_SEARCH
 from draggan.checkpoints import registry
 from draggan.config import DragConfig
 from draggan.errors import DragGANError
 from draggan.evaluation import report
 from draggan.evaluation.command import config_from
-from draggan.evaluation.protocols import ALL, Landmarks, Mask, Protocol, Quality, Reconstruction, Roundtrip
+from draggan.evaluation.protocols import (
+    ALL,
+    DRAG,
+    Landmarks,
+    Mask,
+    Method,
+    Protocol,
+    Quality,
+    Reconstruction,
+    Roundtrip,
+)
 from draggan.evaluation.results import ResultFile, Row, changed, measure
 from draggan.evaluation.subject import Subject, load_subject
 
-__all__ = ["PROTOCOLS", "ROWS", "main", "rows_of"]
+__all__ = ["PROTOCOLS", "ROWS", "Choice", "main", "rows_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A row of every table.
+
+    Attributes:
+        settings: NAME=VALUE, on top of what suits the model.
+        method: what drags.
+    """
+
+    settings: list[str]
+    method: Method = DRAG
+
 
 # The published procedure ends at 300 steps (100 in a reconstruction) and knows no stall; everything is float32. Its
 # step is that of its cats, cars and faces.
 PUBLISHED = ["step_size=0.002", "stall_steps=10000", "precision=float32"]
-_HAS_SOLVERS = any(f.name == "solver" for f in dataclasses.fields(DragConfig))
 ROWS = {
-    "adam, as published": [*(["solver=adam"] if _HAS_SOLVERS else []), *PUBLISHED],
-    "adam, the model's step": ["solver=adam"] if _HAS_SOLVERS else [],
-    **({"newton": ["solver=newton"]} if _HAS_SOLVERS else {}),
+    "adam, as published": Choice(["solver=adam", *PUBLISHED]),
+    "adam, the model's step": Choice(["solver=adam"]),
+    "newton": Choice(["solver=newton"]),
+    # Steps, ends and precision of the row before last; what suits Adam suits it too.
+    "line search": Choice(["solver=adam"], LINE_SEARCH),
 }
 
 # Protocol and how many cases it has for every 20 of the first.
@@ -54,11 +80,11 @@ PROTOCOLS: dict[str, tuple[Protocol, int]] = {
 }
 
 
-def rows_of(subject: Subject, protocol: Protocol, rows: dict[str, list[str]]) -> list[Row]:
+def rows_of(subject: Subject, protocol: Protocol, rows: dict[str, Choice]) -> list[Row]:
     """The rows of one table; of quality, in which nothing is dragged, there is one."""
     if protocol.name == "quality":
         return [Row(subject, protocol, DragConfig())]
-    return [Row(subject, protocol, config_from(subject.name, settings), name) for name, settings in rows.items()]
+    return [Row(subject, protocol, config_from(subject.name, c.settings), n, c.method) for n, c in rows.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = {name: ROWS[name] for name in (args.rows or ROWS)}
         for text in args.row:
             name, _, settings = text.partition(":")
-            chosen[name.strip()] = [s.strip() for s in settings.split(",") if s.strip()]
+            chosen[name.strip()] = Choice([s.strip() for s in settings.split(",") if s.strip()])
         models = args.models or [m.name for m in registry.all_models() if m.builtin and m.on_disk]
         names = ["landmarks-1"] if args.quick else args.protocols
         file = None if args.json is None else ResultFile(args.json)
@@ -108,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tables(
-    models: Sequence[str], names: Sequence[str], chosen: dict[str, list[str]]
+    models: Sequence[str], names: Sequence[str], chosen: dict[str, Choice]
 ) -> Iterator[tuple[str, str, list[Row]]]:
     """Model, protocol and rows of every table that can be made."""
     for model in models:
@@ -188,8 +214,8 @@ def _settings(tables: list[tuple[str, str, list[Row]]]) -> dict[str, str]:
     for _, name, rows in tables:
         for row in rows:
             if row.name and name.startswith("landmarks"):
-                settings = (f"`{k}={v}`" for k, v in changed(row.config).items())
-                found.setdefault(row.name, ", ".join(settings) or "all defaults")
+                settings = [f"`{k}={v}`" for k, v in changed(row.config).items()] or ["all defaults"]
+                found.setdefault(row.name, ", ".join([row.method.key] * bool(row.method.key) + settings))
     return found
 
 

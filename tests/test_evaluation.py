@@ -630,7 +630,7 @@ def test_the_command_measures_the_built_in_cat(tmp_path, capsys):
 
 @pytest.mark.usefixtures("_compiled")
 def test_ctrl_c_reports_and_keeps_what_there_is(tmp_path, monkeypatch, capsys):
-    def one(self, subject, config, index):
+    def one(self, subject, config, index, method):
         if index == 1:
             raise KeyboardInterrupt
         return protocols.Case(seed=7, figures={"outside": 3.0, "tracked": 1.0})

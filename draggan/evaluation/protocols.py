@@ -2,7 +2,7 @@
 
 Task ``i`` depends on the subject, the protocol's settings and ``i`` alone, so that rows of a table share their cases
 and a measurement can be extended later. A protocol takes any `DragConfig` and never looks inside, but for the limits
-of steps that belong to a published procedure.
+of steps that belong to a published procedure; and any `Method`, of which it asks steps and nothing else.
 
 Every drag also says how far it went in the distribution of latents: root mean square of whitened coordinates
 (`Whitening`), over all rows, before, after and between.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import abc
 import time
+import typing
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,20 +24,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.config import DragConfig
-from draggan.drag import Drag
+from draggan.drag import Drag, DragStep
 from draggan.errors import ConfigError
 from draggan.evaluation.instructions import Instruction
 from draggan.evaluation.similarity import gradient_distance, mean_square, ms_ssim, psnr, sharpness
 from draggan.evaluation.subject import Subject
+from draggan.generators.base import Generator
 
 __all__ = [
     "ALL",
+    "DRAG",
     "Case",
     "Column",
     "Dragged",
     "Instructions",
     "Landmarks",
     "Mask",
+    "Method",
     "Protocol",
     "Quality",
     "Reconstruction",
@@ -147,6 +151,41 @@ class Case:
     features: dict[str, Float[np.ndarray, "d"]] = field(default_factory=dict)
 
 
+@typing.runtime_checkable
+class Begin(typing.Protocol):
+    """Begins a drag that ends by itself, as `Drag` does."""
+
+    def __call__(
+        self,
+        generator: Generator,
+        ws: Tensor,
+        handles: np.ndarray,
+        targets: np.ndarray,
+        mask: np.ndarray | None,
+        config: DragConfig,
+        /,
+    ) -> Iterator[DragStep]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What drags.
+
+    Attributes:
+        key: what files of results call it, in which cases dragged by different methods do not belong together; another
+            one is due whenever the same settings lead elsewhere. Empty for the package's own, which is measured as
+            it is.
+        begin: begins a drag.
+    """
+
+    key: str = ""
+    begin: Begin = Drag
+
+
+DRAG = Method()
+"""The package's own."""
+
+
 def drag(
     subject: Subject,
     ws: WS,
@@ -154,10 +193,11 @@ def drag(
     targets: Points,
     mask: Bool[np.ndarray, "height width"] | None,
     config: DragConfig,
+    method: Method = DRAG,
 ) -> Dragged:
     """One whole drag, timed."""
     clock, cpu = time.perf_counter(), time.process_time()
-    step = deque(Drag(subject.generator, ws, handles, targets, mask, config), maxlen=1).pop()
+    step = deque(method.begin(subject.generator, ws, handles, targets, mask, config), maxlen=1).pop()
     if step.ws.device.type == "cuda":
         torch.cuda.synchronize()
     return Dragged(
@@ -228,7 +268,7 @@ class Protocol(abc.ABC):
         """The task of that number; a text says why there is none."""
 
     @abc.abstractmethod
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         """Do the task and look at the result."""
 
     def limited(self, config: DragConfig) -> DragConfig:
@@ -239,12 +279,12 @@ class Protocol(abc.ABC):
         """How many tasks there are; None for any number."""
         return None
 
-    def case(self, subject: Subject, config: DragConfig, index: int) -> Case:
+    def case(self, subject: Subject, config: DragConfig, index: int, method: Method = DRAG) -> Case:
         """`task` and `measure`."""
         task = self.task(subject, index)
         if isinstance(task, str):
             return Case(seed=self.first_seed + index, figures={}, outcome=task)
-        return self.measure(subject, task, self.limited(config))
+        return self.measure(subject, task, self.limited(config), method)
 
     def random(self, index: int) -> np.random.Generator:
         """Chance for task ``index``, the same every time."""
@@ -366,8 +406,8 @@ class Landmarks(Protocol):
             found=found,
         )
 
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
-        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
+        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
         after = subject.picture(dragged.ws)
         figures = _drag_figures(subject, task.ws, dragged)
         figures["asked"] = _away(task.handles, task.targets)
@@ -446,9 +486,9 @@ class Reconstruction(Protocol):
             truth=subject.picture(subject.latent(z_b)),
         )
 
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         assert task.truth is not None
-        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
         before, after = subject.picture(task.ws), subject.picture(dragged.ws)
         figures = _drag_figures(subject, task.ws, dragged) | {
             "asked": _away(task.handles, task.targets),
@@ -466,12 +506,12 @@ class Reconstruction(Protocol):
         )
 
 
-def _there_and_back(subject: Subject, task: Task, config: DragConfig) -> Case:
+def _there_and_back(subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
     """Drag, drag back from where the handles were tracked to, and compare with the start."""
-    there = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
+    there = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
     height, width = subject.size
     limit = np.array([width - 1, height - 1], np.float32)
-    back = drag(subject, there.ws, there.handles.clip(0, limit), task.handles, task.mask, config)
+    back = drag(subject, there.ws, there.handles.clip(0, limit), task.handles, task.mask, config, method)
     before, after = subject.picture(task.ws), subject.picture(back.ws)
     a, b = (ws[0].double().cpu().numpy() for ws in (task.ws, back.ws))
     again = subject.find(after)
@@ -549,8 +589,8 @@ class Roundtrip(Protocol):
         handles, targets = _random_move(subject, self.random(index), None, 0.12 * max(subject.size))
         return Task(seed=seed, ws=ws, handles=handles, targets=targets, truth=subject.picture(ws))
 
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
-        return _there_and_back(subject, task, config)
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
+        return _there_and_back(subject, task, config, method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -587,8 +627,8 @@ class Instructions(Protocol):
             seed=instruction.seed, ws=ws, handles=handles, targets=targets, truth=picture, found=subject.find(picture)
         )
 
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
-        return _there_and_back(subject, task, config)
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
+        return _there_and_back(subject, task, config, method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -635,10 +675,10 @@ class Mask(Protocol):
         mask = around(handles[0].tolist(), targets[0].tolist(), subject.size, max(subject.size) / 5)
         return Task(seed=seed, ws=ws, handles=handles, targets=targets, mask=mask)
 
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         assert task.mask is not None
-        held = drag(subject, task.ws, task.handles, task.targets, task.mask, config)
-        free = drag(subject, task.ws, task.handles, task.targets, None, config)
+        held = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
+        free = drag(subject, task.ws, task.handles, task.targets, None, config, method)
         before = subject.picture(task.ws)
         figures = _drag_figures(subject, task.ws, held) | {
             "arrived_free": float(free.outcome == "arrived"),
@@ -698,7 +738,7 @@ class Quality(Protocol):
             seed=seed, ws=subject.latent(z), handles=none, targets=none, truth=truth.to(subject.generator.device)
         )
 
-    def measure(self, subject: Subject, task: Task, config: DragConfig) -> Case:
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         assert task.truth is not None
         made, right = subject.picture(task.ws), task.truth
         figures: dict[str, float | None] = {

@@ -16,7 +16,7 @@ import numpy as np
 from dnnlib.cache import replacing
 from draggan.config import DragConfig, SolverName
 from draggan.errors import ConfigError, ExportError, PointError
-from draggan.evaluation.protocols import Case, Column, Protocol, check
+from draggan.evaluation.protocols import DRAG, Case, Column, Method, Protocol, check
 from draggan.evaluation.statistics import Interval, bootstrap, frechet, share
 from draggan.evaluation.subject import Subject
 
@@ -39,22 +39,25 @@ class Row:
 
     Args:
         name: of the configuration, for tables.
+        method: what drags.
 
     Raises:
         ConfigError: the protocol cannot be run on this subject.
     """
 
-    def __init__(self, subject: Subject, protocol: Protocol, config: DragConfig, name: str = "") -> None:
+    def __init__(
+        self, subject: Subject, protocol: Protocol, config: DragConfig, name: str = "", method: Method = DRAG
+    ) -> None:
         check(protocol, subject)
-        self.subject, self.protocol, self.config, self.name = subject, protocol, config, name
+        self.subject, self.protocol, self.config, self.name, self.method = subject, protocol, config, name, method
         self.cases: dict[int, Case] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be equal for cases to belong together: weights, protocol and settings; as JSON has it."""
+        """What must be equal for cases to belong together: weights, protocol, method and settings; as JSON has it."""
         subject = self.subject
         label = None if subject.label is None else int(subject.label.argmax())
-        identity = {
+        identity: dict[str, Any] = {
             "model": subject.name,
             "weights": subject.fingerprint,
             "truncation": subject.truncation,
@@ -65,13 +68,16 @@ class Row:
             "settings": self.protocol.settings(),
             "config": {} if self.protocol.name == "quality" else _values(self.protocol.limited(self.config)),
         }
+        # Not in rows of the package's own drag, so that what was written before there were others is still theirs.
+        if self.method.key and self.protocol.name != "quality":
+            identity["method"] = self.method.key
         return json.loads(json.dumps(identity))
 
     def add(self, index: int) -> Case:
         """Measure that case unless it is there; a task whose points do not fit the picture becomes an empty case."""
         if index not in self.cases:
             try:
-                case = self.protocol.case(self.subject, self.config, index)
+                case = self.protocol.case(self.subject, self.config, index, self.method)
             except PointError as e:
                 case = Case(seed=self.protocol.first_seed + index, figures={}, outcome=str(e))
             self.cases[index] = case
@@ -95,7 +101,7 @@ class Row:
 
     def over(self, indices: Iterable[int]) -> Row:
         """The same row with these cases only."""
-        part = Row(self.subject, self.protocol, self.config, self.name)
+        part = Row(self.subject, self.protocol, self.config, self.name, self.method)
         part.cases = {i: self.cases[i] for i in sorted(indices)}
         return part
 
