@@ -27,6 +27,8 @@ BENCHMARKS = {
     "live": "pulling by hand in the page: pictures a second, and how far they are behind the pointer",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "solvers": "both solvers on landmarks of the built-in models",
+    "examples": "the examples of the page, before and after",
+    "target": "from start to arrival at 512 px against the published procedure, on the cat made wider",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "ops": "compiled operations against their PyTorch twins",
 }

@@ -75,7 +75,7 @@ def copies(count: int, total: int) -> Int[Tensor, "total"]:
 
 def shares(
     source: Int[Tensor, "copies"], count: int, energy: float, shape: tuple[int, ...], random: torch.Generator
-) -> Float[Tensor, "*shape copies"]:
+) -> Float[Tensor, "copies *shape"]:
     """Shares of the copies of each thing: their sum is 1, the sum of their squares is ``energy``, else random.
 
     Of a thing with one copy the share is 1.
@@ -84,16 +84,15 @@ def shares(
         source: which of ``count`` things each is a copy of.
         shape: so many independent draws.
     """
-    m = torch.bincount(source, minlength=count).double()
-    u = torch.randn(*shape, len(source), generator=random, dtype=torch.float64)
+    m = torch.bincount(source, minlength=count).double()[source].reshape(-1, *[1] * len(shape))
+    u = torch.randn(len(source), *shape, generator=random, dtype=torch.float64)
 
     def over_copies(x: Tensor) -> Tensor:
-        return torch.zeros(*shape, count, dtype=x.dtype).index_add(-1, source, x)[..., source]
+        return torch.zeros(count, *shape, dtype=x.dtype).index_add(0, source, x)[source]
 
-    u = u - over_copies(u) / m[source]
+    u = u - over_copies(u) / m
     u = u / over_copies(u.square()).sqrt().clamp(min=1e-30)
-    rest = (energy - 1 / m).clamp(min=0).sqrt() * (m > 1)
-    return (1 / m)[source] + rest[source] * u
+    return 1 / m + (energy - 1 / m).clamp(min=0).sqrt() * (m > 1) * u
 
 
 def widen(
@@ -207,7 +206,7 @@ class _Writer:
     ) -> None:
         """The first outputs are those of the narrow layer, from the first inputs."""
         weight = narrow.weight.cpu()
-        share = shares(given, weight.shape[1], 1.0, (len(to), 3, 3), self.random).permute(0, 3, 1, 2)
+        share = shares(given, weight.shape[1], 1.0, (len(to), 3, 3), self.random).transpose(0, 1)
         layer.weight[: len(to), : len(given)] = (weight.double()[to][:, given] * share).float()
         layer.bias[: len(to)] = narrow.bias.cpu()[to]
         self.style(layer, given, narrow)
@@ -217,7 +216,7 @@ class _Writer:
     ) -> None:
         """Outputs from ``start[0]`` on are the inputs from ``start[1]`` on, through the layer's activation."""
         count = int(given.max()) + 1
-        share = shares(given, count, 2.0, (len(to),), self.random)
+        share = shares(given, count, 2.0, (len(to),), self.random).T
         rows, columns = slice(start[0], start[0] + len(to)), slice(start[1], start[1] + len(given))
         layer.weight[rows, columns, 1, 1] = (share * (to[:, None] == given)).float()
 

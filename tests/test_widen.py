@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import target
+from benchmarks.__main__ import main
 from benchmarks.widen import copies, shares, widen
 from draggan.errors import ConfigError
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -55,11 +57,11 @@ def test_shares_sum_to_one_and_their_squares_to_the_energy(energy):
     source = torch.tensor([0, 1, 2, 0, 1, 0, 0])
     found = shares(source, 3, energy, (4, 2), torch.Generator().manual_seed(0))
     for i, m in enumerate((4, 2, 1)):
-        some = found[..., source == i]
-        assert some.shape == (4, 2, m)
-        torch.testing.assert_close(some.sum(-1), torch.ones(4, 2, dtype=torch.float64))
+        some = found[source == i]
+        assert some.shape == (m, 4, 2)
+        torch.testing.assert_close(some.sum(0), torch.ones(4, 2, dtype=torch.float64))
         expected = energy if m > 1 else 1.0
-        torch.testing.assert_close(some.square().sum(-1), torch.full((4, 2), expected, dtype=torch.float64))
+        torch.testing.assert_close(some.square().sum(0), torch.full((4, 2), expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("clamp", [None, 1.5])
@@ -156,3 +158,17 @@ def test_other_architectures_are_refused():
     )
     with pytest.raises(ConfigError, match="skip"):
         widen(other, **LAYOUT)
+
+
+def test_the_benchmark_drags_a_widened_cat_to_its_target(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "target.md"
+    # A short drag. Its landmarks are written down here, because the renderer that tells them would be compiled first.
+    monkeypatch.setattr(target, "drags", {9: {"ear": ((34.0, 28.0), (31.0, 24.0))}}.__getitem__)
+    arguments = ["target", "--quick", "--no-native", "--names", "ear", "--seeds", "9"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    for procedure in ("adam, float32", "adam, bfloat16", "newton, float32", "newton, bfloat16"):
+        assert f"| {procedure} | 1 of 1 |" in text
+        assert f"| ear, seed 9 | {procedure} | yes |" in text
+    assert "| ear, seed 9 | published | no | 2 |" in text
+    assert "ear, seed 9: adam float32" in capsys.readouterr().out
