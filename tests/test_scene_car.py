@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
-from draggan.errors import ConfigError, OpBuildError
 from draggan.scenes import SCENES, Rendering
 from draggan.scenes.pool import scene_noise
-from draggan.scenes.scene import renderer
+from tests import scene_helpers
+from tests.scene_helpers import compiled, value_at  # noqa: F401 - `compiled` is a fixture for all tests here
 
 CAR = SCENES["car"]
 FRONT, SIDE, REAR = 0.9, 0.0, -0.8  # yaw
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    try:
-        renderer()
-    except OpBuildError as error:
-        pytest.skip(f"the renderer needs a compiler: {error}")
-
-
-def with_values(**values: float) -> np.ndarray:
-    p = CAR.middle()
-    for name, value in values.items():
-        p[0, CAR.position(name)] = value
-    return p
-
-
-def where(r: Rendering, name: str, i: int = 0) -> np.ndarray:
-    return r.points[i, CAR.landmarks.index(name)]
+moved, where, with_values = (
+    partial(f, CAR) for f in (scene_helpers.moved, scene_helpers.where, scene_helpers.with_values)
+)
 
 
 def colour(r: Rendering, name: str, i: int = 0) -> np.ndarray:
-    x, y = np.rint(where(r, name, i)).astype(int)
-    return r.pictures[i, :, y, x].astype(int)
-
-
-def test_same_parameters_same_picture_whatever_the_batch_and_threads() -> None:
-    p = CAR.parameters(scene_noise(CAR, 1, 0, 6))
-    a, b = CAR.render(p, 48, threads=1), CAR.render(p[3:4], 48, threads=2)
-    np.testing.assert_array_equal(a.pictures[3], b.pictures[0])
-    np.testing.assert_array_equal(a.importance[3], b.importance[0])
-    np.testing.assert_array_equal(a.points[3], b.points[0])
+    return value_at(r.pictures[i], where(r, name, i)).astype(int)
 
 
 @pytest.mark.parametrize("name", [p.name for p in CAR.parameters_table])
@@ -147,10 +123,7 @@ def test_the_car_is_symmetric() -> None:
     ],
 )
 def test_a_parameter_moves_its_landmark(parameter: str, landmark: str, axis: int, sign: int) -> None:
-    entry = CAR.parameters_table[CAR.position(parameter)]
-    p = np.concatenate([with_values(**{parameter: value}) for value in (entry.low, entry.high)])
-    r = CAR.render(p, 128)
-    assert sign * (where(r, landmark, 1) - where(r, landmark, 0))[axis] > 1
+    assert sign * moved(parameter, landmark)[axis] > 1
 
 
 def test_lights_lie_where_their_landmarks_say() -> None:
@@ -170,8 +143,7 @@ def test_paint_has_the_hue_it_is_told() -> None:
     p = np.concatenate([with_values(yaw=SIDE, paint_hue=h / 3, paint_saturation=0.7) for h in range(3)])
     r = CAR.render(p, 64)
     for i in range(3):
-        x, y = np.rint(where(r, "near_door_handle", i) + np.array([5, 3])).astype(int)
-        assert r.pictures[i, :, y, x].argmax() == i
+        assert value_at(r.pictures[i], where(r, "near_door_handle", i) + np.array([5, 3])).argmax() == i
 
 
 def test_parts_weigh_more_than_the_backdrop() -> None:
@@ -179,17 +151,7 @@ def test_parts_weigh_more_than_the_backdrop() -> None:
     assert r.importance[0, 2, 2] == 0.5
 
     def weight(name: str) -> float:
-        x, y = np.rint(where(r, name)).astype(int)
-        return float(r.importance[0, y, x])
+        return float(value_at(r.importance[0], where(r, name)))
 
     assert weight("near_headlight") > weight("near_front_wheel") > weight("badge") > weight("hood") > 2
     assert 11 < r.importance.max() <= 12.1
-
-
-def test_wrong_shapes_say_so() -> None:
-    with pytest.raises(ConfigError, match=r"takes finite parameters \[batch, 35\], not \[1, 32\]"):
-        CAR.render(np.zeros((1, 32)), 64)
-    with pytest.raises(ConfigError, match="does not fit"):
-        CAR.parameters(np.zeros((1, 32)))
-    with pytest.raises(ConfigError, match="no parameter 'wings'"):
-        CAR.position("wings")

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from draggan.errors import ConfigError, OpBuildError
 from draggan.scenes import SCENES, Rendering
 from draggan.scenes.pool import scene_noise
-from draggan.scenes.scene import renderer
+from tests import scene_helpers
+from tests.scene_helpers import compiled  # noqa: F401 - a fixture for all tests here
 
 FACE = SCENES["face"]
 ODD = ("yaw", "roll", "shift_x", "gaze_x", "parting", "light_x")  # change sign in the mirror
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    try:
-        renderer()
-    except OpBuildError as error:
-        pytest.skip(f"the renderer needs a compiler: {error}")
-
-
-def with_values(**values: float) -> np.ndarray:
-    p = FACE.middle()
-    for name, value in values.items():
-        p[0, FACE.position(name)] = value
-    return p
-
-
-def where(r: Rendering, name: str, i: int = 0) -> np.ndarray:
-    return r.points[i, FACE.landmarks.index(name)]
+moved, where, with_values = (
+    partial(f, FACE) for f in (scene_helpers.moved, scene_helpers.where, scene_helpers.with_values)
+)
 
 
 def patch(r: Rendering, name: str, i: int = 0) -> np.ndarray:
@@ -43,14 +29,6 @@ def lightness(colour: np.ndarray) -> float:
     """CIE L*, 0 to 100; the renderer's display values are square roots of light."""
     y = float((colour / 255) ** 2 @ [0.2126, 0.7152, 0.0722])
     return 116 * y ** (1 / 3) - 16
-
-
-def test_same_parameters_same_picture_whatever_the_batch_and_threads() -> None:
-    p = FACE.parameters(scene_noise(FACE, 1, 0, 6))
-    a, b = FACE.render(p, 48, threads=1), FACE.render(p[3:4], 48, threads=2)
-    np.testing.assert_array_equal(a.pictures[3], b.pictures[0])
-    np.testing.assert_array_equal(a.importance[3], b.importance[0])
-    np.testing.assert_array_equal(a.points[3], b.points[0])
 
 
 @pytest.mark.parametrize("name", [p.name for p in FACE.parameters_table])
@@ -198,20 +176,7 @@ def test_shut_eyes_have_no_white() -> None:
     ],
 )
 def test_a_parameter_moves_its_landmark(parameter: str, landmark: str, axis: int, sign: int) -> None:
-    entry = FACE.parameters_table[FACE.position(parameter)]
-    r = FACE.render(np.concatenate([with_values(**{parameter: v}) for v in (entry.low, entry.high)]), 128)
-    assert sign * (where(r, landmark, 1) - where(r, landmark, 0))[axis] > 1.0
-
-
-def test_wrong_shapes_and_sizes_say_so() -> None:
-    with pytest.raises(ConfigError, match=f"\\[batch, {FACE.z_dim}\\]"):
-        FACE.render(np.zeros((1, FACE.z_dim + 1)), 64)
-    with pytest.raises(ConfigError, match="finite"):
-        FACE.render(with_values(smile=np.inf), 64)
-    with pytest.raises(ConfigError, match="size 4096"):
-        FACE.render(FACE.middle(), 4096)
-    with pytest.raises(ConfigError, match="no parameter 'beard'"):
-        FACE.position("beard")
+    assert sign * moved(parameter, landmark)[axis] > 1
 
 
 def test_weights_point_at_eyes_nose_and_mouth() -> None:

@@ -25,7 +25,7 @@ _SIDE = (
 CAT = Scene(
     name="cat",
     index=0,
-    # The order is that of CatParameter in csrc/cat.h. "Unit": half the picture's width, for a head of scale 1.
+    # The order is that of Cat::Parameter in csrc/cat.h. "Unit": half the picture's width, for a head of scale 1.
     parameters_table=(
         Parameter("yaw", math.radians(-34), math.radians(34), "radians, positive turns the face to the right"),
         Parameter("pitch", math.radians(-13), math.radians(13), "radians, positive looks down"),

@@ -94,19 +94,19 @@ struct Car {
   struct Cabin {
     F front, rear, roof, side;  // distance from each plane
   };
-  Cabin cabin(V p, F z) const {
+  HD Cabin cabin(V p, F z) const {
     F y = p.y - belt, x = p.x - 0.5f * (top_f + top_r);
     return {(p.x - base_f) * nf_x + y * nf_y, (p.x - base_r) * nr_x + y * nr_y, p.y - roof + 0.10f * x * x,
             (z - hz + 0.045f + LEAN * max(y, -0.05f)) * 0.958f};
   }
-  static F slabs(F a, F b, F c, float r) {
+  HD static F slabs(F a, F b, F c, float r) {
     a = a + r;
     b = b + r;
     c = c + r;
     F u = max(a, 0.f), v = max(b, 0.f), w = max(c, 0.f);
     return sqrt(u * u + v * v + w * w) + min(max(a, max(b, c)), 0.f) - r;
   }
-  F wheel_radius(V p) const {
+  HD F wheel_radius(V p) const {
     F x = abs(p.x - wheel_x) - wheel_half, y = p.y - q[WHEEL_SIZE];
     return sqrt(x * x + y * y);
   }
@@ -114,7 +114,7 @@ struct Car {
     F length, height, side;  // distance from each slab of the lower body
     F top;                   // and from its upper side alone
   };
-  Ends ends(V p, F z, F r) const {
+  HD Ends ends(V p, F z, F r) const {
     F f = max((p.x - base_f) * hood_k, 0.f), g = max((trunk_at - p.x) * trunk_k, 0.f);
     F top = belt - q[HOOD_DROP] * f * f - q[TRUNK_DROP] * g * g;
     F y = p.y - middle;
@@ -125,7 +125,7 @@ struct Car {
   struct Body {
     F cut, whole;  // with and without the hollows for the wheels
   };
-  Body body(V p, F z, F r) const {
+  HD Body body(V p, F z, F r) const {
     Ends e = ends(p, z, r);
     F d = slabs(e.length, e.height, e.side, edge);
     Cabin c = cabin(p, z);
@@ -134,30 +134,30 @@ struct Car {
     F hollow = min(min(arch - r, z - (hz - TYRE - 0.03f)), -0.055f - e.top);
     return {smax(d, hollow, 0.015f), d};
   }
-  F wheel(F z, F r) const {
+  HD F wheel(F z, F r) const {
     F a = max(r - (q[WHEEL_SIZE] - TREAD), 0.f), b = max(abs(z - wheel_z) - (0.5f * TYRE - TREAD), 0.f);
     return sqrt(a * a + b * b) - TREAD;
   }
-  F lens(V p, F z) const {
+  HD F lens(V p, F z) const {
     F x = (p.x - lamp.x) * 0.75f, y = p.y - lamp.y, w = z - lamp.z;
     return sqrt(x * x + y * y + w * w) - q[HEADLIGHT];
   }
-  F mirrors(V p, F z) const {
+  HD F mirrors(V p, F z) const {
     F x = (p.x - mirror.x) * 1.4f, y = p.y - mirror.y, w = z - mirror.z;
     return (sqrt(x * x + y * y + w * w) - 0.048f) * 0.8f;
   }
-  F distance(V p) const {
+  HD F distance(V p) const {
     F z = abs(p.z), r = wheel_radius(p);
     return min(min(body(p, z, r).cut, wheel(z, r)), min(lens(p, z), mirrors(p, z)));
   }
 
   // How far outside the footprint of the car a point of the ground is.
-  F footprint(F x, F z) const {
+  HD F footprint(F x, F z) const {
     F a = abs(x) - (hx - 0.16f), b = abs(z) - (hz - 0.12f);
     F u = max(a, 0.f), v = max(b, 0.f);
     return sqrt(u * u + v * v) + min(max(a, b), 0.f) - 0.10f;
   }
-  Sample background(F u, F v) const {
+  HD Sample background(F u, F v) const {
     V d = pose.to_object<V>(normalize(V{u, v, splat(-CAMERA_DISTANCE)}));
     F t = -eye.y / min(d.y, -0.02f);
     F x = eye.x + d.x * t, z = eye.z + d.z * t;
@@ -181,7 +181,7 @@ struct Car {
   struct Marks {  // painted on the body, 0 to 1
     F sill, bumper, grille, grille_rim, tail_light, door, handle;
   };
-  Marks marks(V p, F z, const Ends& e) const {
+  HD Marks marks(V p, F z, const Ends& e) const {
     F sill = smoothstep(bottom + 0.050f, bottom + 0.035f, p.y);
     F end = smoothstep(-0.13f, -0.10f, e.length);
     F bar = smoothstep(0.048f, 0.036f, abs(p.y - bumper)) * end;
@@ -199,28 +199,28 @@ struct Car {
     return {sill, bar, mouth, lip, red, line, handle};
   }
   // Windows: on every face of the cabin, a frame's width from its edges. Negative inside.
-  F windows(V p, const Cabin& c, M is_body) const {
+  HD F windows(V p, const Cabin& c, M is_body) const {
     F across = max(c.front, c.rear);
     M sideways = c.side > across;
     F pane = max(max(belt + 0.025f - p.y, c.roof + FRAME),
                  select(sideways, max(across + FRAME, 0.018f - abs(p.x - handle_x + 0.10f)), c.side + FRAME));
     return select(is_body & (p.y > belt), pane, 1.f);
   }
-  F hubcap(F z, F r) const {  // r in radii of the wheel
+  HD F hubcap(F z, F r) const {  // r in radii of the wheel
     const float rim = q[RIM_SIZE];
     return select(z > wheel_z, smoothstep(rim + 0.03f, rim - 0.03f, r), 0.f);
   }
   struct Surface {  // what a point of the surface belongs to; none of them: a mirror
     M wheel, lens, body;
   };
-  Surface surface(V p, F z, F r, F d_body) const {
+  HD Surface surface(V p, F z, F r, F d_body) const {
     F d_wheel = wheel(z, r), d_lens = lens(p, z), d_mirror = mirrors(p, z);
     F nearest = min(min(d_body, d_wheel), min(d_lens, d_mirror));
     M is_wheel = d_wheel <= nearest, is_lens = (d_lens <= nearest) & ~is_wheel;
     return {is_wheel, is_lens, ~is_wheel & ~is_lens & (d_mirror > nearest)};
   }
 
-  Sample shade(V p, V ray) const {
+  HD Sample shade(V p, V ray) const {
     V n = normal(*this, p);
     F z = abs(p.z), r = wheel_radius(p);
     Body shell = body(p, z, r);
@@ -295,7 +295,7 @@ struct Car {
   }
 
   // A number in CAR.parts in ../car.py; the ground is backdrop.
-  F label(V p) const {
+  HD F label(V p) const {
     F z = abs(p.z), r = wheel_radius(p);
     const Surface at = surface(p, z, r, body(p, z, r).cut);
     const Marks m = marks(p, z, ends(p, z, r));
@@ -428,63 +428,46 @@ struct Car {
   F half_width(F y) const { return hz - LEAN * clamp(y - belt, 0.f, roof - belt); }
 
   // In the order of CAR.landmarks in ../car.py.
-  void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {
-    const float far = 1.5f;
-    // Surface landmarks: the first point met on the way from far off towards the target.
-    std::vector<S3> from, to;
-    auto aim = [&](S3 direction, S3 target) {
-      from.push_back(target + normalize(direction) * far);
-      to.push_back(target);
-    };
+  Landmarks landmarks() const {
+    Aims aims(1.5f);
     const float in = 0.5f * FRAME, lean = hz - 0.045f;
     // Where the tail ends at the height of the roof: a van's cabin reaches that far.
     auto tail = [&](float z) { return -hx + 0.06f + BOW * z * z + BELT_BOW * (roof - middle) * (roof - middle); };
     for (float side : {1.f, -1.f}) {
       // Feet and heads of the pillars beside windscreen and rear window.
-      aim({0.f, 0.f, side}, {base_f - in, belt, 0.f});
-      aim({0.f, 0.3f, side}, {top_f - in, roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
-      aim({0.f, 0.3f, side}, {std::max(top_r + in, tail(0.6f * hz)), roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
-      aim({0.f, 0.f, side}, {base_r + in, belt, 0.f});
-      aim({0.f, 0.f, side}, {handle_x, belt - 0.075f, 0.f});
-      aim({-1.f, 0.f, 0.4f * side}, {-hx + 0.14f, lamp.y, side * (hz - 0.18f)});  // tail light
-      aim({1.f, 0.f, side}, {hx - 0.14f, bumper, side * (hz - 0.14f)});
-      aim({-1.f, 0.f, side}, {-hx + 0.14f, bumper, side * (hz - 0.14f)});
+      aims.add({0.f, 0.f, side}, {base_f - in, belt, 0.f});
+      aims.add({0.f, 0.3f, side}, {top_f - in, roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
+      aims.add({0.f, 0.3f, side}, {std::max(top_r + in, tail(0.6f * hz)), roof - in, side * (lean - LEAN * q[ROOF_HEIGHT] - 0.03f)});
+      aims.add({0.f, 0.f, side}, {base_r + in, belt, 0.f});
+      aims.add({0.f, 0.f, side}, {handle_x, belt - 0.075f, 0.f});
+      aims.add({-1.f, 0.f, 0.4f * side}, {-hx + 0.14f, lamp.y, side * (hz - 0.18f)});  // tail light
+      aims.add({1.f, 0.f, side}, {hx - 0.14f, bumper, side * (hz - 0.14f)});
+      aims.add({-1.f, 0.f, side}, {-hx + 0.14f, bumper, side * (hz - 0.14f)});
     }
-    aim({1, 0, 0}, {0.f, grille_y, 0.f});                           // badge
-    aim({0.35f, 1, 0}, {hx - 0.12f, belt - q[HOOD_DROP], 0.f});     // hood's front edge
-    aim({0.6f, 1, 0}, {base_f, belt, 0.f});                         // windscreen
-    aim({0.6f, 1, 0}, {top_f, roof, 0.f});
-    aim({0, 1, 0}, {0.5f * (top_f + top_r), roof, 0.f});
-    aim({-0.6f, 1, 0}, {std::max(top_r, tail(0.f)), roof, 0.f});
-    aim({-0.35f, 1, 0}, {-hx + 0.08f, belt - q[TRUNK_DROP], 0.f});  // trunk's edge
-    std::vector<S3> s(from.size());
-    for (size_t i = 0; i < from.size(); i += LANES) {
-      V a, b;
-      for (int l = 0; l < LANES; l++) {
-        size_t j = std::min(i + l, from.size() - 1);
-        a.x[l] = from[j].x, a.y[l] = from[j].y, a.z[l] = from[j].z;
-        b.x[l] = to[j].x, b.y[l] = to[j].y, b.z[l] = to[j].z;
-      }
-      V d = normalize(b - a);
-      Hit h = trace(*this, a, d, F{}, far + 0.5f, 96, ~M{});
-      V at = a + d * h.t;
-      for (int l = 0; l < LANES && i + l < from.size(); l++) s[i + l] = {at.x[l], at.y[l], at.z[l]};
-    }
+    aims.add({1, 0, 0}, {0.f, grille_y, 0.f});                           // badge
+    aims.add({0.35f, 1, 0}, {hx - 0.12f, belt - q[HOOD_DROP], 0.f});     // hood's front edge
+    aims.add({0.6f, 1, 0}, {base_f, belt, 0.f});                         // windscreen
+    aims.add({0.6f, 1, 0}, {top_f, roof, 0.f});
+    aims.add({0, 1, 0}, {0.5f * (top_f + top_r), roof, 0.f});
+    aims.add({-0.6f, 1, 0}, {std::max(top_r, tail(0.f)), roof, 0.f});
+    aims.add({-0.35f, 1, 0}, {-hx + 0.08f, belt - q[TRUNK_DROP], 0.f});  // trunk's edge
+    const std::vector<S3> s = aims.meet(*this, 0.5f);
+    Landmarks marks;
     for (int k = 0; k < 2; k++) {
       const float side = k ? -1.f : 1.f, r = q[WHEEL_SIZE], face = wheel_z + 0.5f * TYRE;
-      out.push_back({wheel_x + wheel_half, r, side * face});
-      out.push_back({wheel_x - wheel_half, r, side * face});
+      marks.add({wheel_x + wheel_half, r, side * face});
+      marks.add({wheel_x - wheel_half, r, side * face});
       // Contact with the ground: half round the tyre's edge, or the tyre itself would hide it.
-      out.push_back({wheel_x + wheel_half, 0.3f * TREAD, side * (face - 0.3f * TREAD)});
-      out.push_back({wheel_x - wheel_half, 0.3f * TREAD, side * (face - 0.3f * TREAD)});
-      for (int j = 0; j < 4; j++) out.push_back(s[8 * k + j]);
-      out.push_back({mirror.x, mirror.y, side * (mirror.z + 0.048f)});
-      out.push_back(s[8 * k + 4]);
-      out.push_back({lamp.x + q[HEADLIGHT] / 0.75f, lamp.y, side * lamp.z});
-      for (int j = 5; j < 8; j++) out.push_back(s[8 * k + j]);
+      marks.add({wheel_x + wheel_half, 0.3f * TREAD, side * (face - 0.3f * TREAD)});
+      marks.add({wheel_x - wheel_half, 0.3f * TREAD, side * (face - 0.3f * TREAD)});
+      for (int j = 0; j < 4; j++) marks.add(s[8 * k + j]);
+      marks.add({mirror.x, mirror.y, side * (mirror.z + 0.048f)});
+      marks.add(s[8 * k + 4]);
+      marks.add({lamp.x + q[HEADLIGHT] / 0.75f, lamp.y, side * lamp.z});
+      for (int j = 5; j < 8; j++) marks.add(s[8 * k + j]);
     }
-    for (int j = 16; j < 23; j++) out.push_back(s[j]);
-    hidden.assign(out.size(), false);
+    for (int j = 16; j < 23; j++) marks.add(s[j]);
+    return marks;
   }
 };
 

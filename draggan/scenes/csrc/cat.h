@@ -1,31 +1,32 @@
 // A cat's head from rounded solids. Units: half the picture's width is 1; x right, y up, z towards the viewer.
 #pragma once
-#include "raymarch.h"
+#include "head.h"
 
 namespace draggan {
 
-// The order is that of CAT in ../cat.py.
-enum CatParameter {
-  YAW, PITCH, ROLL, SCALE, SHIFT_X, SHIFT_Y, HEAD_WIDTH, CHEEKS, EAR_SIZE, EAR_SPREAD, EAR_TILT, EYE_SIZE, EYE_GAP,
-  EYE_OPEN, EYE_SLANT, PUPIL, GAZE_X, GAZE_Y, MUZZLE, NOSE, MOUTH_OPEN, SMILE, FUR_HUE, FUR_SATURATION, FUR_BRIGHTNESS,
-  STRIPES, WHITE, EYE_HUE, BACK_HUE, BACK_SATURATION, BACK_BRIGHTNESS, LIGHT_X, CAT_PARAMETERS
+struct CatEyes {
+  static constexpr float LID = 1.10f;                       // radius of the lids, in eyeballs
+  static constexpr float W = 0.80f, U = 0.72f, L = 0.60f;   // half-opening, in sines seen from the eyeball
+  static constexpr float TURN = 0.16f;                      // eyes look slightly outwards, in radians
 };
 
-struct Cat {
+struct Cat : Head<CatEyes> {
+  // The order is that of CAT in ../cat.py.
+  enum Parameter {
+    YAW, PITCH, ROLL, SCALE, SHIFT_X, SHIFT_Y, HEAD_WIDTH, CHEEKS, EAR_SIZE, EAR_SPREAD, EAR_TILT, EYE_SIZE, EYE_GAP,
+    EYE_OPEN, EYE_SLANT, PUPIL, GAZE_X, GAZE_Y, MUZZLE, NOSE, MOUTH_OPEN, SMILE, FUR_HUE, FUR_SATURATION,
+    FUR_BRIGHTNESS, STRIPES, WHITE, EYE_HUE, BACK_HUE, BACK_SATURATION, BACK_BRIGHTNESS, LIGHT_X, PARAMETERS
+  };
+  static constexpr int LANDMARKS = 28;
   static constexpr float STEP = 0.85f;   // the eye opening and the squashed ears overstate distance a little
   static constexpr float RADIUS = 1.5f;  // everything visible lies in this ball
-  static constexpr float LID = 1.10f;    // radius of the lids, in eyeballs
-  static constexpr float EYE_W = 0.80f, EYE_U = 0.72f, EYE_L = 0.60f;  // half-opening, in sines seen from the eyeball
-  static constexpr float EYE_TURN = 0.16f;                             // eyes look slightly outwards
   static constexpr float PUPIL_H = 0.46f, IRIS = 0.64f;  // half-height of the pupil, radius of the iris, in sines
 
-  const float* q;
-  Pose pose;
-  S3 skull, cheek_at, cheek_r, ear_at, eye_at, muzzle_at, muzzle_r, nose_at, nose_r, chin_at, chin_r, mouth_at, mouth_r;
-  float ear_sin, ear_cos, eye_r, turn_sin, turn_cos, slant_sin, slant_cos;
-  S3 fur, dark, white, iris, iris_deep, back_top, back_bottom, glow, light, gaze, shine, shine2;
+  S3 skull, cheek_at, cheek_r, ear_at, muzzle_at, muzzle_r, nose_at, nose_r, chin_at, chin_r, mouth_at, mouth_r;
+  float ear_sin, ear_cos;
+  S3 fur, dark, white, iris, iris_deep, light, shine, shine2;
 
-  explicit Cat(const float* p) : q(p), pose(p[YAW], p[PITCH], p[ROLL], p[SCALE], p[SHIFT_X], p[SHIFT_Y]) {
+  explicit Cat(const float* p) : Head(p, Pose(p[YAW], p[PITCH], p[ROLL], p[SCALE], p[SHIFT_X], p[SHIFT_Y])) {
     const float hw = q[HEAD_WIDTH], mz = q[MUZZLE], open = q[MOUTH_OPEN];
     skull = {hw, 0.54f, 0.53f};
     cheek_at = {hw - 0.29f + 0.05f * q[CHEEKS], -0.20f, 0.10f};
@@ -35,10 +36,8 @@ struct Cat {
     ear_cos = std::cos(q[EAR_TILT]);
     eye_r = q[EYE_SIZE];
     eye_at = {q[EYE_GAP], 0.055f, 0.53f - 0.80f * eye_r};
-    turn_sin = std::sin(EYE_TURN);
-    turn_cos = std::cos(EYE_TURN);
-    slant_sin = std::sin(q[EYE_SLANT]);
-    slant_cos = std::cos(q[EYE_SLANT]);
+    lids = q[EYE_OPEN];
+    look(q[EYE_SLANT], q[GAZE_X], q[GAZE_Y]);
     muzzle_at = {0.115f * mz, -0.245f, 0.43f};
     muzzle_r = {0.17f * mz, 0.13f * mz, 0.17f};
     nose_at = {0.f, -0.135f, 0.585f};
@@ -59,8 +58,8 @@ struct Cat {
     back_top = linear(hsv(h, s, b));
     back_bottom = linear(hsv(h, s * 1.1f, b * 0.72f));
     glow = linear(hsv(h, s * 0.55f, std::min(1.f, b * 1.18f)));
+    glow_x = 0.45f * q[LIGHT_X];
     light = normalize(pose.to_object(S3{q[LIGHT_X], 0.75f, 0.85f}));
-    gaze = normalize(S3{std::sin(q[GAZE_X]), std::sin(q[GAZE_Y]), 1.f});
     shine = normalize(pose.to_object(S3{0.25f + 0.22f * q[LIGHT_X], 0.46f, 1.f}));
     shine2 = normalize(pose.to_object(S3{-0.42f, -0.40f, 1.f}));
   }
@@ -68,7 +67,7 @@ struct Cat {
   struct Ear {
     F outer, inner;
   };
-  Ear ear(V s) const {
+  HD Ear ear(V s) const {
     V e = s - ear_at;
     F u = e.x * ear_cos - e.y * ear_sin, v = e.x * ear_sin + e.y * ear_cos;
     const float c = 0.936f, n = 0.351f;  // the opening faces outwards by 0.36 rad
@@ -82,87 +81,61 @@ struct Cat {
     return {outer * 0.62f, inner * 0.62f};
   }
 
-  struct Eye {
-    F r, g, front;  // distance from the centre, inside the lids' opening where > 0, cosine to its axis
-  };
-  Eye eye(V s) const {
-    V e = s - eye_at;
-    F k = rsqrt(dot(e, e) + 1e-8f), r = dot(e, e) * k;
-    F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k, c = (e.x * turn_sin + e.z * turn_cos) * k;
-    F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
-    F h = 1.f - a2 * a2 * (1.f / (EYE_W * EYE_W));
-    F lower = -EYE_L * h, upper = lower + (q[EYE_OPEN] * (EYE_U + EYE_L)) * h;
-    F g = min(upper - b2, b2 - lower);
-    return {r, select(c > 0.f, g, -1.f), c};
-  }
-
-  F mouth(V p) const {
+  HD F mouth(V p) const {
     V m = p;
     m.y = m.y - q[SMILE] * p.x * p.x;
     return ellipsoid(m, mouth_at, mouth_r);
   }
-  S3 tongue_at() const { return {0.f, mouth_at.y - mouth_r.y * 0.62f, 0.40f}; }
-  S3 tongue_r() const { return {0.085f, 0.02f + 0.045f * q[MOUTH_OPEN], 0.16f}; }
-  F tongue(V p) const { return ellipsoid(p, tongue_at(), tongue_r()); }
-  F bridge(V p) const { return ellipsoid(p, {0.f, -0.04f, 0.40f}, {0.13f, 0.20f, 0.17f}); }  // of the nose
-  F shoulders(V p) const { return ellipsoid(p, {0.f, -1.12f, -0.20f}, {0.60f, 0.62f, 0.42f}); }
-  F nose_taper(F y) const { return 1.f - 3.2f * clamp(y, -0.07f, 0.05f); }
-  F nose(V p) const {
+  HD S3 tongue_at() const { return {0.f, mouth_at.y - mouth_r.y * 0.62f, 0.40f}; }
+  HD S3 tongue_r() const { return {0.085f, 0.02f + 0.045f * q[MOUTH_OPEN], 0.16f}; }
+  HD F tongue(V p) const { return ellipsoid(p, tongue_at(), tongue_r()); }
+  HD F bridge(V p) const { return ellipsoid(p, {0.f, -0.04f, 0.40f}, {0.13f, 0.20f, 0.17f}); }  // of the nose
+  HD F shoulders(V p) const { return ellipsoid(p, {0.f, -1.12f, -0.20f}, {0.60f, 0.62f, 0.42f}); }
+  HD F nose_taper(F y) const { return 1.f - 3.2f * clamp(y, -0.07f, 0.05f); }
+  HD F nose(V p) const {
     // Wider above than below: a rounded triangle.
     V m = p;
     m.x = p.x * nose_taper(p.y - nose_at.y);
     return ellipsoid(m, nose_at, nose_r);
   }
-  F coat(V p, V s, const Eye& y, F cavity) const {
+  HD F coat(V p, V s, const Eye& y, F cavity) const {
     F d = ellipsoid(p, {0.f, 0.02f, 0.f}, skull);
     d = smin(d, ellipsoid(s, cheek_at, cheek_r), 0.20f);
     Ear e = ear(s);
     d = smin(d, smax(e.outer, -e.inner, 0.03f), 0.09f);
     d = smin(d, bridge(p), 0.10f);
-    d = smin(d, y.r - eye_r * LID, 0.05f);
-    d = max(d, y.g * y.r * 0.62f);
+    d = smin(d, y.r - eye_r * CatEyes::LID, 0.05f);
+    d = max(d, y.open() * y.r * 0.62f);
     d = smin(d, ellipsoid(p, chin_at, chin_r), 0.09f);
     d = smin(d, ellipsoid(s, muzzle_at, muzzle_r), 0.045f);
     d = smin(d, shoulders(p), 0.13f);
     return smax(d, -cavity, 0.015f);
   }
-  F distance(V p) const {
+  HD F distance(V p) const {
     V s = {abs(p.x), p.y, p.z};
     Eye y = eye(s);
     F d = coat(p, s, y, mouth(p));
     return min(min(d, y.r - eye_r), min(nose(p), tongue(p)));
   }
 
-  Sample background(F u, F v) const {
-    F t = smoothstep(-1.2f, 1.0f, v);
-    V c = mix(splat(back_bottom), splat(back_top), t);
-    F gx = u - 0.45f * q[LIGHT_X], gy = v - 0.25f;
-    F g = clamp(1.f - (gx * gx + gy * gy) * 0.42f, 0.f, 1.f);
-    return {mix(c, splat(glow), g * g * 0.75f), splat(0.5f)};
-  }
-
   struct Surface {  // what a point of the surface belongs to; none of them: coat
     M eye, nose, tongue, mouth;
   };
-  Surface surface(V p, V s, const Eye& y, F cavity) const {
+  HD Surface surface(V p, V s, const Eye& y, F cavity) const {
     F d_coat = coat(p, s, y, cavity), d_eye = y.r - eye_r, d_nose = nose(p), d_tongue = tongue(p);
     F nearest = min(min(d_coat, d_eye), min(d_nose, d_tongue));
     M eye = d_eye <= nearest, nose = d_nose <= nearest, tongue = d_tongue <= nearest;
     return {eye, nose, tongue, (cavity < 0.004f) & ~nose & ~eye & ~tongue & (p.z > 0.2f)};
   }
-  F pink_ear(V p, const Ear& e) const {
+  HD F pink_ear(V p, const Ear& e) const {
     return smoothstep(0.035f, -0.005f, e.inner) * smoothstep(0.28f, 0.36f, p.y) * smoothstep(-0.08f, 0.0f, p.z);
   }
-  V in_eye(V p) const {  // direction from the centre of the eyeball on that side
-    V d = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
-    return normalize(d);
-  }
-  F pupil(V off) const {  // below 1 inside
+  HD F pupil(V off) const {  // below 1 inside
     F x = off.x * (1.f / q[PUPIL]), y = off.y * (1.f / PUPIL_H);
     return x * x + y * y;
   }
 
-  Sample shade(V p, V ray) const {
+  HD Sample shade(V p, V ray) const {
     V s = {abs(p.x), p.y, p.z};
     V n = normal(*this, p);
     Eye y = eye(s);
@@ -190,7 +163,7 @@ struct Cat {
     c = mix(c, splat(white), wh * max(patch, max(blaze, chest)));
     c = mix(c, splat(linear(S3{0.95f, 0.62f, 0.60f})), pink_ear(p, e) * 0.9f);
     // Dark rims make eyes readable at any fur colour, and closed eyes a line.
-    F rim = smoothstep(-0.20f, -0.06f, y.g) * smoothstep(1.35f, 1.15f, y.r * (1.f / eye_r)) * smoothstep(0.f, 0.25f, y.front);
+    F rim = smoothstep(-0.20f, -0.06f, y.open()) * smoothstep(1.35f, 1.15f, y.r * (1.f / eye_r)) * smoothstep(0.f, 0.25f, y.front);
     c = mix(c, splat(linear(S3{0.16f, 0.12f, 0.11f})), rim * 0.88f);
     F split = smoothstep(0.022f, 0.006f, s.x) * smoothstep(-0.36f, -0.33f, p.y) * smoothstep(-0.12f, -0.16f, p.y) *
               smoothstep(0.40f, 0.48f, p.z);
@@ -245,7 +218,7 @@ struct Cat {
   }
 
   // A number in CAT.parts in ../cat.py.
-  F label(V p) const {
+  HD F label(V p) const {
     V s = {abs(p.x), p.y, p.z};
     Eye y = eye(s);
     const Surface at = surface(p, s, y, mouth(p));
@@ -300,11 +273,6 @@ struct Cat {
     w[LID_L] = lid * left, w[LID_R] = lid * right;
     w[EAR_L] = ears * left, w[EAR_R] = ears * right;
     w[MOUTH] = lips;
-    auto share = [](F d) {
-      F t = clamp(1.f - d * 4.f, 0.f, 1.f);
-      t = t * t;
-      return t * t * t;
-    };
     F head = share(ellipsoid(m, {0.f, 0.02f, 0.f}, skull)) + 1e-4f, cheek = share(ellipsoid(s, cheek_at, cheek_r));
     F muzzle = share(ellipsoid(s, muzzle_at, muzzle_r)), chin = share(ellipsoid(m, chin_at, chin_r));
     F fixed = share(shoulders(m)) + share(bridge(m));
@@ -332,17 +300,7 @@ struct Cat {
         return {u * k, along, e.z * k};
       }
       case LID_L:
-      case LID_R: {
-        V e = s - eye_at;
-        F k = rsqrt(dot(e, e) + 1e-8f);
-        F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k;
-        F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
-        F lower, upper, top;
-        lid_knots(a2, lower, upper, top);
-        F t = select(b2 < lower, b2 - lower, (b2 - lower) / (upper - lower));
-        t = select(b2 < upper, t, 1.f + (b2 - upper) / (top - upper));
-        return {a2, select(b2 < top, t, 2.f + (b2 - top)), dot(e, e) * k * (1.f / eye_r)};
-      }
+      case LID_R: return lid_local(s);
       case MUZZLE_PART: return {p.x * (1.f / q[MUZZLE]), (p.y - muzzle_at.y) * (1.f / q[MUZZLE]), p.z};
       case CHIN: return p - chin_at;
       case MOUTH: {
@@ -374,24 +332,15 @@ struct Cat {
     switch (part) {
       case HEAD: return {n.x * skull.x, n.y, n.z};
       case CHEEK_L:
-      case CHEEK_R: return mirror(n * splat(cheek_r) + cheek_at, side);
+      case CHEEK_R: return mirrored(n * splat(cheek_r) + cheek_at, side);
       case EAR_L:
       case EAR_R: {
         F v = select(n.y < 0.f, n.y, select(n.y < 1.f, n.y * q[EAR_SIZE], q[EAR_SIZE] + (n.y - 1.f)));
         F k = ear_radius(v), u = n.x * k;
-        return mirror(V{u * ear_cos + v * ear_sin, v * ear_cos - u * ear_sin, n.z * k} + ear_at, side);
+        return mirrored(V{u * ear_cos + v * ear_sin, v * ear_cos - u * ear_sin, n.z * k} + ear_at, side);
       }
       case LID_L:
-      case LID_R: {
-        F a2 = n.x, lower, upper, top;
-        lid_knots(a2, lower, upper, top);
-        F b2 = select(n.y < 0.f, lower + n.y, lower + n.y * (upper - lower));
-        b2 = select(n.y < 1.f, b2, upper + (n.y - 1.f) * (top - upper));
-        b2 = select(n.y < 2.f, b2, top + (n.y - 2.f));
-        F a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
-        F c = sqrt(max(1.f - a * a - b * b, 1e-4f)), r = n.z * eye_r;
-        return mirror(V{(a * turn_cos + c * turn_sin) * r, b * r, (c * turn_cos - a * turn_sin) * r} + eye_at, side);
-      }
+      case LID_R: return mirrored(lid_global(n), side);
       case MUZZLE_PART: return {n.x * q[MUZZLE], n.y * q[MUZZLE] + muzzle_at.y, n.z};
       case CHIN: return n + chin_at;
       case MOUTH: {
@@ -418,19 +367,9 @@ struct Cat {
     }
   }
 
-  static S3 inverse(S3 r) { return {1.f / r.x, 1.f / r.y, 1.f / r.z}; }
-  static F sign(F x) { return select(x < 0.f, -1.f, splat(1.f)); }
-  static V mirror(V p, float side) { return {p.x * side, p.y, p.z}; }
   F ear_radius(F v) const {
     const float base = 0.17f + 0.16f * q[EAR_SIZE];
     return base + (0.032f - base) * clamp(v * (1.f / q[EAR_SIZE]), 0.f, 1.f);
-  }
-  // Skin between the upper lid's edge and its crease stretches, the lower lid stays.
-  void lid_knots(F a2, F& lower, F& upper, F& top) const {
-    F h = max(1.f - a2 * a2 * (1.f / (EYE_W * EYE_W)), 0.02f);
-    lower = -EYE_L * h;
-    upper = lower + std::max(q[EYE_OPEN], 0.02f) * (EYE_U + EYE_L) * h;
-    top = EYE_U * h + 0.25f;
   }
   // Half-widths of pupil and iris at a height.
   void pupil_knots(F y, F& inner, F& outer) const {
@@ -445,78 +384,43 @@ struct Cat {
   }
   F lip_height(F x) const { return mouth_r.y * sqrt(max(1.f - x * x * (1.f / (mouth_r.x * mouth_r.x)), 0.02f)); }
 
-  // In the order of CAT.landmarks in ../cat.py. `hidden` marks what a ray from the viewer cannot decide.
-  void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {
-    const float far = 2.f;
-    // Surface landmarks: the first point met on the way from `from` towards `to`.
-    std::vector<S3> from, to;
-    auto aim = [&](S3 direction, S3 target) {
-      from.push_back(target + normalize(direction) * far);
-      to.push_back(target);
-    };
+  // In the order of CAT.landmarks in ../cat.py.
+  Landmarks landmarks() const {
+    Aims aims(2.f);
     const float lip = 0.012f;
     auto curve = [&](float x) { return q[SMILE] * x * x; };
     for (float side : {-1.f, 1.f}) {
       // Base of an ear: where a ray at 60 degrees to its axis, in its plane, meets the head.
       S3 base = {side * ear_at.x, ear_at.y, ear_at.z};
-      aim({side * (ear_sin - 1.6f * ear_cos), ear_cos + 1.6f * ear_sin, 0.5f}, base);  // inner
-      aim({side * (ear_sin + 1.6f * ear_cos), ear_cos - 1.6f * ear_sin, 0.5f}, base);  // outer
+      aims.add({side * (ear_sin - 1.6f * ear_cos), ear_cos + 1.6f * ear_sin, 0.5f}, base);  // inner
+      aims.add({side * (ear_sin + 1.6f * ear_cos), ear_cos - 1.6f * ear_sin, 0.5f}, base);  // outer
       const float mx = side * 1.04f * mouth_r.x;
-      aim({0, 0, 1}, {mx, mouth_at.y + curve(mx), 0.f});
-      aim({side * 0.8f, -0.25f, 0.55f}, {0.f, -0.12f, 0.f});      // cheek
-      aim({0, 0, 1}, {side * muzzle_at.x, muzzle_at.y, 0.f});     // muzzle
+      aims.add({0, 0, 1}, {mx, mouth_at.y + curve(mx), 0.f});
+      aims.add({side * 0.8f, -0.25f, 0.55f}, {0.f, -0.12f, 0.f});      // cheek
+      aims.add({0, 0, 1}, {side * muzzle_at.x, muzzle_at.y, 0.f});     // muzzle
     }
-    aim({0, 0, 1}, {0.f, mouth_at.y + mouth_r.y + lip, 0.f});     // upper lip
-    aim({0, 0, 1}, {0.f, mouth_at.y - mouth_r.y - lip, 0.f});     // lower lip
-    aim({0, -0.75f, 1.f}, chin_at);                               // chin
-    aim({0, 1, 0.55f}, {0.f, 0.f, 0.f});                          // head top, a little towards the viewer
-    aim({0, 0, 1}, {0.f, 0.27f, 0.f});                            // forehead
-    std::vector<S3> s(from.size());
-    for (size_t i = 0; i < from.size(); i += LANES) {
-      V a, b;
-      for (int l = 0; l < LANES; l++) {
-        size_t j = std::min(i + l, from.size() - 1);
-        a.x[l] = from[j].x, a.y[l] = from[j].y, a.z[l] = from[j].z;
-        b.x[l] = to[j].x, b.y[l] = to[j].y, b.z[l] = to[j].z;
-      }
-      V d = normalize(b - a);
-      Hit h = trace(*this, a, d, F{}, far, 96, ~M{});
-      V at = a + d * h.t;
-      for (int l = 0; l < LANES && i + l < from.size(); l++) s[i + l] = {at.x[l], at.y[l], at.z[l]};
-    }
-    // A direction in an eye's own frame -> object, mirrored for the other side.
-    auto on_eye = [&](float side, float a2, float b2) {
-      float a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
-      float c = std::sqrt(std::max(0.f, 1.f - a * a - b * b));
-      S3 d = {a * turn_cos + c * turn_sin, b, c * turn_cos - a * turn_sin};
-      const float r = eye_r * 1.06f;  // between eyeball and lid, where the two meet
-      return S3{side * (eye_at.x + r * d.x), eye_at.y + r * d.y, eye_at.z + r * d.z};
-    };
-    const float low = -EYE_L, up = low + q[EYE_OPEN] * (EYE_U + EYE_L);
+    aims.add({0, 0, 1}, {0.f, mouth_at.y + mouth_r.y + lip, 0.f});     // upper lip
+    aims.add({0, 0, 1}, {0.f, mouth_at.y - mouth_r.y - lip, 0.f});     // lower lip
+    aims.add({0, -0.75f, 1.f}, chin_at);                               // chin
+    aims.add({0, 1, 0.55f}, {0.f, 0.f, 0.f});                          // head top, a little towards the viewer
+    aims.add({0, 0, 1}, {0.f, 0.27f, 0.f});                            // forehead
+    const std::vector<S3> s = aims.meet(*this);
+    Landmarks marks;
     for (int k = 0; k < 2; k++) {
-      const float side = k ? 1.f : -1.f;
-      S3 tip = {side * (ear_at.x + (q[EAR_SIZE] + 0.032f) * ear_sin), ear_at.y + (q[EAR_SIZE] + 0.032f) * ear_cos,
-                ear_at.z};
-      out.push_back(tip);
-      out.push_back(s[5 * k]);
-      out.push_back(s[5 * k + 1]);
-      out.push_back(on_eye(side, EYE_W, 0.f));
-      out.push_back(on_eye(side, -EYE_W, 0.f));
-      out.push_back(on_eye(side, 0.f, up));
-      out.push_back(on_eye(side, 0.f, low));
-      out.push_back(S3{side * eye_at.x, eye_at.y, eye_at.z} + gaze * eye_r);
-      out.push_back(s[5 * k + 2]);
-      out.push_back(s[5 * k + 3]);
-      out.push_back(s[5 * k + 4]);
+      const float side = k ? 1.f : -1.f, ear = q[EAR_SIZE] + 0.032f;
+      marks.add({side * (ear_at.x + ear * ear_sin), ear_at.y + ear * ear_cos, ear_at.z});  // tip
+      marks.add(s[5 * k]);
+      marks.add(s[5 * k + 1]);
+      marks.add(on_eye(side, CatEyes::W, 0.f));
+      marks.add(on_eye(side, -CatEyes::W, 0.f));
+      marks.add(on_upper_lid(side));
+      marks.add(on_lower_lid(side));
+      add_pupil(marks, side);
+      for (int j = 2; j < 5; j++) marks.add(s[5 * k + j]);
     }
-    hidden.assign(out.size() + 6, false);
-    for (int k = 0; k < 2; k++) {
-      // A pupil is just under its lid: ask the opening, the depth would not tell.
-      S3 at = out[11 * k + 7];
-      hidden[11 * k + 7] = eye(splat(S3{std::fabs(at.x), at.y, at.z})).g[0] < 0.02f;
-    }
-    out.push_back(nose_at + S3{0, 0, nose_r.z});
-    for (int k = 10; k < 15; k++) out.push_back(s[k]);
+    marks.add(nose_at + S3{0, 0, nose_r.z});
+    for (int k = 10; k < 15; k++) marks.add(s[k]);
+    return marks;
   }
 };
 

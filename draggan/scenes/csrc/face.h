@@ -1,10 +1,16 @@
 // A drawn human head from rounded solids. Units: half the picture's width is 1; x right, y up, z towards the viewer.
 #pragma once
-#include "raymarch.h"
+#include "head.h"
 
 namespace draggan {
 
-struct Face {
+struct FaceEyes {
+  static constexpr float LID = 1.07f;                       // radius of the lids, in eyeballs
+  static constexpr float W = 0.86f, U = 0.64f, L = 0.50f;   // half-opening, in sines seen from the eyeball
+  static constexpr float TURN = 0.12f;                      // eyes look slightly outwards, in radians
+};
+
+struct Face : Head<FaceEyes> {
   // The order is that of FACE in ../face.py.
   enum Parameter {
     YAW, PITCH, ROLL, SCALE, SHIFT_X, SHIFT_Y, HEAD_WIDTH, JAW_WIDTH, CHIN, CHEEKS, EYE_SIZE, EYE_GAP, EYE_OPEN,
@@ -16,20 +22,15 @@ struct Face {
   static constexpr int LANDMARKS = 32;
   static constexpr float STEP = 0.85f;   // the eye opening and the bent mouth overstate distance a little
   static constexpr float RADIUS = 1.5f;  // everything visible lies in this ball
-  static constexpr float LID = 1.07f;    // radius of the lids, in eyeballs
-  static constexpr float EYE_W = 0.86f, EYE_U = 0.64f, EYE_L = 0.50f;  // half-opening, in sines seen from the eyeball
-  static constexpr float EYE_TURN = 0.12f;                             // eyes look slightly outwards
   static constexpr float IRIS_R = 0.525f, PUPIL_R = 0.245f;            // in sines
   static constexpr float BEND_Z = 0.9f;                                // how the mouth follows the face's roundness
 
-  const float* q;
-  Pose pose;
-  S3 skull_at, skull, jaw_at, jaw_r, chin_at, chin_r, cheek_at, muzzle_at, muzzle_r, eye_at, bridge_at, bridge_r;
+  S3 skull_at, skull, jaw_at, jaw_r, chin_at, chin_r, cheek_at, muzzle_at, muzzle_r, bridge_at, bridge_r;
   S3 tip_at, wing_at, mouth_at, mouth_r, lip_r, teeth_at, teeth_r, tongue_at, tongue_r, ear_at, ear_r;
   S3 cap_at, cap_r, side_at, side_r, glass_at;
-  float cheek_r, tip_r, wing_r, eye_r, lids, turn_sin, turn_cos, slant_sin, slant_cos, hair_line, hair_side, curl;
+  float cheek_r, tip_r, wing_r, hair_line, hair_side, curl;
   float locks, tube, brow_y, brow_slope, brow_half;
-  S3 skin, blush, lip, hair, brow, iris, iris_deep, cloth, back_top, back_bottom, glow, light, gaze, shine, shine2;
+  S3 skin, blush, lip, hair, brow, iris, iris_deep, cloth, light, shine, shine2;
 
   // Display colours at even places of a scale, the value between them by a straight line.
   template <int N>
@@ -42,7 +43,7 @@ struct Face {
   static S3 blend(S3 a, S3 b, float t) { return a * (1.f - t) + b * t; }
   static S3 times(S3 a, S3 b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
 
-  explicit Face(const float* p) : q(p), pose(p[YAW], p[PITCH], p[ROLL], p[SCALE], p[SHIFT_X], p[SHIFT_Y]) {
+  explicit Face(const float* p) : Head(p, Pose(p[YAW], p[PITCH], p[ROLL], p[SCALE], p[SHIFT_X], p[SHIFT_Y])) {
     const float hw = q[HEAD_WIDTH], open = q[MOUTH_OPEN], chin = q[CHIN], plump = q[CHEEKS], merry = q[SMILE] / 2.9f;
     skull_at = {0.f, 0.13f, -0.06f};
     skull = {hw, 0.45f, 0.48f};
@@ -57,10 +58,7 @@ struct Face {
     eye_r = q[EYE_SIZE];
     eye_at = {q[EYE_GAP], 0.055f, 0.415f - 0.86f * eye_r};
     lids = 1.f - std::pow(1.f - std::min(std::max(q[EYE_OPEN], 0.f), 1.f), 1.6f);
-    turn_sin = std::sin(EYE_TURN);
-    turn_cos = std::cos(EYE_TURN);
-    slant_sin = std::sin(q[EYE_SLANT]);
-    slant_cos = std::cos(q[EYE_SLANT]);
+    look(q[EYE_SLANT], q[GAZE_X], q[GAZE_Y]);
     brow_y = eye_at.y + eye_r * (0.80f + 0.14f * lids) + 0.045f + 0.065f * q[BROW_HEIGHT];
     brow_slope = 0.34f * q[BROW_SLANT] + 0.5f * q[EYE_SLANT];
     brow_half = 0.014f + 0.020f * q[BROW_THICKNESS];
@@ -96,7 +94,7 @@ struct Face {
     locks = 0.010f * (1.f - 0.7f * q[CURLS]) * smoothstep(0.05f, 0.30f, v);
     curl = 0.022f * q[CURLS] * grown * (0.4f + 0.6f * v);
     tube = 0.0138f * smoothstep(0.788f, 0.800f, q[GLASSES]);
-    glass_at = {eye_at.x + 0.012f, eye_at.y - 0.012f, eye_at.z + eye_r * LID + 0.035f};
+    glass_at = {eye_at.x + 0.012f, eye_at.y - 0.012f, eye_at.z + eye_r * FaceEyes::LID + 0.035f};
 
     // Even steps of lightness, once lit: about L* 83 to 32 on the cheek.
     const S3 tones[] = {{0.900f, 0.785f, 0.715f}, {0.806f, 0.654f, 0.550f}, {0.702f, 0.536f, 0.417f},
@@ -130,75 +128,62 @@ struct Face {
     back_top = linear(hsv(h, s, b));
     back_bottom = linear(hsv(h, s * 1.1f, b * 0.72f));
     glow = linear(hsv(h, s * 0.6f, std::min(1.f, b * 1.15f + 0.03f)));
+    glow_x = 0.45f * q[LIGHT_X];
     light = normalize(pose.to_object(S3{q[LIGHT_X], 0.70f, 0.95f}));
-    gaze = normalize(S3{std::sin(q[GAZE_X]), std::sin(q[GAZE_Y]), 1.f});
     shine = normalize(pose.to_object(S3{0.36f * q[LIGHT_X], 0.34f, 1.f}));
     shine2 = normalize(pose.to_object(S3{-0.40f * q[LIGHT_X], -0.30f, 1.f}));
   }
 
-  struct Eye {
-    F r, upper, lower, front;  // distance from the centre; below the upper and above the lower lid; cosine to the axis
-    F open() const { return select(front > 0.f, min(upper, lower), -1.f); }  // > 0 between the lids
-  };
-  Eye eye(V s) const {
-    V e = s - eye_at;
-    F k = rsqrt(dot(e, e) + 1e-8f), r = dot(e, e) * k;
-    F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k, c = (e.x * turn_sin + e.z * turn_cos) * k;
-    F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
-    F h = 1.f - a2 * a2 * (1.f / (EYE_W * EYE_W));
-    F low = -EYE_L * h, up = low + (lids * (EYE_U + EYE_L)) * h;
-    return {r, up - b2, b2 - low, c};
-  }
-  static F sphere(V p, S3 c, float r) {
+  HD static F sphere(V p, S3 c, float r) {
     V e = p - c;
     return sqrt(dot(e, e)) - r;
   }
 
-  V bent(V p, V s) const {  // the mouth's own coordinates
+  HD V bent(V p, V s) const {  // the mouth's own coordinates
     F x = min(s.x, 0.26f), x2 = x * x;
     return {p.x, p.y - q[SMILE] * x2, p.z + BEND_Z * x2};
   }
-  F cavity(V m) const {
+  HD F cavity(V m) const {
     // The approximate distance to a slit is far too short beside its ends: the limit in width corrects that.
     return max(ellipsoid(m, mouth_at, mouth_r), abs(m.x) - mouth_r.x) * 0.8f;
   }
-  F lips(V m) const { return ellipsoid(m, {0.f, mouth_at.y - 0.004f, 0.400f}, lip_r) * 0.8f; }
-  F teeth(V m) const { return ellipsoid(m, teeth_at, teeth_r) * 0.8f; }
-  F tongue(V m) const { return ellipsoid(m, tongue_at, tongue_r) * 0.8f; }
+  HD F lips(V m) const { return ellipsoid(m, {0.f, mouth_at.y - 0.004f, 0.400f}, lip_r) * 0.8f; }
+  HD F teeth(V m) const { return ellipsoid(m, teeth_at, teeth_r) * 0.8f; }
+  HD F tongue(V m) const { return ellipsoid(m, tongue_at, tongue_r) * 0.8f; }
 
-  F neck(V p) const {
+  HD F neck(V p) const {
     return ellipsoid(p, {0.f, -0.58f, -0.09f}, {0.165f + 0.12f * (q[JAW_WIDTH] - 0.29f), 0.42f, 0.17f});
   }
-  F torso(V p) const { return ellipsoid(p, {0.f, -1.21f, -0.14f}, {0.78f, 0.53f, 0.40f}); }
-  F ear(V s) const {
+  HD F torso(V p) const { return ellipsoid(p, {0.f, -1.21f, -0.14f}, {0.78f, 0.53f, 0.40f}); }
+  HD F ear(V s) const {
     F d = ellipsoid(s, ear_at, ear_r);
     return smax(d, -sphere(s, {ear_at.x + 0.040f, ear_at.y + 0.005f, ear_at.z + 0.085f}, 0.070f * q[EARS]), 0.03f);
   }
-  F head(V p, V s) const {  // skin without the features in front
+  HD F head(V p, V s) const {  // skin without the features in front
     F d = ellipsoid(p, skull_at, skull);
     d = smin(d, ellipsoid(p, jaw_at, jaw_r), 0.20f);
     d = smin(d, ear(s), 0.035f);
     d = smin(d, neck(p), 0.06f);
     return smin(d, torso(p), 0.13f);
   }
-  F nose(V p, V s) const {
+  HD F nose(V p, V s) const {
     F d = smin(ellipsoid(p, bridge_at, bridge_r), sphere(p, tip_at, tip_r), 0.07f);
     return smin(d, sphere(s, wing_at, wing_r), 0.035f);
   }
-  F features(F d, V p, V s, const Eye& y, F hole, F lip_d) const {
+  HD F features(F d, V p, V s, const Eye& y, F hole, F lip_d) const {
     d = smin(d, sphere(s, cheek_at, cheek_r), 0.16f);
     d = smin(d, ellipsoid(p, chin_at, chin_r), 0.12f);
     d = smin(d, ellipsoid(p, muzzle_at, muzzle_r), 0.14f);
-    d = smin(d, y.r - eye_r * LID, 0.05f);
+    d = smin(d, y.r - eye_r * FaceEyes::LID, 0.05f);
     d = max(d, y.open() * y.r * 0.62f);
     d = smin(d, nose(p, s), 0.085f);
     d = smin(d, lip_d, 0.018f);
     return smax(d, -hole, 0.012f);
   }
-  F strands(V p) const {  // -1..1 across the locks
+  HD F strands(V p) const {  // -1..1 across the locks
     return wave(21.f * p.x + 8.f * q[PARTING] * (p.y - 0.4f) - 1.5708f);
   }
-  F mane(V p, V s) const {
+  HD F mane(V p, V s) const {
     F d = ellipsoid(p, cap_at, cap_r);
     F lock = locks * strands(p);
     F line = hair_line - 0.40f * p.x * p.x + 0.30f * q[PARTING] * p.x + lock;
@@ -208,7 +193,7 @@ struct Face {
     if (curl > 0.001f) d = d + curl * wave(p.x * 26.f + 1.5708f) * wave(p.y * 26.f + 1.f) * wave(p.z * 26.f + 0.8f);
     return d;
   }
-  F glasses(V s) const {
+  HD F glasses(V s) const {
     const float R = 0.150f;
     F dx = s.x - glass_at.x, dy = s.y - glass_at.y, dz = s.z - glass_at.z;
     F ring = sqrt(dx * dx * 0.92f + dy * dy + 1e-8f) - R;
@@ -224,7 +209,7 @@ struct Face {
     return d - tube;
   }
 
-  F distance(V p) const {
+  HD F distance(V p) const {
     V s = {abs(p.x), p.y, p.z};
     F d = head(p, s);
     F far = min(d, mane(p, s));
@@ -241,15 +226,7 @@ struct Face {
     return d;
   }
 
-  Sample background(F u, F v) const {
-    F t = smoothstep(-1.2f, 1.0f, v);
-    V c = mix(splat(back_bottom), splat(back_top), t);
-    F gx = u - 0.45f * q[LIGHT_X], gy = v - 0.25f;
-    F g = clamp(1.f - (gx * gx + gy * gy) * 0.42f, 0.f, 1.f);
-    return {mix(c, splat(glow), g * g * 0.75f), splat(0.5f)};
-  }
-
-  F brow_line(F x) const {  // height of a brow over x, arched
+  HD F brow_line(F x) const {  // height of a brow over x, arched
     F t = x - eye_at.x;
     return brow_y + brow_slope * t - 1.5f * t * t;
   }
@@ -257,7 +234,7 @@ struct Face {
   struct Surface {  // what a point of the surface belongs to; the inside of the mouth is skin too
     M glass, hair, eye, teeth, tongue, skin, mouth;
   };
-  Surface surface(V p, V s, V m, const Eye& y, F hole, F lip_d) const {
+  HD Surface surface(V p, V s, V m, const Eye& y, F hole, F lip_d) const {
     F d_head = head(p, s), d_skin = features(d_head, p, s, y, hole, lip_d), d_hair = mane(p, s), d_eye = y.r - eye_r;
     // What lies behind the face keeps what the features do not carve.
     d_skin = select(p.z > 0.08f, d_skin, d_head);
@@ -270,8 +247,8 @@ struct Face {
     M skin = ~(glass | hair | eye | teeth | tongue);
     return {glass, hair, eye, teeth, tongue, skin, (hole < 0.004f) & skin & (p.z > 0.15f)};
   }
-  F lip_mask(V p, F lip_d) const { return smoothstep(0.010f, 0.001f, lip_d) * smoothstep(0.25f, 0.30f, p.z); }
-  F brow_mask(V p, V s) const {
+  HD F lip_mask(V p, F lip_d) const { return smoothstep(0.010f, 0.001f, lip_d) * smoothstep(0.25f, 0.30f, p.z); }
+  HD F brow_mask(V p, V s) const {
     F bt = clamp((s.x - eye_at.x) * (1.f / 0.15f) * 0.5f + 0.5f, 0.f, 1.f);
     F half = brow_half * (1.15f - 0.65f * bt * bt);
     F d = abs(p.y - brow_line(s.x)) - half;
@@ -279,20 +256,16 @@ struct Face {
     d = smax(d, ends, 0.03f);
     return smoothstep(0.012f, -0.006f, d) * smoothstep(0.05f, 0.12f, p.z);
   }
-  F neckline(V p) const {  // below 0: clothing
+  HD F neckline(V p) const {  // below 0: clothing
     F r = min(sqrt(p.x * p.x + (p.z + 0.1f) * (p.z + 0.1f)), 0.25f);
     return p.y + 0.71f - 0.55f * (r - 0.20f);
   }
-  M on_nose(V p) const {
+  HD M on_nose(V p) const {
     V d = p - S3{0.f, tip_at.y, 0.44f};
     return d.x * d.x * 0.6f + d.y * d.y < 0.0062f;
   }
-  V in_eye(V p) const {  // direction from the centre of the eyeball on that side
-    V d = {p.x - select(p.x > 0.f, splat(eye_at.x), splat(-eye_at.x)), p.y - eye_at.y, p.z - eye_at.z};
-    return normalize(d);
-  }
 
-  Sample shade(V p, V ray) const {
+  HD Sample shade(V p, V ray) const {
     V s = {abs(p.x), p.y, p.z};
     V n = normal(*this, p);
     Eye y = eye(s);
@@ -398,7 +371,7 @@ struct Face {
   }
 
   // A number in FACE.parts in ../face.py.
-  F label(V p) const {
+  HD F label(V p) const {
     V s = {abs(p.x), p.y, p.z};
     Eye y = eye(s);
     V m = bent(p, s);
@@ -463,11 +436,6 @@ struct Face {
     w[LID_L] = lid * left, w[LID_R] = lid * right;
     w[NOSE] = tip;
     w[EAR_L] = ears * left, w[EAR_R] = ears * right;
-    auto share = [](F d) {
-      F t = clamp(1.f - d * 4.f, 0.f, 1.f);
-      t = t * t;
-      return t * t * t;
-    };
     F top = share(ellipsoid(m, skull_at, skull)) + 1e-4f, jaw = share(ellipsoid(m, jaw_at, jaw_r));
     F chin = share(ellipsoid(m, chin_at, chin_r)), cheek = share(sphere(s, cheek_at, cheek_r));
     F fixed = share(neck(m)) + share(torso(m));
@@ -492,17 +460,7 @@ struct Face {
       case EAR_L:
       case EAR_R: return (s - ear_at) * splat(inverse(ear_r));
       case LID_L:
-      case LID_R: {
-        V e = s - eye_at;
-        F k = rsqrt(dot(e, e) + 1e-8f);
-        F a = (e.x * turn_cos - e.z * turn_sin) * k, b = e.y * k;
-        F a2 = a * slant_cos + b * slant_sin, b2 = b * slant_cos - a * slant_sin;
-        F lower, upper, top;
-        lid_knots(a2, lower, upper, top);
-        F t = select(b2 < lower, b2 - lower, (b2 - lower) / (upper - lower));
-        t = select(b2 < upper, t, 1.f + (b2 - upper) / (top - upper));
-        return {a2, select(b2 < top, t, 2.f + (b2 - top)), dot(e, e) * k * (1.f / eye_r)};
-      }
+      case LID_R: return lid_local(s);
       case MOUTH: {
         F ax = abs(p.x), x = select(ax < mouth_r.x, p.x * (1.f / mouth_r.x), sign(p.x) * (1.f + (ax - mouth_r.x)));
         V m = bent(p, {ax, p.y, p.z});
@@ -543,21 +501,12 @@ struct Face {
       case JAW: return n * splat(jaw_r) + jaw_at;
       case CHIN_PART: return n * splat(chin_r) + chin_at;
       case CHEEK_L:
-      case CHEEK_R: return mirror(n * cheek_r + cheek_at, side);
+      case CHEEK_R: return mirrored(n * cheek_r + cheek_at, side);
       case NOSE: return n * splat(nose_scale()) + tip_at;
       case EAR_L:
-      case EAR_R: return mirror(n * splat(ear_r) + ear_at, side);
+      case EAR_R: return mirrored(n * splat(ear_r) + ear_at, side);
       case LID_L:
-      case LID_R: {
-        F a2 = n.x, lower, upper, top;
-        lid_knots(a2, lower, upper, top);
-        F b2 = select(n.y < 0.f, lower + n.y, lower + n.y * (upper - lower));
-        b2 = select(n.y < 1.f, b2, upper + (n.y - 1.f) * (top - upper));
-        b2 = select(n.y < 2.f, b2, top + (n.y - 2.f));
-        F a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
-        F c = sqrt(max(1.f - a * a - b * b, 1e-4f)), r = n.z * eye_r;
-        return mirror(V{(a * turn_cos + c * turn_sin) * r, b * r, (c * turn_cos - a * turn_sin) * r} + eye_at, side);
-      }
+      case LID_R: return mirrored(lid_global(n), side);
       case MOUTH: {
         F ax = abs(n.x), x = select(ax < 1.f, n.x * mouth_r.x, sign(n.x) * (mouth_r.x + (ax - 1.f)));
         F inner, outer, t = abs(n.y);
@@ -582,7 +531,7 @@ struct Face {
         return {n.x * cap_r.x + cap_at.x, HAIR_MIDDLE + n.y * select(n.y > 0.f, splat(above()), splat(below())),
                 n.z * cap_r.z};
       case FRAME_L:
-      case FRAME_R: return mirror(n + glass_at, side);
+      case FRAME_R: return mirrored(n + glass_at, side);
       default: return n;
     }
   }
@@ -590,21 +539,11 @@ struct Face {
   static bool on_left(int part) {
     return part == CHEEK_L || part == EAR_L || part == LID_L || part == BALL_L || part == FRAME_L;
   }
-  static S3 inverse(S3 r) { return {1.f / r.x, 1.f / r.y, 1.f / r.z}; }
-  static F sign(F x) { return select(x < 0.f, -1.f, splat(1.f)); }
-  static V mirror(V p, float side) { return {p.x * side, p.y, p.z}; }
   V straight(V m) const {  // undoes `bent`
     F x = min(abs(m.x), 0.26f), x2 = x * x;
     return {m.x, m.y + q[SMILE] * x2, m.z - BEND_Z * x2};
   }
   S3 nose_scale() const { return {q[NOSE_WIDTH] * q[NOSE_SIZE], q[NOSE_SIZE], q[NOSE_SIZE]}; }
-  // Skin between the upper lid's edge and its crease stretches, the lower lid stays.
-  void lid_knots(F a2, F& lower, F& upper, F& top) const {
-    F h = max(1.f - a2 * a2 * (1.f / (EYE_W * EYE_W)), 0.02f);
-    lower = -EYE_L * h;
-    upper = lower + std::max(lids, 0.02f) * (EYE_U + EYE_L) * h;
-    top = EYE_U * h + 0.25f;
-  }
   // The iris moves in the direction of the gaze as a whole, the white before and behind it gives way, the rim stays.
   // On a line in that direction, at a distance v from the eye's middle: half the iris, the rim, how far the iris moves.
   S3 gaze_direction() const {
@@ -628,90 +567,59 @@ struct Face {
   float above() const { return cap_at.y + cap_r.y - HAIR_MIDDLE; }
   float below() const { return HAIR_MIDDLE - std::min(cap_at.y - cap_r.y, side_at.y - side_r.y); }
 
-  // In the order of FACE.landmarks in ../face.py. `hidden` marks what a ray from the viewer cannot decide.
-  void landmarks(std::vector<S3>& out, std::vector<bool>& hidden) const {
-    const float far = 2.f;
-    // Surface landmarks: the first point met on the way from `from` towards `to`.
-    std::vector<S3> from, to;
-    auto aim = [&](S3 direction, S3 target) {
-      from.push_back(target + normalize(direction) * far);
-      to.push_back(target);
-    };
+  // In the order of FACE.landmarks in ../face.py.
+  Landmarks landmarks() const {
+    Aims aims(2.f);
     auto bend = [&](float x) { return q[SMILE] * x * x; };
     auto brow_at = [&](float side, float t) {
       float x = eye_at.x + t;
-      aim({0, 0, 1}, {side * x, brow_line(splat(x))[0], 0.f});
+      aims.add({0, 0, 1}, {side * x, brow_line(splat(x))[0], 0.f});
     };
     const float lip_edge = lip_r.y * 0.72f;
     constexpr int PER_SIDE = 7;
-    // A direction in an eye's own frame -> object, mirrored for the other side.
-    auto on_eye = [&](float side, float a2, float b2) {
-      float a = a2 * slant_cos - b2 * slant_sin, b = b2 * slant_cos + a2 * slant_sin;
-      float c = std::sqrt(std::max(0.f, 1.f - a * a - b * b));
-      S3 d = {a * turn_cos + c * turn_sin, b, c * turn_cos - a * turn_sin};
-      const float r = eye_r * 1.06f;  // between eyeball and lid, where the two meet
-      return S3{side * (eye_at.x + r * d.x), eye_at.y + r * d.y, eye_at.z + r * d.z};
-    };
     for (float side : {-1.f, 1.f}) {
-      aim({0, 0, 1}, on_eye(side, -0.90f * EYE_W, 0.f));  // the nose grows over the very corner
+      aims.add({0, 0, 1}, on_eye(side, -0.90f * FaceEyes::W, 0.f));  // the nose grows over the very corner
       brow_at(side, -0.105f);
       brow_at(side, 0.120f);
-      aim({side * 0.55f, -0.1f, 1.f}, {side * wing_at.x, wing_at.y, wing_at.z});
+      aims.add({side * 0.55f, -0.1f, 1.f}, {side * wing_at.x, wing_at.y, wing_at.z});
       const float mx = side * 1.02f * mouth_r.x;
-      aim({0, 0, 1}, {mx, mouth_at.y + bend(mx), 0.f});
-      aim({side * 1.f, -0.45f, 0.8f}, {side * 0.10f, -0.26f, 0.f});   // jaw
-      aim({side * 0.55f, -0.05f, 1.f}, S3{side * cheek_at.x, cheek_at.y, cheek_at.z});
+      aims.add({0, 0, 1}, {mx, mouth_at.y + bend(mx), 0.f});
+      aims.add({side * 1.f, -0.45f, 0.8f}, {side * 0.10f, -0.26f, 0.f});   // jaw
+      aims.add({side * 0.55f, -0.05f, 1.f}, S3{side * cheek_at.x, cheek_at.y, cheek_at.z});
     }
-    aim({0, 0, 1}, {0.f, 0.045f, 0.f});                            // nose bridge
-    aim({0, 0.05f, 1}, tip_at);                                    // nose tip
-    aim({0, 0, 1}, {0.f, mouth_at.y + lip_edge, 0.f});             // upper lip
-    aim({0, 0, 1}, {0.f, mouth_at.y - lip_edge, 0.f});             // lower lip
-    aim({0, -0.75f, 1.f}, chin_at);                                // chin
-    aim({0, 0, 1}, {0.f, (brow_y + hair_line) * 0.5f, 0.f});       // forehead
-    aim({0, 0.2f, 1}, {0.f, hair_line, 0.2f});                     // hairline
-    aim({0, 1, 0.5f}, {0.f, 0.1f, -0.05f});                        // head top, a little towards the viewer
-    std::vector<S3> s(from.size());
-    for (size_t i = 0; i < from.size(); i += LANES) {
-      V a, b;
-      for (int l = 0; l < LANES; l++) {
-        size_t j = std::min(i + l, from.size() - 1);
-        a.x[l] = from[j].x, a.y[l] = from[j].y, a.z[l] = from[j].z;
-        b.x[l] = to[j].x, b.y[l] = to[j].y, b.z[l] = to[j].z;
-      }
-      V d = normalize(b - a);
-      Hit h = trace(*this, a, d, F{}, far, 96, ~M{});
-      V at = a + d * h.t;
-      for (int l = 0; l < LANES && i + l < from.size(); l++) s[i + l] = {at.x[l], at.y[l], at.z[l]};
-    }
-    const float low = -EYE_L, up = low + lids * (EYE_U + EYE_L);
+    aims.add({0, 0, 1}, {0.f, 0.045f, 0.f});                            // nose bridge
+    aims.add({0, 0.05f, 1}, tip_at);                                    // nose tip
+    aims.add({0, 0, 1}, {0.f, mouth_at.y + lip_edge, 0.f});             // upper lip
+    aims.add({0, 0, 1}, {0.f, mouth_at.y - lip_edge, 0.f});             // lower lip
+    aims.add({0, -0.75f, 1.f}, chin_at);                                // chin
+    aims.add({0, 0, 1}, {0.f, (brow_y + hair_line) * 0.5f, 0.f});       // forehead
+    aims.add({0, 0.2f, 1}, {0.f, hair_line, 0.2f});                     // hairline
+    aims.add({0, 1, 0.5f}, {0.f, 0.1f, -0.05f});                        // head top, a little towards the viewer
+    const std::vector<S3> s = aims.meet(*this);
     auto in_hair = [&](S3 at) {
       V p = splat(at), m = splat(S3{std::fabs(at.x), at.y, at.z});
       return mane(p, m)[0] < 0.012f;
     };
-    hidden.clear();
-    auto add = [&](S3 at, bool out_of_sight) {
-      out.push_back(at);
-      hidden.push_back(out_of_sight);
-    };
+    Landmarks marks;
     for (int k = 0; k < 2; k++) {
       const float side = k ? 1.f : -1.f;
-      add(on_eye(side, 0.95f * EYE_W, 0.f), false);
-      add(s[PER_SIDE * k], false);
-      add(on_eye(side, 0.f, up), false);
-      add(on_eye(side, 0.f, low), false);
-      // A pupil is just under its lid: ask the opening, the depth would not tell.
-      S3 pupil = S3{side * eye_at.x, eye_at.y, eye_at.z} + gaze * eye_r;
-      add(pupil, eye(splat(S3{std::fabs(pupil.x), pupil.y, pupil.z})).open()[0] < 0.02f);
-      add(s[PER_SIDE * k + 1], in_hair(s[PER_SIDE * k + 1]));
-      add(s[PER_SIDE * k + 2], in_hair(s[PER_SIDE * k + 2]));
-      add(s[PER_SIDE * k + 3], false);
-      add(s[PER_SIDE * k + 4], false);
+      const S3* own = &s[PER_SIDE * k];
+      marks.add(on_eye(side, 0.95f * FaceEyes::W, 0.f));
+      marks.add(own[0]);
+      marks.add(on_upper_lid(side));
+      marks.add(on_lower_lid(side));
+      add_pupil(marks, side);
+      marks.add(own[1], in_hair(own[1]));
+      marks.add(own[2], in_hair(own[2]));
+      marks.add(own[3]);
+      marks.add(own[4]);
       S3 ear = {side * (ear_at.x + 0.75f * ear_r.x), ear_at.y + 0.02f, ear_at.z + 0.55f * ear_r.z};
-      add(ear, in_hair(ear));
-      add(s[PER_SIDE * k + 5], in_hair(s[PER_SIDE * k + 5]));
-      add(s[PER_SIDE * k + 6], in_hair(s[PER_SIDE * k + 6]));
+      marks.add(ear, in_hair(ear));
+      marks.add(own[5], in_hair(own[5]));
+      marks.add(own[6], in_hair(own[6]));
     }
-    for (int k = 0; k < 8; k++) add(s[2 * PER_SIDE + k], k == 5 && in_hair(s[2 * PER_SIDE + k]));
+    for (int k = 0; k < 8; k++) marks.add(s[2 * PER_SIDE + k], k == 5 && in_hair(s[2 * PER_SIDE + k]));
+    return marks;
   }
 };
 

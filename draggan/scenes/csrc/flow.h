@@ -10,40 +10,16 @@
 // rest, a_l, land on the landmark. What is left between D and the surface is closed along the gradient lines of the
 // solid at rest. These do not cross, so to go there and back is to return.
 #pragma once
-#include <type_traits>
-
 #include "raymarch.h"
 
 namespace draggan {
 
-// Whether a scene has what this file needs:
+// A scene has, for this:
 //   static constexpr int SOLIDS, PARTS; static constexpr float REACH;
 //   F solid(int k, V p) const;                     signed distance to solid k alone
 //   V local(int part, V p) const;                  object -> coordinates in the part, and
 //   V global(int part, V n) const;                 back
 //   void weights(int solid, V m, F* w) const;      of the parts, at rest; w comes zeroed, the sum must be 1
-template <class Scene, class = void>
-struct HasFlow : std::false_type {};
-template <class Scene>
-struct HasFlow<Scene, std::void_t<decltype(Scene::PARTS)>> : std::true_type {};
-
-// Whether a scene labels its parts: F label(V p) const, the number in the scene's `parts`, 0 for the backdrop.
-template <class Scene, class = void>
-struct HasLabel : std::false_type {};
-template <class Scene>
-struct HasLabel<Scene, std::void_t<decltype(&Scene::label)>> : std::true_type {};
-
-static inline V gather(const std::vector<S3>& points, size_t first) {  // the last one again where there are no more
-  V v;
-  for (int l = 0; l < LANES; l++) {
-    const S3& p = points[std::min(first + l, points.size() - 1)];
-    v.x[l] = p.x, v.y[l] = p.y, v.z[l] = p.z;
-  }
-  return v;
-}
-static inline S3 lane(V v, int l) { return {v.x[l], v.y[l], v.z[l]}; }
-static inline F length(V v) { return sqrt(dot(v, v)); }
-
 template <class Scene>
 static V solid_gradient(const Scene& scene, int k, V p, float e) {
   const S3 at[4] = {{1, -1, -1}, {-1, -1, 1}, {-1, 1, -1}, {1, 1, 1}};
@@ -85,10 +61,7 @@ template <class Scene>
 class Material {
  public:
   Material(const Scene& rest, const Scene& now, int solid) : rest_(rest), now_(now), solid_(solid) {
-    std::vector<S3> from, to;
-    std::vector<bool> hidden;
-    rest.landmarks(from, hidden);
-    now.landmarks(to, hidden);
+    const std::vector<S3> from = rest.landmarks().at, to = now.landmarks().at;
     for (size_t i = 0; i < from.size(); i++)
       if (nearest_solid(rest, from[i]) == solid) anchor_.push_back(from[i]), pull_.push_back(to[i]);
     for (size_t i = 0; i < anchor_.size(); i++) pull_[i] = pull_[i] + lane(blend(splat(anchor_[i])), 0) * -1.f;
@@ -203,18 +176,6 @@ class Material {
   }
 };
 
-struct Ray {
-  V origin, direction;
-};
-
-// Through a place of the picture plane, in the object's frame.
-template <class Scene>
-static Ray ray(const Scene& scene, F u, F v) {
-  const Pose& pose = scene.pose;
-  V o = {splat(-pose.tx / pose.scale), splat(-pose.ty / pose.scale), splat(CAMERA_DISTANCE / pose.scale)};
-  return {pose.to_object<V>(o), pose.to_object<V>(normalize(V{u, v, splat(-CAMERA_DISTANCE)}))};
-}
-
 // The surface seen there, exactly: the tracer's tolerance is refined away. A ray that passes within `near` of the
 // surface belongs to the outline. Lanes that see nothing are not `hit`.
 template <class Scene>
@@ -248,7 +209,8 @@ constexpr int FLOW_COLUMNS = 3;  // x, y in pixels, visible
 
 // points [count, 2] in picture a -> out [count, 3] in picture b.
 template <class Scene>
-static void flow(const Scene& rest, const Scene& a, const Scene& b, int size, const float* points, int count, float* out) {
+static void flow(const Scene& rest, const Scene& a, const Scene& b, int size, const float* points, int count,
+                 float* out) {
   const float pixel = 2.f / size;  // in the picture plane
   const float outline = 0.6f * pixel / a.pose.scale;
   std::vector<std::vector<int>> index(Scene::SOLIDS);
@@ -299,26 +261,6 @@ static void flow(const Scene& rest, const Scene& a, const Scene& b, int size, co
         o[0] = px[l], o[1] = py[l], o[2] = clear[l] ? 1.f : 0.f;
       }
     }
-  }
-}
-
-// The part that the middle of every pixel shows, [size, size].
-template <class Scene>
-static void segments(const Scene& scene, int size, uint8_t* out) {
-  const int P = size * size;
-  const float near = CAMERA_DISTANCE / scene.pose.scale - Scene::RADIUS, far = near + 2 * Scene::RADIUS;
-  for (int i = 0; i < P; i += LANES) {
-    F u, v;
-    for (int l = 0; l < LANES; l++) {
-      const int j = std::min(i + l, P - 1);
-      u[l] = ((j % size) + 0.5f) * 2.f / size - 1.f;
-      v[l] = 1.f - ((j / size) + 0.5f) * 2.f / size;
-    }
-    Ray r = ray(scene, u, v);
-    Hit h = trace(scene, r.origin, r.direction, splat(near), far, 44, ~M{});  // as `shoot` does
-    F label = F{};
-    if (any(h.hit)) label = select(h.hit, scene.label(r.origin + r.direction * h.t), label);
-    for (int l = 0; l < LANES && i + l < P; l++) out[i + l] = (uint8_t)(label[l] + 0.5f);
   }
 }
 

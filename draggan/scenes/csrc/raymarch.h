@@ -1,4 +1,5 @@
 // The part that every scene shares: camera, sphere tracing, lighting helpers, anti-aliasing of edges, landmarks.
+// Pictures and segments are made by the same functions here and, one thread for a pixel, on a GPU: see pixels.h.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -15,13 +16,13 @@ struct Pose {  // object -> camera: scale * Rz(roll) Rx(pitch) Ry(yaw) p + (tx, 
       : cy(std::cos(yaw)), sy(std::sin(yaw)), cp(std::cos(pitch)), sp(std::sin(pitch)), cr(std::cos(roll)),
         sr(std::sin(roll)), scale(s), tx(x), ty(y) {}
   template <class T>
-  T to_object(T v) const {  // direction, camera -> object
+  HD T to_object(T v) const {  // direction, camera -> object
     T a = {cr * v.x + sr * v.y, cr * v.y - sr * v.x, v.z};
     T b = {a.x, cp * a.y + sp * a.z, cp * a.z - sp * a.y};
     return {cy * b.x - sy * b.z, b.y, cy * b.z + sy * b.x};
   }
   template <class T>
-  T to_camera(T v) const {  // direction, object -> camera
+  HD T to_camera(T v) const {  // direction, object -> camera
     T b = {cy * v.x + sy * v.z, v.y, cy * v.z - sy * v.x};
     T a = {b.x, cp * b.y - sp * b.z, cp * b.z + sp * b.y};
     return {cr * a.x - sr * a.y, cr * a.y + sr * a.x, a.z};
@@ -35,7 +36,7 @@ struct Hit {
 
 // Walks until the surface is nearer than the tolerance in every lane or the far end is passed.
 template <class Scene>
-static Hit trace(const Scene& scene, V origin, V direction, F t, float far, int steps, M active) {
+HD static Hit trace(const Scene& scene, V origin, V direction, F t, float far, int steps, M active) {
   M hit = M{};
   for (int i = 0; i < steps; i++) {
     F d = scene.distance(origin + direction * t);
@@ -51,7 +52,7 @@ static Hit trace(const Scene& scene, V origin, V direction, F t, float far, int 
 }
 
 template <class Scene>
-static V normal(const Scene& scene, V p) {
+HD static V normal(const Scene& scene, V p) {
   const float e = 0.004f;
   const S3 k[4] = {{1, -1, -1}, {-1, -1, 1}, {-1, 1, -1}, {1, 1, 1}};
   V n = {F{}, F{}, F{}};
@@ -60,7 +61,7 @@ static V normal(const Scene& scene, V p) {
 }
 
 template <class Scene>
-static F occlusion(const Scene& scene, V p, V n) {
+HD static F occlusion(const Scene& scene, V p, V n) {
   F sum = F{};
   float weight = 1.f;
   const float at[3] = {0.03f, 0.09f, 0.19f};
@@ -72,7 +73,7 @@ static F occlusion(const Scene& scene, V p, V n) {
 }
 
 template <class Scene>
-static F soft_shadow(const Scene& scene, V p, V light) {
+HD static F soft_shadow(const Scene& scene, V p, V light) {
   F shade = splat(1.f), t = splat(0.04f);
   for (int i = 0; i < 9; i++) {
     F d = scene.distance(p + light * t);
@@ -90,7 +91,7 @@ struct Sample {
 
 // u, v: picture plane, -1..1, v upwards.
 template <class Scene>
-static Sample shoot(const Scene& scene, F u, F v) {
+HD static Sample shoot(const Scene& scene, F u, F v) {
   const Pose& pose = scene.pose;
   V from = {F{}, F{}, splat(CAMERA_DISTANCE)};
   V ray = normalize(V{u, v, splat(-CAMERA_DISTANCE)});
@@ -105,51 +106,66 @@ static Sample shoot(const Scene& scene, F u, F v) {
   return {select(h.hit, front.colour, back.colour), select(h.hit, front.importance, back.importance)};
 }
 
-static inline float encode(float linear) {  // display value = sqrt: gamma 2, one instruction
+HD static inline float encode(float linear) {  // display value = sqrt: gamma 2, one instruction
   float v = linear < 0 ? 0 : linear > 1 ? 1 : linear;
-  return std::sqrt(v);
+  return ::sqrtf(v);
 }
 
-// One sample per pixel, four where neighbours differ. picture [3, R, R], importance [R, R] in sixteenths.
+// One sample per pixel, four where neighbours differ: the rules of `render` and of pixels.h.
+constexpr float EDGE = 0.045f;  // in display values
+
+struct Place {
+  float u, v;
+};
+HD static inline Place place(int pixel, int R, float right, float down) {  // right, down: within the pixel, 0 to 1
+  return {((pixel % R) + right) * 2.f / R - 1.f, 1.f - ((pixel / R) + down) * 2.f / R};
+}
+struct Channels {  // [pixels] each: display values, importance
+  float *r, *g, *b, *importance;
+  HD void put(int at, const Sample& s, int l) const {
+    r[at] = encode(s.colour.x[l]);
+    g[at] = encode(s.colour.y[l]);
+    b[at] = encode(s.colour.z[l]);
+    importance[at] = s.importance[l];
+  }
+  HD bool differ(int a, int b_) const {
+    return ::fmaxf(::fmaxf(::fabsf(r[a] - r[b_]), ::fabsf(g[a] - g[b_])), ::fabsf(b[a] - b[b_])) > EDGE;
+  }
+  HD bool edge(int i, int R) const {
+    const int x = i % R, y = i / R;
+    return (x > 0 && differ(i, i - 1)) || (x + 1 < R && differ(i, i + 1)) || (y > 0 && differ(i, i - R)) ||
+           (y + 1 < R && differ(i, i + R));
+  }
+};
+HD static inline uint8_t to_byte(float display) { return (uint8_t)(display * 255.f + 0.5f); }
+HD static inline uint8_t to_sixteenths(float importance) { return (uint8_t)(::fminf(15.9f, importance) * 16.f + 0.5f); }
+
+// picture [3, R, R], importance [R, R] in sixteenths.
 template <class Scene>
 static void render(const Scene& scene, int R, uint8_t* picture, uint8_t* importance) {
-  const int P = R * R;
-  std::vector<float> buf(4 * (P + LANES));
-  float *cr = buf.data(), *cg = cr + P + LANES, *cb = cg + P + LANES, *im = cb + P + LANES;
+  const int P = R * R, stride = P + LANES;
+  std::vector<float> buf(4 * stride);
+  const Channels first = {buf.data(), buf.data() + stride, buf.data() + 2 * stride, buf.data() + 3 * stride};
   for (int i = 0; i < P; i += LANES) {
     F u, v;
     for (int l = 0; l < LANES; l++) {
-      int j = std::min(i + l, P - 1);
-      u[l] = ((j % R) + 0.5f) * 2.f / R - 1.f;
-      v[l] = 1.f - ((j / R) + 0.5f) * 2.f / R;
+      const Place at = place(std::min(i + l, P - 1), R, 0.5f, 0.5f);
+      u[l] = at.u, v[l] = at.v;
     }
     Sample s = shoot(scene, u, v);
-    for (int l = 0; l < LANES; l++) {
-      cr[i + l] = encode(s.colour.x[l]);
-      cg[i + l] = encode(s.colour.y[l]);
-      cb[i + l] = encode(s.colour.z[l]);
-      im[i + l] = s.importance[l];
-    }
+    for (int l = 0; l < LANES; l++) first.put(i + l, s, l);
   }
   std::vector<int> edges;
-  auto differs = [&](int a, int b) {
-    return std::max(std::max(std::fabs(cr[a] - cr[b]), std::fabs(cg[a] - cg[b])), std::fabs(cb[a] - cb[b])) > 0.045f;
-  };
-  for (int y = 0; y < R; y++)
-    for (int x = 0; x < R; x++) {
-      int i = y * R + x;
-      if ((x > 0 && differs(i, i - 1)) || (x + 1 < R && differs(i, i + 1)) || (y > 0 && differs(i, i - R)) ||
-          (y + 1 < R && differs(i, i + R)))
-        edges.push_back(i);
-    }
+  for (int i = 0; i < P; i++)
+    if (first.edge(i, R)) edges.push_back(i);
   std::vector<float> fine(4 * edges.size());
   const int E = (int)edges.size();
   for (int e = 0; e < E; e += LANES / 4) {
     F u, v;
     for (int l = 0; l < LANES; l++) {
-      int j = edges[std::min(e + l / 4, E - 1)];
-      u[l] = ((j % R) + 0.25f + 0.5f * (l & 1)) * 2.f / R - 1.f;
-      v[l] = 1.f - ((j / R) + 0.25f + 0.5f * ((l >> 1) & 1)) * 2.f / R;
+      const int j = edges[std::min(e + l / 4, E - 1)];
+      const Place at = place(j, R, 0.25f + 0.5f * (l & 1), 0.25f + 0.5f * ((l >> 1) & 1));
+      u[l] = at.u, v[l] = at.v;
     }
     Sample s = shoot(scene, u, v);
     for (int k = 0; k < LANES / 4 && e + k < E; k++)
@@ -161,30 +177,110 @@ static void render(const Scene& scene, int R, uint8_t* picture, uint8_t* importa
       }
   }
   for (int e = 0; e < E; e++) {
-    int j = edges[e];
-    cr[j] = fine[4 * e];
-    cg[j] = fine[4 * e + 1];
-    cb[j] = fine[4 * e + 2];
-    im[j] = fine[4 * e + 3];
+    const int j = edges[e];
+    const float* f = &fine[4 * e];
+    first.r[j] = f[0], first.g[j] = f[1], first.b[j] = f[2], first.importance[j] = f[3];
   }
   for (int i = 0; i < P; i++) {
-    picture[i] = (uint8_t)(cr[i] * 255.f + 0.5f);
-    picture[P + i] = (uint8_t)(cg[i] * 255.f + 0.5f);
-    picture[2 * P + i] = (uint8_t)(cb[i] * 255.f + 0.5f);
-    importance[i] = (uint8_t)(std::min(15.9f, im[i]) * 16.f + 0.5f);
+    picture[i] = to_byte(first.r[i]);
+    picture[P + i] = to_byte(first.g[i]);
+    picture[2 * P + i] = to_byte(first.b[i]);
+    importance[i] = to_sixteenths(first.importance[i]);
   }
 }
 
-// Projects object points to the picture: pixel = ((u + 1) R - 1) / 2, integers at pixel centres.
-// A point is visible when nothing lies more than `slack` before it on its own ray.
+struct Ray {
+  V origin, direction;
+};
+
+// Through a place of the picture plane, in the object's frame.
 template <class Scene>
-static void project(const Scene& scene, const std::vector<S3>& points, int R, float slack, float* out) {
+HD static Ray ray(const Scene& scene, F u, F v) {
   const Pose& pose = scene.pose;
-  const int N = (int)points.size();
+  V o = {splat(-pose.tx / pose.scale), splat(-pose.ty / pose.scale), splat(CAMERA_DISTANCE / pose.scale)};
+  return {pose.template to_object<V>(o), pose.template to_object<V>(normalize(V{u, v, splat(-CAMERA_DISTANCE)}))};
+}
+
+// The number of the part seen there, 0 for the backdrop.
+template <class Scene>
+HD static F part(const Scene& scene, F u, F v) {
+  const float near = CAMERA_DISTANCE / scene.pose.scale - Scene::RADIUS, far = near + 2 * Scene::RADIUS;
+  Ray r = ray(scene, u, v);
+  Hit h = trace(scene, r.origin, r.direction, splat(near), far, 44, ~M{});  // as `shoot` does
+  F label = F{};
+  if (any(h.hit)) label = select(h.hit, scene.label(r.origin + r.direction * h.t), label);
+  return label;
+}
+
+// The part that the middle of every pixel shows, [R, R].
+template <class Scene>
+static void segments(const Scene& scene, int R, uint8_t* out) {
+  const int P = R * R;
+  for (int i = 0; i < P; i += LANES) {
+    F u, v;
+    for (int l = 0; l < LANES; l++) {
+      const Place at = place(std::min(i + l, P - 1), R, 0.5f, 0.5f);
+      u[l] = at.u, v[l] = at.v;
+    }
+    F label = part(scene, u, v);
+    for (int l = 0; l < LANES && i + l < P; l++) out[i + l] = (uint8_t)(label[l] + 0.5f);
+  }
+}
+
+struct Landmarks {
+  std::vector<S3> at;
+  std::vector<bool> hidden;  // what a ray from the viewer cannot decide
+  void add(S3 p, bool out_of_sight = false) {
+    at.push_back(p);
+    hidden.push_back(out_of_sight);
+  }
+};
+
+static inline V gather(const std::vector<S3>& points, size_t first) {  // the last one again where there are no more
+  V v;
+  for (int l = 0; l < LANES; l++) {
+    const S3& p = points[std::min(first + l, points.size() - 1)];
+    v.x[l] = p.x, v.y[l] = p.y, v.z[l] = p.z;
+  }
+  return v;
+}
+
+// Landmarks on the surface: the first point met on the way from far off, in a direction, towards a target.
+class Aims {
+ public:
+  explicit Aims(float away) : away_(away) {}
+  void add(S3 direction, S3 target) {
+    from_.push_back(target + normalize(direction) * away_);
+    to_.push_back(target);
+  }
+  // `beyond`: how far past the target to look.
+  template <class Scene>
+  std::vector<S3> meet(const Scene& scene, float beyond = 0.f) const {
+    std::vector<S3> met(from_.size());
+    for (size_t i = 0; i < from_.size(); i += LANES) {
+      V a = gather(from_, i), d = normalize(gather(to_, i) - a);
+      Hit h = trace(scene, a, d, F{}, away_ + beyond, 96, ~M{});
+      V at = a + d * h.t;
+      for (int l = 0; l < LANES && i + l < from_.size(); l++) met[i + l] = lane(at, l);
+    }
+    return met;
+  }
+
+ private:
+  float away_;
+  std::vector<S3> from_, to_;
+};
+
+// Projects landmarks to the picture: pixel = ((u + 1) R - 1) / 2, integers at pixel centres; out [landmarks, 3].
+// One is visible when it is not `hidden` and nothing lies more than `slack` before it on its own ray.
+template <class Scene>
+static void project(const Scene& scene, const Landmarks& marks, int R, float slack, float* out) {
+  const Pose& pose = scene.pose;
+  const int N = (int)marks.at.size();
   for (int i = 0; i < N; i += LANES) {
     F u, v, depth;
     for (int l = 0; l < LANES; l++) {
-      S3 c = pose.to_camera(points[std::min(i + l, N - 1)]) * pose.scale;
+      S3 c = pose.to_camera(marks.at[std::min(i + l, N - 1)]) * pose.scale;
       c.x += pose.tx;
       c.y += pose.ty;
       float w = CAMERA_DISTANCE / (CAMERA_DISTANCE - c.z);
@@ -193,18 +289,16 @@ static void project(const Scene& scene, const std::vector<S3>& points, int R, fl
       float dx = c.x, dy = c.y, dz = CAMERA_DISTANCE - c.z;
       depth[l] = std::sqrt(dx * dx + dy * dy + dz * dz) / pose.scale;
     }
-    V o = {splat(-pose.tx / pose.scale), splat(-pose.ty / pose.scale), splat(CAMERA_DISTANCE / pose.scale)};
-    o = pose.to_object<V>(o);
-    V d = pose.to_object<V>(normalize(V{u, v, splat(-CAMERA_DISTANCE)}));
+    Ray r = ray(scene, u, v);
     const float near = CAMERA_DISTANCE / pose.scale - Scene::RADIUS, far = CAMERA_DISTANCE / pose.scale + Scene::RADIUS;
-    Hit h = trace(scene, o, d, splat(near), far, 64, ~M{});
+    Hit h = trace(scene, r.origin, r.direction, splat(near), far, 64, ~M{});
     for (int l = 0; l < LANES && i + l < N; l++) {
       float x = ((u[l] + 1.f) * R - 1.f) * 0.5f, y = ((1.f - v[l]) * R - 1.f) * 0.5f;
       bool inside = x >= -0.5f && y >= -0.5f && x < R - 0.5f && y < R - 0.5f;
       bool clear = !h.hit[l] || h.t[l] > depth[l] - slack;
       out[3 * (i + l)] = x;
       out[3 * (i + l) + 1] = y;
-      out[3 * (i + l) + 2] = inside && clear ? 1.f : 0.f;
+      out[3 * (i + l) + 2] = inside && clear && !marks.hidden[i + l] ? 1.f : 0.f;
     }
   }
 }
