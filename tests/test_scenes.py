@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,33 +13,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from draggan.errors import ConfigError, OpBuildError
+from draggan.errors import ConfigError
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.scenes import SCENES, Scene, find_scene
+from draggan.scenes.__main__ import main
 from draggan.scenes.pool import ScenePool, scene_noise
-from draggan.scenes.scene import renderer
 from draggan.scenes.train import TrainConfig, Trainer, export, laplacian_pyramid, loss, psnr, synthesise
+from tests.scene_helpers import compiled, moved, value_at, with_values  # noqa: F401 - `compiled` is a fixture
 
 CAT = SCENES["cat"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled() -> None:
-    try:
-        renderer()
-    except OpBuildError as error:
-        pytest.skip(f"the renderer needs a compiler: {error}")
-
-
-def with_values(scene: Scene, **values: float) -> np.ndarray:
-    p = scene.middle()
-    for name, value in values.items():
-        p[0, scene.position(name)] = value
-    return p
-
-
-def point(scene: Scene, parameters: np.ndarray, name: str, size: int = 128) -> np.ndarray:
-    return scene.render(parameters, size).points[0, scene.landmarks.index(name)]
 
 
 def test_names_are_unique_and_ranges_are_not_empty() -> None:
@@ -62,14 +45,15 @@ def test_parameters_fill_their_ranges() -> None:
         assert np.ptp(column) > 0.95 * (entry.high - entry.low)
 
 
-def test_same_parameters_same_picture_whatever_the_batch_and_threads() -> None:
-    p = CAT.parameters(scene_noise(CAT, 1, 0, 6))
-    a, b = CAT.render(p, 48, threads=1), CAT.render(p[3:4], 48, threads=2)
+@pytest.mark.parametrize("scene", SCENES.values(), ids=lambda s: s.name)
+def test_same_parameters_same_picture_whatever_the_batch_and_threads(scene: Scene) -> None:
+    p = scene.parameters(scene_noise(scene, 1, 0, 6))
+    a, b = scene.render(p, 48, threads=1), scene.render(p[3:4], 48, threads=2)
     np.testing.assert_array_equal(a.pictures[3], b.pictures[0])
     np.testing.assert_array_equal(a.importance[3], b.importance[0])
     np.testing.assert_array_equal(a.points[3], b.points[0])
-    np.testing.assert_array_equal(scene_noise(CAT, 1, 5), scene_noise(CAT, 1, 5))
-    assert not np.array_equal(scene_noise(CAT, 1, 5), scene_noise(CAT, 1, 6))
+    np.testing.assert_array_equal(scene_noise(scene, 1, 5), scene_noise(scene, 1, 5))
+    assert not np.array_equal(scene_noise(scene, 1, 5), scene_noise(scene, 1, 6))
 
 
 def test_rendering_has_the_shapes_it_says() -> None:
@@ -107,16 +91,16 @@ def test_pupil_landmark_lies_on_a_dark_pixel() -> None:
     for name in ("left_pupil", "right_pupil"):
         k = CAT.landmarks.index(name)
         assert r.visible[:, k].all()
-        for picture, (x, y) in zip(r.pictures, np.rint(r.points[:, k]).astype(int), strict=True):
-            assert picture[:, y, x].max() < 60
+        for picture, point in zip(r.pictures, r.points[:, k], strict=True):
+            assert value_at(picture, point).max() < 60
 
 
 def test_nose_landmark_lies_on_the_pink_nose() -> None:
     p = CAT.parameters(scene_noise(CAT, 2, 0, 12))
     p[:, CAT.position("yaw")] *= 0.5
     r = CAT.render(p, 128)
-    for picture, (x, y) in zip(r.pictures, np.rint(r.points[:, CAT.landmarks.index("nose")]).astype(int), strict=True):
-        red, green = picture[:2, y, x].astype(int)
+    for picture, point in zip(r.pictures, r.points[:, CAT.landmarks.index("nose")], strict=True):
+        red, green, _ = value_at(picture, point).astype(int)
         assert red > green + 20
 
 
@@ -140,10 +124,7 @@ def test_nose_landmark_lies_on_the_pink_nose() -> None:
     ],
 )
 def test_a_parameter_moves_its_landmark(parameter: str, landmark: str, axis: int, sign: int) -> None:
-    entry = CAT.parameters_table[CAT.position(parameter)]
-    before = point(CAT, with_values(CAT, **{parameter: entry.low}), landmark)
-    after = point(CAT, with_values(CAT, **{parameter: entry.high}), landmark)
-    assert sign * (after - before)[axis] > 1.5
+    assert sign * moved(CAT, parameter, landmark)[axis] > 1.5
 
 
 def test_what_is_hidden_is_marked() -> None:
@@ -205,8 +186,7 @@ def test_segments_tell_eyes_nose_and_ears_where_the_landmarks_are() -> None:
     assert segments is not None
 
     def part(landmark: str, shift: tuple[int, int] = (0, 0)) -> str:
-        x, y = np.rint(r.points[0, CAT.landmarks.index(landmark)]).astype(int) + shift
-        return CAT.parts[segments[0, y, x]]
+        return CAT.parts[value_at(segments[0], np.rint(r.points[0, CAT.landmarks.index(landmark)]) + shift)]
 
     assert part("left_pupil") == part("right_pupil") == "pupil"
     assert part("nose") == "nose"
@@ -333,21 +313,29 @@ def test_a_scene_without_parts_says_so() -> None:
         CAT.flow(CAT.middle(), CAT.middle(), np.zeros((2, 1, 2)), 32)
 
 
-def test_wrong_requests_say_so() -> None:
+@pytest.mark.parametrize("scene", SCENES.values(), ids=lambda s: s.name)
+def test_wrong_requests_say_so(scene: Scene) -> None:
     with pytest.raises(ConfigError, match="no scene 'dog'"):
         find_scene("dog")
     with pytest.raises(ConfigError, match="does not fit"):
-        CAT.parameters(np.zeros((1, 5)))
-    with pytest.raises(ConfigError, match="size 4"):
-        CAT.render(CAT.middle(), 4)
+        scene.parameters(np.zeros((1, 5)))
+    with pytest.raises(ConfigError, match=rf"takes finite parameters \[batch, {scene.z_dim}\], not \[1, 5\]"):
+        scene.render(np.zeros((1, 5)), 64)
     with pytest.raises(ConfigError, match="finite"):
-        CAT.render(with_values(CAT, yaw=np.nan), 32)
+        scene.render(with_values(scene, yaw=np.nan), 32)
+    with pytest.raises(ConfigError, match="no parameter 'wings'"):
+        scene.position("wings")
+    for size in (4, 4096):
+        with pytest.raises(ConfigError, match=f"size {size}"):
+            scene.render(scene.middle(), size)
+    with pytest.raises(ConfigError, match="device 'tpu' is not available"):
+        scene.render(scene.middle(), 32, device="tpu")
     with pytest.raises(ConfigError, match="power of two"):
-        TrainConfig(scene="cat", resolution=100)
+        TrainConfig(scene=scene.name, resolution=100)
 
 
 def test_pool_keeps_fresh_and_does_not_repeat_itself() -> None:
-    with ScenePool(CAT, 16, capacity=64, first=64, seed=3, share=1.0) as pool:
+    with ScenePool(CAT, 16, capacity=64, first=64, seed=3, share=1.0, device="cpu") as pool:
         z, pictures, importance = pool.draw(5, np.random.default_rng(0))
         assert z.shape == (5, CAT.z_dim)
         right = CAT.render(CAT.parameters(z), 16)
@@ -484,3 +472,14 @@ def test_training_pass_draws_what_the_generator_draws() -> None:
 def test_psnr_of_a_known_error() -> None:
     a = torch.zeros(1, 3, 8, 8)
     assert psnr(a + 0.2, a) == pytest.approx(20.0, abs=1e-3)
+
+
+def test_the_command_measures_every_scene_and_names_a_wrong_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert main(["cat", "car", "--size", "16", "--seconds", "0", "--device", "cpu"]) == 0
+        assert main(["dog"]) == 1
+    lines = [r.getMessage().split() for r in caplog.records]
+    for line, name in zip(lines[2:4], ("cat", "car"), strict=True):
+        assert line[:2] == [name, "16"]
+        assert float(line[2]) > 0
+    assert "no scene 'dog'" in caplog.records[-1].getMessage()

@@ -8,8 +8,10 @@ import time
 from types import TracebackType
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from draggan.device import choose_device
 from draggan.scenes.scene import Scene
 
 __all__ = ["ScenePool", "scene_noise"]
@@ -36,6 +38,7 @@ class ScenePool:
         share: part of one core that the thread may use, 0 (never renders) to 1.
         reuse: how often a scene is drawn before the next one is due; rendering more would only take time from training.
         start_block: the first block of scenes, so that a resumed training does not see the first ones again.
+        device: where to render, as for `Scene.render`; "auto" for a GPU where there is one.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class ScenePool:
         share: float,
         reuse: float = 3.0,
         start_block: int = 0,
+        device: str | torch.device = "auto",
     ) -> None:
         self.scene, self.size, self.seed, self.share, self.reuse = scene, size, seed, share, reuse
+        self.device = choose_device(device)
         self.capacity = max(capacity, first, _BLOCK)
         self.block = start_block
         self.rendered = self.drawn = 0
@@ -96,7 +101,7 @@ class ScenePool:
 
     def _add(self, threads: int | None) -> None:
         z = scene_noise(self.scene, self.seed, self.block)
-        r = self.scene.render(self.scene.parameters(z), self.size, threads=threads)
+        r = self.scene.render(self.scene.parameters(z), self.size, threads=threads, device=self.device)
         with self._lock:
             at = (self.rendered + np.arange(_BLOCK)) % self.capacity
             self._z[at], self._pictures[at] = z, r.pictures

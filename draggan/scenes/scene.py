@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
+from draggan.device import choose_device
 from draggan.errors import ConfigError
+from draggan.scenes import gpu
 from torch_utils import custom_ops
 
 __all__ = ["Parameter", "Rendering", "Scene"]
@@ -61,11 +64,11 @@ class Rendering:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A kind of picture. Renders on the CPU, the same every time for the same parameters and size.
+    """A kind of picture. The same every time for the same parameters and size on the same device.
 
     Attributes:
         name: what the command line calls it.
-        index: its number in ``csrc/scenes.cpp``.
+        index: its number in ``csrc/scenes.h``.
         parameters_table: its parameters, in the renderer's order.
         landmarks: names of the points that every rendering comes with. Left and right are those of the picture
             of a scene seen from the front.
@@ -120,7 +123,13 @@ class Scene:
         return np.array([[(p.low + p.high) / 2 for p in self.parameters_table]], dtype=np.float32)
 
     def render(
-        self, parameters: ArrayLike, size: int, *, segments: bool = False, threads: int | None = None
+        self,
+        parameters: ArrayLike,
+        size: int,
+        *,
+        segments: bool = False,
+        threads: int | None = None,
+        device: str | torch.device = "cpu",
     ) -> Rendering:
         """Render a batch.
 
@@ -129,17 +138,26 @@ class Scene:
             size: height and width in pixels, 8 to 2048.
             segments: whether to label the pixels too, which takes a third of the time more.
             threads: how many to use; None for one per core.
+            device: as for `choose_device`. A CUDA device draws pictures, importance and segments as the CPU does, but
+                for rounding; if it cannot, the CPU does, after a line in the log. On any other device the CPU does.
 
         Raises:
             OpBuildError: the renderer could not be compiled.
-            ConfigError: shape or size is not possible, or the scene has no parts to label.
+            ConfigError: shape or size is not possible, the scene has no parts to label, or there is no such device.
         """
         p = self._checked(parameters, size)
+        if segments and not self.parts:
+            raise ConfigError(f"scene '{self.name}' has no parts to label")
         n, marks = p.shape[0], len(self.landmarks)
         threads = threads or os.cpu_count() or 1
-        pictures = np.empty((n, 3, size, size), np.uint8)
-        weights = np.empty((n, size, size), np.uint8)
         points = np.empty((n, marks, 3), np.float32)
+        chosen = torch.device("cpu") if device == "cpu" else choose_device(device)
+        drawn = gpu.draw(self.index, p, size, device=chosen, segments=segments) if chosen.type == "cuda" else None
+        if drawn is None:
+            pictures, weights = np.empty((n, 3, size, size), np.uint8), np.empty((n, size, size), np.uint8)
+            labels = np.empty((n, size, size), np.uint8) if segments else None
+        else:
+            pictures, weights, labels = drawn
         # ctypes releases the interpreter's lock, so training goes on while a thread renders.
         done = renderer().draggan_draw(
             self.index,
@@ -147,12 +165,14 @@ class Scene:
             n,
             self.z_dim,
             size,
-            _address(pictures),
-            _address(weights),
+            _address(pictures if drawn is None else None),
+            _address(weights if drawn is None else None),
             _address(points),
             marks,
             threads,
         )
+        if drawn is None and labels is not None:
+            done |= renderer().draggan_segments(self.index, _address(p), n, self.z_dim, size, _address(labels), threads)
         assert done == 0, "the parameter tables of Python and C++ disagree"
         return Rendering(
             pictures=pictures,
@@ -160,7 +180,7 @@ class Scene:
             points=points[..., :2],
             visible=points[..., 2] > 0.5,
             parameters=p,
-            segments=self._segments(p, size, threads) if segments else None,
+            segments=labels,
         )
 
     def flow(
@@ -228,15 +248,6 @@ class Scene:
             raise ConfigError(f"size {size} is not allowed; scenes are rendered at 8 to 2048 px")
         return p
 
-    def _segments(self, p: NDArray[np.float32], size: int, threads: int) -> NDArray[np.uint8]:
-        if not self.parts:
-            raise ConfigError(f"scene '{self.name}' has no parts to label")
-        n = p.shape[0]
-        out = np.empty((n, size, size), np.uint8)
-        done = renderer().draggan_segments(self.index, _address(p), n, self.z_dim, size, _address(out), threads)
-        assert done == 0, "the parameter tables of Python and C++ disagree"
-        return out
-
 
 @functools.cache
 def renderer() -> ctypes.CDLL:
@@ -251,8 +262,8 @@ def renderer() -> ctypes.CDLL:
     return custom_ops.load_library("draggan_scenes", [Path(__file__).parent / "csrc" / "scenes.cpp"], cflags=flags)
 
 
-def _address(a: NDArray) -> ctypes.c_void_p:
-    return a.ctypes.data_as(ctypes.c_void_p)
+def _address(a: NDArray | None) -> ctypes.c_void_p | None:
+    return None if a is None else a.ctypes.data_as(ctypes.c_void_p)
 
 
 def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
