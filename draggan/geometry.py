@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = [
+    "Atlas",
     "Grid",
     "Windows",
     "cells_inside",
@@ -110,32 +111,65 @@ def sample(
         member: which window each point is in; None: all in the first. A point must lie in its window; what comes back
             for one that does not is finite and meaningless.
     """
-    k, channels, height, width = features.shape
-    limit = points.new_tensor([grid.size[1] - 1, grid.size[0] - 1])
-    cells = grid.to_cells(points).clamp(torch.zeros_like(limit), limit)
-    if windows is not None:
+    return Atlas(features, grid, windows)(points, member)
+
+
+class Atlas:
+    """`sample` of the same features again and again: what does not depend on the points is computed once.
+
+    Args:
+        features, grid, windows: as for `sample`.
+    """
+
+    def __init__(
+        self, features: Float[Tensor, "k channel height width"], grid: Grid, windows: Windows | None = None
+    ) -> None:
+        k, channels, height, width = features.shape
         # The windows stacked in a column make one map, so one call samples them all.
-        member = torch.zeros(points.shape[:-1], dtype=torch.long, device=points.device) if member is None else member
-        origins = torch.tensor(windows.origins, dtype=points.dtype, device=points.device)
-        below = torch.stack([torch.zeros_like(member), member * height], -1)
-        cells = cells - origins[member].flip(-1) + below
-    atlas = features.transpose(0, 1).reshape(1, channels, k * height, width)
-    # grid_sample, align_corners=False: cell i has the normalised coordinate (2 i + 1) / size - 1.
-    normalised = (2 * cells + 1) / cells.new_tensor([width, k * height]) - 1
-    out = F.grid_sample(
-        atlas,
-        normalised.reshape(1, 1, -1, 2).to(features.dtype),
-        mode="bilinear",
-        padding_mode="zeros",  # the cells are clamped already, and not every device has "border"
-        align_corners=False,
-    )
-    return out[0, :, 0].T.reshape(*points.shape[:-1], channels)
+        self._map = features.transpose(0, 1).reshape(1, channels, k * height, width)
+        (rows, columns), (vertical, horizontal) = grid.size, grid.scale
+        tall = k * height
+        # A point p lies at cell p * scale + shift, and no farther out than the outermost cells; and grid_sample has
+        # cell i of a map of n cells at (2 i + 1) / n - 1, with align_corners=False.
+        constants = [
+            (horizontal, vertical),
+            (0.5 * horizontal - 0.5 + grid.margin, 0.5 * vertical - 0.5 + grid.margin),
+            (0.0, 0.0),
+            (columns - 1, rows - 1),
+            (2 / width, 2 / tall),
+        ]
+        origins = ((0, 0),) if windows is None else windows.origins
+        constants += [
+            ((1 - 2 * x) / width - 1, (1 - 2 * (y - i * height)) / tall - 1) for i, (y, x) in enumerate(origins)
+        ]
+        self._constants = torch.tensor(constants, dtype=torch.float64)
+        self._as_points: Tensor | None = None
+
+    def __call__(
+        self, points: Float[Tensor, "*n 2"], member: Int[Tensor, "*n"] | None = None
+    ) -> Float[Tensor, "*n channel"]:
+        constants = self._as_points
+        if constants is None or constants.dtype != points.dtype or constants.device != points.device:
+            self._as_points = constants = self._constants.to(points)
+        scale, shift, low, high, factor, origin = constants[:6].unbind()
+        if len(constants) > 6 and member is not None:
+            origin = constants[5:][member]
+        at = torch.addcmul(origin, torch.addcmul(shift, points, scale).clamp(low, high), factor)
+        out = F.grid_sample(
+            self._map,
+            at.reshape(1, 1, -1, 2).to(self._map.dtype),
+            mode="bilinear",
+            padding_mode="zeros",  # the cells are clamped already, and not every device has "border"
+            align_corners=False,
+        )
+        return out.reshape(-1, *points.shape[:-1]).movedim(0, -1)
 
 
 def inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
     """Which points lie on the picture, ``0 <= x <= width - 1`` and ``0 <= y <= height - 1``."""
     limit = points.new_tensor([size[1] - 1, size[0] - 1])
-    return ((points >= 0) & (points <= limit)).all(-1)
+    # On the picture is what clamping leaves where it is.
+    return (points.clamp(torch.zeros_like(limit), limit) == points).all(-1)
 
 
 def disc_offsets(radius: int) -> Float[Tensor, "n 2"]:

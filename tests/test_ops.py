@@ -21,7 +21,7 @@ from draggan import doctor
 from draggan.errors import OpBuildError
 from torch_utils import custom_ops
 from torch_utils.ops import native
-from torch_utils.ops.bias_act import bias_act, modulated_act
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, modulated_act, scaled_lrelu, scaled_lrelu_gradient
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
@@ -237,6 +237,50 @@ def test_overwrite_uses_the_memory_of_x_unless_gradients_are_wanted(compiled: No
             same = modulated_act(part.clone(), scale, None, bias, activation="lrelu")
             assert torch.allclose(modulated_act(part, scale, None, bias, activation="lrelu", overwrite=True), same)
             assert torch.allclose(part, same)
+    finally:
+        native._ready.add("cpu")
+
+
+@needs_compiler
+@pytest.mark.parametrize("compiled_too", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_undifferentiated_activation_is_the_other_with_its_gradient(
+    compiled: None, compiled_too: bool, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    if not compiled_too:
+        native._ready.clear()
+    try:
+        for noise, clamp, last in itertools.product((None, torch.randn(6, 7)), (None, 0.8), (False, True)):
+            order = torch.channels_last if last else torch.contiguous_format
+            x, grad = (torch.randn(2, 5, 6, 7).to(dtype).contiguous(memory_format=order) for _ in range(2))
+            scale, bias = torch.rand(2, 5) + 0.5, torch.randn(5)
+            own = [t.double().clone().requires_grad_() for t in (x, scale)]
+            gain = 1 / ACTIVATIONS["lrelu"].gain
+            expected = modulated_act(
+                own[0],
+                own[1],
+                None if noise is None else noise.double(),
+                bias.double(),
+                activation="lrelu",
+                gain=gain,
+                clamp=None if clamp is None else clamp / gain,
+            )
+            # Rounding may take what lies at a kink to its other side.
+            away = own[0] * own[1][:, :, None, None] + (0 if noise is None else noise) + bias[:, None, None]
+            away = torch.where(away > 0, away, 0.2 * away).abs()
+            grad[(away < 0.02) | ((away - (clamp or 0)).abs() < 0.02)] = 0
+            gradients = torch.autograd.grad(expected, own, grad.double())
+            rest: dict[str, Any] = {"slope": 0.2, "clamp": clamp}
+            y = scaled_lrelu(x, scale, noise, bias, **rest)
+            gx, to_scale = scaled_lrelu_gradient(grad, y, x, scale, noise, bias, **rest)
+            assert to_scale is not None
+            without, nothing = scaled_lrelu_gradient(grad, y, None, scale, noise, bias, **rest)
+            assert nothing is None
+            for got, wanted in zip((y, gx, to_scale, without), (expected, *gradients, gradients[0]), strict=True):
+                assert (got - wanted).abs().max() <= 4 * TOLERANCE[dtype] * wanted.abs().max()
+            assert torch.equal(scaled_lrelu(x, scale, noise, bias, **rest, overwrite=True), y)
+            assert torch.equal(x, y)
     finally:
         native._ready.add("cpu")
 

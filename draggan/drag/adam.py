@@ -16,7 +16,7 @@ from draggan.drag.motion import Sampler, mask_loss, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.solver import Proposal, Solver
 
-__all__ = ["Adam"]
+__all__ = ["Adam", "Moments"]
 
 
 class Adam(Solver):
@@ -26,7 +26,7 @@ class Adam(Solver):
         super().__init__(problem)
         ws = problem.ws
         self._shift = torch.zeros(1, problem.moves, ws.shape[2], device=ws.device, requires_grad=True)
-        self._optimiser = torch.optim.Adam([self._shift], lr=problem.config.step_size)
+        self._moments = Moments(self._shift.detach())
         # Only the estimated mask loss draws from it; the same drag always draws the same.
         self._random = np.random.default_rng(0)
         self._sampler: Sampler | None = None
@@ -75,8 +75,31 @@ class Adam(Solver):
 
     def propose(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Proposal:
         assert self._loss is not None
-        self._optimiser.zero_grad()
-        self._loss.backward()
-        self._optimiser.step()
+        (gradient,) = torch.autograd.grad(self._loss, self._shift)
         self._loss = self._sampler = self._change = None
-        return Proposal(self._shift.detach().clone(), handles)
+        shift = self._moments.step(self._shift.detach(), gradient, self.problem.config.step_size)
+        self._shift = shift.clone().requires_grad_()
+        return Proposal(shift, handles)
+
+
+class Moments:
+    """Adam (Kingma and Ba, 2015, Algorithm 1) for one tensor, with the usual constants.
+
+    What `torch.optim.Adam` does, in its order of operations, without what it does besides: its bookkeeping of groups,
+    hooks and states takes a tenth of a step on a small model.
+    """
+
+    BETAS = (0.9, 0.999)
+    EPSILON = 1e-8
+
+    def __init__(self, like: Tensor) -> None:
+        self._first, self._second, self._count = torch.zeros_like(like), torch.zeros_like(like), 0
+
+    def step(self, x: Tensor, gradient: Tensor, step_size: float) -> Tensor:
+        """Where x goes."""
+        self._count += 1
+        (b1, b2), t = self.BETAS, self._count
+        self._first.lerp_(gradient, 1 - b1)
+        self._second.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        root = (self._second.sqrt() / (1 - b2**t) ** 0.5).add_(self.EPSILON)
+        return torch.addcdiv(x, self._first, root, value=-step_size / (1 - b1**t))

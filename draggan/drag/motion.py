@@ -51,7 +51,7 @@ def motion_supervision_loss(
     """
     q = handles[:, None] + patch
     moved = q + d[:, None]
-    valid = inside(q, image_size) & inside(moved, image_size)
+    valid = inside(torch.stack((q, moved)), image_size).all(0)
     # The handle and its target are in the picture, so the handle's own pixel can only fail by rounding.
     valid[:, 0] |= ~valid.any(1)
     with torch.no_grad():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -13,7 +12,7 @@ from draggan.config import DragConfig, at_size
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import Sampler
 from draggan.generators.base import Generator, Latent
-from draggan.geometry import Grid, Windows, cover, sample
+from draggan.geometry import Atlas, Grid, Windows, cover
 
 __all__ = ["Problem"]
 
@@ -76,10 +75,8 @@ class Problem:
         batch = len(shift)
         if batch not in self._still:
             self._still[batch] = tuple(row.expand(batch, -1) for row in self.ws.unbind(1))
-        rows = list(self._still[batch])
-        for k in range(self.free_rows):
-            rows[k] = rows[k] + shift[:, min(k, shift.shape[1] - 1)]
-        return rows
+        moved = self.ws[:, : self.free_rows] + shift
+        return [*moved.unbind(1), *self._still[batch][self.free_rows :]]
 
     def features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
         """The whole map or windows of it."""
@@ -88,16 +85,12 @@ class Problem:
     def near(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:
         """Features around points, computed there only; what it samples must lie within reach of the same point."""
         windows, member = cover(points, reach, self.grid)
-        features = self.features(rows, windows)
-
-        def sampler(at: Tensor) -> Tensor:
-            return sample(features, self.grid, at, windows, member[:, None].expand(at.shape[:-1]))
-
-        return sampler
+        atlas = Atlas(self.features(rows, windows), self.grid, windows)
+        return lambda at: atlas(at, member[:, None].expand(at.shape[:-1]))
 
     def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> Sampler:
         """Samples of a whole map."""
-        return partial(sample, features, self.grid)
+        return Atlas(features, self.grid)
 
 
 def compute_features(

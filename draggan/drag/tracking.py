@@ -58,7 +58,7 @@ def track(
         # The first of those good enough; of a distance that is not a number there is none.
         enough = distance <= (1 + tolerance) * distance.gather(1, best[:, None])
         best = torch.where(enough.any(1), enough.int().argmax(1), best)
-    return candidates[torch.arange(len(handles), device=handles.device), best]
+    return handles + window[best]
 
 
 def patch_valid(

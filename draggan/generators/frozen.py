@@ -5,11 +5,16 @@ as this module's test). Written out it costs a fraction beside the convolutions,
 
 * nothing but latent rows takes a gradient, and only the rows that ask;
 * the gradient is zero outside a few cells of each window. A rectangle that holds them is found once, at the end, and
-  every layer below works on the rectangle that this one depends on.
+  every layer below works on the rectangle that this one depends on;
+* weights do not change, and windows seldom do from one step of a drag to the next. What follows from them alone (the
+  noise in the windows, which of their cells lie on the map, where they are cut) is a `Layout`, made once for both
+  passes and for as many steps as the windows stay.
 
 Per layer, with the style s and the demodulation factor d of the row w (Karras et al. 2020, Eq. 1-3):
 
-    z = d * filter(convolve(s * x)) + noise + bias,   y = clamp(gain * lrelu(z))
+    z = filter(convolve(s * x)),   y = clamp(lrelu(gain * (d * z + noise + bias)))
+
+The gain of the activation is inside, which is the same for a leaky ReLU; d, noise and bias are kept multiplied by it.
 """
 
 from __future__ import annotations
@@ -17,21 +22,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.generators.stylegan2 import SynthesisLayer, as_type
-from draggan.geometry import Windows, cells_inside, crop
-from torch_utils.ops.bias_act import ACTIVATIONS
-from torch_utils.ops.frozen_conv import FrozenConvolution
+from draggan.geometry import Windows
+from torch_utils.ops.bias_act import ACTIVATIONS, scaled_lrelu, scaled_lrelu_gradient
+from torch_utils.ops.native import below_autograd
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
-__all__ = ["Rectangle", "Span", "features", "possible", "support"]
+__all__ = ["Layout", "Rectangle", "Span", "features", "possible", "support"]
 
 _SLOPE = 0.2
+_GAIN = ACTIVATIONS["lrelu"].gain
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,26 +83,27 @@ class Span:
         )
 
 
-def possible(spans: Sequence[Span]) -> bool:
+def possible(layers: Sequence[SynthesisLayer]) -> bool:
     """Whether all these layers are frozen, and of the kind written out here."""
     return all(
-        s.layer.frozen_convolution is not None and s.layer.activation == "lrelu" and s.layer.gain == 1 for s in spans
+        layer.frozen_convolution is not None
+        and layer.activation == "lrelu"
+        and layer.gain == 1
+        and not layer.weight.requires_grad
+        for layer in layers
     )
 
 
-def features(constant: Tensor, spans: Sequence[Span], rows: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The output of the last layer.
+def features(layout: Layout, rows: Sequence[Tensor]) -> Tensor:
+    """The output of the last layer, or the windows of it.
 
     Args:
-        constant: ``[channel, height, width]``, the input of the first layer.
-        spans: layers from the first on, whole maps first.
         rows: latent rows, ``[1 or n, w_dim]`` for n windows.
-        dtype: in which type to compute.
 
     Returns:
         ``[n, channel, height, width]``; differentiable once.
     """
-    return _Pass.apply(constant, tuple(spans), dtype, *[rows[s.row] for s in spans])
+    return _Pass.apply(layout, *[rows[k] for k in layout.rows])
 
 
 @dataclass(frozen=True)
@@ -112,66 +122,350 @@ class Rectangle:
         return x[:, :, self.top : self.bottom, self.left : self.right]
 
 
+class Layout:
+    """Layers, and what of them is computed: everything about a pass that does not depend on the latent.
+
+    Args:
+        constant: ``[channel, height, width]``, the input of the first layer.
+        spans: layers from the first on, whole maps first.
+        wanted: windows of the last layer's output to be cut out, where that is a whole map; None: nothing is cut.
+        dtype: in which type to compute.
+    """
+
+    def __init__(
+        self, constant: Tensor, spans: Sequence[Span], wanted: Windows | None, dtype: torch.dtype
+    ) -> None:
+        self.dtype = dtype
+        self.constant = constant.detach()[None].to(dtype).contiguous(memory_format=torch.channels_last)
+        self.layers = tuple(_Layer(span, dtype) for span in spans)
+        self.rows = tuple(span.row for span in spans)
+        self.last = None if wanted is None else _Cut(wanted, spans[-1].layer.size, constant.device)
+
+    def current(self) -> bool:
+        """Whether the layers are still those that it was made of, with the weights they had then."""
+        return all(
+            a.module.frozen_energy is a.ready.energy and not a.ready.weight.requires_grad for a in self.layers
+        )
+
+
+class _Ready:
+    """A frozen layer's weights, taken out of the module; factors that never change are multiplied in."""
+
+    def __init__(self, layer: SynthesisLayer) -> None:
+        assert layer.frozen_convolution is not None
+        assert layer.frozen_energy is not None
+        self.convolution, self.weight = layer.frozen_convolution, layer.weight
+        self.up, self.clamp = layer.up == 2, layer.conv_clamp
+        # style = bias + gain * weight w, and d = gain (energy s^2 + 1e-8)^(-1/2), the gain being the activation's.
+        affine, self.energy = layer.affine, layer.frozen_energy
+        self.style_weight, self.style_gain = affine.weight.detach(), affine.weight_gain
+        self.style_bias = (affine.bias * affine.bias_gain).detach()
+        self.epsilon = self.energy.new_full((1,), 1e-8 / _GAIN**2)
+        self.bias = (layer.bias * _GAIN).detach()
+        self.noise: Tensor | None = None if layer.frozen_noise is None else layer.frozen_noise * _GAIN
+        self.filter, self.flipped = layer.resample_filter, layer.resample_filter.flip(0, 1)
+
+
+# As long as the layer exists, and its weights are these.
+_ready: WeakKeyDictionary[SynthesisLayer, _Ready] = WeakKeyDictionary()
+
+
+def _made_ready(layer: SynthesisLayer) -> _Ready:
+    found = _ready.get(layer)
+    if found is None or found.energy is not layer.frozen_energy:
+        _ready[layer] = found = _Ready(layer)
+    return found
+
+
+class _Layer:
+    """One span, made ready."""
+
+    def __init__(self, span: Span, dtype: torch.dtype) -> None:
+        layer = self.module = span.layer
+        self.ready, self.whole = _made_ready(layer), span.whole
+        self.padding = int(span.whole and layer.up == 1)
+        device, size = layer.weight.device, layer.size
+        self.given_size, self.wanted_size = span.given.size, span.wanted.size
+        self.cut = _Cut(span.given, span.input_size, device) if span.cut else None
+        self.noise = self.ready.noise
+        # Only where windows reach over the border: 1 for cells on the map.
+        self.inside: Tensor | None = None
+        if not span.whole:
+            if self.noise is not None:
+                cells, _ = _cells(span.wanted, size)
+                self.noise = self.noise.flatten()[torch.from_numpy(cells).to(device)][:, None]
+            if not span.wanted.inside(size):
+                self.inside = torch.from_numpy(_cells(span.wanted, size)[1])[:, None].to(device, dtype)
+        self.starts = span.starts
+        self.low, self.high = ((f(y for y, _ in self.starts), f(x for _, x in self.starts)) for f in (min, max))
+        self.picked: Tensor | None = None
+        if self.ready.up and self.low != self.high:
+            height, width = 2 * span.given.size[0] - 2, 2 * span.given.size[1] - 2
+            places = _places(self.starts, (height, width), self.wanted_size)
+            self.picked = torch.from_numpy(places).to(device)
+
+    def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """`SynthesisLayer.modulation`, the demodulation factor times the activation's gain."""
+        r = self.ready
+        style = torch.addmm(r.style_bias, w.float(), r.style_weight.T, alpha=r.style_gain)
+        return style, torch.addmm(r.epsilon, style.square(), r.energy.T, alpha=_GAIN**-2).rsqrt_()
+
+    def to_row(self, style: Tensor, demodulation: Tensor, to_s: Tensor, to_d: Tensor) -> Tensor:
+        """From style and demodulation to the latent row; both are per window where the row may be one for all."""
+        if len(style) == 1 < len(to_s):
+            to_s, to_d = to_s.sum(0, keepdim=True), to_d.sum(0, keepdim=True)
+        # d = (energy s^2 / gain^2)^(-1/2), so the gradient to its argument is -d^3 / 2.
+        r, to_energy = self.ready, demodulation.pow(3).mul_(to_d) @ self.ready.energy
+        to_s = torch.addcmul(to_s, style, to_energy, value=-(_GAIN**-2))
+        return torch.addmm(r.epsilon, to_s, r.style_weight, beta=0, alpha=r.style_gain)
+
+    def filtered(self, z: Tensor) -> Tensor:
+        """The low-pass filter after the transposed convolution, and the wanted windows of its result."""
+        if self.picked is not None:
+            z = upfirdn2d(z, self.ready.filter, gain=4)
+            rows = _rows(z).index_select(0, self.picked)
+            return rows.view(len(self.starts), *self.wanted_size, -1).permute(0, 3, 1, 2)
+        (top, left), (height, width) = self.low, self.wanted_size
+        below, behind = height + 3 - z.shape[2] + top, width + 3 - z.shape[3] + left
+        return upfirdn2d(z, self.ready.filter, padding=(-left, behind, -top, below), gain=4)
+
+    def activated(self, z: Tensor, d: Tensor, *, overwrite: bool) -> Tensor:
+        """Demodulate, add noise and bias, activate, and set cells outside the map to zero."""
+        r = self.ready
+        y = scaled_lrelu(z, d, self.noise, r.bias, slope=_SLOPE, clamp=r.clamp, overwrite=overwrite)
+        return y if self.inside is None else y.mul_(self.inside)
+
+    def unactivated(
+        self, g: Tensor, y: Tensor, z: Tensor | None, d: Tensor, r: Rectangle
+    ) -> tuple[Tensor, Tensor | None]:
+        """From a gradient to the result to the one to z, and to d if z is given."""
+        if self.inside is not None:
+            g = g * r.of(self.inside)
+        ready, noise = self.ready, self.noise
+        if z is not None:
+            z = r.of(z)
+            if noise is not None:
+                noise = r.of(noise if noise.ndim == 4 else noise[None, None])
+        return scaled_lrelu_gradient(g, r.of(y), z, d, noise, ready.bias, slope=_SLOPE, clamp=ready.clamp)
+
+    def unconvolved(self, g: Tensor, r: Rectangle) -> tuple[Tensor, Rectangle]:
+        """From a gradient to the result of convolution and filter to the one to the convolution's input."""
+        run, weight, (height, width) = self.ready.convolution.run, self.ready.weight, self.given_size
+        if self.ready.up:
+            return self._unfiltered(g, r)
+        if not self.whole:
+            return run(g, weight, 0, True), Rectangle(r.top, r.bottom + 2, r.left, r.right + 2)
+        grown = Rectangle(max(r.top - 1, 0), min(r.bottom + 1, height), max(r.left - 1, 0), min(r.right + 1, width))
+        if (r.top, r.bottom, r.left, r.right) == (0, height, 0, width):
+            return run(g, weight, 1, True), grown
+        # Its cell 0 is cell top - 1 of the map.
+        top, left = grown.top - (r.top - 1), grown.left - (r.left - 1)
+        rows, columns = grown.bottom - grown.top, grown.right - grown.left
+        return Rectangle(top, top + rows, left, left + columns).of(run(g, weight, 0, True)), grown
+
+    def _unfiltered(self, g: Tensor, r: Rectangle) -> tuple[Tensor, Rectangle]:
+        low, high, (height, width) = self.low, self.high, self.given_size
+        if low != high:
+            # Windows begin at even and odd cells; brought to one beginning.
+            n, channels, rows, columns = g.shape
+            tall, wide = rows + high[0] - low[0], columns + high[1] - low[1]
+            places = _places([(y - low[0], x - low[1]) for y, x in self.starts], (tall, wide), (rows, columns))
+            spread = g.new_zeros(n * tall * wide, channels)
+            spread.index_copy_(0, torch.from_numpy(places).to(g.device), _rows(g))
+            g = spread.view(n, tall, wide, channels).permute(0, 3, 1, 2)
+
+        # The filter spreads cell j to the cells j .. j + 3 of the transposed convolution, and that took its cell k from
+        # the input cells (k - 2) / 2 .. k / 2. Input cell i needs the cells 2 i .. 2 i + 2.
+        def extent(first: int, last: int, limit: int) -> tuple[int, int, int, int]:
+            """Input cells from, to; zeros before and behind so that the filter gives the cells that those need."""
+            low, high = max((first - 1) // 2, 0), min((last + 3) // 2, limit - 1)
+            return low, high, first + 3 - 2 * low, 2 * high + 2 - last
+
+        top, bottom, above, below = extent(r.top + low[0], r.bottom - 1 + high[0], height)
+        left, right, before, behind = extent(r.left + low[1], r.right - 1 + high[1], width)
+        g = upfirdn2d(g, self.ready.flipped, padding=(before, behind, above, below), gain=4)
+        return self.ready.convolution.run(g, self.ready.weight, 0, False), Rectangle(top, bottom + 1, left, right + 1)
+
+
+class _Cut:
+    """Windows of a whole map, or of one map each; cells outside the map are zero."""
+
+    def __init__(self, windows: Windows, size: tuple[int, int], device: torch.device) -> None:
+        self.windows, self.size, self.all_inside = windows, size, windows.inside(size)
+        # One window is a part of its map. Several are gathered, cell by cell.
+        self.cells: np.ndarray | None = None
+        if len(windows) > 1:
+            self.cells, self.on_map = _cells(windows, size)
+            self.each = torch.from_numpy(self.cells.ravel()).to(device)
+            self.mask = torch.from_numpy(self.on_map.reshape(-1, 1)).to(device)
+
+    def of(self, x: Tensor) -> Tensor:
+        """``[1 or n, channel, *size]`` to ``[n, channel, height, width]``."""
+        height, width = self.windows.size
+        if self.cells is None:
+            (y, left), (rows, columns) = self.windows.origins[0], self.size
+            top, bottom = max(y, 0), max(min(y + height, rows), 0)
+            first, last = max(left, 0), max(min(left + width, columns), 0)
+            part = x[:, :, top:bottom, first:last]
+            if self.all_inside:
+                return part
+            if top >= bottom or first >= last:
+                return x.new_zeros(x.shape[0], x.shape[1], height, width)
+            return F.pad(part, (first - left, left + width - last, top - y, y + height - bottom))
+        each = self.each
+        if len(x) > 1:
+            first_cells = torch.arange(len(x), device=x.device) * (self.size[0] * self.size[1])
+            each = each + first_cells.repeat_interleave(height * width)
+        out = _rows(x).index_select(0, each)
+        if not self.all_inside:
+            out.mul_(self.mask)
+        return out.view(len(self.windows), height, width, -1).permute(0, 3, 1, 2)
+
+    def back(self, g: Tensor, part: Rectangle, batch: int) -> tuple[Tensor, Rectangle | None]:
+        """From a rectangle of the windows to the whole map, and the rectangle of it that they reach."""
+        height, width = self.size
+        corners = [
+            (
+                min(max(y + part.top, 0), height),
+                min(max(y + part.bottom, 0), height),
+                min(max(x + part.left, 0), width),
+                min(max(x + part.right, 0), width),
+            )
+            for y, x in self.windows.origins
+        ]
+        top, left = min(c[0] for c in corners), min(c[2] for c in corners)
+        bottom, right = max(c[1] for c in corners), max(c[3] for c in corners)
+        if top >= bottom or left >= right:
+            return g, None
+        reached = Rectangle(top, bottom, left, right)
+        if self.cells is None:
+            y, x = self.windows.origins[0]
+            y, x = top - y - part.top, left - x - part.left
+            return Rectangle(y, y + bottom - top, x, x + right - left).of(g), reached
+        cells, on_map = (a[:, part.top : part.bottom, part.left : part.right] for a in (self.cells, self.on_map))
+        rows, columns = bottom - top, right - left
+        places = (cells // width - top) * columns + cells % width - left
+        if batch > 1:
+            places = places + rows * columns * np.arange(batch)[:, None, None]
+        places = places[on_map]
+        values = _rows(g)
+        if not on_map.all():
+            values = values.index_select(0, torch.from_numpy(on_map.ravel().nonzero()[0]).to(g.device))
+        whole = g.new_zeros(batch * rows * columns, g.shape[1])
+        whole.index_add_(0, torch.from_numpy(places).to(g.device), values)
+        return whole.view(batch, rows, columns, -1).permute(0, 3, 1, 2), reached
+
+
+def _ranges(starts: Sequence[int], length: int) -> np.ndarray:
+    """``[n, length]``, each row counting from its start."""
+    return np.asarray(starts)[:, None] + np.arange(length)
+
+
+def _cells(windows: Windows, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """For every cell of the windows the number of the map's cell, row by row, and whether it is on the map.
+
+    Cells outside have the number of some cell on it.
+    """
+    y, x = (_ranges([o[axis] for o in windows.origins], windows.size[axis]) for axis in (0, 1))
+    on_map = ((y >= 0) & (y < size[0]))[:, :, None] & ((x >= 0) & (x < size[1]))[:, None, :]
+    y, x = y.clip(0, size[0] - 1), x.clip(0, size[1] - 1)
+    return y[:, :, None] * size[1] + x[:, None, :], on_map
+
+
+def _places(starts: Sequence[tuple[int, int]], size: tuple[int, int], part: tuple[int, int]) -> np.ndarray:
+    """Where a part of each map of a batch lies that begins at a start of its own, as numbers of cells in `_rows`."""
+    y, x = (_ranges([s[axis] for s in starts], part[axis]) for axis in (0, 1))
+    first = size[0] * size[1] * np.arange(len(starts))[:, None, None]
+    return (first + y[:, :, None] * size[1] + x[:, None, :]).ravel()
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A map as one row of channels per cell, ``[n * height * width, channel]``."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
 class _Pass(torch.autograd.Function):
-    """`features`; one row per span."""
+    """`features`; one row per layer."""
 
     @staticmethod
-    def forward(ctx: Any, constant: Tensor, spans: tuple[Span, ...], dtype: torch.dtype, *rows: Tensor) -> Tensor:
-        asked = ctx.needs_input_grad[3:]
-        lowest = asked.index(True) if any(asked) else len(spans)
+    def forward(ctx: Any, layout: Layout, *rows: Tensor) -> Tensor:
+        asked = ctx.needs_input_grad[1:]
+        lowest = asked.index(True) if any(asked) else len(asked)
         saved: list[Tensor | None] = []
-        x = constant.to(dtype).expand(len(rows[0]), -1, -1, -1)
-        for k, (span, w) in enumerate(zip(spans, rows, strict=True)):
-            layer = span.layer
-            if span.cut:
-                x = crop(x, span.given)
-            style, demodulation = layer.modulation(w) if asked[k] else _remembered(layer, w)
-            s, d = as_type(style, demodulation, dtype)
-            z = _convolution(layer).run(x * s, layer.weight, int(span.whole and layer.up == 1), layer.up == 2)
-            if layer.up == 2:
-                z = _filtered(z, span)
-            noise = layer.noise("const", z)
-            if noise is not None and not span.whole:
-                noise = crop(noise[None, None], span.wanted)
-            y = layer.activate(z, d, noise, overwrite=not asked[k])
-            if not span.wanted.inside(layer.size):
-                y = y * cells_inside(span.wanted, layer.size, y.device).to(dtype)
-            if k >= lowest:
-                saved += [y, s, d]
-                saved += [x, z, style, demodulation] if asked[k] else [None] * 4
-            x = y
-        ctx.spans, ctx.lowest, ctx.asked, ctx.batch = spans, lowest, asked, len(rows[0])
+        dtype, batch = layout.dtype, len(rows[0])
+        with torch.autocast(rows[0].device.type, enabled=False), below_autograd():
+            x = layout.constant.expand(batch, -1, -1, -1)
+            for k, (layer, w) in enumerate(zip(layout.layers, rows, strict=True)):
+                if layer.cut is not None:
+                    x = layer.cut.of(x)
+                style, demodulation, s, d = _modulated(layer, w, dtype) if asked[k] else _remembered(layer, w, dtype)
+                ready = layer.ready
+                z = ready.convolution.run(x * s, ready.weight, layer.padding, ready.up)
+                if ready.up:
+                    z = layer.filtered(z)
+                y = layer.activated(z, d, overwrite=not asked[k])
+                if k >= lowest:
+                    saved += [y, s, d]
+                    saved += [x, z, style, demodulation] if asked[k] else [None] * 4
+                x = y
+            if layout.last is not None:
+                x = layout.last.of(x)
+                if layout.last.cells is None and layout.last.all_inside:
+                    # Not a view of something larger, which would be kept with it.
+                    x = x.contiguous(memory_format=torch.channels_last)
+        ctx.layout, ctx.lowest, ctx.asked, ctx.batch = layout, lowest, asked, batch
         ctx.save_for_backward(*saved)
         return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        to_rows: list[Tensor | None] = [None] * len(ctx.spans)
-        rectangle = support(gradient)
-        g = gradient if rectangle is None else rectangle.of(gradient)
-        for k in range(len(ctx.spans) - 1, ctx.lowest - 1, -1):
-            span = ctx.spans[k]
-            y, s, d, x, z, style, demodulation = saved[7 * (k - ctx.lowest) :][:7]
-            if rectangle is None:
-                if ctx.asked[k]:
-                    to_rows[k] = style.new_zeros(ctx.batch, span.layer.affine.weight.shape[1])
-                continue
-            g = _through_activation(span, g, y, rectangle)
-            to_d = (g * rectangle.of(z)).sum((2, 3), dtype=torch.float32) if ctx.asked[k] else None
-            g, rectangle = _through_convolution(span, g * d, rectangle)
-            if to_d is not None:
-                to_s = (g * rectangle.of(x)).sum((2, 3), dtype=torch.float32)
-                if g.dtype == torch.float16:
-                    # See `as_type`: the factor that style and demodulation exchange.
-                    largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
-                    to_s, to_d = to_s / largest, to_d * largest
-                to_rows[k] = _to_row(span.layer, style, demodulation, to_s, to_d)
-            g = g * s
-            if span.cut:
-                g, rectangle = _into_whole(span, g, rectangle, ctx.batch)
-        return None, None, None, *to_rows
+        with torch.autocast(gradient.device.type, enabled=False), below_autograd():
+            return None, *_gradients(ctx, gradient)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
+    """To every row that asks."""
+    layers, saved, batch, lowest = ctx.layout.layers, ctx.saved_tensors, ctx.batch, ctx.lowest
+    to_rows: list[Tensor | None] = [None] * len(layers)
+    rectangle = support(gradient)
+    g = gradient if rectangle is None else rectangle.of(gradient)
+    if ctx.layout.last is not None and rectangle is not None:
+        g, rectangle = ctx.layout.last.back(g, rectangle, batch)
+    for k in range(len(layers) - 1, lowest - 1, -1):
+        layer = layers[k]
+        y, s, d, x, z, style, demodulation = saved[7 * (k - lowest) :][:7]
+        if rectangle is None:
+            if ctx.asked[k]:
+                to_rows[k] = style.new_zeros(batch, layer.ready.style_weight.shape[1])
+            continue
+        g, to_d = layer.unactivated(g, y, z, d, rectangle)
+        g, rectangle = layer.unconvolved(g, rectangle)
+        if to_d is not None:
+            to_s = (g * rectangle.of(x)).sum((2, 3), dtype=torch.float32)
+            if g.dtype == torch.float16:
+                # See `as_type`: the factor that style and demodulation exchange.
+                largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
+                to_s, to_d = to_s / largest, to_d * largest
+            to_rows[k] = layer.to_row(style, demodulation, to_s, to_d)
+            if k == lowest:
+                break
+        g = g * s
+        if layer.cut is not None:
+            g, rectangle = layer.cut.back(g, rectangle, batch)
+    return to_rows
+
+
+def _modulated(layer: _Layer, w: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Style and demodulation factor, and what features of that type are multiplied by.
+
+    That is the style as ``[batch, channel, 1, 1]`` of that type, and the factor as it is but in float16.
+    """
+    style, demodulation = layer.modulation(w)
+    if dtype == torch.float16:
+        s, d = as_type(style, demodulation, dtype)
+        return style, demodulation, s, d.flatten(1)
+    return style, demodulation, style.to(dtype).view(*style.shape, 1, 1), demodulation
 
 
 # Style and demodulation factor of rows that take no gradient, as long as the row itself exists: in a drag, most rows
@@ -179,31 +473,15 @@ class _Pass(torch.autograd.Function):
 _modulations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def _remembered(layer: SynthesisLayer, w: Tensor) -> tuple[Tensor, Tensor]:
-    """`SynthesisLayer.modulation` of this row, computed once."""
-    state = None if w.is_inference() else w._version, layer.frozen_energy
+def _remembered(layer: _Layer, w: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`_modulated` of this row, computed once."""
+    version = None if w.is_inference() else w._version
     known = _modulations.setdefault(w, {})
-    found = known.get(layer)
-    # Written to, or frozen anew with other weights: not the same any more.
-    if found is None or found[0] != state[0] or found[1] is not state[1]:
-        known[layer] = found = (*state, layer.modulation(w))
-    return found[2]
-
-
-def _convolution(layer: SynthesisLayer) -> FrozenConvolution:
-    assert layer.frozen_convolution is not None
-    return layer.frozen_convolution
-
-
-def _filtered(z: Tensor, span: Span) -> Tensor:
-    """The low-pass filter after the transposed convolution, and the wanted windows of its result."""
-    layer = span.layer
-    if span.whole:
-        return upfirdn2d(z, layer.resample_filter, padding=(1, 1, 1, 1), gain=4)
-    z = upfirdn2d(z, layer.resample_filter, gain=4)
-    if tuple(z.shape[2:]) == span.wanted.size and not any(map(any, span.starts)):
-        return z
-    return crop(z, Windows(span.starts, span.wanted.size))
+    found = known.get(layer.module)
+    # Written to, or frozen anew with other weights, or another type: not the same any more.
+    if found is None or found[0] != version or found[1] is not layer.ready.energy or found[2] != dtype:
+        known[layer.module] = found = (version, layer.ready.energy, dtype, _modulated(layer, w, dtype))
+    return found[3]
 
 
 def support(gradient: Tensor) -> Rectangle | None:
@@ -216,85 +494,3 @@ def support(gradient: Tensor) -> Rectangle | None:
     if not len(rows):
         return None
     return Rectangle(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-
-
-def _through_activation(span: Span, g: Tensor, y: Tensor, rectangle: Rectangle) -> Tensor:
-    """From a layer's result to what its activation was given."""
-    layer, y = span.layer, rectangle.of(y)
-    g = torch.ops.aten.leaky_relu_backward(g, y, _SLOPE, True)
-    if layer.conv_clamp is not None:
-        g = g * (y.abs() < layer.conv_clamp)
-    if not span.wanted.inside(layer.size):
-        g = g * rectangle.of(cells_inside(span.wanted, layer.size, g.device))
-    return g.mul_(ACTIVATIONS["lrelu"].gain)
-
-
-def _through_convolution(span: Span, g: Tensor, rectangle: Rectangle) -> tuple[Tensor, Rectangle]:
-    """From the result of convolution and filter to the convolution's input."""
-    layer, (height, width) = span.layer, span.given.size
-    r, convolution = rectangle, _convolution(layer)
-    if layer.up == 1:
-        if not span.whole:
-            return convolution.run(g, layer.weight, 0, True), Rectangle(r.top, r.bottom + 2, r.left, r.right + 2)
-        grown = Rectangle(max(r.top - 1, 0), min(r.bottom + 1, height), max(r.left - 1, 0), min(r.right + 1, width))
-        if (r.top, r.bottom, r.left, r.right) == (0, height, 0, width):
-            return convolution.run(g, layer.weight, 1, True), grown
-        g = convolution.run(g, layer.weight, 0, True)
-        # Its cell 0 is cell top - 1 of the map.
-        top, left = grown.top - (r.top - 1), grown.left - (r.left - 1)
-        rows, columns = grown.bottom - grown.top, grown.right - grown.left
-        return g[:, :, top : top + rows, left : left + columns], grown
-    low, high = (tuple(f(s[axis] for s in span.starts) for axis in (0, 1)) for f in (min, max))
-    if low != high:
-        # Windows begin at even and odd cells; brought to one beginning.
-        spread = g.new_zeros(
-            g.shape[0], g.shape[2] + high[0] - low[0], g.shape[3] + high[1] - low[1], g.shape[1]
-        ).permute(0, 3, 1, 2)
-        for i, (y, x) in enumerate(span.starts):
-            spread[i, :, y - low[0] :, x - low[1] :][:, : g.shape[2], : g.shape[3]] = g[i]
-        g = spread
-    # The filter spreads cell j to the cells j .. j + 3 of the transposed convolution, and that took its cell k from the
-    # input cells (k - 2) / 2 .. k / 2. Input cell i needs the cells 2 i .. 2 i + 2.
-    def extent(first: int, last: int, limit: int) -> tuple[int, int, int, int]:
-        """Input cells from, to; zeros before and behind so that the filter gives the cells that those need."""
-        low, high = max((first - 1) // 2, 0), min((last + 3) // 2, limit - 1)
-        return low, high, first + 3 - 2 * low, 2 * high + 2 - last
-
-    top, bottom, above, below = extent(r.top + low[0], r.bottom - 1 + high[0], height)
-    left, right, before, behind = extent(r.left + low[1], r.right - 1 + high[1], width)
-    g = upfirdn2d(g, layer.resample_filter.flip(0, 1), padding=(before, behind, above, below), gain=4)
-    return convolution.run(g, layer.weight, 0, False), Rectangle(top, bottom + 1, left, right + 1)
-
-
-def _to_row(layer: SynthesisLayer, style: Tensor, demodulation: Tensor, to_s: Tensor, to_d: Tensor) -> Tensor:
-    """From style and demodulation to the latent row; both are per window where the row may be one for all."""
-    if len(style) == 1:
-        to_s, to_d = to_s.sum(0, keepdim=True), to_d.sum(0, keepdim=True)
-    # d = (energy s^2)^(-1/2), so the gradient to its argument is -d^3 / 2.
-    to_s = to_s + 2 * style * ((-0.5 * to_d * demodulation**3) @ layer.energy())
-    return (to_s @ layer.affine.weight) * layer.affine.weight_gain
-
-
-def _into_whole(span: Span, g: Tensor, rectangle: Rectangle, batch: int) -> tuple[Tensor, Rectangle | None]:
-    """From windows to the whole map that they were cut from, and the rectangle of it that they reach."""
-    height, width = span.input_size
-    corners = [
-        (
-            min(max(y + rectangle.top, 0), height),
-            min(max(y + rectangle.bottom, 0), height),
-            min(max(x + rectangle.left, 0), width),
-            min(max(x + rectangle.right, 0), width),
-        )
-        for y, x in span.given.origins
-    ]
-    top, left = min(c[0] for c in corners), min(c[2] for c in corners)
-    bottom, right = max(c[1] for c in corners), max(c[3] for c in corners)
-    if top >= bottom or left >= right:
-        return g, None
-    whole = g.new_zeros(batch, bottom - top, right - left, g.shape[1]).permute(0, 3, 1, 2)
-    for i, ((y0, y1, x0, x1), (y, x)) in enumerate(zip(corners, span.given.origins, strict=True)):
-        y, x = y + rectangle.top, x + rectangle.left
-        whole[i if batch > 1 else 0, :, y0 - top : y1 - top, x0 - left : x1 - left] += (
-            g[i, :, y0 - y : y1 - y, x0 - x : x1 - x]
-        )
-    return whole, Rectangle(top, bottom, left, right)

@@ -17,8 +17,12 @@ Windows are a batch: the latent may be one code for all, or one code per window.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +30,7 @@ from torch import Tensor
 
 from draggan.generators import frozen
 from draggan.generators.base import Latent, latent_rows
-from draggan.generators.frozen import Span
+from draggan.generators.frozen import Layout, Span
 from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork, as_type
 from draggan.geometry import Windows, cells_inside, crop
 from torch_utils.ops.upfirdn2d import upfirdn2d
@@ -125,13 +129,12 @@ def local_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int, win
         ``[n, channel, height, width]`` for n windows.
     """
     rows = latent_rows(ws)
+    layout = _layout(synthesis, resolution, windows)
+    if layout is not None:
+        return frozen.features(layout, rows)
     stages = plan(synthesis, resolution, windows)
     spans = _spans(stages)
     split = sum(stage.whole for stage in stages)
-    if frozen.possible(spans):
-        constant = stages[0].block.const
-        x = frozen.features(constant, spans, rows, _feature_type(constant))
-        return crop(x, windows) if split == len(stages) else x
     x = _whole_maps(stages[:split], rows)
     if split == len(stages):
         return crop(x, windows)
@@ -152,12 +155,39 @@ def local_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int, win
 
 def whole_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int) -> Tensor:
     """``synthesis.features(ws, resolution)``, faster for frozen weights; differentiable once in that case."""
-    stages = plan(synthesis, resolution, Windows(((0, 0),), (1, 1)), whole=True)
-    spans = _spans(stages)
-    if frozen.possible(spans):
-        constant = stages[0].block.const
-        return frozen.features(constant, spans, latent_rows(ws), _feature_type(constant))
-    return synthesis.features(ws, resolution)
+    layout = _layout(synthesis, resolution, None)
+    return synthesis.features(ws, resolution) if layout is None else frozen.features(layout, latent_rows(ws))
+
+
+# Layouts of each network that were asked for last: a drag asks for the same one until a handle has moved by a cell, and
+# many may drag on one network. Each holds the noise of a few windows.
+_KEPT = 64
+_layouts: WeakKeyDictionary[SynthesisNetwork, OrderedDict[tuple[Any, ...], Layout]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | None) -> Layout | None:
+    """How to compute windows (None: the whole map) of a frozen network; None for one that is not."""
+    constant = synthesis.get_parameter("b4.const")
+    dtype = _feature_type(constant)
+    key = (resolution, windows, dtype)
+    with _lock:
+        known = _layouts.setdefault(synthesis, OrderedDict())
+        found = known.get(key)
+        if found is not None:
+            known.move_to_end(key)
+    if found is not None and found.current():
+        return found
+    # A map of which no window is wanted is planned for one that does not matter.
+    stages = plan(synthesis, resolution, windows or Windows(((0, 0),), (1, 1)), whole=windows is None)
+    if not frozen.possible([stage.layer for stage in stages]):
+        return None
+    found = Layout(constant, _spans(stages), windows if stages[-1].whole else None, dtype)
+    with _lock:
+        known[key] = found
+        if len(known) > _KEPT:
+            known.popitem(last=False)
+    return found
 
 
 def _feature_type(like: Tensor) -> torch.dtype:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_utils.ops import native
 
-__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_act"]
+__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_act", "scaled_lrelu", "scaled_lrelu_gradient"]
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,13 @@ def modulated_act(
     if _has_native(x, activation, gain) and not (wanted and noise is not None and noise.requires_grad):
         limit = None if clamp is None else clamp * gain
         full_gain = ACTIVATIONS[activation].gain * gain
-        if not overwrite:
-            return _Native.apply(x, scale, noise, bias, _SLOPES[activation], full_gain, limit)
-        torch.ops.draggan.modulated_act_(x, scale, noise, bias, _SLOPES[activation], full_gain, limit)
+        arguments = (x, scale, noise, bias, _SLOPES[activation], full_gain, limit)
+        if wanted:
+            return _Native.apply(*arguments)
+        with native.below_autograd():
+            if not overwrite:
+                return torch.ops.draggan.modulated_act(*arguments)
+            torch.ops.draggan.modulated_act_(*arguments)
         return x
     if scale is not None:
         scale = _of_channels(scale.to(x.dtype), x)
@@ -107,6 +111,66 @@ def modulated_act(
     if noise is not None:
         x = x.add_(noise.to(x.dtype)) if overwrite else x + noise.to(x.dtype)
     return bias_act(x, bias, activation=activation, gain=gain, clamp=clamp)
+
+
+def scaled_lrelu(
+    x: Tensor,
+    scale: Tensor,
+    noise: Tensor | None,
+    bias: Tensor,
+    *,
+    slope: float,
+    clamp: float | None = None,
+    overwrite: bool = False,
+) -> Tensor:
+    """``clamp(leaky_relu(x * scale + noise + bias))``, for those who compute the gradient themselves.
+
+    Args:
+        x: ``[batch, channel, height, width]``.
+        scale: ``[batch or 1, channel]``.
+        noise: ``[batch or 1, 1, height, width]`` or ``[height, width]`` or None.
+        overwrite: x is not needed any more.
+    """
+    if native.available(x):
+        with native.below_autograd():
+            if not overwrite:
+                return torch.ops.draggan.modulated_act(x, scale, noise, bias, slope, 1.0, clamp)
+            torch.ops.draggan.modulated_act_(x, scale, noise, bias, slope, 1.0, clamp)
+            return x
+    scale, bias = (_of_channels(t.to(x.dtype), x) for t in (scale, bias))
+    y = torch.addcmul(bias, x, scale, out=x if overwrite else None)
+    if noise is not None:
+        y.add_(noise.to(x.dtype))
+    y = F.leaky_relu_(y, slope)
+    return y if clamp is None else y.clamp_(-clamp, clamp)
+
+
+def scaled_lrelu_gradient(
+    grad: Tensor,
+    y: Tensor,
+    x: Tensor | None,
+    scale: Tensor,
+    noise: Tensor | None,
+    bias: Tensor,
+    *,
+    slope: float,
+    clamp: float | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The gradients of `scaled_lrelu` to x and, where x is given, to the scale of each sample.
+
+    Args:
+        y: the result.
+        x: None where no gradient to the scale is wanted.
+    """
+    if x is not None and native.available(x):
+        with native.below_autograd():
+            gradient = torch.ops.draggan.modulated_act_backward(grad, x, scale, noise, bias, slope, 1.0, clamp)
+        return gradient[0], gradient[1]
+    grad = torch.ops.aten.leaky_relu_backward(grad, y, slope, True)
+    if clamp is not None:
+        grad = torch.ops.aten.hardtanh_backward(grad, y, -clamp, clamp)
+    to_scale = None if x is None else (grad * x).sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+    return grad.mul_(_of_channels(scale.to(grad.dtype), grad)), to_scale
 
 
 def _of_channels(t: Tensor, x: Tensor) -> Tensor:
@@ -182,9 +246,14 @@ def _slopes(
 class _Native(torch.autograd.Function):
     """The operator with its gradient, as `register` tells it to PyTorch, but 50 microseconds a call sooner.
 
-    A drag step calls it for every layer on windows so small that this is what counts.
+    With its context as an argument: PyTorch examines the signature of any other ``forward`` in every call.
     """
 
-    forward = staticmethod(lambda *inputs: torch.ops.draggan.modulated_act(*inputs))
-    setup_context = staticmethod(_setup_context)
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        with native.below_autograd():
+            output = torch.ops.draggan.modulated_act(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
+
     backward = staticmethod(_backward)

@@ -74,12 +74,12 @@ def _pack(weight: Tensor, stride: int, transposed: bool) -> Tensor:
 
 def _convolve(x: Tensor, packed: Tensor, stride: int, padding: int) -> Tensor:
     pads, strides = (padding, padding), (stride, stride)
-    return torch.ops.mkldnn._convolution_pointwise(x, packed, None, pads, strides, (1, 1), 1, "none", [], "")
+    return torch.ops.mkldnn._convolution_pointwise.default(x, packed, None, pads, strides, (1, 1), 1, "none", [], "")
 
 
 def _convolve_transposed(x: Tensor, packed: Tensor, stride: int, padding: int) -> Tensor:
     pads, strides = (padding, padding), (stride, stride)
-    return torch.ops.mkldnn._convolution_transpose_pointwise(
+    return torch.ops.mkldnn._convolution_transpose_pointwise.default(
         x, packed, None, pads, (0, 0), strides, (1, 1), 1, "none", [], ""
     )
 

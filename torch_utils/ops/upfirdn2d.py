@@ -47,12 +47,16 @@ def upfirdn2d(
         ``[batch, channel, (height * up + top + bottom - fh) // down + 1, ...]``.
     """
     if native.available(x) and not f.requires_grad and _pays(x, up):
-        return _Native.apply(x, f, up, down, padding, gain)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _Native.apply(x, f, up, down, padding, gain)
+        with native.below_autograd():
+            return torch.ops.draggan.upfirdn2d(x, f, up, down, padding, gain)
     batch, channels, height, width = x.shape
     if up > 1:
         x = x.reshape(batch, channels, height, 1, width, 1)
         x = F.pad(x, (0, up - 1, 0, 0, 0, up - 1)).reshape(batch, channels, height * up, width * up)
-    x = F.pad(x, padding)
+    if any(padding):
+        x = F.pad(x, padding)
     # conv2d correlates; a convolution flips the filter.
     taps = f.flip(tuple(range(f.ndim))).to(x)
     if f.ndim == 1:
@@ -108,6 +112,11 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 class _Native(torch.autograd.Function):
     """The operator with its gradient, as `register` tells it to PyTorch, but sooner; see bias_act."""
 
-    forward = staticmethod(lambda *inputs: torch.ops.draggan.upfirdn2d(*inputs))
-    setup_context = staticmethod(_setup_context)
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        with native.below_autograd():
+            output = torch.ops.draggan.upfirdn2d(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
+
     backward = staticmethod(_backward)
