@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import re
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gradio as gr
@@ -70,7 +74,10 @@ def shown(updates, part) -> dict:
 
 
 def picture_of(updates, parts) -> np.ndarray:
-    url = shown(updates, parts.canvas)["frame"]
+    return pixels_of(shown(updates, parts.canvas)["frame"])
+
+
+def pixels_of(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
 
 
@@ -482,7 +489,8 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
     assert do.clear_points(once, seen)[parts.session].pairs == ()
     assert do.edit(once, seen | {"points": [[5, 5, 6, 6]]}) == {parts.session: once}
     # What was drawn and not told of yet does count, and Undo takes it back.
-    assert do.undo(there, seen | {"points": [[1, 1, 2, 2], [3, 3, 4, 4]], "pending": None})[parts.session].now is there.now
+    further = seen | {"points": [[1, 1, 2, 2], [3, 3, 4, 4]], "pending": None}
+    assert do.undo(there, further)[parts.session].now is there.now
 
 
 def test_a_whole_drag(do, parts, session):
@@ -694,11 +702,34 @@ def holding(xy=BUMP, key: str = KEY, **value) -> dict:
 def follow(do: Handlers, run, way, key: str = KEY) -> dict:
     """Move the pointer along a way, a picture for every place, and let go; returns the page at rest."""
     next(run)
-    for place in way:
-        assert do.pulls.steer({"key": key, "at": list(place)})
-        next(run)
-    assert do.pulls.steer({"key": key, "at": list(way[-1]), "end": True})
-    return list(run)[-1]
+    with going_on(run) as updates:
+        seen = 0
+        for place in way:
+            seen = picture_at(do, place, seen, key)["count"]
+        assert do.pulls.steer({"key": key, "at": list(way[-1]), "end": True})
+    return updates[-1]
+
+
+@contextmanager
+def going_on(run) -> Iterator[list]:
+    """What a handler yields meanwhile, and after: all of it."""
+    updates: list = []
+    thread = threading.Thread(target=lambda: updates.extend(run))
+    thread.start()
+    yield updates
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def picture_at(do: Handlers, place, seen: int, key: str = KEY) -> dict:
+    """What the page is answered when the pointer is there: another picture than it has seen."""
+    deadline = time.monotonic() + 60
+    while True:
+        answer = asyncio.run(do.pulls.answer({"key": key, "at": list(place), "seen": seen}))
+        if answer:
+            return answer
+        assert answer is not None
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
@@ -730,15 +761,15 @@ def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, sessi
     first = next(run)
     assert shown(first, parts.canvas)["held"] == KEY
     assert shown(first, parts.canvas)["busy"] is True
-    do.pulls.steer({"key": KEY, "at": [40, 30]})
-    for update in run:
-        canvas = shown(update, parts.canvas)
-        if canvas["live"] and abs(canvas["live"][0][0] - 40) <= 2:
-            break
-    pixels = picture_of(update, parts).astype(int)
-    assert abs(pixels.sum(-1).argmax() % 64 - 40) <= 2
-    do.stop(request())
-    last = list(run)[-1]
+    assert asyncio.run(do.pulls.answer({"key": KEY, "at": list(BUMP), "seen": 0})) == {}, "nothing has moved yet"
+    with going_on(run) as updates:
+        answer = {"count": 0, "handles": [BUMP]}
+        while abs(answer["handles"][0][0] - 40) > 2:
+            answer = picture_at(do, (40, 30), answer["count"])
+        assert abs(pixels_of(answer["frame"]).astype(int).sum(-1).argmax() % 64 - 40) <= 2
+        do.stop(request())
+    assert asyncio.run(do.pulls.answer({"key": KEY, "at": [1, 1], "seen": 0})) is None
+    last = updates[-1]
     assert last[parts.session].is_edited
     assert last[parts.session].film
 
@@ -797,9 +828,11 @@ def test_warming_up_ends_and_changes_nothing(do, parts, session, models):
 
 def test_a_closed_tab_lets_go(do, session):
     run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
-    next(run), next(run)
-    do.close(request())
-    assert list(run), "it ends"
+    next(run)
+    do.pulls.steer({"key": KEY, "at": [40, 30]})
+    with going_on(run) as updates:
+        do.close(request())
+    assert updates, "it ends"
 
 
 def test_second_order_steps_are_a_choice(do, parts, session):

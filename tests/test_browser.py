@@ -254,6 +254,43 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     assert brightest(page) == BUMP
 
 
+def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
+    page = visit()
+
+    def slowly(session, value):
+        time.sleep(0.4)
+        return with_canvas(session, value)
+
+    monkeypatch.setattr(handlers, "with_canvas", slowly)
+    for xy in ((5, 5), (9, 9), (30, 30), (40, 40)):
+        click(page, xy)
+    # Before an answer to any of them.
+    status(page, "^2 points set")
+    twice = "(id) => { const b = document.querySelector(id); b.click(); b.click(); }"
+    # Each edit that was told of is a step: the first click, and the others together.
+    page.evaluate(twice, "#dg-undo")
+    status(page, "^Click a point of the picture")
+    expect(page.locator("#dg-undo")).to_be_disabled()
+    page.evaluate(twice, "#dg-redo")
+    status(page, "^2 points set")
+    page.evaluate(twice, "#dg-remove-last")
+    status(page, "^Click a point of the picture")
+
+
+def test_a_setting_that_was_chosen_outlives_another_picture(visit):
+    page = visit()
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_label("Second order").check()
+    page.click("#dg-random")
+    expect(page.locator("#dg-seed input")).not_to_have_value("0")
+    page.wait_for_timeout(300)
+    assert page.get_by_label("Second order").is_checked()
+    page.get_by_role("button", name="Right", exact=True).click()
+    status(page, "^Right: press Start")
+    page.wait_for_timeout(300)
+    assert page.get_by_label("Second order").is_checked()
+
+
 def test_the_picture_follows_the_pointer_and_undo_returns(visit):
     page = visit()
     page.click("[data-tool=pull]")

@@ -400,7 +400,8 @@ class Following:
         assert not self.thread.is_alive()
         assert self.error is None
         assert [s.done for s in self.steps] == [False] * (len(self.steps) - 1) + [True]
-        assert [s.index for s in self.steps] == list(range(len(self.steps)))
+        first = self.steps[0].index
+        assert [s.index for s in self.steps] == list(range(first, first + len(self.steps)))
         return self.steps[-1]
 
 
@@ -438,11 +439,43 @@ def test_of_many_positions_only_the_newest_counts():
 def test_a_target_within_the_stop_distance_is_no_news():
     following = Following(Drag(bump(), WS, [(20, 20)], [(20, 20)], config=newton(), live=True))
     following.until(lambda: following.steps)
-    following.drag.retarget([(20.5, 20.5)])
+    following.drag.retarget([(20.0625, 20.0625)])
     time.sleep(0.05)
     assert len(following.steps) == 1
     following.drag.settle()
-    assert following.end().targets.tolist() == [[20.5, 20.5]]
+    assert following.end().targets.tolist() == [[20.0625, 20.0625]]
+
+
+def test_a_slow_pull_moves_content_by_fractions_of_a_pixel_and_what_rests_is_still():
+    G = bump()
+    drag = Drag(G, WS, [(20, 20)], [(20, 20)], config=newton(), live=True)
+    next(drag)
+    seen = []
+    for k in range(1, 7):
+        drag.retarget([(20 + 0.5 * k, 20)])
+        step = next(drag)
+        # Not where it is tracked, where it is.
+        seen.append(G.centres(step.ws)[0, 0].tolist())
+        assert step.distances[0] <= drag.near < drag.stop_distance
+    x, y = np.transpose(seen)
+    assert (np.diff([20, *x]) > 0.2).all()
+    assert (np.diff([20, *x]) < 0.8).all()
+    assert abs(x[-1] - 23) < 0.3
+    assert (abs(y - 20) < 0.1).all()
+    # A hand that trembles by less than a pixel of the screen: nothing moves, no step is taken.
+    following = Following(drag)
+    for k in range(20):
+        drag.retarget([(23 + 0.02 * (-1) ** k, 20)])
+        time.sleep(0.002)
+    drag.settle()
+    assert torch.equal(following.end().ws, step.ws)
+    assert len(following.steps) == 1
+
+
+def test_only_a_drag_that_follows_is_so_exact():
+    """Where it is to end, an ordinary drag is as near as ever, and takes no step more for it."""
+    assert Drag(bump(), WS, [(20, 20)], [(30, 20)], config=newton()).near == 1
+    assert Drag(bump(), WS, [(20, 20)], [(30, 20)], config=DragConfig(solver="adam"), live=True).near == 1
 
 
 def test_a_live_drag_that_has_arrived_can_be_stopped():

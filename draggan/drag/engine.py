@@ -36,6 +36,10 @@ PointsLike: TypeAlias = Sequence[Any] | np.ndarray | Tensor
 
 Outcome = Literal["arrived", "max_steps", "stalled", "stopped", "diverged"]
 
+# Image pixels: no live drag follows more closely than this. About half a pixel of the screen where a picture of 128 px
+# fills it.
+LIVE_FLOOR = 0.125
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DragStep:
@@ -97,9 +101,12 @@ class Drag(Iterator[DragStep]):
     * Of several handles all targets are given every time, those that stay included.
     * While live, reaching the targets or finding no way nearer does not end the drag: that step is yielded with
       ``done`` False and ``outcome`` None, and asking for the next one *sleeps*, with no lock held that a caller could
-      wait for, until `retarget` brings targets farther than the stop distance, or `settle` or `stop` is called. Whoever
+      wait for, until `retarget` brings other targets, farther than ``near``, or `settle` or `stop` is called. Whoever
       iterates on the only thread must therefore call one of them when all ``distances`` are within ``stop_distance``.
       Whoever lets go of a live drag must call `settle` or `stop`, or a thread that iterates it sleeps for ever.
+    * A hand sees where content is more exactly than a drag has to end: handles go on to ``near`` their targets, a
+      fraction of a pixel in small pictures, if the solver tracks fractions. Within the stop distance only a step that
+      leads nearer at its first attempt is taken, so that what rests does not tremble.
     * Neither ``max_steps`` nor a stall count while live; both begin to count with `settle`.
     * After `settle`, the drag goes on until it has arrived (at once if it has), stalled or used up its steps, and its
       last step has ``done`` True as ever. The best latent that a stalled one goes back to is the nearest to the last
@@ -154,7 +161,10 @@ class Drag(Iterator[DragStep]):
         r2 = max(round(at_size(config.r2, size)), 3)
         patch = disc_offsets(r1).to(device)
         # The paper: d = 1 for up to five points, 2 for more.
-        self.stop_distance = max(at_size(config.stop_distance * (2 if len(self._handles) > 5 else 1), size), 1.0)
+        arrived = at_size(config.stop_distance * (2 if len(self._handles) > 5 else 1), size)
+        self.stop_distance = max(arrived, 1.0)
+        solver = {"adam": Adam, "newton": Newton}[config.solver]
+        self.near = max(arrived, LIVE_FLOOR) if live and solver.subpixel else self.stop_distance
         self._progress = at_size(config.stall_progress, size)
 
         if reference is None:
@@ -177,9 +187,9 @@ class Drag(Iterator[DragStep]):
             templates=templates,
             mask=fixed,
             mask_level=mask_level,
-            stop_distance=self.stop_distance,
+            stop_distance=self.near,
         )
-        self._solver: Solver = {"adam": Adam, "newton": Newton}[config.solver](self._problem)
+        self._solver: Solver = solver(self._problem)
         self._shift = torch.zeros(1, self._problem.moves, generator.w_dim, device=device)
 
         self._index = 0
@@ -245,7 +255,7 @@ class Drag(Iterator[DragStep]):
         self._targets = targets
         self._mark = (self._index, float("inf"))
         d, distances = directions(self._handles, targets)
-        pulled = distances > self.stop_distance
+        pulled = distances > self.near
         self._idle = self._idle and not bool(pulled.any())
         if self._first is None or self._best is None:
             return
@@ -270,11 +280,13 @@ class Drag(Iterator[DragStep]):
         stuck = False
         if self._index == 0:
             self._solver.look(Proposal(self._shift, self._handles), last=last)
-        elif not stopping and bool((directions(self._handles, self._targets)[1] > self.stop_distance).any()):
+        elif not stopping and bool((directions(self._handles, self._targets)[1] > self.near).any()):
             stuck = not self._move(last)
         d, distances = directions(self._handles, self._targets)
-        pulled = distances > self.stop_distance
+        pulled = distances > self.near
         outcome = self._outcome(distances, pulled, stopping, last, stuck)
+        if outcome is not None and self._has_arrived():
+            outcome = "arrived"
         self._idle = live and outcome in ("arrived", "stalled")
         if outcome is not None and not self._idle:
             return self._finish(distances, outcome)
@@ -287,6 +299,7 @@ class Drag(Iterator[DragStep]):
     def _move(self, last: bool) -> bool:
         """Go one step on, and track the handles there; False: the solver finds no step that leads nearer."""
         solver, problem = self._solver, self._problem
+        finely = self._has_arrived()
         proposal = solver.propose(self._handles, self._targets)
         while True:
             sampler = solver.look(proposal, last=last)
@@ -299,9 +312,13 @@ class Drag(Iterator[DragStep]):
             if verdict == "good":
                 self._shift, self._handles = proposal.shift, handles
                 return True
-            if verdict == "stuck" or self._stop.is_set():
+            if verdict == "stuck" or finely or self._stop.is_set():
                 return False
             proposal = solver.another()
+
+    def _has_arrived(self) -> bool:
+        """Whether every handle is within the stop distance."""
+        return bool((directions(self._handles, self._targets)[1] <= self.stop_distance).all())
 
     def _outcome(
         self, distances: Tensor, pulled: Tensor, stopping: bool, last: bool, stuck: bool

@@ -2,10 +2,12 @@
 //
 // Python -> page: frame (a picture), size ([width, height]), live (handles while a drag runs), busy, held (the key of
 // the pull that runs), and value when points or mask change on the server's side. Page -> Python: value = {points:
-// [[hx, hy, tx, ty], ...], pending: [x, y] | null, mask: PNG data URL | null} in image pixels, mirrored with every edit.
+// [[hx, hy, tx, ty], ...], pending: [x, y] | null, mask: PNG data URL | null} in image pixels, mirrored with every edit; the
+// revision that the server gave its last value goes back with it.
 //
 // A pull (the tool Live) begins with the event of that name and value.pull = {key, at}; from then on the pointer is
-// told of with server.steer({key, at, end}), outside the queue: one call at a time, the newest position, never a backlog.
+// told of with server.steer({key, at, end, stop, seen}), outside the queue: one call at a time, the newest position, never
+// a backlog. The answer is the newest picture, {count, frame, handles}, or {} if that has been seen.
 //
 // The frame has a prop of its own, so that pictures that stream in never touch what is being drawn.
 
@@ -23,9 +25,9 @@ const MARGIN = 14;      // CSS px of ink around the picture: dots on the border 
 const HIT = 11;         // CSS px around a dot that take hold of it
 const PULL = 4;         // CSS px of movement that make a press a pull
 let state = blank(), tool = 'points', size = [1, 1];
-const EVERY = 40;       // ms between two words of the pointer while it pulls
+const REST = 1000;      // ms without news after which a pointer that rests is told of only as often
 let press = null;       // what the pointer is doing: {start, at, pair, end} or {start, at} or {brush}
-let hold = null;        // a pull: {key, at, end, told, last, flying, timer}
+let hold = null;        // a pull: {key, start, at, end, stop, seen, handles, news, flying, timer}
 let hover = null;       // image pixel under the pointer
 let cross = null;       // image pixel of the keyboard's cross
 let painted = false, drawDue = false;
@@ -39,6 +41,16 @@ function pixel(event) {
   const r = picture.getBoundingClientRect();
   const index = (offset, length, count) => Math.min(Math.max(Math.floor(offset * count / length), 0), count - 1);
   return [index(event.clientX - r.left, r.width, size[0]), index(event.clientY - r.top, r.height, size[1])];
+}
+
+// The same between the pixels, for a pull: a small picture has several pixels of the screen to one of its own.
+function exactly(event) {
+  const r = picture.getBoundingClientRect();
+  const along = (offset, length, count) => {
+    const v = offset * count / length - 0.5;
+    return Math.round(100 * Math.min(Math.max(v, 0), count - 1)) / 100;
+  };
+  return [along(event.clientX - r.left, r.width, size[0]), along(event.clientY - r.top, r.height, size[1])];
 }
 
 // Image pixel -> place on the ink, in CSS px of the untransformed page; integers are pixel centres.
@@ -93,7 +105,7 @@ function paint() {
     dot(place(start), HANDLE, pairs.length + 1, false);
   }
   if (hold && props.held === hold.key) {
-    const there = props.live?.[0] || hold.start;
+    const there = hold.handles?.[0] || hold.start;
     if (!hold.end) arrow(place(there), place(hold.at));
     ring(place(there), 13);
     dot(place(there), HANDLE, '', false);
@@ -255,25 +267,39 @@ function endStroke() {
   commit();
 }
 
-// Tell the server where the pointer is. While one word is on its way no other is sent: the newest goes when it is back.
-function steer() {
-  const pull = hold;
-  if (!pull || pull.flying || pull.timer || props.held !== pull.key) return;
-  if (pull.told && String(pull.told) === String(pull.at) && !pull.end) return;
-  const early = pull.last + EVERY - performance.now();
-  if (early > 0 && !pull.end) {
-    pull.timer = setTimeout(() => { pull.timer = 0; steer(); }, early);
+// Tell the server where the pointer is, and show what came of it; then the same again. One word at a time is on its way.
+async function steer() {
+  const pull = hold, now = performance.now();
+  if (!pull || pull.flying || props.held !== pull.key) return;
+  clearTimeout(pull.timer);
+  if (!pull.end && now - pull.news > REST && now - pull.told < REST) {
+    pull.timer = setTimeout(steer, REST);
     return;
   }
-  const end = pull.end, stop = Boolean(pull.stop);
   pull.flying = true;
-  pull.told = pull.at;
-  pull.last = performance.now();
-  server.steer({ key: pull.key, at: pull.at, end, stop }).catch(() => {}).finally(() => { pull.flying = false; if (!end) steer(); });
+  pull.told = now;
+  let answer;
+  try {
+    const { key, at, end, stop, seen } = pull;
+    answer = await server.steer({ key, at, end, stop, seen });
+  } catch {
+    answer = {};
+    await new Promise((done) => { setTimeout(done, REST / 4); });
+  }
+  pull.flying = false;
+  if (!answer || pull !== hold || props.held !== pull.key) return;
+  if (answer.frame) {
+    pull.seen = answer.count;
+    pull.handles = answer.handles;
+    pull.news = performance.now();
+    show(answer.frame, answer.handles);
+  }
+  steer();
 }
 
 function takeHold(at) {
-  hold = { key: crypto.getRandomValues(new Uint32Array(4)).join('-'), start: at, at, end: false, last: 0 };
+  const key = crypto.getRandomValues(new Uint32Array(4)).join('-');
+  hold = { key, start: at, at, end: false, stop: false, seen: 0, told: 0, news: performance.now() };
   props.value = structuredClone({ ...state, pull: { key: hold.key, at } });
   trigger('pull', {});
 }
@@ -282,8 +308,6 @@ function letGo(at) {
   if (!hold || hold.end) return;
   if (at) hold.at = at;
   hold.end = true;
-  clearTimeout(hold.timer);
-  hold.timer = 0;
   steer();
   draw();
 }
@@ -316,7 +340,7 @@ ink.addEventListener('pointerdown', (event) => {
     press = { start: at, at, client, pulled: false };
     if (!state.pending) Object.assign(press, grabbed(event));
   } else if (tool === 'pull') {
-    takeHold(at);
+    takeHold(exactly(event));
   } else {
     press = { brush: true, at };
     stroke(at, at);
@@ -327,7 +351,8 @@ ink.addEventListener('pointerdown', (event) => {
 ink.addEventListener('pointermove', (event) => {
   hover = pixel(event);
   if (hold && !hold.end && event.isPrimary) {
-    hold.at = hover;
+    hold.at = exactly(event);
+    hold.news = performance.now();
     steer();
   } else if (press && event.isPrimary) {
     if (press.brush) {
@@ -346,7 +371,7 @@ ink.addEventListener('pointermove', (event) => {
 });
 
 ink.addEventListener('pointerup', (event) => {
-  if (hold && event.isPrimary) return letGo(pixel(event));
+  if (hold && event.isPrimary) return letGo(exactly(event));
   if (!press || !event.isPrimary) return;
   const done = press, at = pixel(event);
   press = null;
@@ -440,18 +465,18 @@ function resize() {
 }
 
 let newest = 0, shown = 0;
-function showFrame() {
-  if (!props.frame) return;
-  const mine = ++newest, image = new Image(), live = props.live;
+function show(url, handles) {
+  const mine = ++newest, image = new Image();
   image.onload = () => {
     if (mine < shown) return;      // a later one was faster
     shown = mine;
     onPicture.drawImage(image, 0, 0, size[0], size[1]);
     empty.hidden = true;
-    stage.dataset.handles = JSON.stringify(live);    // where they are in the picture shown; for those who measure
+    stage.dataset.handles = JSON.stringify(handles);    // where they are in the picture shown; for those who measure
     stage.dataset.frames = mine;
+    if (hold) draw();
   };
-  image.src = props.frame;
+  image.src = url;
 }
 
 function take() {
@@ -482,6 +507,7 @@ function take() {
 // One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
 const [SIZE, FRAME, LIVE, BUSY, HELD] = 'size frame live busy held'.split(' ');
 watch(SIZE, resize);
+const showFrame = () => { if (props.frame) show(props.frame, props.live); };
 watch(FRAME, () => { resize(); showFrame(); });
 watch('value', take);
 watch(LIVE, draw);

@@ -10,7 +10,7 @@ import base64
 import binascii
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,18 +32,19 @@ _MASK_PREFIX = "data:image/png;base64,"
 _MOST_POINTS = 500
 
 
-def canvas(steer: Callable[[Any], bool] | None = None, **kwargs: Any) -> gr.HTML:
+def canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: Any) -> gr.HTML:
     """A new canvas component.
 
     Its events are ``edit``: points or mask were changed by the person; and ``pull``: the picture was taken hold of.
 
     Args:
-        steer: called with where the pointer is while the picture is pulled, and when it lets go; see `read_pull`.
+        steer: called with where the pointer is while the picture is pulled, and when it lets go; what it returns goes
+            to the page. See `running.Pulls.answer`.
     """
 
     # Gradio marks it, which a method does not allow.
-    def steer_(message: Any) -> bool:
-        return steer is not None and steer(message)
+    async def steer_(message: Any) -> Any:
+        return None if steer is None else await steer(message)
 
     steer_.__name__ = "steer"
     return gr.HTML(

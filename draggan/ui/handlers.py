@@ -508,16 +508,19 @@ class Handlers:
             step = run.step
             if step is None or step is shown:
                 continue
+            shown = step
+            if key and step.index == 0:
+                continue  # the picture that is there
             pace.begin()
             with explained():
                 frame = frame_url(preview(run.drag, step, size.height), quality=_DRAGGING_QUALITY)
             size.took(pace.end())
-            shown = step
-            update = {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())}
-            if not key:
-                # Nobody who pulls reads, and what is drawn anew for it comes before the next picture.
-                update |= self._say(texts.progress(step, time.perf_counter() - started), "run")
-            yield update
+            if key:
+                # Past the queue, and no words: nobody who pulls reads.
+                self.pulls.show(key, frame, step.handles.tolist())
+                continue
+            said = self._say(texts.progress(step, time.perf_counter() - started), "run")
+            yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
     def _end(self, session: Session, run: Run, key: str) -> Updates:
         """The page at rest again, with what the drag has reached."""

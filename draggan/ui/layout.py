@@ -97,7 +97,7 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
     with gr.Row(elem_id="dg-page"):
         with gr.Column(scale=7, min_width=340, elem_id="dg-left"):
             gr.Markdown("# DragGAN\nDrag points of a picture; the rest follows.", elem_id="dg-title")
-            drawn = canvas(None if pulls is None else pulls.steer, elem_id="dg-canvas")
+            drawn = canvas(None if pulls is None else pulls.answer, elem_id="dg-canvas")
             status = gr.HTML(
                 value="Loading the model …",
                 html_template='<p class="dg-status" data-kind="{{kind}}" role="status">{{value}}</p>',
@@ -301,7 +301,7 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
 
     dragged = [*drawn, parts.space, *parts.settings]
     parts.start.click(long(do.start), dragged, outputs, api_name="start", **quiet)
-    # As few as can be: every picture on the way passes by all of them.
+    # As few as can be: it is to begin and end quickly. The pictures on the way go past them, see `Pulls.answer`.
     pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
     pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
     parts.canvas.pull(long(do.pull), dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import gradio as gr
@@ -22,6 +24,9 @@ from draggan.ui.models import Progress
 __all__ = ["Cancelled", "Drags", "Fetch", "Pulls", "Run", "Tabs", "explained"]
 
 log = logging.getLogger(__name__)
+
+# Seconds that a word of a pointer waits for a picture, and between two looks whether one has come.
+_MOMENT, _GLANCE = 0.03, 0.004
 
 
 class Stoppable(Protocol):
@@ -220,22 +225,65 @@ class Drags(Tabs[Run]):
         self._places.release()
 
 
+@dataclass
+class _Pull:
+    """One of them: what is dragged, when its pointer was heard of last, and its newest picture with a number."""
+
+    drag: Drag
+    heard: float
+    count: int = 0
+    frame: str = ""
+    handles: list[list[float]] = field(default_factory=list)
+
+
 class Pulls:
     """The pictures that are being pulled by hand, by a key that only the page that pulls knows."""
 
     def __init__(self) -> None:
-        self._drags: dict[str, tuple[Drag, float]] = {}
+        self._pulls: dict[str, _Pull] = {}
         self._lock = threading.Lock()
 
     def begin(self, key: str, drag: Drag) -> None:
         """From now on `steer` reaches that live drag; `end` must follow."""
         with self._lock:
-            self._drags[key] = drag, time.monotonic()
+            self._pulls[key] = _Pull(drag, time.monotonic())
 
     def end(self, key: str) -> None:
         """Forget it."""
         with self._lock:
-            self._drags.pop(key, None)
+            self._pulls.pop(key, None)
+
+    def show(self, key: str, frame: str, handles: list[list[float]]) -> None:
+        """Its newest picture, for whoever asks next, and where what is held is in it."""
+        with self._lock:
+            pull = self._pulls[key]
+            pull.count, pull.frame, pull.handles = pull.count + 1, frame, handles
+
+    async def answer(self, message: Any) -> dict[str, Any] | None:
+        """`steer`, and what came of it: a picture that the page has not seen, now or in a moment, or none.
+
+        A page asks again when it has its answer: so pictures take the shortest way, as many as it can show.
+
+        Args:
+            message: as for `steer`, with ``"seen"``: the count of the newest picture that was seen.
+
+        Returns:
+            ``{"count": ..., "frame": ..., "handles": ...}``, nothing in it if there is no other picture; None: nothing
+            is pulled.
+        """
+        if not self.steer(message):
+            return None
+        with self._lock:
+            pull = self._pulls.get(message["key"])
+        deadline = time.monotonic() + _MOMENT
+        while pull is not None and pull.count == message.get("seen", 0):
+            if time.monotonic() >= deadline:
+                return {}
+            await asyncio.sleep(_GLANCE)
+        if pull is None:
+            return None
+        with self._lock:
+            return {"count": pull.count, "frame": pull.frame, "handles": pull.handles}
 
     def steer(self, message: Any) -> bool:
         """The pointer has moved or let go: ``{"key": ..., "at": [x, y], "end": true or false}``, image pixels.
@@ -245,10 +293,10 @@ class Pulls:
         """
         key = message.get("key") if isinstance(message, dict) else None
         with self._lock:
-            if not isinstance(key, str) or key not in self._drags:
+            if not isinstance(key, str) or key not in self._pulls:
                 return False
-            drag = self._drags[key][0]
-            self._drags[key] = drag, time.monotonic()
+            drag = self._pulls[key].drag
+            self._pulls[key].heard = time.monotonic()
         try:
             drag.retarget([message.get("at")])
         except PointError:
@@ -262,7 +310,7 @@ class Pulls:
     def silence(self, key: str) -> float:
         """Seconds since anything was heard of the pointer."""
         with self._lock:
-            return time.monotonic() - self._drags[key][1]
+            return time.monotonic() - self._pulls[key].heard
 
 
 @contextmanager
