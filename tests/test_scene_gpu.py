@@ -65,7 +65,7 @@ def test_cuda_compiles(tmp_path: Path) -> None:
     """All kernels for one architecture, host code checked but not translated. About 8 s of processor time."""
     assert TOOLS.cuda is not None
     out = tmp_path / "scenes.fatbin"
-    command = [TOOLS.cuda, "-std=c++17", "-fatbin", *gpu.CUDA_FLAGS, "-gencode=arch=compute_90,code=sm_90"]
+    command = [TOOLS.cuda, "-std=c++20", "-fatbin", *gpu.CUDA_FLAGS, "-gencode=arch=compute_90,code=sm_90"]
     command += [str(CSRC / "scenes.cu"), "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

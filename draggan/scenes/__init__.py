@@ -2,7 +2,7 @@
 
 The pictures are ray-marched from a few dozen parameters by our own renderer, so the built-in models carry no one's
 rights and every rendering knows where its eyes, nose and mouth are. Rendering needs a C++ compiler; using the trained
-models does not. With a CUDA compiler and device, trainings render there (`draggan.scenes.gpu`; compiled, never run yet).
+models does not. With a CUDA compiler and device, trainings render there (`draggan.scenes.gpu`; compiled, never run).
 ``python -m draggan.scenes`` measures how fast rendering is.
 """
 

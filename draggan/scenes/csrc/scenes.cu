@@ -1,8 +1,8 @@
 // Pictures and segments of the scenes on a CUDA device: one thread for a pixel, one row of blocks for a scene. Plain C
 // interface; ../gpu.py calls it through ctypes.
 //
-// NEVER RUN. This was written where there is no GPU: it compiles, and what a thread does (pixels.h) gives the
-// processor's pictures within rounding (emulate.cpp). Launches, copies and speed are untried.
+// NEVER RUN. This was written where there is no GPU: it compiles for sm_80, sm_90 and sm_120, and what a thread does
+// (pixels.h) gives the processor's pictures within rounding (emulate.cpp). Launches, copies and speed are untried.
 #include <cuda_runtime.h>
 
 #include <cstring>
