@@ -162,7 +162,7 @@ def test_the_page_opens_on_a_picture(do, parts, session):
     pixels = picture_of(updates, parts).astype(int)
     y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
     assert (x, y) == BUMP
-    assert text_of(updates, parts) == "Click a point of the picture, then where it should go."
+    assert text_of(updates, parts).startswith("Click a point of the picture, then where it should go. Or choose Live")
     assert updates[parts.undo]["interactive"] is False
     assert updates[parts.start]["interactive"] is True
 

@@ -27,7 +27,8 @@ _PRESETS = 6  # examples that there is room for
 _HELP = """
 **Points.** Click a point of the picture, then where it should go; or press, pull and release; then Start. A dot can be
 moved with the mouse. **Live.** Take hold of the picture and pull: it follows. **Mask.** Paint what may change; the rest
-is held still. Without a mask everything may change.
+is held still. Without a mask everything may change. **Save GIF**, **Save WebP.** The way from the starting picture
+through every drag and pull to this one.
 
 | key | |
 |---|---|
@@ -227,6 +228,7 @@ def _setting(name: str) -> gr.Number | gr.Slider | gr.Radio:
     facts = describe(DragConfig, name)
     for value, title in texts.CHOICES["solver"].items():
         facts["help"] = facts["help"].replace(f"{value}:", f"{title}:")
+    facts["help"] = facts["help"][:1].upper() + facts["help"][1:]
     look: dict[str, Any] = {"label": texts.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
     if name in texts.CHOICES:
         return gr.Radio(
@@ -235,7 +237,8 @@ def _setting(name: str) -> gr.Number | gr.Slider | gr.Radio:
     if (facts["low"], facts["high"]) == (0, 1):
         return gr.Slider(0, 1, facts["default"], step=0.05, info=facts["help"], **look)
     whole = isinstance(facts["default"], int)
-    unit = f" [{facts['unit']}]" if facts["unit"] else ""
+    # A number of steps needs no more than its sentence.
+    unit = f" [{facts['unit']}]" if facts["unit"] and not whole else ""
     # The arrows of a number's box: halves of its order of magnitude.
     step = 1 if whole else 10 ** math.floor(math.log10(facts["default"])) / 2
     return gr.Number(

@@ -34,12 +34,12 @@ TITLES = {
     "r1": "Pulled radius (r1)",
     "r2": "Search radius (r2)",
     "free_rows": "Free latent rows",
-    "solver": "Steps",
+    "solver": "Solver",
     "naturalness": "Naturalness",
 }
 # What it calls the values of those that are no numbers.
-PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
 CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
+PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
 
 
 def line(model: Model) -> str:
@@ -60,7 +60,7 @@ def hint(session: Session) -> str:
     if session.pending is not None:
         text = f"Now click where point {n + 1} should go."
     elif n == 0:
-        text = "Click a point of the picture, then where it should go."
+        text = "Click a point of the picture, then where it should go. Or choose Live and pull it there."
     else:
         text = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
     if session.mask is not None:
