@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -36,6 +37,13 @@ __all__ = [
     "sample",
     "square_offsets",
 ]
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A few numbers on a device, to be read only: bringing them there anew would wait for what the device is doing."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +69,7 @@ class Grid:
         return (cells - self.margin + 0.5) / self._scale_xy(cells) - 0.5
 
     def _scale_xy(self, like: Tensor) -> Tensor:
-        return like.new_tensor([self.scale[1], self.scale[0]])
+        return _constant((self.scale[1], self.scale[0]), like.dtype, like.device)
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class Atlas:
     ) -> Float[Tensor, "*n channel"]:
         constants = self._as_points
         if constants is None or constants.dtype != points.dtype or constants.device != points.device:
-            self._as_points = constants = self._constants.to(points)
+            self._as_points = constants = self._constants.to(points.dtype).to(points.device, non_blocking=True)
         scale, shift, low, high, factor, origin = constants[:6].unbind()
         if len(constants) > 6 and member is not None:
             origin = constants[5:][member]
@@ -167,9 +175,9 @@ class Atlas:
 
 def inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
     """Which points lie on the picture, ``0 <= x <= width - 1`` and ``0 <= y <= height - 1``."""
-    limit = points.new_tensor([size[1] - 1, size[0] - 1])
+    low, limit = (_constant(v, points.dtype, points.device) for v in ((0, 0), (size[1] - 1, size[0] - 1)))
     # On the picture is what clamping leaves where it is.
-    return (points.clamp(torch.zeros_like(limit), limit) == points).all(-1)
+    return (points.clamp(low, limit) == points).all(-1)
 
 
 def disc_offsets(radius: int) -> Float[Tensor, "n 2"]:
@@ -287,11 +295,12 @@ def cover(
     Returns:
         The windows, and for every point the index of its window.
     """
-    cells = grid.to_cells(points)
-    away = reach * cells.new_tensor([grid.scale[1], grid.scale[0]])
+    # The one thing about a step that has to be known before its work can be given to a device.
+    cells = grid.to_cells(points.detach().cpu())
+    away = reach * _constant((grid.scale[1], grid.scale[0]), cells.dtype, cells.device)
     low = torch.floor(cells - away).flip(-1).int().tolist()
     # One cell for the fraction that floor cut off, one for the second tap of the bilinear sample.
-    size = tuple(min(math.ceil(2 * float(v)) + 2, limit) for v, limit in zip(away.flip(-1), grid.size, strict=True))
+    size = tuple(min(math.ceil(2 * v) + 2, limit) for v, limit in zip(away.flip(-1).tolist(), grid.size, strict=True))
     boxes = [
         (min(max(y, 0), grid.size[0] - size[0]), min(max(x, 0), grid.size[1] - size[1])) for y, x in low
     ]
@@ -317,4 +326,4 @@ def cover(
         if len(groups) == 1:
             break
     assert best is not None
-    return best[1], torch.tensor(best[2], device=points.device)
+    return best[1], torch.tensor(best[2]).to(points.device, non_blocking=True)

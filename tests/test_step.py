@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import torch
+import contextlib
+import copy
 
-from draggan.drag.adam import Moments
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import draggan.drag.problem as problem_module
+from draggan import geometry
+from draggan.config import DragConfig
+from draggan.drag.adam import Adam, Moments
+from draggan.drag.motion import directions
+from draggan.drag.problem import Problem
+from draggan.drag.solver import Proposal
+from draggan.drag.tracking import track
 from draggan.generators import frozen, local
-from draggan.geometry import Windows
+from draggan.geometry import Windows, disc_offsets, square_offsets
 from tests.conftest import tiny_stylegan2
 
 
@@ -57,3 +69,88 @@ def test_no_more_layouts_are_kept_than_are_of_use():
     known = len(local._layouts)
     del G
     assert len(local._layouts) < known
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what makes the host wait for the device; results read by the host are counted instead."""
+
+    READS = (torch.ops.aten._local_scalar_dense.default,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.strict = 0, False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.READS:
+            self.read += 1
+            return 1.0
+        devices = {t.device.type for t in args if isinstance(t, torch.Tensor)}
+        there = kwargs.get("device")
+        if self.strict and there is not None and devices and torch.device(there).type not in devices:
+            # PyTorch copies to and from a device asynchronously only when told to.
+            assert kwargs.get("non_blocking"), f"{function} waits"
+        if self.strict and function is torch.ops.aten.lift_fresh.default:
+            assert devices == {"cpu"}, "numbers of Python's are copied to a device, which waits"
+        if self.strict and function is torch.ops.aten.copy_.default and len(devices) > 1:
+            assert kwargs.get("non_blocking") or args[2:3] == (True,), f"{function} waits"
+        return function(*args, **kwargs)
+
+
+def on_a_device(G):
+    """The same network where no host can look: whoever reads a value there gets an error."""
+    G = copy.deepcopy(G).to("meta")
+    return G.freeze()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_does_not_wait_for_the_device(count, monkeypatch):
+    """Features, tracking, loss, gradient and update. Read by the host: where the handles are (once), and the loss."""
+    G = on_a_device(tiny_stylegan2())
+    handles = torch.rand(count, 2) * 30
+    asked = []
+
+    def cover(points, reach, grid):
+        asked.append(points)
+        windows, member = geometry.cover(handles + len(asked), reach, grid)
+        return windows, member.to(points.device, non_blocking=True)
+
+    monkeypatch.setattr(problem_module, "cover", cover)
+    # That there is no autocast for such a device is not what is tested.
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(local, "_feature_type", lambda like: like.dtype)
+    patch, window = disc_offsets(2).to("meta"), square_offsets(3).to("meta")
+    problem = Problem(
+        generator=G,
+        config=DragConfig(),
+        level="b32",
+        grid=G.grid("b32"),
+        dtype=torch.float32,
+        ws=torch.zeros(1, G.num_ws, G.w_dim, device="meta"),
+        patch=patch,
+        window=window,
+        reach=6.0,
+        templates=torch.zeros(count, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
+        mask=None,
+        mask_level="b32",
+        stop_distance=1.0,
+    )
+    here, targets = (torch.zeros(count, 2, device="meta") for _ in range(2))
+    solver = Adam(problem)
+
+    def step(proposal):
+        sampler = solver.look(proposal, last=False)
+        found = track(sampler, proposal.handles, problem.templates[:, 0], window, problem.size)
+        d, distances = directions(found, targets)
+        solver.loss(found, d, distances > problem.stop_distance)
+        return solver.propose(found, targets)
+
+    proposal = Proposal(torch.zeros(1, problem.moves, G.w_dim, device="meta"), here)
+    with NoWaiting() as mode:
+        for _ in range(4):
+            proposal = step(proposal)
+            # What stays as it is is brought to the device in the first step.
+            mode.strict = True
+    assert mode.read == 4
+    assert len(asked) == 4
+    assert proposal.shift.device.type == "meta"

@@ -193,16 +193,16 @@ class _Layer:
         if not span.whole:
             if self.noise is not None:
                 cells, _ = _cells(span.wanted, size)
-                self.noise = self.noise.flatten()[torch.from_numpy(cells).to(device)][:, None]
+                self.noise = self.noise.flatten()[_on(cells, device)][:, None]
             if not span.wanted.inside(size):
-                self.inside = torch.from_numpy(_cells(span.wanted, size)[1])[:, None].to(device, dtype)
+                self.inside = _on(_cells(span.wanted, size)[1][:, None], device).to(dtype)
         self.starts = span.starts
         self.low, self.high = ((f(y for y, _ in self.starts), f(x for _, x in self.starts)) for f in (min, max))
         self.picked: Tensor | None = None
         if self.ready.up and self.low != self.high:
             height, width = 2 * span.given.size[0] - 2, 2 * span.given.size[1] - 2
             places = _places(self.starts, (height, width), self.wanted_size)
-            self.picked = torch.from_numpy(places).to(device)
+            self.picked = _on(places, device)
 
     def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """`SynthesisLayer.modulation`, the demodulation factor times the activation's gain."""
@@ -271,7 +271,7 @@ class _Layer:
             tall, wide = rows + high[0] - low[0], columns + high[1] - low[1]
             places = _places([(y - low[0], x - low[1]) for y, x in self.starts], (tall, wide), (rows, columns))
             spread = g.new_zeros(n * tall * wide, channels)
-            spread.index_copy_(0, torch.from_numpy(places).to(g.device), _rows(g))
+            spread.index_copy_(0, _on(places, g.device), _rows(g))
             g = spread.view(n, tall, wide, channels).permute(0, 3, 1, 2)
 
         # The filter spreads cell j to the cells j .. j + 3 of the transposed convolution, and that took its cell k from
@@ -296,8 +296,8 @@ class _Cut:
         self.cells: np.ndarray | None = None
         if len(windows) > 1:
             self.cells, self.on_map = _cells(windows, size)
-            self.each = torch.from_numpy(self.cells.ravel()).to(device)
-            self.mask = torch.from_numpy(self.on_map.reshape(-1, 1)).to(device)
+            self.each = _on(self.cells.ravel(), device)
+            self.mask = _on(self.on_map.reshape(-1, 1), device)
 
     def of(self, x: Tensor) -> Tensor:
         """``[1 or n, channel, *size]`` to ``[n, channel, height, width]``."""
@@ -350,10 +350,15 @@ class _Cut:
         places = places[on_map]
         values = _rows(g)
         if not on_map.all():
-            values = values.index_select(0, torch.from_numpy(on_map.ravel().nonzero()[0]).to(g.device))
+            values = values.index_select(0, _on(on_map.ravel().nonzero()[0], g.device))
         whole = g.new_zeros(batch * rows * columns, g.shape[1])
-        whole.index_add_(0, torch.from_numpy(places).to(g.device), values)
+        whole.index_add_(0, _on(places, g.device), values)
         return whole.view(batch, rows, columns, -1).permute(0, 3, 1, 2), reached
+
+
+def _on(a: np.ndarray, device: torch.device) -> Tensor:
+    """Brought to the device without waiting for what it is doing."""
+    return torch.from_numpy(a).to(device, non_blocking=True)
 
 
 def _ranges(starts: Sequence[int], length: int) -> np.ndarray:
