@@ -29,11 +29,11 @@ gain of ``1 / sqrt 2`` (two copies at least; a channel that has one comes out sq
 there, so the picture is the narrow one upsampled by the network's own filter, exactly.
 
 *Carried features.* A 512 px network is dragged on its 128 x 128 map, a quarter of the picture; the 128 px network on
-its quarter, 32 x 32. Widened, its 128 x 128 map is that of its last block, which knows more of colours than of parts.
-So the map of one level can be carried along through the blocks after it, in channels of its own that pass it on as
-above and that nothing else reads: some copies of that level's channels have the constant style, and all blocks to
-the narrow network's last have it, upsampled, with every layer's noise and leaky ReLU. Where there is room for one
-copy only it comes out of the block's second layer sqrt 2 times as large.
+its quarter, 32 x 32. Widened, its 128 x 128 map is that of its last block, made for colours. Drags arrive on that, too;
+but a 512 px network's knows of parts. So the map of one level can be carried along through the blocks after it, in
+channels of its own that pass it on as above and that nothing else reads: some copies of that level's channels have the
+constant style, and all blocks to the narrow network's last have it, upsampled, with every layer's noise and leaky ReLU.
+Where there is room for one copy only it comes out of the block's second layer sqrt 2 times as large.
 """
 
 from __future__ import annotations
