@@ -276,6 +276,7 @@ class Progress:
     stage: int = 0
     stage_step: int = 0
     held_psnr: float = 0.0
+    init: str = ""  # the model that it started from
     curve: list[tuple[float, float]] = field(default_factory=list)  # (minutes, loss)
 
 
@@ -302,6 +303,7 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.generator = StyleGAN2Generator(**config.kwargs(self.scene))
+        self.progress = Progress()
         self._prepare()
         if init is not None:
             self._take_over(init)
@@ -315,7 +317,6 @@ class Trainer:
         if self.workers > 1:
             torch.set_num_threads(1)
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="train")
-        self.progress = Progress()
         self.dtype = faster_dtype(device)
         self.adversary: Adversary | None = None
         if config.adversarial_from is not None:
@@ -358,6 +359,7 @@ class Trainer:
         if not any(name.endswith("weight") for name in fitting):
             raise ConfigError(f"no weight in {file} has the name and shape of one of this network; choose another file")
         self.generator.load_state_dict(own | fitting)
+        self.progress.init = file.as_posix()
         logger.info("took over %d of %d tensors from %s", len(fitting), len(own), file)
 
     def run(self) -> None:
@@ -376,6 +378,7 @@ class Trainer:
                 seed=self.config.seed,
                 share=self.config.pool_share,
                 start_block=self.progress.blocks,
+                device=self.device,
             ) as pool:
                 self._run_stage(pool, resolution, limit)
         self.save()
@@ -592,7 +595,7 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     made = torch.cat([generator.synthesis(generator.mapping(z)) for z in torch.from_numpy(held).split(16)])
     training = {
         "command": f"python -m draggan.scenes.train {config.scene} --resolution {config.resolution} "
-        f"--minutes {config.minutes:g} --seed {config.seed}",
+        f"--minutes {config.minutes:g} --seed {config.seed}" + (f" --init {progress.init}" if progress.init else ""),
         "minutes": round(progress.seconds / 60, 1),
         "pictures_seen": progress.pictures,
         "scenes_rendered": progress.blocks * 32,
