@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -33,6 +34,14 @@ class Visit:
     process: subprocess.Popen[bytes]
     answered: float
     shown: float
+
+    def worked(self) -> float:
+        """Processor seconds of the application's process so far, where the system tells (Linux)."""
+        try:
+            after_name = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return float("nan")
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident(self) -> float:
         """Megabytes of the application's process, where the system tells (Linux)."""

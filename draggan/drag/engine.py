@@ -299,7 +299,7 @@ class Drag(Iterator[DragStep]):
     def _move(self, last: bool) -> bool:
         """Go one step on, and track the handles there; False: the solver finds no step that leads nearer."""
         solver, problem = self._solver, self._problem
-        finely = self._has_arrived()
+        finely = self.near < self.stop_distance and self._has_arrived()
         proposal = solver.propose(self._handles, self._targets)
         while True:
             sampler = solver.look(proposal, last=last)
