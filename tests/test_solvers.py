@@ -12,12 +12,14 @@ import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
-from draggan.drag.hold import holding_level
+from draggan.drag import newton as newton_module
+from draggan.drag.hold import View, holding_view
 from draggan.drag.jacobian import position_rows
 from draggan.drag.metric import root, statistics
 from draggan.drag.newton import smallest_step
 from draggan.drag.tracking import refine, slopes
 from draggan.errors import PointError
+from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.geometry import Windows, disc_offsets, sample
 from tests.conftest import tiny_stylegan2
@@ -310,11 +312,25 @@ def test_a_mask_on_a_network():
     assert change[1] < 0.5 * change[0]
 
 
-def test_what_is_fixed_is_held_on_the_coarsest_level_that_shows_it():
+def test_a_network_that_draws_on_the_way_is_held_by_what_it_draws():
     G = tiny_stylegan2(128)
+    assert holding_view(G, newton(), "b32") == View(level="b32", picture=True)
+    ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(1)))
+    view = View(level="b32", picture=True)
+    assert torch.equal(view.look(G, ws, torch.float32), G.preview(ws, 32))
+    assert view.grid(G).size == (32, 32)
+
+
+def test_elsewhere_what_is_fixed_is_held_on_the_coarsest_level_that_shows_it():
+    G = StyleGAN2Generator(
+        **{"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 128, "channel_base": 512, "channel_max": 8},
+        architecture="resnet",
+    ).freeze()
 
     def level(on, rows):
-        return holding_level(G, newton(free_rows=rows), on)
+        view = holding_view(G, newton(free_rows=rows), on)
+        assert not view.picture
+        return view.level
 
     assert level("b128", 6) == "b32"  # seven rows
     assert level("b64", 8) == "b64"
@@ -322,6 +338,61 @@ def test_what_is_fixed_is_held_on_the_coarsest_level_that_shows_it():
     assert level("b128", 12) == "b128"
     assert level("b32", 6) == "b32"
     assert level("b16", 6) == "b16"
+
+
+class Crooked(Coupled):
+    """The second bump moves with the square of how far the first did, too: no linear model sees that coming."""
+
+    def centres(self, ws):
+        c = super().centres(ws)
+        return torch.stack([c[:, 0], c[:, 1] + 0.05 * (c[:, 0] - self.start[0]).square()], 1)
+
+
+@pytest.mark.parametrize("space", ["w+", "w"])
+def test_after_the_arrival_the_rest_is_made_up_for(monkeypatch, space):
+    """The second bump can be put exactly where it was, by channels of its own."""
+    G = bump((20.0, 20.0), (44.0, 44.0), kind=Crooked)
+    mask = np.zeros((64, 64), bool)
+    mask[:34, :34] = True
+    away = {}
+    for polish in (0, newton_module.POLISH):
+        monkeypatch.setattr(newton_module, "POLISH", polish)
+        last = run(Drag(G, WS, [(20, 20)], [(28, 20)], mask, newton(space=space)))[-1]
+        assert last.outcome == "arrived"
+        assert last.distances.max() <= 1
+        away[polish] = (G.centres(last.ws)[0, 1] - torch.tensor([44.0, 44.0])).norm().item()
+    assert away[0] > 0.5
+    assert away[newton_module.POLISH] < 0.25 * away[0]
+
+
+class Leaking(BumpGenerator):
+    """A picture with a wash of colour in the part that is fixed, which no feature shows. Channel 2 drives it alone,
+    channel 0 drives it besides the bump."""
+
+    @property
+    def preview_heights(self):
+        return (32, 64)
+
+    def preview(self, ws, height):
+        return torch.nn.functional.adaptive_avg_pool2d(self.synthesis(ws), height)
+
+    def wash(self, ws):
+        w = torch.stack(list(ws) if isinstance(ws, list) else ws.unbind(1)[:8])[:6].mean(0)
+        return w[:, 0] + w[:, 2]
+
+    def synthesis(self, ws):
+        right = (torch.arange(64) >= 40).float()
+        return super().synthesis(ws) + self.wash(ws)[:, None, None, None] * right
+
+
+def test_what_features_do_not_show_is_held_too():
+    G = bump((20.0, 20.0), kind=Leaking)
+    mask = np.zeros((64, 64), bool)
+    mask[:, :40] = True
+    free, held = (run(Drag(G, WS, [(20, 20)], [(28, 20)], given, newton()))[-1] for given in (None, mask))
+    assert held.outcome == "arrived"
+    assert G.wash(free.ws).abs() > 0.06
+    assert G.wash(held.ws).abs() < 0.01
 
 
 def test_not_finite_features_end_the_drag_as_diverged():

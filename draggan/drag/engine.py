@@ -17,7 +17,7 @@ from torch import Tensor
 
 from draggan.config import DragConfig, at_size
 from draggan.drag.adam import Adam
-from draggan.drag.hold import holding_level
+from draggan.drag.hold import View, holding_view
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import directions
 from draggan.drag.newton import Newton
@@ -52,7 +52,8 @@ class DragStep:
         distances: ``[n]`` image pixels from handle to target.
         loss: the supervision loss at this latent; 0 in a last step.
         done: this is the last step.
-        outcome: why it is the last one, None before. "arrived": every handle is within the stop distance;
+        outcome: why it is the last one, None before. "arrived": every handle is within the stop distance (with a mask
+            the second-order solver goes on for some steps then, which make up for what has changed outside);
             "max_steps": the limit was reached; "stalled": no progress for `DragConfig.stall_steps` steps, or no step
             of the second-order solver, however short, leads nearer;
             "stopped": `Drag.stop` was called; "diverged": the loss was no longer a finite number. After "max_steps",
@@ -169,10 +170,9 @@ class Drag(Iterator[DragStep]):
 
         if reference is None:
             reference = Reference(handles=self._handles, ws=start.expand(len(self._handles), -1, -1))
-        mask_level = holding_level(generator, config, self.level) if config.solver == "newton" else self.level
         with torch.no_grad():
             templates = self._template_features(reference, start, patch)
-            fixed = self._fixed_region(mask, mask_level, reference, start)
+            fixed = self._fixed_region(mask, reference, start)
         self._problem = Problem(
             generator=generator,
             config=config,
@@ -186,7 +186,6 @@ class Drag(Iterator[DragStep]):
             reach=float(r2 + r1 + 1),
             templates=templates,
             mask=fixed,
-            mask_level=mask_level,
             stop_distance=self.near,
         )
         self._solver: Solver = solver(self._problem)
@@ -277,16 +276,21 @@ class Drag(Iterator[DragStep]):
             self._counted_from = self._index
         stopping = self._stop.is_set()
         last = stopping or self._index - self._counted_from >= self.config.max_steps
-        stuck = False
+        stuck, hurried = False, live or last
         if self._index == 0:
             self._solver.look(Proposal(self._shift, self._handles), last=last)
-        elif not stopping and bool((directions(self._handles, self._targets)[1] > self.near).any()):
+        elif not stopping and (
+            not (hurried or self._solver.settled)
+            or bool((directions(self._handles, self._targets)[1] > self.near).any())
+        ):
             stuck = not self._move(last)
         d, distances = directions(self._handles, self._targets)
         pulled = distances > self.near
         outcome = self._outcome(distances, pulled, stopping, last, stuck)
         if outcome is not None and self._has_arrived():
             outcome = "arrived"
+        if outcome == "arrived" and not (hurried or stuck or self._solver.settled):
+            outcome = None
         self._idle = live and outcome in ("arrived", "stalled")
         if outcome is not None and not self._idle:
             return self._finish(distances, outcome)
@@ -397,7 +401,7 @@ class Drag(Iterator[DragStep]):
         return torch.stack(templates)
 
     def _fixed_region(
-        self, mask: np.ndarray | None, level: str, reference: Reference, start: Tensor
+        self, mask: np.ndarray | None, reference: Reference, start: Tensor
     ) -> FixedRegion | None:
         """What the mask holds; None where nothing is fixed."""
         if mask is None:
@@ -412,9 +416,12 @@ class Drag(Iterator[DragStep]):
             return None
         if not array.any():
             raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
-        fixed = fixed_cells(torch.from_numpy(array.copy()).to(start.device), self.generator.grid(level))
+        view = View(level=self.level, picture=False)
+        if self.config.solver == "newton":
+            view = holding_view(self.generator, self.config, self.level)
+        fixed = fixed_cells(torch.from_numpy(array.copy()).to(start.device), view.grid(self.generator))
         mask_ws = start if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(start))
-        kept = compute_features(self.generator, mask_ws, level, self.dtype)
+        kept = view.look(self.generator, mask_ws, self.dtype)
         return FixedRegion(fixed=fixed[None, None], kept=kept)
 
 

@@ -1,14 +1,17 @@
-"""What a mask fixes, in a second-order step: the change of the fixed features, made small without touching the handles.
+"""What a mask fixes, in a second-order drag: its change, made small without touching the handles.
 
 A step that moves the handles as asked may be moved further within the null space of their Jacobian ``J``. There
 
-    min |v|^2 + weight |H v + r|^2,    H = d(fixed features)/dv,  r = their change so far,
+    min |v|^2 + weight |H v + r|^2,    H = d(what is fixed)/dv,  r = its change so far,
 
 is solved by a few conjugate-gradient iterations, each of one product with ``H`` and one with ``H^T``: what it takes to
-make up for this step is found in far fewer products than it would take to know ``H``.
+make up for this step is found in far fewer products than it would take to know ``H``. The same with a step of no length
+makes up for what a drag has changed already; that is done once the handles have arrived (`draggan.drag.newton`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -18,14 +21,14 @@ from draggan.config import DragConfig
 from draggan.drag.jacobian import null_space
 from draggan.drag.mask import FixedRegion
 from draggan.drag.problem import Problem, compute_features
-from draggan.generators.base import Generator
+from draggan.generators.base import Generator, Latent
+from draggan.geometry import Grid
 
-__all__ = ["Hold", "holding_level"]
+__all__ = ["Hold", "View", "holding_view"]
 
-# Cells along the longer side of the map that what is fixed is held on, at least: a mask is painted about as finely.
+# Cells along the longer side of what is looked at, at least: a mask is painted about as finely.
 CELLS = 32
-# Conjugate-gradient iterations a step. Twice as many make up for this step a little better and change nothing at the
-# end of the drag: what is left is what is not linear, and the next step makes up for that.
+# Conjugate-gradient iterations a step. What is left after a few is not linear, and the next step makes up for that.
 ITERATIONS = 4
 # How long what makes up for a step may be, as a share of the step. Where it would take more (a head is to turn inside a
 # mask that is too small for it), latents become unlike any the model knows, and the fixed region changes all the same.
@@ -38,16 +41,74 @@ SHARE = 0.25
 PROBE = 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a change outside the mask is measured on.
+
+    Attributes:
+        level: a feature level.
+        picture: look at the picture that the network has drawn by then, not at the features.
+    """
+
+    level: str
+    picture: bool
+
+    def grid(self, generator: Generator) -> Grid:
+        """How it lies over the picture."""
+        grid = generator.grid(self.level)
+        return Grid(size=grid.size, scale=grid.scale) if self.picture else grid
+
+    def look(self, generator: Generator, ws: Latent, dtype: torch.dtype) -> Float[Tensor, "n channel height width"]:
+        """Computed in that type, returned as float32."""
+        if not self.picture:
+            return compute_features(generator, ws, self.level, dtype)
+        with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return generator.preview(ws, generator.grid(self.level).size[0]).float()
+
+
+def holding_view(generator: Generator, config: DragConfig, level: str) -> View:
+    """A picture of as many pixels as the level dragged on has cells, where the network draws one on the way.
+
+    Such a network adds to the picture at every resolution, and what it adds depends on rows that the features do not
+    show: holding the features of the built-in cat four times better than this left its picture no better held. Nor are
+    features that differ by as much to be seen by as much.
+
+    Elsewhere the features of the coarsest level that shows all that the free rows do, with 32 cells or more: whatever
+    lies beyond it follows from it and from rows that do not move.
+
+    Args:
+        level: the level dragged on.
+    """
+    if generator.grid(level).size[0] in generator.preview_heights[:-1]:
+        return View(level=level, picture=True)
+    wanted = min(config.free_rows, generator.num_ws, generator.rows_used(level))
+    for coarser in generator.levels[: generator.levels.index(level)]:
+        if generator.rows_used(coarser) >= wanted and max(generator.grid(coarser).size) >= CELLS:
+            return View(level=coarser, picture=False)
+    return View(level=level, picture=False)
+
+
 class Hold:
     """Takes out of steps what would change the fixed region.
 
     Args:
+        mask: of the view that `holding_view` names.
         root: the metric S, ``dw = S v``; None: the identity.
     """
 
     def __init__(self, problem: Problem, mask: FixedRegion, root: Float[Tensor, "w_dim w_dim"] | None) -> None:
         self._problem, self._mask, self._root = problem, mask, root
+        self._view = holding_view(problem.generator, problem.config, problem.level)
         self._kept = mask.kept * mask.fixed
+        # What was looked at last, and where.
+        self._leaf = self._here = torch.zeros(0)
+        # Of the last step that moved the handles.
+        self._length = self._weight = 0.0
+
+    @torch.no_grad()
+    def change(self, v: Float[Tensor, "1 moves w_dim"]) -> float:
+        """By how much what is fixed has changed at v, in any unit."""
+        return self._drift(v).norm().item()
 
     @torch.no_grad()
     def hold(
@@ -55,70 +116,69 @@ class Hold:
         v: Float[Tensor, "1 moves w_dim"],
         step: Float[Tensor, "1 moves w_dim"],
         jacobian: Float[Tensor, "k moves w_dim"],
+        *,
+        arrived: bool = False,
     ) -> Float[Tensor, "1 moves w_dim"]:
         """The step that moves the handles as this one does and changes the fixed region less.
 
         Args:
             v: where the step begins.
             jacobian: of the handles.
+            arrived: the step does not move the handles to speak of, so it says nothing of what lengths mean.
         """
         length = step.norm().item()
-        if length == 0:
+        if not arrived:
+            self._length = length
+        if self._length == 0:
             return step
-        with torch.enable_grad():
-            leaf = v.detach().clone().requires_grad_()
-            here = self._features(leaf)
-        drift = here.detach() - self._kept
+        drift = self._drift(v)
+        leaf, here = self._leaf, self._here
 
         def forth(x: Tensor) -> Tensor:
-            scale = PROBE * length / x.norm().clamp(min=1e-30)
-            return (self._features(v + scale * x) - here.detach()) / scale
+            scale = PROBE * self._length / x.norm().clamp(min=1e-30)
+            return (self._look(v + scale * x) - here.detach()) / scale
 
         def back(y: Tensor) -> Tensor:
             (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
             return g
 
         project = null_space(jacobian)
-        changed = forth(step)
-        # Relative to how strongly this very step changes the fixed region, so that lambda means the same everywhere.
-        weight = SHARE * self._problem.config.mask_weight * (length / changed.norm().clamp(min=1e-30).item()) ** 2
+        changed = forth(step) if length > 0 else torch.zeros_like(drift)
+        if not arrived:
+            # Relative to how strongly this very step changes what is fixed, so that lambda means the same everywhere.
+            share = SHARE * self._problem.config.mask_weight
+            self._weight = share * (length / changed.norm().clamp(min=1e-30).item()) ** 2
+        weight, furthest = self._weight, FURTHEST * self._length
         residual = -project(step + weight * back(changed + drift))
         p, total = residual, torch.zeros_like(step)
         square = residual.square().sum()
-        for _ in range(ITERATIONS):
-            if square <= 1e-12 * length**2:
+        for left in reversed(range(ITERATIONS)):
+            if square <= 1e-12 * self._length**2:
                 break
             hp = forth(p)
             alpha = square / (p.square().sum() + weight * hp.square().sum())
             total = total + alpha * p
-            if total.norm() > FURTHEST * length:
+            if total.norm() > furthest:
                 # Steihaug's rule: conjugate gradients only grow from here on.
-                total = total * (FURTHEST * length / total.norm())
+                total = total * (furthest / total.norm())
+                break
+            if left == 0:
                 break
             residual = residual - alpha * project(p + weight * back(hp))
             before, square = square, residual.square().sum()
             p = residual + square / before * p
         return step + total
 
-    def _features(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
-        """The fixed features, weighted by how much they are fixed."""
+    def _drift(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
+        """The change so far. What it takes to differentiate it is kept until another latent is looked at."""
+        if not torch.equal(self._leaf.detach(), v):
+            with torch.enable_grad():
+                self._leaf = v.detach().clone().requires_grad_()
+                self._here = self._look(self._leaf)
+        return self._here.detach() - self._kept
+
+    def _look(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
+        """What the view shows, weighted by how much it is fixed."""
         shift = v if self._root is None else v @ self._root
         problem = self._problem
-        rows = problem.rows(shift)
-        return compute_features(problem.generator, rows, problem.mask_level, problem.dtype) * self._mask.fixed
-
-
-def holding_level(generator: Generator, config: DragConfig, level: str) -> str:
-    """The level to hold what is fixed on: the coarsest that shows all that the free rows do, with 32 cells or more.
-
-    Whatever lies beyond it follows from it and from rows that do not move, so it need not be looked at; and a product
-    with H costs a whole map of this level.
-
-    Args:
-        level: the level dragged on, which is the finest to choose from.
-    """
-    wanted = min(config.free_rows, generator.num_ws, generator.rows_used(level))
-    for coarser in generator.levels[: generator.levels.index(level)]:
-        if generator.rows_used(coarser) >= wanted and max(generator.grid(coarser).size) >= CELLS:
-            return coarser
-    return level
+        return self._view.look(problem.generator, problem.rows(shift), problem.dtype) * self._mask.fixed

@@ -30,7 +30,6 @@ class Problem:
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
         mask: what must not change; None: everything may.
-        mask_level: the feature level that it is held on.
         stop_distance: image pixels within which a handle has arrived.
     """
 
@@ -45,7 +44,6 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     mask: FixedRegion | None
-    mask_level: str
     stop_distance: float
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.

@@ -48,6 +48,11 @@ class Solver(abc.ABC):
         self.problem = problem
 
     @property
+    def settled(self) -> bool:
+        """Whether a drag whose handles have arrived is done, or there is something else to improve."""
+        return True
+
+    @property
     @abc.abstractmethod
     def stall_steps(self) -> int: ...
 
