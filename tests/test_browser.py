@@ -401,7 +401,7 @@ def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
     expect(page.locator("#dg-redo")).to_be_enabled()
     page.click("#dg-clear-mask")
     expect(page.locator("#dg-clear-mask")).to_be_disabled()
-    status(page, "^Click a point of the picture, then where it should go. Or choose Live and pull it there.$")
+    status(page, "^Click a point of the picture, then where it should go. Or choose Live and pull.$")
 
 
 def test_models_classes_and_seeds(visit):

@@ -60,7 +60,7 @@ def hint(session: Session) -> str:
     if session.pending is not None:
         text = f"Now click where point {n + 1} should go."
     elif n == 0:
-        text = "Click a point of the picture, then where it should go. Or choose Live and pull it there."
+        text = "Click a point of the picture, then where it should go. Or choose Live and pull."
     else:
         text = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
     if session.mask is not None:
