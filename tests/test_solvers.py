@@ -365,6 +365,23 @@ def test_after_the_arrival_the_rest_is_made_up_for(monkeypatch, space):
     assert away[newton_module.POLISH] < 0.25 * away[0]
 
 
+def test_a_live_drag_with_a_mask_rests_while_live_and_ends_once_it_is_settled():
+    mask = np.zeros((64, 64), bool)
+    mask[:34, :34] = True
+    G = bump((20.0, 20.0), (44.0, 44.0), kind=Crooked)
+    drag = Drag(G, WS, [(20, 20)], [(26, 20)], mask, newton(), live=True)
+    steps = [next(drag)]
+    while not drag._idle:
+        steps.append(next(drag))
+        assert len(steps) < 20
+    drag.settle()
+    rest = list(drag)
+    assert rest[-1].outcome == "arrived"
+    assert len(rest) <= newton_module.POLISH + 2
+    before, after = ((G.centres(s.ws)[0, 1] - torch.tensor([44.0, 44.0])).norm() for s in (steps[-1], rest[-1]))
+    assert after < max(0.5 * before, 0.05)
+
+
 class Leaking(BumpGenerator):
     """A picture with a wash of colour in the part that is fixed, which no feature shows. Channel 2 drives it alone,
     channel 0 drives it besides the bump."""

@@ -53,9 +53,9 @@ SMALLEST = 0.05
 # When even the shortest is no good, so often in a drag the first is taken all the same: the best latent is remembered,
 # and beyond a ridge where two positions match a handle equally well the way is often open.
 LEAPS = 2
-# With a mask, the share of the naturalness that counts: more local steps leave more to make up with. On the cat a quarter
-# less changes outside than with all of it, and latents stay as near to the model's as Adam's; with 0.4 they go farther
-# and nothing is gained.
+# With a mask, the share of the naturalness that counts: more local steps leave more to make up with. On the cat a
+# quarter less changes outside than with all of it, and latents stay about as near to the model's as Adam's; with 0.4
+# they go farther, and nothing is gained.
 MASKED = 0.6
 # With a mask, how many steps at most make up for what is left of the change outside once the handles have arrived. One
 # that does not bring it below this share of what it was is the last.
