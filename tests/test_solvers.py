@@ -315,6 +315,7 @@ def test_a_mask_on_a_network():
 def test_a_network_that_draws_on_the_way_is_held_by_what_it_draws():
     G = tiny_stylegan2(128)
     assert holding_view(G, newton(), "b32") == View(level="b32", picture=True)
+    assert holding_view(G, newton(), "b128").picture
     ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(1)))
     view = View(level="b32", picture=True)
     assert torch.equal(view.look(G, ws, torch.float32), G.preview(ws, 32))

@@ -70,8 +70,9 @@ def holding_view(generator: Generator, config: DragConfig, level: str) -> View:
     """A picture of as many pixels as the level dragged on has cells, where the network draws one on the way.
 
     Such a network adds to the picture at every resolution, and what it adds depends on rows that the features do not
-    show: holding the features of the built-in cat four times better than this left its picture no better held. Nor are
-    features that differ by as much to be seen by as much.
+    show; nor are features that differ by as much to be seen by as much. In three drags of the built-in cat, features
+    held two to three times better than after second-order steps left the picture outside no better held (4.3 of 255
+    after 3.7).
 
     Elsewhere the features of the coarsest level that shows all that the free rows do, with 32 cells or more: whatever
     lies beyond it follows from it and from rows that do not move.
@@ -79,7 +80,8 @@ def holding_view(generator: Generator, config: DragConfig, level: str) -> View:
     Args:
         level: the level dragged on.
     """
-    if generator.grid(level).size[0] in generator.preview_heights[:-1]:
+    heights = generator.preview_heights
+    if len(heights) > 1 and generator.grid(level).size[0] in heights:
         return View(level=level, picture=True)
     wanted = min(config.free_rows, generator.num_ws, generator.rows_used(level))
     for coarser in generator.levels[: generator.levels.index(level)]:
