@@ -130,7 +130,6 @@ def test_a_step_does_not_wait_for_the_device(count, monkeypatch):
         reach=6.0,
         templates=torch.zeros(count, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
         mask=None,
-        mask_level="b32",
         stop_distance=1.0,
     )
     here, targets = (torch.zeros(count, 2, device="meta") for _ in range(2))

@@ -75,10 +75,13 @@ class Adam(Solver):
 
     def propose(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Proposal:
         assert self._loss is not None
-        (gradient,) = torch.autograd.grad(self._loss, self._shift)
+        self._shift.grad = None
+        self._loss.backward()
         self._loss = self._sampler = self._change = None
-        shift = self._moments.step(self._shift.detach(), gradient, self.problem.config.step_size)
-        self._shift = shift.clone().requires_grad_()
+        assert self._shift.grad is not None
+        shift = self._moments.step(self._shift.detach(), self._shift.grad, self.problem.config.step_size)
+        with torch.no_grad():
+            self._shift.copy_(shift)
         return Proposal(shift, handles)
 
 
