@@ -452,7 +452,7 @@ def _points(kind: str, points: PointsLike, size: tuple[int, int]) -> Float[Tenso
         points = points.detach().cpu().numpy()
     try:
         array = np.asarray(points, dtype=np.float32)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise PointError(f"the {kind} points are not numbers; give pairs (x, y) of image pixels") from e
     if array.size == 0:
         return torch.zeros(0, 2)

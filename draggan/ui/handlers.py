@@ -344,8 +344,12 @@ class Handlers:
     def edit(self, session: Session | None, value: CanvasValue) -> Updates:
         """Points or mask were changed on the canvas. It shows them already: it is not written to."""
         with explained():
-            session = self._session(session)
+            known, session = session is not None, self._session(session)
             if is_outdated(session, value):
+                if not known:
+                    # Nothing else would tell the page, and all that is drawn there would be passed over.
+                    begun = {self.parts.model: gr.update(value=session.model)} | self._suiting(session)
+                    return self._show(session) | self._controls(session) | begun | self._say(texts.GONE, "note")
                 # The page is about to be told what is there instead.
                 return {self.parts.session: session}
             session = with_canvas(session, value)
@@ -424,7 +428,7 @@ class Handlers:
             session = with_canvas(session, value).set_space(space)
             run = Run(begin_pull(self.models, session, at, session.settings))
             self.drags.begin(tab, run)
-        self.pulls.begin(key, run.drag)
+        self.pulls.begin(key, run)
         try:
             yield from self._attend(tab, run, session, Pace(rate=25, share=0.9), key)
         finally:

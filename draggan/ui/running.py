@@ -229,7 +229,7 @@ class Drags(Tabs[Run]):
 class _Pull:
     """One of them: what is dragged, when its pointer was heard of last, and its newest picture with a number."""
 
-    drag: Drag
+    run: Run
     heard: float
     count: int = 0
     frame: str = ""
@@ -244,10 +244,10 @@ class Pulls:
         self._pulls: dict[str, _Pull] = {}
         self._lock = threading.Lock()
 
-    def begin(self, key: str, drag: Drag) -> None:
+    def begin(self, key: str, run: Run) -> None:
         """From now on `steer` reaches that live drag; `end` must follow."""
         with self._lock:
-            self._pulls[key] = _Pull(drag, time.monotonic())
+            self._pulls[key] = _Pull(run, time.monotonic())
 
     def end(self, key: str) -> None:
         """Forget it."""
@@ -304,16 +304,17 @@ class Pulls:
         with self._lock:
             if not isinstance(key, str) or key not in self._pulls:
                 return False
-            drag = self._pulls[key].drag
+            run = self._pulls[key].run
             self._pulls[key].heard = time.monotonic()
         try:
-            drag.retarget([message.get("at")])
+            run.drag.retarget([message.get("at")])
         except PointError:
             log.debug("a pointer that is nowhere: %r", message.get("at"))
         if message.get("stop"):
-            drag.stop()
+            # The run, not the drag alone: it may be waiting for its place.
+            run.stop()
         elif message.get("end"):
-            drag.settle()
+            run.drag.settle()
         return True
 
     def silence(self, key: str) -> float:

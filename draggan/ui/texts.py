@@ -10,6 +10,7 @@ from draggan.ui.models import Model, Terms
 
 __all__ = [
     "CHOICES",
+    "GONE",
     "PULLING",
     "TITLES",
     "downloading",
@@ -40,6 +41,7 @@ TITLES = {
 # What it calls the values of those that are no numbers.
 CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
 PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
+GONE = "The page was away for so long that its work is no longer kept. This is the first picture again."
 
 
 def line(model: Model) -> str:
@@ -98,6 +100,8 @@ def pulled(step: DragStep) -> tuple[str, str]:
         return "good", "There it is. Pull on, or Undo takes you back."
     if step.outcome == "diverged":
         return "bad", "The picture broke up; the best one is shown. Undo takes you back."
+    if step.outcome == "stopped":
+        return "note", f"Stopped where it was, {far:.1f} px off. Pull on, or Undo takes you back."
     return "note", f"As near as it came, {far:.1f} px off: this model may not reach farther. Undo takes you back."
 
 
