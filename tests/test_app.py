@@ -30,6 +30,7 @@ from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
 from draggan.ui.preview import Pace, Size
 from draggan.ui.running import Drags
+from draggan.ui.turns import Turns
 from draggan.ui.work import warm_up
 from tests.pages import BUMP, TinyModels
 
@@ -493,6 +494,43 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
     assert do.undo(there, further)[parts.session].now is there.now
 
 
+def test_a_page_whose_session_is_gone_is_told(do, parts, session):
+    seen = canvas_value(session) | {"points": [[5, 5, 6, 6]]}
+    told = do.edit(None, seen)
+    assert "no longer kept" in text_of(told, parts)
+    assert shown(told, parts.canvas)["value"]["points"] == []
+    assert shown(told, parts.canvas)["value"]["revision"] == told[parts.session].revision
+
+
+def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):
+    """Nor would they in vain, with all threads of the server waiting and none left for the drag."""
+
+    def drag(given):
+        yield {"session": given.click((1, 1))}
+        yield {"session": given.click((2, 2))}
+
+    def click(given):
+        return {"session": given.click((3, 3))}
+
+    turns = Turns()
+    drag, click = turns.of(drag, "session"), turns.of(click, "session")
+    run = drag(request(), session)
+    one = next(run)["session"]
+    two = click(request(), session)["session"]
+    assert two.past[-1] is one.now
+    assert next(run)["session"].pending == (2, 2)
+    assert click(request("b"), session)["session"].past[-1] is session.now
+
+
+def test_callers_without_a_tab_have_no_session_in_common(session):
+    def click(given):
+        return {"session": given.click((3, 3))}
+
+    click = Turns().of(click, "session")
+    kept = [click(request(None), session)["session"] for _ in range(2)]
+    assert all(other.past == (session.now,) for other in kept)
+
+
 def test_a_whole_drag(do, parts, session):
     updates = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))
     first, last = updates[0], updates[-1]
@@ -784,6 +822,24 @@ def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
     assert text_of(last, parts).startswith("1 point set")
 
 
+def test_a_pull_that_waits_for_its_place_can_be_given_up(parts, models, session):
+    do = Handlers(parts, models, Drags(0))
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    assert text_of(next(run), parts).startswith("Waiting")
+    do.pulls.steer({"key": KEY, "at": [30, 30], "stop": True})
+    assert list(run)[-1][parts.session].now is session.now
+
+
+def test_a_pull_that_was_given_up_does_not_blame_the_model(do, parts, session):
+    run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    with going_on(run) as updates:
+        picture_at(do, (60, 60), 0)
+        do.pulls.steer({"key": KEY, "at": [5, 60], "stop": True})
+    assert text_of(updates[-1], parts).startswith("Stopped where it was")
+
+
 def test_a_pointer_that_falls_silent_lets_go(do, parts, session, monkeypatch):
     monkeypatch.setattr(handlers, "_SILENCE", 0.2)
     run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
@@ -803,7 +859,7 @@ def test_words_of_no_pointer_of_ours_change_nothing(do, message):
 def test_a_pointer_outside_the_picture_is_passed_over(do, parts, session):
     run = do.pull(session, holding(), "w+", request(), *DEFAULTS)
     next(run)
-    for at in ([99, 1], None, "x", [1], {"x": 1}, [float("nan"), 1]):
+    for at in ([99, 1], None, "x", [1], {"x": 1}, [float("nan"), 1], [10**400, 1]):
         assert do.pulls.steer({"key": KEY, "at": at}) is True
     do.pulls.steer({"key": KEY, "at": [30, 30], "end": True})
     assert text_of(list(run)[-1], parts).startswith("There it is")

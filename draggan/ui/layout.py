@@ -258,19 +258,18 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
     turn = functools.partial(Turns().of, state=parts.session)
-    long = functools.partial(turn, long=True)
 
     demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
     demo.unload(do.close)
 
     kept = [parts.session, parts.opened]
-    parts.model.input(long(do.choose_model), [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    parts.model.input(turn(do.choose_model), [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
     parts.not_now.click(turn(do.not_now), kept, outputs, api_name="not_now", **quiet)
-    fetched = parts.download.click(long(do.download), [*kept, parts.offered], outputs, api_name="download", **quiet)
+    fetched = parts.download.click(turn(do.download), [*kept, parts.offered], outputs, api_name="download", **quiet)
     fetched.success(turn(do.downloaded), [*kept, parts.offered, parts.seed], outputs, api_name="downloaded", **quiet)
-    parts.upload.upload(long(do.open_file), [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
+    parts.upload.upload(turn(do.open_file), [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
     if local:
-        parts.path.submit(long(do.open_file), [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
+        parts.path.submit(turn(do.open_file), [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
     # Not with every key: a seed of four digits would be four pictures.
     chosen = [parts.session, parts.seed]
     gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **quiet)
@@ -303,11 +302,11 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         button.click(turn(getattr(do, name)), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
     dragged = [*drawn, parts.space, *parts.settings]
-    parts.start.click(long(do.start), dragged, outputs, api_name="start", **quiet)
+    parts.start.click(turn(do.start), dragged, outputs, api_name="start", **quiet)
     # As few as can be: it is to begin and end quickly. The pictures on the way go past them, see `Pulls.answer`.
     pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
     pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
-    parts.canvas.pull(long(do.pull), dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
+    parts.canvas.pull(turn(do.pull), dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 
@@ -318,6 +317,6 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         (parts.save_webp, "save_webp", do.save_webp),
     ):
         # Only an animation takes so long that it has something to say.
-        saved = button.click(long(handler), drawn, file[:1] if name == "save" else file, api_name=name, **quiet)
+        saved = button.click(turn(handler), drawn, file[:1] if name == "save" else file, api_name=name, **quiet)
         js = "() => document.querySelector('#dg-file')?.click()"
         saved.success(None, None, None, js=js, api_visibility="private")

@@ -34,13 +34,15 @@ class Turns:
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
 
-    def of(self, handler: Callable[..., Any], state: Any, *, long: bool = False) -> Callable[..., Any]:
+    def of(self, handler: Callable[..., Any], state: Any) -> Callable[..., Any]:
         """The handler, made to wait for its turn; as before a function, or a generator function.
+
+        The turn of a generator ends with its first updates: whoever comes next does not wait until a drag has ended.
+        Nor may it: the threads of the server would all wait, and none be left to go on with the drag.
 
         Args:
             handler: takes a session first, perhaps a ``request`` somewhere, and makes updates.
             state: the key of the session among the updates.
-            long: the next one need not wait until this one has ended, only until it has begun.
         """
         names = [*inspect.signature(handler).parameters]
         asks = names.index("request") if "request" in names else None
@@ -59,17 +61,20 @@ class Turns:
         def follow(request: gr.Request, session: Session | None, *others: Any) -> Iterator[dict[Any, Any]]:
             with ExitStack() as turn:
                 newest = turn.enter_context(self._turn(tab_of(request), session))
-                if long:
-                    turn.close()
                 with closing(call(request, newest, others)) as all_updates:
                     for updates in all_updates:
-                        yield self._kept(tab_of(request), updates, state)
+                        kept = self._kept(tab_of(request), updates, state)
+                        turn.close()
+                        yield kept
 
         return follow if inspect.isgeneratorfunction(handler) else answer
 
     @contextmanager
     def _turn(self, tab: str, session: Session | None) -> Iterator[Session | None]:
-        """Wait for the tab's turn; the newest session there is."""
+        """Wait for the tab's turn; the newest session there is. Callers without a tab have nothing in common."""
+        if not tab:
+            yield session
+            return
         with self._guard:
             lock = self._locks.setdefault(tab, _Lock())
         with lock.held:
@@ -79,7 +84,7 @@ class Turns:
 
     def _kept(self, tab: str, updates: dict[Any, Any], state: Any) -> dict[Any, Any]:
         session = updates.get(state)
-        if session is not None:
+        if tab and session is not None:
             with self._guard:
                 self._newest[tab] = session
         return updates
