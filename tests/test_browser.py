@@ -332,6 +332,22 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
     assert brightest(page) == BUMP
 
 
+def test_pressed_twice_before_the_server_has_answered_nothing_is_held(visit, monkeypatch):
+    page = visit()
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return begin_pull(*arguments)
+
+    begin_pull = handlers.begin_pull
+    monkeypatch.setattr(handlers, "begin_pull", slowly)
+    page.click("[data-tool=pull]")
+    page.mouse.dblclick(*at(page, BUMP))
+    status(page, "^The picture follows")
+    # Long before a pointer that says nothing is taken for lost.
+    expect(page.locator(".dg-stage")).not_to_have_class(re.compile("dg-busy"), timeout=10_000)
+
+
 def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen):
     page = visit()
     creep(page)

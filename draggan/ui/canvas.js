@@ -424,7 +424,7 @@ function onKey(event) {
   } else if (event.ctrlKey || event.metaKey || event.altKey) {
     return;
   } else if (event.key === 'Escape') {
-    if (hold && props.busy) { hold.stop = true; hold.end = false; letGo(null); }
+    if (hold && props.held) { hold.stop = true; hold.end = false; letGo(null); }
     else if (props.busy) hit('stop');
     else if (press) { press = null; draw(); }
     else if (state.pending) { state.pending = null; commit(); }
@@ -511,7 +511,11 @@ const showFrame = () => { if (props.frame) show(props.frame, props.live); };
 watch(FRAME, () => { resize(); showFrame(); });
 watch('value', take);
 watch(LIVE, draw);
-watch(HELD, steer);
+watch(HELD, () => {
+  // Pressed again before the server had answered: nobody holds that pull any more.
+  if (props.held && hold?.key !== props.held) server.steer({ key: props.held, stop: true }).catch(() => {});
+  steer();
+});
 watch(BUSY, () => {
   press = null;
   if (!props.busy) hold = null;
