@@ -9,11 +9,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import draggan.drag.hold as hold_module
+import draggan.drag.jacobian as jacobian_module
+import draggan.drag.newton as newton_module
 import draggan.drag.problem as problem_module
 from draggan import geometry
 from draggan.config import DragConfig
 from draggan.drag.adam import Adam, Moments
+from draggan.drag.hold import holding_view
+from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import directions
+from draggan.drag.newton import Newton
 from draggan.drag.problem import Problem
 from draggan.drag.solver import Proposal
 from draggan.drag.tracking import track
@@ -165,3 +171,51 @@ def test_a_step_does_not_wait_for_the_device(count, monkeypatch):
     assert mode.read == 4
     assert len(asked) == 4
     assert proposal.shift.device.type == "meta"
+
+
+def test_a_second_order_drag_keeps_what_it_compares_on_the_device(monkeypatch):
+    """PyTorch refuses to compare tensors of two devices, empty ones included: what a drag begins with must be there."""
+    G = on_a_device(tiny_stylegan2())
+    compared = []
+
+    def equal(a, b):
+        assert a.device == b.device == G.device
+        compared.append((a, b))
+        return False
+
+    def cover(points, reach, grid):
+        windows, member = geometry.cover(torch.full(points.shape, 20.0), reach, grid)
+        return windows, member.to(points.device, non_blocking=True)
+
+    monkeypatch.setattr(torch, "equal", equal)
+    monkeypatch.setattr(problem_module, "cover", cover)
+    monkeypatch.setattr(jacobian_module, "cover", cover)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
+    for module in (newton_module, hold_module):
+        # How many directions are free is read by the host.
+        monkeypatch.setattr(module, "null_space", lambda jacobian: lambda v: v)
+    config, ws = DragConfig(solver="newton", naturalness=0), torch.zeros(1, G.num_ws, G.w_dim, device="meta")
+    view = holding_view(G, config, "b32")
+    kept = view.look(G, ws, torch.float32)
+    patch = disc_offsets(2).to("meta")
+    problem = Problem(
+        generator=G,
+        config=config,
+        level="b32",
+        grid=G.grid("b32"),
+        dtype=torch.float32,
+        ws=ws,
+        patch=patch,
+        window=square_offsets(3).to("meta"),
+        reach=6.0,
+        templates=torch.zeros(1, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
+        mask=FixedRegion(fixed=torch.zeros_like(kept[:, :1]), kept=kept),
+        stop_distance=1.0,
+    )
+    here, targets = (torch.zeros(1, 2, device="meta") for _ in range(2))
+    solver = Newton(problem)
+    with NoWaiting():
+        solver.look(Proposal(torch.zeros(1, problem.moves, G.w_dim, device="meta"), here), last=False)
+        solver.propose(here, targets)
+    assert len(compared) >= 2

@@ -103,7 +103,7 @@ class Hold:
         self._view = holding_view(problem.generator, problem.config, problem.level)
         self._kept = mask.kept * mask.fixed
         # What was looked at last, and where.
-        self._leaf = self._here = torch.zeros(0)
+        self._leaf = self._here = torch.zeros(0, device=mask.kept.device)
         # Of the last step that moved the handles.
         self._length = self._weight = 0.0
 

@@ -88,7 +88,7 @@ class Newton(Solver):
         self._copies: Copies | None = None
         self._sampler: Sampler | None = None
         self._jacobian: Tensor | None = None  # [2 n, moves, w_dim], in coordinates of the metric; None: to be computed
-        self._handles = self._targets = self._expected = torch.zeros(0, 2)
+        self._handles = self._targets = self._expected = torch.zeros(0, 2, device=ws.device)
 
     @property
     def settled(self) -> bool:
