@@ -28,6 +28,7 @@ __all__ = [
     "Atlas",
     "Grid",
     "Windows",
+    "brought",
     "cells_inside",
     "cover",
     "crop",
@@ -44,6 +45,14 @@ def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.devic
     """A few numbers on a device, to be read only: bringing them there anew would wait for what the device is doing."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
+
+
+def brought(t: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device, without waiting for what the device is doing.
+
+    Not on Apple's: there the copy is still being read when the tensor may be gone (PyTorch issue 189690).
+    """
+    return t.to(device, non_blocking=device.type != "mps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +167,7 @@ class Atlas:
     ) -> Float[Tensor, "*n channel"]:
         constants = self._as_points
         if constants is None or constants.dtype != points.dtype or constants.device != points.device:
-            self._as_points = constants = self._constants.to(points.dtype).to(points.device, non_blocking=True)
+            self._as_points = constants = brought(self._constants.to(points.dtype), points.device)
         scale, shift, low, high, factor, origin = constants[:6].unbind()
         if len(constants) > 6 and member is not None:
             origin = constants[5:][member]
@@ -326,4 +335,4 @@ def cover(
         if len(groups) == 1:
             break
     assert best is not None
-    return best[1], torch.tensor(best[2]).to(points.device, non_blocking=True)
+    return best[1], brought(torch.tensor(best[2]), points.device)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from draggan.geometry import (
     Grid,
     Windows,
+    brought,
     cells_inside,
     cover,
     crop,
@@ -121,3 +122,16 @@ def test_near_points_share_a_window_and_far_ones_do_not():
     assert len(near) == 1
     assert len(far) == 2
     assert member.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("cuda", False), ("mps", True)])
+def test_only_where_it_is_safe_a_copy_is_not_waited_for(kind, waits):
+    asked = []
+
+    class Watched(torch.Tensor):
+        def to(self, device, *, non_blocking):
+            asked.append((device.type, non_blocking))
+            return self
+
+    brought(torch.zeros(1).as_subclass(Watched), torch.device(kind))
+    assert asked == [(kind, not waits)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import pytest
@@ -126,6 +127,22 @@ def test_a_row_that_is_written_to_or_weights_that_change_are_noticed():
     finally:
         layer.affine.weight.data.copy_(before)
         G.freeze()
+
+
+def test_what_is_kept_of_a_pass_for_inference_serves_gradients_too():
+    G = copy.deepcopy(generator("skip", True))
+    windows = Windows(((4, 5), (9, 9)), (6, 6))
+    rows = list(torch.randn(G.num_ws, 1, G.w_dim))
+    with torch.inference_mode():
+        expected = G.local_features(rows, "b32", windows), G.features(rows, "b32")
+    for row in (0, 3):
+        asking = [r.clone().requires_grad_() if i == row else r for i, r in enumerate(rows)]
+        for before, now in zip(
+            expected, (G.local_features(asking, "b32", windows), G.features(asking, "b32")), strict=True
+        ):
+            now.square().sum().backward()
+            assert asking[row].grad.abs().sum() > 0
+            torch.testing.assert_close(now.detach(), before.clone())
 
 
 def test_nothing_is_remembered_of_rows_that_are_gone():

@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.generators.stylegan2 import SynthesisLayer, as_type
-from draggan.geometry import Windows
+from draggan.geometry import Windows, brought
 from torch_utils.ops.bias_act import ACTIVATIONS, scaled_lrelu, scaled_lrelu_gradient
 from torch_utils.ops.native import below_autograd
 from torch_utils.ops.upfirdn2d import upfirdn2d
@@ -357,8 +357,8 @@ class _Cut:
 
 
 def _on(a: np.ndarray, device: torch.device) -> Tensor:
-    """Brought to the device without waiting for what it is doing."""
-    return torch.from_numpy(a).to(device, non_blocking=True)
+    """Brought to the device without waiting for what it is doing, where that is safe."""
+    return brought(torch.from_numpy(a), device)
 
 
 def _ranges(starts: Sequence[int], length: int) -> np.ndarray:
@@ -485,7 +485,8 @@ def _remembered(layer: _Layer, w: Tensor, dtype: torch.dtype) -> tuple[Tensor, T
     found = known.get(layer.module)
     # Written to, or frozen anew with other weights, or another type: not the same any more.
     if found is None or found[0] != version or found[1] is not layer.ready.energy or found[2] != dtype:
-        known[layer.module] = found = (version, layer.ready.energy, dtype, _modulated(layer, w, dtype))
+        with torch.inference_mode(False), torch.no_grad():
+            known[layer.module] = found = (version, layer.ready.energy, dtype, _modulated(layer, w, dtype))
     return found[3]
 
 

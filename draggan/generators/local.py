@@ -182,7 +182,9 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
     stages = plan(synthesis, resolution, windows or Windows(((0, 0),), (1, 1)), whole=windows is None)
     if not frozen.possible([stage.layer for stage in stages]):
         return None
-    found = Layout(constant, _spans(stages), windows if stages[-1].whole else None, dtype)
+    # Later passes may want gradients even if this one is for inference.
+    with torch.inference_mode(False), torch.no_grad():
+        found = Layout(constant, _spans(stages), windows if stages[-1].whole else None, dtype)
     with _lock:
         known[key] = found
         if len(known) > _KEPT:
