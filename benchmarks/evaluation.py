@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks import machine
+from benchmarks.examples import joined
 from benchmarks.line_search import LINE_SEARCH
 from draggan.checkpoints import registry
 from draggan.config import DragConfig
@@ -201,11 +201,48 @@ def document(
     lines += ["", NOTES[0], *([notes] if notes else []), NOTES[1]]
     if picture is not None and _shown(tables):
         lines += ["", f"![best, median and worst cases]({picture.name})", "", *_caption(tables)]
+    lines += ["", "## In short", "", *_overview(tables)]
     for model, name, rows in tables:
-        if all(row.measured for row in rows):
-            lines += ["", f"## {model}, {rows[0].protocol.title}", "", report.markdown(rows).rstrip()]
-            lines += _notes(name, [row.over(set.intersection(*(set(r.cases) for r in rows))) for row in rows])
+        for k, some in enumerate(nested(rows)):
+            lines += ["", f"## {model}, {rows[0].protocol.title}"] if k == 0 else ["", "With the rows that have fewer:"]
+            lines += ["", report.markdown(some).rstrip()]
+            lines += _notes(name, [row.over(set.intersection(*(set(r.cases) for r in some))) for row in some])
     return "\n".join(lines) + "\n"
+
+
+def nested(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows with the most cases, then these and those with fewer, and so on; those without any are left out.
+
+    A table has the cases that all its rows have, so a row with few would cost the others theirs.
+    """
+    counts = sorted({row.measured for row in rows if row.measured}, reverse=True)
+    return [[row for row in rows if row.measured >= count] for count in counts]
+
+
+OVERVIEW = ("arrived", "steps", "cpu", "latent_after")
+"""What stands in the overview beside the figure that counts: keys of columns."""
+
+
+def _overview(tables: list[tuple[str, str, list[Row]]]) -> list[str]:
+    """A line for each model, protocol and row, each over as many cases as it shares with the first row."""
+    lines: list[str] = []
+    for model, name, rows in tables:
+        if name == "quality" or not nested(rows):
+            continue
+        columns = {c.key: c for c in rows[0].protocol.columns}
+        if not lines:
+            titles = [f"{columns[key].title}, {columns[key].unit}".removesuffix(", ") for key in OVERVIEW]
+            lines.append(f"| model | protocol | row | cases | what counts | {' | '.join(titles)} |")
+            lines.append("|---" * (5 + len(OVERVIEW)) + "|")
+        first = nested(rows)[0][0]
+        for whole in (row for row in rows if row.measured):
+            row = whole.over(set(whole.cases) & set(first.cases))
+            main = row.main
+            counts = f"{main.title} {report.number(row.interval(main), main, unit=True)}"
+            cells = [model, row.protocol.title, row.name, str(row.measured), counts]
+            cells += [report.number(row.interval(columns[key]), columns[key]).split(" ")[0] for key in OVERVIEW]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _settings(tables: list[tuple[str, str, list[Row]]]) -> dict[str, str]:
@@ -233,28 +270,31 @@ def _notes(name: str, rows: list[Row]) -> list[str]:
     return ["", " ".join(lines)] if lines else []
 
 
-def _shown(tables: list[tuple[str, str, list[Row]]]) -> list[Row]:
-    """Rows in the picture: of five landmarks where they were measured, else of the first table."""
-    five = [row for _, name, rows in tables if name == "landmarks-5" for row in rows if row.measured > 2]
-    return five or [row for row in tables[0][2] if row.measured > 2]
+def _shown(tables: list[tuple[str, str, list[Row]]]) -> list[list[Row]]:
+    """Rows in the picture, model by model: of five landmarks, those with the most cases, at least three."""
+    return [nested(rows)[0] for _, name, rows in tables if name == "landmarks-5" and any(r.measured > 2 for r in rows)]
 
 
 def _caption(tables: list[tuple[str, str, list[Row]]]) -> list[str]:
-    rows = _shown(tables)
-    names = "; ".join(f"{row.subject.name}, {row.name}" for row in rows)
-    what = rows[0].protocol.title
-    text = f"From left to right ({what}): {names}. Each: start with handles (red) and targets (blue), result with the "
-    text += "targets, and the picture that gave the targets, of which nothing else is asked; best, median, worst case."
+    shown = _shown(tables)
+    models, rows = ", ".join(rows[0].subject.name for rows in shown), ", ".join(row.name for row in shown[0])
+    text = f"From top to bottom: {models}; from left to right: {rows} ({shown[0][0].protocol.title}). Each: start with "
+    text += "handles (red) and targets (blue), result with the targets, and the picture that gave the targets, of "
+    text += "which nothing else is asked; best, median, worst case."
     return textwrap.wrap(text, 118)
 
 
 def pictures(tables: list[tuple[str, str, list[Row]]], path: Path) -> None:
-    """A .jpg of best, median and worst cases, one row of a table beside the other."""
-    strips = [s for row in _shown(tables) if (s := report.strip(row, side=128)) is not None]
-    if not strips:
+    """A .jpg of best, median and worst cases: a model's rows beside, models below each other."""
+    lines = []
+    for rows in _shown(tables):
+        shared = set.intersection(*(set(row.cases) for row in rows))
+        strips = [report.strip(row.over(shared), side=128) for row in rows]
+        lines.append(joined([strip for strip in strips if strip is not None], columns=len(rows), gap=12))
+    if not lines:
         return
-    gap = np.full((strips[0].shape[0], 12, 3), 255, np.uint8)
-    joined = np.concatenate([part for s in strips for part in (s, gap)][:-1], 1)
+    width = min(line.shape[1] for line in lines)
     buffer = io.BytesIO()
-    Image.fromarray(joined).save(buffer, "JPEG", quality=82, comment=b"AI-generated images, made with DragGAN")
+    sheet = Image.fromarray(joined([line[:, :width] for line in lines], columns=1, gap=12))
+    sheet.save(buffer, "JPEG", quality=82, comment=b"AI-generated images, made with DragGAN")
     path.write_bytes(buffer.getvalue())

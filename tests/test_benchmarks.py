@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from benchmarks import live
 from benchmarks.__main__ import main
+from benchmarks.evaluation import nested
 from benchmarks.examples import joined
 from benchmarks.memory import peak
 from benchmarks.models import network, start
@@ -136,3 +138,10 @@ def test_examples_stand_beside_and_below_each_other():
     assert [int(sheet[0, x, 0]) for x in (0, 5, 6, 12)] == [0, 255, 1, 2]
     assert int(sheet[3, 0, 0]) == 3
     assert int(sheet[2, 0, 0]) == int(sheet[3, 6, 0]) == 255
+
+
+def test_a_table_of_few_cases_does_not_cost_the_others_theirs():
+    counts = {"adam": 100, "larger": 20, "newton": 100, "none": 0}
+    rows = [SimpleNamespace(name=name, measured=count) for name, count in counts.items()]
+    groups = [[row.name for row in some] for some in nested(rows)]
+    assert groups == [["adam", "newton"], ["adam", "larger", "newton"]]
