@@ -153,7 +153,7 @@ class Drag(Iterator[DragStep]):
         device = start.device
         self.dtype = feature_dtype(config.precision, generator)
         self._handles = _points("handle", handles, size).to(device)
-        self._targets = self._checked_targets(targets)
+        self._targets = self._checked_targets(targets).to(device)
         if not len(self._handles):
             raise PointError("no points were given; set at least one handle and its target")
 
@@ -217,6 +217,7 @@ class Drag(Iterator[DragStep]):
         Raises:
             PointError: not one per handle, not finite, or outside the picture; the drag goes on as it was.
         """
+        # Not to the device from here: that would wait for what it is doing.
         wanted = self._checked_targets(targets)
         with self._news:
             self._wanted = wanted
@@ -229,7 +230,7 @@ class Drag(Iterator[DragStep]):
             self._news.notify_all()
 
     def _checked_targets(self, targets: PointsLike) -> Float[Tensor, "n 2"]:
-        points = _points("target", targets, self.generator.image_size).to(self._handles)
+        points = _points("target", targets, self.generator.image_size)
         if len(self._handles) != len(points):
             raise PointError(
                 f"{len(self._handles)} handle points and {len(points)} target points were given; "
@@ -242,7 +243,7 @@ class Drag(Iterator[DragStep]):
         with self._news:
             while True:
                 if self._wanted is not None:
-                    self._take_targets(self._wanted)
+                    self._take_targets(self._wanted.to(self._handles))
                     self._wanted = None
                 if not (self._live and self._idle) or self._stop.is_set():
                     return self._live
