@@ -60,6 +60,8 @@ def test_layouts_are_made_once_for_as_long_as_windows_and_weights_stay(monkeypat
     G.freeze()
     G.local_features(ws, "b32", here)
     assert len(made) == 3
+    # Nothing stays of the weights before.
+    assert len(local._layouts[G.synthesis]) == 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert G.local_features(ws, "b32", here).dtype == torch.bfloat16
     assert len(made) == 4

@@ -186,6 +186,8 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
     with torch.inference_mode(False), torch.no_grad():
         found = Layout(constant, _spans(stages), windows if stages[-1].whole else None, dtype)
     with _lock:
+        if not all(layout.current() for layout in known.values()):
+            known.clear()  # they hold the weights that the layers had
         known[key] = found
         if len(known) > _KEPT:
             known.popitem(last=False)
