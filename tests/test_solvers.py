@@ -14,7 +14,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
 from draggan.drag import newton as newton_module
 from draggan.drag.hold import View, holding_view
-from draggan.drag.jacobian import position_rows
+from draggan.drag.jacobian import exact, position_rows
 from draggan.drag.metric import root, statistics
 from draggan.drag.newton import smallest_step
 from draggan.drag.tracking import refine, slopes
@@ -206,6 +206,20 @@ def test_a_model_whose_latents_are_all_the_same_has_no_statistics():
 
 def test_classes_share_statistics():
     assert statistics(tiny_stylegan2(16, c_dim=3)).directions.shape == (16, 16)
+
+
+def test_small_systems_are_solved_where_there_is_float64():
+    class Apples(torch.Tensor):
+        device = torch.device("mps")
+
+        def cpu(self):
+            return torch.ones(2)
+
+        def double(self):
+            raise TypeError("no float64 here")
+
+    assert exact(torch.zeros(2).as_subclass(Apples)).tolist() == [1, 1]
+    assert exact(torch.zeros(2)).dtype == torch.float64
 
 
 def test_the_smallest_step_of_a_damped_system():

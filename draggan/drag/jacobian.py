@@ -22,7 +22,7 @@ from draggan.drag.motion import Sampler
 from draggan.drag.problem import Problem
 from draggan.geometry import Grid, Windows, cover, sample
 
-__all__ = ["Copies", "null_space", "position_rows"]
+__all__ = ["Copies", "exact", "null_space", "position_rows"]
 
 
 class Copies:
@@ -82,9 +82,14 @@ def position_rows(
     return rows
 
 
+def exact(t: Tensor) -> Tensor:
+    """In float64, which Apple's devices lack: from those it comes to the host."""
+    return (t.cpu() if t.device.type == "mps" else t).double()
+
+
 def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
     """The projection of steps onto those that leave the handles where they are."""
-    rows = jacobian.flatten(1).double()
+    rows = exact(jacobian.flatten(1))
     values, vectors = torch.linalg.eigh(rows @ rows.T)
     # Handles on one spot share their rows.
     some = values > 1e-6 * values[-1].clamp(min=1e-300)

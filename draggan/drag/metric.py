@@ -62,7 +62,7 @@ def _estimate(generator: Generator) -> Statistics | None:
                 # Of a model with classes, the latents of all of them.
                 which = torch.randint(generator.c_dim, (len(z),), generator=random)
                 labels = torch.nn.functional.one_hot(which, generator.c_dim).to(z)
-            w = generator.mapping(z, labels)[:, 0].double().cpu()
+            w = generator.mapping(z, labels)[:, 0].cpu().double()
             total += w.sum(0)
             products += w.T @ w
     except (DragGANError, NotImplementedError) as e:

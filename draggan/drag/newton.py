@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.drag.hold import Hold
-from draggan.drag.jacobian import Copies, null_space, position_rows
+from draggan.drag.jacobian import Copies, exact, null_space, position_rows
 from draggan.drag.metric import root, statistics
 from draggan.drag.motion import Sampler, motion_supervision_loss
 from draggan.drag.problem import Problem
@@ -235,8 +235,8 @@ def smallest_step(
 
     For a matrix of few rows that is ``J^T (J J^T + diag(c))^-1 d`` with ``c_i = damping (J J^T)_ii``.
     """
-    j = jacobian.double()
+    j = exact(jacobian)
     c = damping * j.square().sum(1)
     # A handle that nothing moves has a row of zeros; it asks for nothing.
     c = c + 1e-6 * c.mean() + torch.finfo(j.dtype).tiny ** 0.5
-    return (j.T @ torch.linalg.solve(j @ j.T + torch.diag(c), d.double())).to(jacobian)
+    return (j.T @ torch.linalg.solve(j @ j.T + torch.diag(c), exact(d))).to(jacobian)
