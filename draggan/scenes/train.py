@@ -359,7 +359,7 @@ class Trainer:
         if not any(name.endswith("weight") for name in fitting):
             raise ConfigError(f"no weight in {file} has the name and shape of one of this network; choose another file")
         self.generator.load_state_dict(own | fitting)
-        self.progress.init = file.as_posix()
+        self.progress.init = file.name  # not where it lies: that is nobody's business
         logger.info("took over %d of %d tensors from %s", len(fitting), len(own), file)
 
     def run(self) -> None:
