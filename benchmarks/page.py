@@ -29,16 +29,18 @@ __all__ = ["main"]
 # Notes when Start is pressed, and when which step is drawn.
 _WATCH = """() => {
     window.seen = [];
-    document.querySelector('#dg-start').addEventListener('pointerdown', () => { window.pressed = performance.now(); });
+    document.querySelector('#dg-start').onpointerdown = () => { window.pressed = performance.now(); };
     const stage = document.querySelector('#dg-canvas [data-frames]');
-    new MutationObserver(() => {
+    window.watch?.disconnect();
+    window.watch = new MutationObserver(() => {
         const at = performance.now() - window.pressed;
         // The words come with the picture, perhaps a moment later.
         setTimeout(() => {
             const step = /(?:Step|after) (\\d+)/.exec(document.querySelector('#dg-status').innerText);
             window.seen.push([at, step ? +step[1] : -1]);
         }, 20);
-    }).observe(stage, {attributes: true, attributeFilter: ['data-frames']});
+    });
+    window.watch.observe(stage, {attributes: true, attributeFilter: ['data-frames']});
 }"""
 _TITLES = CHOICES["solver"]
 _ENDED = re.compile(r"Arrived|the limit|No more progress|Stopped")
@@ -59,10 +61,12 @@ def main(argv: Sequence[str] = ()) -> int:
     with chromium(args.browser) as browser, visit(browser, args.port) as seen:
         time.sleep(args.settle)
         seen.page.get_by_text("Advanced").first.click()
+        seen.page.get_by_label(_TITLES[args.solver]).click()
+        seen.page.evaluate("window.scrollTo(0, 0)")
         for seed in range(1 if args.quick else 4):
             # The page shows pictures with truncation; where things are differs by a little, which does not matter here.
             for name, (handle, target) in drags(seed).items():
-                rows.append([seed, name, *_drag(seen.page, seed, handle, target, _TITLES[args.solver])])
+                rows.append([seed, name, *_drag(seen.page, seed, handle, target)])
                 print(rows[-1], flush=True)
     medians = [f"{np.median([float(str(row[k])) for row in rows]):.2f}" for k in range(3, 7)]
     columns = ["seed", "drag", "steps", "seconds", "steps a second", "pictures a second", "first moved picture after s"]
@@ -73,9 +77,7 @@ def main(argv: Sequence[str] = ()) -> int:
     return 0
 
 
-def _drag(
-    page: Any, seed: int, handle: Sequence[float], target: Sequence[float], solver: str
-) -> list[object]:
+def _drag(page: Any, seed: int, handle: Sequence[float], target: Sequence[float]) -> list[object]:
     """Steps, seconds, steps a second, pictures a second, and seconds to the first picture that has moved."""
     field = page.locator("#dg-seed input")
     field.fill(str(seed))
@@ -85,9 +87,6 @@ def _drag(
     for x, y in (handle, target):
         page.mouse.click(box["x"] + (x + 0.5) * box["width"] / SIZE, box["y"] + (y + 0.5) * box["height"] / SIZE)
         time.sleep(0.7)
-    # Another picture has put back what suits its model.
-    page.get_by_label(solver).click()
-    time.sleep(0.3)
     page.evaluate(_WATCH)
     page.click("#dg-start")
     status = page.locator("#dg-status")
