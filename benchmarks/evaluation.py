@@ -271,8 +271,10 @@ def _notes(name: str, rows: list[Row]) -> list[str]:
 
 
 def _shown(tables: list[tuple[str, str, list[Row]]]) -> list[list[Row]]:
-    """Rows in the picture, model by model: of five landmarks, those with the most cases, at least three."""
-    return [nested(rows)[0] for _, name, rows in tables if name == "landmarks-5" and any(r.measured > 2 for r in rows)]
+    """Rows in the picture, model by model: of five landmarks or else of the first protocol, those with most cases."""
+    names = [name for _, name, _ in tables]
+    shown = "landmarks-5" if "landmarks-5" in names else names[0]
+    return [nested(rows)[0] for _, name, rows in tables if name == shown and any(r.measured > 2 for r in rows)]
 
 
 def _caption(tables: list[tuple[str, str, list[Row]]]) -> list[str]:
