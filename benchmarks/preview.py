@@ -55,7 +55,8 @@ def follow(
     assert first is not None
     begun = time.perf_counter()
     try:
-        while time.perf_counter() - begun < seconds:
+        # A handle may arrive before the time is over.
+        while time.perf_counter() - begun < seconds and not run.ended(patience=0):
             if picture is None:
                 run.ended(patience=0.1)
                 continue
