@@ -8,7 +8,8 @@ as this module's test). Written out it costs a fraction beside the convolutions,
   every layer below works on the rectangle that this one depends on;
 * weights do not change, and windows seldom do from one step of a drag to the next. What follows from them alone (the
   noise in the windows, which of their cells lie on the map, where they are cut) is a `Layout`, made once for both
-  passes and for as many steps as the windows stay.
+  passes and for as many steps as the windows stay. Where a pass is to be the same for all windows, what follows from
+  their positions is data instead (`draggan.generators.steady`).
 
 Per layer, with the style s and the demodulation factor d of the row w (Karras et al. 2020, Eq. 1-3):
 
@@ -19,9 +20,10 @@ The gain of the activation is inside, which is the same for a leaky ReLU; d, noi
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -37,10 +39,29 @@ from torch_utils.ops.bias_act import ACTIVATIONS, scaled_lrelu, scaled_lrelu_gra
 from torch_utils.ops.native import below_autograd
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
-__all__ = ["Layout", "Rectangle", "Span", "features", "possible", "support"]
+__all__ = [
+    "Cut",
+    "Layer",
+    "Layout",
+    "Modulation",
+    "Place",
+    "Rectangle",
+    "Span",
+    "backward",
+    "cells_as_rows",
+    "features",
+    "forward",
+    "modulated",
+    "possible",
+    "remembered",
+    "support",
+]
 
 _SLOPE = 0.2
 _GAIN = ACTIVATIONS["lrelu"].gain
+
+# Of a layer and a latent row: style, demodulation factor, and both as features of that type are multiplied by them.
+Modulation: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +158,17 @@ class Layout:
     ) -> None:
         self.dtype = dtype
         self.constant = constant.detach()[None].to(dtype).contiguous(memory_format=torch.channels_last)
-        self.layers = tuple(_Layer(span, dtype) for span in spans)
         self.rows = tuple(span.row for span in spans)
-        self.last = None if wanted is None else _Cut(wanted, spans[-1].layer.size, constant.device)
+        self.layers, self.last = self.placed(spans, wanted)
+
+    def placed(self, spans: Sequence[Span], wanted: Windows | None) -> tuple[tuple[Layer, ...], Cut | None]:
+        """The layers with their windows, and how to cut out what is wanted of the last one's whole map."""
+        last = None if wanted is None else _Cut(wanted, spans[-1].layer.size, spans[-1].layer.weight.device)
+        return tuple(Layer(span, _place(span, self.dtype)) for span in spans), last
+
+    def support(self, gradient: Tensor) -> Rectangle | None:
+        """Outside which cells a gradient is zero in every window; None: everywhere."""
+        return support(gradient)
 
     def current(self) -> bool:
         """Whether the layers are still those that it was made of, with the weights they had then."""
@@ -177,32 +206,72 @@ def _made_ready(layer: SynthesisLayer) -> _Ready:
     return found
 
 
-class _Layer:
+class Cut(abc.ABC):
+    """How to cut windows out of whole maps.
+
+    Attributes:
+        view: the windows are a part of the map, and no copy.
+    """
+
+    view: bool
+
+    @abc.abstractmethod
+    def of(self, x: Tensor) -> Tensor:
+        """``[1 or n, channel, *size]`` to ``[n, channel, height, width]``; cells outside the map are zero."""
+
+    @abc.abstractmethod
+    def back(self, g: Tensor, part: Rectangle, batch: int) -> tuple[Tensor, Rectangle | None]:
+        """From a rectangle of the windows to the whole map, and the rectangle of it that they reach."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What follows for a layer from where its windows are.
+
+    Attributes:
+        cut: how to cut its input out of whole maps; None: it comes as windows already, or is a whole map.
+        noise: in its windows, ``[n, 1, height, width]``, or all of it.
+        inside: 1 for cells on the map, 0 for others, ``[n, 1, height, width]``; None: all are on the map.
+        picked: which cells of the filtered maps of a batch, numbered as in `cells_as_rows`, are the wanted windows;
+            None where they begin at the same cell of each.
+    """
+
+    cut: Cut | None = None
+    noise: Tensor | None = None
+    inside: Tensor | None = None
+    picked: Tensor | None = None
+
+
+def _place(span: Span, dtype: torch.dtype) -> Place:
+    layer = span.layer
+    device, size, noise = layer.weight.device, layer.size, _made_ready(layer).noise
+    cut = _Cut(span.given, span.input_size, device) if span.cut else None
+    if span.whole:
+        return Place(cut, noise)
+    if noise is not None:
+        cells, _ = _cells(span.wanted, size)
+        noise = noise.flatten()[_on(cells, device)][:, None]
+    inside = picked = None
+    # Only where windows reach over the border.
+    if not span.wanted.inside(size):
+        inside = _on(_cells(span.wanted, size)[1][:, None], device).to(dtype)
+    if layer.up == 2 and len(set(span.starts)) > 1:
+        filtered = 2 * span.given.size[0] - 2, 2 * span.given.size[1] - 2
+        picked = _on(_places(span.starts, filtered, span.wanted.size), device)
+    return Place(cut, noise, inside, picked)
+
+
+class Layer:
     """One span, made ready."""
 
-    def __init__(self, span: Span, dtype: torch.dtype) -> None:
+    def __init__(self, span: Span, place: Place) -> None:
         layer = self.module = span.layer
         self.ready, self.whole = _made_ready(layer), span.whole
         self.padding = int(span.whole and layer.up == 1)
-        device, size = layer.weight.device, layer.size
         self.given_size, self.wanted_size = span.given.size, span.wanted.size
-        self.cut = _Cut(span.given, span.input_size, device) if span.cut else None
-        self.noise = self.ready.noise
-        # Only where windows reach over the border: 1 for cells on the map.
-        self.inside: Tensor | None = None
-        if not span.whole:
-            if self.noise is not None:
-                cells, _ = _cells(span.wanted, size)
-                self.noise = self.noise.flatten()[_on(cells, device)][:, None]
-            if not span.wanted.inside(size):
-                self.inside = _on(_cells(span.wanted, size)[1][:, None], device).to(dtype)
+        self.cut, self.noise, self.inside, self.picked = place.cut, place.noise, place.inside, place.picked
         self.starts = span.starts
         self.low, self.high = ((f(y for y, _ in self.starts), f(x for _, x in self.starts)) for f in (min, max))
-        self.picked: Tensor | None = None
-        if self.ready.up and self.low != self.high:
-            height, width = 2 * span.given.size[0] - 2, 2 * span.given.size[1] - 2
-            places = _places(self.starts, (height, width), self.wanted_size)
-            self.picked = _on(places, device)
 
     def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """`SynthesisLayer.modulation`, the demodulation factor times the activation's gain."""
@@ -223,7 +292,7 @@ class _Layer:
         """The low-pass filter after the transposed convolution, and the wanted windows of its result."""
         if self.picked is not None:
             z = upfirdn2d(z, self.ready.filter, gain=4)
-            rows = _rows(z).index_select(0, self.picked)
+            rows = cells_as_rows(z).index_select(0, self.picked)
             return rows.view(len(self.starts), *self.wanted_size, -1).permute(0, 3, 1, 2)
         (top, left), (height, width) = self.low, self.wanted_size
         below, behind = height + 3 - z.shape[2] + top, width + 3 - z.shape[3] + left
@@ -252,7 +321,7 @@ class _Layer:
         """From a gradient to the result of convolution and filter to the one to the convolution's input."""
         run, weight, (height, width) = self.ready.convolution.run, self.ready.weight, self.given_size
         if self.ready.up:
-            return self._unfiltered(g, r)
+            return self.unfiltered(g, r)
         if not self.whole:
             return run(g, weight, 0, True), Rectangle(r.top, r.bottom + 2, r.left, r.right + 2)
         grown = Rectangle(max(r.top - 1, 0), min(r.bottom + 1, height), max(r.left - 1, 0), min(r.right + 1, width))
@@ -263,7 +332,8 @@ class _Layer:
         rows, columns = grown.bottom - grown.top, grown.right - grown.left
         return Rectangle(top, top + rows, left, left + columns).of(run(g, weight, 0, True)), grown
 
-    def _unfiltered(self, g: Tensor, r: Rectangle) -> tuple[Tensor, Rectangle]:
+    def unfiltered(self, g: Tensor, r: Rectangle) -> tuple[Tensor, Rectangle]:
+        """`unconvolved` of a layer that doubles the size."""
         low, high, (height, width) = self.low, self.high, self.given_size
         if low != high:
             # Windows begin at even and odd cells; brought to one beginning.
@@ -271,7 +341,7 @@ class _Layer:
             tall, wide = rows + high[0] - low[0], columns + high[1] - low[1]
             places = _places([(y - low[0], x - low[1]) for y, x in self.starts], (tall, wide), (rows, columns))
             spread = g.new_zeros(n * tall * wide, channels)
-            spread.index_copy_(0, _on(places, g.device), _rows(g))
+            spread.index_copy_(0, _on(places, g.device), cells_as_rows(g))
             g = spread.view(n, tall, wide, channels).permute(0, 3, 1, 2)
 
         # The filter spreads cell j to the cells j .. j + 3 of the transposed convolution, and that took its cell k from
@@ -287,11 +357,12 @@ class _Layer:
         return self.ready.convolution.run(g, self.ready.weight, 0, False), Rectangle(top, bottom + 1, left, right + 1)
 
 
-class _Cut:
+class _Cut(Cut):
     """Windows of a whole map, or of one map each; cells outside the map are zero."""
 
     def __init__(self, windows: Windows, size: tuple[int, int], device: torch.device) -> None:
         self.windows, self.size, self.all_inside = windows, size, windows.inside(size)
+        self.view = len(windows) == 1 and self.all_inside
         # One window is a part of its map. Several are gathered, cell by cell.
         self.cells: np.ndarray | None = None
         if len(windows) > 1:
@@ -300,7 +371,6 @@ class _Cut:
             self.mask = _on(self.on_map.reshape(-1, 1), device)
 
     def of(self, x: Tensor) -> Tensor:
-        """``[1 or n, channel, *size]`` to ``[n, channel, height, width]``."""
         height, width = self.windows.size
         if self.cells is None:
             (y, left), (rows, columns) = self.windows.origins[0], self.size
@@ -316,13 +386,12 @@ class _Cut:
         if len(x) > 1:
             first_cells = torch.arange(len(x), device=x.device) * (self.size[0] * self.size[1])
             each = each + first_cells.repeat_interleave(height * width)
-        out = _rows(x).index_select(0, each)
+        out = cells_as_rows(x).index_select(0, each)
         if not self.all_inside:
             out.mul_(self.mask)
         return out.view(len(self.windows), height, width, -1).permute(0, 3, 1, 2)
 
     def back(self, g: Tensor, part: Rectangle, batch: int) -> tuple[Tensor, Rectangle | None]:
-        """From a rectangle of the windows to the whole map, and the rectangle of it that they reach."""
         height, width = self.size
         corners = [
             (
@@ -348,7 +417,7 @@ class _Cut:
         if batch > 1:
             places = places + rows * columns * np.arange(batch)[:, None, None]
         places = places[on_map]
-        values = _rows(g)
+        values = cells_as_rows(g)
         if not on_map.all():
             values = values.index_select(0, _on(on_map.ravel().nonzero()[0], g.device))
         whole = g.new_zeros(batch * rows * columns, g.shape[1])
@@ -378,13 +447,13 @@ def _cells(windows: Windows, size: tuple[int, int]) -> tuple[np.ndarray, np.ndar
 
 
 def _places(starts: Sequence[tuple[int, int]], size: tuple[int, int], part: tuple[int, int]) -> np.ndarray:
-    """Where a part of each map of a batch lies that begins at a start of its own, as numbers of cells in `_rows`."""
+    """Where a part of each map of a batch lies that begins at a start of its own, as numbers of `cells_as_rows`."""
     y, x = (_ranges([s[axis] for s in starts], part[axis]) for axis in (0, 1))
     first = size[0] * size[1] * np.arange(len(starts))[:, None, None]
     return (first + y[:, :, None] * size[1] + x[:, None, :]).ravel()
 
 
-def _rows(x: Tensor) -> Tensor:
+def cells_as_rows(x: Tensor) -> Tensor:
     """A map as one row of channels per cell, ``[n * height * width, channel]``."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
@@ -394,54 +463,78 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layout: Layout, *rows: Tensor) -> Tensor:
-        asked = ctx.needs_input_grad[1:]
-        lowest = asked.index(True) if any(asked) else len(asked)
-        saved: list[Tensor | None] = []
-        dtype, batch = layout.dtype, len(rows[0])
+        asked, batch = ctx.needs_input_grad[1:], len(rows[0])
         with torch.autocast(rows[0].device.type, enabled=False), below_autograd():
-            x = layout.constant.expand(batch, -1, -1, -1)
-            for k, (layer, w) in enumerate(zip(layout.layers, rows, strict=True)):
-                if layer.cut is not None:
-                    x = layer.cut.of(x)
-                style, demodulation, s, d = _modulated(layer, w, dtype) if asked[k] else _remembered(layer, w, dtype)
-                ready = layer.ready
-                z = ready.convolution.run(x * s, ready.weight, layer.padding, ready.up)
-                if ready.up:
-                    z = layer.filtered(z)
-                y = layer.activated(z, d, overwrite=not asked[k])
-                if k >= lowest:
-                    saved += [y, s, d]
-                    saved += [x, z, style, demodulation] if asked[k] else [None] * 4
-                x = y
-            if layout.last is not None:
-                x = layout.last.of(x)
-                if layout.last.cells is None and layout.last.all_inside:
-                    # Not a view of something larger, which would be kept with it.
-                    x = x.contiguous(memory_format=torch.channels_last)
-        ctx.layout, ctx.lowest, ctx.asked, ctx.batch = layout, lowest, asked, batch
+            modulations = [
+                modulated(layer, w, layout.dtype) if asks else remembered(layer, w, layout.dtype)
+                for layer, w, asks in zip(layout.layers, rows, asked, strict=True)
+            ]
+            y, saved = forward(layout, modulations, asked, batch)
+        ctx.layout, ctx.asked, ctx.batch = layout, asked, batch
         ctx.save_for_backward(*saved)
-        return x
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(gradient.device.type, enabled=False), below_autograd():
-            return None, *_gradients(ctx, gradient)
+            return None, *backward(ctx.layout, ctx.saved_tensors, ctx.asked, ctx.batch, gradient)
 
 
-def _gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
-    """To every row that asks."""
-    layers, saved, batch, lowest = ctx.layout.layers, ctx.saved_tensors, ctx.batch, ctx.lowest
+def forward(
+    layout: Layout, modulations: Sequence[Modulation], asked: Sequence[bool], batch: int
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The features, and what `backward` needs besides.
+
+    Both are called without autocast and below autograd.
+
+    Args:
+        asked: which layers' rows ask for a gradient.
+        batch: how many latents there are, 1 or one per window.
+    """
+    lowest = _lowest(asked)
+    saved: list[Tensor | None] = []
+    x = layout.constant.expand(batch, -1, -1, -1)
+    for k, (layer, (style, demodulation, s, d)) in enumerate(zip(layout.layers, modulations, strict=True)):
+        if layer.cut is not None:
+            x = layer.cut.of(x)
+        ready = layer.ready
+        z = ready.convolution.run(x * s, ready.weight, layer.padding, ready.up)
+        if ready.up:
+            z = layer.filtered(z)
+        y = layer.activated(z, d, overwrite=not asked[k])
+        if k >= lowest:
+            saved += [y, s, d]
+            saved += [x, z, style, demodulation] if asked[k] else [None] * 4
+        x = y
+    if layout.last is not None:
+        x = layout.last.of(x)
+        if layout.last.view:
+            # Not a view of something larger, which would be kept with it.
+            x = x.contiguous(memory_format=torch.channels_last)
+    return x, saved
+
+
+def _lowest(asked: Sequence[bool]) -> int:
+    """The first layer whose row asks for a gradient; beyond the last if none does."""
+    return list(asked).index(True) if any(asked) else len(asked)
+
+
+def backward(
+    layout: Layout, saved: Sequence[Any], asked: Sequence[bool], batch: int, gradient: Tensor
+) -> list[Tensor | None]:
+    """From a gradient to the features to one to every row that asks; the arguments are those of `forward`."""
+    layers, lowest = layout.layers, _lowest(asked)
     to_rows: list[Tensor | None] = [None] * len(layers)
-    rectangle = support(gradient)
+    rectangle = layout.support(gradient)
     g = gradient if rectangle is None else rectangle.of(gradient)
-    if ctx.layout.last is not None and rectangle is not None:
-        g, rectangle = ctx.layout.last.back(g, rectangle, batch)
+    if layout.last is not None and rectangle is not None:
+        g, rectangle = layout.last.back(g, rectangle, batch)
     for k in range(len(layers) - 1, lowest - 1, -1):
         layer = layers[k]
         y, s, d, x, z, style, demodulation = saved[7 * (k - lowest) :][:7]
         if rectangle is None:
-            if ctx.asked[k]:
+            if asked[k]:
                 to_rows[k] = style.new_zeros(batch, layer.ready.style_weight.shape[1])
             continue
         g, to_d = layer.unactivated(g, y, z, d, rectangle)
@@ -461,7 +554,7 @@ def _gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
     return to_rows
 
 
-def _modulated(layer: _Layer, w: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def modulated(layer: Layer, w: Tensor, dtype: torch.dtype) -> Modulation:
     """Style and demodulation factor, and what features of that type are multiplied by.
 
     That is the style as ``[batch, channel, 1, 1]`` of that type, and the factor as it is but in float16.
@@ -478,15 +571,15 @@ def _modulated(layer: _Layer, w: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 _modulations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def _remembered(layer: _Layer, w: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`_modulated` of this row, computed once."""
+def remembered(layer: Layer, w: Tensor, dtype: torch.dtype) -> Modulation:
+    """`modulated` of this row, computed once."""
     version = None if w.is_inference() else w._version
     known = _modulations.setdefault(w, {})
     found = known.get(layer.module)
     # Written to, or frozen anew with other weights, or another type: not the same any more.
     if found is None or found[0] != version or found[1] is not layer.ready.energy or found[2] != dtype:
         with torch.inference_mode(False), torch.no_grad():
-            known[layer.module] = found = (version, layer.ready.energy, dtype, _modulated(layer, w, dtype))
+            known[layer.module] = found = (version, layer.ready.energy, dtype, modulated(layer, w, dtype))
     return found[3]
 
 
