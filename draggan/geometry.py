@@ -37,6 +37,7 @@ __all__ = [
     "inside",
     "sample",
     "square_offsets",
+    "write",
 ]
 
 
@@ -52,7 +53,20 @@ def brought(t: Tensor, device: torch.device) -> Tensor:
 
     Not on Apple's: there the copy is still being read when the tensor may be gone (PyTorch issue 189690).
     """
-    return t.to(device, non_blocking=device.type != "mps")
+    return _page_locked(t, device).to(device, non_blocking=device.type != "mps")
+
+
+def write(buffer: Tensor, t: Tensor) -> None:
+    """Copy a tensor of the host into one on a device, without waiting for what the device is doing."""
+    buffer.copy_(_page_locked(t, buffer.device), non_blocking=buffer.device.type != "mps")
+
+
+def _page_locked(t: Tensor, device: torch.device) -> Tensor:
+    """In memory that a CUDA device reads itself: from other memory, a copy may wait until the device is idle.
+
+    PyTorch keeps such memory, and gives it to nobody else before the device has read it.
+    """
+    return t.pin_memory() if device.type == "cuda" else t
 
 
 @dataclass(frozen=True, kw_only=True)

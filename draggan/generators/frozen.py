@@ -51,6 +51,7 @@ __all__ = [
     "cells_as_rows",
     "features",
     "forward",
+    "made_ready",
     "modulated",
     "possible",
     "remembered",
@@ -199,7 +200,7 @@ class _Ready:
 _ready: WeakKeyDictionary[SynthesisLayer, _Ready] = WeakKeyDictionary()
 
 
-def _made_ready(layer: SynthesisLayer) -> _Ready:
+def made_ready(layer: SynthesisLayer) -> _Ready:
     found = _ready.get(layer)
     if found is None or found.energy is not layer.frozen_energy:
         _ready[layer] = found = _Ready(layer)
@@ -244,7 +245,7 @@ class Place:
 
 def _place(span: Span, dtype: torch.dtype) -> Place:
     layer = span.layer
-    device, size, noise = layer.weight.device, layer.size, _made_ready(layer).noise
+    device, size, noise = layer.weight.device, layer.size, made_ready(layer).noise
     cut = _Cut(span.given, span.input_size, device) if span.cut else None
     if span.whole:
         return Place(cut, noise)
@@ -266,7 +267,7 @@ class Layer:
 
     def __init__(self, span: Span, place: Place) -> None:
         layer = self.module = span.layer
-        self.ready, self.whole = _made_ready(layer), span.whole
+        self.ready, self.whole = made_ready(layer), span.whole
         self.padding = int(span.whole and layer.up == 1)
         self.given_size, self.wanted_size = span.given.size, span.wanted.size
         self.cut, self.noise, self.inside, self.picked = place.cut, place.noise, place.inside, place.picked

@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from draggan.generators import frozen
+from draggan.generators import captured, frozen
 from draggan.generators.base import Latent, latent_rows
 from draggan.generators.frozen import Layout, Span
+from draggan.generators.steady import SteadyLayout
 from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork, as_type
 from draggan.geometry import Windows, cells_inside, crop
 from torch_utils.ops.upfirdn2d import upfirdn2d
@@ -60,14 +61,21 @@ class Stage:
     whole: bool = False
 
 
-def input_windows(layer: SynthesisLayer, windows: Windows) -> Windows:
-    """The windows of a layer's input that the given windows of its output depend on."""
+def input_windows(layer: SynthesisLayer, windows: Windows, *, steady: bool = False) -> Windows:
+    """The windows of a layer's input that the given windows of its output depend on.
+
+    Args:
+        steady: of the size that suffices wherever the windows are. Where a layer doubles the size, that is a cell more
+            than windows that begin at an even cell and are even cells long need.
+    """
     if layer.up == 1:
         return windows.grown(1, 1)
 
     def extent(axis: int) -> int:
         """The longest any of the windows needs; windows of one batch have one size."""
         h = windows.size[axis]
+        if steady:
+            return h // 2 + 3
         return max((o[axis] + h + 1) // 2 - _ceil_half(o[axis] - 3) + 1 for o in windows.origins)
 
     origins = tuple((_ceil_half(y - 3), _ceil_half(x - 3)) for y, x in windows.origins)
@@ -78,12 +86,16 @@ def _ceil_half(n: int) -> int:
     return -(-n // 2)
 
 
-def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows, *, whole: bool = False) -> list[Stage]:
+def plan(
+    synthesis: SynthesisNetwork, resolution: int, windows: Windows, *, whole: bool = False, steady: bool = False
+) -> list[Stage]:
     """Every layer up to ``b{resolution}`` with what is needed of it, whole maps first, windows from some layer on.
 
     Args:
         windows: what is wanted of the last layer.
         whole: compute whole maps only.
+        steady: all sizes, and from where on there are windows, follow from size and number of the windows, not from
+            where they are.
 
     The cost of a layer is counted in multiply-adds, plus a constant share per weight for reading it; the split that
     costs least is taken. A residual block is computed one way or the other as a whole.
@@ -100,7 +112,7 @@ def plan(synthesis: SynthesisNetwork, resolution: int, windows: Windows, *, whol
     stages: list[Stage] = []
     for block, layer, row in reversed(layers):
         stages.insert(0, Stage(block, layer, row, windows))
-        windows = input_windows(layer, windows)
+        windows = input_windows(layer, windows, steady=steady)
 
     def cost(layer: SynthesisLayer, size: tuple[int, int], count: int) -> float:
         cells = count * size[0] * size[1] / layer.up**2
@@ -129,9 +141,9 @@ def local_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int, win
         ``[n, channel, height, width]`` for n windows.
     """
     rows = latent_rows(ws)
-    layout = _layout(synthesis, resolution, windows)
-    if layout is not None:
-        return frozen.features(layout, rows)
+    y = _frozen_features(synthesis, rows, resolution, windows)
+    if y is not None:
+        return y
     stages = plan(synthesis, resolution, windows)
     spans = _spans(stages)
     split = sum(stage.whole for stage in stages)
@@ -155,8 +167,35 @@ def local_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int, win
 
 def whole_features(synthesis: SynthesisNetwork, ws: Latent, resolution: int) -> Tensor:
     """``synthesis.features(ws, resolution)``, faster for frozen weights; differentiable once in that case."""
-    layout = _layout(synthesis, resolution, None)
-    return synthesis.features(ws, resolution) if layout is None else frozen.features(layout, latent_rows(ws))
+    y = _frozen_features(synthesis, latent_rows(ws), resolution, None)
+    return synthesis.features(ws, resolution) if y is None else y
+
+
+def _frozen_features(
+    synthesis: SynthesisNetwork, rows: Sequence[Tensor], resolution: int, windows: Windows | None
+) -> Tensor | None:
+    """Windows (None: the whole map) of a frozen network, by a graph where there is one; None if it is not frozen."""
+    if captured.possible(rows):
+        constant = synthesis.get_parameter("b4.const")
+        dtype = _feature_type(constant)
+        # Wherever they are, that is.
+        some = None if windows is None else Windows(((0, 0),) * len(windows), windows.size)
+
+        def make(batch: int) -> SteadyLayout | None:
+            stages = _stages(synthesis, resolution, some, steady=True)
+            if not frozen.possible([stage.layer for stage in stages]):
+                return None
+            spans = _spans(stages, steady=True)
+            return SteadyLayout(constant, spans, some if stages[-1].whole else None, dtype, batch)
+
+        kind = resolution, some, dtype
+        y = captured.features(
+            synthesis, kind, rows, windows, make, lambda: _layout(synthesis, resolution, windows)
+        )
+        if y is not None:
+            return y
+    layout = _layout(synthesis, resolution, windows)
+    return None if layout is None else frozen.features(layout, rows)
 
 
 # Layouts of each network that were asked for last: a drag asks for the same one until a handle has moved by a cell, and
@@ -178,8 +217,7 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
             known.move_to_end(key)
     if found is not None and found.current():
         return found
-    # A map of which no window is wanted is planned for one that does not matter.
-    stages = plan(synthesis, resolution, windows or Windows(((0, 0),), (1, 1)), whole=windows is None)
+    stages = _stages(synthesis, resolution, windows)
     if not frozen.possible([stage.layer for stage in stages]):
         return None
     # Later passes may want gradients even if this one is for inference.
@@ -194,13 +232,21 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
     return found
 
 
+def _stages(
+    synthesis: SynthesisNetwork, resolution: int, windows: Windows | None, *, steady: bool = False
+) -> list[Stage]:
+    """`plan` of windows, or of whole maps, where it is for a window that does not matter."""
+    some = windows or Windows(((0, 0),), (1, 1))
+    return plan(synthesis, resolution, some, whole=windows is None, steady=steady)
+
+
 def _feature_type(like: Tensor) -> torch.dtype:
     """What autocast asks for, else float32."""
     kind = like.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
 
 
-def _spans(stages: Sequence[Stage]) -> list[Span]:
+def _spans(stages: Sequence[Stage], *, steady: bool = False) -> list[Span]:
     """The same layers with the windows of their inputs."""
     spans: list[Span] = []
     for k, stage in enumerate(stages):
@@ -208,7 +254,7 @@ def _spans(stages: Sequence[Stage]) -> list[Span]:
         if stage.whole:
             given, wanted = (Windows(((0, 0),), (h, w)) for h, w in (_input_size(layer), layer.size))
         else:
-            given, wanted = input_windows(layer, stage.windows), stage.windows
+            given, wanted = input_windows(layer, stage.windows, steady=steady), stage.windows
         cut = not stage.whole and k > 0 and stages[k - 1].whole
         spans.append(Span(layer, stage.row, given, wanted, stage.whole, cut))
     return spans

@@ -1,0 +1,162 @@
+"""CUDA graphs, emulated on processors: what is recorded, and what recording forbids."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from draggan.generators.captured import Recorder
+
+aten = torch.ops.aten
+
+# The host waits for the device, or the shape of a result depends on values.
+_WAITS = {
+    aten._local_scalar_dense.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.item.default,
+    aten.lift_fresh.default,
+    aten.masked_select.default,
+    aten.nonzero.default,
+    aten.nonzero_static.default,
+    aten.repeat_interleave.Tensor,
+    aten.unique_consecutive.default,
+    aten._unique2.default,
+}
+
+
+class Refused(RuntimeError):
+    """What CUDA refuses while it records."""
+
+
+def _refuse(name: str) -> Callable[..., Any]:
+    def refused(*args: Any, **kwargs: Any) -> Any:
+        raise Refused(f"{name} while recording")
+
+    return refused
+
+
+@contextlib.contextmanager
+def nothing_from_the_host() -> Iterator[None]:
+    """Refuses what no mode sees: values to and from Python and numpy."""
+    with contextlib.ExitStack() as stack:
+        for name in ("numpy", "__array__", "tolist", "item", "new_tensor", "pin_memory", "cpu", "__bool__"):
+            stack.enter_context(mock.patch.object(Tensor, name, _refuse(name)))
+        for name in ("tensor", "as_tensor", "from_numpy", "arange"):
+            stack.enter_context(mock.patch.object(torch, name, _refuse(name)))
+        yield
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in tree_flatten(tree)[0] if isinstance(t, Tensor)]
+
+
+def _address(t: Tensor) -> int:
+    return t.untyped_storage()._cdata
+
+
+class _Recording(TorchDispatchMode):
+    """Every operation with the very tensors that it read and wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple, dict, Any]] = []
+        self.made: list[Tensor] = []
+        # Tensors that were there before, and those that came into being while recording.
+        self.given = WeakTensorKeyDictionary()
+        self.inner = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        given = _tensors((args, kwargs))
+        if function in _WAITS:
+            raise Refused(f"{function} while recording")
+        if function is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1]):
+            raise Refused("a choice by a mask while recording")
+        if len({t.device for t in given}) > 1 or torch.device(kwargs.get("device") or "cpu").type != "cpu":
+            raise Refused(f"{function} from device to device while recording")
+        for t in given:
+            if t not in self.inner:
+                self.given[t] = True
+        out = function(*args, **kwargs)
+        for t in _tensors(out):
+            if t not in self.given:
+                self.inner[t] = True
+        if any(a.alias_info is not None and a.alias_info.is_write for a in function._schema.arguments):
+            self.calls.append((function, args, kwargs, None))
+            return out
+        # A view needs no replay. What may be one or a copy, as a reshaped tensor, tells by its memory.
+        known = {_address(t) for t in given}
+        fresh = [t for t in _tensors(out) if _address(t) not in known]
+        if fresh:
+            assert len(fresh) == len(_tensors(out))
+            self.calls.append((function, args, kwargs, out))
+            self.made += fresh
+        return out
+
+
+def _spoil(tensors: list[Tensor]) -> None:
+    for t in tensors:
+        t.fill_(float("nan") if t.is_floating_point() else 113)
+
+
+class Emulated(Recorder):
+    """Replays call by call into the recorded tensors.
+
+    As with CUDA, shapes, addresses and numbers stay as they were; recording computes nothing; memory of which no result
+    is held is another's after a replay; and what was not made while recording must still exist.
+    """
+
+    recorded = 0
+    replayed = 0
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def record(self, work):
+        work()
+        work()
+        mode = _Recording()
+        with nothing_from_the_host(), mode:
+            result = work()
+        type(self).recorded += 1
+        held = {_address(t) for t in _tensors(result)}
+        free = [t for t in mode.made if _address(t) not in held]
+        with torch.no_grad():
+            _spoil(mode.made)
+        # A graph keeps nothing alive that it was given, so neither do the calls.
+        outside = {id(t): weakref.ref(t) for t in mode.given}
+
+        def loose(x: Any) -> Any:
+            return outside.get(id(x), x) if isinstance(x, Tensor) else x
+
+        calls = [(function, *tree_map(loose, (args, kwargs)), out) for function, args, kwargs, out in mode.calls]
+        mode.calls.clear()
+
+        def firm(x: Any) -> Any:
+            return x() if isinstance(x, weakref.ref) else x
+
+        @torch.no_grad()
+        def replay() -> None:
+            type(self).replayed += 1
+            assert all(ref() is not None for ref in outside.values()), "memory that the graph reads was freed"
+            for function, args, kwargs, out in calls:
+                args, kwargs = tree_map(firm, (args, kwargs))
+                new = function(*args, **kwargs)
+                if out is not None:
+                    tree_map(lambda old, now: old.copy_(now) if isinstance(old, Tensor) else None, out, new)
+            _spoil(free)
+
+        return result, replay
+
+    def begin(self) -> None:
+        pass
