@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.generators.captured import Recorder
+from torch_utils.ops.native import below_autograd
 
 aten = torch.ops.aten
 
@@ -57,6 +58,8 @@ def nothing_from_the_host() -> Iterator[None]:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
+    if isinstance(tree, Tensor):
+        return [tree]
     return [t for t in tree_flatten(tree)[0] if isinstance(t, Tensor)]
 
 
@@ -104,6 +107,13 @@ class _Recording(TorchDispatchMode):
         return out
 
 
+def _firm(x: Any) -> Any:
+    """What a weak reference stands for, in lists too."""
+    if isinstance(x, weakref.ref):
+        return x()
+    return [_firm(v) for v in x] if isinstance(x, list) else x
+
+
 def _spoil(tensors: list[Tensor]) -> None:
     for t in tensors:
         t.fill_(float("nan") if t.is_floating_point() else 113)
@@ -131,7 +141,7 @@ class Emulated(Recorder):
         type(self).recorded += 1
         held = {_address(t) for t in _tensors(result)}
         free = [t for t in mode.made if _address(t) not in held]
-        with torch.no_grad():
+        with below_autograd():
             _spoil(mode.made)
         # A graph keeps nothing alive that it was given, so neither do the calls.
         outside = {id(t): weakref.ref(t) for t in mode.given}
@@ -142,19 +152,16 @@ class Emulated(Recorder):
         calls = [(function, *tree_map(loose, (args, kwargs)), out) for function, args, kwargs, out in mode.calls]
         mode.calls.clear()
 
-        def firm(x: Any) -> Any:
-            return x() if isinstance(x, weakref.ref) else x
-
-        @torch.no_grad()
         def replay() -> None:
             type(self).replayed += 1
             assert all(ref() is not None for ref in outside.values()), "memory that the graph reads was freed"
-            for function, args, kwargs, out in calls:
-                args, kwargs = tree_map(firm, (args, kwargs))
-                new = function(*args, **kwargs)
-                if out is not None:
-                    tree_map(lambda old, now: old.copy_(now) if isinstance(old, Tensor) else None, out, new)
-            _spoil(free)
+            # What was recorded is what the operations did, whatever is asked for now.
+            with torch.autocast(self.device.type, enabled=False), below_autograd():
+                for function, args, kwargs, out in calls:
+                    new = function(*[_firm(x) for x in args], **{name: _firm(x) for name, x in kwargs.items()})
+                    for old, now in zip(_tensors(out), _tensors(new), strict=True) if out is not None else ():
+                        old.copy_(now)
+                _spoil(free)
 
         return result, replay
 
