@@ -321,10 +321,16 @@ def test_only_what_is_asked_for_often_is_recorded_and_not_too_much_is_kept(monke
             G.local_features(ws, "b16", Windows(((3, 3),), (k, 5)))
     assert Emulated.recorded == 4
     assert [key[1].size for key in captured._networks[G.synthesis].graphs] == [(6, 5), (7, 5)]
-    monkeypatch.setattr(captured, "MEMORY", 0)
-    for _ in range(3):
-        G.local_features(ws, "b16", Windows(((3, 3),), (8, 5)))
-    assert len(captured._networks[G.synthesis].graphs) == 1
+    # Room for two of these; then none is small enough to be worth it.
+    monkeypatch.setattr(captured, "KEPT", 16)
+    graphs = captured._networks[G.synthesis].graphs
+    memory = max(g.memory for g in graphs.values())
+    for room, size, recorded in ((2.5 * memory, (5, 7), 5), (1.9 * memory, (7, 6), 5)):
+        monkeypatch.setattr(captured, "MEMORY", room)
+        for _ in range(3):
+            G.local_features(ws, "b16", Windows(((3, 3),), size))
+        assert Emulated.recorded == recorded
+        assert [key[1].size for key in graphs] == [(7, 5), (5, 7)]
 
 
 def test_sessions_share_a_network():

@@ -23,7 +23,7 @@ from draggan.drag.newton import Newton
 from draggan.drag.problem import Problem
 from draggan.drag.solver import Proposal
 from draggan.drag.tracking import track
-from draggan.generators import frozen, local
+from draggan.generators import captured, frozen, local
 from draggan.geometry import Windows, disc_offsets, square_offsets
 from tests.conftest import tiny_stylegan2
 
@@ -109,10 +109,35 @@ def on_a_device(G):
     return G.freeze()
 
 
+class Recorded(captured.Recorder):
+    """Recorded work that never comes: what a step does besides is left."""
+
+    replayed = 0
+
+    def __init__(self, device):
+        pass
+
+    def record(self, work):
+        return work(), self.replay
+
+    def replay(self):
+        type(self).replayed += 1
+
+    def begin(self):
+        pass
+
+
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_step_does_not_wait_for_the_device(count, monkeypatch):
+def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
     """Features, tracking, loss, gradient and update. Read by the host: where the handles are (once), and the loss."""
     G = on_a_device(tiny_stylegan2())
+    if graphs:
+        monkeypatch.setattr(captured, "_recorders", {"meta": Recorded})
+        monkeypatch.setattr(captured, "OFTEN", 1)
+        # That looks, once per graph.
+        monkeypatch.setattr(captured, "_compare", lambda *args: None)
+    monkeypatch.setattr(Recorded, "replayed", 0)
     handles = torch.rand(count, 2) * 30
     asked = []
 
@@ -172,6 +197,7 @@ def test_a_step_does_not_wait_for_the_device(count, monkeypatch):
             mode.strict = True
     assert mode.read == 4
     assert len(asked) == 4
+    assert (Recorded.replayed >= 8) == graphs
     assert proposal.shift.device.type == "meta"
 
 

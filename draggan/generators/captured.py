@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -46,8 +47,9 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A kind of pass is recorded when it is asked for so often; this many are kept per network, and no more memory.
-OFTEN, KEPT, MEMORY = 3, 16, 2 << 30
+# A kind of pass is recorded when it is asked for so often. So many are kept per network, in so many bytes; one that
+# would take more than half of them is not recorded: its operations are long.
+OFTEN, KEPT, MEMORY = 3, 16, 1 << 30
 # How much of their norm features may differ by from the ordinary ones, and gradients by three times as much. Windows of
 # other sizes may be convolved by other algorithms, on GPUs in TensorFloat-32; inputs that are not read, or memory that
 # is another's, make all of it differ.
@@ -159,8 +161,9 @@ def _asked(rows: Sequence[Tensor]) -> tuple[bool, ...]:
 
 
 def _key(kind: tuple[Any, ...], rows: Sequence[Tensor]) -> tuple[Any, ...]:
-    """With which rows ask, how many latents there are, and whether operators are compiled by now."""
-    return *kind, _asked(rows), rows[0].shape, rows[0].device, native.available(rows[0])
+    """With which rows ask, how many latents there are, and what decides which operations are recorded."""
+    operations = native.available(rows[0]), torch.are_deterministic_algorithms_enabled()
+    return *kind, _asked(rows), rows[0].shape, rows[0].device, *operations
 
 
 class _Replay(torch.autograd.Function):
@@ -203,6 +206,9 @@ class _Graphs:
     Args:
         asked: which layers' rows ask for a gradient.
         like: one row.
+
+    Attributes:
+        memory: about how many bytes stay in use between passes.
     """
 
     def __init__(self, layout: SteadyLayout, asked: tuple[bool, ...], like: Tensor, recorder: Recorder) -> None:
@@ -219,7 +225,7 @@ class _Graphs:
             self._still.append(None if moves else (s, d))
         # What the buffers hold: a row's modulation is one object for as long as the row stays as it is.
         self._held: list[Modulation | None] = [None] * len(asked)
-        self._turn = 0
+        self._turn, self.memory = 0, _memory(layout)
         self._weights = self._states()
         (self._features, self._saved), self._run_forward = recorder.record(self._forward)
         self._gradient: Tensor | None = None
@@ -227,12 +233,6 @@ class _Graphs:
             self._run_forward()
             self._gradient = torch.zeros_like(self._features)
             self._to_rows, self._run_backward = recorder.record(self._backward)
-
-    @property
-    def memory(self) -> int:
-        """Bytes that stay in use between passes."""
-        kept = {t.data_ptr(): t for t in (*self._saved, self._features) if t is not None}
-        return sum(t.numel() * t.element_size() for t in kept.values())
 
     def current(self) -> bool:
         """Whether the layers still have the weights that were recorded, where they were."""
@@ -330,6 +330,12 @@ class _Graphs:
             _compare("gradients", torch.stack(to_rows), asked, 3 * TOLERANCE[dtype])
 
 
+def _memory(layout: Layout) -> int:
+    """Three maps per layer: its input, what its convolution gave, its result."""
+    sizes = [layer.ready.weight.shape[0] * len(layer.starts) * math.prod(layer.wanted_size) for layer in layout.layers]
+    return 3 * sum(sizes) * layout.dtype.itemsize
+
+
 class _DiffersError(RuntimeError):
     """A replay gave something else than the ordinary pass."""
 
@@ -387,7 +393,9 @@ def _graphs(
             # Later passes may want gradients even if this one is for inference.
             with torch.inference_mode(False), torch.no_grad():
                 layout, reference = make(len(rows[0])), ordinary()
-                if layout is None or reference is None:
+                if layout is None or reference is None or _memory(layout) > MEMORY / 2:
+                    with _lock:
+                        known.asked[key] = -100  # and does not plan it every time
                     return None
                 found = _Graphs(layout, tuple(asked[k] for k in layout.rows), rows[0], _recorders[device.type](device))
                 found.check(windows, rows, reference)

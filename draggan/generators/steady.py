@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from draggan.generators.frozen import Cut, Layer, Layout, Place, Rectangle, Span, cells_as_rows, made_ready
-from draggan.geometry import Windows, write
+from draggan.geometry import Windows, brought, write
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
 __all__ = ["SteadyLayout"]
@@ -96,7 +96,7 @@ class _Positions:
             known += len(i)
 
         def there(parts: list[np.ndarray]) -> Tensor:
-            return torch.from_numpy(np.concatenate(parts, -1).astype(np.int64)).to(device)
+            return brought(torch.from_numpy(np.concatenate(parts, -1).astype(np.int64)), device)
 
         self.origins = torch.zeros(count, 2, dtype=torch.int64, device=device)
         self._table, self._rows, self._columns = there(table).unbind(), there(rows), there(columns)
