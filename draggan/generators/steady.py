@@ -14,6 +14,7 @@ The arithmetic is that of `draggan.generators.frozen`, with 15 to 30 % more of i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,34 +67,24 @@ class _Positions:
     def __init__(
         self, count: int, groups: Sequence[_Cells], unmasked: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        # Numbers of cells are sums of one for the row and one for the column: a table of those, and which two.
+        # The number of a cell is the sum of one for its row and one for its column: a table of those, and for each cell
+        # which two.
         table: list[np.ndarray] = []
         rows: list[np.ndarray] = []
         columns: list[np.ndarray] = []
         known = 0
         for g in groups:
-            height, width = g.size
-            i, axis, k = (
-                np.concatenate(parts)
-                for parts in zip(
-                    *[
-                        [a.ravel() for a in np.broadcast_arrays(np.arange(count)[:, None], axis, np.arange(length))]
-                        for axis, length in enumerate(g.size)
-                    ],
-                    strict=True,
+            for axis, (length, limit, stride) in enumerate([(g.size[0], g.of[0], g.of[1]), (g.size[1], g.of[1], 1)]):
+                i, k = (a.ravel() for a in np.indices((count, length)))
+                base = g.base + g.apart * i if axis == 0 else 0 * i
+                same = [np.full_like(i, v) for v in (g.shift, g.halvings, 1 if g.parity else -1)]
+                table.append(
+                    np.stack([2 * i + axis, *same, k + g.parity, 0 * i + limit - 1, 0 * i + stride, base])
                 )
-            )
-            limit, stride = np.array(g.of)[axis] - 1, np.array([g.of[1], 1])[axis]
-            base = np.where(axis == 0, g.base + g.apart * i, 0)
-            same = [np.full(len(i), v) for v in (g.shift, g.halvings, 1 if g.parity else -1)]
-            table.append(np.stack([2 * i + axis, *same, k + g.parity, limit, stride, base]))
-            window = np.arange(count)[:, None, None]
-            y = known + window * height + np.arange(height)[:, None]
-            x = known + count * height + window * width + np.arange(width)
-            y, x = np.broadcast_arrays(y, x)
-            rows.append(y.ravel())
-            columns.append(x.ravel())
-            known += len(i)
+            i, y, x = (a.ravel() for a in np.indices((count, *g.size)))
+            rows.append(known + i * g.size[0] + y)
+            columns.append(known + count * g.size[0] + i * g.size[1] + x)
+            known += count * sum(g.size)
 
         def there(parts: list[np.ndarray]) -> Tensor:
             return brought(torch.from_numpy(np.concatenate(parts, -1).astype(np.int64)), device)
@@ -116,7 +107,7 @@ class _Positions:
         at = self.origins.flatten().index_select(0, source).sub_(shift)
         at = at.bitwise_right_shift_(halvings).bitwise_and_(bits).add_(offset)
         nearest = torch.minimum(at.clamp(min=0), limit)
-        number, on_map = torch.addcmul(base, nearest, stride), (at == nearest).to(self.mask.dtype)
+        on_map, number = (at == nearest).to(self.mask.dtype), nearest.mul_(stride).add_(base)
         torch.add(number.index_select(0, self._rows), number.index_select(0, self._columns), out=self.index)
         rows, columns = self._rows[: self._masked], self._columns[: self._masked]
         torch.mul(on_map.index_select(0, rows), on_map.index_select(0, columns), out=self.mask)
@@ -134,66 +125,63 @@ class SteadyLayout(Layout):
         self, constant: Tensor, spans: Sequence[Span], wanted: Windows | None, dtype: torch.dtype, batch: int
     ) -> None:
         self._batch = batch
+        self._now: Windows | None = None
+        # All None where there are only whole maps and none is cut.
         self._positions: _Positions | None = None
         # The noise of all layers that have windows, one map after the other, and that of their windows.
         self._maps: Tensor | None = None
         self._noise: Tensor | None = None
-        self._now: Windows | None = None
         super().__init__(constant, spans, wanted, dtype)
 
     def placed(self, spans: Sequence[Span], wanted: Windows | None) -> tuple[tuple[Layer, ...], Cut | None]:
         """See `Layout.placed`."""
-        layers: list[Layer] = [Layer(s, Place(noise=made_ready(s.layer).noise)) for s in spans if s.whole]
+        whole = [Layer(s, Place(noise=made_ready(s.layer).noise)) for s in spans if s.whole]
         local = [s for s in spans if not s.whole]
-        if wanted is None and not local:
-            return tuple(layers), None
         windows = local[-1].wanted if local else wanted
-        assert windows is not None
-        # From the wanted windows down: how much is subtracted, and how often halved.
-        shift = halvings = 0
-        steps: list[tuple[int, int]] = []
+        if windows is None:
+            return tuple(whole), None
+        # How much is subtracted, and how often halved, for the windows that are cut and those of each layer.
+        steps = [(0, 0)]
         for span in reversed(local):
-            steps.insert(0, (shift, halvings))
-            shift += (span.layer.up) << halvings
-            halvings += span.layer.up - 1
-        sizes = [s.layer.size for s in local]
-        base = [int(v) for v in np.cumsum([0, *[h * w for h, w in sizes]])]
-        groups = [
-            _Cells(a, j, s.wanted.size, s.layer.size, base=first)
-            for s, (a, j), first in zip(local, steps, base, strict=False)
-        ]
+            shift, halvings = steps[0]
+            steps.insert(0, (shift + (span.layer.up << halvings), halvings + span.layer.up - 1))
+        cut_at = steps.pop(0)
         size = local[0].given.size if local else windows.size
         of = local[0].input_size if local else spans[-1].layer.size
-        groups.append(_Cells(shift, halvings, size, of, apart=of[0] * of[1] if self._batch > 1 else 0))
+        # The cells of every layer's windows, counted through the maps of all layers; those that are cut; those that are
+        # picked.
+        first = np.cumsum([0, *[math.prod(s.layer.size) for s in local]]).tolist()
+        groups = [
+            _Cells(*step, s.wanted.size, s.layer.size, base=k)
+            for s, step, k in zip(local, steps, first[:-1], strict=True)
+        ]
+        groups.append(_Cells(*cut_at, size, of, apart=math.prod(of) if self._batch > 1 else 0))
         doubling = [k for k, s in enumerate(local) if s.layer.up == 2]
         for k in doubling:
-            height, width = (2 * v - 2 for v in local[k].given.size)
-            a, j = steps[k]
-            groups.append(_Cells(a, j, local[k].wanted.size, (height, width), 0, height * width, parity=True))
-        count, device = len(windows), self.constant.device
-        self._positions = positions = _Positions(count, groups, len(doubling), self.dtype, device)
+            filtered = 2 * local[k].given.size[0] - 2, 2 * local[k].given.size[1] - 2
+            groups.append(_Cells(*steps[k], local[k].wanted.size, filtered, apart=math.prod(filtered), parity=True))
+        positions = _Positions(len(windows), groups, len(doubling), self.dtype, self.constant.device)
+        self._positions = positions
         part = positions.part(len(local))
         cut = _SteadyCut(positions.index[part], positions.mask[part][:, None], size, of)
         if not local:
-            return tuple(layers), cut
-        cells = base[-1]
+            return tuple(whole), cut
         noise = [made_ready(s.layer).noise for s in local]
         if any(n is not None for n in noise):
-            flat = [torch.zeros(h * w, device=device) for h, w in sizes]
-            self._maps = torch.cat([z if n is None else n.flatten() for n, z in zip(noise, flat, strict=True)])
-            assert len(self._maps) == cells
-            self._noise = torch.zeros(positions.part(len(local) - 1).stop, device=device)
+            zeros = [torch.zeros(s.layer.size, device=self.constant.device) for s in local]
+            self._maps = torch.cat([(z if n is None else n).flatten() for n, z in zip(noise, zeros, strict=True)])
+            self._noise = self._maps.new_zeros(part.start)
+        layers = []
         for k, span in enumerate(local):
-            part, shape = positions.part(k), (count, 1, *span.wanted.size)
-            picked = positions.index[positions.part(len(local) + 1 + doubling.index(k))] if k in doubling else None
+            part, shape = positions.part(k), (len(windows), 1, *span.wanted.size)
             place = Place(
-                cut if span.cut else None,
-                None if noise[k] is None or self._noise is None else self._noise[part].view(shape),
-                positions.mask[part].view(shape),
-                picked,
+                cut=cut if span.cut else None,
+                noise=None if noise[k] is None or self._noise is None else self._noise[part].view(shape),
+                inside=positions.mask[part].view(shape),
+                picked=positions.index[positions.part(len(local) + 1 + doubling.index(k))] if k in doubling else None,
             )
             layers.append(_SteadyLayer(span, place))
-        return tuple(layers), None
+        return (*whole, *layers), None
 
     def move(self, windows: Windows | None) -> None:
         """Say where the windows are, without waiting for the device; None where there are none."""
