@@ -9,7 +9,7 @@ A recorded pass (`draggan.generators.captured`) fixes every shape, address and n
   ``1 + ((o - a) >> j) % 2``;
 * no value is looked at: gradients are taken from whole windows, and what is outside a map is multiplied by zero.
 
-The arithmetic is that of `draggan.generators.frozen`, with 15 to 30 % more of it.
+The arithmetic is that of `draggan.generators.frozen`; for one window there is some 10 % more of it.
 """
 
 from __future__ import annotations
