@@ -19,6 +19,7 @@ from draggan.geometry import (
     inside,
     sample,
     square_offsets,
+    write,
 )
 
 
@@ -124,14 +125,30 @@ def test_near_points_share_a_window_and_far_ones_do_not():
     assert member.tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize(("kind", "waits"), [("cuda", False), ("mps", True)])
-def test_only_where_it_is_safe_a_copy_is_not_waited_for(kind, waits):
+@pytest.mark.parametrize(("kind", "expected"), [("cuda", ["page-locked", True]), ("mps", [False]), ("cpu", [True])])
+def test_a_copy_to_a_device_waits_only_where_it_must(kind, expected):
     asked = []
 
     class Watched(torch.Tensor):
-        def to(self, device, *, non_blocking):
-            asked.append((device.type, non_blocking))
+        @property
+        def device(self):
+            return torch.device(kind)
+
+        def pin_memory(self):
+            asked.append("page-locked")
             return self
 
-    brought(torch.zeros(1).as_subclass(Watched), torch.device(kind))
-    assert asked == [(kind, not waits)]
+        def to(self, device, *, non_blocking):
+            asked.append(non_blocking)
+            return self
+
+        def copy_(self, source, *, non_blocking):
+            asked.append(non_blocking)
+            return self
+
+    values = torch.zeros(1).as_subclass(Watched)
+    brought(values, torch.device(kind))
+    assert asked == expected
+    asked.clear()
+    write(torch.zeros(1).as_subclass(Watched), values)
+    assert asked == expected
