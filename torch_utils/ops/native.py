@@ -26,7 +26,16 @@ from torch import Tensor
 from draggan.errors import OpBuildError
 from torch_utils import custom_ops
 
-__all__ = ["available", "below_autograd", "build_in_background", "empty_map", "load", "twins_only", "wanted"]
+__all__ = [
+    "available",
+    "below_autograd",
+    "build_in_background",
+    "empty_map",
+    "load",
+    "loaded",
+    "twins_only",
+    "wanted",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +59,15 @@ def wanted() -> bool:
     return os.environ.get("DRAGGAN_NATIVE_OPS", "1").strip().lower() not in ("0", "off", "false", "no")
 
 
+def loaded(kind: str) -> bool:
+    """Whether the compiled operators of this kind of device are there to be used."""
+    return kind in _ready and not _held_back
+
+
 def available(x: Tensor) -> bool:
     """Whether the compiled operators are loaded for this tensor's device and type."""
     kind = x.device.type
-    return kind in _ready and not _held_back and x.dtype in _DTYPES[kind]
+    return loaded(kind) and x.dtype in _DTYPES[kind]
 
 
 def build_in_background() -> threading.Thread | None:
@@ -143,9 +157,9 @@ def _register() -> None:
         return
     _registered = True
     # They import this module.
-    from torch_utils.ops import bias_act, filtered_lrelu, upfirdn2d
+    from torch_utils.ops import bias_act, filtered_lrelu, frozen_conv, upfirdn2d
 
-    for module in (bias_act, upfirdn2d, filtered_lrelu):
+    for module in (bias_act, upfirdn2d, filtered_lrelu, frozen_conv):
         module.register()
 
 
