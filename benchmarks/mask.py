@@ -36,10 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--level", default=None, help="feature level (default: that of the model)")
     parser.add_argument("--margin", type=float, default=None, help="px (default: a fifth of the picture)")
     parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     generator = load_generator(args.model, "cpu")
     size = generator.image_size
     margin = args.margin or max(size) / 5

@@ -32,7 +32,7 @@ def _child(layout: str, count: int, mask: str, precision: str, steps: int) -> No
     from benchmarks.reference import ReferenceSynthesis
     from benchmarks.step import endless, reference_step
 
-    machine.load_operators(argparse.Namespace(no_native=False))
+    machine.load_operators()
     generator = network(layout)
     before = _status("VmRSS")
     if precision == "reference":

@@ -104,10 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-steps", type=int, default=DragConfig.max_steps)
     parser.add_argument("--step-size", type=float, default=DragConfig.step_size)
     parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     generator = load_generator(args.model, "cpu")
     results: dict[str, list[Result]] = {p: [] for p in args.precisions}
     for seed in range(2 if args.quick else args.seeds):

@@ -98,10 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     rows: list[list[object]] = []
     for layout in args.sizes or (["32-tiny"] if args.quick else ["128-cat", "512"]):
         generator = network(layout)

@@ -186,10 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--out", default=None, help="also write the tables to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     details, rows = [], []
     for layout in args.sizes or (["32-tiny"] if args.quick else ["512"]):
         generator = network(layout)

@@ -24,10 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", default=None, help="also write the tables to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     sizes = args.sizes or (["32-tiny", "64-tiny"] if args.quick else ["128-cat", "128", "256", "512", "1024"])
     counts = args.handles or ([1, 4] if args.quick else [1, 2, 5, 10, 20, 40, 68])
     rows: list[list[object]] = []

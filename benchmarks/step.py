@@ -7,8 +7,6 @@ import gc
 import os
 from collections.abc import Callable, Sequence
 
-import torch
-
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, face_mask, network, points, start
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
@@ -67,15 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-reference", action="store_true", help="ours alone")
     parser.add_argument("--repeats", type=int, default=None)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds per case (default: 60)")
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    here = machine.describe()
+    here = machine.prepare(args)
     quick = args.quick
     sizes = args.sizes or (["32-tiny", "64-tiny"] if quick else ["128-cat", "128", "256", "512", "1024"])
     counts = args.handles or ([1, 3] if quick else [1, 5, 30, 68])

@@ -73,14 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--handles", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--precisions", nargs="+", default=["float32"], choices=PRECISIONS)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    here = machine.describe()
+    here = machine.prepare(args)
     rows: list[list[object]] = []
     for name in args.networks or (["t-tiny"] if args.quick else ["t-256", "r-256", "t-512"]):
         generator = network3(name)
