@@ -21,6 +21,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.examples import joined
 from benchmarks.line_search import LINE_SEARCH
+from benchmarks.timing import publish
 from draggan.checkpoints import registry
 from draggan.config import DragConfig
 from draggan.errors import DragGANError
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=40, help="cases of landmarks-1; the others in proportion")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after this time")
     parser.add_argument("--json", type=Path, default=None, help="keep results here and go on from them")
-    parser.add_argument("--out", type=Path, default=None, help="also write the tables to this file")
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
     parser.add_argument("--picture", type=Path, default=None, help="and a .jpg of best, median and worst cases here")
     machine.add_options(parser)
     args = parser.parse_args(argv)
@@ -120,9 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DragGANError, KeyError) as e:
         print(f"evaluation: {e}", file=sys.stderr)
         return 1
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     if args.picture:
         pictures(tables, args.picture)
     return 130 if ended == "interrupted" else 0

@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.drags import SIZE, drags
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from benchmarks.widen import widen
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
@@ -224,9 +224,7 @@ def main(argv: Sequence[str] = ()) -> int:
         case.whole.append(whole_reference(functools.partial(reference, case), between, most, args.limit))
         print(f"{case.name}: {case.whole[-1]}", flush=True)
     text = report(found, generator, here, argv)
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0
 
 
