@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.models import network, start
-from benchmarks.timing import race, table
+from benchmarks.timing import publish, race, table
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.geometry import Windows
 from torch_utils.ops import native
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ops", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few repeats")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", default=None, help="also write the table to this file")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     native.load()
@@ -233,7 +233,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(*rows[-1], flush=True)
     columns = ["operator", "shape", "type", "twin, ms", "compiled, ms", "ratio", ""]
     text = f"{here.markdown()}\n\n{table(columns, rows)}"
-    print(f"\n{text}")
-    if args.out:
-        Path(args.out).write_text(text)
+    print()
+    publish(text, args.out)
     return 0
