@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 TOOLS = custom_ops.toolchain()
 needs_compiler = pytest.mark.skipif(TOOLS.compiler is None or TOOLS.ninja is None, reason="needs a compiler and ninja")
 CSRC = Path(native.__file__).parent / "csrc"
+ROOT = Path(native.__file__).parents[2]
 # Of the largest absolute value: a few roundings.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 4e-6, torch.bfloat16: 2**-7}
 DTYPES = list(TOLERANCE)
@@ -262,6 +264,43 @@ def test_frozen_convolutions_multiply_less_where_it_pays(compiled, padding, monk
         FrozenConvolution()(x, weight, padding)
     FrozenConvolution()(x.bfloat16(), weight, padding)
     assert not calls
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names processors of that kind")
+def test_narrower_registers_compute_the_same(request: pytest.FixtureRequest) -> None:
+    """Most processors have no vectors of 64 bytes. Built for one with 32 (AVX2), in a process of its own."""
+    has = torch.backends.cpu.get_cpu_capability()
+    if "AVX" not in has:
+        pytest.skip(f"this processor has no AVX2 ({has})")
+    code = """
+import torch, torch.nn.functional as F
+from torch_utils.ops import native
+from torch_utils.ops.bias_act import modulated_act
+from torch_utils.ops.filtered_lrelu import filtered_lrelu
+from torch_utils.ops.upfirdn2d import upfirdn2d
+native.load()
+torch.manual_seed(0)
+f, weight = torch.rand(4), torch.randn(37, 19, 3, 3)
+for order in (torch.contiguous_format, torch.channels_last):
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(2, 19, 13, 23).to(dtype).contiguous(memory_format=order)
+        calls = [
+            lambda: modulated_act(x, torch.rand(2, 19, generator=torch.Generator().manual_seed(1)), None, None),
+            lambda: upfirdn2d(x, f, up=2, padding=(2, 1, 2, 1)),
+            lambda: filtered_lrelu(x, up_filter=f, down_filter=f, up=2, down=2, padding=(3, 3, 3, 3)),
+        ]
+        for call in calls:
+            got = call()
+            with native.twins_only():
+                torch.testing.assert_close(got, call(), atol=0.02 if dtype == torch.bfloat16 else 1e-5, rtol=0.01)
+    got = torch.ops.draggan.winograd_convolve(x.float(), torch.ops.draggan.winograd_weight(weight), 37, 1)
+    torch.testing.assert_close(got, F.conv2d(x.float(), weight, padding=1), atol=1e-3, rtol=1e-4)
+"""
+    home = str(request.config.cache.mkdir("ops-narrow"))
+    environment = {**os.environ, "DRAGGAN_MARCH": "haswell", "DRAGGAN_HOME": home}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def twice(y: Tensor, x: Tensor, cotangent: Tensor) -> tuple[Tensor, ...]:

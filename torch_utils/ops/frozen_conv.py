@@ -28,7 +28,7 @@ from torch import Tensor
 
 from torch_utils.ops import native
 
-__all__ = ["FrozenConvolution", "cost", "packing_works", "register", "winograd_possible"]
+__all__ = ["FrozenConvolution", "cost", "packing_works", "register", "winograd_pays", "winograd_possible"]
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def winograd_possible(like: Tensor, dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and like.device.type == "cpu" and native.loaded("cpu")
 
 
-def _by_winograd(x: Tensor, weight: Tensor, padding: int) -> bool:
+def winograd_pays(x: Tensor, weight: Tensor, padding: int) -> bool:
     """Whether fewer multiplications are to be had for this convolution of stride 1, and pay."""
     if weight.shape[2:] != (3, 3) or not winograd_possible(x, x.dtype):
         return False
@@ -156,7 +156,7 @@ class FrozenConvolution:
         swap = self.stride == 2
         # The adjoint at stride 1 is a convolution too, with the weight turned round.
         around = 2 - padding if transposed else padding
-        if self.stride == 1 and _by_winograd(x, weight, around):
+        if self.stride == 1 and winograd_pays(x, weight, around):
             prepared = self._prepare(
                 (x.dtype, "winograd transposed" if transposed else "winograd"),
                 weight,

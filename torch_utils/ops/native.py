@@ -3,7 +3,8 @@
 Every operator is a plain PyTorch function. Where a compiled version is *already loaded* for a tensor's device, it is
 called instead; nothing ever waits for a compiler. `build_in_background` brings them in, from the cache or by building:
 an application calls it once when it starts, and the operators become faster when it is done. Without a compiler, or
-if anything fails, everything works as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away.
+if anything fails, everything works as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away,
+``DRAGGAN_MARCH`` names another processor than this one to build them for.
 
 The CUDA versions were compiled for all the architectures named in ``csrc/cuda`` and their index arithmetic is tested on
 processors, but they have never run on a GPU.
@@ -134,8 +135,7 @@ _CUDA_FLAGS = ["-O3", "--expt-relaxed-constexpr"]
 
 
 def _cpu_flags() -> list[str]:
-    # The cache is keyed by the processor, so the code may be for exactly this one.
-    flags = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"]
+    flags = ["-O3", custom_ops.for_processor(), "-fno-math-errno", "-fno-trapping-math"]
     # PyTorch's threads come through OpenMP where its own build has it; Apple's compiler does not.
     return flags if sys.platform == "darwin" else [*flags, "-fopenmp"]
 
