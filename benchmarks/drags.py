@@ -23,6 +23,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from benchmarks import machine
+from benchmarks.timing import publish
 from draggan.cli import main as draggan
 from draggan.generators.base import z_from_seed
 from draggan.scenes import find_scene
@@ -104,9 +105,7 @@ def main(argv: Sequence[str] = ()) -> int:
                 result["correlation"] = score
                 rows.setdefault(name, []).append(result)
     text = report(rows, here)
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0
 
 

@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from benchmarks import machine
 from benchmarks.examples import joined
 from benchmarks.line_search import LINE_SEARCH
+from benchmarks.timing import publish
 from draggan.checkpoints import registry
 from draggan.config import DragConfig
 from draggan.errors import DragGANError
@@ -97,16 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--row", action="append", default=[], metavar="NAME:SETTING,...", help="another row")
     parser.add_argument("--pairs", type=int, default=40, help="cases of landmarks-1; the others in proportion")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after this time")
-    parser.add_argument("--threads", type=int, default=None, help="of PyTorch")
     parser.add_argument("--json", type=Path, default=None, help="keep results here and go on from them")
-    parser.add_argument("--out", type=Path, default=None, help="also write the tables to this file")
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
     parser.add_argument("--picture", type=Path, default=None, help="and a .jpg of best, median and worst cases here")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     try:
         chosen = {name: ROWS[name] for name in (args.rows or ROWS)}
         for text in args.row:
@@ -125,9 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DragGANError, KeyError) as e:
         print(f"evaluation: {e}", file=sys.stderr)
         return 1
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     if args.picture:
         pictures(tables, args.picture)
     return 130 if ended == "interrupted" else 0

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from benchmarks import machine
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from draggan import load_generator, suggested_config, suggested_truncation
 from draggan.checkpoints import registry
 from draggan.config import SolverName
@@ -71,9 +71,7 @@ def main(argv: Sequence[str] = ()) -> int:
             (args.pictures / f"{name}-examples.jpg").write_bytes(buffer.getvalue())
     columns = ["model", "example", "solver", "ended", "steps", "px asked", "px left", "processor s"]
     text = f"# The page's examples\n\n`python -m benchmarks examples`; {here.markdown()}.\n\n{table(columns, rows)}"
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.browser import Visit, chromium, visit
 from benchmarks.drags import SIZE, drags
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 
 __all__ = ["behind", "main"]
 
@@ -71,9 +71,7 @@ def main(argv: Sequence[str] = ()) -> int:
         *("first picture after ms", "left at the end px", "processor ms a picture"),
     ]
     text = f"{here.markdown()}\n\n{table(columns, [*rows, ['median', '', *medians]])}"
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0
 
 

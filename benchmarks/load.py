@@ -155,9 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             timing.table(columns, rows),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
+    timing.publish(text, options.out)
     return 0
 
 

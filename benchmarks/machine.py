@@ -14,7 +14,7 @@ import torch
 from draggan.errors import OpBuildError
 from torch_utils.ops import native
 
-__all__ = ["Machine", "add_operators", "describe", "load_operators"]
+__all__ = ["Machine", "add_options", "describe", "load_operators", "prepare"]
 
 # Instruction sets that decide how fast a convolution can be, in the kernel's spelling.
 _FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
@@ -74,14 +74,24 @@ def describe() -> Machine:
     )
 
 
-def add_operators(parser: argparse.ArgumentParser) -> None:
-    """The option that `load_operators` obeys."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `prepare` obeys."""
+    parser.add_argument("--threads", type=int, default=None, help="of PyTorch (default: its own choice)")
     parser.add_argument("--no-native", action="store_true", help="without compiled operators")
 
 
-def load_operators(args: argparse.Namespace) -> None:
-    """Load the compiled operators (building them if need be) unless the option says no or they cannot be had."""
-    if args.no_native or not native.wanted():
+def prepare(args: argparse.Namespace) -> Machine:
+    """Set threads and load operators as the options say; what measurements are made on from now on."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if not args.no_native:
+        load_operators()
+    return describe()
+
+
+def load_operators() -> None:
+    """Load the compiled operators (building them if need be) unless they are not wanted or cannot be had."""
+    if not native.wanted():
         return
     try:
         native.load()

@@ -16,7 +16,7 @@ import torch
 from benchmarks import machine
 from benchmarks.drags import drags
 from benchmarks.precision import run
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from draggan import load_generator
 from draggan.config import DragConfig
 from draggan.evaluation.protocols import around
@@ -35,11 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--level", default=None, help="feature level (default: that of the model)")
     parser.add_argument("--margin", type=float, default=None, help="px (default: a fifth of the picture)")
-    parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     generator = load_generator(args.model, "cpu")
     size = generator.image_size
     margin = args.margin or max(size) / 5
@@ -92,7 +91,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"region {margin:.0f} px around the way of the handle"
         f"\n\n{table(columns, rows)}"
     )
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    publish(text, args.out)
     return 0

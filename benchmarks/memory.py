@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, network
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 
 __all__ = ["main", "peak"]
 
@@ -32,7 +32,7 @@ def _child(layout: str, count: int, mask: str, precision: str, steps: int) -> No
     from benchmarks.reference import ReferenceSynthesis
     from benchmarks.step import endless, reference_step
 
-    machine.load_operators(argparse.Namespace(no_native=False))
+    machine.load_operators()
     generator = network(layout)
     before = _status("VmRSS")
     if precision == "reference":
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--handles", nargs="+", type=int, default=[1])
     parser.add_argument("--masks", nargs="+", default=["none", "exact", "estimated"])
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16", "reference"])
-    parser.add_argument("--out", default=None, help="also write the table to this file")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
     if not Path("/proc/self/status").exists():
         print("memory is measured on Linux only")
@@ -92,7 +92,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(" | ".join(map(str, rows[-1])), flush=True)
     columns = ["size", "handles", "mask", "precision", "MB before", "MB at the peak", "MB for the drag"]
     text = f"{here.markdown()}\n\n{table(columns, rows)}"
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    publish(text, args.out)
     return 0

@@ -3,8 +3,9 @@
 The figures are processor time on one thread unless told otherwise: with two threads on a machine that does other
 things, most of an operator's time is waiting for the other thread, and several plain operators wait several times.
 
-The libraries are built first if the cache lacks them. A case whose operator leaves it to the twin (see `_pays` in
-upfirdn2d) is measured all the same, by calling the compiled version directly: "left to the twin" says so.
+The libraries are built first if the cache lacks them, for this processor or the one that ``DRAGGAN_MARCH`` names. A
+case whose operator leaves it to the twin (see `_pays` in upfirdn2d) is measured all the same, by calling the compiled
+version directly: "left to the twin" says so.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.models import network, start
-from benchmarks.timing import race, table
+from benchmarks.timing import publish, race, table
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.geometry import Windows
 from torch_utils.ops import native
 from torch_utils.ops.bias_act import modulated_act
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
+from torch_utils.ops.frozen_conv import FrozenConvolution, winograd_pays
 from torch_utils.ops.upfirdn2d import _pays, setup_filter, upfirdn2d
 
 __all__ = ["main"]
@@ -171,6 +173,29 @@ def lrelu_cases(dtype: torch.dtype) -> Iterator[Case]:
                 yield Case(f"{what}, and gradient", shape, _with_gradient(run, x))
 
 
+def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Whole maps and a few windows, with weights prepared for both; of float32 only."""
+    if dtype != torch.float32:
+        return
+    shapes: list[Shape] = [(1, 512, 4, 4), (1, 512, 8, 8), (1, 512, 16, 16), (1, 512, 32, 32), (1, 512, 64, 64)]
+    shapes += [(1, 256, 128, 128), (1, 128, 256, 256), (1, 64, 512, 512), (1, 32, 1024, 1024), (1, 16, 256, 256)]
+    shapes += [(1, 512, 10, 10), (5, 512, 10, 10), (30, 256, 12, 12), (1, 128, 32, 32), (1, 64, 64, 64)]
+    for shape in shapes:
+        x, weight = _map(shape, dtype, True), torch.randn(shape[1], shape[1], 3, 3)
+        convolution = FrozenConvolution()
+
+        def run(x: Tensor = x, weight: Tensor = weight, convolution: FrozenConvolution = convolution) -> Tensor:
+            return convolution.run(x, weight, 1, False)
+
+        prepared = torch.ops.draggan.winograd_weight(weight)
+
+        def compiled(x: Tensor = x, prepared: Tensor = prepared) -> Tensor:
+            return torch.ops.draggan.winograd_convolve(x, prepared, x.shape[1], 1)
+
+        used = winograd_pays(x, weight, 1)
+        yield Case("3x3 convolution", _text(shape, True), _no_grad(run), used, None if used else _no_grad(compiled))
+
+
 def whole_cases(dtype: torch.dtype) -> Iterator[Case]:
     """What a user waits for."""
 
@@ -214,14 +239,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ops", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few repeats")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", default=None, help="also write the table to this file")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     native.load()
     here = machine.describe()
     torch.manual_seed(0)
     rows: list[list[object]] = []
-    for make in (act_cases, upfirdn_cases, lrelu_cases, whole_cases):
+    for make in (act_cases, upfirdn_cases, lrelu_cases, convolution_cases, whole_cases):
         for dtype in (torch.float32, torch.bfloat16):
             for case in make(dtype):
                 twin, compiled = measure(case, repeats=5 if args.quick else 15)
@@ -233,7 +258,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(*rows[-1], flush=True)
     columns = ["operator", "shape", "type", "twin, ms", "compiled, ms", "ratio", ""]
     text = f"{here.markdown()}\n\n{table(columns, rows)}"
-    print(f"\n{text}")
-    if args.out:
-        Path(args.out).write_text(text)
+    print()
+    publish(text, args.out)
     return 0

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.browser import chromium, visit
 from benchmarks.drags import SIZE, drags
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from draggan.ui.texts import CHOICES
 
 __all__ = ["main"]
@@ -71,9 +71,7 @@ def main(argv: Sequence[str] = ()) -> int:
     medians = [f"{np.median([float(str(row[k])) for row in rows]):.2f}" for k in range(3, 7)]
     columns = ["seed", "drag", "steps", "seconds", "steps a second", "pictures a second", "first moved picture after s"]
     text = f"{here.markdown()}; {_TITLES[args.solver]}\n\n{table(columns, [*rows, ['median', '', '', *medians]])}"
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0
 
 

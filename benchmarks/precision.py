@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.drags import drags
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from draggan import load_generator
 from draggan.config import DragConfig
 from draggan.drag import Drag
@@ -103,11 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--max-steps", type=int, default=DragConfig.max_steps)
     parser.add_argument("--step-size", type=float, default=DragConfig.step_size)
-    parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     generator = load_generator(args.model, "cpu")
     results: dict[str, list[Result]] = {p: [] for p in args.precisions}
     for seed in range(2 if args.quick else args.seeds):
@@ -137,7 +136,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns += ["px left, float32 judge, mean", f"px from where {args.precisions[0]} ended: median, 90 %, most"]
     head = f"{here.markdown()}; model {args.model}, step size {args.step_size:g}"
     text = f"{head}\n\n{table([*columns, 'ms a step'], rows)}"
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    publish(text, args.out)
     return 0

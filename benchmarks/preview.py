@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, network, points, start
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -97,11 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", default=None, choices=[*LAYOUTS])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     rows: list[list[object]] = []
     for layout in args.sizes or (["32-tiny"] if args.quick else ["128-cat", "512"]):
         generator = network(layout)
@@ -119,7 +118,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(" | ".join(row), flush=True)
     columns = ["size", "shown", "steps a second", "frames a second", "ms a frame", "times slower than not shown"]
     text = f"{here.markdown()}; drag in {args.precision}\n\n{table(columns, rows)}"
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    publish(text, args.out)
     return 0

@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, network
 from benchmarks.step import MASKS, endless
-from benchmarks.timing import race, table
+from benchmarks.timing import publish, race, table
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from torch_utils.ops.frozen_conv import FrozenConvolution
 
@@ -185,11 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--masks", nargs="+", default=["none", "exact", "estimated"], choices=MASKS)
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--out", default=None, help="also write the tables to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     details, rows = [], []
     for layout in args.sizes or (["32-tiny"] if args.quick else ["512"]):
         generator = network(layout)
@@ -202,7 +201,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(" | ".join(map(str, row)), flush=True)
     columns = ["case", "GMACs", "MB", "convolutions alone", "step", "step / convolutions", "the same in processor time"]
     text = f"{here.markdown()}\n\n{table([*columns, 'GFLOP/s'], rows)}{''.join(details)}"
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    publish(text, args.out)
     return 0

@@ -10,7 +10,7 @@ from benchmarks import machine
 from benchmarks.memory import peak
 from benchmarks.models import LAYOUTS, network
 from benchmarks.step import endless
-from benchmarks.timing import race, table
+from benchmarks.timing import publish, race, table
 
 __all__ = ["main"]
 
@@ -23,11 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--handles", nargs="+", type=int, default=None)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", default=None, help="also write the tables to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    here = machine.describe()
+    here = machine.prepare(args)
     sizes = args.sizes or (["32-tiny", "64-tiny"] if args.quick else ["128-cat", "128", "256", "512", "1024"])
     counts = args.handles or ([1, 4] if args.quick else [1, 2, 5, 10, 20, 40, 68])
     rows: list[list[object]] = []
@@ -45,7 +44,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = ["size", "level", *(f"{n} handles" for n in counts)]
     columns += [f"MB at the peak, {counts[0]} handles", f"MB, {counts[-1]} handles"]
     text = f"{here.markdown()}; {args.precision}, no mask\n\n{table(columns, rows)}"
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    publish(text, args.out)
     return 0

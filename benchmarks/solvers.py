@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
@@ -100,7 +100,5 @@ def main(argv: Sequence[str] = ()) -> int:
         table(columns, rows),
     ]
     text = "\n".join(lines)
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.browser import chromium, visit
+from benchmarks.timing import publish
 
 __all__ = ["main"]
 
@@ -40,7 +41,5 @@ def main(argv: Sequence[str] = ()) -> int:
         *(f"| {i} | {page:.1f} | {picture:.1f} | {memory:.0f} |" for i, (page, picture, memory) in enumerate(rows, 1)),
     ]
     text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0

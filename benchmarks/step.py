@@ -6,13 +6,12 @@ import argparse
 import gc
 import os
 from collections.abc import Callable, Sequence
-
-import torch
+from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, face_mask, network, points, start
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
-from benchmarks.timing import race, table
+from benchmarks.timing import publish, race, table
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -67,15 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-reference", action="store_true", help="ours alone")
     parser.add_argument("--repeats", type=int, default=None)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds per case (default: 60)")
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    here = machine.describe()
+    here = machine.prepare(args)
     quick = args.quick
     sizes = args.sizes or (["32-tiny", "64-tiny"] if quick else ["128-cat", "128", "256", "512", "1024"])
     counts = args.handles or ([1, 3] if quick else [1, 5, 30, 68])
@@ -113,8 +108,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                 del runs
                 gc.collect()
     text = f"{here.markdown()}; load average at the end {os.getloadavg()[0]:.1f}\n\n{table(columns, rows)}"
-    print(text)
-    if args.out:
-        with open(args.out, "w") as f:
-            f.write(text)
+    publish(text, args.out)
     return 0

@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.drags import SIZE, drags
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
-from benchmarks.timing import table
+from benchmarks.timing import publish, table
 from benchmarks.widen import widen
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
@@ -177,15 +177,11 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--whole", type=int, default=1, help="drags that the published procedure runs to their end")
     parser.add_argument("--samples", type=int, default=1, help="of its steps timed beside each drag")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for each of its whole drags")
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
-    machine.add_operators(parser)
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    here = machine.describe()
+    here = machine.prepare(args)
     generator = network(args.quick, args.device)
     synthesis = ReferenceSynthesis(generator).to(args.device)
     configs = {key: suggested_config("cat", solver=key[0], precision=key[1]) for key in OURS}
@@ -228,9 +224,7 @@ def main(argv: Sequence[str] = ()) -> int:
         case.whole.append(whole_reference(functools.partial(reference, case), between, most, args.limit))
         print(f"{case.name}: {case.whole[-1]}", flush=True)
     text = report(found, generator, here, argv)
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0
 
 

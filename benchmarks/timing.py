@@ -1,10 +1,11 @@
-"""Seconds, with warm-up, median and spread."""
+"""Seconds, with warm-up, median and spread, and the tables they stand in."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 K = TypeVar("K", bound=Hashable)
 
-__all__ = ["Sample", "race", "table"]
+__all__ = ["Sample", "publish", "race", "table"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,10 @@ def table(columns: list[str], rows: list[list[object]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
+
+
+def publish(text: str, out: Path | None) -> None:
+    """Print what was found, and write it to a file, too, where one was named."""
+    print(text)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import machine
 from benchmarks.models import points, start
-from benchmarks.timing import race, table
+from benchmarks.timing import publish, race, table
 from draggan.config import PRECISIONS, DragConfig
 from draggan.drag import Drag
 from draggan.generators.base import Generator, Latent
@@ -73,14 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--handles", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--precisions", nargs="+", default=["float32"], choices=PRECISIONS)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=None, help="also write the table to this file")
-    machine.add_operators(parser)
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    machine.add_options(parser)
     args = parser.parse_args(argv)
-    machine.load_operators(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    here = machine.describe()
+    here = machine.prepare(args)
     rows: list[list[object]] = []
     for name in args.networks or (["t-tiny"] if args.quick else ["t-256", "r-256", "t-512"]):
         generator = network3(name)
@@ -97,7 +93,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(" | ".join(map(str, rows[-1])), flush=True)
     columns = ["network", "level", "handles", "precision", "whole maps", "windows", "times faster"]
     text = f"{here.markdown()}\n\n{table(columns, rows)}"
-    print(text)
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    publish(text, args.out)
     return 0

@@ -208,7 +208,15 @@ def _cache() -> Iterator[Item]:
         yield Item(name="environment", value=", ".join(set_))
 
 
-_VARIABLES = ("DRAGGAN_HOME", "HF_HOME", "HF_ENDPOINT", "DRAGGAN_MIRROR", "DRAGGAN_CUDA_GRAPHS")
+_VARIABLES = (
+    "DRAGGAN_HOME",
+    "HF_HOME",
+    "HF_ENDPOINT",
+    "DRAGGAN_MIRROR",
+    "DRAGGAN_NATIVE_OPS",
+    "DRAGGAN_MARCH",
+    "DRAGGAN_CUDA_GRAPHS",
+)
 
 
 def _models() -> Iterator[Item]:

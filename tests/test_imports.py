@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import subprocess
+import symtable
 import sys
 from pathlib import Path
 
@@ -130,6 +132,31 @@ def test_nothing_happens_on_import(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def unknown_names(source: str) -> set[str]:
+    """What a module refers to and neither defines nor imports; strings, such as shapes in annotations, do not count."""
+    top = symtable.symtable(source, "module", "exec")
+    known = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    known |= {*dir(builtins), "__file__"}
+    found, tables = set(), [top]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        used = (s for s in table.get_symbols() if s.is_referenced() and (s.is_global() or table is top))
+        found |= {s.get_name() for s in used} - known
+    return found
+
+
+def test_every_name_is_known():
+    """The linters have to pass over unknown names: a shape of one axis, ``Float[Tensor, "n"]``, is one to them."""
+    tests = sorted((ROOT / "tests").glob("*.py"))
+    found = {name_of(path): unknown_names(path.read_text(encoding="utf-8")) for path in [*SOURCES, *tests]}
+    assert {name: unknown for name, unknown in found.items() if unknown} == {}
+
+
+def test_an_unknown_name_is_found():
+    assert unknown_names("from a import b\ndef f(x: 'n') -> b:\n    return lambda: x + c + len(b)\n") == {"c"}
 
 
 def test_public_names_exist_and_are_sorted():

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from draggan import doctor
@@ -23,11 +27,13 @@ from torch_utils import custom_ops
 from torch_utils.ops import native
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, modulated_act, scaled_lrelu, scaled_lrelu_gradient
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
+from torch_utils.ops.frozen_conv import FrozenConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 TOOLS = custom_ops.toolchain()
 needs_compiler = pytest.mark.skipif(TOOLS.compiler is None or TOOLS.ninja is None, reason="needs a compiler and ninja")
 CSRC = Path(native.__file__).parent / "csrc"
+ROOT = Path(native.__file__).parents[2]
 # Of the largest absolute value: a few roundings.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 4e-6, torch.bfloat16: 2**-7}
 DTYPES = list(TOLERANCE)
@@ -185,6 +191,126 @@ def test_filtered_lrelu_is_its_twin(
 
 
 @needs_compiler
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    size=st.tuples(st.integers(3, 19), st.integers(3, 19)),
+    padding=st.integers(0, 2),
+    order=st.sampled_from(["plain", "channels last", "part, channels last", "every second"]),
+)
+def test_fewer_multiplications_are_the_same_convolution(compiled, batch, channels, size, padding, order) -> None:
+    """Against float64. An error of 3e-5 of the deviation of the sums: ten times that of 40 channels."""
+    torch.manual_seed(0)
+    weight = torch.randn(channels[1], channels[0], 3, 3)
+    x = layouts(torch.randn(batch, channels[0], *size))[order]
+    prepared = torch.ops.draggan.winograd_weight(weight)
+    got = torch.ops.draggan.winograd_convolve(x, prepared, channels[1], padding)
+    expected = F.conv2d(x.double(), weight.double(), padding=padding)
+    assert got.shape == expected.shape
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert (got - expected).abs().max() < 3e-5 * math.sqrt(9 * channels[0])
+
+
+@needs_compiler
+@pytest.mark.parametrize(("channels", "size"), [(384, (40, 40)), (96, (65, 33))])
+def test_chunks_of_tiles_and_threads_do_not_change_fewer_multiplications(compiled, channels, size) -> None:
+    """More tiles than are treated at once, by all threads together (many weights) and each for itself (few)."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(320, channels, 3, 3), torch.randn(2, channels, *size)
+    prepared = torch.ops.draggan.winograd_weight(weight)
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            found.append(torch.ops.draggan.winograd_convolve(x, prepared, 320, 1))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    assert (found[0] - expected).abs().max() < 4e-5 * expected.std()
+
+
+@needs_compiler
+def test_fewer_multiplications_have_no_gradient_of_their_own(compiled) -> None:
+    """Whoever asks is told, rather than given none."""
+    x = torch.randn(1, 3, 6, 6, requires_grad=True)
+    y = torch.ops.draggan.winograd_convolve(x, torch.ops.draggan.winograd_weight(torch.randn(2, 3, 3, 3)), 2, 1)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        y.sum().backward()
+
+
+@needs_compiler
+@pytest.mark.parametrize("padding", [0, 1])
+def test_frozen_convolutions_multiply_less_where_it_pays(compiled, padding, monkeypatch) -> None:
+    """And give the same values, first and second gradients, whatever part of the gradient is zero."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(48, 32, 3, 3), torch.randn(2, 32, 21, 18, requires_grad=True)
+    calls = []
+    convolve = torch.ops.draggan.winograd_convolve
+    monkeypatch.setattr(torch.ops.draggan, "winograd_convolve", lambda *a: calls.append(a[3]) or convolve(*a))
+    y = FrozenConvolution()(x, weight, padding)
+    expected = F.conv2d(x, weight, padding=padding)
+    cotangent = torch.zeros_like(expected)
+    cotangent[:, :, 2:-1] = torch.randn_like(cotangent[:, :, 2:-1])
+    cotangent.requires_grad_()
+    for a, b in zip(*(twice(v, x, cotangent) for v in (y, expected)), strict=True):
+        torch.testing.assert_close(a, b, atol=3e-5 * b.abs().max().item(), rtol=0)
+    assert calls == [padding, 2 - padding, padding]
+    calls.clear()
+    FrozenConvolution()(x[:, :, :4, :4], weight, padding)  # a single tile: reading four times the weights costs more
+    with native.twins_only():
+        FrozenConvolution()(x, weight, padding)
+    FrozenConvolution()(x.bfloat16(), weight, padding)
+    assert not calls
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names processors of that kind")
+def test_narrower_registers_compute_the_same(request: pytest.FixtureRequest) -> None:
+    """Most processors have no vectors of 64 bytes. Built for one with 32 (AVX2), in a process of its own."""
+    has = torch.backends.cpu.get_cpu_capability()
+    if "AVX" not in has:
+        pytest.skip(f"this processor has no AVX2 ({has})")
+    code = """
+import torch, torch.nn.functional as F
+from torch_utils.ops import native
+from torch_utils.ops.bias_act import modulated_act
+from torch_utils.ops.filtered_lrelu import filtered_lrelu
+from torch_utils.ops.upfirdn2d import upfirdn2d
+native.load()
+torch.manual_seed(0)
+f, weight = torch.rand(4), torch.randn(37, 19, 3, 3)
+for order in (torch.contiguous_format, torch.channels_last):
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(2, 19, 13, 23).to(dtype).contiguous(memory_format=order)
+        calls = [
+            lambda: modulated_act(x, torch.rand(2, 19, generator=torch.Generator().manual_seed(1)), None, None),
+            lambda: upfirdn2d(x, f, up=2, padding=(2, 1, 2, 1)),
+            lambda: filtered_lrelu(x, up_filter=f, down_filter=f, up=2, down=2, padding=(3, 3, 3, 3)),
+        ]
+        for call in calls:
+            got = call()
+            with native.twins_only():
+                torch.testing.assert_close(got, call(), atol=0.02 if dtype == torch.bfloat16 else 1e-5, rtol=0.01)
+    got = torch.ops.draggan.winograd_convolve(x.float(), torch.ops.draggan.winograd_weight(weight), 37, 1)
+    torch.testing.assert_close(got, F.conv2d(x.float(), weight, padding=1), atol=1e-3, rtol=1e-4)
+"""
+    home = str(request.config.cache.mkdir("ops-narrow"))
+    environment = {**os.environ, "DRAGGAN_MARCH": "haswell", "DRAGGAN_HOME": home}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def twice(y: Tensor, x: Tensor, cotangent: Tensor) -> tuple[Tensor, ...]:
+    """A result, and its gradients of both orders."""
+    (first,) = torch.autograd.grad(y, x, cotangent, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), cotangent)
+    return y, first, second
+
+
+@needs_compiler
 def test_what_is_not_a_number_stays_so(compiled: None) -> None:
     x = torch.tensor([math.nan, math.inf, -math.inf, 1e30]).reshape(1, 1, 2, 2).repeat(1, 17, 1, 1)
     for v in (x, x.contiguous(memory_format=torch.channels_last)):
@@ -339,6 +465,9 @@ def test_operators_are_what_pytorch_expects(compiled: None, order: torch.memory_
     check(ops.filtered_lrelu.default, wanting, fu, fd, bias, *settings)
     y = ops.filtered_lrelu(x, fu, fd, bias, *settings)
     check(ops.filtered_lrelu_backward.default, y, x, fu, fd, bias, *settings)
+    weight = torch.randn(7, 3, 3, 3)
+    check(ops.winograd_weight.default, weight)
+    check(ops.winograd_convolve.default, x, ops.winograd_weight(weight), 7, 1)
 
 
 @needs_compiler
@@ -354,6 +483,12 @@ def test_operators_are_what_pytorch_expects(compiled: None, order: torch.memory_
         lambda o: o.filtered_lrelu(
             torch.zeros(1, 1, 2, 2), torch.ones(9), torch.ones(1), None, 1, 1, [0, 0, 0, 0], 1.0, 1.0, None
         ),
+        lambda o: o.winograd_weight(torch.zeros(4, 3, 5, 5)),
+        lambda o: o.winograd_weight(torch.zeros(4, 3, 3, 3, dtype=torch.float64)),
+        lambda o: o.winograd_convolve(torch.zeros(1, 3, 5, 5), o.winograd_weight(torch.zeros(4, 3, 3, 3)), 99, 1),
+        lambda o: o.winograd_convolve(torch.zeros(1, 2, 5, 5), o.winograd_weight(torch.zeros(4, 3, 3, 3)), 4, 1),
+        lambda o: o.winograd_convolve(torch.zeros(1, 3, 2, 5), o.winograd_weight(torch.zeros(4, 3, 3, 3)), 4, 0),
+        lambda o: o.winograd_convolve(torch.zeros(1, 3, 5, 5), o.winograd_weight(torch.zeros(4, 3, 3, 3)), 4, -1),
     ],
 )
 def test_shapes_that_do_not_fit_are_errors(compiled: None, call: Callable[[Any], Tensor]) -> None:

@@ -40,7 +40,7 @@ import torch
 from dnnlib.cache import cache_dir
 from draggan.errors import OpBuildError
 
-__all__ = ["OpStatus", "Toolchain", "load_library", "load_module", "status", "toolchain"]
+__all__ = ["OpStatus", "Toolchain", "for_processor", "load_library", "load_module", "status", "toolchain"]
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,14 @@ def load_module(
     Args and errors as for `load_library`.
     """
     return _load("module", name, sources, tuple(cflags), tuple(cuda_cflags))
+
+
+def for_processor() -> str:
+    """The compiler's flag for the processor to build for: this very one, which the cache is keyed by.
+
+    ``DRAGGAN_MARCH`` names another (such as "x86-64-v3"), for a cache that other machines will use.
+    """
+    return f"-march={os.environ.get('DRAGGAN_MARCH', 'native')}"
 
 
 def status() -> list[OpStatus]:

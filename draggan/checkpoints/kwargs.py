@@ -121,6 +121,7 @@ def _taps(name: str, value: Any) -> list[float]:
 
 
 _CLAMP = _real(1e-3, 1e9, optional=True)
+_ACTIVATION = _one_of(*ACTIVATIONS)
 _WIDTH = _whole(1, 8192)
 _SIZES: dict[str, Check] = {
     "z_dim": _WIDTH,
@@ -136,7 +137,7 @@ _MAPPING: dict[str, Check] = {
     "num_layers": _whole(1, 64),
     "embed_features": _whole(1, 8192, optional=True),
     "layer_features": _whole(1, 8192, optional=True),
-    "activation": _one_of(*ACTIVATIONS),
+    "activation": _ACTIVATION,
     "lr_multiplier": _real(1e-6, 1e3),
 }
 # What only says how fast, in which precision or for training; nothing of a picture depends on it in float32.
@@ -159,7 +160,7 @@ _STYLEGAN2: dict[str, Check] = {
     "architecture": _one_of(*ARCHITECTURES),
     "resample_filter": _taps,
     "use_noise": _flag,
-    "activation": _one_of(*ACTIVATIONS),
+    "activation": _ACTIVATION,
 }
 _STYLEGAN3: dict[str, Check] = {
     **_SIZES,
@@ -180,7 +181,7 @@ _DISCRIMINATOR: dict[str, Check] = {
     "square": _flag,
     "architecture": _one_of(*ARCHITECTURES),
     "resample_filter": _taps,
-    "activation": _one_of(*ACTIVATIONS),
+    "activation": _ACTIVATION,
     "cmap_dim": _whole(0, 8192, optional=True),
     "mbstd_group_size": _whole(1, 1024, optional=True),
     "mbstd_num_channels": _whole(0, 64),
@@ -300,6 +301,16 @@ def _setting(
     return values[0] if values else default
 
 
+def _convolutions(arguments: Mapping[str, Any], attributes: Attributes, layers: list[str]) -> dict[str, Any]:
+    """What the convolutions of a StyleGAN2 generator and those of a discriminator are told alike."""
+    clamp, activation = arguments.get("conv_clamp"), arguments.get("activation", "lrelu")
+    return {
+        "resample_filter": arguments.get("resample_filter", [1, 3, 3, 1]),
+        "conv_clamp": _setting("conv_clamp", _CLAMP, attributes, layers, "conv_clamp", clamp),
+        "activation": _setting("activation", _ACTIVATION, attributes, layers, "activation", activation),
+    }
+
+
 def _mapping(
     tensors: Tensors, arguments: Mapping[str, Any], attributes: Attributes, *, has_z: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -322,7 +333,7 @@ def _mapping(
         "num_layers": len(layers),
         "activation": _setting(
             "mapping_kwargs.activation",
-            _MAPPING["activation"],
+            _ACTIVATION,
             attributes,
             layers,
             "activation",
@@ -390,16 +401,7 @@ def stylegan2_kwargs(
         **facts,
         **_channels(arguments, widths, optional=True),
         "mapping_kwargs": mapping,
-        "resample_filter": arguments.get("resample_filter", [1, 3, 3, 1]),
-        "conv_clamp": _setting("conv_clamp", _CLAMP, attributes, convs, "conv_clamp", arguments.get("conv_clamp")),
-        "activation": _setting(
-            "activation",
-            _STYLEGAN2["activation"],
-            attributes,
-            convs,
-            "activation",
-            arguments.get("activation", "lrelu"),
-        ),
+        **_convolutions(arguments, attributes, convs),
     }
 
 
@@ -486,14 +488,5 @@ def discriminator_kwargs(
             "group_size",
             arguments.get("mbstd_group_size", 4),
         ),
-        "resample_filter": arguments.get("resample_filter", [1, 3, 3, 1]),
-        "conv_clamp": _setting("conv_clamp", _CLAMP, attributes, convs, "conv_clamp", arguments.get("conv_clamp")),
-        "activation": _setting(
-            "activation",
-            _DISCRIMINATOR["activation"],
-            attributes,
-            convs,
-            "activation",
-            arguments.get("activation", "lrelu"),
-        ),
+        **_convolutions(arguments, attributes, convs),
     }

@@ -29,7 +29,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dnnlib.cache import cache_dir
+from dnnlib.cache import cache_dir, replacing
 from draggan.checkpoints import nvidia_pickle, rosinality, safetensors, tensorflow_pickle, torch_archive
 from draggan.checkpoints.description import CheckpointDescription, Role
 from draggan.checkpoints.unpickler import NVIDIA_GLOBALS, Budget, Machine, Module, damaged, refuse
@@ -247,15 +247,11 @@ def _known_digest(index: Path, state: dict[str, Any]) -> str | None:
 
 def _write_index(index: Path, entry: dict[str, Any]) -> None:
     """Remember a digest. Failing costs only time later, so it does not stop anyone."""
-    temporary = index.with_name(f".{index.name}.{os.getpid()}.tmp")
     try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(entry), encoding="utf-8")
-        os.replace(temporary, index)
+        with replacing(index) as temporary:
+            temporary.write_text(json.dumps(entry), encoding="utf-8")
     except OSError as error:
         log.warning("cannot write %s: %s", index, error)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _convert(source: Path, cache: Path) -> str:

@@ -143,7 +143,7 @@ def load_generator(
     Args:
         model: "cat", "path/to/model.pkl" or "https://...". A listed model that is not on disk, or a URL, is
             downloaded into the cache first.
-        device: "auto" (cuda, else mps, else cpu), "cpu", "mps", "cuda" or "cuda:N".
+        device: "auto" (cuda, else cpu), "cpu", "mps", "cuda" or "cuda:N".
         progress: called with bytes done and in all while downloading; what it raises cancels the download.
 
     Raises:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from draggan.config import DragConfig, at_size
 from draggan.drag.adam import Adam
-from draggan.drag.hold import View, holding_view
+from draggan.drag.hold import View
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion import directions
 from draggan.drag.newton import Newton
@@ -172,7 +172,7 @@ class Drag(Iterator[DragStep]):
             reference = Reference(handles=self._handles, ws=start.expand(len(self._handles), -1, -1))
         with torch.no_grad():
             templates = self._template_features(reference, start, patch)
-            fixed = self._fixed_region(mask, reference, start)
+            fixed = self._fixed_region(mask, reference, start, solver.view(generator, config, self.level))
         self._problem = Problem(
             generator=generator,
             config=config,
@@ -402,9 +402,9 @@ class Drag(Iterator[DragStep]):
         return torch.stack(templates)
 
     def _fixed_region(
-        self, mask: np.ndarray | None, reference: Reference, start: Tensor
+        self, mask: np.ndarray | None, reference: Reference, start: Tensor, view: View
     ) -> FixedRegion | None:
-        """What the mask holds; None where nothing is fixed."""
+        """What the mask holds in this view; None where nothing is fixed."""
         if mask is None:
             return None
         array = np.asarray(mask)
@@ -417,9 +417,6 @@ class Drag(Iterator[DragStep]):
             return None
         if not array.any():
             raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
-        view = View(level=self.level, picture=False)
-        if self.config.solver == "newton":
-            view = holding_view(self.generator, self.config, self.level)
         fixed = fixed_cells(torch.from_numpy(array.copy()).to(start.device), view.grid(self.generator))
         mask_ws = start if reference.mask_ws is None else self.generator.check_ws(reference.mask_ws.to(start))
         kept = view.look(self.generator, mask_ws, self.dtype)

@@ -21,13 +21,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.drag.hold import Hold
+from draggan.config import DragConfig
+from draggan.drag.hold import Hold, View, holding_view
 from draggan.drag.jacobian import Copies, exact, null_space, position_rows
 from draggan.drag.metric import root, statistics
 from draggan.drag.motion import Sampler, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.solver import Proposal, Solver, Verdict
 from draggan.drag.tracking import AWAY, slopes
+from draggan.generators.base import Generator
 
 __all__ = ["Newton", "smallest_step"]
 
@@ -89,6 +91,10 @@ class Newton(Solver):
         self._sampler: Sampler | None = None
         self._jacobian: Tensor | None = None  # [2 n, moves, w_dim], in coordinates of the metric; None: to be computed
         self._handles = self._targets = self._expected = torch.zeros(0, 2, device=ws.device)
+
+    @classmethod
+    def view(cls, generator: Generator, config: DragConfig, level: str) -> View:
+        return holding_view(generator, config, level)
 
     @property
     def settled(self) -> bool:

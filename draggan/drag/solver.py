@@ -9,8 +9,11 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from draggan.config import DragConfig
+from draggan.drag.hold import View
 from draggan.drag.motion import Sampler
 from draggan.drag.problem import Problem
+from draggan.generators.base import Generator
 
 __all__ = ["Proposal", "Solver", "Verdict"]
 
@@ -46,6 +49,11 @@ class Solver(abc.ABC):
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+
+    @classmethod
+    def view(cls, generator: Generator, config: DragConfig, level: str) -> View:
+        """What a solver of this kind measures a change outside the mask on: the features dragged on."""
+        return View(level=level, picture=False)
 
     @property
     def settled(self) -> bool:

@@ -255,9 +255,9 @@ class Protocol(abc.ABC):
         """For tables: "landmarks, 5 points"."""
         return self.name
 
-    @abc.abstractmethod
     def missing(self, subject: Subject) -> str:
         """Why this subject cannot be measured; empty if it can."""
+        return ""
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -460,9 +460,6 @@ class Reconstruction(Protocol):
     def title(self) -> str:
         return _counted(self.name, self.points)
 
-    def missing(self, subject: Subject) -> str:
-        return ""
-
     def settings(self) -> dict[str, Any]:
         return {"points": self.points, "perturbation": self.perturbation, "first_seed": self.first_seed}
 
@@ -574,9 +571,6 @@ class Roundtrip(Protocol):
     def title(self) -> str:
         return _counted(self.name, self.points)
 
-    def missing(self, subject: Subject) -> str:
-        return ""
-
     def settings(self) -> dict[str, Any]:
         return {"points": self.points or "all", "first_seed": self.first_seed}
 
@@ -608,9 +602,6 @@ class Instructions(Protocol):
     main = "perceptual"
     columns = _THERE_AND_BACK_COLUMNS
     returns = True
-
-    def missing(self, subject: Subject) -> str:
-        return ""
 
     def settings(self) -> dict[str, Any]:
         return {"instructions": [i.as_list() for i in self.instructions]}
@@ -655,9 +646,6 @@ class Mask(Protocol):
         Column(key="tracked", title="handles to targets, tracked", unit="px"),
         *_DRAG_COLUMNS,
     )
-
-    def missing(self, subject: Subject) -> str:
-        return ""
 
     def settings(self) -> dict[str, Any]:
         return {"first_seed": self.first_seed}

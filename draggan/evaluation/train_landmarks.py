@@ -12,7 +12,6 @@ import copy
 import functools
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dnnlib.cache import replacing
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ConfigError, DragGANError, ModelNotFound
 from draggan.evaluation.landmarks import INPUT, LandmarkNetwork, load_landmarks, save_landmarks
@@ -377,9 +377,8 @@ class LandmarkTrainer:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def _restore(self) -> None:
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)

@@ -256,7 +256,7 @@ def renderer() -> ctypes.CDLL:
     Raises:
         OpBuildError: there is no working C++ compiler.
     """
-    flags = ["-O3", "-std=c++17", "-ffast-math", "-march=native", "-Wno-psabi"]
+    flags = ["-O3", "-std=c++17", "-ffast-math", custom_ops.for_processor(), "-Wno-psabi"]
     if sys.platform != "darwin":  # Apple's compiler has no OpenMP
         flags.append("-fopenmp")
     return custom_ops.load_library("draggan_scenes", [Path(__file__).parent / "csrc" / "scenes.cpp"], cflags=flags)

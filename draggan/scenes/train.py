@@ -33,6 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dnnlib.cache import replacing
+from draggan.device import choose_device
 from draggan.errors import ConfigError, DragGANError
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.scenes import find_scene
@@ -654,11 +655,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.export is not None:
             export(options.out / "checkpoint.pt", options.export)
             return 0
-        device = options.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device(options.device)
         adversarial_from = options.adversarial_from
-        if adversarial_from is None and device.startswith("cuda"):
+        if adversarial_from is None and device.type == "cuda":
             adversarial_from = 0.6
         config = TrainConfig(
             scene=options.scene,
@@ -667,9 +666,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             adversarial_from=adversarial_from,
         )
-        trainer = Trainer(
-            config, options.out, device=torch.device(device), resume=options.resume, init=options.init
-        )
+        trainer = Trainer(config, options.out, device=device, resume=options.resume, init=options.init)
         trainer.run()
     except DragGANError as error:
         logger.error("%s", error)

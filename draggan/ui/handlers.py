@@ -406,9 +406,7 @@ class Handlers:
     ) -> Iterator[Updates]:
         """Drag the handles to their targets; pictures and figures come as it goes."""
         tab = tab_of(request)
-        with explained():
-            before = self._session(session)
-        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings))
+        session = yield from self._with_settings(session, settings)
         with explained():
             session = with_canvas(session, value).set_space(space).given()
             run = Run(begin_drag(self.models, session, session.settings))
@@ -420,9 +418,7 @@ class Handlers:
     ) -> Iterator[Updates]:
         """The picture was taken hold of: it follows the pointer, which `Pulls.steer` tells of, until that lets go."""
         tab = tab_of(request)
-        with explained():
-            before = self._session(session)
-        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings))
+        session = yield from self._with_settings(session, settings)
         with explained():
             key, at = read_pull(value)
             session = with_canvas(session, value).set_space(space)
@@ -457,10 +453,16 @@ class Handlers:
 
     def set_settings(self, session: Session | None, *settings: float | None) -> Iterator[Updates]:
         """Settings were typed: wrong ones are explained, and the last good ones come back."""
+        session = yield from self._with_settings(session, settings)
+        yield {self.parts.session: session}
+
+    def _with_settings(
+        self, session: Session | None, settings: Sequence[float | None]
+    ) -> Generator[Updates, None, Session]:
+        """The session with the settings that the page shows; if one is wrong, the page gets the last good ones back."""
         with explained():
             before = self._session(session)
-        session = yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings))
-        yield {self.parts.session: session}
+        return (yield from self._attempt(lambda: self._chosen(before, settings), self._unset(before, settings)))
 
     def _chosen(self, session: Session, settings: Sequence[float | None]) -> Session:
         """The session with these settings.

@@ -12,7 +12,6 @@ import gradio as gr
 
 from draggan.checkpoints.registry import SUFFIXES
 from draggan.config import DragConfig, describe
-from draggan.session import Session
 from draggan.ui import api, texts
 from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
@@ -288,10 +287,7 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     parts.label.input(turn(do.set_label), [parts.session, parts.label], outputs, api_name="class", **quiet)
     parts.random.click(turn(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
     for i, button in enumerate(parts.presets):
-
-        def try_one(session: Session | None, number: int = i) -> dict[Any, Any]:
-            return do.try_preset(session, number)
-
+        try_one = functools.partial(do.try_preset, number=i)
         button.click(turn(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
     typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
     gr.on(typed, turn(do.set_settings), [parts.session, *parts.settings], outputs, api_name="settings", **quiet)

@@ -97,14 +97,8 @@ def modulated_act(
     if _has_native(x, activation, gain) and not (wanted and noise is not None and noise.requires_grad):
         limit = None if clamp is None else clamp * gain
         full_gain = ACTIVATIONS[activation].gain * gain
-        arguments = (x, scale, noise, bias, _SLOPES[activation], full_gain, limit)
-        if wanted:
-            return _Native.apply(*arguments)
-        with native.below_autograd():
-            if not overwrite:
-                return torch.ops.draggan.modulated_act(*arguments)
-            torch.ops.draggan.modulated_act_(*arguments)
-        return x
+        arguments = (scale, noise, bias, _SLOPES[activation], full_gain, limit)
+        return _Native.apply(x, *arguments) if wanted else _forward(x, *arguments, overwrite=overwrite)
     if scale is not None:
         scale = _of_channels(scale.to(x.dtype), x)
         x = x.mul_(scale) if overwrite else x * scale
@@ -132,11 +126,7 @@ def scaled_lrelu(
         overwrite: x is not needed any more.
     """
     if native.available(x):
-        with native.below_autograd():
-            if not overwrite:
-                return torch.ops.draggan.modulated_act(x, scale, noise, bias, slope, 1.0, clamp)
-            torch.ops.draggan.modulated_act_(x, scale, noise, bias, slope, 1.0, clamp)
-            return x
+        return _forward(x, scale, noise, bias, slope, 1.0, clamp, overwrite=overwrite)
     scale, bias = (_of_channels(t.to(x.dtype), x) for t in (scale, bias))
     y = torch.addcmul(bias, x, scale, out=x if overwrite else None)
     if noise is not None:
@@ -183,6 +173,15 @@ def _of_channels(t: Tensor, x: Tensor) -> Tensor:
 
 def _has_native(x: Tensor, activation: str, gain: float) -> bool:
     return native.available(x) and activation in _SLOPES and gain > 0 and x.ndim >= 2
+
+
+def _forward(x: Tensor, *arguments: Any, overwrite: bool = False) -> Tensor:
+    """The operator without its gradient; with ``overwrite`` the result is in the memory of x."""
+    with native.below_autograd():
+        if not overwrite:
+            return torch.ops.draggan.modulated_act(x, *arguments)
+        torch.ops.draggan.modulated_act_(x, *arguments)
+    return x
 
 
 def register() -> None:
@@ -251,8 +250,7 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        with native.below_autograd():
-            output = torch.ops.draggan.modulated_act(*inputs)
+        output = _forward(*inputs)
         _setup_context(ctx, inputs, output)
         return output
 

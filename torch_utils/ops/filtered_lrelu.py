@@ -66,9 +66,7 @@ def filtered_lrelu(
         ValueError: nothing of the map is left.
     """
     if native.available(x) and gain > 0 and _has_native(up_filter, down_filter):
-        one = x.new_ones(1)
-        fu = one if up_filter is None else up_filter.detach()
-        fd = one if down_filter is None else down_filter.detach()
+        fu, fd = _taps(x, up_filter), _taps(x, down_filter)
         _sizes(x, fu, fd, up, down, padding)
         return torch.ops.draggan.filtered_lrelu(x, fu, fd, bias, up, down, padding, gain, slope, clamp)
     op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
@@ -95,9 +93,7 @@ def filtered_lrelu_gradient(
     """
     with torch.no_grad():
         if native.available(x) and gain > 0 and all(f is None or f.ndim == 1 for f in (up_filter, down_filter)):
-            one = x.new_ones(1)
-            fu = one if up_filter is None else up_filter
-            fd = one if down_filter is None else down_filter
+            fu, fd = _taps(x, up_filter), _taps(x, down_filter)
             _sizes(x, fu, fd, up, down, padding)
             return torch.ops.draggan.filtered_lrelu_backward(
                 gradient, x, fu, fd, bias, up, down, padding, gain, slope, clamp
@@ -111,6 +107,11 @@ def _has_native(up_filter: Tensor | None, down_filter: Tensor | None) -> bool:
     if up_filter is not None and up_filter.ndim == 2:
         return False
     return down_filter is None or down_filter.ndim == 1 or down_filter.shape[0] == down_filter.shape[1]
+
+
+def _taps(x: Tensor, f: Tensor | None) -> Tensor:
+    """The taps of a filter, a constant; None is a single tap of 1."""
+    return x.new_ones(1) if f is None else f.detach()
 
 
 def _sizes(
@@ -224,9 +225,7 @@ class _Op:
         clamp: float | None,
     ) -> _Op:
         precise = torch.promote_types(x.dtype, torch.float32)
-        one = x.new_ones(1, dtype=precise)
-        fu = one if up_filter is None else up_filter.detach().to(precise)
-        fd = one if down_filter is None else down_filter.detach().to(precise)
+        fu, fd = (_taps(x, f).to(precise) for f in (up_filter, down_filter))
         high, out = _sizes(x, fu, fd, up, down, padding)
         # A leaky ReLU commutes with a positive factor, so the gain goes into the filter with the up ** 2 that makes up
         # for the zeros. Half of it in each of the two passes of a separable filter.

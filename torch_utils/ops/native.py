@@ -3,7 +3,8 @@
 Every operator is a plain PyTorch function. Where a compiled version is *already loaded* for a tensor's device, it is
 called instead; nothing ever waits for a compiler. `build_in_background` brings them in, from the cache or by building:
 an application calls it once when it starts, and the operators become faster when it is done. Without a compiler, or
-if anything fails, everything works as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away.
+if anything fails, everything works as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away,
+``DRAGGAN_MARCH`` names another processor than this one to build them for.
 
 The CUDA versions were compiled for all the architectures named in ``csrc/cuda`` and their index arithmetic is tested on
 processors, but they have never run on a GPU.
@@ -26,7 +27,16 @@ from torch import Tensor
 from draggan.errors import OpBuildError
 from torch_utils import custom_ops
 
-__all__ = ["available", "below_autograd", "build_in_background", "empty_map", "load", "twins_only", "wanted"]
+__all__ = [
+    "available",
+    "below_autograd",
+    "build_in_background",
+    "empty_map",
+    "load",
+    "loaded",
+    "twins_only",
+    "wanted",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +60,15 @@ def wanted() -> bool:
     return os.environ.get("DRAGGAN_NATIVE_OPS", "1").strip().lower() not in ("0", "off", "false", "no")
 
 
+def loaded(kind: str) -> bool:
+    """Whether the compiled operators of this kind of device are there to be used."""
+    return kind in _ready and not _held_back
+
+
 def available(x: Tensor) -> bool:
     """Whether the compiled operators are loaded for this tensor's device and type."""
     kind = x.device.type
-    return kind in _ready and not _held_back and x.dtype in _DTYPES[kind]
+    return loaded(kind) and x.dtype in _DTYPES[kind]
 
 
 def build_in_background() -> threading.Thread | None:
@@ -120,8 +135,7 @@ _CUDA_FLAGS = ["-O3", "--expt-relaxed-constexpr"]
 
 
 def _cpu_flags() -> list[str]:
-    # The cache is keyed by the processor, so the code may be for exactly this one.
-    flags = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"]
+    flags = ["-O3", custom_ops.for_processor(), "-fno-math-errno", "-fno-trapping-math"]
     # PyTorch's threads come through OpenMP where its own build has it; Apple's compiler does not.
     return flags if sys.platform == "darwin" else [*flags, "-fopenmp"]
 
@@ -143,9 +157,9 @@ def _register() -> None:
         return
     _registered = True
     # They import this module.
-    from torch_utils.ops import bias_act, filtered_lrelu, upfirdn2d
+    from torch_utils.ops import bias_act, filtered_lrelu, frozen_conv, upfirdn2d
 
-    for module in (bias_act, upfirdn2d, filtered_lrelu):
+    for module in (bias_act, upfirdn2d, filtered_lrelu, frozen_conv):
         module.register()
 
 

@@ -140,6 +140,14 @@ struct Channels {  // [pixels] each: display values, importance
 HD static inline uint8_t to_byte(float display) { return (uint8_t)(display * 255.f + 0.5f); }
 HD static inline uint8_t to_sixteenths(float importance) { return (uint8_t)(::fminf(15.9f, importance) * 16.f + 0.5f); }
 
+// The middles of a pixel and those after it, one a lane; the last pixel again where there are no more.
+static inline void middles(int pixel, int R, F& u, F& v) {
+  for (int l = 0; l < LANES; l++) {
+    const Place at = place(std::min(pixel + l, R * R - 1), R, 0.5f, 0.5f);
+    u[l] = at.u, v[l] = at.v;
+  }
+}
+
 // picture [3, R, R], importance [R, R] in sixteenths.
 template <class Scene>
 static void render(const Scene& scene, int R, uint8_t* picture, uint8_t* importance) {
@@ -148,10 +156,7 @@ static void render(const Scene& scene, int R, uint8_t* picture, uint8_t* importa
   const Channels first = {buf.data(), buf.data() + stride, buf.data() + 2 * stride, buf.data() + 3 * stride};
   for (int i = 0; i < P; i += LANES) {
     F u, v;
-    for (int l = 0; l < LANES; l++) {
-      const Place at = place(std::min(i + l, P - 1), R, 0.5f, 0.5f);
-      u[l] = at.u, v[l] = at.v;
-    }
+    middles(i, R, u, v);
     Sample s = shoot(scene, u, v);
     for (int l = 0; l < LANES; l++) first.put(i + l, s, l);
   }
@@ -218,10 +223,7 @@ static void segments(const Scene& scene, int R, uint8_t* out) {
   const int P = R * R;
   for (int i = 0; i < P; i += LANES) {
     F u, v;
-    for (int l = 0; l < LANES; l++) {
-      const Place at = place(std::min(i + l, P - 1), R, 0.5f, 0.5f);
-      u[l] = at.u, v[l] = at.v;
-    }
+    middles(i, R, u, v);
     F label = part(scene, u, v);
     for (int l = 0; l < LANES && i + l < P; l++) out[i + l] = (uint8_t)(label[l] + 0.5f);
   }

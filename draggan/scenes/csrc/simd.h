@@ -1,4 +1,4 @@
-// Sixteen floats at a time. GCC and Clang vector extensions: on AVX-512 one register, elsewhere the compiler splits it.
+// As many floats at a time as a register holds, by GCC's and Clang's vector extensions.
 // On a GPU one float, because there the threads are the lanes; with DRAGGAN_ONE_LANE a processor does the same.
 #pragma once
 #include <algorithm>
@@ -67,9 +67,16 @@ HD static inline bool any(M m) { return m.v; }
 
 #else
 
+// Not more: wider vectors compile too, but go through memory.
+#if defined(__AVX512F__)
 constexpr int LANES = 16;
-typedef float F __attribute__((vector_size(64)));
-typedef int32_t M __attribute__((vector_size(64)));  // comparison result: -1 true, 0 false
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+typedef float F __attribute__((vector_size(4 * LANES)));
+typedef int32_t M __attribute__((vector_size(4 * LANES)));  // comparison result: -1 true, 0 false
 
 static inline F select(M m, F a, F b) { return m ? a : b; }
 static inline F floor(F a) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "filtered_lrelu.h"
 #include "modulated_act.h"
 #include "upfirdn2d.h"
+#include "winograd.h"
 
 namespace draggan {
 namespace {
@@ -362,6 +364,38 @@ Tensor filtered_lrelu_backward(const Tensor& grad_, const Tensor& x_, const Tens
   return gx;
 }
 
+// ---------------------------------------------------------------------------------------------- winograd
+
+// [out, in, 3, 3] in the order that `winograd` wants.
+Tensor winograd_weight(const Tensor& weight_) {
+  TORCH_CHECK(weight_.dim() == 4 && weight_.size(2) == 3 && weight_.size(3) == 3 && weight_.scalar_type() == at::kFloat,
+              "weight must be [out, in, 3, 3] of float32");
+  const Tensor weight = weight_.contiguous();
+  const winograd::Packed packed{weight.size(1), weight.size(0)};
+  Tensor u = at::empty({packed.size()}, weight.options());
+  at::parallel_for(0, packed.panels(), 1, [&](int64_t first, int64_t end) {
+    for (int64_t p = first; p < end; ++p) packed.pack(data<float>(weight), data<float>(u), p);
+  });
+  return u;
+}
+
+Tensor winograd_convolve(const Tensor& x_, const Tensor& u, int64_t out, int64_t padding) {
+  TORCH_CHECK(x_.dim() == 4 && x_.scalar_type() == at::kFloat, "x must be [batch, channel, height, width] of float32");
+  const Tensor x = x_.stride(1) == 1 ? x_ : x_.contiguous(at::MemoryFormat::ChannelsLast);
+  const winograd::Packed packed{x.size(1), out};
+  TORCH_CHECK(u.scalar_type() == at::kFloat && u.is_contiguous() && u.numel() == packed.size(),
+              "the weight was prepared for other channels");
+  const winograd::Tiles tiles{x.size(0), x.size(2), x.size(3), x.size(2) + 2 * padding - 2, x.size(3) + 2 * padding - 2,
+                              padding};
+  TORCH_CHECK(padding >= 0 && tiles.out_height >= 1 && tiles.out_width >= 1, "the map is too small for this padding");
+  Tensor y = at::empty({x.size(0), out, tiles.out_height, tiles.out_width}, x.options(), at::MemoryFormat::ChannelsLast);
+  if (y.numel() == 0) return y;
+  winograd::convolve(tiles, packed, {data<float>(x), x.stride(0), x.stride(2), x.stride(3)}, data<float>(u),
+                     {data<float>(y), y.stride(0), y.stride(2), y.stride(3)},
+                     [](int64_t n, auto&& f) { at::parallel_for(0, n, 1, f); });
+  return y;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(draggan, m) {
@@ -381,6 +415,8 @@ TORCH_LIBRARY_FRAGMENT(draggan, m) {
   m.def(
       "filtered_lrelu_backward(Tensor grad, Tensor x, Tensor fu, Tensor fd, Tensor? bias, int up, int down,"
       " int[] padding, float gain, float slope, float? clamp) -> Tensor");
+  m.def("winograd_weight(Tensor weight) -> Tensor");
+  m.def("winograd_convolve(Tensor x, Tensor prepared, int out, int padding) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(draggan, CPU, m) {
@@ -390,6 +426,14 @@ TORCH_LIBRARY_IMPL(draggan, CPU, m) {
   m.impl("upfirdn2d", upfirdn2d);
   m.impl("filtered_lrelu", filtered_lrelu);
   m.impl("filtered_lrelu_backward", filtered_lrelu_backward);
+  m.impl("winograd_weight", winograd_weight);
+  m.impl("winograd_convolve", winograd_convolve);
+}
+
+// Who asks these for a gradient gets an error, not none.
+TORCH_LIBRARY_IMPL(draggan, Autograd, m) {
+  m.impl("winograd_weight", torch::autograd::autogradNotImplementedFallback());
+  m.impl("winograd_convolve", torch::autograd::autogradNotImplementedFallback());
 }
 
 }  // namespace draggan

@@ -1,4 +1,4 @@
-// Vectors of 64 bytes for processors. The compiler lowers them to whatever registers there are.
+// Vectors as wide as the processor's registers. Wider ones compile too, but go through memory.
 #pragma once
 
 #if !defined(__GNUC__)
@@ -22,19 +22,27 @@ struct bfloat16 {
 template <typename T> struct Compute { using type = T; };
 template <> struct Compute<bfloat16> { using type = float; };
 
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
 template <typename A> struct Simd;
 template <> struct Simd<float> {
-  typedef float V __attribute__((vector_size(64)));
-  typedef std::int32_t M __attribute__((vector_size(64)));
+  typedef float V __attribute__((vector_size(kVectorBytes)));
+  typedef std::int32_t M __attribute__((vector_size(kVectorBytes)));
 };
 template <> struct Simd<double> {
-  typedef double V __attribute__((vector_size(64)));
-  typedef std::int64_t M __attribute__((vector_size(64)));
+  typedef double V __attribute__((vector_size(kVectorBytes)));
+  typedef std::int64_t M __attribute__((vector_size(kVectorBytes)));
 };
 template <typename A> using Vec = typename Simd<A>::V;
-template <typename A> constexpr int lanes = 64 / sizeof(A);
+template <typename A> constexpr int lanes = kVectorBytes / sizeof(A);
 
-template <typename A> inline Vec<A> splat(A a) { return Vec<A>{} + a; }
+template <typename A> inline Vec<A> splat(A a) { return a - Vec<A>{}; }  // -0 stays so, and costs nothing
 
 inline Vec<float> load(const float* p) {
   Vec<float> v;
@@ -47,8 +55,8 @@ inline Vec<double> load(const double* p) {
   return v;
 }
 inline Vec<float> load(const bfloat16* p) {
-  typedef std::uint16_t H __attribute__((vector_size(32)));
-  typedef std::uint32_t U __attribute__((vector_size(64)));
+  typedef std::uint16_t H __attribute__((vector_size(kVectorBytes / 2)));
+  typedef std::uint32_t U __attribute__((vector_size(kVectorBytes)));
   H h;
   std::memcpy(&h, p, sizeof h);
   const U u = __builtin_convertvector(h, U) << 16;
@@ -60,8 +68,8 @@ inline Vec<float> load(const bfloat16* p) {
 inline void store(float* p, Vec<float> v) { std::memcpy(p, &v, sizeof v); }
 inline void store(double* p, Vec<double> v) { std::memcpy(p, &v, sizeof v); }
 inline void store(bfloat16* p, Vec<float> v) {
-  typedef std::uint16_t H __attribute__((vector_size(32)));
-  typedef std::uint32_t U __attribute__((vector_size(64)));
+  typedef std::uint16_t H __attribute__((vector_size(kVectorBytes / 2)));
+  typedef std::uint32_t U __attribute__((vector_size(kVectorBytes)));
   U u;
   std::memcpy(&u, &v, sizeof u);
   // To nearest, ties to even. Adding would turn some NaNs into infinities.

@@ -1,0 +1,270 @@
+// 3x3 convolutions in four times fewer multiplications: Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, "Fast
+// Algorithms for Convolutional Neural Networks", 2016), for maps that are channels last.
+//
+//     Y = A^T [ (G g G^T) * (B^T d B) ] A          for tiles d of 6x6 cells that give 4x4
+//
+// The points are 0, +-3/4, +-3/2 and infinity, which round three times less than the usual 0, +-1, +-2 do (Barabasz et
+// al., "Error Analysis and Improving the Accuracy of Winograd Convolution", 2020, on how much the choice matters).
+// Summed over channels the middle is 36 matrix products, one per frequency, of [tiles, in] by [in, out].
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+#include <vector>
+
+#include "simd.h"
+
+namespace draggan::winograd {
+
+using index = std::ptrdiff_t;
+using V = Vec<float>;
+
+constexpr int kTile = 4, kTaps = 3, kPatch = kTile + kTaps - 1, kFrequencies = kPatch * kPatch;
+constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
+
+// Rows and vectors of the block of results that a product keeps in registers: of 32, or of 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 14, kWide = 2;
+#else
+constexpr int kRows = 6, kWide = 2;
+#endif
+constexpr index kPanel = kWide * lanes<float>;
+// Floats between rows that would else be a power of two apart, and share few lines of the cache.
+constexpr index kSpace = 16;
+// A chunk of tiles, before and after the products, has this many numbers. Where weights are many, all threads work on one
+// chunk, which stays in the cache that they share, and each weight is read once per chunk. Where they are few, each thread
+// has chunks of its own, which stay in its own cache.
+constexpr index kShared = index{4} << 20, kOwn = index{1} << 18;
+constexpr index kFewWeights = index{1} << 22;
+
+inline index round_up(index n, index to) { return (n + to - 1) / to * to; }
+
+// B^T d
+inline std::array<V, 6> into(const std::array<V, 6>& d) {
+  const V even_a = d[4] - kB2 * d[2], odd_a = kA * (d[3] - kB2 * d[1]);
+  const V even_b = d[4] - kA2 * d[2], odd_b = kB * (d[3] - kA2 * d[1]);
+  return {kA2 * kB2 * d[0] - (kA2 + kB2) * d[2] + d[4],
+          even_a + odd_a,
+          even_a - odd_a,
+          even_b + odd_b,
+          even_b - odd_b,
+          kA2 * kB2 * d[1] - (kA2 + kB2) * d[3] + d[5]};
+}
+
+// A^T m
+inline std::array<V, 4> out_of(const std::array<V, 6>& m) {
+  const V even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+  return {m[0] + even_a + even_b, kA * odd_a + kB * odd_b, kA2 * even_a + kB2 * even_b,
+          kA * kA2 * odd_a + kB * kB2 * odd_b + m[5]};
+}
+
+// G g: a row per point p, (1, p, p^2) over the product of its differences to the others.
+constexpr double kGA = 1 / (2.0 * kA2 * (kA2 - kB2)), kGB = 1 / (2.0 * kB2 * (kB2 - kA2));
+constexpr double kG[kPatch][kTaps] = {
+    {1 / (double{kA2} * kB2), 0, 0},    {kGA, kGA * kA, kGA * kA2}, {kGA, -kGA * kA, kGA * kA2},
+    {kGB, kGB * kB, kGB * kB2}, {kGB, -kGB * kB, kGB * kB2}, {0, 0, 1},
+};
+
+// How weights are kept: [frequency][panel of outputs][input][output in the panel].
+struct Packed {
+  index in, out;
+
+  index panels() const { return round_up(out, kPanel) / kPanel; }
+  index size() const { return kFrequencies * panels() * in * kPanel; }
+  const float* panel(const float* u, index frequency, index p) const {
+    return u + (frequency * panels() + p) * in * kPanel;
+  }
+
+  // One panel of all frequencies, from weights [out][in][3][3].
+  void pack(const float* weight, float* u, index p) const {
+    for (index c = 0; c < in; ++c)
+      for (index k = 0; k < kPanel; ++k) {
+        const index o = p * kPanel + k;
+        double half[kPatch][kTaps] = {};
+        if (o < out) {
+          const float* g = weight + (o * in + c) * kTaps * kTaps;
+          for (int i = 0; i < kPatch; ++i)
+            for (int x = 0; x < kTaps; ++x)
+              half[i][x] = kG[i][0] * g[x] + kG[i][1] * g[kTaps + x] + kG[i][2] * g[2 * kTaps + x];
+        }
+        for (int i = 0; i < kPatch; ++i)
+          for (int j = 0; j < kPatch; ++j)
+            u[((i * kPatch + j) * panels() + p) * in * kPanel + c * kPanel + k] = static_cast<float>(
+                half[i][0] * kG[j][0] + half[i][1] * kG[j][1] + half[i][2] * kG[j][2]);
+      }
+  }
+};
+
+// Tiles of the results of a batch.
+struct Tiles {
+  index batch, in_height, in_width, out_height, out_width, padding;
+
+  index down() const { return (out_height + kTile - 1) / kTile; }
+  index across() const { return (out_width + kTile - 1) / kTile; }
+  index count() const { return batch * down() * across(); }
+};
+
+// A map that is channels last: what lies between neighbours of each axis.
+template <typename T> struct Map {
+  T* start;
+  index sample, row, cell;
+};
+
+// One tile of the input to all its frequencies, which are `apart`.
+inline void take(const Tiles& tiles, index t, const Map<const float>& map, index channels, float* v, index apart) {
+  const index n = t / (tiles.down() * tiles.across()), rest = t % (tiles.down() * tiles.across());
+  const index y = rest / tiles.across() * kTile - tiles.padding, x = rest % tiles.across() * kTile - tiles.padding;
+  const float* corner = map.start + n * map.sample + y * map.row + x * map.cell;
+  for_vectors<float>(channels, [&](index c, auto some) {
+    std::array<std::array<V, kPatch>, kPatch> half;  // by column
+    for (index j = 0; j < kPatch; ++j) {
+      std::array<V, kPatch> d{};
+      if (x + j >= 0 && x + j < tiles.in_width)
+        for (index i = 0; i < kPatch; ++i)
+          if (y + i >= 0 && y + i < tiles.in_height) d[i] = load_some(corner + i * map.row + j * map.cell + c, some);
+      half[j] = into(d);
+    }
+    for (index i = 0; i < kPatch; ++i) {
+      const auto d = into({half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]});
+      for (index j = 0; j < kPatch; ++j) store_some(v + (i * kPatch + j) * apart + c, d[j], some);
+    }
+  });
+}
+
+// One tile of the result from all its frequencies.
+inline void give(const Tiles& tiles, index t, const float* m, index apart, index channels, const Map<float>& map) {
+  const index n = t / (tiles.down() * tiles.across()), rest = t % (tiles.down() * tiles.across());
+  const index y = rest / tiles.across() * kTile, x = rest % tiles.across() * kTile;
+  const index rows = std::min<index>(kTile, tiles.out_height - y), columns = std::min<index>(kTile, tiles.out_width - x);
+  float* corner = map.start + n * map.sample + y * map.row + x * map.cell;
+  for_vectors<float>(channels, [&](index c, auto some) {
+    std::array<std::array<V, kTile>, kPatch> half;  // by column
+    for (index j = 0; j < kPatch; ++j) {
+      const float* from = m + j * apart + c;
+      const index next = kPatch * apart;
+      half[j] = out_of({load(from), load(from + next), load(from + 2 * next), load(from + 3 * next),
+                        load(from + 4 * next), load(from + 5 * next)});
+    }
+    for (index i = 0; i < rows; ++i) {
+      const auto d = out_of({half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]});
+      for (index j = 0; j < columns; ++j) store_some(corner + i * map.row + j * map.cell + c, d[j], some);
+    }
+  });
+}
+
+// R rows of tiles by one panel of weights.
+template <int R> void product(const float* v, index apart, const float* u, index in, float* m, index m_apart) {
+  V sums[R][kWide] = {};
+  for (index c = 0; c < in; ++c, u += kPanel) {
+    V w[kWide];
+    for (int j = 0; j < kWide; ++j) w[j] = load(u + j * lanes<float>);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V x = splat(v[r * apart + c]);
+      for (int j = 0; j < kWide; ++j) sums[r][j] += x * w[j];
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kWide; ++j) store(m + r * m_apart + j * lanes<float>, sums[r][j]);
+}
+
+using Product = void (*)(const float*, index, const float*, index, float*, index);
+template <int... R> constexpr std::array<Product, sizeof...(R)> products(std::integer_sequence<int, R...>) {
+  return {product<R + 1>...};
+}
+
+inline void multiply(const float* v, index apart, index rows, const float* u, index in, float* m, index m_apart) {
+  static constexpr auto of_rows = products(std::make_integer_sequence<int, kRows>{});
+  // In parts of one size, rather than full ones and a small rest.
+  for (index parts = (rows + kRows - 1) / kRows; parts > 0; --parts) {
+    const index here = (rows + parts - 1) / parts;
+    of_rows[here - 1](v, apart, u, in, m, m_apart);
+    v += here * apart, m += here * m_apart, rows -= here;
+  }
+}
+
+// Memory for chunks, kept for the next call: getting as much afresh from the system takes as long as the work.
+class Scratch {
+ public:
+  explicit Scratch(index size) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex());
+      if (!kept().empty()) memory_ = std::move(kept().back()), kept().pop_back();
+    }
+    if (static_cast<index>(memory_.size()) < size + lanes<float>) memory_.resize(size + lanes<float>);
+  }
+  ~Scratch() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    kept().push_back(std::move(memory_));
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  float* begin() {
+    return reinterpret_cast<float*>(round_up(reinterpret_cast<std::intptr_t>(memory_.data()), sizeof(V)));
+  }
+
+ private:
+  static std::mutex& mutex() {
+    static std::mutex m;
+    return m;
+  }
+  static std::vector<std::vector<float>>& kept() {
+    static std::vector<std::vector<float>> k;
+    return k;
+  }
+  std::vector<float> memory_;
+};
+
+// The convolution of some tiles, with room for all their frequencies; parallel(n, f) calls f(first, end) for parts of
+// [0, n).
+struct Chunk {
+  const Tiles& tiles;
+  const Packed& packed;
+  Map<const float> from;
+  const float* u;
+  Map<float> to;
+
+  index in() const { return round_up(packed.in, lanes<float>) + kSpace; }
+  index out() const { return packed.panels() * kPanel + kSpace; }
+  index numbers() const { return kFrequencies * (in() + out()); }  // of one tile
+
+  template <typename Parallel> void run(index start, index count, float* v, Parallel&& parallel) const {
+    const index in = this->in(), out = this->out();
+    float* m = v + kFrequencies * count * in;
+    parallel(count, [&](index first, index end) {
+      for (index t = first; t < end; ++t) take(tiles, start + t, from, packed.in, v + t * in, count * in);
+    });
+    parallel(kFrequencies * packed.panels(), [&](index first, index end) {
+      for (index k = first; k < end; ++k) {
+        const index frequency = k / packed.panels(), p = k % packed.panels();
+        multiply(v + frequency * count * in, in, count, packed.panel(u, frequency, p), packed.in,
+                 m + frequency * count * out + p * kPanel, out);
+      }
+    });
+    parallel(count, [&](index first, index end) {
+      for (index t = first; t < end; ++t) give(tiles, start + t, m + t * out, count * out, packed.out, to);
+    });
+  }
+};
+
+template <typename Parallel>
+void convolve(const Tiles& tiles, const Packed& packed, const Map<const float>& from, const float* u,
+              const Map<float>& to, Parallel&& parallel) {
+  const Chunk chunk{tiles, packed, from, u, to};
+  const bool own = packed.size() <= kFewWeights;
+  const index most = std::max<index>(kRows, (own ? kOwn : kShared) / chunk.numbers());
+  const index chunks = (tiles.count() + most - 1) / most, size = (tiles.count() + chunks - 1) / chunks;
+  const auto each = [&](index first, index end, auto&& inner) {
+    Scratch scratch(size * chunk.numbers());
+    for (index k = first; k < end; ++k)
+      chunk.run(k * size, std::min(size, tiles.count() - k * size), scratch.begin(), inner);
+  };
+  if (own && chunks > 1)
+    parallel(chunks, [&](index first, index end) { each(first, end, [](index n, auto&& f) { f(0, n); }); });
+  else
+    each(0, chunks, parallel);
+}
+
+}  // namespace draggan::winograd
