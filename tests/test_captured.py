@@ -5,7 +5,9 @@ There is no GPU here. `tests.emulated` records and replays by the rules of CUDA'
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 import logging
 import threading
 
@@ -465,6 +467,93 @@ def test_graphs_are_for_cuda_can_be_turned_off_and_leave_transforms_alone(monkey
     monkeypatch.undo()
     assert list(captured._recorders) == ["cuda"]
     assert not captured.possible(rows)
+
+
+class _Cuda:
+    """What the recorder asks of `torch.cuda`, written down."""
+
+    def __init__(self, monkeypatch, fails=False):
+        self.log, self.now = [], _Stream("default", self)
+        graph = torch.cuda.graph
+
+        @contextlib.contextmanager
+        def on(stream):
+            before, self.now = self.now, stream
+            try:
+                yield
+            finally:
+                self.now = before
+
+        @contextlib.contextmanager
+        def record(*args, **settings):
+            bound = inspect.signature(graph.__init__).bind(None, *args, **settings).arguments
+            self.log.append(("record", bound["pool"], bound["stream"].name, bound["capture_error_mode"]))
+            yield
+            if fails:
+                raise RuntimeError("capture failed")
+
+        class Graph:
+            def replay(graph):
+                self.log.append(("replay", self.now.name))
+
+        fakes = {
+            "Stream": lambda device: _Stream("side", self),
+            "current_stream": lambda device=None: self.now,
+            "stream": on,
+            "device": contextlib.nullcontext,
+            "graph": record,
+            "CUDAGraph": Graph,
+            "graph_pool_handle": lambda: "pool",
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(captured, "_record_streams", {})
+        monkeypatch.setattr(captured, "_replay_streams", {})
+
+
+class _Stream:
+    def __init__(self, name, cuda):
+        self.name, self._cuda = name, cuda
+
+    def wait_stream(self, other):
+        self._cuda.log.append((self.name, "waits for", other.name))
+
+
+def test_what_is_asked_of_cuda(monkeypatch):
+    """Passes on the stream that is recorded on, then the recording; streams wait for each other, and the host never."""
+    cuda = _Cuda(monkeypatch)
+    recorder = captured._CudaRecorder(torch.device("cuda", 0))
+    result, replay = recorder.record(lambda: cuda.log.append(("work", cuda.now.name)) or 7)
+    assert result == 7
+    assert cuda.log == [
+        ("side", "waits for", "default"),
+        ("work", "side"),
+        ("work", "side"),
+        ("record", "pool", "side", "thread_local"),
+        ("work", "side"),
+        ("default", "waits for", "side"),
+    ]
+    cuda.log.clear()
+    recorder.begin()
+    replay()
+    recorder.begin()
+    replay()
+    with torch.cuda.stream(_Stream("another", cuda)):
+        captured._CudaRecorder(torch.device("cuda", 0)).begin()
+        replay()
+    assert cuda.log == [
+        ("replay", "default"),
+        ("replay", "default"),
+        ("another", "waits for", "default"),
+        ("replay", "another"),
+    ]
+
+
+def test_a_recording_that_fails_leaves_its_stream(monkeypatch):
+    cuda = _Cuda(monkeypatch, fails=True)
+    with pytest.raises(RuntimeError, match="capture failed"):
+        captured._CudaRecorder(torch.device("cuda", 0)).record(lambda: None)
+    assert cuda.now.name == "default"
 
 
 # --------------------------------------------------------------------------------------------------------------- drags
