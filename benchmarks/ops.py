@@ -192,7 +192,7 @@ def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
         def compiled(x: Tensor = x, prepared: Tensor = prepared) -> Tensor:
             return torch.ops.draggan.winograd_convolve(x, prepared, x.shape[1], 1)
 
-        used = winograd_pays(x, weight, 1)
+        used = winograd_pays(weight.shape, len(x), shape[2:])
         yield Case("3x3 convolution", _text(shape, True), _no_grad(run), used, None if used else _no_grad(compiled))
 
 

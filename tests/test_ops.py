@@ -25,7 +25,14 @@ from draggan import doctor
 from draggan.errors import OpBuildError
 from torch_utils import custom_ops
 from torch_utils.ops import native
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, modulated_act, scaled_lrelu, scaled_lrelu_gradient
+from torch_utils.ops.bias_act import (
+    ACTIVATIONS,
+    bias_act,
+    modulated_act,
+    scaled_gradient,
+    scaled_lrelu,
+    scaled_lrelu_gradient,
+)
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
 from torch_utils.ops.frozen_conv import FrozenConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
@@ -213,6 +220,57 @@ def test_fewer_multiplications_are_the_same_convolution(compiled, batch, channel
 
 
 @needs_compiler
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    size=st.tuples(st.integers(3, 17), st.integers(3, 17)),
+    kernel=st.sampled_from([1, 3]),
+    way=st.sampled_from([(1, 0), (1, 1), (1, 2), (2, 0), "transposed"]),
+    order=st.sampled_from(["plain", "channels last", "part, channels last", "every second"]),
+)
+def test_the_direct_convolution_is_one(compiled, batch, channels, size, kernel, way, order) -> None:
+    """Against float64."""
+    torch.manual_seed(0)
+    weight = torch.randn(channels[1], channels[0], kernel, kernel)
+    x = layouts(torch.randn(batch, channels[0], *size))[order]
+    transposed = way == "transposed"
+    stride, padding = (2, 0) if transposed else way
+    got = torch.ops.draggan.direct_convolve(
+        x, torch.ops.draggan.direct_weight(weight), channels[1], kernel, stride, padding, transposed
+    )
+    if transposed:
+        expected = F.conv_transpose2d(x.double(), weight.double().transpose(0, 1), stride=2)
+    else:
+        expected = F.conv2d(x.double(), weight.double(), stride=stride, padding=padding)
+    assert got.shape == expected.shape
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert (got - expected).abs().max() < 1e-5 * math.sqrt(kernel**2 * channels[0])
+
+
+@needs_compiler
+@pytest.mark.parametrize(("stride", "transposed"), [(1, False), (2, False), (2, True)])
+def test_maps_whose_cells_share_the_cache_and_threads_do_not_change_the_direct_one(compiled, stride, transposed):
+    torch.manual_seed(0)
+    weight, x = torch.randn(20, 512, 3, 3), torch.randn(1, 512, 35, 33)
+    prepared = torch.ops.draggan.direct_weight(weight)
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            found.append(torch.ops.draggan.direct_convolve(x, prepared, 20, 3, stride, 0, transposed))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+    if transposed:
+        expected = F.conv_transpose2d(x.double(), weight.double().transpose(0, 1), stride=2)
+    else:
+        expected = F.conv2d(x.double(), weight.double(), stride=stride)
+    assert (found[0] - expected).abs().max() < 3e-5 * expected.std()
+
+
+@needs_compiler
 @pytest.mark.parametrize(("channels", "size"), [(384, (40, 40)), (96, (65, 33))])
 def test_chunks_of_tiles_and_threads_do_not_change_fewer_multiplications(compiled, channels, size) -> None:
     """More tiles than are treated at once, by all threads together (many weights) and each for itself (few)."""
@@ -233,12 +291,33 @@ def test_chunks_of_tiles_and_threads_do_not_change_fewer_multiplications(compile
 
 
 @needs_compiler
-def test_fewer_multiplications_have_no_gradient_of_their_own(compiled) -> None:
+def test_convolutions_have_no_gradient_of_their_own(compiled) -> None:
     """Whoever asks is told, rather than given none."""
-    x = torch.randn(1, 3, 6, 6, requires_grad=True)
-    y = torch.ops.draggan.winograd_convolve(x, torch.ops.draggan.winograd_weight(torch.randn(2, 3, 3, 3)), 2, 1)
-    with pytest.raises(RuntimeError, match="not implemented"):
-        y.sum().backward()
+    ops, weight, x = torch.ops.draggan, torch.randn(2, 3, 3, 3), torch.randn(1, 3, 6, 6, requires_grad=True)
+    for y in (
+        ops.winograd_convolve(x, ops.winograd_weight(weight), 2, 1),
+        ops.direct_convolve(x, ops.direct_weight(weight), 2, 3, 1, 1, False),
+    ):
+        with pytest.raises(RuntimeError, match="not implemented"):
+            y.sum().backward()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("stride", "kernel", "padding"), [(1, 3, 0), (1, 3, 1), (1, 1, 0), (2, 3, 0)])
+def test_frozen_convolutions_by_our_operators(compiled, stride, kernel, padding) -> None:
+    """Values, first and second gradients, a part of the gradient zero."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(24, 16, kernel, kernel), torch.randn(2, 16, 7, 6, requires_grad=True)
+    y = FrozenConvolution(stride)(x, weight, padding)
+    if stride == 2:
+        expected = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    else:
+        expected = F.conv2d(x, weight, padding=padding)
+    cotangent = torch.zeros_like(expected)
+    cotangent[:, :, 2:4, 1:] = torch.randn_like(cotangent[:, :, 2:4, 1:])
+    cotangent.requires_grad_()
+    for a, b in zip(*(twice(v, x, cotangent) for v in (y, expected)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5 * b.abs().max().item(), rtol=0)
 
 
 @needs_compiler
@@ -296,6 +375,10 @@ for order in (torch.contiguous_format, torch.channels_last):
                 torch.testing.assert_close(got, call(), atol=0.02 if dtype == torch.bfloat16 else 1e-5, rtol=0.01)
     got = torch.ops.draggan.winograd_convolve(x.float(), torch.ops.draggan.winograd_weight(weight), 37, 1)
     torch.testing.assert_close(got, F.conv2d(x.float(), weight, padding=1), atol=1e-3, rtol=1e-4)
+    got = torch.ops.draggan.direct_convolve(x.float(), torch.ops.draggan.direct_weight(weight), 37, 3, 2, 0, True)
+    torch.testing.assert_close(
+        got, F.conv_transpose2d(x.float(), weight.transpose(0, 1), stride=2), atol=1e-4, rtol=1e-4
+    )
 """
     home = str(request.config.cache.mkdir("ops-narrow"))
     environment = {**os.environ, "DRAGGAN_MARCH": "haswell", "DRAGGAN_HOME": home}
@@ -415,6 +498,21 @@ def test_the_undifferentiated_activation_is_the_other_with_its_gradient(
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_gradient_of_a_scale_is_its_twin(compiled: None, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for count in (1, 2):
+        grad, x = (torch.randn(2, 20, 5, 7).to(dtype, memory_format=torch.channels_last) for _ in range(2))
+        scale = torch.randn(count, 20).to(dtype)
+        part = (slice(None), slice(None), slice(1, 4), slice(2, 6))
+        found = scaled_gradient(grad[part], x[part], scale)
+        with native.twins_only():
+            expected = scaled_gradient(grad[part].double(), x[part].double(), scale.double())
+        for a, b in zip(found, expected, strict=True):
+            assert (a - b).abs().max() <= TOLERANCE[dtype] * b.abs().max()
+
+
+@needs_compiler
 def test_gradients_of_both_orders(compiled: None) -> None:
     torch.manual_seed(0)
 
@@ -468,6 +566,14 @@ def test_operators_are_what_pytorch_expects(compiled: None, order: torch.memory_
     weight = torch.randn(7, 3, 3, 3)
     check(ops.winograd_weight.default, weight)
     check(ops.winograd_convolve.default, x, ops.winograd_weight(weight), 7, 1)
+    check(ops.direct_weight.default, weight)
+    for stride, padding, transposed in ((1, 1, False), (2, 0, False), (2, 0, True)):
+        check(ops.direct_convolve.default, x, ops.direct_weight(weight), 7, 3, stride, padding, transposed)
+
+
+def directly(operators: Any, size: tuple[int, ...], *settings: Any) -> Tensor:
+    """A map by weights of 3x3 for 3 channels to 4."""
+    return operators.direct_convolve(torch.zeros(size), operators.direct_weight(torch.zeros(4, 3, 3, 3)), *settings)
 
 
 @needs_compiler
@@ -483,6 +589,13 @@ def test_operators_are_what_pytorch_expects(compiled: None, order: torch.memory_
         lambda o: o.filtered_lrelu(
             torch.zeros(1, 1, 2, 2), torch.ones(9), torch.ones(1), None, 1, 1, [0, 0, 0, 0], 1.0, 1.0, None
         ),
+        lambda o: o.direct_weight(torch.zeros(4, 3, 3, 5)),
+        lambda o: o.direct_weight(torch.zeros(4, 3, 3, 3, dtype=torch.float64)),
+        lambda o: directly(o, (1, 9, 5, 5), 4, 3, 1, 0, False),
+        lambda o: directly(o, (1, 3, 2, 5), 4, 3, 1, 0, False),
+        lambda o: directly(o, (1, 3, 5, 5), 4, 3, 2, 1, True),
+        lambda o: directly(o, (1, 3, 5, 5), 4, 3, 0, 0, False),
+        lambda o: directly(o, (1, 3, 5, 5), 4, 1, 1, 0, False),
         lambda o: o.winograd_weight(torch.zeros(4, 3, 5, 5)),
         lambda o: o.winograd_weight(torch.zeros(4, 3, 3, 3, dtype=torch.float64)),
         lambda o: o.winograd_convolve(torch.zeros(1, 3, 5, 5), o.winograd_weight(torch.zeros(4, 3, 3, 3)), 99, 1),

@@ -35,7 +35,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.generators.stylegan2 import SynthesisLayer, as_type
 from draggan.geometry import Windows, brought
-from torch_utils.ops.bias_act import ACTIVATIONS, scaled_lrelu, scaled_lrelu_gradient
+from torch_utils.ops.bias_act import ACTIVATIONS, scaled_gradient, scaled_lrelu, scaled_lrelu_gradient
 from torch_utils.ops.native import below_autograd
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
@@ -540,8 +540,10 @@ def backward(
             continue
         g, to_d = layer.unactivated(g, y, z, d, rectangle)
         g, rectangle = layer.unconvolved(g, rectangle)
-        if to_d is not None:
-            to_s = (g * rectangle.of(x)).sum((2, 3), dtype=torch.float32)
+        if to_d is None:
+            g = g.mul_(s)
+        else:
+            g, to_s = scaled_gradient(g, rectangle.of(x), s.flatten(1))
             if g.dtype == torch.float16:
                 # See `as_type`: the factor that style and demodulation exchange.
                 largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
@@ -549,7 +551,6 @@ def backward(
             to_rows[k] = layer.to_row(style, demodulation, to_s, to_d)
             if k == lowest:
                 break
-        g = g * s
         if layer.cut is not None:
             g, rectangle = layer.cut.back(g, rectangle, batch)
     return to_rows

@@ -34,13 +34,11 @@ from draggan.generators.frozen import Layout, Span
 from draggan.generators.steady import SteadyLayout
 from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork, as_type
 from draggan.geometry import Windows, cells_inside, crop
+from torch_utils.ops.frozen_conv import cost as convolution_cost
+from torch_utils.ops.frozen_conv import ours, winograd_pays
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
 __all__ = ["Stage", "local_features", "plan", "whole_features"]
-
-# A convolution reads its weights once, however small its map; on processors that costs about as much as this many
-# output cells. It makes the lowest layers (4 to 16 cells) whole maps, where windows would save nothing.
-_WEIGHT_READ = 24
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,13 @@ def _ceil_half(n: int) -> int:
 
 
 def plan(
-    synthesis: SynthesisNetwork, resolution: int, windows: Windows, *, whole: bool = False, steady: bool = False
+    synthesis: SynthesisNetwork,
+    resolution: int,
+    windows: Windows,
+    *,
+    whole: bool = False,
+    steady: bool = False,
+    winograd: bool = False,
 ) -> list[Stage]:
     """Every layer up to ``b{resolution}`` with what is needed of it, whole maps first, windows from some layer on.
 
@@ -96,9 +100,11 @@ def plan(
         whole: compute whole maps only.
         steady: all sizes, and from where on there are windows, follow from size and number of the windows, not from
             where they are.
+        winograd: convolutions of stride 1 take fewer multiplications where that pays.
 
-    The cost of a layer is counted in multiply-adds, plus a constant share per weight for reading it; the split that
-    costs least is taken. A residual block is computed one way or the other as a whole.
+    The cost of a layer is counted in multiply-adds, plus a share for reading its weights, which makes the lowest layers
+    (4 to 16 cells) whole maps, where windows would save nothing; the split that costs least is taken. A residual block
+    is computed one way or the other as a whole.
     """
     layers: list[tuple[SynthesisBlock, SynthesisLayer, int]] = []
     for r, block, row in synthesis.blocks():
@@ -115,8 +121,10 @@ def plan(
         windows = input_windows(layer, windows, steady=steady)
 
     def cost(layer: SynthesisLayer, size: tuple[int, int], count: int) -> float:
-        cells = count * size[0] * size[1] / layer.up**2
-        return layer.weight.numel() * (cells + _WEIGHT_READ)
+        shape = layer.weight.shape
+        if layer.up == 2:
+            return convolution_cost(shape, count, (-(-size[0] // 2), -(-size[1] // 2)), winograd=False)
+        return convolution_cost(shape, count, size, winograd=winograd and winograd_pays(shape, count, size))
 
     entire = [cost(s.layer, s.layer.size, 1) for s in stages]
     local = [cost(s.layer, s.windows.size, len(s.windows)) for s in stages]
@@ -217,7 +225,7 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
             known.move_to_end(key)
     if found is not None and found.current():
         return found
-    stages = _stages(synthesis, resolution, windows)
+    stages = _stages(synthesis, resolution, windows, winograd=ours(constant, dtype))
     if not frozen.possible([stage.layer for stage in stages]):
         return None
     # Later passes may want gradients even if this one is for inference.
@@ -233,11 +241,16 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
 
 
 def _stages(
-    synthesis: SynthesisNetwork, resolution: int, windows: Windows | None, *, steady: bool = False
+    synthesis: SynthesisNetwork,
+    resolution: int,
+    windows: Windows | None,
+    *,
+    steady: bool = False,
+    winograd: bool = False,
 ) -> list[Stage]:
     """`plan` of windows, or of whole maps, where it is for a window that does not matter."""
     some = windows or Windows(((0, 0),), (1, 1))
-    return plan(synthesis, resolution, some, whole=windows is None, steady=steady)
+    return plan(synthesis, resolution, some, whole=windows is None, steady=steady, winograd=winograd)
 
 
 def _feature_type(like: Tensor) -> torch.dtype:

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from torch_utils.ops import native
 
-__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_act", "scaled_lrelu", "scaled_lrelu_gradient"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "bias_act",
+    "modulated_act",
+    "scaled_gradient",
+    "scaled_lrelu",
+    "scaled_lrelu_gradient",
+]
 
 
 @dataclass(frozen=True)
@@ -161,6 +169,19 @@ def scaled_lrelu_gradient(
         grad = torch.ops.aten.hardtanh_backward(grad, y, -clamp, clamp)
     to_scale = None if x is None else (grad * x).sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
     return grad.mul_(_of_channels(scale.to(grad.dtype), grad)), to_scale
+
+
+def scaled_gradient(grad: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of ``x * scale`` to x and to the scale of each sample, which is summed in float32 at least.
+
+    Args:
+        scale: ``[batch or 1, channel]``.
+    """
+    if native.available(x):
+        with native.below_autograd():
+            return torch.ops.draggan.modulated_act_backward(grad, x, scale, None, None, 1.0, 1.0, None)[:2]
+    to_scale = (grad * x).sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+    return grad * _of_channels(scale.to(grad.dtype), grad), to_scale
 
 
 def _of_channels(t: Tensor, x: Tensor) -> Tensor:

@@ -1,19 +1,21 @@
-"""A 3x3 convolution whose weight does not change, prepared once.
+"""A convolution whose weight does not change, prepared once.
 
-Networks that are only asked for features, and for gradients to their latent, convolve with the same weights thousands
-of times. On processors the library behind PyTorch brings a weight into its own order first, every time; for small maps
-that takes longer than the convolution. Here it happens once per weight and type. The gradient is the adjoint
-convolution, with another order of the same weight; gradients to the weight itself there are none.
+Networks that are only asked for features, and for gradients to their latent, convolve small maps with the same weights
+thousands of times. On processors the library behind PyTorch brings a weight into an order of its own first, every time;
+for small maps that takes longer than the convolution. Here it happens once per weight, type and direction. The gradient
+is the adjoint convolution; gradients to the weight itself there are none.
+
+Of several ways, the first that there is:
+
+* float32 on a processor, with compiled operators: our own, direct (``csrc/direct.h``), or at stride 1 in four times
+  fewer multiplications where that pays (``csrc/winograd.h``). The latter are the same sums in another order; with 64 to
+  512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by 4e-7 to 1.2e-6.
+* on a processor with AVX-512: PyTorch's library, with weights in its order. Elsewhere that order depends on the size of
+  the map, and weights in a wrong one take it far longer than unprepared ones;
+* PyTorch's own convolutions, with weights in the order of memory of the maps.
 
 The backward pass looks where its gradient is not zero (a drag pulls at a few cells of each window) and convolves that
 rectangle only.
-
-Other devices, types and builds of PyTorch use PyTorch's own convolutions.
-
-Where the compiled operators are loaded, float32 maps of more than a few tiles are convolved in four times fewer
-multiplications, at stride 1 (``csrc/winograd.h``). Those are the same sums in another order; they round by 1.3e-6 of
-the result's standard deviation with 256 channels, direct ones by 0.4e-6. Weights prepared for that are four times as
-large.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from torch_utils.ops import native
 
-__all__ = ["FrozenConvolution", "cost", "packing_works", "register", "winograd_pays", "winograd_possible"]
+__all__ = ["FrozenConvolution", "cost", "ours", "packing_works", "register", "winograd_pays"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +39,14 @@ _works: dict[torch.dtype, bool] = {}
 
 
 def packing_works(dtype: torch.dtype) -> bool:
-    """Whether weights of this type can be brought into the processor's own order here. Tried once per type."""
+    """Whether weights of this type can be brought into the library's order here, for maps of all sizes.
+
+    Tried once per type.
+    """
     if dtype not in _works:
+        known = dtype in (torch.float32, torch.bfloat16, torch.float16)
         with torch.autocast("cpu", enabled=False):
-            _works[dtype] = dtype in (torch.float32, torch.bfloat16, torch.float16) and _try_packing(dtype)
+            _works[dtype] = known and "AVX512" in torch.backends.cpu.get_cpu_capability() and _try_packing(dtype)
     return _works[dtype]
 
 
@@ -69,7 +75,7 @@ def _try_packing(dtype: torch.dtype) -> bool:
 def _pack(weight: Tensor, stride: int, transposed: bool) -> Tensor:
     """The weight ``[c, d, 3, 3]`` in the processor's order: for the convolution d -> c, or the transposed one c -> d.
 
-    It is good for inputs of every size; the one given here serves the library's choice.
+    With AVX-512 it is good for inputs of every size; the one given here serves the library's choice.
     """
     strides, ones = (stride, stride), (1, 1)
     size = (1, weight.shape[0 if transposed else 1], 9, 9)
@@ -101,7 +107,7 @@ def cost(shape: Sequence[int], count: int, size: tuple[int, int], *, winograd: b
     """What a convolution costs on a processor, in multiply-adds at the rate of large ones.
 
     Args:
-        shape: of the weight, ``[out, in, 3, 3]``.
+        shape: of the weight, ``[out, in, kernel, kernel]``.
         count, size: how many maps, and how many cells of each are multiplied with all taps: those of the result, for a
             transposed convolution of stride 2 those of the input.
         winograd: in fewer multiplications (stride 1 only).
@@ -113,18 +119,15 @@ def cost(shape: Sequence[int], count: int, size: tuple[int, int], *, winograd: b
     return 36 * (channels * (tiles + _WEIGHT_READ) + _TRANSFORM * tiles * (shape[0] + shape[1]))
 
 
-def winograd_possible(like: Tensor, dtype: torch.dtype) -> bool:
-    """Whether maps of that type, where this tensor is, can be convolved in fewer multiplications."""
+def ours(like: Tensor, dtype: torch.dtype) -> bool:
+    """Whether maps of that type, where this tensor is, are convolved by our own operators."""
     return dtype == torch.float32 and like.device.type == "cpu" and native.loaded("cpu")
 
 
-def winograd_pays(x: Tensor, weight: Tensor, padding: int) -> bool:
-    """Whether fewer multiplications are to be had for this convolution of stride 1, and pay."""
-    if weight.shape[2:] != (3, 3) or not winograd_possible(x, x.dtype):
-        return False
-    size = (x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
-    less, plain = (cost(weight.shape, len(x), size, winograd=w) for w in (True, False))
-    return less < plain
+def winograd_pays(shape: Sequence[int], count: int, size: tuple[int, int]) -> bool:
+    """Whether fewer multiplications pay for a convolution of stride 1; arguments as for `cost`."""
+    less, plain = (cost(shape, count, size, winograd=w) for w in (True, False))
+    return shape[2] == 3 and less < plain
 
 
 class FrozenConvolution:
@@ -151,21 +154,12 @@ class FrozenConvolution:
         return _Apply.apply(x, weight.detach(), self, padding, self.stride == 2, None)
 
     def run(self, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
-        """One direction: in -> out unless ``transposed`` differs from what the stride means."""
+        """One direction: in -> out unless ``transposed`` differs from what the stride means. Without gradients."""
         # The axes of the weight as the convolution that is *not* transposed sees them.
         swap = self.stride == 2
-        # The adjoint at stride 1 is a convolution too, with the weight turned round.
-        around = 2 - padding if transposed else padding
-        if self.stride == 1 and winograd_pays(x, weight, around):
-            prepared = self._prepare(
-                (x.dtype, "winograd transposed" if transposed else "winograd"),
-                weight,
-                lambda: torch.ops.draggan.winograd_weight(
-                    (weight.flip(2, 3).transpose(0, 1) if transposed else weight).float()
-                ),
-            )
-            return torch.ops.draggan.winograd_convolve(x, prepared, weight.shape[int(transposed)], around)
-        if weight.device.type == "cpu" and x.numel() and packing_works(x.dtype):
+        if x.numel() and ours(x, x.dtype):
+            return self._run_ours(x, weight, padding, transposed)
+        if x.device.type == "cpu" and x.numel() and packing_works(x.dtype):
             packed = self._prepare(
                 (x.dtype, "transposed" if transposed else "straight"),
                 weight,
@@ -174,10 +168,32 @@ class FrozenConvolution:
             # The library computes channels-last several times faster, and gives back what it was given.
             x = x.contiguous(memory_format=torch.channels_last)
             return (_convolve_transposed if transposed else _convolve)(x, packed, self.stride, padding)
-        if weight.dtype != x.dtype:
-            weight = self._prepare((x.dtype, "plain"), weight, lambda: weight.to(x.dtype))
-        weight = weight.transpose(0, 1) if swap else weight
-        return (F.conv_transpose2d if transposed else F.conv2d)(x, weight, stride=self.stride, padding=padding)
+        order = torch.channels_last if x.device.type in ("cpu", "cuda") else torch.contiguous_format
+        plain = self._prepare(
+            (x.dtype, "plain"), weight, lambda: _to(weight, x.dtype, swap).contiguous(memory_format=order)
+        )
+        return (F.conv_transpose2d if transposed else F.conv2d)(x, plain, stride=self.stride, padding=padding)
+
+    def _run_ours(self, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
+        """By the compiled operators."""
+        operators, kernel, adjoint = torch.ops.draggan, weight.shape[2], transposed == (self.stride == 1)
+        out = weight.shape[1 if adjoint else 0]
+
+        def turned() -> Tensor:
+            # The adjoint at stride 1 is a convolution too, with the weight turned round.
+            w = weight.flip(2, 3) if adjoint and self.stride == 1 else weight
+            return (w.transpose(0, 1) if adjoint else w).float()
+
+        if self.stride == 1:
+            padding, transposed = (kernel - 1 - padding if adjoint else padding), False
+            grown = 2 * padding - kernel + 1
+            if winograd_pays(weight.shape, len(x), (x.shape[2] + grown, x.shape[3] + grown)):
+                key = (x.dtype, "winograd, adjoint" if adjoint else "winograd")
+                prepared = self._prepare(key, weight, lambda: operators.winograd_weight(turned()))
+                return operators.winograd_convolve(x, prepared, out, padding)
+        key = (x.dtype, "direct, adjoint" if adjoint else "direct")
+        prepared = self._prepare(key, weight, lambda: operators.direct_weight(turned()))
+        return operators.direct_convolve(x, prepared, out, kernel, self.stride, padding, transposed)
 
     def _prepare(self, key: tuple[torch.dtype, str], weight: Tensor, make: Callable[[], Tensor]) -> Tensor:
         state = (weight.data_ptr(), weight.device, weight.dtype, None if weight.is_inference() else weight._version)
@@ -188,7 +204,7 @@ class FrozenConvolution:
         found = ready.get(key)
         if found is None:
             with torch.no_grad():
-                ready[key] = found = make()
+                found = ready.setdefault(key, make())
         return found
 
 
@@ -265,14 +281,29 @@ def _place(part: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
 
 def register() -> None:
     """Tell PyTorch the compiled operators' shapes. Gradients there are none: the adjoint needs another weight."""
-    torch.library.register_fake("draggan::winograd_weight", _fake_weight)
-    torch.library.register_fake("draggan::winograd_convolve", _fake_convolve)
+    for name in ("direct_weight", "winograd_weight"):
+        torch.library.register_fake(f"draggan::{name}", _fake_weight)
+    torch.library.register_fake("draggan::direct_convolve", _fake_direct)
+    torch.library.register_fake("draggan::winograd_convolve", _fake_winograd)
 
 
 def _fake_weight(weight: Tensor) -> Tensor:
     return weight.new_empty(torch.library.get_ctx().new_dynamic_size())
 
 
-def _fake_convolve(x: Tensor, prepared: Tensor, out: int, padding: int) -> Tensor:
-    size = (len(x), out, x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
+def _fake_direct(
+    x: Tensor, prepared: Tensor, out: int, kernel: int, stride: int, padding: int, transposed: bool
+) -> Tensor:
+    sizes = x.shape[2:]
+    if transposed:
+        return _empty(x, out, *(2 * (n - 1) + kernel for n in sizes))
+    return _empty(x, out, *((n + 2 * padding - kernel) // stride + 1 for n in sizes))
+
+
+def _fake_winograd(x: Tensor, prepared: Tensor, out: int, padding: int) -> Tensor:
+    return _empty(x, out, *(n + 2 * padding - 2 for n in x.shape[2:]))
+
+
+def _empty(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    size = (len(x), channels, height, width)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <tuple>
 
+#include "direct.h"
 #include "filtered_lrelu.h"
 #include "modulated_act.h"
 #include "upfirdn2d.h"
@@ -23,6 +25,8 @@ using OptionalTensor = std::optional<Tensor>;
 
 // Numbers that are worth another thread.
 constexpr int64_t kGrain = 1 << 15;
+// Cells for which it pays to copy a map first.
+constexpr int64_t kMany = 200;
 
 template <typename T> T* data(const Tensor& t) { return reinterpret_cast<T*>(t.data_ptr()); }
 
@@ -364,7 +368,66 @@ Tensor filtered_lrelu_backward(const Tensor& grad_, const Tensor& x_, const Tens
   return gx;
 }
 
-// ---------------------------------------------------------------------------------------------- winograd
+// ---------------------------------------------------------------------------------------------- convolutions
+
+// f(first, end) for parts of [0, n), each of which takes that many multiplications.
+template <typename F> void in_parallel(int64_t n, int64_t each, F&& f) {
+  constexpr int64_t worth_a_thread = 1 << 20;
+  at::parallel_for(0, n, std::max<int64_t>(1, worth_a_thread / std::max<int64_t>(1, each)), f);
+}
+
+// [out, in, kernel, kernel] in the order that `direct` wants.
+Tensor direct_weight(const Tensor& weight_) {
+  TORCH_CHECK(weight_.dim() == 4 && weight_.size(2) == weight_.size(3) && weight_.scalar_type() == at::kFloat,
+              "weight must be [out, in, kernel, kernel] of float32");
+  const Tensor weight = weight_.contiguous();
+  const direct::Packed packed{weight.size(1), weight.size(0), weight.size(2)};
+  Tensor to = at::empty({packed.size()}, weight.options());
+  at::parallel_for(0, panels(packed.out), 1, [&](int64_t first, int64_t end) {
+    for (int64_t p = first; p < end; ++p) packed.pack(data<float>(weight), data<float>(to), p);
+  });
+  return to;
+}
+
+direct::Map<float> map_of(const Tensor& x) {
+  return {data<float>(x), x.size(0), x.size(2), x.size(3), x.stride(0), x.stride(2), x.stride(3)};
+}
+
+Tensor direct_convolve(const Tensor& x_, const Tensor& weight, int64_t out, int64_t kernel, int64_t stride,
+                       int64_t padding, bool transposed) {
+  TORCH_CHECK(x_.dim() == 4 && x_.scalar_type() == at::kFloat, "x must be [batch, channel, height, width] of float32");
+  TORCH_CHECK(stride >= 1 && padding >= 0 && (!transposed || (stride == 2 && padding == 0)),
+              "a transposed convolution has stride 2 and no padding");
+  Tensor x = x_.stride(1) == 1 ? x_ : x_.contiguous(at::MemoryFormat::ChannelsLast);
+  const direct::Packed packed{x.size(1), out, kernel};
+  TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.numel() == packed.size(),
+              "the weight was prepared for other channels");
+  const auto extent = [&](int64_t n) {
+    return transposed ? 2 * (n - 1) + kernel : floor_div(n + 2 * padding - kernel, stride) + 1;
+  };
+  const int64_t height = extent(x.size(2)), width = extent(x.size(3));
+  TORCH_CHECK(height >= 1 && width >= 1, "the map is too small for this kernel and padding");
+  Tensor y = at::empty({x.size(0), out, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  if (y.numel() == 0) return y;
+  if (x.stride(3) * stride % direct::kConflict == 0 && y.size(2) * y.size(3) > kMany) {
+    const int64_t cell = x.size(1) + lanes<float>, row = x.size(3) * cell;
+    Tensor apart = at::empty_strided(x.sizes(), {x.size(2) * row, 1, row, cell}, x.options());
+    x = apart.copy_(x);
+  }
+  const auto phases = transposed ? direct::transposed(kernel, height, width)
+                                 : std::vector<direct::Phase>{direct::straight(kernel, stride, padding, height, width)};
+  const std::vector<float> zeros(packed.in);
+  const auto from = map_of(x);
+  // Few panels are cut into parts of their cells, so that there is something to do for all threads.
+  const int64_t parts = std::max<int64_t>(1, 2 * at::get_num_threads() / panels(out));
+  const direct::Work work{
+      phases, packed, {from.start, from.batch, from.height, from.width, from.sample, from.row, from.cell},
+      data<float>(weight), zeros.data(), map_of(y), parts};
+  in_parallel(work.pieces(), work.multiplications(), [&](int64_t first, int64_t end) {
+    for (int64_t k = first; k < end; ++k) work(k);
+  });
+  return y;
+}
 
 // [out, in, 3, 3] in the order that `winograd` wants.
 Tensor winograd_weight(const Tensor& weight_) {
@@ -373,7 +436,7 @@ Tensor winograd_weight(const Tensor& weight_) {
   const Tensor weight = weight_.contiguous();
   const winograd::Packed packed{weight.size(1), weight.size(0)};
   Tensor u = at::empty({packed.size()}, weight.options());
-  at::parallel_for(0, packed.panels(), 1, [&](int64_t first, int64_t end) {
+  at::parallel_for(0, panels(packed.out), 1, [&](int64_t first, int64_t end) {
     for (int64_t p = first; p < end; ++p) packed.pack(data<float>(weight), data<float>(u), p);
   });
   return u;
@@ -392,7 +455,7 @@ Tensor winograd_convolve(const Tensor& x_, const Tensor& u, int64_t out, int64_t
   if (y.numel() == 0) return y;
   winograd::convolve(tiles, packed, {data<float>(x), x.stride(0), x.stride(2), x.stride(3)}, data<float>(u),
                      {data<float>(y), y.stride(0), y.stride(2), y.stride(3)},
-                     [](int64_t n, auto&& f) { at::parallel_for(0, n, 1, f); });
+                     [](int64_t n, int64_t each, auto&& f) { in_parallel(n, each, f); });
   return y;
 }
 
@@ -415,6 +478,10 @@ TORCH_LIBRARY_FRAGMENT(draggan, m) {
   m.def(
       "filtered_lrelu_backward(Tensor grad, Tensor x, Tensor fu, Tensor fd, Tensor? bias, int up, int down,"
       " int[] padding, float gain, float slope, float? clamp) -> Tensor");
+  m.def("direct_weight(Tensor weight) -> Tensor");
+  m.def(
+      "direct_convolve(Tensor x, Tensor prepared, int out, int kernel, int stride, int padding, bool transposed)"
+      " -> Tensor");
   m.def("winograd_weight(Tensor weight) -> Tensor");
   m.def("winograd_convolve(Tensor x, Tensor prepared, int out, int padding) -> Tensor");
 }
@@ -426,14 +493,16 @@ TORCH_LIBRARY_IMPL(draggan, CPU, m) {
   m.impl("upfirdn2d", upfirdn2d);
   m.impl("filtered_lrelu", filtered_lrelu);
   m.impl("filtered_lrelu_backward", filtered_lrelu_backward);
+  m.impl("direct_weight", direct_weight);
+  m.impl("direct_convolve", direct_convolve);
   m.impl("winograd_weight", winograd_weight);
   m.impl("winograd_convolve", winograd_convolve);
 }
 
 // Who asks these for a gradient gets an error, not none.
 TORCH_LIBRARY_IMPL(draggan, Autograd, m) {
-  m.impl("winograd_weight", torch::autograd::autogradNotImplementedFallback());
-  m.impl("winograd_convolve", torch::autograd::autogradNotImplementedFallback());
+  for (const char* name : {"direct_weight", "direct_convolve", "winograd_weight", "winograd_convolve"})
+    m.impl(name, torch::autograd::autogradNotImplementedFallback());
 }
 
 }  // namespace draggan

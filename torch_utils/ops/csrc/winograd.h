@@ -13,32 +13,24 @@
 #include <mutex>
 #include <vector>
 
-#include "simd.h"
+#include "panels.h"
 
 namespace draggan::winograd {
 
-using index = std::ptrdiff_t;
 using V = Vec<float>;
 
 constexpr int kTile = 4, kTaps = 3, kPatch = kTile + kTaps - 1, kFrequencies = kPatch * kPatch;
 constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
 
-// Rows and vectors of the block of results that a product keeps in registers: of 32, or of 16.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kRows = 14, kWide = 2;
-#else
-constexpr int kRows = 6, kWide = 2;
-#endif
-constexpr index kPanel = kWide * lanes<float>;
 // Floats between rows that would else be a power of two apart, and share few lines of the cache.
 constexpr index kSpace = 16;
 // A chunk of tiles, before and after the products, has this many numbers. Where weights are many, all threads work on one
 // chunk, which stays in the cache that they share, and each weight is read once per chunk. Where they are few, each thread
 // has chunks of its own, which stay in its own cache.
 constexpr index kShared = index{4} << 20, kOwn = index{1} << 18;
+// What bringing a channel of a tile to all frequencies, or back, takes in multiplications, about.
+constexpr index kTransform = 500;
 constexpr index kFewWeights = index{1} << 22;
-
-inline index round_up(index n, index to) { return (n + to - 1) / to * to; }
 
 // B^T d
 inline std::array<V, 6> into(const std::array<V, 6>& d) {
@@ -70,10 +62,9 @@ constexpr double kG[kPatch][kTaps] = {
 struct Packed {
   index in, out;
 
-  index panels() const { return round_up(out, kPanel) / kPanel; }
-  index size() const { return kFrequencies * panels() * in * kPanel; }
+  index size() const { return kFrequencies * panels(out) * in * kPanel; }
   const float* panel(const float* u, index frequency, index p) const {
-    return u + (frequency * panels() + p) * in * kPanel;
+    return u + (frequency * panels(out) + p) * in * kPanel;
   }
 
   // One panel of all frequencies, from weights [out][in][3][3].
@@ -90,7 +81,7 @@ struct Packed {
         }
         for (int i = 0; i < kPatch; ++i)
           for (int j = 0; j < kPatch; ++j)
-            u[((i * kPatch + j) * panels() + p) * in * kPanel + c * kPanel + k] = static_cast<float>(
+            u[((i * kPatch + j) * panels(out) + p) * in * kPanel + c * kPanel + k] = static_cast<float>(
                 half[i][0] * kG[j][0] + half[i][1] * kG[j][1] + half[i][2] * kG[j][2]);
       }
   }
@@ -153,37 +144,6 @@ inline void give(const Tiles& tiles, index t, const float* m, index apart, index
   });
 }
 
-// R rows of tiles by one panel of weights.
-template <int R> void product(const float* v, index apart, const float* u, index in, float* m, index m_apart) {
-  V sums[R][kWide] = {};
-  for (index c = 0; c < in; ++c, u += kPanel) {
-    V w[kWide];
-    for (int j = 0; j < kWide; ++j) w[j] = load(u + j * lanes<float>);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const V x = splat(v[r * apart + c]);
-      for (int j = 0; j < kWide; ++j) sums[r][j] += x * w[j];
-    }
-  }
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kWide; ++j) store(m + r * m_apart + j * lanes<float>, sums[r][j]);
-}
-
-using Product = void (*)(const float*, index, const float*, index, float*, index);
-template <int... R> constexpr std::array<Product, sizeof...(R)> products(std::integer_sequence<int, R...>) {
-  return {product<R + 1>...};
-}
-
-inline void multiply(const float* v, index apart, index rows, const float* u, index in, float* m, index m_apart) {
-  static constexpr auto of_rows = products(std::make_integer_sequence<int, kRows>{});
-  // In parts of one size, rather than full ones and a small rest.
-  for (index parts = (rows + kRows - 1) / kRows; parts > 0; --parts) {
-    const index here = (rows + parts - 1) / parts;
-    of_rows[here - 1](v, apart, u, in, m, m_apart);
-    v += here * apart, m += here * m_apart, rows -= here;
-  }
-}
-
 // Memory for chunks, kept for the next call: getting as much afresh from the system takes as long as the work.
 class Scratch {
  public:
@@ -217,8 +177,8 @@ class Scratch {
   std::vector<float> memory_;
 };
 
-// The convolution of some tiles, with room for all their frequencies; parallel(n, f) calls f(first, end) for parts of
-// [0, n).
+// The convolution of some tiles, with room for all their frequencies. parallel(n, each, f) calls f(first, end) for parts of
+// [0, n), each of which takes about that many multiplications.
 struct Chunk {
   const Tiles& tiles;
   const Packed& packed;
@@ -227,23 +187,31 @@ struct Chunk {
   Map<float> to;
 
   index in() const { return round_up(packed.in, lanes<float>) + kSpace; }
-  index out() const { return packed.panels() * kPanel + kSpace; }
-  index numbers() const { return kFrequencies * (in() + out()); }  // of one tile
+  index out() const { return panels(packed.out) * kPanel + kSpace; }
+  // Of one tile.
+  index numbers() const { return kFrequencies * (in() + out()); }
+  index multiplications() const { return kFrequencies * packed.in * packed.out; }
 
   template <typename Parallel> void run(index start, index count, float* v, Parallel&& parallel) const {
     const index in = this->in(), out = this->out();
     float* m = v + kFrequencies * count * in;
-    parallel(count, [&](index first, index end) {
+    parallel(count, kTransform * in, [&](index first, index end) {
       for (index t = first; t < end; ++t) take(tiles, start + t, from, packed.in, v + t * in, count * in);
     });
-    parallel(kFrequencies * packed.panels(), [&](index first, index end) {
+    parallel(kFrequencies * panels(packed.out), count * packed.in * kPanel, [&](index first, index end) {
       for (index k = first; k < end; ++k) {
-        const index frequency = k / packed.panels(), p = k % packed.panels();
-        multiply(v + frequency * count * in, in, count, packed.panel(u, frequency, p), packed.in,
-                 m + frequency * count * out + p * kPanel, out);
+        const index frequency = k / panels(packed.out), p = k % panels(packed.out);
+        const float *tiles = v + frequency * count * in, *weight = packed.panel(u, frequency, p);
+        float* sums = m + frequency * count * out + p * kPanel;
+        for_blocks(count, [&](index first, index rows) {
+          const float* take[kRows];
+          float* give[kRows];
+          for (index r = 0; r < rows; ++r) take[r] = tiles + (first + r) * in, give[r] = sums + (first + r) * out;
+          product_of(rows)(take, &weight, 1, packed.in, give, kPanel);
+        });
       }
     });
-    parallel(count, [&](index first, index end) {
+    parallel(count, kTransform * out, [&](index first, index end) {
       for (index t = first; t < end; ++t) give(tiles, start + t, m + t * out, count * out, packed.out, to);
     });
   }
@@ -262,7 +230,8 @@ void convolve(const Tiles& tiles, const Packed& packed, const Map<const float>& 
       chunk.run(k * size, std::min(size, tiles.count() - k * size), scratch.begin(), inner);
   };
   if (own && chunks > 1)
-    parallel(chunks, [&](index first, index end) { each(first, end, [](index n, auto&& f) { f(0, n); }); });
+    parallel(chunks, size * chunk.multiplications(),
+             [&](index first, index end) { each(first, end, [](index n, index, auto&& f) { f(0, n); }); });
   else
     each(0, chunks, parallel);
 }
