@@ -3,8 +3,9 @@
 //
 //     Y = A^T [ (G g G^T) * (B^T d B) ] A          for tiles d of 6x6 cells that give 4x4
 //
-// The points are 0, +-3/4, +-3/2 and infinity, which round three times less than the usual 0, +-1, +-2 do (Barabasz et
-// al., "Error Analysis and Improving the Accuracy of Winograd Convolution", 2020, on how much the choice matters).
+// The points are 0, +-3/4, +-3/2 and infinity, which round half as much as the usual 0, +-1, +-2 (on how much the choice
+// matters: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks",
+// 2020).
 // Summed over channels the middle is 36 matrix products, one per frequency, of [tiles, in] by [in, out].
 #pragma once
 
