@@ -298,7 +298,11 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"]) -> Tensor:
         style, factor = self.modulation(w)
         x = x * style.to(x.dtype)[:, :, None, None]
-        x = F.conv2d(x, self.weight.to(x.dtype), padding=self.kernel - 1)
+        if self.is_frozen:
+            assert self.frozen_convolution is not None
+            x = self.frozen_convolution(x, self.weight, self.kernel - 1)
+        else:
+            x = F.conv2d(x, self.weight.to(x.dtype), padding=self.kernel - 1)
         x = x * factor.to(x.dtype)[:, :, None, None]
         return filtered_lrelu(
             x,

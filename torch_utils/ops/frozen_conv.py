@@ -157,9 +157,11 @@ class FrozenConvolution:
         """One direction: in -> out unless ``transposed`` differs from what the stride means. Without gradients."""
         # The axes of the weight as the convolution that is *not* transposed sees them.
         swap = self.stride == 2
-        if x.numel() and ours(x, x.dtype):
+        packable = x.device.type == "cpu" and x.numel() > 0 and packing_works(x.dtype)
+        # Of kernels of one tap, the library's are a little faster.
+        if x.numel() and ours(x, x.dtype) and not (packable and weight.shape[2] == 1):
             return self._run_ours(x, weight, padding, transposed)
-        if x.device.type == "cpu" and x.numel() and packing_works(x.dtype):
+        if packable:
             packed = self._prepare(
                 (x.dtype, "transposed" if transposed else "straight"),
                 weight,
@@ -168,9 +170,11 @@ class FrozenConvolution:
             # The library computes channels-last several times faster, and gives back what it was given.
             x = x.contiguous(memory_format=torch.channels_last)
             return (_convolve_transposed if transposed else _convolve)(x, packed, self.stride, padding)
-        order = torch.channels_last if x.device.type in ("cpu", "cuda") else torch.contiguous_format
+        # Of two orders of memory PyTorch would bring one into the other's, every time.
+        last = x.device.type in ("cpu", "cuda") and x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if last else torch.contiguous_format
         plain = self._prepare(
-            (x.dtype, "plain"), weight, lambda: _to(weight, x.dtype, swap).contiguous(memory_format=order)
+            (x.dtype, f"plain, {order}"), weight, lambda: _to(weight, x.dtype, swap).contiguous(memory_format=order)
         )
         return (F.conv_transpose2d if transposed else F.conv2d)(x, plain, stride=self.stride, padding=padding)
 
