@@ -184,6 +184,14 @@ def test_a_few_cells_of_a_fine_level_do_not_need_whole_fine_maps(architecture):
     assert stages[-1].windows.size == (4, 4)
 
 
+def test_many_windows_are_whole_maps_earlier_where_those_take_fewer_multiplications():
+    with torch.device("meta"):
+        G = StyleGAN2Generator(z_dim=8, c_dim=0, w_dim=8, img_resolution=512, channel_base=32768)
+    many = Windows(tuple((10 + 14 * (i // 6), 8 + 16 * (i % 6)) for i in range(30)), (10, 10))
+    whole = [sum(stage.whole for stage in plan(G.synthesis, 128, many, winograd=w)) for w in (False, True)]
+    assert whole == [8, 9]
+
+
 def test_windows_over_most_of_the_map_compute_it_whole():
     stages = plan(generator("skip", True).synthesis, 64, Windows(((-3, -3),), (70, 70)))
     assert all(stage.whole for stage in stages)
