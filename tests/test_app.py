@@ -22,14 +22,14 @@ from PIL import Image
 from draggan.checkpoints import registry
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
-from draggan.errors import CheckpointError, MaskError, PointError
+from draggan.errors import CheckpointError, DownloadError, MaskError, PointError
 from draggan.session import Session
 from draggan.ui import Shelf, build, handlers, launch_options, texts
 from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
 from draggan.ui.preview import Pace, Size
-from draggan.ui.running import Drags
+from draggan.ui.running import Drags, Fetch
 from draggan.ui.turns import Turns
 from draggan.ui.work import warm_up
 from tests.pages import BUMP, TinyModels
@@ -251,6 +251,24 @@ def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, d
     assert "no connection." in text_of(updates[-1], parts)
     assert updates[-1][parts.download]["interactive"] is True
     assert shown(updates[-1], parts.model)["value"] == "bump"
+
+
+def test_a_download_that_fails_while_it_is_looked_at_has_not_come():
+    fetch = Fetch(lambda progress: None)
+
+    class Failing:
+        """Of a thread: it still runs when it was waited for, and fails just before it is asked whether it does."""
+
+        def join(self, patience):
+            pass
+
+        def is_alive(self):
+            fetch._error = DownloadError("no connection")
+            return False
+
+    fetch._thread = Failing()
+    with pytest.raises(DownloadError, match="no connection"):
+        fetch.ended(patience=0)
 
 
 def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, models, monkeypatch):

@@ -154,9 +154,11 @@ class Fetch:
             DownloadError: it failed.
         """
         self._thread.join(patience)
+        # Before the error: a thread that fails after this line has not ended yet, and one that has ended has said why.
+        over = not self._thread.is_alive()
         if self._error is not None:
             raise self._error
-        return not self._thread.is_alive()
+        return over
 
     def _report(self, done: int, total: int | None) -> None:
         if self._stopping.is_set():
