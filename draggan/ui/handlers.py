@@ -512,8 +512,8 @@ class Handlers:
             if run.ended(patience=pace.wait()):
                 continue
             step = run.step
-            if step is None or step is shown:
-                continue
+            if step is None or step is shown or step.done:
+                continue  # the last one has come meanwhile: nothing newer will, so it is shown at rest
             shown = step
             if key and step.index == 0:
                 continue  # the picture that is there
