@@ -29,7 +29,7 @@ from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
 from draggan.ui.preview import Pace, Size
-from draggan.ui.running import Drags, Fetch
+from draggan.ui.running import Drags, Fetch, Run
 from draggan.ui.turns import Turns
 from draggan.ui.work import warm_up
 from tests.pages import BUMP, TinyModels
@@ -701,6 +701,35 @@ def test_one_drag_a_tab_and_a_closed_tab_leaves_nothing(do, session):
     again = do.start(session, far(session), "w+", request(), *slow())
     next(again)
     again.close()
+
+
+def test_callers_without_a_tab_drag_beside_each_other(do, parts, session):
+    one, two = (do.start(session, far(session), "w+", request(""), *slow()) for _ in range(2))
+    for run in (one, two):
+        next(run), next(run)
+    one.close()
+    assert text_of(next(two), parts).startswith("Step ")
+    two.close()
+
+
+def test_the_last_step_is_not_waited_for_once_it_has_come(do, parts, session, monkeypatch):
+    """Nor shown as one of those on the way: the page at rest shows it."""
+    seen = []
+
+    def just_missed(run, patience):
+        assert ended(run, 60)
+        return False
+
+    def newer(run, than, patience):
+        seen.append(than)
+        return look(run, than, patience)
+
+    ended, look = Run.ended, Run.newer
+    monkeypatch.setattr(Run, "ended", just_missed)
+    monkeypatch.setattr(Run, "newer", newer)
+    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    assert text_of(last, parts).startswith("Arrived")
+    assert not any(step is not None and step.done for step in seen), "there is nothing newer than the last"
 
 
 def test_drags_over_the_limit_wait_and_say_so(do, parts, session):

@@ -179,7 +179,10 @@ class Cancelled(DragGANError):
 
 
 class Tabs(Generic[T]):
-    """What runs now, by the browser tab it belongs to; one of a kind a tab."""
+    """What runs now, by the browser tab it belongs to; one of a kind a tab.
+
+    Callers without a tab, whose name is empty, have nothing in common: theirs is not kept here, and nobody stops it.
+    """
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -192,6 +195,8 @@ class Tabs(Generic[T]):
         Raises:
             DragGANError: this tab has one already.
         """
+        if not tab:
+            return
         with self._lock:
             if tab in self._running:
                 raise DragGANError(f"a {self._kind} is running in this tab already; stop it first")
