@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -989,9 +991,25 @@ def test_saving_gives_the_clean_picture_marked(do, parts, session):
         # A lossless picture of the latent: the preview of the same is within what JPEG loses.
         preview = picture_of(do.open_page("bump", 0, 0.0), parts).astype(int)
         assert np.abs(np.asarray(saved).astype(int) - preview).mean() < 2
-    for _ in range(12):
-        do.save(session, ONE_PAIR)
-    assert len(list(path.parent.parent.iterdir())) <= 9
+
+
+def test_files_make_room_when_they_are_old_and_not_before(do, parts, session, monkeypatch):
+    """As many as may be written at the same time."""
+    kept = [Path(do.save(session, ONE_PAIR)[parts.file]) for _ in range(12)]
+    assert all(path.exists() for path in kept)
+    for path in kept:
+        os.utime(path.parent, (1, 1))
+    # Another one is removing them too.
+    iterdir, gone = Path.iterdir, kept.pop()
+
+    def meanwhile(folder):
+        there = list(iterdir(folder))
+        shutil.rmtree(gone.parent)
+        return iter(there)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    assert Path(do.save(session, ONE_PAIR)[parts.file]).exists()
+    assert not any(path.exists() for path in kept)
 
 
 def test_a_caller_without_a_page_gets_a_session(do, parts):

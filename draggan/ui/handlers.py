@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -47,7 +48,7 @@ _SUITED = ("step_size", "solver")
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
 _SILENCE = 20.0  # seconds without a word of the pointer after which a pull ends
-_SAVED = 8  # files kept until Gradio has copied them
+_SAVED = 600.0  # seconds until a file that was saved makes room: long after it is written and Gradio has copied it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -589,10 +590,16 @@ class Handlers:
         return f"{self.models.find(session.model).file}{seed}{edited}{suffix}"
 
     def _place(self, name: str) -> Path:
-        """A path for a file of that name in a folder of its own; old ones make room."""
+        """A path for a file of that name in a folder of its own; old ones make room.
+
+        Any number may be saved at the same time: by age, none is touched that is being written, and whoever finds
+        that another has removed an old one first is content.
+        """
         folder = Path(self._folder.name)
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_SAVED]:
-            shutil.rmtree(old, ignore_errors=True)
+        for old in folder.iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > _SAVED:
+                    shutil.rmtree(old, ignore_errors=True)
         return Path(mkdtemp(dir=folder)) / name
 
     # Parts of updates
