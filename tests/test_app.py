@@ -582,6 +582,15 @@ def test_a_whole_drag(do, parts, session):
     assert again[parts.session].ws is after.ws
 
 
+def test_of_a_drag_the_beginning_and_the_end_are_read_out_and_not_every_step(do, parts, session):
+    updates = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))
+    spoken = {text_of(update, parts): shown(update, parts.status)["spoken"] for update in updates}
+    assert len(spoken) > 3
+    first, *steps, last = spoken.values()
+    assert (first, last) == ("polite", "polite")
+    assert set(steps) == {"off"}
+
+
 def test_the_settings_reach_the_drag(do, parts, session):
     few = (*DEFAULTS[:1], 2, *DEFAULTS[2:])
     last = list(do.start(session, ONE_PAIR, "w", request(), *few))[-1]

@@ -526,7 +526,7 @@ class Handlers:
                 # Past the queue, and no words: nobody who pulls reads.
                 self.pulls.show(key, frame, step.handles.tolist())
                 continue
-            said = self._say(texts.progress(step, time.perf_counter() - started), "run")
+            said = self._say(texts.progress(step, time.perf_counter() - started), "run", aloud=False)
             yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
     def _end(self, session: Session, run: Run, key: str) -> Updates:
@@ -576,7 +576,7 @@ class Handlers:
         frames: list[np.ndarray] = []
         for ws in film:
             # A large model takes a while.
-            yield self._say(f"Drawing picture {len(frames) + 1} of {len(film)} …", "run")
+            yield self._say(f"Drawing picture {len(frames) + 1} of {len(film)} …", "run", aloud=not frames)
             with explained():
                 frames.append(render(generator, ws))
         with explained():
@@ -669,8 +669,9 @@ class Handlers:
             *(p.save, p.save_gif, p.save_webp),
         )
 
-    def _say(self, text: str, kind: str = "") -> Updates:
-        return {self.parts.status: gr.HTML(value=text, kind=kind)}
+    def _say(self, text: str, kind: str = "", *, aloud: bool = True) -> Updates:
+        """The status line; not ``aloud``: seen only, as what changes many times a second is no use read out."""
+        return {self.parts.status: gr.HTML(value=text, kind=kind, spoken="polite" if aloud else "off")}
 
 
 def _suited(session: Session) -> Session:

@@ -100,10 +100,11 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
             drawn = canvas(None if pulls is None else pulls.answer, elem_id="dg-canvas")
             status = gr.HTML(
                 value="Loading the model …",
-                html_template='<p class="dg-status" data-kind="{{kind}}" role="status">{{value}}</p>',
+                html_template='<p class="dg-status" data-kind="{{kind}}" role="status" aria-live="{{spoken}}">{{value}}</p>',
                 js_on_load=None,
                 apply_default_css=False,
                 kind="run",
+                spoken="polite",
                 elem_id="dg-status",
             )
             with gr.Row(elem_classes="dg-row"):
