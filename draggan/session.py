@@ -114,6 +114,7 @@ class Session:
         now: what is on the screen.
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
         settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
+        opened: title and name of every model that was opened from a file.
         past, future: what undo and redo bring back, the nearest last.
         revision: counts how often a page was given points and mask; see `given`.
     """
@@ -121,6 +122,7 @@ class Session:
     now: Moment
     space: Space = "w+"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    opened: tuple[tuple[str, str], ...] = ()
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
     revision: int = 0
@@ -353,6 +355,10 @@ class Session:
     def set_settings(self, settings: Mapping[str, Any]) -> Session:
         """With which settings the next drag runs; whoever begins it checks them."""
         return replace(self, settings=dict(settings))
+
+    def with_opened(self, title: str, name: str) -> Session:
+        """One more model that was opened from a file; undo does not close it."""
+        return replace(self, opened=(*self.opened, (title, name)))
 
     def drag_arguments(self) -> DragArguments:
         """What to start a drag with.

@@ -67,7 +67,7 @@ def session(do, parts) -> Session:
 
 def chosen(do: Handlers, session: Session | None, model: str, seed: int = 1) -> dict:
     """What the page shows once a model has been chosen."""
-    return list(do.choose_model(session, (), model, seed))[-1]
+    return list(do.choose_model(session, model, seed))[-1]
 
 
 def shown(updates, part) -> dict:
@@ -193,13 +193,13 @@ def distant(models):
 
 
 def test_a_model_that_is_not_here_is_offered_with_size_source_and_terms(do, parts, session, distant):
-    first, second = do.choose_model(session, (), "far", 1)
+    first, second = do.choose_model(session, "far", 1)
     assert "Size: asking" in first[parts.terms]
     for fact in ("**Far away** is not on this machine yet", "Size: 2.5 MB", "From: example.org", "CC0", "A note."):
         assert fact in second[parts.terms]
     assert second[parts.offer]["visible"] is True
     assert parts.session not in second, "the picture stays"
-    closed = do.not_now(session, (), request())
+    closed = do.not_now(session, request())
     assert closed[parts.offer]["visible"] is False
     assert shown(closed, parts.model)["value"] == "bump"
     with pytest.raises(KeyError):
@@ -214,33 +214,33 @@ def test_what_only_a_person_can_fetch_is_explained(do, parts, session):
 
 
 def test_a_download_has_a_bar_and_can_be_cancelled(do, parts, session, distant):
-    run = do.download(session, (), "far", request())
+    run = do.download(session, "far", request())
     first = next(run)
     assert first[parts.not_now]["value"] == "Cancel"
     assert shown(first, parts.bar)["value"] == "Connecting …"
     bar = shown(next(u for u in run if shown(u, parts.bar)["percent"] == 40), parts.bar)
     assert bar["value"].startswith("1 of 2.5 MB")
     with pytest.raises(gr.Error, match="A download is running in this tab already"):
-        next(do.download(session, (), "far", request()))
-    assert do.not_now(session, (), request())[parts.not_now]["value"] == "Cancelling …"
+        next(do.download(session, "far", request()))
+    assert do.not_now(session, request())[parts.not_now]["value"] == "Cancelling …"
     last = list(run)[-1]
     assert "cancelled" in text_of(last, parts)
     assert last[parts.download]["interactive"] is True
     assert shown(last, parts.model)["value"] == "bump", "the list says again what is on the canvas"
     assert last[parts.offered] == "far", "and it can be tried again"
-    assert do.downloaded(session, (), "far", 1) == {parts.opened: ()}
 
 
 def test_a_finished_download_is_used_unless_work_would_be_lost(do, parts, session, distant):
     distant.more.set()
-    list(do.download(session, (), "far", request()))
-    used = do.downloaded(session, (), "far", 3)
+    used = list(do.download(session, "far", request()))[-1]
     assert used[parts.session].model == "far"
     assert used[parts.settings[0]]["value"] == 0.005
     assert ("Far away", "far") in shown(used, parts.model)["choices"]
-    kept = do.downloaded(session.click((3, 4)), (), "far", 3)
+    distant.forget()
+    distant.more.set()
+    kept = list(do.download(session.click((3, 4)), "far", request("another tab")))[-1]
     assert parts.session not in kept
-    assert "is here now" in text_of(kept, parts)
+    assert text_of(kept, parts) == "Far away is here now. Choose it in the list to use it."
 
 
 def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, distant):
@@ -249,7 +249,7 @@ def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, d
     updates = []
     for _ in range(2):
         with pytest.raises(gr.Error, match="no connection"):
-            updates.extend(do.download(session, (), "far", request()))
+            updates.extend(do.download(session, "far", request()))
     assert "no connection." in text_of(updates[-1], parts)
     assert updates[-1][parts.download]["interactive"] is True
     assert shown(updates[-1], parts.model)["value"] == "bump"
@@ -278,7 +278,7 @@ def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, mode
         raise CheckpointError(f"{name}.pkl is damaged; download it again")
 
     monkeypatch.setattr(models, "load", broken)
-    run = do.choose_model(session, (), "tiny", 1)
+    run = do.choose_model(session, "tiny", 1)
     back = next(run)
     assert shown(back, parts.model)["value"] == "bump"
     assert text_of(back, parts) == "tiny.pkl is damaged; download it again."
@@ -288,19 +288,19 @@ def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, mode
 
 
 def test_opening_a_file(do, parts, session):
-    first, last = do.open_file(session, (), "/somewhere/mine.safetensors", 1)
+    first, last = do.open_file(session, "/somewhere/mine.safetensors", request())
     assert text_of(first, parts) == "Reading mine.safetensors …"
     after = last[parts.session]
     assert after.image_size == (16, 16)
-    assert ("mine.safetensors", after.model) in last[parts.opened]
+    assert ("mine.safetensors", after.model) in shown(last, parts.model)["choices"]
     assert shown(last, parts.model)["value"] == after.model
-    assert Path(do.save(after, EMPTY)[parts.file]).name == "mine-seed1.png"
+    assert Path(do.save(after, EMPTY)[parts.file]).name == "mine-seed0.png"
     # Another tab's list does not show it, and this tab's keeps it.
     assert after.model not in str(shown(chosen(do, None, "tiny"), parts.model)["choices"])
-    back = list(do.choose_model(after, last[parts.opened], "tiny", 1))[-1]
+    back = chosen(do, after, "tiny")
     assert after.model in str(shown(back, parts.model)["choices"])
-    assert list(do.open_file(session, (), "", 1)) == []
-    failed = do.open_file(session, (), "/somewhere/notes.txt", 1)
+    assert list(do.open_file(session, "", request())) == []
+    failed = do.open_file(session, "/somewhere/notes.txt", request())
     assert [text_of(next(failed), parts), text_of(next(failed), parts)] == [
         "Reading notes.txt …",
         "notes.txt is not a model file.",
@@ -309,12 +309,65 @@ def test_opening_a_file(do, parts, session):
         next(failed)
 
 
+def test_what_is_done_while_a_file_is_read_counts(do, parts, session):
+    read, start = do.turns.of(do.open_file), do.turns.of(do.start)
+    run = read(request(), session, "/somewhere/mine.safetensors")
+    assert text_of(next(run), parts).startswith("Reading")
+    dragged = list(start(request(), session, ONE_PAIR, "w+", *DEFAULTS))[-1][parts.session]
+    assert dragged.is_edited
+    after = next(run)[parts.session]
+    assert after.image_size == (16, 16)
+    assert do.undo(after, canvas_value(after))[parts.session].now is dragged.now
+
+
+def test_a_file_that_is_read_while_a_drag_runs_leaves_it_alone(do, parts, session, capsys):
+    read, start = do.turns.of(do.open_file), do.turns.of(do.start)
+    drag = start(request(), session, far(session), "w+", *slow())
+    next(drag), next(drag)
+    _, listed = read(request(), session, "/somewhere/mine.safetensors")
+    assert parts.canvas not in listed, "the page stays as the drag has it"
+    assert "mine.safetensors is here now. Choose it in the list to use it." in text_of(listed, parts)
+    assert "is here now" in capsys.readouterr().out, "the next step would overwrite the status line"
+    do.stop(request())
+    after = list(drag)[-1][parts.session]
+    assert after.is_edited
+    (opened,) = after.opened
+    assert opened in shown(chosen(do, after, "tiny"), parts.model)["choices"]
+
+
+def test_a_file_that_is_opened_during_a_download_stays_in_the_list_when_that_fails(do, parts, session, distant):
+    fetch, read = do.turns.of(do.download), do.turns.of(do.open_file)
+    distant.broken = True
+    run = fetch(request(), session, "far")
+    next(run)
+    opened = list(read(request(), session, "/somewhere/mine.safetensors"))[-1][parts.session]
+    distant.more.set()
+    updates = []
+    with pytest.raises(gr.Error, match="no connection"):
+        updates.extend(run)
+    last = updates[-1]
+    assert shown(last, parts.model)["value"] == opened.model
+    assert ("mine.safetensors", opened.model) in shown(last, parts.model)["choices"]
+    assert last[parts.offered] == "far"
+
+
+def test_a_model_that_has_come_replaces_no_other_that_was_chosen_meanwhile(do, parts, session, distant):
+    fetch, choose = do.turns.of(do.download), do.turns.of(do.choose_model)
+    run = fetch(request(), session, "far")
+    next(run)
+    (there,) = choose(request(), session, "tiny", 0)
+    distant.more.set()
+    last = list(run)[-1]
+    assert shown(last, parts.model)["value"] == there[parts.session].model == "tiny"
+    assert "Far away is here now" in text_of(last, parts)
+
+
 def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
     def broken(path):
         raise CheckpointError(f"cannot read {path}: {path.parent}/x is no tensor")
 
     monkeypatch.setattr(models, "open", broken)
-    run = do.open_file(session, (), "/tmp/gradio/0c5ef3/mine.pkl", 1)
+    run = do.open_file(session, "/tmp/gradio/0c5ef3/mine.pkl", request())
     next(run)
     assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
 
@@ -412,14 +465,14 @@ def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, sessio
     }[change]()
     after = updates[parts.session]
     assert not after.is_edited
-    back = do.undo(after, canvas_value(after), ())
+    back = do.undo(after, canvas_value(after))
     assert back[parts.session].now is dragged.now
     assert shown(back, parts.canvas)["size"] == list(session.image_size[::-1])
     assert drawn_on(shown(back, parts.canvas)["value"]) == drawn_on(canvas_value(dragged))
     assert shown(back, parts.seed)["value"] == session.seed
     assert shown(back, parts.truncation)["value"] == session.truncation
     assert shown(back, parts.label)["value"] == session.label
-    again = do.redo(back[parts.session], canvas_value(dragged), ())
+    again = do.redo(back[parts.session], canvas_value(dragged))
     assert again[parts.session].now is after.now
     assert shown(again, parts.seed)["value"] == after.seed
     if change == "model":
@@ -532,8 +585,8 @@ def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):
     def click(given):
         return {"session": given.click((3, 3))}
 
-    turns = Turns()
-    drag, click = turns.of(drag, "session"), turns.of(click, "session")
+    turns = Turns("session")
+    drag, click = turns.of(drag), turns.of(click)
     run = drag(request(), session)
     one = next(run)["session"]
     two = click(request(), session)["session"]
@@ -546,7 +599,7 @@ def test_callers_without_a_tab_have_no_session_in_common(session):
     def click(given):
         return {"session": given.click((3, 3))}
 
-    click = Turns().of(click, "session")
+    click = Turns("session").of(click)
     kept = [click(request(None), session)["session"] for _ in range(2)]
     assert all(other.past == (session.now,) for other in kept)
 

@@ -27,15 +27,13 @@ from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, is_outdated,
 from draggan.ui.models import Model, Models, Terms
 from draggan.ui.preview import Pace, Size
 from draggan.ui.running import Drags, Fetch, Pulls, Run, Tabs, explained
-from draggan.ui.turns import tab_of
+from draggan.ui.turns import Turns, tab_of
 from draggan.ui.work import begin_drag, begin_pull, first_session, latent, picture, picture_details, preview, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
 
 T = TypeVar("T")
 Updates: TypeAlias = dict[Any, Any]
-# Title and name of every file that was opened in a tab.
-Opened: TypeAlias = tuple[tuple[str, str], ...]
 
 # Settings of a drag that the page offers besides the latent space; everything else about them is in the dataclass.
 SETTINGS = (
@@ -59,7 +57,6 @@ class Parts:
     canvas: gr.HTML
     status: gr.HTML
     model: gr.Dropdown
-    opened: gr.State
     presets: tuple[gr.Button, ...]
     preset_row: gr.Row
     offered: gr.State
@@ -104,6 +101,7 @@ class Handlers:
         self.parts, self.models, self.drags = parts, models, drags
         self.pulls = Pulls() if pulls is None else pulls
         self.fetches: Tabs[Fetch] = Tabs("download")
+        self.turns = Turns(parts.session)
         # Where saved pictures are put until Gradio has taken its copy.
         self._folder = TemporaryDirectory(prefix="draggan-")
 
@@ -113,19 +111,17 @@ class Handlers:
         """A first picture. If there is none, the page itself says why."""
         try:
             with explained():
-                return self._new_model(None, (), model, seed, truncation)
+                return self._new_model(None, model, seed, truncation)
         except gr.Error as e:
             return self._say(str(e.message), "bad")
 
-    def choose_model(
-        self, session: Session | None, opened: Opened, model: str, seed: int | None
-    ) -> Iterator[Updates]:
+    def choose_model(self, session: Session | None, model: str, seed: int | None) -> Iterator[Updates]:
         """Another model, with the truncation that suits it and the same seed. One that is not here is offered."""
         try:
             with explained():
                 chosen = self.models.find(model)
                 if chosen.here:
-                    updates = self._new_model(session, opened, model, seed, chosen.truncation)
+                    updates = self._new_model(session, model, seed, chosen.truncation)
                 else:
                     updates = self._offer(chosen, self.models.terms(model, ask=False), asking=True)
             yield updates
@@ -135,18 +131,21 @@ class Handlers:
                 yield updates
         except gr.Error as error:
             # The list says what is on the canvas, not what was refused.
-            yield self._list(opened, self._model_of(session)) | self._say(str(error.message), "bad")
+            yield self._list(session) | self._say(str(error.message), "bad")
             raise
 
     def _new_model(
-        self, session: Session | None, opened: Opened, model: str, seed: int | None, truncation: float
+        self, session: Session | None, model: str, seed: int | None, truncation: float, *, opened: str = ""
     ) -> Updates:
+        """The first picture of another model; ``opened``: its title, where it was read from a file now."""
         # Any number may stand in the seed's box.
         if not (isinstance(seed, int) and 0 <= seed < 2**32):
             seed = 0 if session is None else session.seed or 0
         begun = first_session(self.models, model, seed, truncation)
         session = begun if session is None else _suited(session.with_picture(begun.picture))
-        return self._show(session) | self._list(opened, model) | self._controls(session) | self._suiting(session)
+        if opened:
+            session = session.with_opened(opened, model)
+        return self._show(session) | self._list(session) | self._controls(session) | self._suiting(session)
 
     def _controls(self, session: Session) -> Updates:
         """The controls that say what the picture on the screen began with.
@@ -179,12 +178,12 @@ class Handlers:
         suited = DragConfig(**self.models.find(session.model).settings)
         return {name: session.settings.get(name, getattr(suited, name)) for name in SETTINGS}
 
-    def _list(self, opened: Opened, model: str) -> Updates:
-        """The list of models, with one of them chosen and none on offer."""
-        choices = [(texts.line(m), m.name) for m in self.models.listed()] + [(title, name) for title, name in opened]
+    def _list(self, session: Session | None) -> Updates:
+        """The list of models, with the one on the canvas chosen and none on offer."""
+        listed = self.models.listed()
+        choices = [(texts.line(m), m.name) for m in listed] + [*(session.opened if session else ())]
         return {
-            self.parts.model: gr.Dropdown(choices, value=model, interactive=True),
-            self.parts.opened: opened,
+            self.parts.model: gr.Dropdown(choices, value=session.model if session else listed[0].name),
             self.parts.offer: gr.update(visible=False),
         }
 
@@ -201,17 +200,15 @@ class Handlers:
             self.parts.not_now: gr.update(value="Not now" if can else "Close"),
         }
 
-    def not_now(self, session: Session | None, opened: Opened, request: gr.Request) -> Updates:
+    def not_now(self, session: Session | None, request: gr.Request) -> Updates:
         """Cancel the download that runs; without one, take the offer away."""
         if self.fetches.stop(tab_of(request)):
             return {self.parts.not_now: gr.update(value="Cancelling …")}
         with explained():
-            return self._list(opened, self._model_of(session))
+            return self._list(session)
 
-    def download(
-        self, session: Session | None, opened: Opened, model: str, request: gr.Request
-    ) -> Iterator[Updates]:
-        """Fetch the model on offer, with a bar that says how far it is.
+    def download(self, session: Session | None, model: str, request: gr.Request) -> Iterator[Updates]:
+        """Fetch the model on offer, with a bar that says how far it is, and use it if that throws no work away.
 
         One that does not come stays on offer, and the list says again what is on the canvas.
         """
@@ -226,21 +223,21 @@ class Handlers:
             yield buttons | self._fetched(fetch)
             here = False
             while not here:
-                try:
-                    with explained():
-                        here = fetch.ended(patience=0.25)
-                except gr.Error as e:
-                    back = self._list(opened, self._model_of(session)) | self._offer(
-                        chosen, self.models.terms(model, ask=False)
-                    )
-                    yield back | self._say(str(e.message), "note")
-                    if fetch.stopping:
-                        return
-                    raise
+                with explained():
+                    here = fetch.ended(patience=0.25)
                 yield self._fetched(fetch)
+            yield self._come(tab, session, chosen)
+        except gr.Error as e:
+            with explained(), self.turns.turn(tab, session) as newest:
+                back = self._list(newest)
+                if not self.models.find(model).here:
+                    back |= self._offer(chosen, self.models.terms(model, ask=False))
+            yield back | self._say(str(e.message), "note")
+            if not fetch.stopping:
+                raise
         finally:
             fetch.stop()
-            self.fetches.end(tab)
+            self.fetches.end(tab, fetch)
 
     def _fetched(self, fetch: Fetch) -> Updates:
         seconds = max(time.monotonic() - fetch.started, 0.1)
@@ -250,35 +247,44 @@ class Handlers:
         percent = 100 * fetch.done / fetch.total if fetch.total else 0
         return {self.parts.bar: gr.HTML(value=text, percent=round(percent, 1), visible=True)}
 
-    def downloaded(
-        self, session: Session | None, opened: Opened, model: str, seed: int | None
-    ) -> Updates:
-        """Use the model, if it has come and that would throw no work away."""
-        with explained():
-            chosen = self.models.find(model)
-            if not chosen.here:
-                return {self.parts.opened: opened}
-            if session is None or not session.is_touched:
-                return self._new_model(session, opened, model, seed, chosen.truncation)
-            said = self._say(f"{chosen.title} is here now. Choose it again to use it.", "good")
-            return self._list(opened, session.model) | said
+    def _come(self, tab: str, before: Session | None, model: Model) -> Updates:
+        """A download has ended: its picture, unless work was done, or another model chosen meanwhile."""
+        with explained(), self.turns.turn(tab, before) as newest:
+            touched = newest is not None and newest.is_touched
+            if touched or tab in self.drags or self._model_of(newest) != self._model_of(before):
+                return self._list(newest) | self._here(model, tab)
+            return self.turns.keep(tab, self._new_model(newest, model.name, None, model.truncation))
 
-    def open_file(
-        self, session: Session | None, opened: Opened, path: str | None, seed: int | None
-    ) -> Iterator[Updates]:
-        """Read a model file, uploaded or on this machine, and show a picture of it."""
+    def open_file(self, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:
+        """Read a model file, uploaded or on this machine, and show a picture of it.
+
+        That takes a while: what was done meanwhile counts, and a drag that runs by then is not disturbed.
+        """
         if not path:
             return
+        tab = tab_of(request)
         yield self._say(f"Reading {Path(path).name} …", "run")
         try:
             with explained(hide=f"{Path(path).parent}{os.sep}"):
                 model = self.models.open(Path(path))
-                opened = (*opened, (model.title, model.name))
-                updates = self._new_model(session, opened, model.name, seed, model.truncation)
+                with self.turns.turn(tab, session) as newest:
+                    if newest is not None and tab in self.drags:
+                        newest = newest.with_opened(model.title, model.name)
+                        updates = {self.parts.session: newest} | self._list(newest) | self._here(model, tab)
+                    else:
+                        updates = self._new_model(newest, model.name, None, model.truncation, opened=model.title)
+                    self.turns.keep(tab, updates)
         except gr.Error as e:
             yield self._say(str(e.message), "bad")
             raise
         yield updates | {self.parts.path: ""}
+
+    def _here(self, model: Model, tab: str) -> Updates:
+        """A model can be used now, and is not, as there is work that it would replace."""
+        if tab in self.drags:
+            # The next step is about to overwrite the status line.
+            gr.Info(texts.here(model), title="A model has come")
+        return self._say(texts.here(model), "good")
 
     def set_seed(self, session: Session | None, seed: float | None) -> Iterator[Updates]:
         """The picture of a seed; points and mask belong to the old one and go, until undo."""
@@ -372,17 +378,15 @@ class Handlers:
         with explained():
             return self._show(with_canvas(self._session(session), value).clear_mask(), picture=False)
 
-    def undo(self, session: Session | None, value: CanvasValue, opened: Opened = ()) -> Updates:
+    def undo(self, session: Session | None, value: CanvasValue) -> Updates:
         """Take the last step back."""
-        return self._travel(session, value, opened, Session.undo)
+        return self._travel(session, value, Session.undo)
 
-    def redo(self, session: Session | None, value: CanvasValue, opened: Opened = ()) -> Updates:
+    def redo(self, session: Session | None, value: CanvasValue) -> Updates:
         """Do it again."""
-        return self._travel(session, value, opened, Session.redo)
+        return self._travel(session, value, Session.redo)
 
-    def _travel(
-        self, session: Session | None, value: CanvasValue, opened: Opened, move: Callable[[Session], Session]
-    ) -> Updates:
+    def _travel(self, session: Session | None, value: CanvasValue, move: Callable[[Session], Session]) -> Updates:
         """To another moment of the history; the controls follow where it is about another picture."""
         with explained():
             before = with_canvas(self._session(session), value)
@@ -392,8 +396,7 @@ class Handlers:
             if after.model == before.model:
                 return self._show(after) | self._controls(after)
             after = _suited(after)
-            shown = self._show(after) | self._list(opened, after.model)
-            return shown | self._controls(after) | self._suiting(after)
+            return self._show(after) | self._list(after) | self._controls(after) | self._suiting(after)
 
     def reset(self, session: Session | None, value: CanvasValue) -> Updates:
         """Back to the starting picture."""
@@ -433,6 +436,8 @@ class Handlers:
 
     def _attend(self, tab: str, run: Run, session: Session, pace: Pace, key: str = "") -> Iterator[Updates]:
         """Run a drag from its first picture to its last; ``key``: of the pull that it is."""
+        # What others do to the session meanwhile (a file was opened) counts at the end.
+        self.turns.keep(tab, {self.parts.session: session})
         placed = False
         try:
             yield self._busy(session, key)
@@ -440,17 +445,24 @@ class Handlers:
                 yield self._say("Waiting until another drag has ended …", "run")
             if placed:
                 yield from self._follow(run, pace, key)
-            ended = self._end(session, run, key)
+            ended = self._ended(tab, session, run, key)
         except gr.Error as error:
             # What was reached is kept; only then is the error shown.
-            yield self._end(session, run, key) | self._say(str(error.message), "bad")
+            yield self._ended(tab, session, run, key) | self._say(str(error.message), "bad")
             raise
         finally:
             run.end()
-            self.drags.end(tab)
+            self.drags.end(tab, run)
             if placed:
                 self.drags.leave_place()
         yield ended
+
+    def _ended(self, tab: str, session: Session, run: Run, key: str) -> Updates:
+        """`_end`, for the session that it is by then. From here on, others may change the picture again."""
+        with self.turns.turn(tab, session) as newest:
+            updates = self.turns.keep(tab, self._end(newest or session, run, key))
+            self.drags.end(tab, run)
+            return updates
 
     def set_settings(self, session: Session | None, *settings: float | None) -> Iterator[Updates]:
         """Settings were typed: wrong ones are explained, and the last good ones come back."""

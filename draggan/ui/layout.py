@@ -17,7 +17,6 @@ from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.models import Models
 from draggan.ui.running import Drags, Pulls
-from draggan.ui.turns import Turns
 
 __all__ = ["build", "launch_options"]
 
@@ -40,6 +39,7 @@ through every drag and pull to this one.
 
 # The footer is not Gradio's to style with our sheet. Where it has no room for the first link, the dot after it stays.
 _HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
+_STATUS = '<p class="dg-status" data-kind="{{kind}}" role="status" aria-live="{{spoken}}">{{value}}</p>'
 _BAR = """<div class="dg-bar"><div style="width: {{percent}}%"></div></div><p>{{value}}</p>"""
 
 
@@ -100,7 +100,7 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
             drawn = canvas(None if pulls is None else pulls.answer, elem_id="dg-canvas")
             status = gr.HTML(
                 value="Loading the model …",
-                html_template='<p class="dg-status" data-kind="{{kind}}" role="status" aria-live="{{spoken}}">{{value}}</p>',
+                html_template=_STATUS,
                 js_on_load=None,
                 apply_default_css=False,
                 kind="run",
@@ -191,7 +191,6 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
         canvas=drawn,
         status=status,
         model=model,
-        opened=gr.State(()),
         presets=presets,
         preset_row=preset_row,
         offered=gr.State(""),
@@ -257,19 +256,18 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     drawn = [parts.session, parts.canvas]
     # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
-    turn = functools.partial(Turns().of, state=parts.session)
+    turn = do.turns.of
 
     demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
     demo.unload(do.close)
 
-    kept = [parts.session, parts.opened]
-    parts.model.input(turn(do.choose_model), [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
-    parts.not_now.click(turn(do.not_now), kept, outputs, api_name="not_now", **quiet)
-    fetched = parts.download.click(turn(do.download), [*kept, parts.offered], outputs, api_name="download", **quiet)
-    fetched.success(turn(do.downloaded), [*kept, parts.offered, parts.seed], outputs, api_name="downloaded", **quiet)
-    parts.upload.upload(turn(do.open_file), [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
+    session = parts.session
+    parts.model.input(turn(do.choose_model), [session, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    parts.not_now.click(turn(do.not_now), [session], outputs, api_name="not_now", **quiet)
+    parts.download.click(turn(do.download), [session, parts.offered], outputs, api_name="download", **quiet)
+    parts.upload.upload(turn(do.open_file), [session, parts.upload], outputs, api_name="upload", **quiet)
     if local:
-        parts.path.submit(turn(do.open_file), [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
+        parts.path.submit(turn(do.open_file), [session, parts.path], outputs, api_name="path", **quiet)
     # Not with every key: a seed of four digits would be four pictures.
     chosen = [parts.session, parts.seed]
     gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **quiet)
@@ -295,8 +293,8 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
 
     parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
     for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
-        button, inputs = getattr(parts, name), [*drawn, parts.opened] if name in ("undo", "redo") else drawn
-        button.click(turn(getattr(do, name)), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
+        click = getattr(parts, name).click
+        click(turn(getattr(do, name)), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
     dragged = [*drawn, parts.space, *parts.settings]
     parts.start.click(turn(do.start), dragged, outputs, api_name="start", **quiet)

@@ -202,10 +202,16 @@ class Tabs(Generic[T]):
                 raise DragGANError(f"a {self._kind} is running in this tab already; stop it first")
             self._running[tab] = run
 
-    def end(self, tab: str) -> None:
-        """Forget it."""
+    def end(self, tab: str, run: T) -> None:
+        """Forget it, if it is what the tab runs still."""
         with self._lock:
-            self._running.pop(tab, None)
+            if self._running.get(tab) is run:
+                del self._running[tab]
+
+    def __contains__(self, tab: str) -> bool:
+        """Whether this tab runs one."""
+        with self._lock:
+            return tab in self._running
 
     def stop(self, tab: str) -> bool:
         """Ask what a tab runs to end; False: it runs nothing."""

@@ -14,6 +14,7 @@ __all__ = [
     "PULLING",
     "TITLES",
     "downloading",
+    "here",
     "hint",
     "line",
     "megabytes",
@@ -73,6 +74,11 @@ def hint(session: Session) -> str:
 def ready(preset: str) -> str:
     """An example has been chosen."""
     return f"{preset}: press Start, or move the points first."
+
+
+def here(model: Model) -> str:
+    """A model has come while something else was being done."""
+    return f"{model.title} is here now. Choose it in the list to use it."
 
 
 def setting(name: str, value: object, message: str) -> str:
