@@ -838,6 +838,38 @@ def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, mo
     next(do.start(session, far(session), "w+", request(), *slow()))
 
 
+@pytest.mark.parametrize("kind", ["drag", "pull"])
+def test_a_drag_whose_last_picture_cannot_be_drawn_is_kept_and_can_be_undone(do, parts, session, monkeypatch, kind):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("no memory left")
+
+    there = session.add_pair(BUMP, (26.0, 30.0))
+    if kind == "drag":
+        run = do.start(there, canvas_value(there), "w+", request(), *DEFAULTS)
+        next(run)
+    else:
+        run = do.pull(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+        next(run)
+        do.pulls.steer({"key": KEY, "at": [30, 30], "end": True})
+    monkeypatch.setattr(handlers, "render", full)
+    going: list = []
+    with pytest.raises(gr.Error, match="not enough memory"):
+        going.extend(run)
+    last = going[-1]
+    assert "not enough memory" in text_of(last, parts)
+    assert shown(last, parts.canvas)["busy"] is False
+    assert "frame" not in shown(last, parts.canvas), "the last one on the way stays"
+    after = last[parts.session]
+    assert after.is_edited
+    assert last[parts.stop]["interactive"] is False
+    monkeypatch.undo()
+    back = do.undo(after, canvas_value(after))
+    assert drawn_on(shown(back, parts.canvas)["value"]) == drawn_on(canvas_value(there))
+    assert not back[parts.session].is_edited
+    # Nothing of it is left that would be in the way of the next.
+    assert text_of(list(do.start(after, ONE_PAIR, "w+", request(), *DEFAULTS))[-1], parts)
+
+
 # ---- pulling by hand ----------------------------------------------------------------------------------------------
 
 KEY = "1234-5678-9012-3456"

@@ -438,31 +438,31 @@ class Handlers:
         """Run a drag from its first picture to its last; ``key``: of the pull that it is."""
         # What others do to the session meanwhile (a file was opened) counts at the end.
         self.turns.keep(tab, {self.parts.session: session})
-        placed = False
+        placed, failed = False, None
         try:
-            yield self._busy(session, key)
-            while not (placed := self.drags.take_place(patience=0.5)) and not run.stopping:
-                yield self._say("Waiting until another drag has ended …", "run")
-            if placed:
-                yield from self._follow(run, pace, key)
-            ended = self._ended(tab, session, run, key)
-        except gr.Error as error:
-            # What was reached is kept; only then is the error shown.
-            yield self._ended(tab, session, run, key) | self._say(str(error.message), "bad")
-            raise
+            try:
+                yield self._busy(session, key)
+                while not (placed := self.drags.take_place(patience=0.5)) and not run.stopping:
+                    yield self._say("Waiting until another drag has ended …", "run")
+                if placed:
+                    yield from self._follow(run, pace, key)
+            except gr.Error as error:
+                failed = error
+            run.end()
+            with self.turns.turn(tab, session) as newest:
+                ended, failed = self._end(newest or session, run, key, failed)
+                self.turns.keep(tab, ended)
+                # From here on, others may change the picture again.
+                self.drags.end(tab, run)
         finally:
             run.end()
             self.drags.end(tab, run)
             if placed:
                 self.drags.leave_place()
+        # What was reached is kept; only then is an error shown.
         yield ended
-
-    def _ended(self, tab: str, session: Session, run: Run, key: str) -> Updates:
-        """`_end`, for the session that it is by then. From here on, others may change the picture again."""
-        with self.turns.turn(tab, session) as newest:
-            updates = self.turns.keep(tab, self._end(newest or session, run, key))
-            self.drags.end(tab, run)
-            return updates
+        if failed is not None:
+            raise failed
 
     def set_settings(self, session: Session | None, *settings: float | None) -> Iterator[Updates]:
         """Settings were typed: wrong ones are explained, and the last good ones come back."""
@@ -541,24 +541,39 @@ class Handlers:
             said = self._say(texts.progress(step, time.perf_counter() - started), "run", aloud=False)
             yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
-    def _end(self, session: Session, run: Run, key: str) -> Updates:
-        """The page at rest again, with what the drag has reached."""
+    def _end(
+        self, session: Session, run: Run, key: str, failed: gr.Error | None
+    ) -> tuple[Updates, gr.Error | None]:
+        """The page at rest again, with what the drag has reached, and what has failed first.
+
+        Nothing that fails here keeps the page locked, or loses what was reached: where the picture cannot be drawn, as
+        there is no memory left, the last one on the way stays on the screen.
+        """
+        news = None
+        try:
+            with explained():
+                session, news = self._reached(session, run, key)
+                shown = self._show(session, after_a_drag=not key)
+        except gr.Error as error:
+            failed = failed or error
+            shown = self._show(session, picture=False, after_a_drag=not key)
+        if failed is not None:
+            return shown | self._say(str(failed.message), "bad"), failed
+        return shown if news is None else shown | self._say(*reversed(news)), None
+
+    def _reached(self, session: Session, run: Run, key: str) -> tuple[Session, tuple[str, str] | None]:
+        """The session with what the drag has reached, and the kind of news and the sentence about it, if any."""
         step = run.step
         if step is None:
-            return self._show(session, after_a_drag=not key)
+            return session, None
         ws, film = step.ws.cpu().numpy(), run.film.frames
         if key:
             # Taken hold of and let go again: nothing has happened.
             moved = not np.array_equal(ws, session.ws)
-            shown = self._show(session.pulled(ws, film) if moved else session, after_a_drag=False)
-            return shown | self._say(*reversed(texts.pulled(step))) if moved else shown
+            return (session.pulled(ws, film), texts.pulled(step)) if moved else (session, None)
         if step.index > 0:
             session = session.commit(ws, step.handles, film)
-        shown = self._show(session)
-        if step.done:
-            kind, text = texts.outcome(step, run.drag.stop_distance, session)
-            shown |= self._say(text, kind)
-        return shown
+        return session, texts.outcome(step, run.drag.stop_distance, session) if step.done else None
 
     # Saving
 
