@@ -767,6 +767,60 @@ def test_one_drag_a_tab_and_a_closed_tab_leaves_nothing(do, session):
     again.close()
 
 
+@pytest.mark.parametrize(
+    "click",
+    [
+        *("random_picture", "choose_model", "set_seed", "set_truncation", "set_label", "try_preset"),
+        *("undo", "redo", "reset", "remove_last", "clear_points", "clear_mask"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["drag", "pull"])
+def test_a_click_that_comes_before_the_page_has_heard_of_a_drag_is_refused(do, parts, session, kind, click):
+    there = seeded(do, session, 1)[parts.session].add_pair(BUMP, (62, 62)).set_mask(np.eye(64, dtype=bool))
+    seen = canvas_value(there)
+    others = {
+        "random_picture": [],
+        "choose_model": ["tiny", 1],
+        "set_seed": [5],
+        "set_truncation": [0.5],
+        "set_label": [1],
+        "try_preset": [0],
+    }
+    handler = getattr(do, click)
+    clicked = do.turns.of(handler) if click == "set_seed" else do.at_rest(handler)
+    value = seen if kind == "drag" else holding(**seen)
+    run = do.turns.of(do.start if kind == "drag" else do.pull)(request(), there, value, "w+", *slow())
+    next(run)
+    with pytest.warns(UserWarning, match="A drag is running"):
+        answer = clicked(request(), there, *others.get(click, [seen]))
+        updates = answer if isinstance(answer, dict) else list(answer)[-1]
+    assert parts.canvas not in updates, "the page stays locked"
+    assert not any("interactive" in update for update in updates.values() if isinstance(update, dict))
+    assert updates[parts.seed]["value"] == 1
+    assert updates[parts.model]["value"] == "bump"
+    # In another tab nothing is refused.
+    elsewhere = do.at_rest(do.random_picture)(request("another tab"), there)
+    assert elsewhere[parts.session].seed != 1
+    if kind == "drag":
+        next(run), next(run)
+        do.stop(request())
+    else:
+        do.pulls.steer({"key": KEY, "at": [30, 30], "end": True})
+    ended = list(run)[-1][parts.session]
+    assert ended.seed == 1
+    assert ended.is_edited
+    assert ended.past[-1].pairs
+    # And when it has ended, nothing is refused any more.
+    assert do.at_rest(do.random_picture)(request(), ended)[parts.session].past[-1] is ended.now
+
+
+def test_leaving_the_seed_as_it_is_to_click_start_is_no_click_on_the_picture(do, parts, session):
+    run = do.turns.of(do.start)(request(), session, far(session), "w+", *slow())
+    next(run)
+    assert list(do.turns.of(do.set_seed)(request(), session, 0))[-1].keys() == {parts.session}
+    run.close()
+
+
 def test_callers_without_a_tab_drag_beside_each_other(do, parts, session):
     one, two = (do.start(session, far(session), "w+", request(""), *slow()) for _ in range(2))
     for run in (one, two):

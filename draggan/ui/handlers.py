@@ -105,6 +105,29 @@ class Handlers:
         # Where saved pictures are put until Gradio has taken its copy.
         self._folder = TemporaryDirectory(prefix="draggan-")
 
+    def at_rest(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The handler, made to wait for its turn, and refused while a drag runs in its tab.
+
+        For those that change the picture. Their controls are off then, but a click may come before the page has heard
+        of the drag; it would unlock the page, and what it brings be gone with the end of the drag.
+        """
+        return self.turns.of(handler, unless=self._dragging)
+
+    def _dragging(self, tab: str, session: Session | None) -> Updates | None:
+        """What the page gets in place of another picture while a drag runs in that tab; None: none does."""
+        if tab not in self.drags:
+            return None
+        gr.Warning(texts.DRAGGING, title="Not now")
+        session = self._session(session)
+        # The controls say again what the picture began with.
+        return {
+            self.parts.session: session,
+            self.parts.model: gr.update(value=session.model),
+            self.parts.seed: gr.update(value=session.seed),
+            self.parts.truncation: gr.update(value=session.truncation),
+            self.parts.label: gr.update(value=session.label),
+        }
+
     # Pictures
 
     def open_page(self, model: str, seed: int | None, truncation: float) -> Updates:
@@ -286,10 +309,16 @@ class Handlers:
             gr.Info(texts.here(model), title="A model has come")
         return self._say(texts.here(model), "good")
 
-    def set_seed(self, session: Session | None, seed: float | None) -> Iterator[Updates]:
+    def set_seed(
+        self, session: Session | None, seed: float | None, request: gr.Request | None = None
+    ) -> Iterator[Updates]:
         """The picture of a seed; points and mask belong to the old one and go, until undo."""
         with explained():
             session = self._session(session)
+        # The box is also left, unchanged, for a click on Start.
+        if seed != session.seed and (refused := self._dragging(tab_of(request), session)) is not None:
+            yield refused
+            return
         back = {self.parts.seed: gr.update(value=session.seed)}
         yield (yield from self._attempt(lambda: self._another(session, seed=seed), back))
 
@@ -348,8 +377,11 @@ class Handlers:
 
     # Points, mask, history
 
-    def edit(self, session: Session | None, value: CanvasValue) -> Updates:
+    def edit(self, session: Session | None, value: CanvasValue, request: gr.Request | None = None) -> Updates:
         """Points or mask were changed on the canvas. It shows them already: it is not written to."""
+        if session is not None and tab_of(request) in self.drags:
+            # The drag began with what the canvas showed; this is the same, or too late.
+            return {self.parts.session: session}
         with explained():
             known, session = session is not None, self._session(session)
             if is_outdated(session, value):

@@ -256,13 +256,13 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     drawn = [parts.session, parts.canvas]
     # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
-    turn = do.turns.of
+    turn, at_rest = do.turns.of, do.at_rest
 
     demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
     demo.unload(do.close)
 
     session = parts.session
-    parts.model.input(turn(do.choose_model), [session, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    parts.model.input(at_rest(do.choose_model), [session, parts.model, parts.seed], outputs, api_name="model", **quiet)
     parts.not_now.click(turn(do.not_now), [session], outputs, api_name="not_now", **quiet)
     parts.download.click(turn(do.download), [session, parts.offered], outputs, api_name="download", **quiet)
     parts.upload.upload(turn(do.open_file), [session, parts.upload], outputs, api_name="upload", **quiet)
@@ -274,7 +274,7 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     gr.on(
         # The keys and the mouse; then the arrow that puts the first value back.
         [parts.truncation.input, parts.truncation.release],
-        turn(do.set_truncation),
+        at_rest(do.set_truncation),
         [parts.session, parts.truncation],
         outputs,
         api_name="truncation",
@@ -283,18 +283,18 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
         **quiet,
     )
-    parts.label.input(turn(do.set_label), [parts.session, parts.label], outputs, api_name="class", **quiet)
-    parts.random.click(turn(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
+    parts.label.input(at_rest(do.set_label), [parts.session, parts.label], outputs, api_name="class", **quiet)
+    parts.random.click(at_rest(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
     for i, button in enumerate(parts.presets):
         try_one = functools.partial(do.try_preset, number=i)
-        button.click(turn(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
+        button.click(at_rest(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
     typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
     gr.on(typed, turn(do.set_settings), [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
     parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
     for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
         click = getattr(parts, name).click
-        click(turn(getattr(do, name)), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet)
+        click(at_rest(getattr(do, name)), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet)
 
     dragged = [*drawn, parts.space, *parts.settings]
     parts.start.click(turn(do.start), dragged, outputs, api_name="start", **quiet)

@@ -10,6 +10,7 @@ from draggan.ui.models import Model, Terms
 
 __all__ = [
     "CHOICES",
+    "DRAGGING",
     "GONE",
     "PULLING",
     "TITLES",
@@ -42,6 +43,7 @@ TITLES = {
 # What it calls the values of those that are no numbers.
 CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
 PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
+DRAGGING = "A drag is running. Stop it, or wait until it has ended."
 GONE = "The page was away for so long that its work is no longer kept. This is the first picture again."
 
 

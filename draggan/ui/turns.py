@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
@@ -38,7 +38,12 @@ class Turns:
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
 
-    def of(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+    def of(
+        self,
+        handler: Callable[..., Any],
+        *,
+        unless: Callable[[str, Session | None], dict[Any, Any] | None] = lambda tab, session: None,
+    ) -> Callable[..., Any]:
         """The handler, made to wait for its turn; as before a function, or a generator function.
 
         The turn of a generator ends with its first updates: whoever comes next does not wait until a drag has ended.
@@ -47,6 +52,8 @@ class Turns:
 
         Args:
             handler: takes a session first, perhaps a ``request`` somewhere, and makes updates.
+            unless: asked first, in the handler's turn, with the tab and its session; updates that it returns take the
+                place of the handler's.
         """
         names = [*inspect.signature(handler).parameters]
         asks = names.index("request") if "request" in names else None
@@ -57,19 +64,26 @@ class Turns:
                 values.insert(asks, request)
             return handler(*values)
 
+        def once(updates: dict[Any, Any]) -> Generator[dict[Any, Any], None, None]:
+            yield updates
+
         # Gradio looks at what kind of function it is, at its name and its parameters.
         def answer(request: gr.Request, session: Session | None, *others: Any) -> dict[Any, Any]:
-            with self.turn(tab_of(request), session) as newest:
-                return self.keep(tab_of(request), call(request, newest, others))
+            tab = tab_of(request)
+            with self.turn(tab, session) as newest:
+                refused = unless(tab, newest)
+                return self.keep(tab, call(request, newest, others) if refused is None else refused)
 
         def follow(request: gr.Request, session: Session | None, *others: Any) -> Iterator[dict[Any, Any]]:
+            tab = tab_of(request)
             with ExitStack() as held:
-                newest = held.enter_context(self.turn(tab_of(request), session))
-                with closing(call(request, newest, others)) as all_updates:
+                newest = held.enter_context(self.turn(tab, session))
+                refused = unless(tab, newest)
+                with closing(call(request, newest, others) if refused is None else once(refused)) as all_updates:
                     first = next(all_updates, None)
                     if first is None:
                         return
-                    self.keep(tab_of(request), first)
+                    self.keep(tab, first)
                     held.close()
                     yield first
                     yield from all_updates
