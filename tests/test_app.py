@@ -70,6 +70,11 @@ def chosen(do: Handlers, session: Session | None, model: str, seed: int = 1) -> 
     return list(do.choose_model(session, model, seed))[-1]
 
 
+def last_of(answer) -> dict:
+    """The updates that a handler ends with, whether it is a function or a generator function."""
+    return answer if isinstance(answer, dict) else list(answer)[-1]
+
+
 def shown(updates, part) -> dict:
     """An update as the page gets it."""
     value = updates[part]
@@ -193,18 +198,42 @@ def distant(models):
 
 
 def test_a_model_that_is_not_here_is_offered_with_size_source_and_terms(do, parts, session, distant):
-    first, second = do.choose_model(session, "far", 1)
+    first = chosen(do, session, "far")
     assert "Size: asking" in first[parts.terms]
+    assert first[parts.offer]["visible"] is True
+    assert parts.session not in first, "the picture stays"
+    assert first[parts.offered] == "far"
+    second = do.tell("far", do.ask("far")[parts.asked])
     for fact in ("**Far away** is not on this machine yet", "Size: 2.5 MB", "From: example.org", "CC0", "A note."):
         assert fact in second[parts.terms]
-    assert second[parts.offer]["visible"] is True
-    assert parts.session not in second, "the picture stays"
     closed = do.not_now(session, request())
     assert closed[parts.offer]["visible"] is False
     assert shown(closed, parts.model)["value"] == "bump"
     with pytest.raises(KeyError):
         distant.load("far")
-    assert second[parts.offered] == "far"
+
+
+@pytest.mark.parametrize("then", ["tiny", "hand", "not now", "a file"])
+def test_the_offer_of_a_model_no_longer_chosen_does_not_come_back(do, parts, session, distant, then):
+    """It was closed, or another took its place, while the server was being asked."""
+    first = chosen(do, session, "far")
+    asked = do.ask(first[parts.offered])[parts.asked]
+    later = {
+        "tiny": lambda: chosen(do, session, "tiny"),
+        "hand": lambda: chosen(do, session, "hand"),
+        "not now": lambda: do.not_now(session, request()),
+        "a file": lambda: list(do.open_file(session, "/somewhere/mine.safetensors", request()))[-1],
+    }[then]()
+    assert later[parts.offered] == ("hand" if then == "hand" else "")
+    assert do.tell(later[parts.offered], asked) == {parts.asked: None}
+    assert do.ask("" if then != "hand" else "hand")[parts.asked] != asked
+
+
+def test_of_several_choices_the_last_one_counts():
+    """The first is under way then; by Gradio's own rule those after it would be dropped, while the page shows them."""
+    modes = {fn.api_name: fn.trigger_mode for fn in build(TinyModels()).fns.values()}
+    assert {modes[name] for name in ("class", "seed", "truncation", "edit")} == {"always_last"}
+    assert modes["model"] == "multiple", "its answer writes to the list"
 
 
 def test_what_only_a_person_can_fetch_is_explained(do, parts, session):
@@ -792,8 +821,7 @@ def test_a_click_that_comes_before_the_page_has_heard_of_a_drag_is_refused(do, p
     run = do.turns.of(do.start if kind == "drag" else do.pull)(request(), there, value, "w+", *slow())
     next(run)
     with pytest.warns(UserWarning, match="A drag is running"):
-        answer = clicked(request(), there, *others.get(click, [seen]))
-        updates = answer if isinstance(answer, dict) else list(answer)[-1]
+        updates = last_of(clicked(request(), there, *others.get(click, [seen])))
     assert parts.canvas not in updates, "the page stays locked"
     assert not any("interactive" in update for update in updates.values() if isinstance(update, dict))
     assert updates[parts.seed]["value"] == 1

@@ -440,6 +440,24 @@ def test_models_classes_and_seeds(visit):
     assert page.locator("#dg-seed input").input_value() != "0"
 
 
+def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, monkeypatch):
+    page, loaded = visit(), threading.Event()
+
+    def slowly(models, model, *arguments, **more):
+        if model == "tiny":
+            assert loaded.wait(PATIENCE / 1000)
+        return first_session(models, model, *arguments, **more)
+
+    first_session = handlers.first_session
+    monkeypatch.setattr(handlers, "first_session", slowly)
+    for title in ("Tiny", "Three classes"):
+        page.click("#dg-model input")
+        page.get_by_role("option", name=title).click()
+    loaded.set()
+    page.wait_for_function("document.querySelector('.dg-picture').width === 16")
+    expect(page.locator("#dg-model input")).to_have_value("Three classes")
+
+
 def test_a_download_asks_shows_a_bar_and_can_be_cancelled(visit, models):
     models.forget()
     page = visit()

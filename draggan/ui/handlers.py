@@ -60,6 +60,7 @@ class Parts:
     presets: tuple[gr.Button, ...]
     preset_row: gr.Row
     offered: gr.State
+    asked: gr.State
     offer: gr.Group
     terms: gr.Markdown
     bar: gr.HTML
@@ -146,16 +147,25 @@ class Handlers:
                 if chosen.here:
                     updates = self._new_model(session, model, seed, chosen.truncation)
                 else:
+                    # `ask` and `tell` follow.
                     updates = self._offer(chosen, self.models.terms(model, ask=False), asking=True)
-            yield updates
-            if not chosen.here:
-                with explained():
-                    updates = self._offer(chosen, self.models.terms(model, ask=True))
-                yield updates
         except gr.Error as error:
             # The list says what is on the canvas, not what was refused.
             yield self._list(session) | self._say(str(error.message), "bad")
             raise
+        yield updates
+
+    def ask(self, offered: str) -> Updates:
+        """What the server says about the model on offer, if one is. That takes a while."""
+        with explained():
+            return {self.parts.asked: (offered, self.models.terms(offered, ask=True)) if offered else None}
+
+    def tell(self, offered: str, asked: tuple[str, Terms] | None) -> Updates:
+        """Add that to the offer, unless another model is on offer by now, or none."""
+        with explained():
+            if asked is None or asked[0] != offered:
+                return {self.parts.asked: None}
+            return {self.parts.asked: None, self.parts.terms: texts.offer(self.models.find(offered), asked[1])}
 
     def _new_model(
         self, session: Session | None, model: str, seed: int | None, truncation: float, *, opened: str = ""
@@ -207,6 +217,7 @@ class Handlers:
         choices = [(texts.line(m), m.name) for m in listed] + [*(session.opened if session else ())]
         return {
             self.parts.model: gr.Dropdown(choices, value=session.model if session else listed[0].name),
+            self.parts.offered: "",
             self.parts.offer: gr.update(visible=False),
         }
 

@@ -194,6 +194,7 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
         presets=presets,
         preset_row=preset_row,
         offered=gr.State(""),
+        asked=gr.State(None),
         offer=offer,
         terms=terms,
         bar=bar,
@@ -262,7 +263,14 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     demo.unload(do.close)
 
     session = parts.session
-    parts.model.input(at_rest(do.choose_model), [session, parts.model, parts.seed], outputs, api_name="model", **quiet)
+    # Of what is chosen while the first choice is under way, the last counts: it is what the control shows.
+    last: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
+    # Every one of them, each with what was chosen: the answer to the first says in the list what is on the canvas.
+    model, every = [session, parts.model, parts.seed], {"trigger_mode": "multiple", **quiet}
+    offered = parts.model.input(at_rest(do.choose_model), model, outputs, api_name="model", **every)
+    # Apart, so that nobody waits for the server before choosing another one.
+    asked = offered.success(do.ask, [parts.offered], [parts.asked], api_name="ask", **quiet)
+    asked.success(do.tell, [parts.offered, parts.asked], [parts.asked, parts.terms], api_name="tell", **quiet)
     parts.not_now.click(turn(do.not_now), [session], outputs, api_name="not_now", **quiet)
     parts.download.click(turn(do.download), [session, parts.offered], outputs, api_name="download", **quiet)
     parts.upload.upload(turn(do.open_file), [session, parts.upload], outputs, api_name="upload", **quiet)
@@ -270,7 +278,7 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         parts.path.submit(turn(do.open_file), [session, parts.path], outputs, api_name="path", **quiet)
     # Not with every key: a seed of four digits would be four pictures.
     chosen = [parts.session, parts.seed]
-    gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **quiet)
+    gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **last)
     gr.on(
         # The keys and the mouse; then the arrow that puts the first value back.
         [parts.truncation.input, parts.truncation.release],
@@ -278,12 +286,11 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
         [parts.session, parts.truncation],
         outputs,
         api_name="truncation",
-        trigger_mode="always_last",
         # In the box beside the slider any number can be typed; it shows the nearest possible one when it is left.
         js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
-        **quiet,
+        **last,
     )
-    parts.label.input(at_rest(do.set_label), [parts.session, parts.label], outputs, api_name="class", **quiet)
+    parts.label.input(at_rest(do.set_label), [parts.session, parts.label], outputs, api_name="class", **last)
     parts.random.click(at_rest(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
     for i, button in enumerate(parts.presets):
         try_one = functools.partial(do.try_preset, number=i)
@@ -291,17 +298,17 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
     gr.on(typed, turn(do.set_settings), [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
-    parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
+    parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", **last)
     for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
         click = getattr(parts, name).click
-        click(at_rest(getattr(do, name)), drawn, outputs, api_name=name, trigger_mode="multiple", **quiet)
+        click(at_rest(getattr(do, name)), drawn, outputs, api_name=name, **every)
 
     dragged = [*drawn, parts.space, *parts.settings]
     parts.start.click(turn(do.start), dragged, outputs, api_name="start", **quiet)
     # As few as can be: it is to begin and end quickly. The pictures on the way go past them, see `Pulls.answer`.
     pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
     pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
-    parts.canvas.pull(turn(do.pull), dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
+    parts.canvas.pull(turn(do.pull), dragged, pulled, api_name="pull", **every)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 
