@@ -117,6 +117,7 @@ class Session:
         opened: title and name of every model that was opened from a file.
         past, future: what undo and redo bring back, the nearest last.
         revision: counts how often a page was given points and mask; see `given`.
+        overtaken: whether the page has sent something older since.
     """
 
     now: Moment
@@ -126,6 +127,7 @@ class Session:
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
     revision: int = 0
+    overtaken: bool = False
 
     @classmethod
     def begin(
@@ -461,7 +463,11 @@ class Session:
     def given(self) -> Session:
         """A page is given points and mask of this session. What it sends back from then on carries this revision; what
         it has sent with an older one belongs to what is no longer there."""
-        return replace(self, revision=self.revision + 1)
+        return replace(self, revision=self.revision + 1, overtaken=False)
+
+    def overtake(self) -> Session:
+        """Something older than this revision has come from the page: it had not heard of it yet."""
+        return replace(self, overtaken=True)
 
     def _record(self, moment: Moment) -> Session:
         return replace(self, now=moment, past=(*self.past, self.now)[-_HISTORY:], future=())

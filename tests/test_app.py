@@ -590,7 +590,9 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
     assert do.redo(twice[parts.session], seen)[parts.session].now is once.now
     # So does what was pressed after it; what was drawn on what is gone now does not.
     assert do.clear_points(once, seen)[parts.session].pairs == ()
-    assert do.edit(once, seen | {"points": [[5, 5, 6, 6]]}) == {parts.session: once}
+    passed_over = do.edit(once, seen | {"points": [[5, 5, 6, 6]]})
+    assert passed_over.keys() == {parts.session}
+    assert passed_over[parts.session].now is once.now
     # What was drawn and not told of yet does count, and Undo takes it back.
     further = seen | {"points": [[1, 1, 2, 2], [3, 3, 4, 4]], "pending": None}
     assert do.undo(there, further)[parts.session].now is there.now
@@ -602,6 +604,31 @@ def test_a_page_whose_session_is_gone_is_told(do, parts, session):
     assert "no longer kept" in text_of(told, parts)
     assert shown(told, parts.canvas)["value"]["points"] == []
     assert shown(told, parts.canvas)["value"]["revision"] == told[parts.session].revision
+
+
+@pytest.mark.parametrize("click", ["start", "pull", "undo", "redo", "reset", "clear_points", "save", "save_gif"])
+def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, session, click):
+    seen = holding(**canvas_value(session) | ONE_PAIR)
+    more = ["w+", request(), *DEFAULTS] if click in ("start", "pull") else []
+    with pytest.raises(gr.Error, match="no longer kept; reload it"):
+        last_of(getattr(do, click)(None, seen, *more))
+
+
+def test_a_page_that_missed_an_answer_is_told_with_the_second_edit_that_is_passed_over(do, parts, session):
+    """The first may just have been under way together with that answer."""
+    there = session.click((1, 1)).click((2, 2))
+    seen = canvas_value(there)
+    undone = do.undo(there, seen)[parts.session]  # an answer that never arrives
+    first = do.edit(undone, seen | {"pending": [9, 9]})
+    assert first.keys() == {parts.session}
+    again = do.edit(first[parts.session], seen | {"points": [[1, 1, 2, 2], [9, 9, 8, 8]], "pending": None})
+    assert "had not reached the page" in text_of(again, parts)
+    value = shown(again, parts.canvas)["value"]
+    assert drawn_on(value) == drawn_on(canvas_value(undone))
+    # From here on it is heard.
+    after = do.edit(again[parts.session], value | {"points": [[1, 1, 7, 7]], "pending": None})[parts.session]
+    assert [pair.target for pair in after.pairs] == [(7, 7)]
+    assert after.past[-1] is undone.now
 
 
 def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):

@@ -26,7 +26,7 @@ from draggan.ui import texts
 from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, is_outdated, read_pull, with_canvas
 from draggan.ui.models import Model, Models, Terms
 from draggan.ui.preview import Pace, Size
-from draggan.ui.running import Drags, Fetch, Pulls, Run, Tabs, explained
+from draggan.ui.running import Drags, Fetch, Pulls, Run, SessionGone, Tabs, explained
 from draggan.ui.turns import Turns, tab_of
 from draggan.ui.work import begin_drag, begin_pull, first_session, latent, picture, picture_details, preview, render
 
@@ -371,9 +371,9 @@ class Handlers:
     def _another(self, session: Session, **changes: Any) -> Updates:
         """The picture of another seed, truncation or class. Where nothing is another, nothing is done."""
         now = {"seed": session.seed, "truncation": session.truncation, "label": session.label}
-        if now | changes == now:
-            return {self.parts.session: session}
         wanted = now | changes
+        if wanted == now:
+            return {self.parts.session: session}
         ws = latent(self.models.load(session.model), **wanted)
         return self._show(session.with_latent(ws, **wanted))
 
@@ -400,8 +400,12 @@ class Handlers:
                     # Nothing else would tell the page, and all that is drawn there would be passed over.
                     begun = {self.parts.model: gr.update(value=session.model)} | self._suiting(session)
                     return self._show(session) | self._controls(session) | begun | self._say(texts.GONE, "note")
-                # The page is about to be told what is there instead.
-                return {self.parts.session: session}
+                if not session.overtaken:
+                    # The page is about to be told what is there instead.
+                    return {self.parts.session: session.overtake()}
+                # Edits come one after the other: it had an answer since, and not that one. A connection was lost.
+                there = self._show(session) | self._list(session) | self._controls(session)
+                return there | self._say(texts.MISSED, "note")
             session = with_canvas(session, value)
             said = self._say(texts.hint(session))
             return {self.parts.session: session} | said | self._enable(session, after_a_drag=False)
@@ -409,17 +413,17 @@ class Handlers:
     def remove_last(self, session: Session | None, value: CanvasValue) -> Updates:
         """Drop the last point."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).remove_last(), picture=False)
+            return self._show(self._drawn(session, value).remove_last(), picture=False)
 
     def clear_points(self, session: Session | None, value: CanvasValue) -> Updates:
         """Drop all points."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).clear_points(), picture=False)
+            return self._show(self._drawn(session, value).clear_points(), picture=False)
 
     def clear_mask(self, session: Session | None, value: CanvasValue) -> Updates:
         """Everything may change again."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).clear_mask(), picture=False)
+            return self._show(self._drawn(session, value).clear_mask(), picture=False)
 
     def undo(self, session: Session | None, value: CanvasValue) -> Updates:
         """Take the last step back."""
@@ -432,7 +436,7 @@ class Handlers:
     def _travel(self, session: Session | None, value: CanvasValue, move: Callable[[Session], Session]) -> Updates:
         """To another moment of the history; the controls follow where it is about another picture."""
         with explained():
-            before = with_canvas(self._session(session), value)
+            before = self._drawn(session, value)
             after = move(before)
             if after.picture is before.picture:
                 return self._show(after)
@@ -444,7 +448,7 @@ class Handlers:
     def reset(self, session: Session | None, value: CanvasValue) -> Updates:
         """Back to the starting picture."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).reset())
+            return self._show(self._drawn(session, value).reset())
 
     # The drag
 
@@ -453,9 +457,11 @@ class Handlers:
     ) -> Iterator[Updates]:
         """Drag the handles to their targets; pictures and figures come as it goes."""
         tab = tab_of(request)
+        with explained():
+            session = self._drawn(session, value)
         session = yield from self._with_settings(session, settings)
         with explained():
-            session = with_canvas(session, value).set_space(space).given()
+            session = session.set_space(space).given()
             run = Run(begin_drag(self.models, session, session.settings))
             self.drags.begin(tab, run)
         yield from self._attend(tab, run, session, Pace())
@@ -465,10 +471,12 @@ class Handlers:
     ) -> Iterator[Updates]:
         """The picture was taken hold of: it follows the pointer, which `Pulls.steer` tells of, until that lets go."""
         tab = tab_of(request)
+        with explained():
+            session = self._drawn(session, value)
         session = yield from self._with_settings(session, settings)
         with explained():
             key, at = read_pull(value)
-            session = with_canvas(session, value).set_space(space)
+            session = session.set_space(space)
             run = Run(begin_pull(self.models, session, at, session.settings))
             self.drags.begin(tab, run)
         self.pulls.begin(key, run)
@@ -623,7 +631,7 @@ class Handlers:
     def save(self, session: Session | None, value: CanvasValue) -> Updates:
         """A PNG of the picture, without points, marked as made by AI."""
         with explained():
-            session = with_canvas(self._session(session), value)
+            session = self._drawn(session, value)
             path = self._place(self._file_name(session, ".png"))
             save_png(path, *picture(self.models, session))
             return {self.parts.file: str(path)}
@@ -638,7 +646,7 @@ class Handlers:
 
     def _save_film(self, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
         with explained():
-            session = with_canvas(self._session(session), value)
+            session = self._drawn(session, value)
             film = session.film
             if not film:
                 raise ExportError("there is no drag to show; drag something first")
@@ -680,6 +688,17 @@ class Handlers:
             return session
         first = self.models.listed()[0]
         return first_session(self.models, first.name, 0, first.truncation)
+
+    def _drawn(self, session: Session | None, value: CanvasValue) -> Session:
+        """The session with what the canvas shows.
+
+        Raises:
+            SessionGone: the page shows what is no longer kept; anything done to the first picture would surprise.
+        """
+        there = self._session(session)
+        if session is None and is_outdated(there, value):
+            raise SessionGone("the page was away for so long that its work is no longer kept; reload it to begin again")
+        return with_canvas(there, value)
 
     def _model_of(self, session: Session | None) -> str:
         """Name of the model on the canvas."""

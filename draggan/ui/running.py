@@ -21,7 +21,7 @@ from draggan.export import Film
 from draggan.ui import texts
 from draggan.ui.models import Progress
 
-__all__ = ["Cancelled", "Drags", "Fetch", "Pulls", "Run", "Tabs", "explained"]
+__all__ = ["Cancelled", "Drags", "Fetch", "Pulls", "Run", "SessionGone", "Tabs", "explained"]
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +176,10 @@ class Fetch:
 
 class Cancelled(DragGANError):
     """A person has cancelled a download."""
+
+
+class SessionGone(DragGANError):
+    """A page was away for longer than its work is kept."""
 
 
 class Tabs(Generic[T]):

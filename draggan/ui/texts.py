@@ -12,6 +12,7 @@ __all__ = [
     "CHOICES",
     "DRAGGING",
     "GONE",
+    "MISSED",
     "PULLING",
     "TITLES",
     "downloading",
@@ -45,6 +46,8 @@ CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
 PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has ended."
 GONE = "The page was away for so long that its work is no longer kept. This is the first picture again."
+
+MISSED = "A change had not reached the page. This is what there is; what was drawn since is not part of it."
 
 
 def line(model: Model) -> str:
