@@ -114,16 +114,20 @@ class Session:
         now: what is on the screen.
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
         settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
+        opened: title and name of every model that was opened from a file.
         past, future: what undo and redo bring back, the nearest last.
         revision: counts how often a page was given points and mask; see `given`.
+        overtaken: whether the page has sent something older since.
     """
 
     now: Moment
     space: Space = "w+"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    opened: tuple[tuple[str, str], ...] = ()
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
     revision: int = 0
+    overtaken: bool = False
 
     @classmethod
     def begin(
@@ -354,6 +358,10 @@ class Session:
         """With which settings the next drag runs; whoever begins it checks them."""
         return replace(self, settings=dict(settings))
 
+    def with_opened(self, title: str, name: str) -> Session:
+        """One more model that was opened from a file; undo does not close it."""
+        return replace(self, opened=(*self.opened, (title, name)))
+
     def drag_arguments(self) -> DragArguments:
         """What to start a drag with.
 
@@ -455,7 +463,11 @@ class Session:
     def given(self) -> Session:
         """A page is given points and mask of this session. What it sends back from then on carries this revision; what
         it has sent with an older one belongs to what is no longer there."""
-        return replace(self, revision=self.revision + 1)
+        return replace(self, revision=self.revision + 1, overtaken=False)
+
+    def overtake(self) -> Session:
+        """Something older than this revision has come from the page: it had not heard of it yet."""
+        return replace(self, overtaken=True)
 
     def _record(self, moment: Moment) -> Session:
         return replace(self, now=moment, past=(*self.past, self.now)[-_HISTORY:], future=())

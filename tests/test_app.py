@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -22,14 +24,14 @@ from PIL import Image
 from draggan.checkpoints import registry
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
-from draggan.errors import CheckpointError, MaskError, PointError
+from draggan.errors import CheckpointError, DownloadError, MaskError, PointError
 from draggan.session import Session
 from draggan.ui import Shelf, build, handlers, launch_options, texts
 from draggan.ui.canvas import EMPTY, canvas_value, frame_url, read_canvas, with_canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.layout import _components
 from draggan.ui.preview import Pace, Size
-from draggan.ui.running import Drags
+from draggan.ui.running import Drags, Fetch, Run
 from draggan.ui.turns import Turns
 from draggan.ui.work import warm_up
 from tests.pages import BUMP, TinyModels
@@ -65,7 +67,12 @@ def session(do, parts) -> Session:
 
 def chosen(do: Handlers, session: Session | None, model: str, seed: int = 1) -> dict:
     """What the page shows once a model has been chosen."""
-    return list(do.choose_model(session, (), model, seed))[-1]
+    return list(do.choose_model(session, model, seed))[-1]
+
+
+def last_of(answer) -> dict:
+    """The updates that a handler ends with, whether it is a function or a generator function."""
+    return answer if isinstance(answer, dict) else list(answer)[-1]
 
 
 def shown(updates, part) -> dict:
@@ -191,18 +198,42 @@ def distant(models):
 
 
 def test_a_model_that_is_not_here_is_offered_with_size_source_and_terms(do, parts, session, distant):
-    first, second = do.choose_model(session, (), "far", 1)
+    first = chosen(do, session, "far")
     assert "Size: asking" in first[parts.terms]
+    assert first[parts.offer]["visible"] is True
+    assert parts.session not in first, "the picture stays"
+    assert first[parts.offered] == "far"
+    second = do.tell("far", do.ask("far")[parts.asked])
     for fact in ("**Far away** is not on this machine yet", "Size: 2.5 MB", "From: example.org", "CC0", "A note."):
         assert fact in second[parts.terms]
-    assert second[parts.offer]["visible"] is True
-    assert parts.session not in second, "the picture stays"
-    closed = do.not_now(session, (), request())
+    closed = do.not_now(session, request())
     assert closed[parts.offer]["visible"] is False
     assert shown(closed, parts.model)["value"] == "bump"
     with pytest.raises(KeyError):
         distant.load("far")
-    assert second[parts.offered] == "far"
+
+
+@pytest.mark.parametrize("then", ["tiny", "hand", "not now", "a file"])
+def test_the_offer_of_a_model_no_longer_chosen_does_not_come_back(do, parts, session, distant, then):
+    """It was closed, or another took its place, while the server was being asked."""
+    first = chosen(do, session, "far")
+    asked = do.ask(first[parts.offered])[parts.asked]
+    later = {
+        "tiny": lambda: chosen(do, session, "tiny"),
+        "hand": lambda: chosen(do, session, "hand"),
+        "not now": lambda: do.not_now(session, request()),
+        "a file": lambda: list(do.open_file(session, "/somewhere/mine.safetensors", request()))[-1],
+    }[then]()
+    assert later[parts.offered] == ("hand" if then == "hand" else "")
+    assert do.tell(later[parts.offered], asked) == {parts.asked: None}
+    assert do.ask("" if then != "hand" else "hand")[parts.asked] != asked
+
+
+def test_of_several_choices_the_last_one_counts():
+    """The first is under way then; by Gradio's own rule those after it would be dropped, while the page shows them."""
+    modes = {fn.api_name: fn.trigger_mode for fn in build(TinyModels()).fns.values()}
+    assert {modes[name] for name in ("class", "seed", "truncation", "edit")} == {"always_last"}
+    assert modes["model"] == "multiple", "its answer writes to the list"
 
 
 def test_what_only_a_person_can_fetch_is_explained(do, parts, session):
@@ -212,33 +243,33 @@ def test_what_only_a_person_can_fetch_is_explained(do, parts, session):
 
 
 def test_a_download_has_a_bar_and_can_be_cancelled(do, parts, session, distant):
-    run = do.download(session, (), "far", request())
+    run = do.download(session, "far", request())
     first = next(run)
     assert first[parts.not_now]["value"] == "Cancel"
     assert shown(first, parts.bar)["value"] == "Connecting …"
     bar = shown(next(u for u in run if shown(u, parts.bar)["percent"] == 40), parts.bar)
     assert bar["value"].startswith("1 of 2.5 MB")
     with pytest.raises(gr.Error, match="A download is running in this tab already"):
-        next(do.download(session, (), "far", request()))
-    assert do.not_now(session, (), request())[parts.not_now]["value"] == "Cancelling …"
+        next(do.download(session, "far", request()))
+    assert do.not_now(session, request())[parts.not_now]["value"] == "Cancelling …"
     last = list(run)[-1]
     assert "cancelled" in text_of(last, parts)
     assert last[parts.download]["interactive"] is True
     assert shown(last, parts.model)["value"] == "bump", "the list says again what is on the canvas"
     assert last[parts.offered] == "far", "and it can be tried again"
-    assert do.downloaded(session, (), "far", 1) == {parts.opened: ()}
 
 
 def test_a_finished_download_is_used_unless_work_would_be_lost(do, parts, session, distant):
     distant.more.set()
-    list(do.download(session, (), "far", request()))
-    used = do.downloaded(session, (), "far", 3)
+    used = list(do.download(session, "far", request()))[-1]
     assert used[parts.session].model == "far"
     assert used[parts.settings[0]]["value"] == 0.005
     assert ("Far away", "far") in shown(used, parts.model)["choices"]
-    kept = do.downloaded(session.click((3, 4)), (), "far", 3)
+    distant.forget()
+    distant.more.set()
+    kept = list(do.download(session.click((3, 4)), "far", request("another tab")))[-1]
     assert parts.session not in kept
-    assert "is here now" in text_of(kept, parts)
+    assert text_of(kept, parts) == "Far away is here now. Choose it in the list to use it."
 
 
 def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, distant):
@@ -247,10 +278,28 @@ def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, d
     updates = []
     for _ in range(2):
         with pytest.raises(gr.Error, match="no connection"):
-            updates.extend(do.download(session, (), "far", request()))
+            updates.extend(do.download(session, "far", request()))
     assert "no connection." in text_of(updates[-1], parts)
     assert updates[-1][parts.download]["interactive"] is True
     assert shown(updates[-1], parts.model)["value"] == "bump"
+
+
+def test_a_download_that_fails_while_it_is_looked_at_has_not_come():
+    fetch = Fetch(lambda progress: None)
+
+    class Failing:
+        """Of a thread: it still runs when it was waited for, and fails just before it is asked whether it does."""
+
+        def join(self, patience):
+            pass
+
+        def is_alive(self):
+            fetch._error = DownloadError("no connection")
+            return False
+
+    fetch._thread = Failing()
+    with pytest.raises(DownloadError, match="no connection"):
+        fetch.ended(patience=0)
 
 
 def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, models, monkeypatch):
@@ -258,7 +307,7 @@ def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, mode
         raise CheckpointError(f"{name}.pkl is damaged; download it again")
 
     monkeypatch.setattr(models, "load", broken)
-    run = do.choose_model(session, (), "tiny", 1)
+    run = do.choose_model(session, "tiny", 1)
     back = next(run)
     assert shown(back, parts.model)["value"] == "bump"
     assert text_of(back, parts) == "tiny.pkl is damaged; download it again."
@@ -268,19 +317,19 @@ def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, mode
 
 
 def test_opening_a_file(do, parts, session):
-    first, last = do.open_file(session, (), "/somewhere/mine.safetensors", 1)
+    first, last = do.open_file(session, "/somewhere/mine.safetensors", request())
     assert text_of(first, parts) == "Reading mine.safetensors …"
     after = last[parts.session]
     assert after.image_size == (16, 16)
-    assert ("mine.safetensors", after.model) in last[parts.opened]
+    assert ("mine.safetensors", after.model) in shown(last, parts.model)["choices"]
     assert shown(last, parts.model)["value"] == after.model
-    assert Path(do.save(after, EMPTY)[parts.file]).name == "mine-seed1.png"
+    assert Path(do.save(after, EMPTY)[parts.file]).name == "mine-seed0.png"
     # Another tab's list does not show it, and this tab's keeps it.
     assert after.model not in str(shown(chosen(do, None, "tiny"), parts.model)["choices"])
-    back = list(do.choose_model(after, last[parts.opened], "tiny", 1))[-1]
+    back = chosen(do, after, "tiny")
     assert after.model in str(shown(back, parts.model)["choices"])
-    assert list(do.open_file(session, (), "", 1)) == []
-    failed = do.open_file(session, (), "/somewhere/notes.txt", 1)
+    assert list(do.open_file(session, "", request())) == []
+    failed = do.open_file(session, "/somewhere/notes.txt", request())
     assert [text_of(next(failed), parts), text_of(next(failed), parts)] == [
         "Reading notes.txt …",
         "notes.txt is not a model file.",
@@ -289,12 +338,65 @@ def test_opening_a_file(do, parts, session):
         next(failed)
 
 
+def test_what_is_done_while_a_file_is_read_counts(do, parts, session):
+    read, start = do.turns.of(do.open_file), do.turns.of(do.start)
+    run = read(request(), session, "/somewhere/mine.safetensors")
+    assert text_of(next(run), parts).startswith("Reading")
+    dragged = list(start(request(), session, ONE_PAIR, "w+", *DEFAULTS))[-1][parts.session]
+    assert dragged.is_edited
+    after = next(run)[parts.session]
+    assert after.image_size == (16, 16)
+    assert do.undo(after, canvas_value(after))[parts.session].now is dragged.now
+
+
+def test_a_file_that_is_read_while_a_drag_runs_leaves_it_alone(do, parts, session, capsys):
+    read, start = do.turns.of(do.open_file), do.turns.of(do.start)
+    drag = start(request(), session, far(session), "w+", *slow())
+    next(drag), next(drag)
+    _, listed = read(request(), session, "/somewhere/mine.safetensors")
+    assert parts.canvas not in listed, "the page stays as the drag has it"
+    assert "mine.safetensors is here now. Choose it in the list to use it." in text_of(listed, parts)
+    assert "is here now" in capsys.readouterr().out, "the next step would overwrite the status line"
+    do.stop(request())
+    after = list(drag)[-1][parts.session]
+    assert after.is_edited
+    (opened,) = after.opened
+    assert opened in shown(chosen(do, after, "tiny"), parts.model)["choices"]
+
+
+def test_a_file_that_is_opened_during_a_download_stays_in_the_list_when_that_fails(do, parts, session, distant):
+    fetch, read = do.turns.of(do.download), do.turns.of(do.open_file)
+    distant.broken = True
+    run = fetch(request(), session, "far")
+    next(run)
+    opened = list(read(request(), session, "/somewhere/mine.safetensors"))[-1][parts.session]
+    distant.more.set()
+    updates = []
+    with pytest.raises(gr.Error, match="no connection"):
+        updates.extend(run)
+    last = updates[-1]
+    assert shown(last, parts.model)["value"] == opened.model
+    assert ("mine.safetensors", opened.model) in shown(last, parts.model)["choices"]
+    assert last[parts.offered] == "far"
+
+
+def test_a_model_that_has_come_replaces_no_other_that_was_chosen_meanwhile(do, parts, session, distant):
+    fetch, choose = do.turns.of(do.download), do.turns.of(do.choose_model)
+    run = fetch(request(), session, "far")
+    next(run)
+    (there,) = choose(request(), session, "tiny", 0)
+    distant.more.set()
+    last = list(run)[-1]
+    assert shown(last, parts.model)["value"] == there[parts.session].model == "tiny"
+    assert "Far away is here now" in text_of(last, parts)
+
+
 def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
     def broken(path):
         raise CheckpointError(f"cannot read {path}: {path.parent}/x is no tensor")
 
     monkeypatch.setattr(models, "open", broken)
-    run = do.open_file(session, (), "/tmp/gradio/0c5ef3/mine.pkl", 1)
+    run = do.open_file(session, "/tmp/gradio/0c5ef3/mine.pkl", request())
     next(run)
     assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
 
@@ -392,14 +494,14 @@ def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, sessio
     }[change]()
     after = updates[parts.session]
     assert not after.is_edited
-    back = do.undo(after, canvas_value(after), ())
+    back = do.undo(after, canvas_value(after))
     assert back[parts.session].now is dragged.now
     assert shown(back, parts.canvas)["size"] == list(session.image_size[::-1])
     assert drawn_on(shown(back, parts.canvas)["value"]) == drawn_on(canvas_value(dragged))
     assert shown(back, parts.seed)["value"] == session.seed
     assert shown(back, parts.truncation)["value"] == session.truncation
     assert shown(back, parts.label)["value"] == session.label
-    again = do.redo(back[parts.session], canvas_value(dragged), ())
+    again = do.redo(back[parts.session], canvas_value(dragged))
     assert again[parts.session].now is after.now
     assert shown(again, parts.seed)["value"] == after.seed
     if change == "model":
@@ -488,7 +590,9 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
     assert do.redo(twice[parts.session], seen)[parts.session].now is once.now
     # So does what was pressed after it; what was drawn on what is gone now does not.
     assert do.clear_points(once, seen)[parts.session].pairs == ()
-    assert do.edit(once, seen | {"points": [[5, 5, 6, 6]]}) == {parts.session: once}
+    passed_over = do.edit(once, seen | {"points": [[5, 5, 6, 6]]})
+    assert passed_over.keys() == {parts.session}
+    assert passed_over[parts.session].now is once.now
     # What was drawn and not told of yet does count, and Undo takes it back.
     further = seen | {"points": [[1, 1, 2, 2], [3, 3, 4, 4]], "pending": None}
     assert do.undo(there, further)[parts.session].now is there.now
@@ -502,6 +606,31 @@ def test_a_page_whose_session_is_gone_is_told(do, parts, session):
     assert shown(told, parts.canvas)["value"]["revision"] == told[parts.session].revision
 
 
+@pytest.mark.parametrize("click", ["start", "pull", "undo", "redo", "reset", "clear_points", "save", "save_gif"])
+def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, session, click):
+    seen = holding(**canvas_value(session) | ONE_PAIR)
+    more = ["w+", request(), *DEFAULTS] if click in ("start", "pull") else []
+    with pytest.raises(gr.Error, match="no longer kept; reload it"):
+        last_of(getattr(do, click)(None, seen, *more))
+
+
+def test_a_page_that_missed_an_answer_is_told_with_the_second_edit_that_is_passed_over(do, parts, session):
+    """The first may just have been under way together with that answer."""
+    there = session.click((1, 1)).click((2, 2))
+    seen = canvas_value(there)
+    undone = do.undo(there, seen)[parts.session]  # an answer that never arrives
+    first = do.edit(undone, seen | {"pending": [9, 9]})
+    assert first.keys() == {parts.session}
+    again = do.edit(first[parts.session], seen | {"points": [[1, 1, 2, 2], [9, 9, 8, 8]], "pending": None})
+    assert "had not reached the page" in text_of(again, parts)
+    value = shown(again, parts.canvas)["value"]
+    assert drawn_on(value) == drawn_on(canvas_value(undone))
+    # From here on it is heard.
+    after = do.edit(again[parts.session], value | {"points": [[1, 1, 7, 7]], "pending": None})[parts.session]
+    assert [pair.target for pair in after.pairs] == [(7, 7)]
+    assert after.past[-1] is undone.now
+
+
 def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):
     """Nor would they in vain, with all threads of the server waiting and none left for the drag."""
 
@@ -512,8 +641,8 @@ def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):
     def click(given):
         return {"session": given.click((3, 3))}
 
-    turns = Turns()
-    drag, click = turns.of(drag, "session"), turns.of(click, "session")
+    turns = Turns("session")
+    drag, click = turns.of(drag), turns.of(click)
     run = drag(request(), session)
     one = next(run)["session"]
     two = click(request(), session)["session"]
@@ -526,7 +655,7 @@ def test_callers_without_a_tab_have_no_session_in_common(session):
     def click(given):
         return {"session": given.click((3, 3))}
 
-    click = Turns().of(click, "session")
+    click = Turns("session").of(click)
     kept = [click(request(None), session)["session"] for _ in range(2)]
     assert all(other.past == (session.now,) for other in kept)
 
@@ -560,6 +689,15 @@ def test_a_whole_drag(do, parts, session):
     again = list(do.start(after, canvas_value(after), "w+", request(), *DEFAULTS))[-1]
     assert "already on its target" in text_of(again, parts)
     assert again[parts.session].ws is after.ws
+
+
+def test_of_a_drag_the_beginning_and_the_end_are_read_out_and_not_every_step(do, parts, session):
+    updates = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))
+    spoken = {text_of(update, parts): shown(update, parts.status)["spoken"] for update in updates}
+    assert len(spoken) > 3
+    first, *steps, last = spoken.values()
+    assert (first, last) == ("polite", "polite")
+    assert set(steps) == {"off"}
 
 
 def test_the_settings_reach_the_drag(do, parts, session):
@@ -685,6 +823,88 @@ def test_one_drag_a_tab_and_a_closed_tab_leaves_nothing(do, session):
     again.close()
 
 
+@pytest.mark.parametrize(
+    "click",
+    [
+        *("random_picture", "choose_model", "set_seed", "set_truncation", "set_label", "try_preset"),
+        *("undo", "redo", "reset", "remove_last", "clear_points", "clear_mask"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["drag", "pull"])
+def test_a_click_that_comes_before_the_page_has_heard_of_a_drag_is_refused(do, parts, session, kind, click):
+    there = seeded(do, session, 1)[parts.session].add_pair(BUMP, (62, 62)).set_mask(np.eye(64, dtype=bool))
+    seen = canvas_value(there)
+    others = {
+        "random_picture": [],
+        "choose_model": ["tiny", 1],
+        "set_seed": [5],
+        "set_truncation": [0.5],
+        "set_label": [1],
+        "try_preset": [0],
+    }
+    handler = getattr(do, click)
+    clicked = do.turns.of(handler) if click == "set_seed" else do.at_rest(handler)
+    value = seen if kind == "drag" else holding(**seen)
+    run = do.turns.of(do.start if kind == "drag" else do.pull)(request(), there, value, "w+", *slow())
+    next(run)
+    with pytest.warns(UserWarning, match="A drag is running"):
+        updates = last_of(clicked(request(), there, *others.get(click, [seen])))
+    assert parts.canvas not in updates, "the page stays locked"
+    assert not any("interactive" in update for update in updates.values() if isinstance(update, dict))
+    assert updates[parts.seed]["value"] == 1
+    assert updates[parts.model]["value"] == "bump"
+    # In another tab nothing is refused.
+    elsewhere = do.at_rest(do.random_picture)(request("another tab"), there)
+    assert elsewhere[parts.session].seed != 1
+    if kind == "drag":
+        next(run), next(run)
+        do.stop(request())
+    else:
+        do.pulls.steer({"key": KEY, "at": [30, 30], "end": True})
+    ended = list(run)[-1][parts.session]
+    assert ended.seed == 1
+    assert ended.is_edited
+    assert ended.past[-1].pairs
+    # And when it has ended, nothing is refused any more.
+    assert do.at_rest(do.random_picture)(request(), ended)[parts.session].past[-1] is ended.now
+
+
+def test_leaving_the_seed_as_it_is_to_click_start_is_no_click_on_the_picture(do, parts, session):
+    run = do.turns.of(do.start)(request(), session, far(session), "w+", *slow())
+    next(run)
+    assert list(do.turns.of(do.set_seed)(request(), session, 0))[-1].keys() == {parts.session}
+    run.close()
+
+
+def test_callers_without_a_tab_drag_beside_each_other(do, parts, session):
+    one, two = (do.start(session, far(session), "w+", request(""), *slow()) for _ in range(2))
+    for run in (one, two):
+        next(run), next(run)
+    one.close()
+    assert text_of(next(two), parts).startswith("Step ")
+    two.close()
+
+
+def test_the_last_step_is_not_waited_for_once_it_has_come(do, parts, session, monkeypatch):
+    """Nor shown as one of those on the way: the page at rest shows it."""
+    seen = []
+
+    def just_missed(run, patience):
+        assert ended(run, 60)
+        return False
+
+    def newer(run, than, patience):
+        seen.append(than)
+        return look(run, than, patience)
+
+    ended, look = Run.ended, Run.newer
+    monkeypatch.setattr(Run, "ended", just_missed)
+    monkeypatch.setattr(Run, "newer", newer)
+    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    assert text_of(last, parts).startswith("Arrived")
+    assert not any(step is not None and step.done for step in seen), "there is nothing newer than the last"
+
+
 def test_drags_over_the_limit_wait_and_say_so(do, parts, session):
     runs = [do.start(session, far(session), "w+", request(str(i)), *slow()) for i in range(3)]
     for run in runs:
@@ -725,6 +945,38 @@ def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, mo
         next(run)
     monkeypatch.undo()
     next(do.start(session, far(session), "w+", request(), *slow()))
+
+
+@pytest.mark.parametrize("kind", ["drag", "pull"])
+def test_a_drag_whose_last_picture_cannot_be_drawn_is_kept_and_can_be_undone(do, parts, session, monkeypatch, kind):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("no memory left")
+
+    there = session.add_pair(BUMP, (26.0, 30.0))
+    if kind == "drag":
+        run = do.start(there, canvas_value(there), "w+", request(), *DEFAULTS)
+        next(run)
+    else:
+        run = do.pull(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+        next(run)
+        do.pulls.steer({"key": KEY, "at": [30, 30], "end": True})
+    monkeypatch.setattr(handlers, "render", full)
+    going: list = []
+    with pytest.raises(gr.Error, match="not enough memory"):
+        going.extend(run)
+    last = going[-1]
+    assert "not enough memory" in text_of(last, parts)
+    assert shown(last, parts.canvas)["busy"] is False
+    assert "frame" not in shown(last, parts.canvas), "the last one on the way stays"
+    after = last[parts.session]
+    assert after.is_edited
+    assert last[parts.stop]["interactive"] is False
+    monkeypatch.undo()
+    back = do.undo(after, canvas_value(after))
+    assert drawn_on(shown(back, parts.canvas)["value"]) == drawn_on(canvas_value(there))
+    assert not back[parts.session].is_edited
+    # Nothing of it is left that would be in the way of the next.
+    assert text_of(list(do.start(after, ONE_PAIR, "w+", request(), *DEFAULTS))[-1], parts)
 
 
 # ---- pulling by hand ----------------------------------------------------------------------------------------------
@@ -942,9 +1194,25 @@ def test_saving_gives_the_clean_picture_marked(do, parts, session):
         # A lossless picture of the latent: the preview of the same is within what JPEG loses.
         preview = picture_of(do.open_page("bump", 0, 0.0), parts).astype(int)
         assert np.abs(np.asarray(saved).astype(int) - preview).mean() < 2
-    for _ in range(12):
-        do.save(session, ONE_PAIR)
-    assert len(list(path.parent.parent.iterdir())) <= 9
+
+
+def test_files_make_room_when_they_are_old_and_not_before(do, parts, session, monkeypatch):
+    """As many as may be written at the same time."""
+    kept = [Path(do.save(session, ONE_PAIR)[parts.file]) for _ in range(12)]
+    assert all(path.exists() for path in kept)
+    for path in kept:
+        os.utime(path.parent, (1, 1))
+    # Another one is removing them too.
+    iterdir, gone = Path.iterdir, kept.pop()
+
+    def meanwhile(folder):
+        there = list(iterdir(folder))
+        shutil.rmtree(gone.parent)
+        return iter(there)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    assert Path(do.save(session, ONE_PAIR)[parts.file]).exists()
+    assert not any(path.exists() for path in kept)
 
 
 def test_a_caller_without_a_page_gets_a_session(do, parts):

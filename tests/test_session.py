@@ -251,6 +251,9 @@ def test_what_a_page_is_given_is_counted_whatever_is_undone(session):
     given = session.click((1, 1)).given()
     assert (session.revision, given.revision, given.undo().revision) == (0, 1, 1)
     assert given.undo().given().redo().with_latent(latent(7), seed=8).revision == 2
+    # What was sent before that belongs to the page's past; with the next values it is given, that is over.
+    assert given.overtake().undo().overtaken
+    assert not given.overtake().given().overtaken
 
 
 def test_history_is_bounded(session):

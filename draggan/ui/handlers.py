@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -25,16 +26,14 @@ from draggan.ui import texts
 from draggan.ui.canvas import CanvasValue, canvas_value, frame_url, is_outdated, read_pull, with_canvas
 from draggan.ui.models import Model, Models, Terms
 from draggan.ui.preview import Pace, Size
-from draggan.ui.running import Drags, Fetch, Pulls, Run, Tabs, explained
-from draggan.ui.turns import tab_of
+from draggan.ui.running import Drags, Fetch, Pulls, Run, SessionGone, Tabs, explained
+from draggan.ui.turns import Turns, tab_of
 from draggan.ui.work import begin_drag, begin_pull, first_session, latent, picture, picture_details, preview, render
 
 __all__ = ["SETTINGS", "Handlers", "Parts"]
 
 T = TypeVar("T")
 Updates: TypeAlias = dict[Any, Any]
-# Title and name of every file that was opened in a tab.
-Opened: TypeAlias = tuple[tuple[str, str], ...]
 
 # Settings of a drag that the page offers besides the latent space; everything else about them is in the dataclass.
 SETTINGS = (
@@ -47,7 +46,7 @@ _SUITED = ("step_size", "solver")
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
 _SILENCE = 20.0  # seconds without a word of the pointer after which a pull ends
-_SAVED = 8  # files kept until Gradio has copied them
+_SAVED = 600.0  # seconds until a file that was saved makes room: long after it is written and Gradio has copied it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +57,10 @@ class Parts:
     canvas: gr.HTML
     status: gr.HTML
     model: gr.Dropdown
-    opened: gr.State
     presets: tuple[gr.Button, ...]
     preset_row: gr.Row
     offered: gr.State
+    asked: gr.State
     offer: gr.Group
     terms: gr.Markdown
     bar: gr.HTML
@@ -103,8 +102,32 @@ class Handlers:
         self.parts, self.models, self.drags = parts, models, drags
         self.pulls = Pulls() if pulls is None else pulls
         self.fetches: Tabs[Fetch] = Tabs("download")
+        self.turns = Turns(parts.session)
         # Where saved pictures are put until Gradio has taken its copy.
         self._folder = TemporaryDirectory(prefix="draggan-")
+
+    def at_rest(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The handler, made to wait for its turn, and refused while a drag runs in its tab.
+
+        For those that change the picture. Their controls are off then, but a click may come before the page has heard
+        of the drag; it would unlock the page, and what it brings be gone with the end of the drag.
+        """
+        return self.turns.of(handler, unless=self._dragging)
+
+    def _dragging(self, tab: str, session: Session | None) -> Updates | None:
+        """What the page gets in place of another picture while a drag runs in that tab; None: none does."""
+        if tab not in self.drags:
+            return None
+        gr.Warning(texts.DRAGGING, title="Not now")
+        session = self._session(session)
+        # The controls say again what the picture began with.
+        return {
+            self.parts.session: session,
+            self.parts.model: gr.update(value=session.model),
+            self.parts.seed: gr.update(value=session.seed),
+            self.parts.truncation: gr.update(value=session.truncation),
+            self.parts.label: gr.update(value=session.label),
+        }
 
     # Pictures
 
@@ -112,40 +135,50 @@ class Handlers:
         """A first picture. If there is none, the page itself says why."""
         try:
             with explained():
-                return self._new_model(None, (), model, seed, truncation)
+                return self._new_model(None, model, seed, truncation)
         except gr.Error as e:
             return self._say(str(e.message), "bad")
 
-    def choose_model(
-        self, session: Session | None, opened: Opened, model: str, seed: int | None
-    ) -> Iterator[Updates]:
+    def choose_model(self, session: Session | None, model: str, seed: int | None) -> Iterator[Updates]:
         """Another model, with the truncation that suits it and the same seed. One that is not here is offered."""
         try:
             with explained():
                 chosen = self.models.find(model)
                 if chosen.here:
-                    updates = self._new_model(session, opened, model, seed, chosen.truncation)
+                    updates = self._new_model(session, model, seed, chosen.truncation)
                 else:
+                    # `ask` and `tell` follow.
                     updates = self._offer(chosen, self.models.terms(model, ask=False), asking=True)
-            yield updates
-            if not chosen.here:
-                with explained():
-                    updates = self._offer(chosen, self.models.terms(model, ask=True))
-                yield updates
         except gr.Error as error:
             # The list says what is on the canvas, not what was refused.
-            yield self._list(opened, self._model_of(session)) | self._say(str(error.message), "bad")
+            yield self._list(session) | self._say(str(error.message), "bad")
             raise
+        yield updates
+
+    def ask(self, offered: str) -> Updates:
+        """What the server says about the model on offer, if one is. That takes a while."""
+        with explained():
+            return {self.parts.asked: (offered, self.models.terms(offered, ask=True)) if offered else None}
+
+    def tell(self, offered: str, asked: tuple[str, Terms] | None) -> Updates:
+        """Add that to the offer, unless another model is on offer by now, or none."""
+        with explained():
+            if asked is None or asked[0] != offered:
+                return {self.parts.asked: None}
+            return {self.parts.asked: None, self.parts.terms: texts.offer(self.models.find(offered), asked[1])}
 
     def _new_model(
-        self, session: Session | None, opened: Opened, model: str, seed: int | None, truncation: float
+        self, session: Session | None, model: str, seed: int | None, truncation: float, *, opened: str = ""
     ) -> Updates:
+        """The first picture of another model; ``opened``: its title, where it was read from a file now."""
         # Any number may stand in the seed's box.
         if not (isinstance(seed, int) and 0 <= seed < 2**32):
             seed = 0 if session is None else session.seed or 0
         begun = first_session(self.models, model, seed, truncation)
         session = begun if session is None else _suited(session.with_picture(begun.picture))
-        return self._show(session) | self._list(opened, model) | self._controls(session) | self._suiting(session)
+        if opened:
+            session = session.with_opened(opened, model)
+        return self._show(session) | self._list(session) | self._controls(session) | self._suiting(session)
 
     def _controls(self, session: Session) -> Updates:
         """The controls that say what the picture on the screen began with.
@@ -178,12 +211,13 @@ class Handlers:
         suited = DragConfig(**self.models.find(session.model).settings)
         return {name: session.settings.get(name, getattr(suited, name)) for name in SETTINGS}
 
-    def _list(self, opened: Opened, model: str) -> Updates:
-        """The list of models, with one of them chosen and none on offer."""
-        choices = [(texts.line(m), m.name) for m in self.models.listed()] + [(title, name) for title, name in opened]
+    def _list(self, session: Session | None) -> Updates:
+        """The list of models, with the one on the canvas chosen and none on offer."""
+        listed = self.models.listed()
+        choices = [(texts.line(m), m.name) for m in listed] + [*(session.opened if session else ())]
         return {
-            self.parts.model: gr.Dropdown(choices, value=model, interactive=True),
-            self.parts.opened: opened,
+            self.parts.model: gr.Dropdown(choices, value=session.model if session else listed[0].name),
+            self.parts.offered: "",
             self.parts.offer: gr.update(visible=False),
         }
 
@@ -200,17 +234,15 @@ class Handlers:
             self.parts.not_now: gr.update(value="Not now" if can else "Close"),
         }
 
-    def not_now(self, session: Session | None, opened: Opened, request: gr.Request) -> Updates:
+    def not_now(self, session: Session | None, request: gr.Request) -> Updates:
         """Cancel the download that runs; without one, take the offer away."""
         if self.fetches.stop(tab_of(request)):
             return {self.parts.not_now: gr.update(value="Cancelling …")}
         with explained():
-            return self._list(opened, self._model_of(session))
+            return self._list(session)
 
-    def download(
-        self, session: Session | None, opened: Opened, model: str, request: gr.Request
-    ) -> Iterator[Updates]:
-        """Fetch the model on offer, with a bar that says how far it is.
+    def download(self, session: Session | None, model: str, request: gr.Request) -> Iterator[Updates]:
+        """Fetch the model on offer, with a bar that says how far it is, and use it if that throws no work away.
 
         One that does not come stays on offer, and the list says again what is on the canvas.
         """
@@ -225,21 +257,21 @@ class Handlers:
             yield buttons | self._fetched(fetch)
             here = False
             while not here:
-                try:
-                    with explained():
-                        here = fetch.ended(patience=0.25)
-                except gr.Error as e:
-                    back = self._list(opened, self._model_of(session)) | self._offer(
-                        chosen, self.models.terms(model, ask=False)
-                    )
-                    yield back | self._say(str(e.message), "note")
-                    if fetch.stopping:
-                        return
-                    raise
+                with explained():
+                    here = fetch.ended(patience=0.25)
                 yield self._fetched(fetch)
+            yield self._come(tab, session, chosen)
+        except gr.Error as e:
+            with explained(), self.turns.turn(tab, session) as newest:
+                back = self._list(newest)
+                if not self.models.find(model).here:
+                    back |= self._offer(chosen, self.models.terms(model, ask=False))
+            yield back | self._say(str(e.message), "note")
+            if not fetch.stopping:
+                raise
         finally:
             fetch.stop()
-            self.fetches.end(tab)
+            self.fetches.end(tab, fetch)
 
     def _fetched(self, fetch: Fetch) -> Updates:
         seconds = max(time.monotonic() - fetch.started, 0.1)
@@ -249,40 +281,55 @@ class Handlers:
         percent = 100 * fetch.done / fetch.total if fetch.total else 0
         return {self.parts.bar: gr.HTML(value=text, percent=round(percent, 1), visible=True)}
 
-    def downloaded(
-        self, session: Session | None, opened: Opened, model: str, seed: int | None
-    ) -> Updates:
-        """Use the model, if it has come and that would throw no work away."""
-        with explained():
-            chosen = self.models.find(model)
-            if not chosen.here:
-                return {self.parts.opened: opened}
-            if session is None or not session.is_touched:
-                return self._new_model(session, opened, model, seed, chosen.truncation)
-            said = self._say(f"{chosen.title} is here now. Choose it again to use it.", "good")
-            return self._list(opened, session.model) | said
+    def _come(self, tab: str, before: Session | None, model: Model) -> Updates:
+        """A download has ended: its picture, unless work was done, or another model chosen meanwhile."""
+        with explained(), self.turns.turn(tab, before) as newest:
+            touched = newest is not None and newest.is_touched
+            if touched or tab in self.drags or self._model_of(newest) != self._model_of(before):
+                return self._list(newest) | self._here(model, tab)
+            return self.turns.keep(tab, self._new_model(newest, model.name, None, model.truncation))
 
-    def open_file(
-        self, session: Session | None, opened: Opened, path: str | None, seed: int | None
-    ) -> Iterator[Updates]:
-        """Read a model file, uploaded or on this machine, and show a picture of it."""
+    def open_file(self, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:
+        """Read a model file, uploaded or on this machine, and show a picture of it.
+
+        That takes a while: what was done meanwhile counts, and a drag that runs by then is not disturbed.
+        """
         if not path:
             return
+        tab = tab_of(request)
         yield self._say(f"Reading {Path(path).name} …", "run")
         try:
             with explained(hide=f"{Path(path).parent}{os.sep}"):
                 model = self.models.open(Path(path))
-                opened = (*opened, (model.title, model.name))
-                updates = self._new_model(session, opened, model.name, seed, model.truncation)
+                with self.turns.turn(tab, session) as newest:
+                    if newest is not None and tab in self.drags:
+                        newest = newest.with_opened(model.title, model.name)
+                        updates = {self.parts.session: newest} | self._list(newest) | self._here(model, tab)
+                    else:
+                        updates = self._new_model(newest, model.name, None, model.truncation, opened=model.title)
+                    self.turns.keep(tab, updates)
         except gr.Error as e:
             yield self._say(str(e.message), "bad")
             raise
         yield updates | {self.parts.path: ""}
 
-    def set_seed(self, session: Session | None, seed: float | None) -> Iterator[Updates]:
+    def _here(self, model: Model, tab: str) -> Updates:
+        """A model can be used now, and is not, as there is work that it would replace."""
+        if tab in self.drags:
+            # The next step is about to overwrite the status line.
+            gr.Info(texts.here(model), title="A model has come")
+        return self._say(texts.here(model), "good")
+
+    def set_seed(
+        self, session: Session | None, seed: float | None, request: gr.Request | None = None
+    ) -> Iterator[Updates]:
         """The picture of a seed; points and mask belong to the old one and go, until undo."""
         with explained():
             session = self._session(session)
+        # The box is also left, unchanged, for a click on Start.
+        if seed != session.seed and (refused := self._dragging(tab_of(request), session)) is not None:
+            yield refused
+            return
         back = {self.parts.seed: gr.update(value=session.seed)}
         yield (yield from self._attempt(lambda: self._another(session, seed=seed), back))
 
@@ -324,9 +371,9 @@ class Handlers:
     def _another(self, session: Session, **changes: Any) -> Updates:
         """The picture of another seed, truncation or class. Where nothing is another, nothing is done."""
         now = {"seed": session.seed, "truncation": session.truncation, "label": session.label}
-        if now | changes == now:
-            return {self.parts.session: session}
         wanted = now | changes
+        if wanted == now:
+            return {self.parts.session: session}
         ws = latent(self.models.load(session.model), **wanted)
         return self._show(session.with_latent(ws, **wanted))
 
@@ -341,8 +388,11 @@ class Handlers:
 
     # Points, mask, history
 
-    def edit(self, session: Session | None, value: CanvasValue) -> Updates:
+    def edit(self, session: Session | None, value: CanvasValue, request: gr.Request | None = None) -> Updates:
         """Points or mask were changed on the canvas. It shows them already: it is not written to."""
+        if session is not None and tab_of(request) in self.drags:
+            # The drag began with what the canvas showed; this is the same, or too late.
+            return {self.parts.session: session}
         with explained():
             known, session = session is not None, self._session(session)
             if is_outdated(session, value):
@@ -350,8 +400,12 @@ class Handlers:
                     # Nothing else would tell the page, and all that is drawn there would be passed over.
                     begun = {self.parts.model: gr.update(value=session.model)} | self._suiting(session)
                     return self._show(session) | self._controls(session) | begun | self._say(texts.GONE, "note")
-                # The page is about to be told what is there instead.
-                return {self.parts.session: session}
+                if not session.overtaken:
+                    # The page is about to be told what is there instead.
+                    return {self.parts.session: session.overtake()}
+                # Edits come one after the other: it had an answer since, and not that one. A connection was lost.
+                there = self._show(session) | self._list(session) | self._controls(session)
+                return there | self._say(texts.MISSED, "note")
             session = with_canvas(session, value)
             said = self._say(texts.hint(session))
             return {self.parts.session: session} | said | self._enable(session, after_a_drag=False)
@@ -359,45 +413,42 @@ class Handlers:
     def remove_last(self, session: Session | None, value: CanvasValue) -> Updates:
         """Drop the last point."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).remove_last(), picture=False)
+            return self._show(self._drawn(session, value).remove_last(), picture=False)
 
     def clear_points(self, session: Session | None, value: CanvasValue) -> Updates:
         """Drop all points."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).clear_points(), picture=False)
+            return self._show(self._drawn(session, value).clear_points(), picture=False)
 
     def clear_mask(self, session: Session | None, value: CanvasValue) -> Updates:
         """Everything may change again."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).clear_mask(), picture=False)
+            return self._show(self._drawn(session, value).clear_mask(), picture=False)
 
-    def undo(self, session: Session | None, value: CanvasValue, opened: Opened = ()) -> Updates:
+    def undo(self, session: Session | None, value: CanvasValue) -> Updates:
         """Take the last step back."""
-        return self._travel(session, value, opened, Session.undo)
+        return self._travel(session, value, Session.undo)
 
-    def redo(self, session: Session | None, value: CanvasValue, opened: Opened = ()) -> Updates:
+    def redo(self, session: Session | None, value: CanvasValue) -> Updates:
         """Do it again."""
-        return self._travel(session, value, opened, Session.redo)
+        return self._travel(session, value, Session.redo)
 
-    def _travel(
-        self, session: Session | None, value: CanvasValue, opened: Opened, move: Callable[[Session], Session]
-    ) -> Updates:
+    def _travel(self, session: Session | None, value: CanvasValue, move: Callable[[Session], Session]) -> Updates:
         """To another moment of the history; the controls follow where it is about another picture."""
         with explained():
-            before = with_canvas(self._session(session), value)
+            before = self._drawn(session, value)
             after = move(before)
             if after.picture is before.picture:
                 return self._show(after)
             if after.model == before.model:
                 return self._show(after) | self._controls(after)
             after = _suited(after)
-            shown = self._show(after) | self._list(opened, after.model)
-            return shown | self._controls(after) | self._suiting(after)
+            return self._show(after) | self._list(after) | self._controls(after) | self._suiting(after)
 
     def reset(self, session: Session | None, value: CanvasValue) -> Updates:
         """Back to the starting picture."""
         with explained():
-            return self._show(with_canvas(self._session(session), value).reset())
+            return self._show(self._drawn(session, value).reset())
 
     # The drag
 
@@ -406,9 +457,11 @@ class Handlers:
     ) -> Iterator[Updates]:
         """Drag the handles to their targets; pictures and figures come as it goes."""
         tab = tab_of(request)
+        with explained():
+            session = self._drawn(session, value)
         session = yield from self._with_settings(session, settings)
         with explained():
-            session = with_canvas(session, value).set_space(space).given()
+            session = session.set_space(space).given()
             run = Run(begin_drag(self.models, session, session.settings))
             self.drags.begin(tab, run)
         yield from self._attend(tab, run, session, Pace())
@@ -418,10 +471,12 @@ class Handlers:
     ) -> Iterator[Updates]:
         """The picture was taken hold of: it follows the pointer, which `Pulls.steer` tells of, until that lets go."""
         tab = tab_of(request)
+        with explained():
+            session = self._drawn(session, value)
         session = yield from self._with_settings(session, settings)
         with explained():
             key, at = read_pull(value)
-            session = with_canvas(session, value).set_space(space)
+            session = session.set_space(space)
             run = Run(begin_pull(self.models, session, at, session.settings))
             self.drags.begin(tab, run)
         self.pulls.begin(key, run)
@@ -432,24 +487,33 @@ class Handlers:
 
     def _attend(self, tab: str, run: Run, session: Session, pace: Pace, key: str = "") -> Iterator[Updates]:
         """Run a drag from its first picture to its last; ``key``: of the pull that it is."""
-        placed = False
+        # What others do to the session meanwhile (a file was opened) counts at the end.
+        self.turns.keep(tab, {self.parts.session: session})
+        placed, failed = False, None
         try:
-            yield self._busy(session, key)
-            while not (placed := self.drags.take_place(patience=0.5)) and not run.stopping:
-                yield self._say("Waiting until another drag has ended …", "run")
-            if placed:
-                yield from self._follow(run, pace, key)
-            ended = self._end(session, run, key)
-        except gr.Error as error:
-            # What was reached is kept; only then is the error shown.
-            yield self._end(session, run, key) | self._say(str(error.message), "bad")
-            raise
+            try:
+                yield self._busy(session, key)
+                while not (placed := self.drags.take_place(patience=0.5)) and not run.stopping:
+                    yield self._say("Waiting until another drag has ended …", "run")
+                if placed:
+                    yield from self._follow(run, pace, key)
+            except gr.Error as error:
+                failed = error
+            run.end()
+            with self.turns.turn(tab, session) as newest:
+                ended, failed = self._end(newest or session, run, key, failed)
+                self.turns.keep(tab, ended)
+                # From here on, others may change the picture again.
+                self.drags.end(tab, run)
         finally:
             run.end()
-            self.drags.end(tab)
+            self.drags.end(tab, run)
             if placed:
                 self.drags.leave_place()
+        # What was reached is kept; only then is an error shown.
         yield ended
+        if failed is not None:
+            raise failed
 
     def set_settings(self, session: Session | None, *settings: float | None) -> Iterator[Updates]:
         """Settings were typed: wrong ones are explained, and the last good ones come back."""
@@ -512,8 +576,8 @@ class Handlers:
             if run.ended(patience=pace.wait()):
                 continue
             step = run.step
-            if step is None or step is shown:
-                continue
+            if step is None or step is shown or step.done:
+                continue  # the last one has come meanwhile: nothing newer will, so it is shown at rest
             shown = step
             if key and step.index == 0:
                 continue  # the picture that is there
@@ -525,34 +589,49 @@ class Handlers:
                 # Past the queue, and no words: nobody who pulls reads.
                 self.pulls.show(key, frame, step.handles.tolist())
                 continue
-            said = self._say(texts.progress(step, time.perf_counter() - started), "run")
+            said = self._say(texts.progress(step, time.perf_counter() - started), "run", aloud=False)
             yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
-    def _end(self, session: Session, run: Run, key: str) -> Updates:
-        """The page at rest again, with what the drag has reached."""
+    def _end(
+        self, session: Session, run: Run, key: str, failed: gr.Error | None
+    ) -> tuple[Updates, gr.Error | None]:
+        """The page at rest again, with what the drag has reached, and what has failed first.
+
+        Nothing that fails here keeps the page locked, or loses what was reached: where the picture cannot be drawn, as
+        there is no memory left, the last one on the way stays on the screen.
+        """
+        news = None
+        try:
+            with explained():
+                session, news = self._reached(session, run, key)
+                shown = self._show(session, after_a_drag=not key)
+        except gr.Error as error:
+            failed = failed or error
+            shown = self._show(session, picture=False, after_a_drag=not key)
+        if failed is not None:
+            return shown | self._say(str(failed.message), "bad"), failed
+        return shown if news is None else shown | self._say(*reversed(news)), None
+
+    def _reached(self, session: Session, run: Run, key: str) -> tuple[Session, tuple[str, str] | None]:
+        """The session with what the drag has reached, and the kind of news and the sentence about it, if any."""
         step = run.step
         if step is None:
-            return self._show(session, after_a_drag=not key)
+            return session, None
         ws, film = step.ws.cpu().numpy(), run.film.frames
         if key:
             # Taken hold of and let go again: nothing has happened.
             moved = not np.array_equal(ws, session.ws)
-            shown = self._show(session.pulled(ws, film) if moved else session, after_a_drag=False)
-            return shown | self._say(*reversed(texts.pulled(step))) if moved else shown
+            return (session.pulled(ws, film), texts.pulled(step)) if moved else (session, None)
         if step.index > 0:
             session = session.commit(ws, step.handles, film)
-        shown = self._show(session)
-        if step.done:
-            kind, text = texts.outcome(step, run.drag.stop_distance, session)
-            shown |= self._say(text, kind)
-        return shown
+        return session, texts.outcome(step, run.drag.stop_distance, session) if step.done else None
 
     # Saving
 
     def save(self, session: Session | None, value: CanvasValue) -> Updates:
         """A PNG of the picture, without points, marked as made by AI."""
         with explained():
-            session = with_canvas(self._session(session), value)
+            session = self._drawn(session, value)
             path = self._place(self._file_name(session, ".png"))
             save_png(path, *picture(self.models, session))
             return {self.parts.file: str(path)}
@@ -567,7 +646,7 @@ class Handlers:
 
     def _save_film(self, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
         with explained():
-            session = with_canvas(self._session(session), value)
+            session = self._drawn(session, value)
             film = session.film
             if not film:
                 raise ExportError("there is no drag to show; drag something first")
@@ -575,7 +654,7 @@ class Handlers:
         frames: list[np.ndarray] = []
         for ws in film:
             # A large model takes a while.
-            yield self._say(f"Drawing picture {len(frames) + 1} of {len(film)} …", "run")
+            yield self._say(f"Drawing picture {len(frames) + 1} of {len(film)} …", "run", aloud=not frames)
             with explained():
                 frames.append(render(generator, ws))
         with explained():
@@ -589,10 +668,16 @@ class Handlers:
         return f"{self.models.find(session.model).file}{seed}{edited}{suffix}"
 
     def _place(self, name: str) -> Path:
-        """A path for a file of that name in a folder of its own; old ones make room."""
+        """A path for a file of that name in a folder of its own; old ones make room.
+
+        Any number may be saved at the same time: by age, none is touched that is being written, and whoever finds
+        that another has removed an old one first is content.
+        """
         folder = Path(self._folder.name)
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_SAVED]:
-            shutil.rmtree(old, ignore_errors=True)
+        for old in folder.iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > _SAVED:
+                    shutil.rmtree(old, ignore_errors=True)
         return Path(mkdtemp(dir=folder)) / name
 
     # Parts of updates
@@ -603,6 +688,17 @@ class Handlers:
             return session
         first = self.models.listed()[0]
         return first_session(self.models, first.name, 0, first.truncation)
+
+    def _drawn(self, session: Session | None, value: CanvasValue) -> Session:
+        """The session with what the canvas shows.
+
+        Raises:
+            SessionGone: the page shows what is no longer kept; anything done to the first picture would surprise.
+        """
+        there = self._session(session)
+        if session is None and is_outdated(there, value):
+            raise SessionGone("the page was away for so long that its work is no longer kept; reload it to begin again")
+        return with_canvas(there, value)
 
     def _model_of(self, session: Session | None) -> str:
         """Name of the model on the canvas."""
@@ -662,8 +758,9 @@ class Handlers:
             *(p.save, p.save_gif, p.save_webp),
         )
 
-    def _say(self, text: str, kind: str = "") -> Updates:
-        return {self.parts.status: gr.HTML(value=text, kind=kind)}
+    def _say(self, text: str, kind: str = "", *, aloud: bool = True) -> Updates:
+        """The status line; not ``aloud``: seen only, as what changes many times a second is no use read out."""
+        return {self.parts.status: gr.HTML(value=text, kind=kind, spoken="polite" if aloud else "off")}
 
 
 def _suited(session: Session) -> Session:

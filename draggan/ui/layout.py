@@ -17,7 +17,6 @@ from draggan.ui.canvas import canvas
 from draggan.ui.handlers import SETTINGS, Handlers, Parts
 from draggan.ui.models import Models
 from draggan.ui.running import Drags, Pulls
-from draggan.ui.turns import Turns
 
 __all__ = ["build", "launch_options"]
 
@@ -40,6 +39,7 @@ through every drag and pull to this one.
 
 # The footer is not Gradio's to style with our sheet. Where it has no room for the first link, the dot after it stays.
 _HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
+_STATUS = '<p class="dg-status" data-kind="{{kind}}" role="status" aria-live="{{spoken}}">{{value}}</p>'
 _BAR = """<div class="dg-bar"><div style="width: {{percent}}%"></div></div><p>{{value}}</p>"""
 
 
@@ -100,10 +100,11 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
             drawn = canvas(None if pulls is None else pulls.answer, elem_id="dg-canvas")
             status = gr.HTML(
                 value="Loading the model …",
-                html_template='<p class="dg-status" data-kind="{{kind}}" role="status">{{value}}</p>',
+                html_template=_STATUS,
                 js_on_load=None,
                 apply_default_css=False,
                 kind="run",
+                spoken="polite",
                 elem_id="dg-status",
             )
             with gr.Row(elem_classes="dg-row"):
@@ -190,10 +191,10 @@ def _components(models: Models, pulls: Pulls | None = None, *, local: bool = Fal
         canvas=drawn,
         status=status,
         model=model,
-        opened=gr.State(()),
         presets=presets,
         preset_row=preset_row,
         offered=gr.State(""),
+        asked=gr.State(None),
         offer=offer,
         terms=terms,
         bar=bar,
@@ -256,53 +257,58 @@ def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
     drawn = [parts.session, parts.canvas]
     # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
-    turn = functools.partial(Turns().of, state=parts.session)
+    turn, at_rest = do.turns.of, do.at_rest
 
     demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
     demo.unload(do.close)
 
-    kept = [parts.session, parts.opened]
-    parts.model.input(turn(do.choose_model), [*kept, parts.model, parts.seed], outputs, api_name="model", **quiet)
-    parts.not_now.click(turn(do.not_now), kept, outputs, api_name="not_now", **quiet)
-    fetched = parts.download.click(turn(do.download), [*kept, parts.offered], outputs, api_name="download", **quiet)
-    fetched.success(turn(do.downloaded), [*kept, parts.offered, parts.seed], outputs, api_name="downloaded", **quiet)
-    parts.upload.upload(turn(do.open_file), [*kept, parts.upload, parts.seed], outputs, api_name="upload", **quiet)
+    session = parts.session
+    # Of what is chosen while the first choice is under way, the last counts: it is what the control shows.
+    last: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
+    # Every one of them, each with what was chosen: the answer to the first says in the list what is on the canvas.
+    model, every = [session, parts.model, parts.seed], {"trigger_mode": "multiple", **quiet}
+    offered = parts.model.input(at_rest(do.choose_model), model, outputs, api_name="model", **every)
+    # Apart, so that nobody waits for the server before choosing another one.
+    asked = offered.success(do.ask, [parts.offered], [parts.asked], api_name="ask", **quiet)
+    asked.success(do.tell, [parts.offered, parts.asked], [parts.asked, parts.terms], api_name="tell", **quiet)
+    parts.not_now.click(turn(do.not_now), [session], outputs, api_name="not_now", **quiet)
+    parts.download.click(turn(do.download), [session, parts.offered], outputs, api_name="download", **quiet)
+    parts.upload.upload(turn(do.open_file), [session, parts.upload], outputs, api_name="upload", **quiet)
     if local:
-        parts.path.submit(turn(do.open_file), [*kept, parts.path, parts.seed], outputs, api_name="path", **quiet)
+        parts.path.submit(turn(do.open_file), [session, parts.path], outputs, api_name="path", **quiet)
     # Not with every key: a seed of four digits would be four pictures.
     chosen = [parts.session, parts.seed]
-    gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **quiet)
+    gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **last)
     gr.on(
         # The keys and the mouse; then the arrow that puts the first value back.
         [parts.truncation.input, parts.truncation.release],
-        turn(do.set_truncation),
+        at_rest(do.set_truncation),
         [parts.session, parts.truncation],
         outputs,
         api_name="truncation",
-        trigger_mode="always_last",
         # In the box beside the slider any number can be typed; it shows the nearest possible one when it is left.
         js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
-        **quiet,
+        **last,
     )
-    parts.label.input(turn(do.set_label), [parts.session, parts.label], outputs, api_name="class", **quiet)
-    parts.random.click(turn(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
+    parts.label.input(at_rest(do.set_label), [parts.session, parts.label], outputs, api_name="class", **last)
+    parts.random.click(at_rest(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
     for i, button in enumerate(parts.presets):
         try_one = functools.partial(do.try_preset, number=i)
-        button.click(turn(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
+        button.click(at_rest(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
     typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
     gr.on(typed, turn(do.set_settings), [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
-    parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", trigger_mode="always_last", **quiet)
+    parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", **last)
     for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
-        button, inputs = getattr(parts, name), [*drawn, parts.opened] if name in ("undo", "redo") else drawn
-        button.click(turn(getattr(do, name)), inputs, outputs, api_name=name, trigger_mode="multiple", **quiet)
+        click = getattr(parts, name).click
+        click(at_rest(getattr(do, name)), drawn, outputs, api_name=name, **every)
 
     dragged = [*drawn, parts.space, *parts.settings]
     parts.start.click(turn(do.start), dragged, outputs, api_name="start", **quiet)
     # As few as can be: it is to begin and end quickly. The pictures on the way go past them, see `Pulls.answer`.
     pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
     pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
-    parts.canvas.pull(turn(do.pull), dragged, pulled, api_name="pull", trigger_mode="multiple", **quiet)
+    parts.canvas.pull(turn(do.pull), dragged, pulled, api_name="pull", **every)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
 

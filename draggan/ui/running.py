@@ -21,7 +21,7 @@ from draggan.export import Film
 from draggan.ui import texts
 from draggan.ui.models import Progress
 
-__all__ = ["Cancelled", "Drags", "Fetch", "Pulls", "Run", "Tabs", "explained"]
+__all__ = ["Cancelled", "Drags", "Fetch", "Pulls", "Run", "SessionGone", "Tabs", "explained"]
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +154,11 @@ class Fetch:
             DownloadError: it failed.
         """
         self._thread.join(patience)
+        # Before the error: a thread that fails after this line has not ended yet, and one that has ended has said why.
+        over = not self._thread.is_alive()
         if self._error is not None:
             raise self._error
-        return not self._thread.is_alive()
+        return over
 
     def _report(self, done: int, total: int | None) -> None:
         if self._stopping.is_set():
@@ -176,8 +178,15 @@ class Cancelled(DragGANError):
     """A person has cancelled a download."""
 
 
+class SessionGone(DragGANError):
+    """A page was away for longer than its work is kept."""
+
+
 class Tabs(Generic[T]):
-    """What runs now, by the browser tab it belongs to; one of a kind a tab."""
+    """What runs now, by the browser tab it belongs to; one of a kind a tab.
+
+    Callers without a tab, whose name is empty, have nothing in common: theirs is not kept here, and nobody stops it.
+    """
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -190,15 +199,23 @@ class Tabs(Generic[T]):
         Raises:
             DragGANError: this tab has one already.
         """
+        if not tab:
+            return
         with self._lock:
             if tab in self._running:
                 raise DragGANError(f"a {self._kind} is running in this tab already; stop it first")
             self._running[tab] = run
 
-    def end(self, tab: str) -> None:
-        """Forget it."""
+    def end(self, tab: str, run: T) -> None:
+        """Forget it, if it is what the tab runs still."""
         with self._lock:
-            self._running.pop(tab, None)
+            if self._running.get(tab) is run:
+                del self._running[tab]
+
+    def __contains__(self, tab: str) -> bool:
+        """Whether this tab runs one."""
+        with self._lock:
+            return tab in self._running
 
     def stop(self, tab: str) -> bool:
         """Ask what a tab runs to end; False: it runs nothing."""

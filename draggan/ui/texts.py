@@ -10,10 +10,13 @@ from draggan.ui.models import Model, Terms
 
 __all__ = [
     "CHOICES",
+    "DRAGGING",
     "GONE",
+    "MISSED",
     "PULLING",
     "TITLES",
     "downloading",
+    "here",
     "hint",
     "line",
     "megabytes",
@@ -41,7 +44,10 @@ TITLES = {
 # What it calls the values of those that are no numbers.
 CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
 PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
+DRAGGING = "A drag is running. Stop it, or wait until it has ended."
 GONE = "The page was away for so long that its work is no longer kept. This is the first picture again."
+
+MISSED = "A change had not reached the page. This is what there is; what was drawn since is not part of it."
 
 
 def line(model: Model) -> str:
@@ -73,6 +79,11 @@ def hint(session: Session) -> str:
 def ready(preset: str) -> str:
     """An example has been chosen."""
     return f"{preset}: press Start, or move the points first."
+
+
+def here(model: Model) -> str:
+    """A model has come while something else was being done."""
+    return f"{model.title} is here now. Choose it in the list to use it."
 
 
 def setting(name: str, value: object, message: str) -> str:
