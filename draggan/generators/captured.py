@@ -292,13 +292,12 @@ class _Graphs:
 
     def _forward(self) -> tuple[Tensor, list[Tensor | None]]:
         """What is recorded: features from the buffers, and what their gradient needs."""
-        layout, rows = self._layout, iter(self._rows.unbind())
+        layout = self._layout
         with torch.autocast(self._rows.device.type, enabled=False), native.below_autograd():
             layout.locate()
-            modulations = [
-                frozen.modulated(layer, next(rows), layout.dtype) if still is None else (*still, *still)
-                for layer, still in zip(layout.layers, self._still, strict=True)
-            ]
+            moving = [layer for layer, moves in zip(layout.layers, self._moving, strict=True) if moves]
+            new = iter(frozen.modulated(moving, self._rows.unbind(), layout.dtype))
+            modulations = [next(new) if still is None else (*still, *still) for still in self._still]
             return frozen.forward(layout, modulations, self._asked, self._batch)
 
     def _backward(self) -> Tensor:
@@ -317,8 +316,7 @@ class _Graphs:
         inputs, dtype = self.inputs(windows, rows), self._layout.dtype
         y, turn = self.forward(inputs)
         with torch.autocast(y.device.type, enabled=False), native.below_autograd():
-            used = [rows[k] for k in ordinary.rows]
-            modulations = [frozen.modulated(layer, w, dtype) for layer, w in zip(ordinary.layers, used, strict=True)]
+            modulations = frozen.modulated(ordinary.layers, [rows[k] for k in ordinary.rows], dtype)
             expected, saved = frozen.forward(ordinary, modulations, self._asked, self._batch)
             _compare("features", y, expected, TOLERANCE[dtype])
             if self._gradient is None:

@@ -53,6 +53,7 @@ __all__ = [
     "forward",
     "made_ready",
     "modulated",
+    "modulations",
     "possible",
     "remembered",
     "support",
@@ -194,6 +195,66 @@ class _Ready:
         self.bias = (layer.bias * _GAIN).detach()
         self.noise: Tensor | None = None if layer.frozen_noise is None else layer.frozen_noise * _GAIN
         self.filter, self.flipped = layer.resample_filter, layer.resample_filter.flip(0, 1)
+        # By the layers that come after this one in them.
+        self.stacks: dict[tuple[_Ready, ...], Styles] = {}
+
+
+class Styles:
+    """Styles and demodulation factors of layers whose matrices are of one size, by one product each.
+
+    Reading the matrices is what takes time, on a GPU giving it the operations; both are less for all together.
+
+    Args:
+        layers: one or more, whose style gain is the same.
+    """
+
+    def __init__(self, layers: Sequence[_Ready]) -> None:
+        self._weight, self._bias, self._energy = (
+            _stacked([getattr(r, name) for r in layers]) for name in ("style_weight", "style_bias", "energy")
+        )
+        self._gain, self._epsilon = layers[0].style_gain, layers[0].epsilon
+
+    def of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """`SynthesisLayer.modulation`, the demodulation factor times the activation's gain.
+
+        Args:
+            rows: ``[layer, batch, w_dim]``.
+
+        Returns:
+            ``[layer, batch, in]`` and ``[layer, batch, out]``.
+        """
+        style = torch.baddbmm(self._bias[:, None], rows, self._weight.transpose(1, 2), alpha=self._gain)
+        energy = torch.baddbmm(self._epsilon, style.square(), self._energy.transpose(1, 2), alpha=_GAIN**-2)
+        return style, energy.rsqrt_()
+
+    def to_rows(self, style: Tensor, demodulation: Tensor, to_s: Tensor, to_d: Tensor) -> Tensor:
+        """From gradients to style and demodulation factor to one to the rows, of `of`'s shapes."""
+        # d = (energy s^2 / gain^2)^(-1/2), so the gradient to its argument is -d^3 / 2.
+        to_energy = torch.bmm(demodulation.pow(3).mul_(to_d), self._energy)
+        to_s = torch.addcmul(to_s, style, to_energy, value=-(_GAIN**-2))
+        return torch.baddbmm(self._epsilon, to_s, self._weight, beta=0, alpha=self._gain)
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
+
+
+def _styles(layers: Sequence[_Ready]) -> Styles:
+    """Made once for as long as the first of them exists."""
+    first, others = layers[0], tuple(layers[1:])
+    found = first.stacks.get(others)
+    if found is None:
+        first.stacks[others] = found = Styles(layers)
+    return found
+
+
+def _alike(layers: Sequence[Layer]) -> list[list[int]]:
+    """Which of these layers have matrices of one size, the first ones first."""
+    groups: dict[Any, list[int]] = {}
+    for k, layer in enumerate(layers):
+        r = layer.ready
+        groups.setdefault((r.style_weight.shape, r.energy.shape, r.style_gain), []).append(k)
+    return list(groups.values())
 
 
 # As long as the layer exists, and its weights are these.
@@ -273,21 +334,6 @@ class Layer:
         self.cut, self.noise, self.inside, self.picked = place.cut, place.noise, place.inside, place.picked
         self.starts = span.starts
         self.low, self.high = ((f(y for y, _ in self.starts), f(x for _, x in self.starts)) for f in (min, max))
-
-    def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """`SynthesisLayer.modulation`, the demodulation factor times the activation's gain."""
-        r = self.ready
-        style = torch.addmm(r.style_bias, w.float(), r.style_weight.T, alpha=r.style_gain)
-        return style, torch.addmm(r.epsilon, style.square(), r.energy.T, alpha=_GAIN**-2).rsqrt_()
-
-    def to_row(self, style: Tensor, demodulation: Tensor, to_s: Tensor, to_d: Tensor) -> Tensor:
-        """From style and demodulation to the latent row; both are per window where the row may be one for all."""
-        if len(style) == 1 < len(to_s):
-            to_s, to_d = to_s.sum(0, keepdim=True), to_d.sum(0, keepdim=True)
-        # d = (energy s^2 / gain^2)^(-1/2), so the gradient to its argument is -d^3 / 2.
-        r, to_energy = self.ready, demodulation.pow(3).mul_(to_d) @ self.ready.energy
-        to_s = torch.addcmul(to_s, style, to_energy, value=-(_GAIN**-2))
-        return torch.addmm(r.epsilon, to_s, r.style_weight, beta=0, alpha=r.style_gain)
 
     def filtered(self, z: Tensor) -> Tensor:
         """The low-pass filter after the transposed convolution, and the wanted windows of its result."""
@@ -466,11 +512,7 @@ class _Pass(torch.autograd.Function):
     def forward(ctx: Any, layout: Layout, *rows: Tensor) -> Tensor:
         asked, batch = ctx.needs_input_grad[1:], len(rows[0])
         with torch.autocast(rows[0].device.type, enabled=False), below_autograd():
-            modulations = [
-                modulated(layer, w, layout.dtype) if asks else remembered(layer, w, layout.dtype)
-                for layer, w, asks in zip(layout.layers, rows, asked, strict=True)
-            ]
-            y, saved = forward(layout, modulations, asked, batch)
+            y, saved = forward(layout, modulations(layout, rows, asked), asked, batch)
         ctx.layout, ctx.asked, ctx.batch = layout, asked, batch
         ctx.save_for_backward(*saved)
         return y
@@ -527,6 +569,8 @@ def backward(
     """From a gradient to the features to one to every row that asks; the arguments are those of `forward`."""
     layers, lowest = layout.layers, _lowest(asked)
     to_rows: list[Tensor | None] = [None] * len(layers)
+    # Of layers whose row asks: style and demodulation factor, and the gradients to them.
+    found: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
     rectangle = layout.support(gradient)
     g = gradient if rectangle is None else rectangle.of(gradient)
     if layout.last is not None and rectangle is not None:
@@ -548,24 +592,52 @@ def backward(
                 # See `as_type`: the factor that style and demodulation exchange.
                 largest = style.abs().amax(1, keepdim=True).clamp(min=1e-8)
                 to_s, to_d = to_s / largest, to_d * largest
-            to_rows[k] = layer.to_row(style, demodulation, to_s, to_d)
+            if len(style) == 1 < len(to_s):
+                # Per window, where the row is one for all.
+                to_s, to_d = to_s.sum(0, keepdim=True), to_d.sum(0, keepdim=True)
+            found[k] = style, demodulation, to_s, to_d
             if k == lowest:
                 break
         if layer.cut is not None:
             g, rectangle = layer.cut.back(g, rectangle, batch)
+    which = sorted(found)
+    for group in _alike([layers[k] for k in which]):
+        own = [which[i] for i in group]
+        of_style, of_demodulation, to_style, to_demodulation = (
+            _stacked(tensors) for tensors in zip(*(found[k] for k in own), strict=True)
+        )
+        styles = _styles([layers[k].ready for k in own])
+        rows = styles.to_rows(of_style, of_demodulation, to_style, to_demodulation)
+        for k, row in zip(own, rows.unbind(), strict=True):
+            to_rows[k] = row
     return to_rows
 
 
-def modulated(layer: Layer, w: Tensor, dtype: torch.dtype) -> Modulation:
-    """Style and demodulation factor, and what features of that type are multiplied by.
+def modulations(layout: Layout, rows: Sequence[Tensor], asked: Sequence[bool]) -> list[Modulation]:
+    """Of every layer and its row; those of rows that ask for no gradient are remembered."""
+    layers, dtype = layout.layers, layout.dtype
+    moving = [k for k, asks in enumerate(asked) if asks]
+    made = modulated([layers[k] for k in moving], [rows[k] for k in moving], dtype)
+    new = dict(zip(moving, made, strict=True))
+    return [new[k] if k in new else remembered(layers[k], rows[k], dtype) for k in range(len(layers))]
+
+
+def modulated(layers: Sequence[Layer], rows: Sequence[Tensor], dtype: torch.dtype) -> list[Modulation]:
+    """Style and demodulation factor, and what features of that type are multiplied by, of each layer and its row.
 
     That is the style as ``[batch, channel, 1, 1]`` of that type, and the factor as it is but in float16.
     """
-    style, demodulation = layer.modulation(w)
-    if dtype == torch.float16:
-        s, d = as_type(style, demodulation, dtype)
-        return style, demodulation, s, d.flatten(1)
-    return style, demodulation, style.to(dtype).view(*style.shape, 1, 1), demodulation
+    found: dict[int, Modulation] = {}
+    for group in _alike(layers):
+        styles = _styles([layers[k].ready for k in group])
+        every = styles.of(_stacked([rows[k].float() for k in group]))
+        for k, style, demodulation in zip(group, *(t.unbind() for t in every), strict=True):
+            if dtype == torch.float16:
+                s, d = as_type(style, demodulation, dtype)
+                found[k] = style, demodulation, s, d.flatten(1)
+            else:
+                found[k] = style, demodulation, style.to(dtype).view(*style.shape, 1, 1), demodulation
+    return [found[k] for k in range(len(layers))]
 
 
 # Style and demodulation factor of rows that take no gradient, as long as the row itself exists: in a drag, most rows
@@ -581,7 +653,7 @@ def remembered(layer: Layer, w: Tensor, dtype: torch.dtype) -> Modulation:
     # Written to, or frozen anew with other weights, or another type: not the same any more.
     if found is None or found[0] != version or found[1] is not layer.ready.energy or found[2] != dtype:
         with torch.inference_mode(False), torch.no_grad():
-            known[layer.module] = found = (version, layer.ready.energy, dtype, modulated(layer, w, dtype))
+            known[layer.module] = found = (version, layer.ready.energy, dtype, *modulated([layer], [w], dtype))
     return found[3]
 
 
