@@ -9,7 +9,8 @@ Of several ways, the first that there is:
 
 * float32 on a processor, with compiled operators: our own, direct (``csrc/direct.h``), or at stride 1 in four times
   fewer multiplications where that pays (``csrc/winograd.h``). The latter are the same sums in another order; with 64 to
-  512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by 4e-7 to 1.2e-6.
+  512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by 4e-7 to 1.2e-6. Weights
+  prepared for it are four times as large;
 * on a processor with AVX-512: PyTorch's library, with weights in its order. Elsewhere that order depends on the size of
   the map, and weights in a wrong one take it far longer than unprepared ones;
 * PyTorch's own convolutions, with weights in the order of memory of the maps.
@@ -101,6 +102,8 @@ def _convolve_transposed(x: Tensor, packed: Tensor, stride: int, padding: int) -
 _WEIGHT_READ = 24
 # What it costs to bring one number to a frequency and back, in multiply-adds.
 _TRANSFORM = 30
+# Multiply-adds that each number of weights prepared for fewer multiplications has to save, for the memory it takes.
+_WORTH_KEEPING = 32
 
 
 def cost(shape: Sequence[int], count: int, size: tuple[int, int], *, winograd: bool) -> float:
@@ -127,7 +130,7 @@ def ours(like: Tensor, dtype: torch.dtype) -> bool:
 def winograd_pays(shape: Sequence[int], count: int, size: tuple[int, int]) -> bool:
     """Whether fewer multiplications pay for a convolution of stride 1; arguments as for `cost`."""
     less, plain = (cost(shape, count, size, winograd=w) for w in (True, False))
-    return shape[2] == 3 and less < plain
+    return shape[2] == 3 and plain - less > _WORTH_KEEPING * 36 * shape[0] * shape[1]
 
 
 class FrozenConvolution:
