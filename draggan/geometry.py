@@ -66,7 +66,7 @@ def _page_locked(t: Tensor, device: torch.device) -> Tensor:
 
     PyTorch keeps such memory, and gives it to nobody else before the device has read it.
     """
-    return t.pin_memory() if device.type == "cuda" else t
+    return t.pin_memory() if device.type == "cuda" and t.device.type == "cpu" else t
 
 
 @dataclass(frozen=True, kw_only=True)

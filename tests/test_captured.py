@@ -542,6 +542,7 @@ def test_what_is_asked_of_cuda(monkeypatch):
         captured._CudaRecorder(torch.device("cuda", 0)).begin()
         replay()
     assert cuda.log == [
+        ("default", "waits for", "side"),
         ("replay", "default"),
         ("replay", "default"),
         ("another", "waits for", "default"),

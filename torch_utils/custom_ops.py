@@ -116,9 +116,10 @@ def load_module(
 def for_processor() -> str:
     """The compiler's flag for the processor to build for: this very one, which the cache is keyed by.
 
-    ``DRAGGAN_MARCH`` names another (such as "x86-64-v3"), for a cache that other machines will use.
+    ``DRAGGAN_MARCH`` names another (such as "x86-64-v3"), for a cache that other machines will use. Nobody checks that
+    they can: without these instructions the process ends.
     """
-    return f"-march={os.environ.get('DRAGGAN_MARCH', 'native')}"
+    return f"-march={os.environ.get('DRAGGAN_MARCH', '').strip() or 'native'}"
 
 
 def status() -> list[OpStatus]:

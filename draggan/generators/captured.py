@@ -92,6 +92,8 @@ class _CudaRecorder(Recorder):
             stream.wait_stream(torch.cuda.current_stream())
             # Leaves the stream again even where `torch.cuda.graph` fails to.
             with torch.cuda.stream(stream):
+                # Graphs that are replayed elsewhere have libraries' workspaces in common with this.
+                self.begin()
                 for _ in range(2):
                     work()
                 graph = torch.cuda.CUDAGraph()
@@ -225,14 +227,15 @@ class _Graphs:
             self._still.append(None if moves else (s, d))
         # What the buffers hold: a row's modulation is one object for as long as the row stays as it is.
         self._held: list[Modulation | None] = [None] * len(asked)
-        self._turn, self.memory = 0, _memory(layout)
+        self._turn, self.memory = 0, _memory(layout, batch)
         self._weights = self._states()
-        (self._features, self._saved), self._run_forward = recorder.record(self._forward)
         self._gradient: Tensor | None = None
-        if any(asked):
-            self._run_forward()
-            self._gradient = torch.zeros_like(self._features)
-            self._to_rows, self._run_backward = recorder.record(self._backward)
+        with _replaying:
+            (self._features, self._saved), self._run_forward = recorder.record(self._forward)
+            if any(asked):
+                self._run_forward()
+                self._gradient = torch.zeros_like(self._features)
+                self._to_rows, self._run_backward = recorder.record(self._backward)
 
     def current(self) -> bool:
         """Whether the layers still have the weights that were recorded, where they were."""
@@ -328,9 +331,12 @@ class _Graphs:
             _compare("gradients", torch.stack(to_rows), asked, 3 * TOLERANCE[dtype])
 
 
-def _memory(layout: Layout) -> int:
+def _memory(layout: Layout, batch: int) -> int:
     """Three maps per layer: its input, what its convolution gave, its result."""
-    sizes = [layer.ready.weight.shape[0] * len(layer.starts) * math.prod(layer.wanted_size) for layer in layout.layers]
+    sizes = [
+        layer.ready.weight.shape[0] * max(len(layer.starts), batch) * math.prod(layer.wanted_size)
+        for layer in layout.layers
+    ]
     return 3 * sum(sizes) * layout.dtype.itemsize
 
 
@@ -384,32 +390,46 @@ def _graphs(
         return None
     with _recording:
         with _lock:
+            if device in known.given_up:
+                return None
             found = _current(known, key)
-        if found is not None:
-            return found
-        try:
-            # Later passes may want gradients even if this one is for inference.
-            with torch.inference_mode(False), torch.no_grad():
-                layout, reference = make(len(rows[0])), ordinary()
-                if layout is None or reference is None or _memory(layout) > MEMORY / 2:
-                    with _lock:
-                        known.asked[key] = -100  # and does not plan it every time
-                    return None
-                found = _Graphs(layout, tuple(asked[k] for k in layout.rows), rows[0], _recorders[device.type](device))
-                found.check(windows, rows, reference)
-        except RuntimeError as error:
-            with _lock:
-                known.given_up.add(device)
-                known.graphs.clear()
-            _log.warning("features are computed without CUDA graphs on %s, more slowly: %s", device, error)
-            return None
+        return found or _record(known, key, asked, windows, rows, make, ordinary)
+
+
+def _record(
+    known: _Known,
+    key: tuple[Any, ...],
+    asked: tuple[bool, ...],
+    windows: Windows | None,
+    rows: Sequence[Tensor],
+    make: Callable[[int], SteadyLayout | None],
+    ordinary: Callable[[], Layout | None],
+) -> _Graphs | None:
+    """Record a pass, compare it, and keep it; None if that is no use."""
+    device = rows[0].device
+    try:
+        # Later passes may want gradients even if this one is for inference.
+        with torch.inference_mode(False), torch.no_grad():
+            layout, reference = make(len(rows[0])), ordinary()
+            if layout is None or reference is None or _memory(layout, len(rows[0])) > MEMORY / 2:
+                with _lock:
+                    known.asked[key] = -100  # and does not plan it every time
+                return None
+            found = _Graphs(layout, tuple(asked[k] for k in layout.rows), rows[0], _recorders[device.type](device))
+            found.check(windows, rows, reference)
+    except RuntimeError as error:
         with _lock:
-            known.graphs[key] = found
-            while len(known.graphs) > 1 and (
-                len(known.graphs) > KEPT or sum(g.memory for g in known.graphs.values()) > MEMORY
-            ):
-                # One that comes back now and then is not recorded again at once.
-                known.asked.pop(known.graphs.popitem(last=False)[0], None)
+            known.given_up.add(device)
+            known.graphs.clear()
+        _log.warning("features are computed without CUDA graphs on %s, more slowly: %s", device, error)
+        return None
+    with _lock:
+        known.graphs[key] = found
+        while len(known.graphs) > 1 and (
+            len(known.graphs) > KEPT or sum(g.memory for g in known.graphs.values()) > MEMORY
+        ):
+            # One that comes back now and then is not recorded again at once.
+            known.asked.pop(known.graphs.popitem(last=False)[0], None)
     return found
 
 

@@ -240,7 +240,7 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _styles(layers: Sequence[_Ready]) -> Styles:
-    """Made once for as long as the first of them exists."""
+    """Made once for as long as the first of them exists: recorded graphs read them where they are."""
     first, others = layers[0], tuple(layers[1:])
     found = first.stacks.get(others)
     if found is None:

@@ -7,10 +7,10 @@ is the adjoint convolution; gradients to the weight itself there are none.
 
 Of several ways, the first that there is:
 
-* float32 on a processor, with compiled operators: our own, direct (``csrc/direct.h``), or at stride 1 in four times
-  fewer multiplications where that pays (``csrc/winograd.h``). The latter are the same sums in another order; with 64 to
-  512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by 4e-7 to 1.2e-6. Weights
-  prepared for it are four times as large;
+* 3x3 kernels of float32 on a processor, with compiled operators: our own, direct (``csrc/direct.h``), or at stride 1 in
+  four times fewer multiplications where that pays (``csrc/winograd.h``). The latter are the same sums in another order;
+  with 64 to 512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by 4e-7 to
+  1.2e-6. Weights prepared for it are four times as large;
 * on a processor with AVX-512: PyTorch's library, with weights in its order. Elsewhere that order depends on the size of
   the map, and weights in a wrong one take it far longer than unprepared ones;
 * PyTorch's own convolutions, with weights in the order of memory of the maps.
@@ -146,8 +146,8 @@ class FrozenConvolution:
 
     def __init__(self, stride: int = 1) -> None:
         self.stride = stride
-        self._state: tuple[Any, ...] = ()
-        self._ready: dict[tuple[torch.dtype, str], Tensor] = {}
+        # Of which weight, and what was prepared of it; only replaced together.
+        self._kept: tuple[tuple[Any, ...], dict[tuple[torch.dtype, str], Tensor]] = (), {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenConvolution, (self.stride,)
@@ -204,10 +204,10 @@ class FrozenConvolution:
 
     def _prepare(self, key: tuple[torch.dtype, str], weight: Tensor, make: Callable[[], Tensor]) -> Tensor:
         state = (weight.data_ptr(), weight.device, weight.dtype, None if weight.is_inference() else weight._version)
-        ready = self._ready
-        if state != self._state:
+        kept, ready = self._kept
+        if state != kept:
             # Another thread may do the same at this moment: both then prepare, and one result stays.
-            self._state, self._ready = state, (ready := {})
+            self._kept = state, (ready := {})
         found = ready.get(key)
         if found is None:
             with torch.no_grad():

@@ -1,5 +1,5 @@
-// Convolutions of float32 maps that are channels last: at stride 1 or 2, or transposed at stride 2. Nothing is copied: the
-// rows of the product are the cells of the map, as each tap sees them.
+// Convolutions of float32 maps that are channels last: at stride 1 or 2, or transposed at stride 2. The map is not unfolded:
+// the rows of the product are its cells, as each tap sees them.
 #pragma once
 
 #include <vector>

@@ -11,7 +11,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "panels.h"
@@ -145,37 +148,53 @@ inline void give(const Tiles& tiles, index t, const float* m, index apart, index
   });
 }
 
-// Memory for chunks, kept for the next call: getting as much afresh from the system takes as long as the work.
+// Memory for a chunk, kept for the next one: getting as much afresh from the system takes as long as the work. Small and
+// large blocks are kept apart, so that small ones do not grow.
 class Scratch {
  public:
-  explicit Scratch(index size) {
+  explicit Scratch(index size) : pool_(pool(size > kShared / 4)) {
     {
-      const std::lock_guard<std::mutex> lock(mutex());
-      if (!kept().empty()) memory_ = std::move(kept().back()), kept().pop_back();
+      const std::lock_guard<std::mutex> lock(pool_.mutex);
+      if (!pool_.blocks.empty()) block_ = std::move(pool_.blocks.back()), pool_.blocks.pop_back();
     }
-    if (static_cast<index>(memory_.size()) < size + lanes<float>) memory_.resize(size + lanes<float>);
+    if (block_.size < size) {
+      block_.memory.reset();
+      block_.memory.reset(new float[size + kPanel]);
+      block_.size = size;
+    }
   }
   ~Scratch() {
-    const std::lock_guard<std::mutex> lock(mutex());
-    kept().push_back(std::move(memory_));
+    try {
+      const std::lock_guard<std::mutex> lock(pool_.mutex);
+      pool_.blocks.push_back(std::move(block_));
+    } catch (const std::bad_alloc&) {
+      // Then it is not kept.
+    }
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
   float* begin() {
-    return reinterpret_cast<float*>(round_up(reinterpret_cast<std::intptr_t>(memory_.data()), sizeof(V)));
+    return reinterpret_cast<float*>(round_up(reinterpret_cast<std::intptr_t>(block_.memory.get()), sizeof(V)));
   }
 
  private:
-  static std::mutex& mutex() {
-    static std::mutex m;
-    return m;
+  struct Block {
+    std::unique_ptr<float[]> memory;
+    index size = 0;
+  };
+  struct Pool {
+    std::mutex mutex;
+    std::vector<Block> blocks;
+  };
+  static Pool& pool(bool large) {
+    // Never destroyed: threads may still be at work when the process ends.
+    static Pool* pools = new Pool[2];
+    return pools[large];
   }
-  static std::vector<std::vector<float>>& kept() {
-    static std::vector<std::vector<float>> k;
-    return k;
-  }
-  std::vector<float> memory_;
+
+  Pool& pool_;
+  Block block_;
 };
 
 // The convolution of some tiles, with room for all their frequencies. parallel(n, each, f) calls f(first, end) for parts of
