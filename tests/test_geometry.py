@@ -129,11 +129,7 @@ def test_near_points_share_a_window_and_far_ones_do_not():
 def test_a_copy_to_a_device_waits_only_where_it_must(kind, expected):
     asked = []
 
-    class Watched(torch.Tensor):
-        @property
-        def device(self):
-            return torch.device(kind)
-
+    class OnHost(torch.Tensor):
         def pin_memory(self):
             asked.append("page-locked")
             return self
@@ -142,13 +138,21 @@ def test_a_copy_to_a_device_waits_only_where_it_must(kind, expected):
             asked.append(non_blocking)
             return self
 
+    class OnDevice(OnHost):
+        @property
+        def device(self):
+            return torch.device(kind)
+
         def copy_(self, source, *, non_blocking):
             asked.append(non_blocking)
             return self
 
-    values = torch.zeros(1).as_subclass(Watched)
+    values = torch.zeros(1).as_subclass(OnHost)
     brought(values, torch.device(kind))
     assert asked == expected
     asked.clear()
-    write(torch.zeros(1).as_subclass(Watched), values)
+    write(torch.zeros(1).as_subclass(OnDevice), values)
     assert asked == expected
+    asked.clear()
+    brought(torch.zeros(1).as_subclass(OnDevice), torch.device(kind))
+    assert asked == expected[-1:]  # what is there already is in no memory of the host
