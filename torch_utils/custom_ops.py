@@ -353,7 +353,19 @@ def _main(request: str) -> None:
 
     if sys.platform != "win32":
         os.nice(10)
-    cpp_extension.load(**json.loads(request), is_python_module=False, verbose=True)
+    arguments = json.loads(request)
+    if "-fopenmp" in arguments["extra_cflags"] and _is_clang():
+        # Its code wants LLVM's library of threads; GCC's wants the one that PyTorch has brought already.
+        arguments["extra_ldflags"] = ["-fopenmp"]
+    cpp_extension.load(**arguments, is_python_module=False, verbose=True)
+
+
+def _is_clang() -> bool:
+    compiler = toolchain().compiler
+    if compiler is None:
+        return False
+    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    return "clang" in about.stdout.lower()
 
 
 if __name__ == "__main__":

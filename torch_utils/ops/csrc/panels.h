@@ -23,6 +23,13 @@ constexpr index kPanel = kWide * lanes<float>;
 // How far ahead weights are asked for, in inputs.
 constexpr index kAhead = 32;
 
+// Loops over rows and vectors are written out, or the sums would not stay in registers.
+#if defined(__clang__)
+#define DRAGGAN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define DRAGGAN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 inline index round_up(index n, index to) { return (n + to - 1) / to * to; }
 inline index panels(index columns) { return round_up(columns, kPanel) / kPanel; }
 
@@ -33,21 +40,26 @@ void product(const float* const* rows, const float* const* weight, index taps, i
   Vec<float> sums[R][kWide] = {};
   for (index t = 0; t < taps; ++t, rows += R) {
     const float* from[R];
+    DRAGGAN_UNROLL
     for (int r = 0; r < R; ++r) from[r] = rows[r];
     const float* w = weight[t];
     for (index c = 0; c < in; ++c, w += kPanel) {
       // Weights come from far away the first time, and processors do not look ahead over the ends of pages.
       for (int j = 0; j < kWide; ++j) __builtin_prefetch(w + kAhead * kPanel + j * lanes<float>);
       Vec<float> v[kWide];
+      DRAGGAN_UNROLL
       for (int j = 0; j < kWide; ++j) v[j] = load(w + j * lanes<float>);
-#pragma GCC unroll 16
+      DRAGGAN_UNROLL
       for (int r = 0; r < R; ++r) {
         const Vec<float> x = splat(from[r][c]);
+        DRAGGAN_UNROLL
         for (int j = 0; j < kWide; ++j) sums[r][j] += x * v[j];
       }
     }
   }
-  for (int r = 0; r < R; ++r)
+  DRAGGAN_UNROLL
+  for (int r = 0; r < R; ++r) {
+    DRAGGAN_UNROLL
     for (int j = 0; j < kWide; ++j) {
       const index left = columns - j * lanes<float>;
       if (left >= lanes<float>)
@@ -55,6 +67,7 @@ void product(const float* const* rows, const float* const* weight, index taps, i
       else if (left > 0)
         store_part(out[r] + j * lanes<float>, sums[r][j], static_cast<int>(left));
     }
+  }
 }
 
 using Product = void (*)(const float* const*, const float* const*, index, index, float* const*, index);
