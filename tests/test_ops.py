@@ -219,6 +219,16 @@ def test_fewer_multiplications_are_the_same_convolution(compiled, batch, channel
     assert (got - expected).abs().max() < 3e-5 * math.sqrt(9 * channels[0])
 
 
+def by_threads(count: int, call: Callable[[], Tensor]) -> Tensor:
+    """The result with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return call()
+    finally:
+        torch.set_num_threads(before)
+
+
 @needs_compiler
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -253,15 +263,8 @@ def test_the_direct_convolution_is_one(compiled, batch, channels, size, kernel, 
 def test_maps_whose_cells_share_the_cache_and_threads_do_not_change_the_direct_one(compiled, stride, transposed):
     torch.manual_seed(0)
     weight, x = torch.randn(20, 512, 3, 3), torch.randn(1, 512, 35, 33)
-    prepared = torch.ops.draggan.direct_weight(weight)
-    found = []
-    threads = torch.get_num_threads()
-    try:
-        for n in (1, 3):
-            torch.set_num_threads(n)
-            found.append(torch.ops.draggan.direct_convolve(x, prepared, 20, 3, stride, 0, transposed))
-    finally:
-        torch.set_num_threads(threads)
+    settings = (torch.ops.draggan.direct_weight(weight), 20, 3, stride, 0, transposed)
+    found = [by_threads(n, lambda: torch.ops.draggan.direct_convolve(x, *settings)) for n in (1, 3)]
     assert torch.equal(*found)
     if transposed:
         expected = F.conv_transpose2d(x.double(), weight.double().transpose(0, 1), stride=2)
@@ -277,14 +280,7 @@ def test_chunks_of_tiles_and_threads_do_not_change_fewer_multiplications(compile
     torch.manual_seed(0)
     weight, x = torch.randn(320, channels, 3, 3), torch.randn(2, channels, *size)
     prepared = torch.ops.draggan.winograd_weight(weight)
-    found = []
-    threads = torch.get_num_threads()
-    try:
-        for n in (1, 3):
-            torch.set_num_threads(n)
-            found.append(torch.ops.draggan.winograd_convolve(x, prepared, 320, 1))
-    finally:
-        torch.set_num_threads(threads)
+    found = [by_threads(n, lambda: torch.ops.draggan.winograd_convolve(x, prepared, 320, 1)) for n in (1, 3)]
     assert torch.equal(*found)
     expected = F.conv2d(x.double(), weight.double(), padding=1)
     assert (found[0] - expected).abs().max() < 4e-5 * expected.std()
@@ -418,11 +414,12 @@ def test_threads_do_not_change_numbers(compiled: None) -> None:
     x, f = torch.randn(1, 40, 64, 64), torch.rand(4, 4)
     kwargs = {"up_filter": torch.rand(12), "down_filter": torch.rand(12), "up": 2, "down": 2, "padding": (9, 10, 9, 10)}
     for v in (x, x.contiguous(memory_format=torch.channels_last)):
-        results = []
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            results.append([bias_act(v, activation="lrelu"), filtered_lrelu(v, **kwargs), upfirdn2d(v, f)])
-        torch.set_num_threads(1)
+        calls = (
+            lambda v=v: bias_act(v, activation="lrelu"),
+            lambda v=v: filtered_lrelu(v, **kwargs),
+            lambda v=v: upfirdn2d(v, f),
+        )
+        results = [[by_threads(n, call) for call in calls] for n in (1, 3)]
         assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 

@@ -8,14 +8,6 @@
 
 namespace draggan::direct {
 
-// A map that is channels last: its size, and what lies between neighbours of each axis.
-template <typename T> struct Map {
-  T* start;
-  index batch, height, width, sample, row, cell;
-
-  T* at(index n, index y, index x) const { return start + n * sample + y * row + x * cell; }
-};
-
 // How weights are kept: [panel of outputs][tap][input][output in the panel].
 struct Packed {
   index in, out, kernel;

@@ -376,12 +376,10 @@ template <typename F> void in_parallel(int64_t n, int64_t each, F&& f) {
   at::parallel_for(0, n, std::max<int64_t>(1, worth_a_thread / std::max<int64_t>(1, each)), f);
 }
 
-// [out, in, kernel, kernel] in the order that `direct` wants.
-Tensor direct_weight(const Tensor& weight_) {
-  TORCH_CHECK(weight_.dim() == 4 && weight_.size(2) == weight_.size(3) && weight_.scalar_type() == at::kFloat,
-              "weight must be [out, in, kernel, kernel] of float32");
+// [out, in, kernel, kernel] in an order of panels.
+template <typename Packed> Tensor prepared(const Tensor& weight_, const Packed& packed) {
+  TORCH_CHECK(weight_.scalar_type() == at::kFloat, "weight must be of float32, not ", weight_.scalar_type());
   const Tensor weight = weight_.contiguous();
-  const direct::Packed packed{weight.size(1), weight.size(0), weight.size(2)};
   Tensor to = at::empty({packed.size()}, weight.options());
   at::parallel_for(0, panels(packed.out), 1, [&](int64_t first, int64_t end) {
     for (int64_t p = first; p < end; ++p) packed.pack(data<float>(weight), data<float>(to), p);
@@ -389,19 +387,33 @@ Tensor direct_weight(const Tensor& weight_) {
   return to;
 }
 
-direct::Map<float> map_of(const Tensor& x) {
+template <typename Packed> void check_prepared(const Tensor& weight, const Packed& packed) {
+  TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.numel() == packed.size(),
+              "the weight was prepared for other channels");
+}
+
+// A map whose channels are next to each other.
+Tensor with_channels_last(const Tensor& x) {
+  TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "x must be [batch, channel, height, width] of float32");
+  return x.stride(1) == 1 ? x : x.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+template <typename T> Map<T> map_of(const Tensor& x) {
   return {data<float>(x), x.size(0), x.size(2), x.size(3), x.stride(0), x.stride(2), x.stride(3)};
+}
+
+Tensor direct_weight(const Tensor& weight) {
+  TORCH_CHECK(weight.dim() == 4 && weight.size(2) == weight.size(3), "weight must be [out, in, kernel, kernel]");
+  return prepared(weight, direct::Packed{weight.size(1), weight.size(0), weight.size(2)});
 }
 
 Tensor direct_convolve(const Tensor& x_, const Tensor& weight, int64_t out, int64_t kernel, int64_t stride,
                        int64_t padding, bool transposed) {
-  TORCH_CHECK(x_.dim() == 4 && x_.scalar_type() == at::kFloat, "x must be [batch, channel, height, width] of float32");
   TORCH_CHECK(stride >= 1 && padding >= 0 && (!transposed || (stride == 2 && padding == 0)),
               "a transposed convolution has stride 2 and no padding");
-  Tensor x = x_.stride(1) == 1 ? x_ : x_.contiguous(at::MemoryFormat::ChannelsLast);
+  Tensor x = with_channels_last(x_);
   const direct::Packed packed{x.size(1), out, kernel};
-  TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.numel() == packed.size(),
-              "the weight was prepared for other channels");
+  check_prepared(weight, packed);
   const auto extent = [&](int64_t n) {
     return transposed ? 2 * (n - 1) + kernel : floor_div(n + 2 * padding - kernel, stride) + 1;
   };
@@ -417,44 +429,30 @@ Tensor direct_convolve(const Tensor& x_, const Tensor& weight, int64_t out, int6
   const auto phases = transposed ? direct::transposed(kernel, height, width)
                                  : std::vector<direct::Phase>{direct::straight(kernel, stride, padding, height, width)};
   const std::vector<float> zeros(packed.in);
-  const auto from = map_of(x);
   // Few panels are cut into parts of their cells, so that there is something to do for all threads.
   const int64_t parts = std::max<int64_t>(1, 2 * at::get_num_threads() / panels(out));
-  const direct::Work work{
-      phases, packed, {from.start, from.batch, from.height, from.width, from.sample, from.row, from.cell},
-      data<float>(weight), zeros.data(), map_of(y), parts};
+  const direct::Work work{phases,       packed,           map_of<const float>(x), data<float>(weight),
+                          zeros.data(), map_of<float>(y), parts};
   in_parallel(work.pieces(), work.multiplications(), [&](int64_t first, int64_t end) {
     for (int64_t k = first; k < end; ++k) work(k);
   });
   return y;
 }
 
-// [out, in, 3, 3] in the order that `winograd` wants.
-Tensor winograd_weight(const Tensor& weight_) {
-  TORCH_CHECK(weight_.dim() == 4 && weight_.size(2) == 3 && weight_.size(3) == 3 && weight_.scalar_type() == at::kFloat,
-              "weight must be [out, in, 3, 3] of float32");
-  const Tensor weight = weight_.contiguous();
-  const winograd::Packed packed{weight.size(1), weight.size(0)};
-  Tensor u = at::empty({packed.size()}, weight.options());
-  at::parallel_for(0, panels(packed.out), 1, [&](int64_t first, int64_t end) {
-    for (int64_t p = first; p < end; ++p) packed.pack(data<float>(weight), data<float>(u), p);
-  });
-  return u;
+Tensor winograd_weight(const Tensor& weight) {
+  TORCH_CHECK(weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3, "weight must be [out, in, 3, 3]");
+  return prepared(weight, winograd::Packed{weight.size(1), weight.size(0)});
 }
 
 Tensor winograd_convolve(const Tensor& x_, const Tensor& u, int64_t out, int64_t padding) {
-  TORCH_CHECK(x_.dim() == 4 && x_.scalar_type() == at::kFloat, "x must be [batch, channel, height, width] of float32");
-  const Tensor x = x_.stride(1) == 1 ? x_ : x_.contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor x = with_channels_last(x_);
   const winograd::Packed packed{x.size(1), out};
-  TORCH_CHECK(u.scalar_type() == at::kFloat && u.is_contiguous() && u.numel() == packed.size(),
-              "the weight was prepared for other channels");
-  const winograd::Tiles tiles{x.size(0), x.size(2), x.size(3), x.size(2) + 2 * padding - 2, x.size(3) + 2 * padding - 2,
-                              padding};
-  TORCH_CHECK(padding >= 0 && tiles.out_height >= 1 && tiles.out_width >= 1, "the map is too small for this padding");
-  Tensor y = at::empty({x.size(0), out, tiles.out_height, tiles.out_width}, x.options(), at::MemoryFormat::ChannelsLast);
+  check_prepared(u, packed);
+  const int64_t height = x.size(2) + 2 * padding - 2, width = x.size(3) + 2 * padding - 2;
+  TORCH_CHECK(padding >= 0 && height >= 1 && width >= 1, "the map is too small for this padding");
+  Tensor y = at::empty({x.size(0), out, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
   if (y.numel() == 0) return y;
-  winograd::convolve(tiles, packed, {data<float>(x), x.stride(0), x.stride(2), x.stride(3)}, data<float>(u),
-                     {data<float>(y), y.stride(0), y.stride(2), y.stride(3)},
+  winograd::convolve({map_of<const float>(x), map_of<float>(y), padding}, packed, data<float>(u),
                      [](int64_t n, int64_t each, auto&& f) { in_parallel(n, each, f); });
   return y;
 }

@@ -20,6 +20,14 @@ constexpr int kRows = 6, kWide = 2;
 #endif
 constexpr index kPanel = kWide * lanes<float>;
 
+// A map that is channels last: its size, and what lies between neighbours of each axis.
+template <typename T> struct Map {
+  T* start;
+  index batch, height, width, sample, row, cell;
+
+  T* at(index n, index y, index x) const { return start + n * sample + y * row + x * cell; }
+};
+
 // How far ahead weights are asked for, in inputs.
 constexpr index kAhead = 32;
 

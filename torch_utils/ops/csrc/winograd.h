@@ -31,10 +31,9 @@ constexpr index kSpace = 16;
 // A chunk of tiles, before and after the products, has this many numbers. Where weights are many, all threads work on one
 // chunk, which stays in the cache that they share, and each weight is read once per chunk. Where they are few, each thread
 // has chunks of its own, which stay in its own cache.
-constexpr index kShared = index{4} << 20, kOwn = index{1} << 18;
+constexpr index kShared = index{4} << 20, kOwn = index{1} << 18, kFewWeights = index{1} << 22;
 // What bringing a channel of a tile to all frequencies, or back, takes in multiplications, about.
 constexpr index kTransform = 500;
-constexpr index kFewWeights = index{1} << 22;
 
 // B^T d
 inline std::array<V, 6> into(const std::array<V, 6>& d) {
@@ -67,9 +66,7 @@ struct Packed {
   index in, out;
 
   index size() const { return kFrequencies * panels(out) * in * kPanel; }
-  const float* panel(const float* u, index frequency, index p) const {
-    return u + (frequency * panels(out) + p) * in * kPanel;
-  }
+  index panel(index frequency, index p) const { return (frequency * panels(out) + p) * in * kPanel; }
 
   // One panel of all frequencies, from weights [out][in][3][3].
   void pack(const float* weight, float* u, index p) const {
@@ -85,39 +82,45 @@ struct Packed {
         }
         for (int i = 0; i < kPatch; ++i)
           for (int j = 0; j < kPatch; ++j)
-            u[((i * kPatch + j) * panels(out) + p) * in * kPanel + c * kPanel + k] = static_cast<float>(
+            u[panel(i * kPatch + j, p) + c * kPanel + k] = static_cast<float>(
                 half[i][0] * kG[j][0] + half[i][1] * kG[j][1] + half[i][2] * kG[j][2]);
       }
   }
 };
 
-// Tiles of the results of a batch.
+// Tiles of the result, and what they are made from.
 struct Tiles {
-  index batch, in_height, in_width, out_height, out_width, padding;
+  Map<const float> from;
+  Map<float> to;
+  index padding;
 
-  index down() const { return (out_height + kTile - 1) / kTile; }
-  index across() const { return (out_width + kTile - 1) / kTile; }
-  index count() const { return batch * down() * across(); }
-};
+  index down() const { return (to.height + kTile - 1) / kTile; }
+  index across() const { return (to.width + kTile - 1) / kTile; }
+  index count() const { return to.batch * down() * across(); }
 
-// A map that is channels last: what lies between neighbours of each axis.
-template <typename T> struct Map {
-  T* start;
-  index sample, row, cell;
+  // Which sample a tile is in, and the first cell of the result in it.
+  struct Place {
+    index n, y, x;
+  };
+  Place place(index t) const {
+    const index rest = t % (down() * across());
+    return {t / (down() * across()), rest / across() * kTile, rest % across() * kTile};
+  }
 };
 
 // One tile of the input to all its frequencies, which are `apart`.
-inline void take(const Tiles& tiles, index t, const Map<const float>& map, index channels, float* v, index apart) {
-  const index n = t / (tiles.down() * tiles.across()), rest = t % (tiles.down() * tiles.across());
-  const index y = rest / tiles.across() * kTile - tiles.padding, x = rest % tiles.across() * kTile - tiles.padding;
-  const float* corner = map.start + n * map.sample + y * map.row + x * map.cell;
+inline void take(const Tiles& tiles, index t, index channels, float* v, index apart) {
+  const auto& map = tiles.from;
+  const auto place = tiles.place(t);
+  const index y = place.y - tiles.padding, x = place.x - tiles.padding;
+  const float* corner = map.at(place.n, y, x);
   for_vectors<float>(channels, [&](index c, auto some) {
     std::array<std::array<V, kPatch>, kPatch> half;  // by column
     for (index j = 0; j < kPatch; ++j) {
       std::array<V, kPatch> d{};
-      if (x + j >= 0 && x + j < tiles.in_width)
+      if (x + j >= 0 && x + j < map.width)
         for (index i = 0; i < kPatch; ++i)
-          if (y + i >= 0 && y + i < tiles.in_height) d[i] = load_some(corner + i * map.row + j * map.cell + c, some);
+          if (y + i >= 0 && y + i < map.height) d[i] = load_some(corner + i * map.row + j * map.cell + c, some);
       half[j] = into(d);
     }
     for (index i = 0; i < kPatch; ++i) {
@@ -128,11 +131,11 @@ inline void take(const Tiles& tiles, index t, const Map<const float>& map, index
 }
 
 // One tile of the result from all its frequencies.
-inline void give(const Tiles& tiles, index t, const float* m, index apart, index channels, const Map<float>& map) {
-  const index n = t / (tiles.down() * tiles.across()), rest = t % (tiles.down() * tiles.across());
-  const index y = rest / tiles.across() * kTile, x = rest % tiles.across() * kTile;
-  const index rows = std::min<index>(kTile, tiles.out_height - y), columns = std::min<index>(kTile, tiles.out_width - x);
-  float* corner = map.start + n * map.sample + y * map.row + x * map.cell;
+inline void give(const Tiles& tiles, index t, const float* m, index apart, index channels) {
+  const auto& map = tiles.to;
+  const auto [n, y, x] = tiles.place(t);
+  const index rows = std::min<index>(kTile, map.height - y), columns = std::min<index>(kTile, map.width - x);
+  float* corner = map.at(n, y, x);
   for_vectors<float>(channels, [&](index c, auto some) {
     std::array<std::array<V, kTile>, kPatch> half;  // by column
     for (index j = 0; j < kPatch; ++j) {
@@ -202,9 +205,7 @@ class Scratch {
 struct Chunk {
   const Tiles& tiles;
   const Packed& packed;
-  Map<const float> from;
   const float* u;
-  Map<float> to;
 
   index in() const { return round_up(packed.in, lanes<float>) + kSpace; }
   index out() const { return panels(packed.out) * kPanel + kSpace; }
@@ -216,12 +217,12 @@ struct Chunk {
     const index in = this->in(), out = this->out();
     float* m = v + kFrequencies * count * in;
     parallel(count, kTransform * in, [&](index first, index end) {
-      for (index t = first; t < end; ++t) take(tiles, start + t, from, packed.in, v + t * in, count * in);
+      for (index t = first; t < end; ++t) take(tiles, start + t, packed.in, v + t * in, count * in);
     });
     parallel(kFrequencies * panels(packed.out), count * packed.in * kPanel, [&](index first, index end) {
       for (index k = first; k < end; ++k) {
         const index frequency = k / panels(packed.out), p = k % panels(packed.out);
-        const float *tiles = v + frequency * count * in, *weight = packed.panel(u, frequency, p);
+        const float *tiles = v + frequency * count * in, *weight = u + packed.panel(frequency, p);
         float* sums = m + frequency * count * out + p * kPanel;
         for_blocks(count, [&](index first, index rows) {
           const float* take[kRows];
@@ -232,15 +233,14 @@ struct Chunk {
       }
     });
     parallel(count, kTransform * out, [&](index first, index end) {
-      for (index t = first; t < end; ++t) give(tiles, start + t, m + t * out, count * out, packed.out, to);
+      for (index t = first; t < end; ++t) give(tiles, start + t, m + t * out, count * out, packed.out);
     });
   }
 };
 
 template <typename Parallel>
-void convolve(const Tiles& tiles, const Packed& packed, const Map<const float>& from, const float* u,
-              const Map<float>& to, Parallel&& parallel) {
-  const Chunk chunk{tiles, packed, from, u, to};
+void convolve(const Tiles& tiles, const Packed& packed, const float* u, Parallel&& parallel) {
+  const Chunk chunk{tiles, packed, u};
   const bool own = packed.size() <= kFewWeights;
   const index most = std::max<index>(kRows, (own ? kOwn : kShared) / chunk.numbers());
   const index chunks = (tiles.count() + most - 1) / most, size = (tiles.count() + chunks - 1) / chunks;
