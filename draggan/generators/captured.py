@@ -23,7 +23,6 @@ from __future__ import annotations
 import abc
 import logging
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -116,7 +115,7 @@ _recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": _CudaRecord
 
 def wanted() -> bool:
     """Whether graphs may be used at all: ``DRAGGAN_CUDA_GRAPHS`` is not 0."""
-    return os.environ.get("DRAGGAN_CUDA_GRAPHS", "1").strip().lower() not in ("0", "off", "false", "no")
+    return native.switched_on("DRAGGAN_CUDA_GRAPHS")
 
 
 def possible(rows: Sequence[Tensor]) -> bool:

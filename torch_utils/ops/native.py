@@ -34,6 +34,7 @@ __all__ = [
     "empty_map",
     "load",
     "loaded",
+    "switched_on",
     "twins_only",
     "wanted",
 ]
@@ -57,7 +58,12 @@ _thread: threading.Thread | None = None
 
 def wanted() -> bool:
     """Whether compiled operators may be used at all: ``DRAGGAN_NATIVE_OPS`` is not 0."""
-    return os.environ.get("DRAGGAN_NATIVE_OPS", "1").strip().lower() not in ("0", "off", "false", "no")
+    return switched_on("DRAGGAN_NATIVE_OPS")
+
+
+def switched_on(variable: str) -> bool:
+    """Whether a variable of the environment is not 0."""
+    return os.environ.get(variable, "1").strip().lower() not in ("0", "off", "false", "no")
 
 
 def loaded(kind: str) -> bool:
