@@ -89,9 +89,7 @@ def act_cases(dtype: torch.dtype) -> Iterator[Case]:
         yield Case(
             "modulated_act and gradient",
             _text(shape, True),
-            _with_gradient(
-                lambda x, s=scale, z=noise, b=bias: modulated_act(x, s, z, b, activation="lrelu"), x
-            ),
+            _with_gradient(lambda x, s=scale, z=noise, b=bias: modulated_act(x, s, z, b, activation="lrelu"), x),
         )
 
 

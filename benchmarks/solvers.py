@@ -78,9 +78,7 @@ def main(argv: Sequence[str] = ()) -> int:
                     if known is not None:
                         spread = known.variances.clamp(min=1e-6 * float(known.variances.max())).sqrt()
                         whitened = float((moved @ known.directions / spread).norm())
-                    found[solver].append(
-                        (last.outcome == "arrived", last.index, last.distances[0], seconds, whitened)
-                    )
+                    found[solver].append((last.outcome == "arrived", last.index, last.distances[0], seconds, whitened))
         for solver, values in found.items():
             arrived, steps, left, seconds_, whitened_ = np.array(values).T
             row: list[object] = [model, solver, f"{arrived.sum():.0f} of {len(arrived)}", f"{steps.mean():.1f}"]

@@ -1,12 +1,12 @@
 """DragGAN: click a handle point on a picture, click a target, and the content moves there.
 
-    import draggan
-    G = draggan.load_generator("cat")
-    ws = G.mapping(draggan.z_from_seed(7, G.z_dim), truncation_psi=draggan.suggested_truncation("cat"))
-    config = draggan.suggested_config("cat")       # what suits this model; max_steps=100 and so on go before it
-    for step in draggan.Drag(G, ws, handles=[(78, 78)], targets=[(64, 78)], config=config):
-        print(step.index, step.distances)
-    picture = draggan.to_uint8(G.synthesis(step.ws))
+import draggan
+G = draggan.load_generator("cat")
+ws = G.mapping(draggan.z_from_seed(7, G.z_dim), truncation_psi=draggan.suggested_truncation("cat"))
+config = draggan.suggested_config("cat")       # what suits this model; max_steps=100 and so on go before it
+for step in draggan.Drag(G, ws, handles=[(78, 78)], targets=[(64, 78)], config=config):
+    print(step.index, step.distances)
+picture = draggan.to_uint8(G.synthesis(step.ws))
 """
 
 import importlib

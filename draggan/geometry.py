@@ -306,9 +306,7 @@ def cells_inside(windows: Windows, size: tuple[int, int], device: torch.device) 
     return (valid_y[:, :, None] & valid_x[:, None, :])[:, None]
 
 
-def cover(
-    points: Float[Tensor, "n 2"], reach: float, grid: Grid, halo: int = 8
-) -> tuple[Windows, Int[Tensor, "n"]]:
+def cover(points: Float[Tensor, "n 2"], reach: float, grid: Grid, halo: int = 8) -> tuple[Windows, Int[Tensor, "n"]]:
     """Windows of one size that hold every point with everything up to ``reach`` pixels around it.
 
     Points near each other share a window where one larger window costs less than several small ones; the cost of a
@@ -324,9 +322,7 @@ def cover(
     low = torch.floor(cells - away).flip(-1).int().tolist()
     # One cell for the fraction that floor cut off, one for the second tap of the bilinear sample.
     size = tuple(min(math.ceil(2 * v) + 2, limit) for v, limit in zip(away.flip(-1).tolist(), grid.size, strict=True))
-    boxes = [
-        (min(max(y, 0), grid.size[0] - size[0]), min(max(x, 0), grid.size[1] - size[1])) for y, x in low
-    ]
+    boxes = [(min(max(y, 0), grid.size[0] - size[0]), min(max(x, 0), grid.size[1] - size[1])) for y, x in low]
     best: tuple[float, Windows, list[int]] | None = None
     for grow in (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96):
         wide = (min(size[0] + grow, grid.size[0]), min(size[1] + grow, grid.size[1]))

@@ -237,9 +237,7 @@ def bumps(*, finder=True, scene=True) -> Subject:
     generator = BumpGenerator(START)
     generator.gain = 2.0
     known = Bumps(generator.freeze())
-    return Subject(
-        name="bumps", generator=generator, finder=known if finder else None, scene=known if scene else None
-    )
+    return Subject(name="bumps", generator=generator, finder=known if finder else None, scene=known if scene else None)
 
 
 def figures(protocol, subject=None, config=CONFIG, index=0):

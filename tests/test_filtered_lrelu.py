@@ -84,7 +84,8 @@ def test_equals_its_definition(
     bias = torch.randn(channels, dtype=torch.double, requires_grad=True)
     up_filter, down_filter = random_filter(*up_kind), random_filter(*down_kind)
     rest = [
-        size[axis] * up + sum(padding[2 - 2 * axis : 4 - 2 * axis])
+        size[axis] * up
+        + sum(padding[2 - 2 * axis : 4 - 2 * axis])
         - (0 if up_filter is None else up_filter.shape[0 if up_filter.ndim == 1 else axis] - 1)
         - (0 if down_filter is None else down_filter.shape[0 if down_filter.ndim == 1 else axis] - 1)
         for axis in (0, 1)

@@ -209,9 +209,7 @@ class WholeMaps(StyleGAN2Generator):
 @pytest.mark.parametrize("points", [1, 3])
 def test_a_drag_on_windows_follows_the_drag_on_whole_maps(points):
     G = generator("skip", True)
-    twin = WholeMaps(
-        z_dim=8, c_dim=0, w_dim=8, img_resolution=64, channel_base=256, channel_max=8, conv_clamp=256
-    )
+    twin = WholeMaps(z_dim=8, c_dim=0, w_dim=8, img_resolution=64, channel_base=256, channel_max=8, conv_clamp=256)
     twin.load_state_dict(G.state_dict())
     twin.freeze()
     torch.manual_seed(3)

@@ -720,9 +720,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 @needs_compiler
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize(("pack", "slices", "clamp"), [(1, 1, None), (4, 3, 1.0)])
-def test_body_of_modulated_act(
-    emulator: ctypes.CDLL, last: bool, pack: int, slices: int, clamp: float | None
-) -> None:
+def test_body_of_modulated_act(emulator: ctypes.CDLL, last: bool, pack: int, slices: int, clamp: float | None) -> None:
     torch.manual_seed(0)
     order = torch.channels_last if last else torch.contiguous_format
     x, g = (torch.randn(2, 36, 6, 8).contiguous(memory_format=order) for _ in range(2))

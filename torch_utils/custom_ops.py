@@ -269,9 +269,7 @@ def _run_child(name: str, command: list[str], environment: dict[str, str]) -> tu
         output, _ = child.communicate(timeout=BUILD_TIMEOUT)
         return child.returncode, output
     except subprocess.TimeoutExpired as error:
-        raise OpBuildError(
-            f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped"
-        ) from error
+        raise OpBuildError(f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped") from error
     finally:
         _children.discard(child)
         _stop(child)

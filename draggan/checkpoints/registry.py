@@ -132,7 +132,7 @@ class ModelEntry:
 
     @property
     def state(self) -> str:
-        """"built in", "on disk", "partly downloaded", "to download", "by hand" or "missing"."""
+        """ "built in", "on disk", "partly downloaded", "to download", "by hand" or "missing"."""
         if self.on_disk:
             return "built in" if self.builtin else "on disk"
         if self.by_hand:

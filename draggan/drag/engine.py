@@ -325,9 +325,7 @@ class Drag(Iterator[DragStep]):
         """Whether every handle is within the stop distance."""
         return bool((directions(self._handles, self._targets)[1] <= self.stop_distance).all())
 
-    def _outcome(
-        self, distances: Tensor, pulled: Tensor, stopping: bool, last: bool, stuck: bool
-    ) -> Outcome | None:
+    def _outcome(self, distances: Tensor, pulled: Tensor, stopping: bool, last: bool, stuck: bool) -> Outcome | None:
         if not pulled.any():
             return "arrived"
         if stopping or self._stop.is_set():
@@ -382,9 +380,7 @@ class Drag(Iterator[DragStep]):
             outcome=outcome,
         )
 
-    def _template_features(
-        self, reference: Reference, start: Tensor, patch: Tensor
-    ) -> Float[Tensor, "n p channel"]:
+    def _template_features(self, reference: Reference, start: Tensor, patch: Tensor) -> Float[Tensor, "n p channel"]:
         """``f_i = F_0(p_i)`` and the rest of the patch. Handles clicked in the same picture share one pass."""
         ws, clicked = reference.ws.to(start), reference.handles.to(self._handles)
         if len(ws) != len(self._handles) or len(clicked) != len(self._handles):

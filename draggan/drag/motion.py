@@ -73,4 +73,3 @@ def mask_loss(
         fixed: 1 - M per cell, from `geometry.fixed_cells`.
     """
     return ((features - start).abs() * fixed).mean()
-

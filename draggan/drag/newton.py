@@ -147,9 +147,7 @@ class Newton(Solver):
                 return "stuck"
             self._v, self._jacobian = self._v + self._step, None
             return "good"
-        before, promised, now = (
-            (targets - p).norm(dim=-1) for p in (self._handles, self._expected, handles)
-        )
+        before, promised, now = ((targets - p).norm(dim=-1) for p in (self._handles, self._expected, handles))
         gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
         if self._leaping or gain >= KEPT * hope or self._arrived(handles, targets):
             self._v = self._v + self._step

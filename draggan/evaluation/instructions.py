@@ -33,9 +33,7 @@ class Instruction:
     targets: tuple[tuple[float, float], ...]
     size: tuple[int, int] | None = None
 
-    def at_size(
-        self, size: tuple[int, int]
-    ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
+    def at_size(self, size: tuple[int, int]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
         """Handles and targets in pixels of a picture of that size; pixel centres are integers."""
         height, width = self.size or size
         scale = np.array([size[1] / width, size[0] / height])

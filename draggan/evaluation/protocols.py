@@ -744,9 +744,7 @@ class Quality(Protocol):
                 found = subject.find(picture)
                 assert found is not None
                 figures[key] = _away(found[visible], points[visible])
-        return Case(
-            seed=task.seed, figures=figures, outcome="", features=_features(subject, before=right, after=made)
-        )
+        return Case(seed=task.seed, figures=figures, outcome="", features=_features(subject, before=right, after=made))
 
 
 def possible(subject: Subject) -> dict[str, str]:

@@ -28,9 +28,7 @@ class Interval:
     count: int
 
 
-def bootstrap(
-    values: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
+def bootstrap(values: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """The mean and its percentile bootstrap interval; the same for the same values.
 
     Cases are drawn anew with replacement ``resamples`` times; the interval holds the middle ``confidence`` of the

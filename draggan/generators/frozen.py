@@ -155,9 +155,7 @@ class Layout:
         dtype: in which type to compute.
     """
 
-    def __init__(
-        self, constant: Tensor, spans: Sequence[Span], wanted: Windows | None, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, constant: Tensor, spans: Sequence[Span], wanted: Windows | None, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.constant = constant.detach()[None].to(dtype).contiguous(memory_format=torch.channels_last)
         self.rows = tuple(span.row for span in spans)
@@ -174,9 +172,7 @@ class Layout:
 
     def current(self) -> bool:
         """Whether the layers are still those that it was made of, with the weights they had then."""
-        return all(
-            a.module.frozen_energy is a.ready.energy and not a.ready.weight.requires_grad for a in self.layers
-        )
+        return all(a.module.frozen_energy is a.ready.energy and not a.ready.weight.requires_grad for a in self.layers)
 
 
 class _Ready:

@@ -197,9 +197,7 @@ def _frozen_features(
             return SteadyLayout(constant, spans, some if stages[-1].whole else None, dtype, batch)
 
         kind = resolution, some, dtype
-        y = captured.features(
-            synthesis, kind, rows, windows, make, lambda: _layout(synthesis, resolution, windows)
-        )
+        y = captured.features(synthesis, kind, rows, windows, make, lambda: _layout(synthesis, resolution, windows))
         if y is not None:
             return y
     layout = _layout(synthesis, resolution, windows)
@@ -325,8 +323,7 @@ def _skip_window(block: SynthesisBlock, x: Tensor, given: Windows, wanted: Windo
     # Zero insertion puts input i at 2 i; output o is the filter over o - 2 .. o + 1.
     y = upfirdn2d(y, skip.resample_filter, up=2, gain=4)
     starts = tuple(
-        (wy - 2 - 2 * gy, wx - 2 - 2 * gx)
-        for (wy, wx), (gy, gx) in zip(wanted.origins, given.origins, strict=True)
+        (wy - 2 - 2 * gy, wx - 2 - 2 * gx) for (wy, wx), (gy, gx) in zip(wanted.origins, given.origins, strict=True)
     )
     return crop(y, Windows(starts, wanted.size))
 

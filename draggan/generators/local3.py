@@ -264,9 +264,7 @@ class _Pass(torch.autograd.Function):
     """`features`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, layers: tuple[SynthesisLayer, ...], steps: Plan, *modulations: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layers: tuple[SynthesisLayer, ...], steps: Plan, *modulations: Tensor) -> Tensor:
         asked = [any(ctx.needs_input_grad[3 + 2 * k : 5 + 2 * k]) for k in range(len(layers))]
         # The first layer that a gradient passes through; -1: it goes on to the input.
         lowest = -1 if ctx.needs_input_grad[0] else (asked.index(True) if any(asked) else len(layers))
@@ -458,4 +456,3 @@ def _spread(
 def _zeros(like: Tensor, count: int, height: int, width: int) -> Tensor:
     """Channels next to each other, as the convolutions want them."""
     return like.new_zeros(count, height, width, like.shape[1]).permute(0, 3, 1, 2)
-

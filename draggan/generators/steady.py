@@ -78,9 +78,7 @@ class _Positions:
                 i, k = (a.ravel() for a in np.indices((count, length)))
                 base = g.base + g.apart * i if axis == 0 else 0 * i
                 same = [np.full_like(i, v) for v in (g.shift, g.halvings, 1 if g.parity else -1)]
-                table.append(
-                    np.stack([2 * i + axis, *same, k + g.parity, 0 * i + limit - 1, 0 * i + stride, base])
-                )
+                table.append(np.stack([2 * i + axis, *same, k + g.parity, 0 * i + limit - 1, 0 * i + stride, base]))
             i, y, x = (a.ravel() for a in np.indices((count, *g.size)))
             rows.append(known + i * g.size[0] + y)
             columns.append(known + count * g.size[0] + i * g.size[1] + x)

@@ -592,9 +592,7 @@ class Handlers:
             said = self._say(texts.progress(step, time.perf_counter() - started), "run", aloud=False)
             yield {self.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
 
-    def _end(
-        self, session: Session, run: Run, key: str, failed: gr.Error | None
-    ) -> tuple[Updates, gr.Error | None]:
+    def _end(self, session: Session, run: Run, key: str, failed: gr.Error | None) -> tuple[Updates, gr.Error | None]:
         """The page at rest again, with what the drag has reached, and what has failed first.
 
         Nothing that fails here keeps the page locked, or loses what was reached: where the picture cannot be drawn, as

@@ -20,9 +20,7 @@ class Pace:
         clock: seconds, ever increasing.
     """
 
-    def __init__(
-        self, rate: float = 14.0, share: float = 0.25, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, rate: float = 14.0, share: float = 0.25, clock: Callable[[], float] = time.perf_counter) -> None:
         self._interval = 1 / rate
         self._rest = (1 - share) / share
         self._clock = clock

@@ -249,9 +249,7 @@ class _Apply(torch.autograd.Function):
         return back, None, None, None, None, None
 
 
-def _sparse(
-    x: Tensor, weight: Tensor, convolution: FrozenConvolution, padding: int, size: tuple[int, int]
-) -> Tensor:
+def _sparse(x: Tensor, weight: Tensor, convolution: FrozenConvolution, padding: int, size: tuple[int, int]) -> Tensor:
     """The adjoint, from the rectangle of x that is not zero (in all samples together) to a result of that size."""
     transposed = convolution.stride == 1
     height, width = x.shape[2:]
