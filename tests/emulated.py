@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.generators.captured import Recorder
-from torch_utils.ops.native import below_autograd
+from torch_utils.pytorch_internals import below_autograd
 
 aten = torch.ops.aten
 

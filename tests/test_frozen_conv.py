@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torch_utils.ops.frozen_conv as frozen_conv
+from torch_utils import pytorch_internals
 from torch_utils.ops.frozen_conv import FrozenConvolution
 
 
@@ -103,7 +104,7 @@ def test_lower_precision_rounds_like_pytorchs():
 
 def test_a_build_that_answers_wrongly_is_not_used(monkeypatch):
     monkeypatch.setattr(frozen_conv, "_works", {})
-    monkeypatch.setattr(frozen_conv, "_convolve", lambda x, packed, stride, padding: x)
+    monkeypatch.setattr(pytorch_internals, "convolve_prepacked", lambda x, packed, stride, padding: x)
     assert not frozen_conv.packing_works(torch.float32)
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 5, 5)
     torch.testing.assert_close(FrozenConvolution()(x, weight), F.conv2d(x, weight))

@@ -76,8 +76,20 @@ def test_a_dangerous_power_has_one_door(modules, allowed):
         ("draggan/session.py", ("draggan.errors", "draggan.config")),
         ("draggan/images.py", ("draggan.errors",)),
         ("draggan/export.py", ("draggan.errors", "dnnlib")),
-        ("draggan/drag/", ("draggan.errors", "draggan.config", "draggan.geometry", "draggan.generators.base")),
-        ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils.ops")),
+        (
+            "draggan/drag/",
+            (
+                "draggan.errors",
+                "draggan.config",
+                "draggan.geometry",
+                "draggan.generators.base",
+                "torch_utils.pytorch_internals",
+            ),
+        ),
+        (
+            "draggan/generators/",
+            ("draggan.errors", "draggan.geometry", "torch_utils.ops", "torch_utils.pytorch_internals"),
+        ),
         (
             "draggan/checkpoints/",
             ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils.ops", "dnnlib"),

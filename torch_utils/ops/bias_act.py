@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils import pytorch_internals
 from torch_utils.ops import native
 
 __all__ = [
@@ -164,9 +165,9 @@ def scaled_lrelu_gradient(
         with native.below_autograd():
             gradient = torch.ops.draggan.modulated_act_backward(grad, x, scale, noise, bias, slope, 1.0, clamp)
         return gradient[0], gradient[1]
-    grad = torch.ops.aten.leaky_relu_backward(grad, y, slope, True)
+    grad = pytorch_internals.leaky_relu_gradient(grad, y, slope)
     if clamp is not None:
-        grad = torch.ops.aten.hardtanh_backward(grad, y, -clamp, clamp)
+        grad = pytorch_internals.hardtanh_gradient(grad, y, -clamp, clamp)
     to_scale = None if x is None else (grad * x).sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
     return grad.mul_(_of_channels(scale.to(grad.dtype), grad)), to_scale
 

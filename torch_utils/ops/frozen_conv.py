@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils import pytorch_internals
 from torch_utils.ops import native
 
 __all__ = ["FrozenConvolution", "cost", "ours", "packing_works", "register", "winograd_pays"]
@@ -60,9 +61,13 @@ def _try_packing(dtype: torch.dtype) -> bool:
     narrow, wide = (torch.linspace(-1, 1, c * 25).reshape(1, c, 5, 5).to(dtype) for c in (3, 4))
     try:
         for stride in (1, 2):
-            got = _convolve(narrow, _pack(weight, stride, False), stride, 0)
+            got = pytorch_internals.convolve_prepacked(
+                narrow, pytorch_internals.prepack_convolution_weight(weight, stride, False), stride, 0
+            )
             expected = F.conv2d(narrow.float(), weight.float(), stride=stride)
-            back = _convolve_transposed(wide, _pack(weight, stride, True), stride, 0)
+            back = pytorch_internals.convolve_prepacked_transposed(
+                wide, pytorch_internals.prepack_convolution_weight(weight, stride, True), stride, 0
+            )
             expected_back = F.conv_transpose2d(wide.float(), weight.float(), stride=stride)
             torch.testing.assert_close(got.float(), expected, atol=0.1, rtol=0.02)
             torch.testing.assert_close(back.float(), expected_back, atol=0.1, rtol=0.02)
@@ -71,31 +76,6 @@ def _try_packing(dtype: torch.dtype) -> bool:
         _log.info("convolution weights of type %s are not prepared here: %s", dtype, e)
         return False
     return True
-
-
-def _pack(weight: Tensor, stride: int, transposed: bool) -> Tensor:
-    """The weight ``[c, d, 3, 3]`` in the processor's order: for the convolution d -> c, or the transposed one c -> d.
-
-    With AVX-512 it is good for inputs of every size; the one given here serves the library's choice.
-    """
-    strides, ones = (stride, stride), (1, 1)
-    size = (1, weight.shape[0 if transposed else 1], 9, 9)
-    if transposed:
-        pads = (0, 0)
-        return torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, pads, pads, strides, ones, 1, size)
-    return torch.ops.mkldnn._reorder_convolution_weight(weight, (0, 0), strides, ones, 1, size)
-
-
-def _convolve(x: Tensor, packed: Tensor, stride: int, padding: int) -> Tensor:
-    pads, strides = (padding, padding), (stride, stride)
-    return torch.ops.mkldnn._convolution_pointwise.default(x, packed, None, pads, strides, (1, 1), 1, "none", [], "")
-
-
-def _convolve_transposed(x: Tensor, packed: Tensor, stride: int, padding: int) -> Tensor:
-    pads, strides = (padding, padding), (stride, stride)
-    return torch.ops.mkldnn._convolution_transpose_pointwise.default(
-        x, packed, None, pads, (0, 0), strides, (1, 1), 1, "none", [], ""
-    )
 
 
 # What reading one weight costs, in multiply-adds: as much as this many output cells. It decides about small maps.
@@ -168,11 +148,15 @@ class FrozenConvolution:
             packed = self._prepare(
                 (x.dtype, "transposed" if transposed else "straight"),
                 weight,
-                lambda: _pack(_to(weight, x.dtype, swap).contiguous(), self.stride, transposed),
+                lambda: pytorch_internals.prepack_convolution_weight(
+                    _to(weight, x.dtype, swap).contiguous(), self.stride, transposed
+                ),
             )
             # The library computes channels-last several times faster, and gives back what it was given.
             x = x.contiguous(memory_format=torch.channels_last)
-            return (_convolve_transposed if transposed else _convolve)(x, packed, self.stride, padding)
+            if transposed:
+                return pytorch_internals.convolve_prepacked_transposed(x, packed, self.stride, padding)
+            return pytorch_internals.convolve_prepacked(x, packed, self.stride, padding)
         # Of two orders of memory PyTorch would bring one into the other's, every time.
         last = x.device.type in ("cpu", "cuda") and x.is_contiguous(memory_format=torch.channels_last)
         order = torch.channels_last if last else torch.contiguous_format
@@ -203,7 +187,7 @@ class FrozenConvolution:
         return operators.direct_convolve(x, prepared, out, kernel, self.stride, padding, transposed)
 
     def _prepare(self, key: tuple[torch.dtype, str], weight: Tensor, make: Callable[[], Tensor]) -> Tensor:
-        state = (weight.data_ptr(), weight.device, weight.dtype, None if weight.is_inference() else weight._version)
+        state = (weight.data_ptr(), weight.device, weight.dtype, pytorch_internals.version(weight))
         kept, ready = self._kept
         if state != kept:
             # Another thread may do the same at this moment: both then prepare, and one result stays.

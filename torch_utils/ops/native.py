@@ -19,13 +19,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from draggan.errors import OpBuildError
 from torch_utils import custom_ops
+from torch_utils.pytorch_internals import below_autograd
 
 __all__ = [
     "available",
@@ -125,16 +125,6 @@ def twins_only() -> Iterator[None]:
     finally:
         with _lock:
             _held_back -= 1
-
-
-def below_autograd() -> contextlib.AbstractContextManager[Any]:
-    """Within, nothing is recorded for gradients, nor does anything look whether it should be.
-
-    For code that computes its gradient itself. PyTorch asks an operator's Python half first even where gradients are
-    off, which takes several times as long as the operator does on a window of ten cells.
-    """
-    guard = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
-    return torch.no_grad() if guard is None else guard()
 
 
 _CUDA_FLAGS = ["-O3", "--expt-relaxed-constexpr"]
