@@ -72,8 +72,9 @@ def test_a_dangerous_power_has_one_door(modules, allowed):
     [
         ("draggan/errors.py", ()),
         ("draggan/config.py", ("draggan.errors",)),
+        ("draggan/points.py", ("draggan.errors",)),
         ("draggan/geometry.py", ("draggan.errors",)),
-        ("draggan/session.py", ("draggan.errors", "draggan.config")),
+        ("draggan/session.py", ("draggan.errors", "draggan.config", "draggan.points")),
         ("draggan/images.py", ("draggan.errors",)),
         ("draggan/export.py", ("draggan.errors", "dnnlib")),
         (
@@ -81,6 +82,7 @@ def test_a_dangerous_power_has_one_door(modules, allowed):
             (
                 "draggan.errors",
                 "draggan.config",
+                "draggan.points",
                 "draggan.geometry",
                 "draggan.generators.base",
                 "torch_utils.pytorch_internals",
@@ -102,7 +104,9 @@ def test_a_layer_knows_only_those_below(prefix, allowed):
     assert {name for name in ours_imported_by(prefix) if not name.startswith(allowed)} == set()
 
 
-@pytest.mark.parametrize("prefix", ["draggan/session.py", "draggan/config.py", "draggan/errors.py", "dnnlib/"])
+@pytest.mark.parametrize(
+    "prefix", ["draggan/session.py", "draggan/config.py", "draggan/points.py", "draggan/errors.py", "dnnlib/"]
+)
 def test_what_needs_no_torch_does_not_import_it(prefix):
     assert not {name for name in importers("torch") if name.startswith(prefix)}
 
