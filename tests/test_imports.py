@@ -11,34 +11,29 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.syntax import (
+    PACKAGES,
+    Module,
+    circles,
+    import_graph,
+    package_graph,
+    private_torch_names,
+    read_modules,
+)
+
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("draggan", "torch_utils", "dnnlib", "benchmarks")
-SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "app.py"]
-OURS = ("draggan", "torch_utils", "dnnlib", "benchmarks", "app")
-
-
-def imports(path: Path) -> set[str]:
-    """Full names of everything a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+OURS = (*PACKAGES, "benchmarks")
+MODULES = read_modules(ROOT, OURS)
+INSTALLED = {name: module for name, module in MODULES.items() if not name.startswith("benchmarks")}
+GRAPH = import_graph(INSTALLED)
 
 
 def importers(*modules: str) -> set[str]:
     """Files that import one of these modules."""
     return {
-        name_of(path)
-        for path in SOURCES
-        if any(name == m or name.startswith(m + ".") for name in imports(path) for m in modules)
+        module.path
+        for module in MODULES.values()
+        if any(found.name == m or found.name.startswith(m + ".") for found in module.imports() for m in modules)
     }
 
 
@@ -46,12 +41,126 @@ def ours_imported_by(prefix: str) -> set[str]:
     """Our own modules that files under a prefix import, outside that prefix."""
     own = prefix.removesuffix(".py").replace("/", ".")
     return {
-        name
-        for path in SOURCES
-        if name_of(path).startswith(prefix)
-        for name in imports(path)
-        if name.split(".")[0] in OURS and not name.startswith(own)
+        found.name
+        for module in MODULES.values()
+        if module.path.startswith(prefix)
+        for found in module.imports()
+        if found.name.split(".")[0] in OURS and not found.name.startswith(own)
     }
+
+
+# What is known to break a rule, and is being removed. Each list must be exact: whoever mends something shortens it.
+CIRCLES = [
+    (
+        "draggan.generators.captured",
+        "draggan.generators.frozen",
+        "draggan.generators.local",
+        "draggan.generators.steady",
+        "draggan.generators.stylegan2",
+    ),
+    ("draggan.generators.local3", "draggan.generators.stylegan3"),
+    (
+        "torch_utils.ops.bias_act",
+        "torch_utils.ops.filtered_lrelu",
+        "torch_utils.ops.frozen_conv",
+        "torch_utils.ops.native",
+        "torch_utils.ops.upfirdn2d",
+    ),
+]
+CIRCLES_OF_TOP_PACKAGES = [("dnnlib", "draggan", "torch_utils")]
+PRIVATE_TORCH = {
+    "draggan/generators/captured.py",
+    "draggan/generators/frozen.py",
+    "draggan/generators/local3.py",
+    "draggan/scenes/train.py",
+}
+IMPORTS_OF_DRAGGAN_FROM_BELOW = {"dnnlib/download.py", "torch_utils/custom_ops.py", "torch_utils/ops/native.py"}
+# Files with imports of our own inside functions, that are not commands.
+LATE_IMPORTS = {
+    "draggan/checkpoints/build.py",
+    "draggan/generators/stylegan2.py",
+    "draggan/terminal.py",
+    "torch_utils/ops/native.py",
+}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """At the top of a file or inside a function, for running or for type checkers: there is no circle of modules."""
+    assert circles(GRAPH) == CIRCLES
+
+
+def test_packages_do_not_import_each_other_in_circles():
+    assert circles(package_graph(GRAPH, depth=2)) == []
+    assert circles(package_graph(GRAPH, depth=1)) == CIRCLES_OF_TOP_PACKAGES
+
+
+def test_what_stands_below_does_not_import_draggan():
+    below = {module.path for module in INSTALLED.values() if module.path.startswith(("torch_utils/", "dnnlib/"))}
+    assert importers("draggan") & below == IMPORTS_OF_DRAGGAN_FROM_BELOW
+
+
+def test_private_interfaces_of_pytorch_are_used_in_one_module_only():
+    users = {module.path for module in INSTALLED.values() if private_torch_names(module)}
+    assert users == {"torch_utils/pytorch_internals.py", *PRIVATE_TORCH}
+
+
+# Where a start must not wait for PyTorch or Gradio, and where broken installations are looked at.
+COMMANDS = ("app.py", "draggan/cli", "draggan/doctor.py", "draggan/evaluation/command.py")
+
+
+def test_only_commands_import_our_own_modules_inside_functions():
+    late = {
+        module.path
+        for module in INSTALLED.values()
+        if any(found.inside_function and found.name.split(".")[0] in OURS for found in module.imports())
+    }
+    assert {path for path in late if not path.startswith(COMMANDS)} == LATE_IMPORTS
+
+
+def test_imports_are_absolute():
+    relative = [
+        (module.path, node.lineno)
+        for module in MODULES.values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+def module(name: str, text: str, *, package: bool = False) -> Module:
+    path = name.replace(".", "/") + ("/__init__.py" if package else ".py")
+    return Module(name, path, text, ast.parse(text))
+
+
+def test_circles_are_found_wherever_the_import_stands():
+    """Of modules that import each other at the top, inside a function, relatively, by a call, and for types only."""
+    texts = {
+        "a": "import a.b",
+        "a.b": "from a import c",
+        "a.c": "class C:\n    def f(self):\n        from .d import g",
+        "a.d": "import importlib\ndef g():\n    return importlib.import_module('a.e')",
+        "a.e": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.b import Thing",
+        "a.f": "import a.b, os",
+    }
+    modules = {name: module(name, text, package=name == "a") for name, text in texts.items()}
+    graph = import_graph(modules)
+    assert graph["a.f"] == {"a.b"}
+    assert circles(graph) == [("a.b", "a.c", "a.d", "a.e")]
+    assert circles(import_graph({"x": module("x", "def f():\n    import x")})) == [("x",)]
+
+
+def test_a_circle_of_packages_is_found_where_no_module_is_in_one():
+    texts = {"a.x.one": "import a.y.one", "a.y.one": "", "a.y.two": "import a.x.two", "a.x.two": ""}
+    graph = import_graph({name: module(name, text) for name, text in texts.items()})
+    assert circles(graph) == []
+    assert circles(package_graph(graph)) == [("a.x", "a.y")]
+
+
+def test_private_names_of_pytorch_are_found():
+    text = (
+        "import torch\nfrom torch._C import f\ntorch._C.g()\nx._version\nhasattr(torch.cuda, '_h')\ntorch.__version__"
+    )
+    assert private_torch_names(module("m", text)) == {"torch._C", "torch._C.f", "_version", "torch.cuda._h"}
 
 
 @pytest.mark.parametrize(
@@ -67,14 +176,18 @@ def test_a_dangerous_power_has_one_door(modules, allowed):
     assert {name for name in importers(*modules) if not name.startswith(allowed)} == set()
 
 
+BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", "dnnlib")
+
+
 @pytest.mark.parametrize(
     ("prefix", "allowed"),
     [
         ("draggan/errors.py", ()),
         ("draggan/config.py", ("draggan.errors",)),
         ("draggan/points.py", ("draggan.errors",)),
-        ("draggan/geometry.py", ("draggan.errors",)),
-        ("draggan/session.py", ("draggan.errors", "draggan.config", "draggan.points")),
+        ("draggan/geometry", ("draggan.errors",)),
+        ("draggan/recipe.py", ("draggan.errors", "draggan.config", "draggan.points")),
+        ("draggan/session.py", ("draggan.errors", "draggan.config", "draggan.points", "draggan.recipe")),
         ("draggan/images.py", ("draggan.errors",)),
         ("draggan/export.py", ("draggan.errors", "dnnlib")),
         (
@@ -88,14 +201,9 @@ def test_a_dangerous_power_has_one_door(modules, allowed):
                 "torch_utils.pytorch_internals",
             ),
         ),
-        (
-            "draggan/generators/",
-            ("draggan.errors", "draggan.geometry", "torch_utils.ops", "torch_utils.pytorch_internals"),
-        ),
-        (
-            "draggan/checkpoints/",
-            ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils.ops", "dnnlib"),
-        ),
+        ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils")),
+        ("draggan/checkpoints/", ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils", "dnnlib")),
+        ("draggan/scenes/", (*BELOW, "draggan.device", "draggan.generators")),
         ("torch_utils/", ("draggan.errors", "dnnlib")),
         ("dnnlib/", ("draggan.errors",)),
     ],
@@ -105,10 +213,43 @@ def test_a_layer_knows_only_those_below(prefix, allowed):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["draggan/session.py", "draggan/config.py", "draggan/points.py", "draggan/errors.py", "dnnlib/"]
+    ("module", "above"),
+    [
+        ("draggan.ui", ("app.py", "draggan/cli")),
+        ("draggan.engine", ("app.py", "draggan/cli", "draggan/ui/", "draggan/evaluation/")),
+        ("draggan.cli", ("draggan/__main__.py",)),
+        ("draggan.evaluation", ("draggan/cli",)),
+        ("draggan.doctor", ("draggan/cli",)),
+        ("app", ("draggan/cli",)),
+        ("benchmarks", ()),
+    ],
 )
-def test_what_needs_no_torch_does_not_import_it(prefix):
-    assert not {name for name in importers("torch") if name.startswith(prefix)}
+def test_nothing_imports_upwards(module, above):
+    own, exports = module.replace(".", "/"), "draggan/__init__.py"
+    users = {path for path in importers(module) if path.split("/")[0] != "benchmarks" and not path.startswith(own)}
+    assert {path for path in users - {exports} if not path.startswith(above)} == set()
+
+
+def test_the_package_does_not_use_its_own_public_interface():
+    """`draggan` offers what its modules hold; a module that asked it back would import everything."""
+    assert {name for name, targets in GRAPH.items() if "draggan" in targets} == set()
+
+
+NUMPY_ONLY = ("draggan/session.py", "draggan/recipe.py", "draggan/points.py", "draggan/config.py", "draggan/errors.py")
+
+
+def test_values_need_nothing_but_numpy():
+    found = {
+        found.name.split(".")[0]
+        for module in MODULES.values()
+        if module.path in NUMPY_ONLY
+        for found in module.imports()
+    }
+    assert found - set(sys.stdlib_module_names) <= {"numpy", "jaxtyping", "draggan"}
+
+
+def test_downloads_need_no_torch():
+    assert not {name for name in importers("torch") if name.startswith("dnnlib/")}
 
 
 # The page, and the benchmark of the page, bring Gradio, whose imports are its own business.
@@ -118,9 +259,9 @@ WITH_GRADIO = ("app.py", "draggan/ui/", "benchmarks/page.py", "benchmarks/previe
 def test_nothing_happens_on_import(tmp_path):
     """Importing everything starts no thread, opens no socket, writes no file and needs no network or compiler."""
     modules = [
-        name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        for path in SOURCES
-        if path.name != "__main__.py" and not name_of(path).startswith(WITH_GRADIO)
+        name
+        for name, module in MODULES.items()
+        if not name.endswith("__main__") and not module.path.startswith(WITH_GRADIO)
     ]
     code = (
         "import sys, threading, pathlib, importlib\n"
@@ -166,8 +307,8 @@ def unknown_names(source: str) -> set[str]:
 
 def test_every_name_is_known():
     """The linters have to pass over unknown names: a shape of one axis, ``Float[Tensor, "n"]``, is one to them."""
-    tests = sorted((ROOT / "tests").glob("*.py"))
-    found = {name_of(path): unknown_names(path.read_text(encoding="utf-8")) for path in [*SOURCES, *tests]}
+    texts = {module.path: module.text for module in (MODULES | read_modules(ROOT, ["tests"])).values()}
+    found = {path: unknown_names(text) for path, text in texts.items()}
     assert {name: unknown for name, unknown in found.items() if unknown} == {}
 
 
