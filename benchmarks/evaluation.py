@@ -22,7 +22,7 @@ from benchmarks import machine
 from benchmarks.examples import joined
 from benchmarks.line_search import LINE_SEARCH
 from benchmarks.timing import publish
-from draggan.checkpoints import registry
+from draggan.checkpoints import catalogue
 from draggan.config import DragConfig
 from draggan.errors import DragGANError
 from draggan.evaluation import report
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for text in args.row:
             name, _, settings = text.partition(":")
             chosen[name.strip()] = Choice([s.strip() for s in settings.split(",") if s.strip()])
-        models = args.models or [m.name for m in registry.all_models() if m.builtin and m.on_disk]
+        models = args.models or [m.name for m in catalogue.all_models() if m.builtin and m.on_disk]
         names = ["landmarks-1"] if args.quick else args.protocols
         file = None if args.json is None else ResultFile(args.json)
         tables = list(_tables(models, names, chosen))

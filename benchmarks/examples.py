@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.timing import publish, table
 from draggan import load_generator, suggested_config, suggested_truncation
-from draggan.checkpoints import registry
+from draggan.checkpoints import catalogue
 from draggan.config import SolverName
 from draggan.drag import Drag
 from draggan.evaluation.report import tile
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] = ()) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks examples", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one model, two examples")
-    parser.add_argument("--models", nargs="+", default=[m.name for m in registry.all_models() if m.builtin])
+    parser.add_argument("--models", nargs="+", default=[m.name for m in catalogue.all_models() if m.builtin])
     parser.add_argument("--solver", choices=["adam", "newton"], help="default: the model's own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=Path, help="write strips MODEL-examples.jpg into this folder")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] = ()) -> int:
     rows: list[list[object]] = []
     for name in args.models[:1] if args.quick else args.models:
         strips = []
-        for preset in registry.find(name).presets[: 2 if args.quick else None]:
+        for preset in catalogue.find(name).presets[: 2 if args.quick else None]:
             row, strip = _example(name, preset, args.solver)
             rows.append(row)
             strips.append(strip)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] = ()) -> int:
 
 
 def _example(
-    name: str, preset: registry.Preset, solver: SolverName | None
+    name: str, preset: catalogue.Preset, solver: SolverName | None
 ) -> tuple[list[object], UInt8[np.ndarray, "height width 3"]]:
     """Row of the table, and both pictures with the points."""
     generator = load_generator(name, "cpu")

@@ -73,9 +73,9 @@ import types
 package = types.ModuleType("draggan")
 package.__path__ = [{root!r} + "/draggan"]
 sys.modules["draggan"] = package
-from draggan.checkpoints import read
+from draggan.checkpoints import sandbox
 base, start = memory("VmRSS"), now()
-read.child_main(dict(source={path!r}, work={cache!r}, cache={cache!r}))
+sandbox.child_main(dict(source={path!r}, work={cache!r}, cache={cache!r}))
 report(start, base)
 """
 )
@@ -161,12 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _steps(path: Path) -> int:
     """How many of the reader's limited steps the file takes."""
-    from draggan.checkpoints.read import open_bytes
-    from draggan.checkpoints.unpickler import NVIDIA_GLOBALS, Budget, Machine
+    from draggan.checkpoints.detect import open_bytes
+    from draggan.checkpoints.pickle.allowed import IN_PICKLES
+    from draggan.checkpoints.pickle.budget import Budget
+    from draggan.checkpoints.pickle.machine import PickleMachine
 
     budget = Budget()
     before = budget.steps
-    Machine(open_bytes(path), allowed=NVIDIA_GLOBALS, budget=budget).load()
+    PickleMachine(open_bytes(path), allowed=IN_PICKLES, budget=budget).load()
     return before - budget.steps
 
 

@@ -270,9 +270,9 @@ def _label(generator: Any, label: int | None) -> Any:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from draggan.checkpoints import registry
+    from draggan.checkpoints import catalogue
 
-    models = registry.all_models()
+    models = catalogue.all_models()
     if args.json:
         print(json.dumps([_model_facts(model) for model in models]))
         return 0
@@ -281,7 +281,7 @@ def _models(args: argparse.Namespace) -> int:
         size = "" if model.size is None else f"{model.size[0]}x{model.size[1]}"
         weight = _megabytes(model.bytes_on_disk() or model.bytes)
         print(f"{model.name:{width}}  {size:9}  {model.state:16}  {weight:>8}  {model.title}; licence: {model.licence}")
-    print(f"\nOwn models: drop files into {registry.models_dir()}")
+    print(f"\nOwn models: drop files into {catalogue.models_dir()}")
     return 0
 
 
@@ -295,7 +295,7 @@ def _megabytes(count: int | None) -> str:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from draggan.checkpoints.store import convert
+    from draggan.checkpoints.convert import convert
 
     provide(args.source, yes=args.yes)
     path = convert(args.source, args.destination)

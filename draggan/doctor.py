@@ -220,10 +220,10 @@ _VARIABLES = (
 
 
 def _models() -> Iterator[Item]:
-    from draggan.checkpoints.registry import read_registry
+    from draggan.checkpoints.catalogue import read_catalogue
 
-    registry = read_registry()
-    builtin = [entry for entry in registry.models if entry.builtin]
+    catalogue = read_catalogue()
+    builtin = [entry for entry in catalogue.models if entry.builtin]
     missing = [entry.name for entry in builtin if not entry.on_disk]
     value = ", ".join(entry.name for entry in builtin if entry.on_disk) or "none"
     if missing:
@@ -231,11 +231,11 @@ def _models() -> Iterator[Item]:
         yield Item(name="built-in models", value=value, status="broken", advice=advice)
     else:
         yield Item(name="built-in models", value=value)
-    others = [entry.name for entry in registry.models if entry.on_disk and not entry.builtin]
-    more = sum(not entry.on_disk and not entry.builtin for entry in registry.models)
+    others = [entry.name for entry in catalogue.models if entry.on_disk and not entry.builtin]
+    more = sum(not entry.on_disk and not entry.builtin for entry in catalogue.models)
     here = ", ".join(others) or "none"
     yield Item(name="other models here", value=f"{here}; {more} more are listed ({own_command()} models)")
-    for problem in registry.problems:
+    for problem in catalogue.problems:
         advice = "Correct the entry; until then all entries of that file are left out."
         yield Item(name="models.toml", value=problem, status="broken", advice=advice)
 
@@ -244,7 +244,7 @@ def _speed() -> Iterator[Item]:
     """Time of one picture of the first built-in model: the best of a few, since a machine that is busy is not slow."""
     import torch
 
-    from draggan.checkpoints.registry import all_models
+    from draggan.checkpoints.catalogue import all_models
     from draggan.checkpoints.store import load_generator
     from draggan.generators.base import z_from_seed
 

@@ -1,6 +1,6 @@
 """What suits a model: settings of a drag and truncation, as its entry in the list says or else as usual.
 
-The list of models (`draggan.checkpoints.registry`) holds what was found out about each model and nothing else; what it
+The list of models (`draggan.checkpoints.catalogue`) holds what was found out about each model and nothing else; what it
 leaves open is `DragConfig`'s own default, or `TRUNCATION`. The page, the command line and Python all ask here.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from draggan.checkpoints.registry import ModelEntry, listed_entry
+from draggan.checkpoints.catalogue import ModelEntry, listed_entry
 from draggan.config import DragConfig
 
 __all__ = ["TRUNCATION", "settings_of", "suggested_config", "suggested_truncation", "truncation_of"]

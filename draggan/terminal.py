@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from draggan.errors import DownloadError
 
 if TYPE_CHECKING:
-    from draggan.checkpoints.registry import ModelEntry
+    from draggan.checkpoints.catalogue import ModelEntry
 
 __all__ = ["Bar", "own_command", "provide"]
 
@@ -38,7 +38,7 @@ def provide(model: str, *, yes: bool) -> None:
         DownloadError: nobody said yes, or it could not be fetched.
     """
     # Imported here: the doctor looks at broken installations, and asks this module how it is called.
-    from draggan.checkpoints.registry import entry_of
+    from draggan.checkpoints.catalogue import entry_of
 
     if Path(model).expanduser().is_file():
         return

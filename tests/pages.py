@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from draggan.checkpoints.registry import Preset
+from draggan.checkpoints.catalogue import Preset
 from draggan.errors import CheckpointError, DownloadError, ModelNotFound
 from draggan.generators.base import Generator, Latent
 from draggan.ui import Model, Terms

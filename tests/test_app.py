@@ -21,7 +21,7 @@ import torch
 from gradio_client import Client
 from PIL import Image
 
-from draggan.checkpoints import registry
+from draggan.checkpoints import catalogue
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
 from draggan.errors import CheckpointError, DownloadError, MaskError, PointError
@@ -405,13 +405,13 @@ def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_
     for name in ("face.safetensors", "cat.safetensors", "mine.pkl"):
         (tmp_path / name).write_bytes(b"weights")
     entries = (
-        registry.ModelEntry(name="hand", title="By hand", page="https://example.org", file="hand.pkl"),
-        registry.ModelEntry(name="far", title="Far away", urls=("https://example.org/far.pkl",), file="far.pkl"),
-        registry.ModelEntry(name="mine", title="Mine", path=str(tmp_path / "mine.pkl")),
-        registry.ModelEntry(name="face", title="Faces", file="face.safetensors", builtin=True),
-        registry.ModelEntry(name="cat", title="Cats", file="cat.safetensors", builtin=True, size=(128, 64)),
+        catalogue.ModelEntry(name="hand", title="By hand", page="https://example.org", file="hand.pkl"),
+        catalogue.ModelEntry(name="far", title="Far away", urls=("https://example.org/far.pkl",), file="far.pkl"),
+        catalogue.ModelEntry(name="mine", title="Mine", path=str(tmp_path / "mine.pkl")),
+        catalogue.ModelEntry(name="face", title="Faces", file="face.safetensors", builtin=True),
+        catalogue.ModelEntry(name="cat", title="Cats", file="cat.safetensors", builtin=True, size=(128, 64)),
     )
-    monkeypatch.setattr(registry, "_BUILTIN_DIR", tmp_path)
+    monkeypatch.setattr(catalogue, "_BUILTIN_DIR", tmp_path)
     monkeypatch.setattr("draggan.ui.models.all_models", lambda: entries)
     monkeypatch.setattr("draggan.ui.models.load_generator", lambda *args: None)
     assert [model.name for model in Shelf().listed()] == ["face", "cat", "mine", "far", "hand"]
@@ -1488,7 +1488,7 @@ def test_app_explains_a_port_that_is_taken(app_on_tiny_models, served, capsys):
 
 
 def test_app_asks_before_it_downloads(app_on_tiny_models, capsys, monkeypatch):
-    monkeypatch.setattr(registry.ModelEntry, "download_size", lambda self: 364_000_000)
+    monkeypatch.setattr(catalogue.ModelEntry, "download_size", lambda self: 364_000_000)
     assert app_on_tiny_models.main(["--model", "lions-512"]) == 1
     said = capsys.readouterr().err
     for fact in ("364.0 MB", "storage.googleapis.com", "Apache-2.0 according", "add --yes"):

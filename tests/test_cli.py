@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from draggan import terminal
-from draggan.checkpoints import registry, safetensors
+from draggan.checkpoints import catalogue
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription
+from draggan.checkpoints.formats import safetensors
 from draggan.cli import main
 from draggan.generators.stylegan2 import StyleGAN2Generator
 
@@ -172,7 +173,7 @@ def far(model, monkeypatch):
     far = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     far.requests = []
     threading.Thread(target=far.serve_forever, daemon=True).start()
-    entry = registry.ModelEntry(
+    entry = catalogue.ModelEntry(
         name="far",
         title="Far away",
         urls=(f"http://127.0.0.1:{far.server_port}/far.safetensors",),
@@ -180,9 +181,9 @@ def far(model, monkeypatch):
         licence="CC0",
     )
     far.entry = entry
-    monkeypatch.setattr(registry, "_own_models", lambda: (entry,))
+    monkeypatch.setattr(catalogue, "_builtin_models", lambda: (entry,))
     for name in ("download", "remote_size"):
-        monkeypatch.setattr(registry, name, functools.partial(getattr(registry, name), allow_local_http=True))
+        monkeypatch.setattr(catalogue, name, functools.partial(getattr(catalogue, name), allow_local_http=True))
     yield far
     far.shutdown()
     far.server_close()

@@ -7,7 +7,7 @@ import importlib.metadata
 import pytest
 
 from draggan import doctor
-from draggan.checkpoints import registry
+from draggan.checkpoints import catalogue
 from draggan.doctor import report
 from torch_utils import custom_ops
 
@@ -76,7 +76,7 @@ def test_unfinished_downloads_are_counted(home):
 def test_missing_built_in_models_and_wrong_entries_are_told(home, monkeypatch):
     (home / "models.toml").write_text("[[model]]\nname = 3")
     assert "must be text" in found("models.toml").value
-    monkeypatch.setattr(registry, "_BUILTIN_DIR", home / "nowhere")
+    monkeypatch.setattr(catalogue, "_BUILTIN_DIR", home / "nowhere")
     assert found("built-in models").status == "broken"
 
 

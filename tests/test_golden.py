@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from draggan.checkpoints.build import build_discriminator, build_generator
-from draggan.checkpoints.read import describe_bytes, open_bytes
+from draggan.checkpoints.detect import describe_bytes, open_bytes
 from draggan.generators.base import Generator
 from draggan.generators.discriminator import Discriminator
 from draggan.generators.stylegan2 import StyleGAN2Generator

@@ -24,8 +24,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from draggan.checkpoints import read
-from draggan.checkpoints.read import describe_bytes, read_checkpoint
+from draggan.checkpoints import sandbox
+from draggan.checkpoints.detect import describe_bytes
+from draggan.checkpoints.read import read_checkpoint
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 from tests.published import SMALL, Persistent, dumps, dumps_torch, generator_file, layer, network, tensorflow_network
 
@@ -608,13 +609,13 @@ def wide_sources(content: dict, root: Persistent) -> None:
 
 
 # What the reader's child does, for many files and without ending at the first.
-RUNNER = read._CHILD.replace(
-    "read.child_main(job)",
+RUNNER = sandbox.CHILD.replace(
+    "sandbox.child_main(job)",
     """
 import os, resource, time
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
-read._forbid(Path(job["work"]))
+sandbox.forbid(Path(job["work"]))
 
 def peak():
     with open("/proc/self/status") as f:
@@ -624,7 +625,7 @@ results = {}
 for path in sorted(os.listdir(job["work"])):
     start = time.perf_counter()
     try:
-        description = read.describe_bytes(read.open_bytes(job["work"] + "/" + path))
+        description = sandbox.describe_bytes(sandbox.open_bytes(job["work"] + "/" + path))
         error, message = "", str(list(description.networks))
     except Exception as e:
         error, message = type(e).__name__, str(e)
@@ -643,7 +644,7 @@ def read_all(files: dict[str, bytes], work: Path) -> dict[str, tuple[str, str, f
     job = {
         "work": str(work),
         "memory": MEMORY,
-        "package": str(Path(read.__file__).parents[1]),
+        "package": str(Path(sandbox.__file__).parents[1]),
         "import_path": sys.path,
     }
     subprocess.run([sys.executable, "-I", "-c", RUNNER, json.dumps(job)], check=True, timeout=300)
@@ -745,7 +746,7 @@ def test_from_file_to_message(case: str, tmp_path: Path) -> None:
 
 
 def test_no_file_of_ours_uses_pickle() -> None:
-    for path in (Path(read.__file__).parent).glob("*.py"):
+    for path in (Path(sandbox.__file__).parent).rglob("*.py"):
         assert "import pickle" not in path.read_text(encoding="utf-8")
 
 

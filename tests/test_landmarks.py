@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from draggan.checkpoints.registry import builtin_dir
+from draggan.checkpoints.catalogue import builtin_dir
 from draggan.checkpoints.store import load_generator
 from draggan.errors import CheckpointError, ConfigError, ModelNotFound, OpBuildError
 from draggan.evaluation import train_landmarks

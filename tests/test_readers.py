@@ -18,10 +18,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from draggan.checkpoints import conversion_cache, latents, sandbox
 from draggan.checkpoints import kwargs as k
-from draggan.checkpoints import latents, read, safetensors
 from draggan.checkpoints.build import build_discriminator, build_generator, check_kwargs
-from draggan.checkpoints.read import describe_bytes, read_checkpoint
+from draggan.checkpoints.detect import describe_bytes
+from draggan.checkpoints.formats import safetensors
+from draggan.checkpoints.read import read_checkpoint
 from draggan.errors import CheckpointError, LatentError, UnsafeCheckpoint
 from tests.published import (
     SMALL,
@@ -408,10 +410,12 @@ def test_base_and_maximum_are_found_from_widths(blocks: int, top: int, base: int
 
 def tensorflow_file(architecture: str = "skip", **static: object) -> bytes:
     """The golden file's networks, rewritten; ``orig`` has the last colour output, under its old name."""
-    from draggan.checkpoints.unpickler import NVIDIA_GLOBALS, Budget, Machine
+    from draggan.checkpoints.pickle.allowed import IN_PICKLES
+    from draggan.checkpoints.pickle.budget import Budget
+    from draggan.checkpoints.pickle.machine import PickleMachine
 
     data = memoryview((GOLDEN / "stylegan2-tf-16.pkl").read_bytes())
-    networks = Machine(data, allowed=NVIDIA_GLOBALS, budget=Budget()).load()
+    networks = PickleMachine(data, allowed=IN_PICKLES, budget=Budget()).load()
 
     def rebuild(net) -> Network:
         variables = []
@@ -464,7 +468,7 @@ def no_child(monkeypatch: pytest.MonkeyPatch):
         def run(*arguments: object, **options: object) -> None:
             raise AssertionError("a child process was started")
 
-        monkeypatch.setattr(read.subprocess, "run", run)
+        monkeypatch.setattr(sandbox.subprocess, "run", run)
 
     return forbid
 
@@ -527,7 +531,7 @@ def test_damaged_copy_is_made_again(tmp_path: Path) -> None:
 def test_damaged_index_does_no_harm(tmp_path: Path, index: bytes) -> None:
     path = tmp_path / "index.json"
     path.write_bytes(index)
-    assert read._known_digest(path, {"size": 1}) is None
+    assert conversion_cache.known_digest(path, {"size": 1}) is None
 
 
 def test_two_at_once(tmp_path: Path) -> None:
@@ -558,29 +562,29 @@ def test_name_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_child_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "_CHILD", "import os; os._exit(9)")
+    monkeypatch.setattr(sandbox, "CHILD", "import os; os._exit(9)")
     with pytest.raises(CheckpointError, match=r"ended early \(exit status 9\)"):
         read_checkpoint(small_file(tmp_path), cache=tmp_path / "c")
     assert not any((tmp_path / "c").rglob("*"))
 
 
 def test_child_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "_CHILD", "import time; time.sleep(60)")
-    monkeypatch.setattr(read, "WALL_SECONDS", 0.5)
+    monkeypatch.setattr(sandbox, "CHILD", "import time; time.sleep(60)")
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.5)
     with pytest.raises(CheckpointError, match="took longer than"):
         read_checkpoint(small_file(tmp_path), cache=tmp_path / "c")
 
 
 def test_child_is_small_and_may_do_nothing_else(tmp_path: Path) -> None:
     # The reader's process loads neither PyTorch nor pickle's program-running reader into action, and its limits hold.
-    code = read._CHILD.replace(
-        "read.child_main(job)",
+    code = sandbox.CHILD.replace(
+        "sandbox.child_main(job)",
         """
 import os, socket, subprocess
 assert "torch" not in sys.modules
 from pathlib import Path
-read._limit_process(1000)
-read._forbid(Path(job["work"]))
+sandbox.limit_process(1000)
+sandbox.forbid(Path(job["work"]))
 tried = {
     "system": lambda: os.system("true"),
     "subprocess": lambda: subprocess.run(["true"]),
@@ -594,7 +598,7 @@ done = []
 for name, attempt in tried.items():
     try:
         attempt()
-    except (read.UnsafeCheckpoint, MemoryError):
+    except (sandbox.UnsafeCheckpoint, MemoryError):
         continue
     done.append(name)
 open(job["work"] + "/result", "w").write(json.dumps(done))
@@ -605,7 +609,7 @@ open(job["work"] + "/result", "w").write(json.dumps(done))
     job = {
         "source": str(small_file(tmp_path)),
         "work": str(work),
-        "package": str(Path(read.__file__).parents[1]),
+        "package": str(Path(sandbox.__file__).parents[1]),
         "import_path": sys.path,
     }
     subprocess.run([sys.executable, "-I", "-c", code, json.dumps(job)], check=True, timeout=60)

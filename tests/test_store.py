@@ -15,10 +15,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from draggan.checkpoints import build, safetensors, store
+from draggan.checkpoints import build, store
+from draggan.checkpoints.convert import convert
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription
+from draggan.checkpoints.formats import safetensors
 from draggan.checkpoints.read import read_checkpoint
-from draggan.checkpoints.store import ModelStore, convert, load_discriminator, load_generator
+from draggan.checkpoints.store import ModelStore, load_discriminator, load_generator
 from draggan.device import available_devices, choose_device
 from draggan.errors import CheckpointError, ConfigError, ModelNotFound
 from draggan.generators.discriminator import Discriminator
@@ -359,9 +361,9 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(file):
 
 
 def test_the_built_in_model_loads():
-    from draggan.checkpoints import registry
+    from draggan.checkpoints import catalogue
 
-    for entry in registry.all_models():
+    for entry in catalogue.all_models():
         if entry.builtin and entry.on_disk:
             generator = load_generator(entry.name, "cpu")
             assert generator.image_size == entry.size

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from draggan.checkpoints.unpickler import NumpyArray, refuse, show
+from draggan.checkpoints.pickle.budget import refuse, show
+from draggan.checkpoints.pickle.tensors import NumpyArray
 from draggan.errors import CheckpointError
 
 __all__ = [

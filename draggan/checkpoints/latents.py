@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from draggan.checkpoints import torch_archive
-from draggan.checkpoints.unpickler import Budget, NumpyArray, Tensor, as_array, damaged, refuse, show
+from draggan.checkpoints.formats import torch_archive
+from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
+from draggan.checkpoints.pickle.tensors import NumpyArray, Tensor, as_array
 from draggan.errors import CheckpointError, LatentError
 
 __all__ = ["fit_latent", "read_latent"]

@@ -6,23 +6,20 @@ user. The least recently used ones are let go when there are more than the limit
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
-from dnnlib.cache import replacing
-from dnnlib.download import Progress, sha256_of
-from draggan.checkpoints import build, registry, safetensors
-from draggan.checkpoints.description import CheckpointDescription, Role
+from dnnlib.download import Progress
+from draggan.checkpoints import build, catalogue
+from draggan.checkpoints.description import Role
 from draggan.checkpoints.read import read_checkpoint
 from draggan.device import choose_device
 from draggan.errors import CheckpointError
@@ -30,7 +27,6 @@ from draggan.generators.base import Generator
 
 __all__ = [
     "ModelStore",
-    "convert",
     "default_store",
     "load_discriminator",
     "load_generator",
@@ -138,7 +134,7 @@ def default_store() -> ModelStore:
 def load_generator(
     model: str | os.PathLike[str], device: str | torch.device = "auto", progress: Progress | None = None
 ) -> Generator:
-    """A generator by registry name, path or https URL; shared by all callers in this process.
+    """A generator by its name in the catalogue, path or https URL; shared by all callers in this process.
 
     Args:
         model: "cat", "path/to/model.pkl" or "https://...". A listed model that is not on disk, or a URL, is
@@ -171,54 +167,4 @@ def locate(model: str | os.PathLike[str], progress: Progress | None = None) -> P
     path = Path(model).expanduser()
     if path.is_file():
         return path
-    return registry.fetch(str(model), progress)
-
-
-def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
-    """Write a model file in another form, told by the ending of ``destination``.
-
-    * ``.safetensors``: all networks, with family, arguments, and name and SHA-256 of the source file;
-    * ``.npz``: all networks as arrays ``<role>/<name>``, and ``meta`` (JSON: family and arguments by role);
-    * ``.pt``, ``.pth``: the plain state dict of the generator (of the discriminator in a file without generator), as
-      ``torch.load(..., weights_only=True)`` reads it.
-
-    Args:
-        source: a registry name, a path or an https URL.
-
-    Raises:
-        CheckpointError: the source cannot be read, the ending is another one, or the file cannot be written.
-        ModelNotFound, DownloadError: as for `load_generator`.
-    """
-    destination = Path(destination)
-    suffix = destination.suffix.lower()
-    if suffix not in (".safetensors", ".npz", ".pt", ".pth"):
-        raise CheckpointError(f"{destination} is no name for a model; it must end in .safetensors, .npz or .pt")
-    path = locate(source)
-    if destination.exists() and destination.samefile(path):
-        raise CheckpointError(f"{destination} is the source itself; choose another name")
-    description = read_checkpoint(path)
-    if suffix == ".safetensors":
-        origin = {"original_file": path.name, "original_sha256": sha256_of(path)}
-        safetensors.write(destination, replace(description, metadata={**origin, **description.metadata}))
-        return destination
-    try:
-        with replacing(destination) as temporary, open(temporary, "wb") as file:
-            if suffix == ".npz":
-                np.savez(file, **_arrays(description))  # type: ignore[arg-type]  # numpy's stubs take keywords for flags
-            else:
-                role = build.choose_generator(description) if set(description.networks) != {"D"} else "D"
-                tensors = description.networks[role].tensors
-                torch.save({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}, file)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {destination}: {error.strerror or error}") from error
-    return destination
-
-
-def _arrays(description: CheckpointDescription) -> dict[str, np.ndarray]:
-    """All networks of a checkpoint as one flat set of arrays."""
-    meta: dict[str, Any] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for role, network in description.networks.items():
-        meta[role] = {"family": network.family, "kwargs": network.kwargs}
-        arrays |= {f"{role}/{name}": array for name, array in network.tensors.items()}
-    return {**arrays, "meta": np.array(json.dumps(meta, sort_keys=True))}
+    return catalogue.fetch(str(model), progress)

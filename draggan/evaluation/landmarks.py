@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dnnlib.cache import replacing
-from draggan.checkpoints.registry import builtin_dir
+from draggan.checkpoints.catalogue import builtin_dir
 from draggan.errors import CheckpointError, ModelNotFound
 
 __all__ = ["LandmarkNetwork", "find_landmarks", "landmark_file", "load_landmarks", "save_landmarks"]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from draggan.checkpoints import registry
+from draggan.checkpoints import catalogue
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ConfigError, DragGANError, OpBuildError
 from draggan.evaluation.landmarks import find_landmarks
@@ -228,7 +228,7 @@ def load_subject(
         raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
     generator = load_generator(model, device=device)
     one_hot = _one_hot(generator, label)
-    entry = registry.listed_entry(model)
+    entry = catalogue.listed_entry(model)
     builtin = entry.name if entry is not None and entry.builtin else ""
     scene = _scene(builtin, generator)
     if truncation is None:

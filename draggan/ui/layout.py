@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from draggan.checkpoints.registry import SUFFIXES
+from draggan.checkpoints.catalogue import SUFFIXES
 from draggan.config import DragConfig, describe
 from draggan.ui import api, texts
 from draggan.ui.canvas import canvas

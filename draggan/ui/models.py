@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from draggan.checkpoints.registry import ModelEntry, Preset, all_models, find
+from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, find
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from draggan.checkpoints import registry
-from draggan.checkpoints.registry import ModelEntry, all_models, builtin_dir, fetch, find, models_dir, parse
+from draggan.checkpoints import catalogue
+from draggan.checkpoints.catalogue import ModelEntry, all_models, builtin_dir, fetch, find, models_dir, parse
 from draggan.config import DragConfig
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
 from draggan.suggestions import TRUNCATION, suggested_config, suggested_truncation
@@ -167,7 +167,7 @@ def test_a_wrong_entry_is_explained_and_stops_nothing(home, text, told):
     add(home, text)
     with pytest.raises(ConfigError, match=told):
         parse(home / "models.toml")
-    found = registry.read_registry()
+    found = catalogue.read_catalogue()
     assert find("lions-512")
     assert len(found.problems) == 1
 
@@ -181,7 +181,9 @@ def test_an_unknown_name_is_answered_with_similar_ones():
 
 def test_a_download_goes_to_the_folder_of_models_with_what_is_known(home, monkeypatch):
     calls = []
-    monkeypatch.setattr(registry, "download", lambda urls, path, **options: calls.append((urls, path, options)) or path)
+    monkeypatch.setattr(
+        catalogue, "download", lambda urls, path, **options: calls.append((urls, path, options)) or path
+    )
     assert fetch("lions-512") == home / "models" / "lions_512_pytorch.pkl"
     urls, _, options = calls.pop()
     assert [url.split("/")[2] for url in urls] == ["storage.googleapis.com", "huggingface.co"]
@@ -192,7 +194,7 @@ def test_a_download_goes_to_the_folder_of_models_with_what_is_known(home, monkey
 
 
 def test_an_address_is_fetched_under_a_name_of_its_own(home, monkeypatch):
-    monkeypatch.setattr(registry, "download", lambda urls, path, **options: path)
+    monkeypatch.setattr(catalogue, "download", lambda urls, path, **options: path)
     one, two = fetch("https://a.example/x/model.pkl"), fetch("https://b.example/x/model.pkl?token=1")
     assert one != two
     assert all(re.fullmatch(r"[0-9a-f]{8}-model\.pkl", path.name) for path in (one, two))
@@ -206,15 +208,15 @@ def test_a_model_is_found_by_name_address_and_file(home):
     entry = find("lions-512")
     entry.local.write_bytes(b"x")
     for given in ("lions-512", entry.urls[1], entry.local, str(entry.local)):
-        assert registry.listed_entry(given) == entry
-    assert registry.listed_entry("https://example.com/x.pkl") is None
-    assert registry.listed_entry(home / "nothing.pkl") is None
+        assert catalogue.listed_entry(given) == entry
+    assert catalogue.listed_entry("https://example.com/x.pkl") is None
+    assert catalogue.listed_entry(home / "nothing.pkl") is None
     assert entry.hosts() == ["storage.googleapis.com", "huggingface.co"]
 
 
 def test_presets_are_read(home):
     add(home, '[[model]]\nname = "m"\npath = "m"\npresets = [{ title = "Up", seed = 3, points = [[1, 2, 3, 4.5]] }]')
-    assert find("m").presets == (registry.Preset(title="Up", seed=3, points=((1, 2, 3, 4.5),)),)
+    assert find("m").presets == (catalogue.Preset(title="Up", seed=3, points=((1, 2, 3, 4.5),)),)
 
 
 def test_there_are_as_many_drags_to_try_as_the_page_has_room_for():

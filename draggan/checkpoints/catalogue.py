@@ -14,7 +14,8 @@ import math
 import os
 import re
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,9 +30,9 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "Catalogue",
     "ModelEntry",
     "Preset",
-    "Registry",
     "all_models",
     "builtin_dir",
     "entry_of",
@@ -39,14 +40,14 @@ __all__ = [
     "find",
     "listed_entry",
     "models_dir",
-    "read_registry",
+    "read_catalogue",
 ]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pkl", ".pt", ".pth")
-FAMILIES = ("", "stylegan2", "stylegan3")
-FORMATS = ("", "nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "safetensors")
+FAMILIES = ("stylegan2", "stylegan3")
+FORMATS = ("nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "safetensors")
 # In the repository and in an installed package alike, the folder `checkpoints` is beside the package.
 _BUILTIN_DIR = Path(__file__).resolve().parents[2] / "checkpoints"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -192,7 +193,7 @@ class ModelEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registry:
+class Catalogue:
     """All models, and what was wrong with the entries that people added."""
 
     models: tuple[ModelEntry, ...]
@@ -211,15 +212,15 @@ def models_dir() -> Path:
 
 def all_models() -> tuple[ModelEntry, ...]:
     """All models, the built-in ones first; problems in people's own entries are logged."""
-    registry = read_registry()
-    for problem in registry.problems:
+    catalogue = read_catalogue()
+    for problem in catalogue.problems:
         logger.warning(problem)
-    return registry.models
+    return catalogue.models
 
 
-def read_registry() -> Registry:
+def read_catalogue() -> Catalogue:
     """All models, read anew from disk; problems in people's own entries are told, not raised."""
-    models = {entry.name: entry for entry in _own_models()}
+    models = {entry.name: entry for entry in _builtin_models()}
     problems = []
     user_file = cache_dir("models.toml")
     if user_file.is_file():
@@ -234,11 +235,11 @@ def read_registry() -> Registry:
             # A listed name belongs to what the list says.
             name = path.name if path.stem in models else path.stem
             models[name] = ModelEntry(name=name, title=path.stem, file=path.name)
-    return Registry(models=tuple(models.values()), problems=tuple(problems))
+    return Catalogue(models=tuple(models.values()), problems=tuple(problems))
 
 
 @functools.cache
-def _own_models() -> tuple[ModelEntry, ...]:
+def _builtin_models() -> tuple[ModelEntry, ...]:
     return parse(builtin_dir() / "models.toml", builtin=True)
 
 
@@ -336,86 +337,100 @@ def _entry(table: Any, *, builtin: bool) -> ModelEntry:
     """One checked entry; a ValueError says what is wrong with it."""
     if not isinstance(table, dict):
         raise ValueError("it must be a table of keys and values")
-    allowed = [f.name for f in fields(ModelEntry)]
+    values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in allowed:
-            raise ValueError(f"unknown key '{key}'; known are {', '.join(allowed)}")
-        if key in _TEXTS and not isinstance(value, str):
-            raise ValueError(f"{key} = {value!r} must be text in quotes")
-    values = dict(table)
-    name = values.get("name", "")
-    if not _NAME.fullmatch(name):
-        raise ValueError("name must be made of letters, digits, '.', '_' and '-'")
-    values.setdefault("title", name)
-    if values.get("family", "") not in FAMILIES:
-        raise ValueError(f"family must be one of {', '.join(FAMILIES[1:])}")
-    if values.get("format", "") not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS[1:])}")
-    if "size" in values:
-        values["size"] = _size(values["size"])
-    values["urls"] = _urls(values.get("urls", []))
-    if "bytes" in values and not (type(values["bytes"]) is int and 0 < values["bytes"] < 1 << 40):
-        raise ValueError(f"bytes = {values['bytes']!r} must be a whole number above 0")
-    if "sha256" in values:
-        values["sha256"] = values["sha256"].lower()
-        if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
-            raise ValueError("sha256 must be 64 hexadecimal digits")
-    for key, low, high in (("truncation", 0.0, 1.5), ("step_size", 1e-6, 1.0)):
-        value = values.get(key, low)
-        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
-            raise ValueError(f"{key} = {value!r} must be a number from {low:g} to {high:g}")
-    if values.get("solver", "") not in ("", "adam", "newton"):
-        raise ValueError(f"solver = {values['solver']!r} must be 'adam' or 'newton'")
-    values["presets"] = tuple(_preset(value, values.get("size")) for value in _list_of("presets", values))
-    if type(values.get("builtin", False)) is not bool or (values.get("builtin") and not builtin):
-        raise ValueError("builtin is for the models that come with the package")
-    if not values.get("file") and not values.get("path"):
-        values["file"] = _file_name(values)
-    file = values.get("file", "")
-    if file and (not _NAME.fullmatch(file) or _WINDOWS_DEVICE.fullmatch(file)):
-        raise ValueError(f"file = {file!r} must be a plain file name of letters, digits, '.', '_' and '-'")
-    if not (values["urls"] or values.get("page") or values.get("path") or values.get("builtin") or "file" in table):
+        if key not in _CHECKS:
+            raise ValueError(f"unknown key '{key}'; known are {', '.join(_CHECKS)}")
+        values[key] = _CHECKS[key](key, value)
+    if not values.get("name"):
+        raise ValueError(_NAME_RULE)
+    values.setdefault("title", values["name"])
+    for preset in values.get("presets", ()):
+        _check_inside(preset, values.get("size"))
+    if values.get("builtin") and not builtin:
+        raise ValueError(_BUILTIN_RULE)
+    if not any(values.get(key) for key in ("urls", "page", "path", "builtin", "file")):
         raise ValueError("give urls (https), a path, a file in the folder of models, or the page where people get it")
+    if not values.get("file") and not values.get("path"):
+        values["file"] = _plain_file_name("file", _file_name(values))
     return ModelEntry(**values)
 
 
-_TEXTS = ("name", "title", "family", "format", "page", "file", "path", "sha256", "licence", "solver", "level", "notes")
+# Each of the following takes a key and its value, and gives the value of the entry's field or says what is allowed.
+
+_NAME_RULE = "name must be made of letters, digits, '.', '_' and '-'"
+_BUILTIN_RULE = "builtin is for the models that come with the package"
+_PRESET_RULE = 'a preset looks like { title = "Open the mouth", seed = 7, points = [[64, 90, 64, 98]] }'
 
 
-def _list_of(key: str, values: dict[str, Any]) -> list[Any]:
-    value = values.get(key, [])
-    if not isinstance(value, list):
-        raise ValueError(f"{key} must be a list in [ ]")
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key} = {value!r} must be text in quotes")
     return value
 
 
-def _preset(value: Any, size: tuple[int, int] | None) -> Preset:
-    """A drag to try; its points are checked against the picture's size where that is known."""
-    form = 'a preset looks like { title = "Open the mouth", seed = 7, points = [[64, 90, 64, 98]] }'
-    if not isinstance(value, dict) or set(value) != {"title", "seed", "points"}:
-        raise ValueError(form)
-    title, seed, points = value["title"], value["seed"], value["points"]
-    if not isinstance(title, str) or not 0 < len(title) <= 40 or type(seed) is not int or not 0 <= seed < 2**32:
-        raise ValueError(form)
-    height, width = size or (8192, 8192)
-    highest = (width - 1, height - 1) * 2
-    if not isinstance(points, list) or not points:
-        raise ValueError(form)
-    for point in points:
-        good = isinstance(point, list) and len(point) == 4 and all(type(n) in (int, float) for n in point)
-        if not good or not all(0 <= n <= most for n, most in zip(point, highest, strict=True)):
-            raise ValueError(f"{point!r} of preset '{title}' is not [handle x, handle y, target x, target y] inside")
-    return Preset(title=title, seed=seed, points=tuple((a, b, c, d) for a, b, c, d in points))
+def _one_of(*names: str) -> Callable[[str, Any], str]:
+    def check(key: str, value: Any) -> str:
+        if _text(key, value) not in ("", *names):
+            raise ValueError(f"{key} must be one of {', '.join(names)}")
+        return value
+
+    return check
 
 
-def _size(value: Any) -> tuple[int, int]:
+def _number(low: float, high: float) -> Callable[[str, Any], float]:
+    def check(key: str, value: Any) -> float:
+        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+            raise ValueError(f"{key} = {value!r} must be a number from {low:g} to {high:g}")
+        return value
+
+    return check
+
+
+def _name(key: str, value: Any) -> str:
+    if not _NAME.fullmatch(_text(key, value)):
+        raise ValueError(_NAME_RULE)
+    return value
+
+
+def _plain_file_name(key: str, value: Any) -> str:
+    if _text(key, value) and (not _NAME.fullmatch(value) or _WINDOWS_DEVICE.fullmatch(value)):
+        raise ValueError(f"file = {value!r} must be a plain file name of letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _sha256(key: str, value: Any) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", _text(key, value).lower()):
+        raise ValueError("sha256 must be 64 hexadecimal digits")
+    return value.lower()
+
+
+def _byte_count(key: str, value: Any) -> int:
+    if type(value) is not int or not 0 < value < 1 << 40:
+        raise ValueError(f"{key} = {value!r} must be a whole number above 0")
+    return value
+
+
+def _flag(key: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(_BUILTIN_RULE)
+    return value
+
+
+def _solver(key: str, value: Any) -> str:
+    if _text(key, value) not in ("", "adam", "newton"):
+        raise ValueError(f"solver = {value!r} must be 'adam' or 'newton'")
+    return value
+
+
+def _size(key: str, value: Any) -> tuple[int, int]:
     good = isinstance(value, list) and len(value) == 2 and all(type(n) is int and 4 <= n <= 8192 for n in value)
     if not good:
-        raise ValueError(f"size = {value!r} must be [height, width] in pixels")
+        raise ValueError(f"{key} = {value!r} must be [height, width] in pixels")
     return value[0], value[1]
 
 
-def _urls(value: Any) -> tuple[str, ...]:
+def _urls(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(url, str) for url in value):
         raise ValueError('urls must be a list of texts, such as ["https://..."]')
     for url in value:
@@ -426,9 +441,65 @@ def _urls(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _presets(key: str, value: Any) -> tuple[Preset, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{key} must be a list in [ ]")
+    return tuple(_preset(item) for item in value)
+
+
+def _preset(value: Any) -> Preset:
+    if not isinstance(value, dict) or set(value) != {"title", "seed", "points"}:
+        raise ValueError(_PRESET_RULE)
+    title, seed, points = value["title"], value["seed"], value["points"]
+    if not isinstance(title, str) or not 0 < len(title) <= 40 or type(seed) is not int or not 0 <= seed < 2**32:
+        raise ValueError(_PRESET_RULE)
+    if not isinstance(points, list) or not points:
+        raise ValueError(_PRESET_RULE)
+    for point in points:
+        if not isinstance(point, list) or len(point) != 4 or any(type(n) not in (int, float) for n in point):
+            raise ValueError(_outside(point, title))
+    return Preset(title=title, seed=seed, points=tuple((a, b, c, d) for a, b, c, d in points))
+
+
+def _check_inside(preset: Preset, size: tuple[int, int] | None) -> None:
+    """Whether the points lie in the picture, where its size is known."""
+    height, width = size or (8192, 8192)
+    for point in preset.points:
+        if not all(0 <= n <= most for n, most in zip(point, (width - 1, height - 1) * 2, strict=True)):
+            raise ValueError(_outside(list(point), preset.title))
+
+
+def _outside(point: Any, title: str) -> str:
+    return f"{point!r} of preset '{title}' is not [handle x, handle y, target x, target y] inside"
+
+
+# The keys of an entry in the order of the class's fields.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "name": _name,
+    "title": _text,
+    "family": _one_of(*FAMILIES),
+    "size": _size,
+    "format": _one_of(*FORMATS),
+    "urls": _urls,
+    "page": _text,
+    "file": _plain_file_name,
+    "path": _text,
+    "bytes": _byte_count,
+    "sha256": _sha256,
+    "licence": _text,
+    "truncation": _number(0.0, 1.5),
+    "step_size": _number(1e-6, 1.0),
+    "solver": _solver,
+    "level": _text,
+    "presets": _presets,
+    "notes": _text,
+    "builtin": _flag,
+}
+
+
 def _file_name(values: dict[str, Any]) -> str:
     """The published name of the file where there is one, else made from the entry's name."""
-    for url in values["urls"]:
+    for url in values.get("urls", ()):
         published = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
         if _NAME.fullmatch(published) and published.lower().endswith(SUFFIXES):
             return published

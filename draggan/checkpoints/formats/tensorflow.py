@@ -8,18 +8,20 @@ transposed, and the kernels of upsampling convolutions, which TensorFlow applies
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription, Role
+from draggan.checkpoints.formats.renaming import Renamer, resample_filter
 from draggan.checkpoints.kwargs import discriminator_kwargs, plain, stylegan2_kwargs
-from draggan.checkpoints.nvidia_pickle import float_tensor
-from draggan.checkpoints.unpickler import Budget, Network, damaged, refuse, show
+from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
+from draggan.checkpoints.pickle.stand_ins import TensorFlowNetwork
+from draggan.checkpoints.pickle.tensors import float_tensor
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["describe", "resample_filter"]
+__all__ = ["describe"]
 
 MAX_VARIABLES = 5000
 # Static arguments that have the same meaning in all networks. None: no effect on pictures in inference.
@@ -60,20 +62,13 @@ _MAPPING = {
 }
 
 
-def resample_filter(taps: list[float]) -> np.ndarray:
-    """The separable low-pass filter with sum 1, float32 ``[n, n]``, as our layers keep it."""
-    line = np.asarray(taps, np.float32)
-    square = np.outer(line, line)
-    return square / square.sum()
-
-
 def describe(networks: tuple[Any, ...], budget: Budget) -> CheckpointDescription:
     """The networks of a tuple (G, D, Gs)."""
     roles: tuple[Role, ...] = ("G", "D", "G_ema")
     described: dict[Role, NetworkDescription] = {}
     skipped: dict[str, str] = {}
     for role, network in sorted(zip(roles, networks, strict=True), key=lambda pair: pair[0] != "G_ema"):
-        if not isinstance(network, Network):
+        if not isinstance(network, TensorFlowNetwork):
             raise CheckpointError(f"{role} of this TensorFlow file is a {type(network).__name__}")
         try:
             described[role] = _describe_network(network, budget, discriminator=role == "D")
@@ -87,7 +82,7 @@ def describe(networks: tuple[Any, ...], budget: Budget) -> CheckpointDescription
     return CheckpointDescription(networks=described, format="tensorflow-pickle", metadata=metadata)
 
 
-def _describe_network(network: Network, budget: Budget, *, discriminator: bool) -> NetworkDescription:
+def _describe_network(network: TensorFlowNetwork, budget: Budget, *, discriminator: bool) -> NetworkDescription:
     state = _state(network)
     given = _arguments(state)
     variables = _variables(network, budget)
@@ -107,7 +102,7 @@ def _describe_network(network: Network, budget: Budget, *, discriminator: bool) 
     return NetworkDescription(family="stylegan2", kwargs=stylegan2_kwargs(given, tensors), tensors=tensors)
 
 
-def _state(network: Network) -> dict:
+def _state(network: TensorFlowNetwork) -> dict:
     if network.state is None:
         raise damaged("a network without a state")
     version = network.state.get("version")
@@ -143,7 +138,7 @@ def _arguments(state: Mapping[Any, Any]) -> dict[str, Any]:
     return given
 
 
-def _variables(network: Network, budget: Budget) -> dict[str, np.ndarray]:
+def _variables(network: TensorFlowNetwork, budget: Budget) -> dict[str, np.ndarray]:
     """All variables by their path: component names joined by "/", then the variable's own name."""
     found: dict[str, np.ndarray] = {}
     todo: list[tuple[str, Any, int]] = [("", network, 0)]
@@ -153,7 +148,7 @@ def _variables(network: Network, budget: Budget) -> dict[str, np.ndarray]:
         networks += 1
         if depth > 4 or networks > 50:
             raise refuse("networks that are nested too deeply or too many")
-        if not isinstance(part, Network):
+        if not isinstance(part, TensorFlowNetwork):
             raise damaged(f"component {show(prefix)} is a {type(part).__name__}")
         state = _state(part)
         own, components = state.get("variables", []), state.get("components", {})
@@ -169,34 +164,6 @@ def _variables(network: Network, budget: Budget) -> dict[str, np.ndarray]:
         todo.extend((f"{prefix}{name}/", component, depth + 1) for name, component in components.items())
     # How far progressive growing had come; it has no counterpart.
     return {name: array for name, array in found.items() if name.rpartition("/")[2] != "lod"}
-
-
-class _Renamer:
-    """Takes variables out one by one and collects them under our names; what is left in the end is an error."""
-
-    def __init__(self, variables: dict[str, np.ndarray]) -> None:
-        self.left = dict(variables)
-        self.tensors: dict[str, np.ndarray] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.left
-
-    def take(self, name: str, ours: str, rank: int, convert: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
-        array = self.left.pop(name, None)
-        if array is None:
-            raise CheckpointError(f"the file has no variable '{name}'; it is incomplete or another kind of network")
-        if array.ndim != rank or 0 in array.shape:
-            raise CheckpointError(f"variable '{name}' has shape {list(array.shape)}; {rank} sizes are expected")
-        # Not ascontiguousarray, which makes a list of one number out of a number.
-        self.tensors[ours] = np.asarray(array if convert is None else convert(array), order="C")
-
-    def finish(self) -> dict[str, np.ndarray]:
-        if self.left:
-            names = ", ".join(sorted(self.left)[:6])
-            raise CheckpointError(
-                f"{len(self.left)} variables of the file have no place in a StyleGAN2 network: {names[:300]}"
-            )
-        return self.tensors
 
 
 def _kernel(array: np.ndarray) -> np.ndarray:
@@ -225,7 +192,7 @@ def _resolution(variables: Mapping[str, Any], pattern: str) -> int:
 
 
 def _generator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[str, np.ndarray]:
-    names = _Renamer(variables)
+    names = Renamer(variables)
     top = _resolution(variables, r"synthesis/([0-9]{1,4})x\1/")
     low_pass = resample_filter(taps)
 
@@ -273,7 +240,7 @@ def _generator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[str,
 
 
 def _discriminator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[str, np.ndarray]:
-    names = _Renamer(variables)
+    names = Renamer(variables)
     top = _resolution(variables, r"([0-9]{1,4})x\1/")
     low_pass = resample_filter(taps)
 

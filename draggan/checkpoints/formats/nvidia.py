@@ -21,10 +21,12 @@ from draggan.checkpoints.kwargs import (
     stylegan2_kwargs,
     stylegan3_kwargs,
 )
-from draggan.checkpoints.unpickler import Budget, Module, as_array, damaged, refuse, show
+from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
+from draggan.checkpoints.pickle.stand_ins import Module
+from draggan.checkpoints.pickle.tensors import float_tensor
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["ROLES", "describe", "describe_network", "float_tensor"]
+__all__ = ["ROLES", "describe", "describe_network"]
 
 # The one to drag first.
 ROLES: tuple[Role, ...] = ("G_ema", "G", "D")
@@ -35,26 +37,6 @@ _POSITIONAL = {
     "generator": ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"),
     "discriminator": ("c_dim", "img_resolution", "img_channels"),
 }
-
-
-def float_tensor(name: str, value: Any, budget: Budget) -> np.ndarray:
-    """The numbers of a weight: float32 or float16 as stored, other float types as float32.
-
-    Raises:
-        CheckpointError: it is no tensor, not of floating-point numbers, or holds NaN or infinity.
-    """
-    array = as_array(value, budget)
-    if array is None:
-        raise CheckpointError(f"'{name[:120]}' is a {type(value).__name__} where a tensor is expected")
-    if array.dtype.kind != "f":
-        raise CheckpointError(f"tensor '{name[:120]}' holds {array.dtype} numbers; weights are floating-point numbers")
-    if array.dtype.str not in ("<f4", "<f2"):
-        array = array.astype(np.float32)
-    if not array.flags.c_contiguous:
-        array = array.copy()
-    if not np.isfinite(array).all():
-        raise CheckpointError(f"tensor '{name[:120]}' holds values that are not finite numbers; the file is damaged")
-    return array
 
 
 def describe(value: Mapping[Any, Any], budget: Budget, file_format: str = "nvidia-pickle") -> CheckpointDescription:

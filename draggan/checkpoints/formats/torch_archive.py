@@ -1,7 +1,7 @@
 """Reads what ``torch.save`` writes, without PyTorch and without running anything.
 
 Two layouts: since PyTorch 1.6 a zip archive (a pickle ``data.pkl`` beside one uncompressed entry per storage), before
-that a sequence of pickles followed by the storages. The pickles go through `unpickler`.
+that a sequence of pickles followed by the storages. The pickles go through `pickle.machine`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,11 @@ import zipfile
 import zlib
 from typing import Any
 
-from draggan.checkpoints.unpickler import (
-    TORCH_GLOBALS,
-    Budget,
-    Machine,
-    Persistent,
-    Storage,
-    damaged,
-    legacy_payload,
-    persistent_storage,
-    read_legacy_head,
-    refuse,
-    show,
-)
+from draggan.checkpoints.pickle.allowed import IN_TORCH_ARCHIVES
+from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
+from draggan.checkpoints.pickle.machine import PickleMachine
+from draggan.checkpoints.pickle.storages import legacy_payload, read_legacy_head, storage_reference
+from draggan.checkpoints.pickle.tensors import Storage, StorageReference
 from draggan.errors import CheckpointError
 
 __all__ = ["is_legacy", "is_zip", "load", "open_zip", "stored_entry"]
@@ -153,7 +145,7 @@ def _load_zip(data: memoryview, budget: Budget) -> Any:
     storages: dict[str, Storage] = {}
 
     def resolve(value: Any) -> Storage:
-        wanted = persistent_storage(value)
+        wanted = storage_reference(value)
         storage = storages.get(wanted.key)
         if storage is None:
             entry = entries.get(f"{folder}data/{wanted.key}")
@@ -165,7 +157,9 @@ def _load_zip(data: memoryview, budget: Budget) -> Any:
                 raise refuse(f"storage {show(wanted.key)} of {wanted.numel} items over {entry.file_size} bytes")
         return _same(storage, wanted)
 
-    machine = Machine(stored_entry(data, entries[pickles[0]]), allowed=TORCH_GLOBALS, persistent=resolve, budget=budget)
+    machine = PickleMachine(
+        stored_entry(data, entries[pickles[0]]), allowed=IN_TORCH_ARCHIVES, persistent=resolve, budget=budget
+    )
     value = machine.load()
     if machine.position != len(machine.data):
         raise damaged("bytes are left over behind the pickle")
@@ -176,14 +170,14 @@ def _load_legacy(data: memoryview, budget: Budget) -> Any:
     storages: dict[str, Storage] = {}
 
     def resolve(value: Any) -> Storage:
-        wanted = persistent_storage(value)
+        wanted = storage_reference(value)
         storage = storages.get(wanted.key)
         if storage is None:
             storage = storages[wanted.key] = Storage(wanted.kind, wanted.numel, None)
         return _same(storage, wanted)
 
     position = read_legacy_head(data, budget)
-    machine = Machine(data, allowed=TORCH_GLOBALS, persistent=resolve, budget=budget, position=position)
+    machine = PickleMachine(data, allowed=IN_TORCH_ARCHIVES, persistent=resolve, budget=budget, position=position)
     value = machine.load()
     machine.allowed, machine.persistent = {}, None
     keys = machine.load()
@@ -202,7 +196,7 @@ def _load_legacy(data: memoryview, budget: Budget) -> Any:
     return value
 
 
-def _same(storage: Storage, wanted: Persistent) -> Storage:
+def _same(storage: Storage, wanted: StorageReference) -> Storage:
     if storage.kind.dtype != wanted.kind.dtype or storage.numel != wanted.numel:
         raise refuse(f"storage {show(wanted.key)} as two different things")
     return storage

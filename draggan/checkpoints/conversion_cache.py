@@ -1,0 +1,141 @@
+"""Converted copies of files that hold pickles: each is read once, in a child process, and from then on as safetensors.
+
+A second start neither unpickles nor waits. Layout of the folder: ``<sha256 of the source>-<version>.safetensors``, and
+``index/<sha256 of the path>.json`` with the size, times and digest of the source as it was then, so that an unchanged
+file need not be read again to be recognised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from dnnlib.cache import replacing
+from draggan.checkpoints.description import CheckpointDescription, Role
+from draggan.checkpoints.detect import MAX_FILE, converted_name
+from draggan.checkpoints.formats import safetensors
+from draggan.checkpoints.sandbox import run_child
+from draggan.errors import CheckpointError, UnsafeCheckpoint
+
+__all__ = ["can_hold", "known_digest", "read_converted"]
+
+log = logging.getLogger(__name__)
+
+# A conversion that did not end must not fill the disk.
+STALE_SECONDS = 3600.0
+
+
+def can_hold(folder: Path) -> bool:
+    """Whether conversions can be kept there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def read_converted(path: Path, cache: Path, roles: Collection[Role] | None) -> CheckpointDescription:
+    """Read a file by way of its converted copy, made first if there is none of the file as it is now.
+
+    Args:
+        cache: a folder that can be written to.
+        roles: as for `read_checkpoint`.
+
+    Raises:
+        UnsafeCheckpoint, CheckpointError: as `read_checkpoint`.
+    """
+    source = path.resolve(strict=True)
+    index = cache / "index" / f"{hashlib.sha256(os.fsencode(source)).hexdigest()}.json"
+    state = _state(source)
+    digest = known_digest(index, state)
+    if digest is not None:
+        converted = cache / converted_name(digest)
+        if converted.is_file():
+            try:
+                return _restored(safetensors.read(converted, roles))
+            except CheckpointError as error:
+                log.warning("converted copy %s cannot be used (%s); converting again", converted, error)
+                converted.unlink(missing_ok=True)
+    digest = _convert(source, cache)
+    if _state(source) == state:
+        _write_index(index, {**state, "sha256": digest})
+    return _restored(safetensors.read(cache / converted_name(digest), roles))
+
+
+def _restored(description: CheckpointDescription) -> CheckpointDescription:
+    """With the format of the original file."""
+    metadata = dict(description.metadata)
+    source_format = metadata.pop("source_format", description.format)
+    return CheckpointDescription(networks=description.networks, format=source_format, metadata=metadata)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """What changes when a file is changed or replaced."""
+    s = path.stat()
+    return {"path": str(path), "size": s.st_size, "mtime": s.st_mtime_ns, "ctime": s.st_ctime_ns, "inode": s.st_ino}
+
+
+def known_digest(index: Path, state: dict[str, Any]) -> str | None:
+    """The digest of a source file that is as it was when it was last converted."""
+    try:
+        entry = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    digest = entry.get("sha256") if isinstance(entry, dict) else None
+    if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        return None
+    return digest if {**state, "sha256": digest} == entry else None
+
+
+def _write_index(index: Path, entry: dict[str, Any]) -> None:
+    """Remember a digest. Failing costs only time later, so it does not stop anyone."""
+    try:
+        with replacing(index) as temporary:
+            temporary.write_text(json.dumps(entry), encoding="utf-8")
+    except OSError as error:
+        log.warning("cannot write %s: %s", index, error)
+
+
+def _convert(source: Path, cache: Path) -> str:
+    """Read a source file in a child process and put its conversion into the cache; the source's SHA-256."""
+    size = source.stat().st_size
+    if size > MAX_FILE:
+        raise CheckpointError(f"{source} has {size / 1e9:.1f} GB; up to {MAX_FILE / 1e9:.1f} GB can be read")
+    _remove_stale(cache)
+    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
+    try:
+        result = run_child(source, work, cache, size)
+        error = result.get("error")
+        if error is not None:
+            kind = UnsafeCheckpoint if error == "UnsafeCheckpoint" else CheckpointError
+            raise kind(f"{source}: {str(result.get('message'))[:2000]}")
+        digest = result.get("sha256")
+        if not isinstance(digest, str) or len(digest) != 64:
+            raise CheckpointError(f"{source}: reading it gave no result; the file may be damaged")
+        if not result.get("already"):
+            try:
+                os.replace(work / "converted.safetensors", cache / converted_name(digest))
+            except PermissionError:
+                # Windows does not replace a file that somebody reads: then it is there already.
+                if not (cache / converted_name(digest)).is_file():
+                    raise
+        return digest
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_stale(cache: Path) -> None:
+    """Take away what conversions left that were killed, with their parent, long ago."""
+    for old in cache.glob(".converting-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
