@@ -22,6 +22,7 @@ BENCHMARKS = {
     "mask": "how well the fixed region is held, and what that costs, exactly and estimated",
     "preview": "how much showing pictures slows a drag",
     "load": "reading a model file the first and the second time, against plain unpickling",
+    "house": "how the code is put together: circles, sizes, things stated more than once",
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
     "live": "pulling by hand in the page: pictures a second, and how far they are behind the pointer",

@@ -72,7 +72,6 @@ PRIVATE_TORCH = {
     "draggan/generators/captured.py",
     "draggan/generators/frozen.py",
     "draggan/generators/local3.py",
-    "draggan/scenes/train.py",
 }
 IMPORTS_OF_DRAGGAN_FROM_BELOW = {"dnnlib/download.py", "torch_utils/custom_ops.py", "torch_utils/ops/native.py"}
 # Files with imports of our own inside functions, that are not commands.

@@ -40,6 +40,7 @@ from draggan.scenes import find_scene
 from draggan.scenes.adversary import Adversary
 from draggan.scenes.pool import ScenePool, scene_noise
 from draggan.scenes.scene import Scene
+from torch_utils.pytorch_internals import lerp_all
 
 __all__ = ["TrainConfig", "Trainer", "export", "laplacian_pyramid", "loss", "psnr", "synthesise"]
 
@@ -454,7 +455,7 @@ class Trainer:
             # Early weights are not worth averaging over long: the half-life grows with what was seen.
             half_life = min(config.ema_pictures, 0.05 * p.pictures + 1)
             keep = 0.5 ** (count * self.workers / half_life)
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - keep)
+            lerp_all(list(self.average.parameters()), list(self.generator.parameters()), 1 - keep)
             self.average.mapping.w_avg.copy_(self.generator.mapping.w_avg)
         return sum(value for value, _, _ in results) / len(results), float(norm)
 
