@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from draggan.errors import DragGANError
     from draggan.terminal import provide
     from draggan.ui import Shelf, build, launch_options, warm_up
-    from torch_utils.ops import native
+    from torch_utils.ops import library
 
     try:
         provide(args.model, yes=args.yes)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write("Anybody who knows the public link can use the page.\n")
     sys.stdout.flush()
     # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
-    native.build_in_background()
+    library.build_in_background()
     threading.Thread(target=warm_up, args=(models,), name="warm-up", daemon=True).start()
     demo.block_thread()
     return 0

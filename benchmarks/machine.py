@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from draggan.errors import OpBuildError
-from torch_utils.ops import native
+from torch_utils.errors import BuildError
+from torch_utils.ops import library, status
 
 __all__ = ["Machine", "add_options", "describe", "load_operators", "prepare"]
 
@@ -67,7 +67,7 @@ def describe() -> Machine:
         flags=tuple(f for f in _FLAGS if f in flags),
         torch_version=torch.__version__,
         threads=torch.get_num_threads(),
-        operators=native.available(torch.zeros(1)),
+        operators=status.available(torch.zeros(1)),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         load=load,
         date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -91,11 +91,11 @@ def prepare(args: argparse.Namespace) -> Machine:
 
 def load_operators() -> None:
     """Load the compiled operators (building them if need be) unless they are not wanted or cannot be had."""
-    if not native.wanted():
+    if not status.allowed():
         return
     try:
-        native.load()
-    except OpBuildError as e:
+        library.load()
+    except BuildError as e:
         print(f"without compiled operators: {e}")
 
 

@@ -24,10 +24,10 @@ from benchmarks.models import network, start
 from benchmarks.timing import publish, race, table
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.geometry import Windows
-from torch_utils.ops import native
+from torch_utils.ops import library, status
 from torch_utils.ops.bias_act import modulated_act
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
-from torch_utils.ops.frozen_conv import FrozenConvolution, winograd_pays
+from torch_utils.ops.prepacked_convolution import PrepackedConvolution, winograd_pays
 from torch_utils.ops.upfirdn2d import _pays, setup_filter, upfirdn2d
 
 __all__ = ["main"]
@@ -180,9 +180,9 @@ def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
     shapes += [(1, 512, 10, 10), (5, 512, 10, 10), (30, 256, 12, 12), (1, 128, 32, 32), (1, 64, 64, 64)]
     for shape in shapes:
         x, weight = _map(shape, dtype, True), torch.randn(shape[1], shape[1], 3, 3)
-        convolution = FrozenConvolution()
+        convolution = PrepackedConvolution()
 
-        def run(x: Tensor = x, weight: Tensor = weight, convolution: FrozenConvolution = convolution) -> Tensor:
+        def run(x: Tensor = x, weight: Tensor = weight, convolution: PrepackedConvolution = convolution) -> Tensor:
             return convolution.run(x, weight, 1, False)
 
         prepared = torch.ops.draggan.winograd_weight(weight)
@@ -225,7 +225,7 @@ def measure(case: Case, *, repeats: int) -> tuple[float, float]:
     """Processor milliseconds of the twin and of the compiled version, medians."""
 
     def twin() -> None:
-        with native.twins_only():
+        with status.reference_only():
             case.run()
 
     found = race({"twin": twin, "compiled": case.compiled or case.run}, repeats=repeats, limit=6.0)
@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    native.load()
+    library.load()
     here = machine.describe()
     torch.manual_seed(0)
     rows: list[list[object]] = []

@@ -24,7 +24,7 @@ from benchmarks.models import LAYOUTS, network
 from benchmarks.step import MASKS, endless
 from benchmarks.timing import publish, race, table
 from draggan.generators.stylegan2 import StyleGAN2Generator
-from torch_utils.ops.frozen_conv import FrozenConvolution
+from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 
 __all__ = ["Call", "calls_of", "main"]
 
@@ -40,7 +40,7 @@ class Call:
 
     layer: str
     backward: bool
-    convolution: FrozenConvolution
+    convolution: PrepackedConvolution
     weight: Tensor
     shape: tuple[int, ...]
     result: tuple[int, ...]
@@ -74,9 +74,9 @@ def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Call]]:
     """The convolutions that run in this block."""
     names = {p.data_ptr(): n.removesuffix(".weight") for n, p in generator.synthesis.named_parameters()}
     calls: list[Call] = []
-    plain = FrozenConvolution.run
+    plain = PrepackedConvolution.run
 
-    def run(self: FrozenConvolution, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
+    def run(self: PrepackedConvolution, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
         y = plain(self, x, weight, padding, transposed)
         calls.append(
             Call(
@@ -93,11 +93,11 @@ def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Call]]:
         )
         return y
 
-    FrozenConvolution.run = run  # type: ignore[method-assign]
+    PrepackedConvolution.run = run  # type: ignore[method-assign]
     try:
         yield calls
     finally:
-        FrozenConvolution.run = plain  # type: ignore[method-assign]
+        PrepackedConvolution.run = plain  # type: ignore[method-assign]
 
 
 def calls_of(generator: StyleGAN2Generator, step: Callable[[], Any]) -> list[Call]:

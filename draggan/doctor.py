@@ -165,9 +165,9 @@ def _memory() -> Iterator[Item]:
 
 def _ops() -> Iterator[Item]:
     """Compiled ops: what has become of them, and whether one could be built."""
-    from torch_utils import custom_ops
+    from torch_utils.ops import build
 
-    tools = custom_ops.toolchain()
+    tools = build.toolchain()
     missing = [name for name, path in (("a C++ compiler", tools.compiler), ("ninja", tools.ninja)) if path is None]
     if missing:
         advice = "Optional: everything works without, more slowly. Install it to have compiled ops."
@@ -175,7 +175,7 @@ def _ops() -> Iterator[Item]:
     else:
         cuda = tools.cuda or "no CUDA compiler"
         yield Item(name="compiled ops", value=f"can be built ({tools.compiler}, {tools.ninja}, {cuda})")
-    for op in custom_ops.status():
+    for op in build.status():
         if op.state == "failed":
             advice = f"Everything works without it, more slowly. The reason: {op.error}"
             yield Item(name=f"op {op.name}", value="failed", status="slow", advice=advice)

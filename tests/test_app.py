@@ -1464,10 +1464,10 @@ def test_app_explains_a_wrong_model(capsys):
 def app_on_tiny_models(monkeypatch):
     import app
     import draggan.ui
-    from torch_utils.ops import native
+    from torch_utils.ops import library
 
     monkeypatch.setattr(draggan.ui, "Shelf", lambda device, model: TinyModels())
-    monkeypatch.setattr(native, "build_in_background", lambda: None)
+    monkeypatch.setattr(library, "build_in_background", lambda: None)
     monkeypatch.setattr(draggan.ui, "warm_up", lambda models: None)
     monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)
     return app

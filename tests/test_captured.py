@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import torch_utils.ops.frozen_conv as frozen_conv
+import torch_utils.ops.prepacked_convolution as prepacked_convolution
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators import captured, frozen, local
@@ -31,7 +31,7 @@ from tests.test_local import generator
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch):
     """Plain convolutions, no weights in the processor's own order; and a recorder for this device."""
-    monkeypatch.setattr(frozen_conv, "packing_works", lambda dtype: False)
+    monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
     monkeypatch.setattr(captured, "_recorders", {"cpu": Emulated})
     monkeypatch.setattr(captured, "OFTEN", 1)
     monkeypatch.setattr(Emulated, "recorded", 0)

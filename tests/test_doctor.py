@@ -9,7 +9,7 @@ import pytest
 from draggan import doctor
 from draggan.checkpoints import catalogue
 from draggan.doctor import report
-from torch_utils import custom_ops
+from torch_utils.ops import build
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +55,8 @@ def test_version_bounds(version, inside):
 
 
 def test_a_failed_op_costs_speed_and_says_why(monkeypatch):
-    failed = custom_ops.OpStatus(name="blur", state="failed", path=None, seconds=1.0, error="no such header")
-    monkeypatch.setattr(custom_ops, "status", lambda: [failed])
+    failed = build.OpStatus(name="blur", state="failed", path=None, seconds=1.0, error="no such header")
+    monkeypatch.setattr(build, "status", lambda: [failed])
     assert found("op blur").status == "slow"
     assert "no such header" in found("op blur").advice
 
@@ -84,7 +84,7 @@ def test_a_part_that_fails_does_not_hide_the_others(monkeypatch):
     def fail():
         raise ImportError("libfoo.so: cannot open shared object file")
 
-    monkeypatch.setattr(custom_ops, "toolchain", fail)
+    monkeypatch.setattr(build, "toolchain", fail)
     assert "libfoo" in found("ops").value
     assert found("cache").status == "ok"
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from draggan.errors import OpBuildError
+from torch_utils.errors import BuildError
 from torch_utils.ops import filtered_lrelu as module
-from torch_utils.ops import native
+from torch_utils.ops import library, status
 from torch_utils.ops.filtered_lrelu import filtered_lrelu, filtered_lrelu_gradient
 
 
@@ -53,12 +53,12 @@ def version(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every claim here holds for both, whatever another test has loaded."""
     if request.param == "compiled":
         try:
-            native.load()
-        except OpBuildError as e:
+            library.load()
+        except BuildError as e:
             pytest.skip(f"the compiled operators cannot be built: {e}")
         yield
     else:
-        with native.twins_only():
+        with status.reference_only():
             yield
 
 

@@ -59,27 +59,15 @@ CIRCLES = [
         "draggan.generators.stylegan2",
     ),
     ("draggan.generators.local3", "draggan.generators.stylegan3"),
-    (
-        "torch_utils.ops.bias_act",
-        "torch_utils.ops.filtered_lrelu",
-        "torch_utils.ops.frozen_conv",
-        "torch_utils.ops.native",
-        "torch_utils.ops.upfirdn2d",
-    ),
 ]
 CIRCLES_OF_TOP_PACKAGES = [("dnnlib", "draggan", "torch_utils")]
-PRIVATE_TORCH = {
-    "draggan/generators/captured.py",
-    "draggan/generators/frozen.py",
-    "draggan/generators/local3.py",
-}
-IMPORTS_OF_DRAGGAN_FROM_BELOW = {"dnnlib/download.py", "torch_utils/custom_ops.py", "torch_utils/ops/native.py"}
+PRIVATE_TORCH: set[str] = set()
+IMPORTS_OF_DRAGGAN_FROM_BELOW = {"dnnlib/download.py"}
 # Files with imports of our own inside functions, that are not commands.
 LATE_IMPORTS = {
     "draggan/checkpoints/build.py",
     "draggan/generators/stylegan2.py",
     "draggan/terminal.py",
-    "torch_utils/ops/native.py",
 }
 
 
@@ -167,7 +155,7 @@ def test_private_names_of_pytorch_are_found():
     [
         (("gradio", "gradio_client"), ("app.py", "draggan/ui/")),
         (("pickle", "cloudpickle", "dill", "marshal", "shelve"), ("draggan/checkpoints/", "benchmarks/load.py")),
-        (("torch.utils.cpp_extension",), ("torch_utils/custom_ops.py",)),
+        (("torch.utils.cpp_extension",), ("torch_utils/ops/build.py",)),
         (("socket", "ssl", "http", "urllib.request", "requests", "httpx"), ("dnnlib/",)),
     ],
 )
@@ -203,7 +191,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils")),
         ("draggan/checkpoints/", ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils", "dnnlib")),
         ("draggan/scenes/", (*BELOW, "draggan.device", "draggan.generators")),
-        ("torch_utils/", ("draggan.errors", "dnnlib")),
+        ("torch_utils/", ("dnnlib",)),
         ("dnnlib/", ("draggan.errors",)),
     ],
 )

@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from draggan import doctor
-from draggan.errors import OpBuildError
-from torch_utils import custom_ops
-from torch_utils.ops import native
+from torch_utils.errors import BuildError
+from torch_utils.ops import build, library, status
 from torch_utils.ops.bias_act import (
     ACTIVATIONS,
     bias_act,
@@ -34,33 +33,33 @@ from torch_utils.ops.bias_act import (
     scaled_lrelu_gradient,
 )
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
-from torch_utils.ops.frozen_conv import FrozenConvolution
+from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
-TOOLS = custom_ops.toolchain()
+TOOLS = build.toolchain()
 needs_compiler = pytest.mark.skipif(TOOLS.compiler is None or TOOLS.ninja is None, reason="needs a compiler and ninja")
-CSRC = Path(native.__file__).parent / "csrc"
-ROOT = Path(native.__file__).parents[2]
+CSRC = Path(library.__file__).parent / "csrc"
+ROOT = Path(library.__file__).parents[2]
 # Of the largest absolute value: a few roundings.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 4e-6, torch.bfloat16: 2**-7}
 DTYPES = list(TOLERANCE)
 
 
 @pytest.fixture(scope="module")
-def library(request: pytest.FixtureRequest) -> Iterator[None]:
+def loaded(request: pytest.FixtureRequest) -> Iterator[None]:
     """The compiled operators, loaded for this file only; built once and kept in pytest's own cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRAGGAN_HOME", str(request.config.cache.mkdir("ops")))
         try:
-            native.load()
-        except OpBuildError as error:
+            library.load()
+        except BuildError as error:
             pytest.fail(str(error))
     yield
-    native._ready.clear()
+    status._loaded.clear()
 
 
 @pytest.fixture
-def compiled(library: None) -> None:
+def compiled(loaded: None) -> None:
     """Compiled operators, as far as there is a compiler."""
 
 
@@ -82,7 +81,7 @@ def agree(function: Callable[..., Tensor], tensors: list[Tensor | None], grads: 
         return [y, *(torch.autograd.grad(y, wanted, cotangent) if grads and y.numel() else [])]
 
     found = run(False)
-    with native.twins_only():
+    with status.reference_only():
         expected = run(True)
     assert found[0].dtype == dtype
     for a, b in zip(found, expected, strict=True):
@@ -304,7 +303,7 @@ def test_frozen_convolutions_by_our_operators(compiled, stride, kernel, padding)
     """Values, first and second gradients, a part of the gradient zero."""
     torch.manual_seed(0)
     weight, x = torch.randn(24, 16, kernel, kernel), torch.randn(2, 16, 7, 6, requires_grad=True)
-    y = FrozenConvolution(stride)(x, weight, padding)
+    y = PrepackedConvolution(stride)(x, weight, padding)
     if stride == 2:
         expected = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
     else:
@@ -325,7 +324,7 @@ def test_frozen_convolutions_multiply_less_where_it_pays(compiled, padding, monk
     calls = []
     convolve = torch.ops.draggan.winograd_convolve
     monkeypatch.setattr(torch.ops.draggan, "winograd_convolve", lambda *a: calls.append(a[3]) or convolve(*a))
-    y = FrozenConvolution()(x, weight, padding)
+    y = PrepackedConvolution()(x, weight, padding)
     expected = F.conv2d(x, weight, padding=padding)
     cotangent = torch.zeros_like(expected)
     cotangent[:, :, 2:-1] = torch.randn_like(cotangent[:, :, 2:-1])
@@ -334,10 +333,10 @@ def test_frozen_convolutions_multiply_less_where_it_pays(compiled, padding, monk
         torch.testing.assert_close(a, b, atol=3e-5 * b.abs().max().item(), rtol=0)
     assert calls == [padding, 2 - padding, padding]
     calls.clear()
-    FrozenConvolution()(x[:, :, :4, :4], weight, padding)  # a single tile: reading four times the weights costs more
-    with native.twins_only():
-        FrozenConvolution()(x, weight, padding)
-    FrozenConvolution()(x.bfloat16(), weight, padding)
+    PrepackedConvolution()(x[:, :, :4, :4], weight, padding)  # a single tile: reading four times the weights costs more
+    with status.reference_only():
+        PrepackedConvolution()(x, weight, padding)
+    PrepackedConvolution()(x.bfloat16(), weight, padding)
     assert not calls
 
 
@@ -350,11 +349,11 @@ def test_narrower_registers_compute_the_same(request: pytest.FixtureRequest) -> 
         pytest.skip(f"this processor has no AVX2 ({has})")
     code = """
 import torch, torch.nn.functional as F
-from torch_utils.ops import native
+from torch_utils.ops import library, status
 from torch_utils.ops.bias_act import modulated_act
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
 from torch_utils.ops.upfirdn2d import upfirdn2d
-native.load()
+library.load()
 torch.manual_seed(0)
 f, weight = torch.rand(4), torch.randn(37, 19, 3, 3)
 for order in (torch.contiguous_format, torch.channels_last):
@@ -367,7 +366,7 @@ for order in (torch.contiguous_format, torch.channels_last):
         ]
         for call in calls:
             got = call()
-            with native.twins_only():
+            with status.reference_only():
                 torch.testing.assert_close(got, call(), atol=0.02 if dtype == torch.bfloat16 else 1e-5, rtol=0.01)
     got = torch.ops.draggan.winograd_convolve(x.float(), torch.ops.draggan.winograd_weight(weight), 37, 1)
     torch.testing.assert_close(got, F.conv2d(x.float(), weight, padding=1), atol=1e-3, rtol=1e-4)
@@ -428,7 +427,7 @@ def test_threads_do_not_change_numbers(compiled: None) -> None:
 def test_overwrite_uses_the_memory_of_x_unless_gradients_are_wanted(compiled: None, compiled_too: bool) -> None:
     x, scale, noise, bias = torch.randn(2, 3, 8, 8), torch.rand(2, 3, 1, 1), torch.randn(8, 8), torch.randn(3)
     if not compiled_too:
-        native._ready.clear()
+        status._loaded.clear()
     try:
         settings: dict[str, Any] = {"activation": "lrelu", "clamp": 1.0}
         expected = modulated_act(x, scale, noise, bias, **settings)
@@ -444,7 +443,7 @@ def test_overwrite_uses_the_memory_of_x_unless_gradients_are_wanted(compiled: No
             assert torch.allclose(modulated_act(part, scale, None, bias, activation="lrelu", overwrite=True), same)
             assert torch.allclose(part, same)
     finally:
-        native._ready.add("cpu")
+        status._loaded.add("cpu")
 
 
 @needs_compiler
@@ -455,7 +454,7 @@ def test_the_undifferentiated_activation_is_the_other_with_its_gradient(
 ) -> None:
     torch.manual_seed(0)
     if not compiled_too:
-        native._ready.clear()
+        status._loaded.clear()
     try:
         for noise, clamp, last in itertools.product((None, torch.randn(6, 7)), (None, 0.8), (False, True)):
             order = torch.channels_last if last else torch.contiguous_format
@@ -488,7 +487,7 @@ def test_the_undifferentiated_activation_is_the_other_with_its_gradient(
             assert torch.equal(scaled_lrelu(x, scale, noise, bias, **rest, overwrite=True), y)
             assert torch.equal(x, y)
     finally:
-        native._ready.add("cpu")
+        status._loaded.add("cpu")
 
 
 # ------------------------------------------------------------------------------------------------------------ gradients
@@ -503,7 +502,7 @@ def test_the_gradient_of_a_scale_is_its_twin(compiled: None, dtype: torch.dtype)
         scale = torch.randn(count, 20).to(dtype)
         part = (slice(None), slice(None), slice(1, 4), slice(2, 6))
         found = scaled_gradient(grad[part], x[part], scale)
-        with native.twins_only():
+        with status.reference_only():
             expected = scaled_gradient(grad[part].double(), x[part].double(), scale.double())
         for a, b in zip(found, expected, strict=True):
             assert (a - b).abs().max() <= TOLERANCE[dtype] * b.abs().max()
@@ -622,9 +621,9 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DRAGGAN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DRAGGAN_NATIVE_OPS", raising=False)
     for table in ("_loaded", "_failed", "_status"):
-        monkeypatch.setattr(custom_ops, table, {})
-    monkeypatch.setattr(native, "_ready", set())
-    monkeypatch.setattr(native, "_thread", None)
+        monkeypatch.setattr(build, table, {})
+    monkeypatch.setattr(status, "_loaded", set())
+    monkeypatch.setattr(library, "_thread", None)
     return tmp_path
 
 
@@ -637,41 +636,41 @@ def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 
 def test_the_switch_turns_them_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAGGAN_NATIVE_OPS", "0")
-    assert native.build_in_background() is None
-    assert custom_ops.status() == []
+    assert library.build_in_background() is None
+    assert build.status() == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a shell script")
 @pytest.mark.skipif(TOOLS.ninja is None, reason="needs ninja")
 def test_nobody_waits_for_a_build_and_status_tells(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler(fresh, monkeypatch, "sleep 60")
-    thread = native.build_in_background()
+    thread = library.build_in_background()
     assert thread is not None
-    assert native.build_in_background() is thread
+    assert library.build_in_background() is thread
     deadline = time.monotonic() + 20
-    while not custom_ops._children and time.monotonic() < deadline:
+    while not build._children and time.monotonic() < deadline:
         time.sleep(0.01)
     start = time.monotonic()
-    assert [s.state for s in custom_ops.status()] == ["building"]
+    assert [s.state for s in build.status()] == ["building"]
     assert [i.value for i in doctor._ops() if "draggan_cpu" in i.name] == ["building"]
-    assert not native.available(torch.zeros(1))
+    assert not status.available(torch.zeros(1))
     assert bias_act(torch.ones(1, 1, 2, 2)).sum() == 4
     assert time.monotonic() - start < 1
     # What happens when the process ends.
-    custom_ops._stop_children()
+    build._stop_children()
     thread.join(20)
     assert not thread.is_alive()
-    assert [s.state for s in custom_ops.status()] == ["failed"]
+    assert [s.state for s in build.status()] == ["failed"]
     assert list((fresh / "home" / "ops").iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a shell script")
 def test_a_failed_build_costs_only_speed(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler(fresh, monkeypatch, "echo 'fatal error: out of paper' >&2; exit 1")
-    thread = native.build_in_background()
+    thread = library.build_in_background()
     assert thread is not None
     thread.join(60)
-    assert not native.available(torch.zeros(1))
+    assert not status.available(torch.zeros(1))
     assert upfirdn2d(torch.ones(1, 1, 4, 4), setup_filter((1, 3, 3, 1))).shape == (1, 1, 1, 1)
     (item,) = [i for i in doctor._ops() if "draggan_cpu" in i.name]
     assert item.status == "slow"
@@ -681,10 +680,10 @@ def test_what_killed_builds_left_behind_is_removed(tmp_path: Path) -> None:
     old, young, whole = tmp_path / ".op-abc", tmp_path / ".op-def", tmp_path / "op-123"
     for folder in (old, young, whole):
         folder.mkdir()
-    long_ago = time.time() - 3 * custom_ops.BUILD_TIMEOUT
+    long_ago = time.time() - 3 * build.BUILD_TIMEOUT
     for folder in (old, whole):
         os.utime(folder, (long_ago, long_ago))
-    custom_ops._sweep(tmp_path)
+    build._sweep(tmp_path)
     assert not old.exists()
     assert young.exists()
     assert whole.exists()
@@ -698,7 +697,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The bodies of the CUDA kernels as a plain C library; shared memory begins as NaN."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRAGGAN_HOME", str(tmp_path_factory.mktemp("emulator")))
-        return custom_ops.load_library("draggan_emulated", [CSRC / "cuda" / "emulate.cpp"], cflags=["-O1"])
+        return build.load_library("draggan_emulated", [CSRC / "cuda" / "emulate.cpp"], cflags=["-O1"])
 
 
 def address(t: Tensor | None) -> ctypes.c_void_p:
@@ -849,8 +848,8 @@ def test_cuda_compiles(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; these operators have never run on one")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_cuda_gives_what_the_twin_gives(library: None, dtype: torch.dtype) -> None:
-    native.load("cuda")
+def test_cuda_gives_what_the_twin_gives(loaded: None, dtype: torch.dtype) -> None:
+    library.load("cuda")
     torch.manual_seed(0)
     tolerance = {torch.float32: 4e-6, torch.float16: 2**-9, torch.bfloat16: 2**-7}[dtype]
 

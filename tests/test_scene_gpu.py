@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from draggan.errors import OpBuildError
 from draggan.scenes import SCENES, Rendering, Scene, gpu, scene
 from draggan.scenes.pool import ScenePool, scene_noise
 from tests.scene_helpers import compiled  # noqa: F401 - a fixture for all tests here
-from torch_utils import custom_ops
+from torch_utils.errors import BuildError
+from torch_utils.ops import build
 
 CSRC = Path(gpu.__file__).parent / "csrc"
 CAR = SCENES["car"]
-TOOLS = custom_ops.toolchain()
+TOOLS = build.toolchain()
 all_scenes = pytest.mark.parametrize("kind", SCENES.values(), ids=lambda s: s.name)
 
 
@@ -46,7 +46,7 @@ def assert_same_within_rounding(
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRAGGAN_HOME", str(tmp_path_factory.mktemp("emulator")))
-        return custom_ops.load_library("draggan_scenes_emulated", [CSRC / "emulate.cpp"], cflags=["-O1"])
+        return build.load_library("draggan_scenes_emulated", [CSRC / "emulate.cpp"], cflags=["-O1"])
 
 
 @all_scenes
@@ -96,9 +96,9 @@ def test_without_a_cuda_compiler_the_processor_draws(monkeypatch: pytest.MonkeyP
 
     def fail(name: str, *args: object, **kwargs: object) -> ctypes.CDLL:
         asked.append(name)
-        raise OpBuildError("no nvcc")
+        raise BuildError("no nvcc")
 
-    monkeypatch.setattr(custom_ops, "load_library", fail)
+    monkeypatch.setattr(build, "load_library", fail)
     p = CAR.parameters(scene_noise(CAR, 6, 0, 2))
     for _ in range(2):
         assert_drawn_by_the_processor(p, CAR.render(p, 32, segments=True, device="cuda"))

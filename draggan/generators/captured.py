@@ -38,7 +38,8 @@ from draggan.generators import frozen
 from draggan.generators.frozen import Layout, Modulation
 from draggan.generators.steady import SteadyLayout
 from draggan.geometry import Windows
-from torch_utils.ops import native
+from torch_utils.ops import status
+from torch_utils.pytorch_internals import below_autograd, is_transformed, version
 
 __all__ = ["Recorder", "features", "possible", "wanted"]
 
@@ -115,7 +116,7 @@ _recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": _CudaRecord
 
 def wanted() -> bool:
     """Whether graphs may be used at all: ``DRAGGAN_CUDA_GRAPHS`` is not 0."""
-    return native.switched_on("DRAGGAN_CUDA_GRAPHS")
+    return status.switched_on("DRAGGAN_CUDA_GRAPHS")
 
 
 def possible(rows: Sequence[Tensor]) -> bool:
@@ -126,8 +127,7 @@ def possible(rows: Sequence[Tensor]) -> bool:
         and wanted()
         and all(type(row) in (Tensor, nn.Parameter) and row.shape == first.shape for row in rows)
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad._current_level < 0
+        and not is_transformed()
         and not (first.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
     )
 
@@ -163,7 +163,7 @@ def _asked(rows: Sequence[Tensor]) -> tuple[bool, ...]:
 
 def _key(kind: tuple[Any, ...], rows: Sequence[Tensor]) -> tuple[Any, ...]:
     """With which rows ask, how many latents there are, and what decides which operations are recorded."""
-    operations = native.available(rows[0]), torch.are_deterministic_algorithms_enabled()
+    operations = status.available(rows[0]), torch.are_deterministic_algorithms_enabled()
     return *kind, _asked(rows), rows[0].shape, rows[0].device, *operations
 
 
@@ -240,15 +240,15 @@ class _Graphs:
         """Whether the layers still have the weights that were recorded, where they were."""
         return self._layout.current() and self._states() == self._weights
 
-    def _states(self) -> list[tuple[int, int]]:
+    def _states(self) -> list[tuple[int, int | None]]:
         weights = [layer.ready.weight for layer in self._layout.layers]
-        return [(w.data_ptr(), w._version) for w in weights if not w.is_inference()]
+        return [(w.data_ptr(), version(w)) for w in weights if not w.is_inference()]
 
     def inputs(self, windows: Windows | None, rows: Sequence[Tensor]) -> _Inputs:
         """Those of a pass over these rows of a latent."""
         layout = self._layout
         own = [rows[k] for k in layout.rows]
-        with torch.autocast(own[0].device.type, enabled=False), native.below_autograd():
+        with torch.autocast(own[0].device.type, enabled=False), below_autograd():
             still = tuple(
                 None if moves else frozen.remembered(layer, row, layout.dtype)
                 for layer, row, moves in zip(layout.layers, own, self._moving, strict=True)
@@ -295,7 +295,7 @@ class _Graphs:
     def _forward(self) -> tuple[Tensor, list[Tensor | None]]:
         """What is recorded: features from the buffers, and what their gradient needs."""
         layout = self._layout
-        with torch.autocast(self._rows.device.type, enabled=False), native.below_autograd():
+        with torch.autocast(self._rows.device.type, enabled=False), below_autograd():
             layout.locate()
             moving = [layer for layer, moves in zip(layout.layers, self._moving, strict=True) if moves]
             new = iter(frozen.modulated(moving, self._rows.unbind(), layout.dtype))
@@ -305,7 +305,7 @@ class _Graphs:
     def _backward(self) -> Tensor:
         """What is recorded: gradients to the rows, one after the other."""
         assert self._gradient is not None
-        with torch.autocast(self._rows.device.type, enabled=False), native.below_autograd():
+        with torch.autocast(self._rows.device.type, enabled=False), below_autograd():
             to_rows = frozen.backward(self._layout, self._saved, self._asked, self._batch, self._gradient)
             return torch.stack([g for g in to_rows if g is not None])
 
@@ -317,7 +317,7 @@ class _Graphs:
         """
         inputs, dtype = self.inputs(windows, rows), self._layout.dtype
         y, turn = self.forward(inputs)
-        with torch.autocast(y.device.type, enabled=False), native.below_autograd():
+        with torch.autocast(y.device.type, enabled=False), below_autograd():
             modulations = frozen.modulated(ordinary.layers, [rows[k] for k in ordinary.rows], dtype)
             expected, saved = frozen.forward(ordinary, modulations, self._asked, self._batch)
             _compare("features", y, expected, TOLERANCE[dtype])

@@ -36,8 +36,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from draggan.generators.stylegan2 import SynthesisLayer, as_type
 from draggan.geometry import Windows, brought
 from torch_utils.ops.bias_act import ACTIVATIONS, scaled_gradient, scaled_lrelu, scaled_lrelu_gradient
-from torch_utils.ops.native import below_autograd
 from torch_utils.ops.upfirdn2d import upfirdn2d
+from torch_utils.pytorch_internals import below_autograd, version
 
 __all__ = [
     "Cut",
@@ -643,13 +643,13 @@ _modulations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 def remembered(layer: Layer, w: Tensor, dtype: torch.dtype) -> Modulation:
     """`modulated` of this row, computed once."""
-    version = None if w.is_inference() else w._version
+    now = version(w)
     known = _modulations.setdefault(w, {})
     found = known.get(layer.module)
     # Written to, or frozen anew with other weights, or another type: not the same any more.
-    if found is None or found[0] != version or found[1] is not layer.ready.energy or found[2] != dtype:
+    if found is None or found[0] != now or found[1] is not layer.ready.energy or found[2] != dtype:
         with torch.inference_mode(False), torch.no_grad():
-            known[layer.module] = found = (version, layer.ready.energy, dtype, *modulated([layer], [w], dtype))
+            known[layer.module] = found = (now, layer.ready.energy, dtype, *modulated([layer], [w], dtype))
     return found[3]
 
 

@@ -34,8 +34,11 @@ from draggan.generators.frozen import Layout, Span
 from draggan.generators.steady import SteadyLayout
 from draggan.generators.stylegan2 import SynthesisBlock, SynthesisLayer, SynthesisNetwork, as_type
 from draggan.geometry import Windows, cells_inside, crop
-from torch_utils.ops.frozen_conv import cost as convolution_cost
-from torch_utils.ops.frozen_conv import ours, winograd_pays
+from torch_utils.ops.prepacked_convolution import (
+    compiled_convolution_available,
+    convolution_cost,
+    winograd_pays,
+)
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
 __all__ = ["Stage", "local_features", "plan", "whole_features"]
@@ -223,7 +226,7 @@ def _layout(synthesis: SynthesisNetwork, resolution: int, windows: Windows | Non
             known.move_to_end(key)
     if found is not None and found.current():
         return found
-    stages = _stages(synthesis, resolution, windows, winograd=ours(constant, dtype))
+    stages = _stages(synthesis, resolution, windows, winograd=compiled_convolution_available(constant, dtype))
     if not frozen.possible([stage.layer for stage in stages]):
         return None
     # Later passes may want gradients even if this one is for inference.

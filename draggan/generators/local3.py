@@ -37,6 +37,7 @@ from torch.autograd.function import once_differentiable
 from draggan.generators.frozen import Rectangle, support
 from draggan.geometry import Windows, cells_inside
 from torch_utils.ops.filtered_lrelu import filtered_lrelu, filtered_lrelu_gradient
+from torch_utils.pytorch_internals import is_view
 
 if TYPE_CHECKING:
     from draggan.generators.stylegan3 import SynthesisLayer
@@ -289,7 +290,7 @@ class _Pass(torch.autograd.Function):
         ctx.save_for_backward(*saved)
         x = _gathered(x, have, steps.member, steps.windows, layers[-1].geometry.after)
         # Not a view of something larger that would be kept with it.
-        return x.contiguous(memory_format=torch.channels_last) if x._base is not None else x
+        return x.contiguous(memory_format=torch.channels_last) if is_view(x) else x
 
     @staticmethod
     @once_differentiable

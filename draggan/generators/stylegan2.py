@@ -26,7 +26,7 @@ from draggan.generators.base import Generator, Latent, latent_rows
 from draggan.generators.limits import check_budget, check_mapping, mapping_parameters, one_of, resolution, whole
 from draggan.geometry import Grid, Windows
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, modulated_act
-from torch_utils.ops.frozen_conv import FrozenConvolution
+from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 __all__ = ["Architecture", "FullyConnected", "MappingNetwork", "NoiseMode", "StyleGAN2Generator"]
@@ -182,14 +182,14 @@ class SynthesisLayer(nn.Module):
             self.register_buffer("noise_const", torch.randn(size))
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("frozen_energy", None, persistent=False)
-        self.frozen_convolution: FrozenConvolution | None = None
+        self.frozen_convolution: PrepackedConvolution | None = None
         self.register_buffer("frozen_noise", None, persistent=False)
 
     def freeze(self) -> None:
         """Prepare what depends on weights alone; to be repeated whenever those were changed."""
         self.frozen_energy = None
         self.frozen_energy = self.energy().detach()
-        self.frozen_convolution = FrozenConvolution(self.up)
+        self.frozen_convolution = PrepackedConvolution(self.up)
         self.frozen_noise = (self.noise_const * self.noise_strength).detach() if self.use_noise else None
 
     def energy(self) -> Float[Tensor, "out_channels in_channels"]:

@@ -41,7 +41,7 @@ from draggan.generators.local3 import features as local_features
 from draggan.generators.stylegan2 import FullyConnected, MappingNetwork
 from draggan.geometry import Grid, Windows
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
-from torch_utils.ops.frozen_conv import FrozenConvolution
+from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 
 __all__ = ["LayerDesign", "StyleGAN3Generator", "design_layers", "low_pass"]
 
@@ -261,14 +261,14 @@ class SynthesisLayer(nn.Module):
             offset=up_taps - 1 - low,
         )
         # What depends on the weight alone, kept once it is frozen. Not part of the state dict.
-        self.frozen_convolution: FrozenConvolution | None = None
+        self.frozen_convolution: PrepackedConvolution | None = None
         self.register_buffer("_frozen_norm", None, persistent=False)
         self.register_buffer("_frozen_energy", None, persistent=False)
 
     def freeze(self) -> None:
         """Prepare what depends on the weight alone."""
         self._frozen_norm, self._frozen_energy = (t.detach() for t in self._norm_and_energy())
-        self.frozen_convolution = FrozenConvolution()
+        self.frozen_convolution = PrepackedConvolution()
 
     @property
     def is_frozen(self) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from draggan.errors import OpBuildError
-from torch_utils import custom_ops
+from torch_utils.errors import BuildError
+from torch_utils.ops import build
 
 __all__ = ["CUDA_FLAGS", "draw"]
 
@@ -100,15 +100,15 @@ def _draw(
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """The CUDA renderer, built on first use; None without it. `custom_ops` has logged why."""
+    """The CUDA renderer, built on first use; None without it. `torch_utils.ops.build` has logged why."""
     try:
-        library = custom_ops.load_library(
+        library = build.load_library(
             "draggan_scenes_cuda",
             [Path(__file__).parent / "csrc" / "scenes.cu"],
             cflags=["-O3"],
             cuda_cflags=CUDA_FLAGS,
         )
-    except OpBuildError:
+    except BuildError:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.draggan_cuda_workspace.argtypes = [number] * 4

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from draggan.device import choose_device
-from draggan.errors import ConfigError
+from draggan.errors import ConfigError, OpBuildError
 from draggan.scenes import gpu
-from torch_utils import custom_ops
+from torch_utils.errors import BuildError
+from torch_utils.ops import build
 
 __all__ = ["Parameter", "Rendering", "Scene"]
 
@@ -256,10 +257,13 @@ def renderer() -> ctypes.CDLL:
     Raises:
         OpBuildError: there is no working C++ compiler.
     """
-    flags = ["-O3", "-std=c++17", "-ffast-math", custom_ops.for_processor(), "-Wno-psabi"]
+    flags = ["-O3", "-std=c++17", "-ffast-math", build.for_processor(), "-Wno-psabi"]
     if sys.platform != "darwin":  # Apple's compiler has no OpenMP
         flags.append("-fopenmp")
-    return custom_ops.load_library("draggan_scenes", [Path(__file__).parent / "csrc" / "scenes.cpp"], cflags=flags)
+    try:
+        return build.load_library("draggan_scenes", [Path(__file__).parent / "csrc" / "scenes.cpp"], cflags=flags)
+    except BuildError as error:
+        raise OpBuildError(str(error)) from error
 
 
 def _address(a: NDArray | None) -> ctypes.c_void_p | None:

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.ops import native
+from torch_utils.ops import status
+from torch_utils.ops.memory_order import empty_map
+from torch_utils.pytorch_internals import below_autograd
 
 __all__ = ["filtered_lrelu", "filtered_lrelu_gradient"]
 
@@ -65,10 +67,14 @@ def filtered_lrelu(
     Raises:
         ValueError: nothing of the map is left.
     """
-    if native.available(x) and gain > 0 and _has_native(up_filter, down_filter):
+    if status.available(x) and gain > 0 and _has_compiled(up_filter, down_filter):
         fu, fd = _taps(x, up_filter), _taps(x, down_filter)
         _sizes(x, fu, fd, up, down, padding)
-        return torch.ops.draggan.filtered_lrelu(x, fu, fd, bias, up, down, padding, gain, slope, clamp)
+        arguments = (fu, fd, bias, up, down, padding, gain, slope, clamp)
+        if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+            return _Compiled.apply(x, *arguments)
+        with below_autograd():
+            return torch.ops.draggan.filtered_lrelu(x, *arguments)
     op = _Op.for_map(x, up_filter, down_filter, up, down, padding, gain, slope, clamp)
     return _InChunks.apply(x, bias, op)
 
@@ -92,7 +98,7 @@ def filtered_lrelu_gradient(
     For backward passes that are written out, and take a part of the map at a time.
     """
     with torch.no_grad():
-        if native.available(x) and gain > 0 and all(f is None or f.ndim == 1 for f in (up_filter, down_filter)):
+        if status.available(x) and gain > 0 and all(f is None or f.ndim == 1 for f in (up_filter, down_filter)):
             fu, fd = _taps(x, up_filter), _taps(x, down_filter)
             _sizes(x, fu, fd, up, down, padding)
             return torch.ops.draggan.filtered_lrelu_backward(
@@ -102,7 +108,7 @@ def filtered_lrelu_gradient(
         return _gradient(op, x, bias, gradient)
 
 
-def _has_native(up_filter: Tensor | None, down_filter: Tensor | None) -> bool:
+def _has_compiled(up_filter: Tensor | None, down_filter: Tensor | None) -> bool:
     """Whether the compiled version has these filters: separable upsampling, separable or square downsampling."""
     if up_filter is not None and up_filter.ndim == 2:
         return False
@@ -322,11 +328,11 @@ def _gradient(op: _Op, x: Tensor, bias: Tensor | None, cotangent: Tensor) -> Ten
 # ----------------------------------------------------------------------------------------------- the compiled version
 
 
-def register() -> None:
+def register(library: torch.library.Library) -> None:
     """Tell PyTorch the compiled operator's shapes and gradient."""
-    torch.library.register_fake("draggan::filtered_lrelu", _fake)
-    torch.library.register_fake("draggan::filtered_lrelu_backward", _fake_backward)
-    torch.library.register_autograd("draggan::filtered_lrelu", _backward, setup_context=_setup_context)
+    torch.library.register_fake("draggan::filtered_lrelu", _fake, lib=library)
+    torch.library.register_fake("draggan::filtered_lrelu_backward", _fake_backward, lib=library)
+    library.impl("filtered_lrelu", _Compiled.apply, "Autograd")
 
 
 def _fake(
@@ -336,24 +342,30 @@ def _fake(
     height = x.shape[2] * up + top + bottom - fu.shape[0] + 1
     width = x.shape[3] * up + left + right - fu.shape[0] + 1
     n = fd.shape[0]
-    return native.empty_map(x, (x.shape[0], x.shape[1], (height - n) // down + 1, (width - n) // down + 1))
+    return empty_map(x, (x.shape[0], x.shape[1], (height - n) // down + 1, (width - n) // down + 1))
 
 
 def _fake_backward(grad: Tensor, x: Tensor, *_: Any) -> Tensor:
-    return native.empty_map(x, x.shape)
+    return empty_map(x, x.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, fu, fd, bias, *ctx.settings = inputs
-    ctx.save_for_backward(x, fu, fd, bias)
+class _Compiled(torch.autograd.Function):
+    """The compiled operator with its gradient; see `bias_act` for why it is called directly."""
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, fu: Tensor, fd: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+        ctx.save_for_backward(x, fu, fd, bias)
+        ctx.settings = settings
+        with below_autograd():
+            return torch.ops.draggan.filtered_lrelu(x, fu, fd, bias, *settings)
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, fu, fd, bias = ctx.saved_tensors
-    if torch.is_grad_enabled() or fd.ndim == 2:
-        # To be differentiated again, or with a radial filter: as the plain version does it.
-        gx = _gradient(_Op.for_map(x, fu, fd, *ctx.settings), x, bias, grad)
-    else:
-        gx = torch.ops.draggan.filtered_lrelu_backward(grad, x, fu, fd, bias, *ctx.settings)
-    gb = gx.sum((0, 2, 3)).to(bias.dtype) if ctx.needs_input_grad[3] else None
-    return gx, None, None, gb, None, None, None, None, None, None
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,), (x, fu, fd, bias) = gradients, ctx.saved_tensors
+        if torch.is_grad_enabled() or fd.ndim == 2:
+            # To be differentiated again, or with a radial filter: as the plain version does it.
+            gx = _gradient(_Op.for_map(x, fu, fd, *ctx.settings), x, bias, gradient)
+        else:
+            gx = torch.ops.draggan.filtered_lrelu_backward(gradient, x, fu, fd, bias, *ctx.settings)
+        gb = gx.sum((0, 2, 3)).to(bias.dtype) if ctx.needs_input_grad[3] else None
+        return gx, None, None, gb, None, None, None, None, None, None

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.ops import native
+from torch_utils.ops import status
+from torch_utils.ops.memory_order import empty_map
+from torch_utils.pytorch_internals import below_autograd
 
 __all__ = ["setup_filter", "upfirdn2d"]
 
@@ -46,10 +48,10 @@ def upfirdn2d(
     Returns:
         ``[batch, channel, (height * up + top + bottom - fh) // down + 1, ...]``.
     """
-    if native.available(x) and not f.requires_grad and _pays(x, up):
+    if status.available(x) and not f.requires_grad and _pays(x, up):
         if torch.is_grad_enabled() and x.requires_grad:
-            return _Native.apply(x, f, up, down, padding, gain)
-        with native.below_autograd():
+            return _Compiled.apply(x, f, up, down, padding, gain)
+        with below_autograd():
             return torch.ops.draggan.upfirdn2d(x, f, up, down, padding, gain)
     batch, channels, height, width = x.shape
     if up > 1:
@@ -76,47 +78,41 @@ def _pays(x: Tensor, up: int) -> bool:
     return x.device.type != "cpu" or up > 1 or x.shape[3] >= _SHORT_ROW or x.stride(1) == 1
 
 
-def register() -> None:
+def register(library: torch.library.Library) -> None:
     """Tell PyTorch the compiled operator's shapes and gradient."""
-    torch.library.register_fake("draggan::upfirdn2d", _fake)
-    torch.library.register_autograd("draggan::upfirdn2d", _backward, setup_context=_setup_context)
+    torch.library.register_fake("draggan::upfirdn2d", _fake, lib=library)
+    library.impl("upfirdn2d", _Compiled.apply, "Autograd")
 
 
 def _fake(x: Tensor, f: Tensor, up: int, down: int, padding: Sequence[int], gain: float) -> Tensor:
     left, right, top, bottom = padding
     height = (x.shape[2] * up + top + bottom - f.shape[0]) // down + 1
     width = (x.shape[3] * up + left + right - f.shape[-1]) // down + 1
-    return native.empty_map(x, (x.shape[0], x.shape[1], height, width))
+    return empty_map(x, (x.shape[0], x.shape[1], height, width))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, f, *ctx.settings = inputs
-    ctx.sizes = x.shape[2:], output.shape[2:]
-    ctx.save_for_backward(f)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    """The transpose is the operator again: filter flipped, rates exchanged, padded to the size that came in."""
-    (f,) = ctx.saved_tensors
-    up, down, (left, _, top, _), gain = ctx.settings
-    (height, width), (out_height, out_width) = ctx.sizes
-    fh, fw = f.shape[0], f.shape[-1]
-    left, top = fw - 1 - left, fh - 1 - top
-    right = (width - 1) * up + fw - left - out_width * down
-    bottom = (height - 1) * up + fh - top - out_height * down
-    flipped = f.flip(tuple(range(f.ndim)))
-    gx = _Native.apply(grad, flipped, down, up, (left, right, top, bottom), gain)
-    return gx, None, None, None, None, None
-
-
-class _Native(torch.autograd.Function):
-    """The operator with its gradient, as `register` tells it to PyTorch, but sooner; see bias_act."""
+class _Compiled(torch.autograd.Function):
+    """The compiled operator with its gradient; see `bias_act` for why it is called directly."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        with native.below_autograd():
-            output = torch.ops.draggan.upfirdn2d(*inputs)
-        _setup_context(ctx, inputs, output)
+    def forward(ctx: Any, x: Tensor, f: Tensor, up: int, down: int, padding: Sequence[int], gain: float) -> Tensor:
+        with below_autograd():
+            output = torch.ops.draggan.upfirdn2d(x, f, up, down, padding, gain)
+        ctx.settings = up, down, padding, gain
+        ctx.sizes = x.shape[2:], output.shape[2:]
+        ctx.save_for_backward(f)
         return output
 
-    backward = staticmethod(_backward)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """The transpose is the operator again: filter flipped, rates exchanged, padded to the size that came in."""
+        (gradient,), (f,) = gradients, ctx.saved_tensors
+        up, down, (left, _, top, _), gain = ctx.settings
+        (height, width), (out_height, out_width) = ctx.sizes
+        fh, fw = f.shape[0], f.shape[-1]
+        left, top = fw - 1 - left, fh - 1 - top
+        right = (width - 1) * up + fw - left - out_width * down
+        bottom = (height - 1) * up + fh - top - out_height * down
+        flipped = f.flip(tuple(range(f.ndim)))
+        gx = _Compiled.apply(gradient, flipped, down, up, (left, right, top, bottom), gain)
+        return gx, None, None, None, None, None

@@ -1,4 +1,4 @@
-"""A convolution whose weight does not change, prepared once.
+"""A convolution with a constant weight, prepared ("prepacked") once.
 
 Networks that are only asked for features, and for gradients to their latent, convolve small maps with the same weights
 thousands of times. On processors the library behind PyTorch brings a weight into an order of its own first, every time;
@@ -7,10 +7,10 @@ is the adjoint convolution; gradients to the weight itself there are none.
 
 Of several ways, the first that there is:
 
-* 3x3 kernels of float32 on a processor, with compiled operators: our own, direct (``csrc/direct.h``), or at stride 1 in
-  four times fewer multiplications where that pays (``csrc/winograd.h``). The latter are the same sums in another order;
-  with 64 to 512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by 4e-7 to
-  1.2e-6. Weights prepared for it are four times as large;
+* 3x3 kernels of float32 on a processor, where the compiled operators are loaded: theirs, direct (``csrc/direct.h``), or
+  at stride 1 in four times fewer multiplications where that pays (``csrc/winograd.h``). The latter are the same sums in
+  another order; with 64 to 512 channels they round by 6e-7 to 1.5e-6 of the result's standard deviation, direct ones by
+  4e-7 to 1.2e-6. Weights prepared for it are four times as large;
 * on a processor with AVX-512: PyTorch's library, with weights in its order. Elsewhere that order depends on the size of
   the map, and weights in a wrong one take it far longer than unprepared ones;
 * PyTorch's own convolutions, with weights in the order of memory of the maps.
@@ -30,9 +30,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils import pytorch_internals
-from torch_utils.ops import native
+from torch_utils.ops import status
 
-__all__ = ["FrozenConvolution", "cost", "ours", "packing_works", "register", "winograd_pays"]
+__all__ = [
+    "PrepackedConvolution",
+    "compiled_convolution_available",
+    "convolution_cost",
+    "prepacking_works",
+    "register",
+    "winograd_pays",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +47,7 @@ _log = logging.getLogger(__name__)
 _works: dict[torch.dtype, bool] = {}
 
 
-def packing_works(dtype: torch.dtype) -> bool:
+def prepacking_works(dtype: torch.dtype) -> bool:
     """Whether weights of this type can be brought into the library's order here, for maps of all sizes.
 
     Tried once per type.
@@ -48,12 +55,12 @@ def packing_works(dtype: torch.dtype) -> bool:
     if dtype not in _works:
         known = dtype in (torch.float32, torch.bfloat16, torch.float16)
         with torch.autocast("cpu", enabled=False):
-            _works[dtype] = known and "AVX512" in torch.backends.cpu.get_cpu_capability() and _try_packing(dtype)
+            _works[dtype] = known and "AVX512" in torch.backends.cpu.get_cpu_capability() and _try_prepacking(dtype)
     return _works[dtype]
 
 
 @torch.no_grad()
-def _try_packing(dtype: torch.dtype) -> bool:
+def _try_prepacking(dtype: torch.dtype) -> bool:
     """Both directions at both strides, against PyTorch's own."""
     if not torch.backends.mkldnn.is_available():
         return False
@@ -86,7 +93,7 @@ _TRANSFORM = 30
 _WORTH_KEEPING = 32
 
 
-def cost(shape: Sequence[int], count: int, size: tuple[int, int], *, winograd: bool) -> float:
+def convolution_cost(shape: Sequence[int], count: int, size: tuple[int, int], *, winograd: bool) -> float:
     """What a convolution costs on a processor, in multiply-adds at the rate of large ones.
 
     Args:
@@ -102,18 +109,18 @@ def cost(shape: Sequence[int], count: int, size: tuple[int, int], *, winograd: b
     return 36 * (channels * (tiles + _WEIGHT_READ) + _TRANSFORM * tiles * (shape[0] + shape[1]))
 
 
-def ours(like: Tensor, dtype: torch.dtype) -> bool:
-    """Whether maps of that type, where this tensor is, are convolved by our own operators."""
-    return dtype == torch.float32 and like.device.type == "cpu" and native.loaded("cpu")
+def compiled_convolution_available(like: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the compiled convolutions are used for maps of that type on the device of ``like``."""
+    return dtype == torch.float32 and like.device.type == "cpu" and status.loaded("cpu")
 
 
 def winograd_pays(shape: Sequence[int], count: int, size: tuple[int, int]) -> bool:
-    """Whether fewer multiplications pay for a convolution of stride 1; arguments as for `cost`."""
-    less, plain = (cost(shape, count, size, winograd=w) for w in (True, False))
+    """Whether fewer multiplications pay for a convolution of stride 1; arguments as for `convolution_cost`."""
+    less, plain = (convolution_cost(shape, count, size, winograd=w) for w in (True, False))
     return shape[2] == 3 and plain - less > _WORTH_KEEPING * 36 * shape[0] * shape[1]
 
 
-class FrozenConvolution:
+class PrepackedConvolution:
     """Convolves with a weight that is given every time, and prepared only when it is another one than last time.
 
     A weight that was moved or written to counts as another one. A copy of this object starts with nothing prepared.
@@ -130,7 +137,7 @@ class FrozenConvolution:
         self._kept: tuple[tuple[Any, ...], dict[tuple[torch.dtype, str], Tensor]] = (), {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FrozenConvolution, (self.stride,)
+        return PrepackedConvolution, (self.stride,)
 
     def __call__(self, x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
         """Convolve ``[batch, in, height, width]``, in the type of x; differentiable in x, never in the weight."""
@@ -140,12 +147,12 @@ class FrozenConvolution:
         """One direction: in -> out unless ``transposed`` differs from what the stride means. Without gradients."""
         # The axes of the weight as the convolution that is *not* transposed sees them.
         swap = self.stride == 2
-        packable = x.device.type == "cpu" and x.numel() > 0 and packing_works(x.dtype)
+        prepackable = x.device.type == "cpu" and x.numel() > 0 and prepacking_works(x.dtype)
         # Of kernels of one tap, the library's are a little faster.
-        if x.numel() and ours(x, x.dtype) and not (packable and weight.shape[2] == 1):
-            return self._run_ours(x, weight, padding, transposed)
-        if packable:
-            packed = self._prepare(
+        if x.numel() and compiled_convolution_available(x, x.dtype) and not (prepackable and weight.shape[2] == 1):
+            return self._run_compiled(x, weight, padding, transposed)
+        if prepackable:
+            prepacked = self._prepare(
                 (x.dtype, "transposed" if transposed else "straight"),
                 weight,
                 lambda: pytorch_internals.prepack_convolution_weight(
@@ -155,8 +162,8 @@ class FrozenConvolution:
             # The library computes channels-last several times faster, and gives back what it was given.
             x = x.contiguous(memory_format=torch.channels_last)
             if transposed:
-                return pytorch_internals.convolve_prepacked_transposed(x, packed, self.stride, padding)
-            return pytorch_internals.convolve_prepacked(x, packed, self.stride, padding)
+                return pytorch_internals.convolve_prepacked_transposed(x, prepacked, self.stride, padding)
+            return pytorch_internals.convolve_prepacked(x, prepacked, self.stride, padding)
         # Of two orders of memory PyTorch would bring one into the other's, every time.
         last = x.device.type in ("cpu", "cuda") and x.is_contiguous(memory_format=torch.channels_last)
         order = torch.channels_last if last else torch.contiguous_format
@@ -165,7 +172,7 @@ class FrozenConvolution:
         )
         return (F.conv_transpose2d if transposed else F.conv2d)(x, plain, stride=self.stride, padding=padding)
 
-    def _run_ours(self, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
+    def _run_compiled(self, x: Tensor, weight: Tensor, padding: int, transposed: bool) -> Tensor:
         """By the compiled operators."""
         operators, kernel, adjoint = torch.ops.draggan, weight.shape[2], transposed == (self.stride == 1)
         out = weight.shape[1 if adjoint else 0]
@@ -205,14 +212,14 @@ def _to(weight: Tensor, dtype: torch.dtype, swap: bool) -> Tensor:
 
 
 class _Apply(torch.autograd.Function):
-    """One direction of a frozen convolution; its gradient is the other direction, and so on."""
+    """One direction of a convolution with a constant weight; its gradient is the other direction, and so on."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        convolution: FrozenConvolution,
+        convolution: PrepackedConvolution,
         padding: int,
         transposed: bool,
         size: tuple[int, int] | None,
@@ -233,7 +240,9 @@ class _Apply(torch.autograd.Function):
         return back, None, None, None, None, None
 
 
-def _sparse(x: Tensor, weight: Tensor, convolution: FrozenConvolution, padding: int, size: tuple[int, int]) -> Tensor:
+def _sparse(
+    x: Tensor, weight: Tensor, convolution: PrepackedConvolution, padding: int, size: tuple[int, int]
+) -> Tensor:
     """The adjoint, from the rectangle of x that is not zero (in all samples together) to a result of that size."""
     transposed = convolution.stride == 1
     height, width = x.shape[2:]
@@ -268,12 +277,12 @@ def _place(part: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
 # ----------------------------------------------------------------------------------------------- the compiled version
 
 
-def register() -> None:
+def register(library: torch.library.Library) -> None:
     """Tell PyTorch the compiled operators' shapes. Gradients there are none: the adjoint needs another weight."""
     for name in ("direct_weight", "winograd_weight"):
-        torch.library.register_fake(f"draggan::{name}", _fake_weight)
-    torch.library.register_fake("draggan::direct_convolve", _fake_direct)
-    torch.library.register_fake("draggan::winograd_convolve", _fake_winograd)
+        torch.library.register_fake(f"draggan::{name}", _fake_weight, lib=library)
+    torch.library.register_fake("draggan::direct_convolve", _fake_direct, lib=library)
+    torch.library.register_fake("draggan::winograd_convolve", _fake_winograd, lib=library)
 
 
 def _fake_weight(weight: Tensor) -> Tensor:

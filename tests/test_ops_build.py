@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from draggan.errors import OpBuildError
-from torch_utils import custom_ops
+from torch_utils.errors import BuildError
+from torch_utils.ops import build
 
 pytestmark = pytest.mark.skipif(
-    custom_ops.toolchain().compiler is None or custom_ops.toolchain().ninja is None, reason="needs a compiler and ninja"
+    build.toolchain().compiler is None or build.toolchain().ninja is None, reason="needs a compiler and ninja"
 )
 
 
@@ -21,7 +21,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache and an empty memory."""
     monkeypatch.setenv("DRAGGAN_HOME", str(tmp_path / "home"))
     for table in ("_loaded", "_failed", "_status"):
-        monkeypatch.setattr(custom_ops, table, {})
+        monkeypatch.setattr(build, table, {})
     return tmp_path
 
 
@@ -33,7 +33,7 @@ def write(folder: Path, text: str) -> Path:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     for table in ("_loaded", "_failed", "_status"):
-        monkeypatch.setattr(custom_ops, table, {})
+        monkeypatch.setattr(build, table, {})
 
 
 GOOD = 'extern "C" int answer() { return 42; }\n'
@@ -42,17 +42,17 @@ GOOD = 'extern "C" int answer() { return 42; }\n'
 def test_builds_once_then_comes_from_the_cache(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(fresh, GOOD)
     environment = dict(os.environ)
-    library = custom_ops.load_library("answer", [source], cflags=["-O0"])
+    library = build.load_library("answer", [source], cflags=["-O0"])
     assert library.answer() == 42
-    assert custom_ops.load_library("answer", [source], cflags=["-O0"]) is library
-    assert custom_ops.status()[0].state == "built"
+    assert build.load_library("answer", [source], cflags=["-O0"]) is library
+    assert build.status()[0].state == "built"
     assert dict(os.environ) == environment
 
     forget(monkeypatch)
     start = time.monotonic()
-    assert custom_ops.load_library("answer", [source], cflags=["-O0"]).answer() == 42
+    assert build.load_library("answer", [source], cflags=["-O0"]).answer() == 42
     assert time.monotonic() - start < 1
-    assert custom_ops.status()[0].state == "cached"
+    assert build.status()[0].state == "cached"
     # One folder with one library; no temporary folders, objects or lock files.
     (folder,) = (fresh / "home" / "ops").iterdir()
     assert [p.stem for p in folder.iterdir()] == ["answer"]
@@ -60,10 +60,10 @@ def test_builds_once_then_comes_from_the_cache(fresh: Path, monkeypatch: pytest.
 
 def test_another_source_or_flag_is_another_build(fresh: Path) -> None:
     source = write(fresh, GOOD)
-    key = custom_ops._digest("library", "answer", [source], (), ())
-    assert custom_ops._digest("library", "answer", [source], ("-O1",), ()) != key
+    key = build._digest("answer", [source], (), ())
+    assert build._digest("answer", [source], ("-O1",), ()) != key
     (fresh / "op.h").write_text("// a header beside it\n")
-    assert custom_ops._digest("library", "answer", [source], (), ()) != key
+    assert build._digest("answer", [source], (), ()) != key
 
 
 def test_failing_compiler_is_reported_once_and_remembered(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +72,14 @@ def test_failing_compiler_is_reported_once_and_remembered(fresh: Path, monkeypat
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     source = write(fresh, GOOD)
-    with pytest.raises(OpBuildError, match="answer") as first:
-        custom_ops.load_library("answer", [source])
+    with pytest.raises(BuildError, match="answer") as first:
+        build.load_library("answer", [source])
     start = time.monotonic()
-    with pytest.raises(OpBuildError) as second:
-        custom_ops.load_library("answer", [source])
+    with pytest.raises(BuildError) as second:
+        build.load_library("answer", [source])
     assert second.value is first.value
     assert time.monotonic() - start < 0.5
-    (status,) = custom_ops.status()
+    (status,) = build.status()
     assert status.state == "failed"
     assert "answer" in status.error
     assert list((fresh / "home" / "ops").iterdir()) == []
@@ -89,29 +89,29 @@ def test_unwritable_cache_is_an_op_build_error(fresh: Path, monkeypatch: pytest.
     blocker = fresh / "file"
     blocker.write_text("")
     monkeypatch.setenv("DRAGGAN_HOME", str(blocker))
-    with pytest.raises(OpBuildError, match="DRAGGAN_HOME"):
-        custom_ops.load_library("answer", [write(fresh, GOOD)])
+    with pytest.raises(BuildError, match="DRAGGAN_HOME"):
+        build.load_library("answer", [write(fresh, GOOD)])
 
 
 def test_missing_source_is_an_op_build_error(fresh: Path) -> None:
-    with pytest.raises(OpBuildError, match="cannot be read"):
-        custom_ops.load_library("answer", [fresh / "absent.cpp"])
+    with pytest.raises(BuildError, match="cannot be read"):
+        build.load_library("answer", [fresh / "absent.cpp"])
 
 
 def test_damaged_library_is_built_again(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(fresh, GOOD)
-    key = custom_ops._digest("library", "answer", [source], ("-O0",), ())
+    key = build._digest("answer", [source], ("-O0",), ())
     folder = fresh / "home" / "ops" / f"answer-{key[:20]}"
     folder.mkdir(parents=True)
     (folder / "answer.so").write_bytes(b"not a library")
-    assert custom_ops.load_library("answer", [source], cflags=["-O0"]).answer() == 42
-    assert custom_ops.status()[0].state == "built"
+    assert build.load_library("answer", [source], cflags=["-O0"]).answer() == 42
+    assert build.status()[0].state == "built"
 
 
 def test_hanging_compiler_is_stopped(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(custom_ops, "BUILD_TIMEOUT", 0.05)
-    with pytest.raises(OpBuildError, match="stopped"):
-        custom_ops.load_library("answer", [write(fresh, GOOD)])
+    monkeypatch.setattr(build, "BUILD_TIMEOUT", 0.05)
+    with pytest.raises(BuildError, match="stopped"):
+        build.load_library("answer", [write(fresh, GOOD)])
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_hanging_compiler_is_stopped(fresh: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_reason_is_the_compilers_own_words(output: str, reason: str) -> None:
-    assert custom_ops._reason(output) == reason
+    assert build._reason(output) == reason

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import torch_utils.ops.frozen_conv as frozen_conv
+import torch_utils.ops.prepacked_convolution as prepacked_convolution
 from torch_utils import pytorch_internals
-from torch_utils.ops.frozen_conv import FrozenConvolution
+from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 
 
 def plain(x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int) -> torch.Tensor:
@@ -25,8 +25,8 @@ def plain(x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int) -> t
 @pytest.fixture(params=[True, False], ids=["prepared", "plain"])
 def preparing(request, monkeypatch) -> bool:
     if not request.param:
-        monkeypatch.setattr(frozen_conv, "packing_works", lambda dtype: False)
-    elif not frozen_conv.packing_works(torch.float32):
+        monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
+    elif not prepacked_convolution.prepacking_works(torch.float32):
         pytest.skip("this build of PyTorch cannot prepare weights")
     return request.param
 
@@ -40,7 +40,7 @@ def test_value_and_gradients_are_those_of_pytorch(preparing, stride, padding, ba
     torch.manual_seed(0)
     weight = torch.randn(channels[0], channels[1], 3, 3)
     x = torch.randn(batch, channels[1], *size, requires_grad=True)
-    convolution = FrozenConvolution(stride)
+    convolution = PrepackedConvolution(stride)
     expected, got = plain(x, weight, stride, padding), convolution(x, weight, padding)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-5)
     cotangent = torch.randn_like(expected).requires_grad_(True)
@@ -67,7 +67,7 @@ def test_a_gradient_that_is_mostly_zero_is_the_same(stride, padding, size, corne
     padding = 0 if stride == 2 else padding
     weight = torch.randn(4, 6, 3, 3)
     x = torch.randn(2, 6, *size, requires_grad=True)
-    expected, got = plain(x, weight, stride, padding), FrozenConvolution(stride)(x, weight, padding)
+    expected, got = plain(x, weight, stride, padding), PrepackedConvolution(stride)(x, weight, padding)
     cotangent = torch.zeros_like(expected)
     cotangent[:, :, corner[0] : corner[0] + extent[0], corner[1] : corner[1] + extent[1]] = 1.5
     a, b = (torch.autograd.grad(y, x, cotangent)[0] for y in (expected, got))
@@ -76,7 +76,7 @@ def test_a_gradient_that_is_mostly_zero_is_the_same(stride, padding, size, corne
 
 def test_a_weight_that_changed_is_prepared_anew():
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 5, 5)
-    convolution = FrozenConvolution()
+    convolution = PrepackedConvolution()
     before = convolution(x, weight)
     weight.mul_(2)
     torch.testing.assert_close(convolution(x, weight), 2 * before)
@@ -87,7 +87,7 @@ def test_a_weight_that_changed_is_prepared_anew():
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
 def test_a_copy_works_on_its_own(again):
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 5, 5)
-    convolution = FrozenConvolution(2)
+    convolution = PrepackedConvolution(2)
     expected = convolution(x, weight)
     torch.testing.assert_close(again(convolution)(x, weight), expected)
 
@@ -97,32 +97,32 @@ def test_lower_precision_rounds_like_pytorchs():
     torch.manual_seed(2)
     weight, x = torch.randn(16, 32, 3, 3), torch.randn(1, 32, 8, 8)
     for stride in (1, 2):
-        got = FrozenConvolution(stride)(x.bfloat16(), weight)
+        got = PrepackedConvolution(stride)(x.bfloat16(), weight)
         assert got.dtype == torch.bfloat16
         torch.testing.assert_close(got.float(), plain(x, weight, stride, 0), atol=0.5, rtol=0.02)
 
 
 def test_a_build_that_answers_wrongly_is_not_used(monkeypatch):
-    monkeypatch.setattr(frozen_conv, "_works", {})
+    monkeypatch.setattr(prepacked_convolution, "_works", {})
     monkeypatch.setattr(pytorch_internals, "convolve_prepacked", lambda x, packed, stride, padding: x)
-    assert not frozen_conv.packing_works(torch.float32)
+    assert not prepacked_convolution.prepacking_works(torch.float32)
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 5, 5)
-    torch.testing.assert_close(FrozenConvolution()(x, weight), F.conv2d(x, weight))
+    torch.testing.assert_close(PrepackedConvolution()(x, weight), F.conv2d(x, weight))
 
 
 def test_asking_inside_autocast_gives_the_same_answer(monkeypatch):
-    outside = frozen_conv.packing_works(torch.bfloat16)
-    monkeypatch.setattr(frozen_conv, "_works", {})
+    outside = prepacked_convolution.prepacking_works(torch.bfloat16)
+    monkeypatch.setattr(prepacked_convolution, "_works", {})
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert frozen_conv.packing_works(torch.bfloat16) == outside
+        assert prepacked_convolution.prepacking_works(torch.bfloat16) == outside
 
 
 def test_a_type_without_preparation_is_converted_once():
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 5, 5, dtype=torch.float64)
-    got = FrozenConvolution()(x, weight)
+    got = PrepackedConvolution()(x, weight)
     torch.testing.assert_close(got, F.conv2d(x, weight.double()))
 
 
 def test_no_cells_give_no_cells():
     weight = torch.randn(4, 3, 3, 3)
-    assert FrozenConvolution()(torch.zeros(0, 3, 5, 5), weight).shape == (0, 4, 3, 3)
+    assert PrepackedConvolution()(torch.zeros(0, 3, 5, 5), weight).shape == (0, 4, 3, 3)

@@ -1,4 +1,4 @@
-"""The one door to ``torch.utils.cpp_extension``: builds a compiled op when it is first asked for, and only once.
+"""The only caller of ``torch.utils.cpp_extension``: builds a compiled library when it is first asked for, once.
 
 A build happens in a child process of low priority and a temporary directory, and appears in the cache by a rename. So
 a build that is interrupted leaves nothing that the next one could trip over, there is no lock file to go stale, a
@@ -6,7 +6,7 @@ compiler that hangs is stopped, one that runs when this process ends ends with i
 is never touched. The cache is keyed by the content of all sources and
 headers, the flags, the versions of Python and torch, and (for ``-march=native``) the processor.
 
-A failure is remembered for the life of the process: asking again raises the same `OpBuildError` at once. Callers
+A failure is remembered for the life of the process: asking again raises the same `BuildError` at once. Callers
 catch it, log it once and go on with the plain PyTorch twin.
 """
 
@@ -16,8 +16,6 @@ import atexit
 import contextlib
 import ctypes
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
 import logging
 import os
@@ -32,15 +30,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 
 from dnnlib.cache import cache_dir
-from draggan.errors import OpBuildError
+from torch_utils.errors import BuildError
 
-__all__ = ["OpStatus", "Toolchain", "for_processor", "load_library", "load_module", "status", "toolchain"]
+__all__ = ["OpStatus", "Toolchain", "for_processor", "load_library", "status", "toolchain"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +76,8 @@ class Toolchain:
 
 # Held while something is built or loaded, which may take minutes; the tables below it are for everybody at any time.
 _build_lock = threading.RLock()
-_loaded: dict[str, Any] = {}
-_failed: dict[str, OpBuildError] = {}
+_loaded: dict[str, ctypes.CDLL] = {}
+_failed: dict[str, BuildError] = {}
 _status: dict[str, OpStatus] = {}
 _children: set[subprocess.Popen[str]] = set()
 
@@ -98,19 +94,23 @@ def load_library(
         cuda_cflags: those of nvcc, which compiles ``.cu`` sources.
 
     Raises:
-        OpBuildError: there is no compiler, it failed, or the result cannot be loaded.
+        BuildError: there is no compiler, it failed, or the result cannot be loaded.
     """
-    return _load("library", name, sources, tuple(cflags), tuple(cuda_cflags))
-
-
-def load_module(
-    name: str, sources: Sequence[Path], *, cflags: Sequence[str] = (), cuda_cflags: Sequence[str] = ()
-) -> ModuleType:
-    """A Python extension module (``PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)``), built if the cache lacks it.
-
-    Args and errors as for `load_library`.
-    """
-    return _load("module", name, sources, tuple(cflags), tuple(cuda_cflags))
+    flags = tuple(cflags), tuple(cuda_cflags)
+    with _build_lock:
+        key = _digest(name, sources, *flags)
+        if key in _failed:
+            raise _failed[key]
+        if key in _loaded:
+            return _loaded[key]
+        try:
+            _loaded[key] = _find_or_build(name, key, sources, *flags)
+        except BuildError as error:
+            _failed[key] = error
+            _status[key] = OpStatus(name=name, state="failed", path=None, seconds=0.0, error=str(error))
+            logger.warning("compiled op '%s' is not available: %s", name, str(error).splitlines()[0])
+            raise
+        return _loaded[key]
 
 
 def for_processor() -> str:
@@ -139,32 +139,15 @@ def toolchain() -> Toolchain:
     )
 
 
-def _load(kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]) -> Any:
-    with _build_lock:
-        key = _digest(kind, name, sources, cflags, cuda_cflags)
-        if key in _failed:
-            raise _failed[key]
-        if key in _loaded:
-            return _loaded[key]
-        try:
-            _loaded[key] = _find_or_build(kind, name, key, sources, cflags, cuda_cflags)
-        except OpBuildError as error:
-            _failed[key] = error
-            _status[key] = OpStatus(name=name, state="failed", path=None, seconds=0.0, error=str(error))
-            logger.warning("compiled op '%s' is not available: %s", name, str(error).splitlines()[0])
-            raise
-        return _loaded[key]
-
-
 def _find_or_build(
-    kind: str, name: str, key: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
-) -> Any:
+    name: str, key: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
+) -> ctypes.CDLL:
     final = cache_dir("ops", f"{name}-{key[:20]}")
     library = _library_in(final, name)
     if library is not None:
         try:
-            op = _open(kind, name, library)
-        except (OSError, ImportError) as error:
+            op = ctypes.CDLL(str(library))
+        except OSError as error:
             # A damaged file, or one from a machine with other libraries: not worth more than a rebuild.
             logger.info("cached op %s cannot be loaded (%s); building it again", library, error)
             shutil.rmtree(final, ignore_errors=True)
@@ -176,23 +159,12 @@ def _find_or_build(
     library = _build(name, final, sources, cflags, cuda_cflags)
     seconds = time.monotonic() - start
     try:
-        op = _open(kind, name, library)
-    except (OSError, ImportError) as error:
-        raise OpBuildError(f"the op '{name}' was built but cannot be loaded: {error}") from error
+        op = ctypes.CDLL(str(library))
+    except OSError as error:
+        raise BuildError(f"the op '{name}' was built but cannot be loaded: {error}") from error
     _status[key] = OpStatus(name=name, state="built", path=library, seconds=seconds)
     logger.info("built op '%s' in %.1f s", name, seconds)
     return op
-
-
-def _open(kind: str, name: str, library: Path) -> Any:
-    if kind == "library":
-        return ctypes.CDLL(str(library))
-    loader = importlib.machinery.ExtensionFileLoader(name, str(library))
-    spec = importlib.util.spec_from_file_location(name, library, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 def _library_in(directory: Path, name: str) -> Path | None:
@@ -211,7 +183,7 @@ def _build(
         _sweep(final.parent)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
     except OSError as error:
-        raise OpBuildError(
+        raise BuildError(
             f"no place to build the op '{name}': {error}. Set DRAGGAN_HOME to a writable folder."
         ) from error
     try:
@@ -222,15 +194,15 @@ def _build(
             "extra_cuda_cflags": list(cuda_cflags),
             "build_directory": str(work),
         }
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         environment = dict(os.environ)
         environment["PATH"] = _child_path()
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "torch_utils.custom_ops", json.dumps(request)]
+        command = [sys.executable, "-m", "torch_utils.ops.build", json.dumps(request)]
         returncode, output = _run_child(name, command, environment)
         library = _library_in(work, name)
         if returncode != 0 or library is None:
-            raise OpBuildError(f"the op '{name}' could not be built: {_reason(output)}\n{output[-4000:]}")
+            raise BuildError(f"the op '{name}' could not be built: {_reason(output)}\n{output[-4000:]}")
         for path in work.iterdir():
             if path != library:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -246,7 +218,7 @@ def _build(
         assert found is not None
         return found
     except OSError as error:
-        raise OpBuildError(f"the op '{name}' could not be built: {error}") from error
+        raise BuildError(f"the op '{name}' could not be built: {error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -269,7 +241,7 @@ def _run_child(name: str, command: list[str], environment: dict[str, str]) -> tu
         output, _ = child.communicate(timeout=BUILD_TIMEOUT)
         return child.returncode, output
     except subprocess.TimeoutExpired as error:
-        raise OpBuildError(f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped") from error
+        raise BuildError(f"building the op '{name}' took more than {BUILD_TIMEOUT:.0f} s and was stopped") from error
     finally:
         _children.discard(child)
         _stop(child)
@@ -314,9 +286,7 @@ def _child_path() -> str:
     return os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
 
 
-def _digest(
-    kind: str, name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
-) -> str:
+def _digest(name: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]) -> str:
     paths = [Path(s) for s in sources]
     h = hashlib.sha256()
     try:
@@ -326,8 +296,9 @@ def _digest(
             data = path.read_bytes()
             h.update(f"{path.name}:{len(data)}:".encode() + data)
     except OSError as error:
-        raise OpBuildError(f"the source of the op '{name}' cannot be read: {error}") from error
-    about = [kind, name, cflags, cuda_cflags, sys.version, torch.__version__, torch.version.cuda]
+        raise BuildError(f"the source of the op '{name}' cannot be read: {error}") from error
+    # "library", the form of the result, keeps what is in people's caches: there used to be another form.
+    about = ["library", name, cflags, cuda_cflags, sys.version, torch.__version__, torch.version.cuda]
     # Not the kernel's release: its updates do not change what a library runs on.
     about += [platform.system(), platform.machine(), *platform.libc_ver()]
     about += [os.environ.get("CXX"), os.environ.get("TORCH_CUDA_ARCH_LIST")]

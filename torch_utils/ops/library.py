@@ -1,0 +1,93 @@
+"""Loads the compiled operators, building them on first use, and tells PyTorch their shapes and gradients.
+
+On top of all operators: it imports them, none of them imports it. An application calls `build_in_background` once when
+it starts, and the operators become faster when it is done. Without a compiler, or if anything fails, everything works
+as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away, ``DRAGGAN_MARCH`` names another
+processor than this one to build them for.
+
+The CUDA versions were compiled for all the architectures named in ``csrc/cuda`` and their index arithmetic is tested on
+processors, but they have never run on a GPU.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from torch_utils.errors import BuildError
+from torch_utils.ops import bias_act, build, filtered_lrelu, prepacked_convolution, status, upfirdn2d
+
+__all__ = ["build_in_background", "load"]
+
+_SOURCES = Path(__file__).parent / "csrc"
+_CUDA_FLAGS = ["-O3", "--expt-relaxed-constexpr"]
+
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+# What was told to PyTorch holds as long as this object does.
+_registered: torch.library.Library | None = None
+
+
+def build_in_background() -> threading.Thread | None:
+    """Load the compiled operators, building them if the cache lacks them, in a thread; returns at once.
+
+    The first build takes about a minute, at low priority; later starts take milliseconds. Call it as often as you like.
+
+    Returns:
+        The thread, for those who want to wait for it; None where compiled operators are switched off.
+    """
+    global _thread
+    if not status.allowed():
+        return None
+    with _lock:
+        if _thread is None:
+            # A daemon: a program that is done does not wait for a compiler.
+            _thread = threading.Thread(target=_load_all, name="draggan-ops", daemon=True)
+            _thread.start()
+        return _thread
+
+
+def load(kind: str = "cpu") -> None:
+    """Load the operators for one kind of device ("cpu" or "cuda"), building them if need be, before returning.
+
+    Raises:
+        BuildError: there is no compiler, it failed, or the result cannot be loaded.
+    """
+    if status.loaded(kind):
+        return
+    # The processor's library holds the schemas too.
+    build.load_library("draggan_cpu", [_SOURCES / "native.cpp"], cflags=_cpu_flags())
+    if kind == "cuda":
+        sources = sorted((_SOURCES / "cuda").glob("*.cu"))
+        build.load_library("draggan_cuda", sources, cflags=["-O3"], cuda_cflags=_CUDA_FLAGS)
+    _register()
+    status.mark_loaded(kind)
+
+
+def _cpu_flags() -> list[str]:
+    flags = ["-O3", build.for_processor(), "-fno-math-errno", "-fno-trapping-math"]
+    # PyTorch's threads come through OpenMP where its own build has it; Apple's compiler does not.
+    return flags if sys.platform == "darwin" else [*flags, "-fopenmp"]
+
+
+def _load_all() -> None:
+    for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        try:
+            load(kind)
+        except BuildError:
+            # `build` has logged it, and remembers it for `draggan doctor`.
+            return
+
+
+def _register() -> None:
+    """Shapes and gradients of the operators, once their schemas are in PyTorch's tables."""
+    global _registered
+    with _lock:
+        if _registered is not None:
+            return
+        _registered = torch.library.Library("draggan", "IMPL")
+        for module in (bias_act, upfirdn2d, filtered_lrelu, prepacked_convolution):
+            module.register(_registered)
