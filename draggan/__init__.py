@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from draggan.images import to_uint8
     from draggan.suggestions import suggested_config, suggested_truncation
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Drag",
     "DragConfig",

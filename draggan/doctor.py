@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from dnnlib.cache import cache_dir
 from draggan.errors import DragGANError
@@ -62,11 +65,39 @@ def report(*, measure: bool = True) -> list[Item]:
             items.extend(part())
         except (ImportError, OSError, RuntimeError, DragGANError) as error:
             name = part.__name__.strip("_")
-            items.append(Item(name=name, value=str(error).splitlines()[0][:300], status="broken", advice=_REINSTALL))
+            value = (str(error) or type(error).__name__).splitlines()[0][:300]
+            items.append(Item(name=name, value=value, status="broken", advice=_reinstall()))
     return items
 
 
-_REINSTALL = "Install the requirements again, in the folder of app.py: pip install -r requirements.txt"
+def _reinstall() -> str:
+    """What to do about a part that does not work, in a source tree or where the package is installed."""
+    requirements = _requirements_file()
+    if requirements is not None:
+        return f"Install the requirements again: pip install -r {shlex.quote(str(requirements))}"
+    origin = _installed_from()
+    if origin is None:
+        return "Install the package again, the way you did, with pip's option --force-reinstall."
+    return f"Install the package again: pip install --force-reinstall {shlex.quote(origin)}"
+
+
+def _requirements_file() -> Path | None:
+    """The list of requirements beside this package in a source tree; None where the package is installed."""
+    file = Path(__file__).resolve().parents[1] / "requirements.txt"
+    return file if file.is_file() else None
+
+
+def _installed_from() -> str | None:
+    """The folder, file or address that pip wrote down as the package's origin; None: an index, or not known."""
+    try:
+        record = importlib.metadata.distribution("draggan").read_text("direct_url.json")
+        url = str(json.loads(record or "{}").get("url", ""))
+    except (importlib.metadata.PackageNotFoundError, json.JSONDecodeError):
+        return None
+    if not url.startswith("file:"):
+        return url or None
+    path = unquote(urlsplit(url).path)
+    return path.lstrip("/") if os.name == "nt" else path
 
 
 def _python() -> Iterator[Item]:
@@ -94,8 +125,8 @@ def _packages() -> Iterator[Item]:
 
 def _requirements() -> list[tuple[str, str]]:
     """Names and version bounds of what this package needs, from its metadata or, in a source tree, the file."""
-    file = Path(__file__).resolve().parents[1] / "requirements.txt"
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else importlib.metadata.requires("draggan") or []
+    file = _requirements_file()
+    lines = importlib.metadata.requires("draggan") or [] if file is None else file.read_text("utf-8").splitlines()
     found = []
     for line in lines:
         requirement, _, marker = line.partition(";")
@@ -227,7 +258,7 @@ def _models() -> Iterator[Item]:
     missing = [entry.name for entry in builtin if not entry.on_disk]
     value = ", ".join(entry.name for entry in builtin if entry.on_disk) or "none"
     if missing:
-        advice = f"Missing: {', '.join(missing)}. {_REINSTALL}"
+        advice = f"Missing: {', '.join(missing)}. {_reinstall()}"
         yield Item(name="built-in models", value=value, status="broken", advice=advice)
     else:
         yield Item(name="built-in models", value=value)

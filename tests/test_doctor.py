@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,53 @@ def test_a_part_that_fails_does_not_hide_the_others(monkeypatch):
     monkeypatch.setattr(build, "toolchain", fail)
     assert "libfoo" in found("ops").value
     assert found("cache").status == "ok"
+
+
+class Installed:
+    """A distribution whose files are wherever an installer puts them, and what the installer wrote down."""
+
+    def __init__(self, record):
+        self.record = record
+        self.requires = ["numpy>=1.26"]
+
+    def read_text(self, name):
+        return self.record if name == "direct_url.json" else None
+
+
+@pytest.mark.parametrize(
+    ("record", "advice"),
+    [
+        ('{"url": "file:///home/me/my%20drags", "dir_info": {}}', "pip install --force-reinstall '/home/me/my drags'"),
+        (
+            '{"url": "https://files.example/draggan.whl"}',
+            "pip install --force-reinstall https://files.example/draggan.whl",
+        ),
+        (None, "the way you did, with pip's option --force-reinstall"),
+        ("not json", "the way you did, with pip's option --force-reinstall"),
+    ],
+)
+def test_an_installed_package_is_installed_again_from_where_it_came(monkeypatch, tmp_path, record, advice):
+    def fail():
+        raise ImportError("libfoo.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "site-packages/draggan/doctor.py"))
+    others = importlib.metadata.distribution
+    monkeypatch.setattr(
+        importlib.metadata, "distribution", lambda name: Installed(record) if name == "draggan" else others(name)
+    )
+    monkeypatch.setattr(build, "toolchain", fail)
+    assert advice in found("ops").advice
+    assert "requirements.txt" not in found("ops").advice
+
+
+def test_in_a_source_tree_the_file_of_requirements_is_named(monkeypatch):
+    def fail():
+        raise ImportError("libfoo.so: cannot open shared object file")
+
+    monkeypatch.setattr(build, "toolchain", fail)
+    advice = found("ops").advice
+    assert Path(advice.split("-r ")[1]).is_file()
+    assert Path(advice.split("-r ")[1]).name == "requirements.txt"
 
 
 def test_one_slow_picture_is_a_busy_machine_and_all_of_them_a_slow_one(monkeypatch):
