@@ -22,7 +22,7 @@ from benchmarks import machine
 from benchmarks.browser import chromium, visit
 from benchmarks.drags import SIZE, drags
 from benchmarks.timing import publish, table
-from draggan.ui.texts import CHOICES
+from draggan.ui.messages import CHOICES
 
 __all__ = ["main"]
 

@@ -23,9 +23,9 @@ from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.images import to_uint8
-from draggan.ui.canvas import frame_url
-from draggan.ui.preview import Pace
-from draggan.ui.running import Run
+from draggan.ui.canvas.component import frame_url
+from draggan.ui.frame_pacing import FramePacer
+from draggan.ui.jobs import DragJob
 
 __all__ = ["follow", "main"]
 
@@ -48,35 +48,35 @@ def follow(
     Returns:
         Steps a second, frames a second, and seconds per frame (rendering and encoding; median).
     """
-    run, pace = Run(_drag(generator, precision)), Pace()
-    run.begin()
+    job, pacer = DragJob(_drag(generator, precision)), FramePacer()
+    job.begin()
     shown, costs = None, []
-    first = run.newer(None, patience=60.0)
+    first = job.newer(None, patience=60.0)
     assert first is not None
     begun = time.perf_counter()
     try:
         # A handle may arrive before the time is over.
-        while time.perf_counter() - begun < seconds and not run.ended(patience=0):
+        while time.perf_counter() - begun < seconds and not job.ended(patience=0):
             if picture is None:
-                run.ended(patience=0.1)
+                job.ended(patience=0.1)
                 continue
-            if run.ended(patience=pace.wait()) or run.step is shown:
-                run.newer(shown, patience=1.0)
+            if job.ended(patience=pacer.wait()) or job.step is shown:
+                job.newer(shown, patience=1.0)
                 continue
-            step = run.step
+            step = job.step
             assert step is not None
-            pace.begin()
+            pacer.begin()
             since = time.perf_counter()
             with torch.no_grad():
                 frame_url(to_uint8(picture(step.ws)), quality=80)
             costs.append(time.perf_counter() - since)
-            pace.end()
+            pacer.end()
             shown = step
     finally:
         taken = time.perf_counter() - begun
-        run.end()
-    assert run.step is not None
-    steps = (run.step.index - first.index) / taken
+        job.end()
+    assert job.step is not None
+    steps = (job.step.index - first.index) / taken
     return steps, len(costs) / taken, float(np.median(costs)) if costs else float("nan")
 
 

@@ -14,7 +14,11 @@ import pytest
 from PIL import Image
 
 from draggan.session import Session
-from draggan.ui import build, handlers, launch_options
+from draggan.ui import build, launch_options
+from draggan.ui import page as page_module
+from draggan.ui.canvas.value import canvas_value, with_canvas
+from draggan.ui.handlers import dragging, editing
+from draggan.ui.handlers import models as choosing
 from tests.pages import BUMP, TinyModels
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -52,18 +56,16 @@ class Seen:
         """Wait for a newest session of which that is true."""
         deadline = time.monotonic() + PATIENCE / 1000
         while not (self.sessions and what(self.sessions[-1])):
-            assert time.monotonic() < deadline, [canvas_of(s) for s in self.sessions[-3:]]
+            assert time.monotonic() < deadline, [canvas_value(s) for s in self.sessions[-3:]]
             time.sleep(0.02)
         return self.sessions[-1]
-
-
-with_canvas, canvas_of = handlers.with_canvas, handlers.canvas_value
 
 
 @pytest.fixture
 def seen(monkeypatch) -> Seen:
     recorder = Seen()
-    monkeypatch.setattr(handlers, "with_canvas", recorder)
+    for module in (page_module, editing):
+        monkeypatch.setattr(module, "with_canvas", recorder)
     return recorder
 
 
@@ -261,7 +263,8 @@ def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
         time.sleep(0.4)
         return with_canvas(session, value)
 
-    monkeypatch.setattr(handlers, "with_canvas", slowly)
+    for module in (page_module, editing):
+        monkeypatch.setattr(module, "with_canvas", slowly)
     for xy in ((5, 5), (9, 9), (30, 30), (40, 40)):
         click(page, xy)
     # Before an answer to any of them.
@@ -344,8 +347,8 @@ def test_pressed_twice_before_the_server_has_answered_nothing_is_held(visit, mon
         begun.set()
         return begin_pull(*arguments)
 
-    begin_pull = handlers.begin_pull
-    monkeypatch.setattr(handlers, "begin_pull", slowly)
+    begin_pull = dragging.begin_pull
+    monkeypatch.setattr(dragging, "begin_pull", slowly)
     page.click("[data-tool=pull]")
     page.mouse.dblclick(*at(page, BUMP))
     # That the picture follows is said for a moment only, or not at all.
@@ -452,8 +455,8 @@ def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, 
             assert loaded.wait(PATIENCE / 1000)
         return first_session(models, model, *arguments, **more)
 
-    first_session = handlers.first_session
-    monkeypatch.setattr(handlers, "first_session", slowly)
+    first_session = choosing.first_session
+    monkeypatch.setattr(choosing, "first_session", slowly)
     for title in ("Tiny", "Three classes"):
         page.click("#dg-model input")
         page.get_by_role("option", name=title).click()

@@ -12,17 +12,18 @@ from draggan.drag import DragStep
 from draggan.errors import ConfigError
 from draggan.export import encode_png
 from draggan.session import Session
-from draggan.ui.canvas import with_canvas
+from draggan.ui.canvas.value import with_canvas
+from draggan.ui.errors import explained
+from draggan.ui.jobs import DragJob, DragSlots
 from draggan.ui.models import Models
-from draggan.ui.running import Drags, Run, explained
-from draggan.ui.work import begin_drag, first_session, picture
+from draggan.ui.rendering import begin_drag, first_session, picture
 
 __all__ = ["register"]
 
 _REPORT_EVERY = 0.5  # seconds
 
 
-def register(models: Models, drags: Drags) -> None:
+def register(models: Models, drags: DragSlots) -> None:
     """Add the endpoints ``/models``, ``/picture`` and ``/drag`` to the page under construction."""
 
     def list_models() -> list[dict]:
@@ -58,24 +59,24 @@ def register(models: Models, drags: Drags) -> None:
             session = with_canvas(session, {"points": points, "mask": mask or None})
             if not all(isinstance(name, str) for name in settings or {}):
                 raise ConfigError("settings are given by name, such as {'max_steps': 100}")
-            run = Run(begin_drag(models, session, settings or {}))
-        while not drags.take_place(patience=0.5):
+            job = DragJob(begin_drag(models, session, settings or {}))
+        while not drags.take_slot(patience=0.5):
             yield {"steps": 0}
         try:
-            run.begin()
+            job.begin()
             step = None
             while step is None or not step.done:
                 with explained():
-                    step = run.newer(step, patience=1.0)
+                    step = job.newer(step, patience=1.0)
                 if step is not None and not step.done:
                     yield _facts(step)
-                    run.ended(patience=_REPORT_EVERY)
+                    job.ended(patience=_REPORT_EVERY)
             with explained():
                 session = session.commit(step.ws.cpu().numpy(), step.handles)
                 result = _facts(step) | {"outcome": step.outcome, "picture": _png(models, session)}
         finally:
-            run.end()
-            drags.leave_place()
+            job.end()
+            drags.leave_slot()
         yield result
 
     # Their own limit is wider than that of drags, as for the page's handlers.

@@ -1,324 +1,262 @@
-"""The page: its components, and which of them calls which handler."""
+"""The components of the page: one table says what each is, where it stands and when it can be used.
+
+To add a button: a line here, its handler in ``handlers/``, which event calls it in ``events.py``, and its words, if it
+says something, in ``messages.py``.
+"""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import math
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
 
 import gradio as gr
 
 from draggan.checkpoints.catalogue import SUFFIXES
 from draggan.config import DragConfig, describe
-from draggan.ui import api, texts
-from draggan.ui.canvas import canvas
-from draggan.ui.handlers import SETTINGS, Handlers, Parts
+from draggan.session import Session
+from draggan.ui import messages, text
+from draggan.ui.canvas.component import drag_canvas
+from draggan.ui.drag_settings import SETTINGS, control
 from draggan.ui.models import Models
-from draggan.ui.running import Drags, Pulls
 
-__all__ = ["build", "launch_options"]
+__all__ = ["Needs", "Part", "Parts"]
+
+T = TypeVar("T")
 
 _PRESETS = 6  # examples that there is room for
 
-_HELP = """
-**Points.** Click a point of the picture, then where it should go; or press, pull and release; then Start. A dot can be
-moved with the mouse. **Live.** Take hold of the picture and pull: it follows. **Mask.** Paint what may change; the rest
-is held still. Without a mask everything may change. **Save GIF**, **Save WebP.** The way from the starting picture
-through every drag and pull to this one.
 
-| key | |
-|---|---|
-| `Ctrl Z` / `Ctrl Shift Z` | undo / redo: points, mask, drags |
-| `Backspace` | remove the last point |
-| `Esc` | drop a point that has no target; stop a drag |
-| arrows, `Enter` | on the picture: move a cross, set a point |
-"""
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What components are made from.
 
+    Attributes:
+        models: what the list offers.
+        steer: hears of the pointer during a live drag; see `drag_canvas`.
+        local: nobody but this machine's own user can reach the page.
+    """
 
-# The footer is not Gradio's to style with our sheet. Where it has no room for the first link, the dot after it stays.
-_HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
-_STATUS = '<p class="dg-status" data-kind="{{kind}}" role="status" aria-live="{{spoken}}">{{value}}</p>'
-_BAR = """<div class="dg-bar"><div style="width: {{percent}}%"></div></div><p>{{value}}</p>"""
+    models: Models
+    steer: Callable[[Any], Awaitable[Any]] | None = None
+    local: bool = False
 
 
-def build(models: Models, *, drags: int = 8, local: bool = False) -> gr.Blocks:
-    """The page.
+class Part(Generic[T]):
+    """A line of the table: a component, or several alike. Of `Parts`, the attribute is what was made.
 
     Args:
-        models: what it offers; the first one is shown at the start.
-        drags: how many may run at the same time, over all visitors; the next ones wait.
-        local: nobody but this machine's own user can reach the page, so that it may offer to open any file by its path.
+        place: the row or group it stands in.
+        make: makes it.
+        locked: whether it is off while a drag runs.
+        when: whether it can be used on a page at rest; None: always.
     """
-    with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
-        places, pulls = Drags(drags), Pulls()
-        parts = _components(models, pulls, local=local)
-        _wire(demo, parts, Handlers(parts, models, places, pulls), local=local)
-        api.register(models, places)
-    # Twice as many handlers as drags, so that those who wait for a place do not keep others from clicking.
-    return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
+
+    def __init__(
+        self,
+        place: str,
+        make: Callable[[Needs], T],
+        *,
+        locked: bool = False,
+        when: Callable[[Session], bool] | None = None,
+    ) -> None:
+        self.place, self.make, self.locked, self.when = place, make, locked, when
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, parts: None, owner: type) -> Part[T]: ...
+
+    @overload
+    def __get__(self, parts: Parts, owner: type) -> T: ...
+
+    def __get__(self, parts: Parts | None, owner: type) -> Part[T] | T:
+        return self if parts is None else parts.made[self.name]
 
 
-def launch_options() -> dict[str, Any]:
-    """What ``build(...).launch`` needs besides the address: style, limits, and nothing recorded or fetched."""
-    options = {
-        "theme": _theme(),
-        "css_paths": [Path(__file__).parent / "style.css"],
-        "footer_links": ["api", "settings"],
-        "head": _HEAD,
-        "max_file_size": "2gb",
-        "run_history": False,
-    }
-    # run_history came with a later Gradio than our oldest.
-    known = inspect.signature(gr.Blocks.launch).parameters
-    return {name: value for name, value in options.items() if name in known}
+def _button(label: str, **look: Any) -> Callable[[Needs], gr.Button]:
+    return lambda needs: gr.Button(label, **look)
 
 
-def _theme() -> gr.themes.Base:
-    """Fonts that every system has, so that nothing is fetched; main buttons dark enough for white letters."""
-    theme = gr.themes.Default(
-        primary_hue=gr.themes.colors.indigo,
-        neutral_hue=gr.themes.colors.slate,
-        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
-        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
-    )
-    return theme.set(
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_700",
-    )
+def _small(label: str, name: str) -> Callable[[Needs], gr.Button]:
+    return _button(label, size="md", min_width=64, interactive=False, elem_id=f"dg-{name}")
 
 
-def _components(models: Models, pulls: Pulls | None = None, *, local: bool = False) -> Parts:
-    listed = models.listed()
-    session = gr.State(None, time_to_live=6 * 3600)
-    with gr.Row(elem_id="dg-page"):
-        with gr.Column(scale=7, min_width=340, elem_id="dg-left"):
-            gr.Markdown("# DragGAN\nDrag points of a picture; the rest follows.", elem_id="dg-title")
-            drawn = canvas(None if pulls is None else pulls.answer, elem_id="dg-canvas")
-            status = gr.HTML(
-                value="Loading the model …",
-                html_template=_STATUS,
-                js_on_load=None,
-                apply_default_css=False,
-                kind="run",
-                spoken="polite",
-                elem_id="dg-status",
-            )
-            with gr.Row(elem_classes="dg-row"):
-                start = gr.Button("Start", variant="primary", elem_id="dg-start", min_width=110)
-                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="dg-stop", min_width=110)
-            with gr.Row(elem_classes="dg-row dg-small"):
-                small = functools.partial(gr.Button, size="md", min_width=64, interactive=False)
-                undo = small("Undo", elem_id="dg-undo")
-                redo = small("Redo", elem_id="dg-redo")
-                remove_last = small("Remove last", elem_id="dg-remove-last")
-                clear_points = small("Clear points", elem_id="dg-clear-points")
-                clear_mask = small("Clear mask", elem_id="dg-clear-mask")
-                reset = small("Reset", elem_id="dg-reset")
-        with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
-            with gr.Group():
-                model = gr.Dropdown(
-                    [(texts.line(m), m.name) for m in listed], value=listed[0].name, label="Model", elem_id="dg-model"
-                )
-                with gr.Group(visible=False, elem_id="dg-offer") as offer:
-                    terms = gr.Markdown(elem_id="dg-terms")
-                    bar = gr.HTML(
-                        value="",
-                        html_template=_BAR,
-                        js_on_load=None,
-                        apply_default_css=False,
-                        percent=0,
-                        visible=False,
-                        elem_id="dg-bar",
-                    )
-                    with gr.Row():
-                        not_now = gr.Button("Not now", size="md", elem_id="dg-not-now", min_width=100)
-                        download = gr.Button(
-                            "Download", variant="primary", size="md", elem_id="dg-download", min_width=100
-                        )
-                with gr.Row(visible=False, elem_id="dg-presets") as preset_row:
-                    gr.HTML("Try", elem_id="dg-presets-title", apply_default_css=False)
-                    presets = tuple(
-                        gr.Button("", size="sm", min_width=40, visible=False, elem_id=f"dg-preset-{i}")
-                        for i in range(_PRESETS)
-                    )
-                label = gr.Dropdown([], label="Class", visible=False, elem_id="dg-class")
-                with gr.Row(elem_id="dg-seed-row"):
-                    seed = gr.Number(0, label="Seed", elem_id="dg-seed")
-                    random = gr.Button("Random", size="md", elem_id="dg-random", min_width=110)
-                truncation = gr.Slider(
-                    0,
-                    1,
-                    listed[0].truncation,
-                    step=0.05,
-                    label="Truncation",
-                    info="0: the average picture. 1: full variety, more failures.",
-                    elem_id="dg-truncation",
-                )
-            with gr.Group():
-                space = gr.Radio(
-                    [("W+ · local changes", "w+"), ("W · whole picture", "w")],
-                    value=describe(DragConfig, "space")["default"],
-                    label="Latent space",
-                    elem_id="dg-space",
-                )
-            with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
-                settings = tuple(_setting(name) for name in SETTINGS)
-            with gr.Accordion("Open a model file", open=False):
-                gr.Markdown(
-                    "StyleGAN2 or StyleGAN3 weights: `.pkl`, `.pt`, `.pth` or `.safetensors`. Files are read as data; "
-                    "no program in them is run."
-                )
-                upload = gr.UploadButton("Upload …", file_types=[*SUFFIXES], size="md", elem_id="dg-upload")
-                path = gr.Textbox(
-                    label="Or a path on this machine, then Enter",
-                    placeholder="~/weights/cats.pkl",
-                    visible=local,
-                    elem_id="dg-path",
-                )
-            with gr.Row(elem_id="dg-saves"):
-                save = gr.Button("Save PNG", size="md", elem_id="dg-save", min_width=90)
-                save_gif = gr.Button("Save GIF", size="md", interactive=False, elem_id="dg-gif", min_width=90)
-                save_webp = gr.Button("Save WebP", size="md", interactive=False, elem_id="dg-webp", min_width=90)
-            file = gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file")
-            with gr.Accordion("Help", open=False):
-                gr.Markdown(_HELP)
-    return Parts(
-        session=session,
-        canvas=drawn,
-        status=status,
-        model=model,
-        presets=presets,
-        preset_row=preset_row,
-        offered=gr.State(""),
-        asked=gr.State(None),
-        offer=offer,
-        terms=terms,
-        bar=bar,
-        download=download,
-        not_now=not_now,
-        upload=upload,
-        path=path,
-        label=label,
-        seed=seed,
-        random=random,
-        truncation=truncation,
-        space=space,
-        settings=settings,
-        start=start,
-        stop=stop,
-        undo=undo,
-        redo=redo,
-        reset=reset,
-        remove_last=remove_last,
-        clear_points=clear_points,
-        clear_mask=clear_mask,
-        save=save,
-        save_gif=save_gif,
-        save_webp=save_webp,
-        file=file,
+def _save(label: str, name: str, *, interactive: bool = True) -> Callable[[Needs], gr.Button]:
+    return _button(label, size="md", min_width=90, interactive=interactive, elem_id=f"dg-{name}")
+
+
+def _has_points(session: Session) -> bool:
+    return bool(session.pairs) or session.pending is not None
+
+
+def _models(needs: Needs) -> gr.Dropdown:
+    listed = needs.models.listed()
+    choices = [(messages.model_line(m), m.name) for m in listed]
+    return gr.Dropdown(choices, value=listed[0].name, label="Model", elem_id="dg-model")
+
+
+def _truncation(needs: Needs) -> gr.Slider:
+    return gr.Slider(
+        *(0, 1, needs.models.listed()[0].truncation),
+        step=0.05,
+        label="Truncation",
+        info="0: the average picture. 1: full variety, more failures.",
+        elem_id="dg-truncation",
     )
 
 
-def _setting(name: str) -> gr.Number | gr.Slider | gr.Radio:
-    """A control whose default, range, unit and help are the setting's own."""
-    facts = describe(DragConfig, name)
-    for value, title in texts.CHOICES["solver"].items():
-        facts["help"] = facts["help"].replace(f"{value}:", f"{title}:")
-    facts["help"] = facts["help"][:1].upper() + facts["help"][1:]
-    look: dict[str, Any] = {"label": texts.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
-    if name in texts.CHOICES:
-        return gr.Radio(
-            [(title, value) for value, title in texts.CHOICES[name].items()], value=facts["default"], **look
-        )
-    if (facts["low"], facts["high"]) == (0, 1):
-        return gr.Slider(0, 1, facts["default"], step=0.05, info=facts["help"], **look)
-    whole = isinstance(facts["default"], int)
-    # A number of steps needs no more than its sentence.
-    unit = f" [{facts['unit']}]" if facts["unit"] and not whole else ""
-    # The arrows of a number's box: halves of its order of magnitude.
-    step = 1 if whole else 10 ** math.floor(math.log10(facts["default"])) / 2
-    return gr.Number(
-        facts["default"],
-        info=facts["help"] + unit,
-        # No minimum, maximum or precision: Gradio would refuse or round a value before we can say why.
-        step=step,
-        **look,
+def _space(needs: Needs) -> gr.Radio:
+    choices = [("W+ · local changes", "w+"), ("W · whole picture", "w")]
+    return gr.Radio(choices, value=describe(DragConfig, "space")["default"], label="Latent space", elem_id="dg-space")
+
+
+def _presets(needs: Needs) -> tuple[gr.Button, ...]:
+    return tuple(
+        gr.Button("", size="sm", min_width=40, visible=False, elem_id=f"dg-preset-{i}") for i in range(_PRESETS)
     )
 
 
-def _wire(demo: gr.Blocks, parts: Parts, do: Handlers, *, local: bool) -> None:
-    page = [part for part in vars(parts).values() if isinstance(part, gr.blocks.Block)]
-    page += [*parts.settings, *parts.presets]
-    outputs = [part for part in page if part is not parts.file]
-    drawn = [parts.session, parts.canvas]
-    # Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
-    turn, at_rest = do.turns.of, do.at_rest
-
-    demo.load(do.open_page, [parts.model, parts.seed, parts.truncation], outputs, api_name="open", **quiet)
-    demo.unload(do.close)
-
-    session = parts.session
-    # Of what is chosen while the first choice is under way, the last counts: it is what the control shows.
-    last: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
-    # Every one of them, each with what was chosen: the answer to the first says in the list what is on the canvas.
-    model, every = [session, parts.model, parts.seed], {"trigger_mode": "multiple", **quiet}
-    offered = parts.model.input(at_rest(do.choose_model), model, outputs, api_name="model", **every)
-    # Apart, so that nobody waits for the server before choosing another one.
-    asked = offered.success(do.ask, [parts.offered], [parts.asked], api_name="ask", **quiet)
-    asked.success(do.tell, [parts.offered, parts.asked], [parts.asked, parts.terms], api_name="tell", **quiet)
-    parts.not_now.click(turn(do.not_now), [session], outputs, api_name="not_now", **quiet)
-    parts.download.click(turn(do.download), [session, parts.offered], outputs, api_name="download", **quiet)
-    parts.upload.upload(turn(do.open_file), [session, parts.upload], outputs, api_name="upload", **quiet)
-    if local:
-        parts.path.submit(turn(do.open_file), [session, parts.path], outputs, api_name="path", **quiet)
-    # Not with every key: a seed of four digits would be four pictures.
-    chosen = [parts.session, parts.seed]
-    gr.on([parts.seed.submit, parts.seed.blur], turn(do.set_seed), chosen, outputs, api_name="seed", **last)
-    gr.on(
-        # The keys and the mouse; then the arrow that puts the first value back.
-        [parts.truncation.input, parts.truncation.release],
-        at_rest(do.set_truncation),
-        [parts.session, parts.truncation],
-        outputs,
-        api_name="truncation",
-        # In the box beside the slider any number can be typed; it shows the nearest possible one when it is left.
-        js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
-        **last,
+def _path(needs: Needs) -> gr.Textbox:
+    return gr.Textbox(
+        label="Or a path on this machine, then Enter",
+        placeholder="~/weights/cats.pkl",
+        visible=needs.local,
+        elem_id="dg-path",
     )
-    parts.label.input(at_rest(do.set_label), [parts.session, parts.label], outputs, api_name="class", **last)
-    parts.random.click(at_rest(do.random_picture), [parts.session], outputs, api_name="random", **quiet)
-    for i, button in enumerate(parts.presets):
-        try_one = functools.partial(do.try_preset, number=i)
-        button.click(at_rest(try_one), [parts.session], outputs, api_name=f"preset_{i}", **quiet)
-    typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
-    gr.on(typed, turn(do.set_settings), [parts.session, *parts.settings], outputs, api_name="settings", **quiet)
 
-    parts.canvas.edit(turn(do.edit), drawn, outputs, api_name="edit", **last)
-    for name in ("remove_last", "clear_points", "clear_mask", "undo", "redo", "reset"):
-        click = getattr(parts, name).click
-        click(at_rest(getattr(do, name)), drawn, outputs, api_name=name, **every)
 
-    dragged = [*drawn, parts.space, *parts.settings]
-    parts.start.click(turn(do.start), dragged, outputs, api_name="start", **quiet)
-    # As few as can be: it is to begin and end quickly. The pictures on the way go past them, see `Pulls.answer`.
-    pulled = [*drawn, parts.status, *parts.settings, parts.undo, parts.redo, parts.reset, parts.remove_last]
-    pulled += [parts.clear_points, parts.clear_mask, parts.save_gif, parts.save_webp, parts.stop]
-    parts.canvas.pull(turn(do.pull), dragged, pulled, api_name="pull", **every)
-    # Outside the queue: it must get through while the drag runs.
-    parts.stop.click(do.stop, None, None, api_name="stop", queue=False, **quiet)
+class Parts:
+    """The components that handlers update, made where this is made: within ``gr.Blocks``.
 
-    file = [parts.file, parts.status]
-    for button, name, handler in (
-        (parts.save, "save", do.save),
-        (parts.save_gif, "save_gif", do.save_gif),
-        (parts.save_webp, "save_webp", do.save_webp),
-    ):
-        # Only an animation takes so long that it has something to say.
-        saved = button.click(turn(handler), drawn, file[:1] if name == "save" else file, api_name=name, **quiet)
-        js = "() => document.querySelector('#dg-file')?.click()"
-        saved.success(None, None, None, js=js, api_visibility="private")
+    Args:
+        needs: what they are made from.
+    """
+
+    session = Part("nowhere", lambda _: gr.State(None, time_to_live=6 * 3600))
+    offered = Part("nowhere", lambda _: gr.State(""))
+    asked = Part("nowhere", lambda _: gr.State(None))
+
+    canvas = Part("picture", lambda needs: drag_canvas(needs.steer, elem_id="dg-canvas"))
+    status = Part("picture", lambda _: text.status_line(messages.LOADING, elem_id="dg-status"))
+    start = Part("run", _button("Start", variant="primary", elem_id="dg-start", min_width=110), locked=True)
+    stop = Part(
+        "run",
+        _button("Stop", variant="stop", interactive=False, elem_id="dg-stop", min_width=110),
+        when=lambda session: False,  # while a drag runs, and then only
+    )
+    undo = Part("history", _small("Undo", "undo"), locked=True, when=lambda session: session.can_undo)
+    redo = Part("history", _small("Redo", "redo"), locked=True, when=lambda session: session.can_redo)
+    remove_last = Part("history", _small("Remove last", "remove-last"), locked=True, when=_has_points)
+    clear_points = Part("history", _small("Clear points", "clear-points"), locked=True, when=_has_points)
+    clear_mask = Part(
+        "history", _small("Clear mask", "clear-mask"), locked=True, when=lambda session: session.mask is not None
+    )
+    reset = Part("history", _small("Reset", "reset"), locked=True, when=lambda session: session.is_edited)
+
+    model = Part("model", _models, locked=True)
+    offer = Part("offer", lambda _: gr.Group(visible=False, elem_id="dg-offer"))
+    terms = Part("terms", lambda _: text.text_block(elem_id="dg-terms"))
+    bar = Part("terms", lambda _: text.progress_bar(visible=False, elem_id="dg-bar"))
+    not_now = Part("answers", _button("Not now", size="md", elem_id="dg-not-now", min_width=100))
+    download = Part("answers", _button("Download", variant="primary", size="md", elem_id="dg-download", min_width=100))
+    preset_row = Part("preset row", lambda _: gr.Row(visible=False, elem_id="dg-presets"))
+    presets = Part("presets", _presets, locked=True)
+    label = Part("class", lambda _: gr.Dropdown([], label="Class", visible=False, elem_id="dg-class"), locked=True)
+    seed = Part("seed", lambda _: gr.Number(0, label="Seed", elem_id="dg-seed"), locked=True)
+    random = Part("seed", _button("Random", size="md", elem_id="dg-random", min_width=110), locked=True)
+    truncation = Part("truncation", _truncation, locked=True)
+
+    space = Part("space", _space, locked=True)
+    settings = Part("settings", lambda _: tuple(control(name) for name in SETTINGS), locked=True)
+
+    upload = Part(
+        "files",
+        lambda _: gr.UploadButton("Upload …", file_types=[*SUFFIXES], size="md", elem_id="dg-upload"),
+        locked=True,
+    )
+    path = Part("files", _path, locked=True)
+    save = Part("saves", _save("Save PNG", "save"), locked=True)
+    save_gif = Part(
+        "saves", _save("Save GIF", "gif", interactive=False), locked=True, when=lambda session: bool(session.film)
+    )
+    save_webp = Part(
+        "saves", _save("Save WebP", "webp", interactive=False), locked=True, when=lambda session: bool(session.film)
+    )
+    file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
+
+    def __init__(self, needs: Needs) -> None:
+        self.made: dict[str, Any] = {}
+        self._needs = needs
+        self._put("nowhere")
+        with gr.Row(elem_id="dg-page"):
+            with gr.Column(scale=7, min_width=340, elem_id="dg-left"):
+                self._picture()
+            with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
+                self._controls()
+
+    def _picture(self) -> None:
+        gr.Markdown(messages.TITLE, elem_id="dg-title")
+        self._put("picture")
+        with gr.Row(elem_classes="dg-row"):
+            self._put("run")
+        with gr.Row(elem_classes="dg-row dg-small"):
+            self._put("history")
+
+    def _controls(self) -> None:
+        with gr.Group():
+            self._put("model")
+            with self._put("offer"):
+                self._put("terms")
+                with gr.Row():
+                    self._put("answers")
+            with self._put("preset row"):
+                gr.HTML("Try", elem_id="dg-presets-title", apply_default_css=False)
+                self._put("presets")
+            self._put("class")
+            with gr.Row(elem_id="dg-seed-row"):
+                self._put("seed")
+            self._put("truncation")
+        with gr.Group():
+            self._put("space")
+        with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
+            self._put("settings")
+        with gr.Accordion("Open a model file", open=False):
+            gr.Markdown(messages.FILES)
+            self._put("files")
+        with gr.Row(elem_id="dg-saves"):
+            self._put("saves")
+        self._put("file")
+        with gr.Accordion("Help", open=False):
+            gr.Markdown(messages.HELP)
+
+    def _put(self, place: str) -> Any:
+        """Make the parts of a place here, in the order of the table; the last one is returned."""
+        for part in _table():
+            if part.place == place:
+                self.made[part.name] = part.make(self._needs)
+        return next(reversed(self.made.values()))
+
+    def all(self) -> list[Any]:
+        """Every component, each of several alike on its own."""
+        return [component for part in _table() for component in self._components(part)]
+
+    def locked(self) -> list[Any]:
+        """Those that are off while a drag runs."""
+        return [component for part in _table() if part.locked for component in self._components(part)]
+
+    def conditional(self) -> Iterator[tuple[Any, Callable[[Session], bool]]]:
+        """Those that can be used only sometimes, each with when."""
+        for part in _table():
+            if part.when is not None:
+                yield from ((component, part.when) for component in self._components(part))
+
+    def _components(self, part: Part[Any]) -> tuple[Any, ...]:
+        made = self.made[part.name]
+        return made if isinstance(made, tuple) else (made,)
+
+
+def _table() -> list[Part[Any]]:
+    return [part for part in vars(Parts).values() if isinstance(part, Part)]

@@ -1,8 +1,4 @@
-"""The canvas: a picture with points and a mask drawn over it, exact to the pixel at any size, zoom and density.
-
-It is a ``gr.HTML`` component, not a compiled one: no build step, and pictures that stream in leave what is being
-drawn alone. What crosses to the page and back is described at the top of ``canvas.js``.
-"""
+"""What the canvas shows, as a plain value: points and mask to the page, and what a person made of them back."""
 
 from __future__ import annotations
 
@@ -10,63 +6,22 @@ import base64
 import binascii
 import io
 import math
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
-import gradio as gr
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 from PIL import Image, UnidentifiedImageError
 
 from draggan.errors import MaskError, PointError
 from draggan.session import Session, Xy
 
-__all__ = ["EMPTY", "canvas", "canvas_value", "frame_url", "is_outdated", "read_canvas", "read_pull", "with_canvas"]
+__all__ = ["EMPTY", "CanvasValue", "canvas_value", "is_outdated", "read_canvas", "read_pull", "with_canvas"]
 
 CanvasValue: TypeAlias = dict[str, Any]
 
 EMPTY: CanvasValue = {"points": [], "pending": None, "mask": None}
-_HERE = Path(__file__).parent
 _MASK_PREFIX = "data:image/png;base64,"
 _MOST_POINTS = 500
-
-
-def canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: Any) -> gr.HTML:
-    """A new canvas component.
-
-    Its events are ``edit``: points or mask were changed by the person; and ``pull``: the picture was taken hold of.
-
-    Args:
-        steer: called with where the pointer is while the picture is pulled, and when it lets go; what it returns goes
-            to the page. See `running.Pulls.answer`.
-    """
-
-    # Gradio marks it, which a method does not allow.
-    async def steer_(message: Any) -> Any:
-        return None if steer is None else await steer(message)
-
-    steer_.__name__ = "steer"
-    return gr.HTML(
-        value=EMPTY,  # type: ignore[arg-type]  # any JSON value; the annotation knows plain HTML only
-        html_template=(_HERE / "canvas.html").read_text(encoding="utf-8"),
-        js_on_load=(_HERE / "canvas.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        frame="",
-        size=[1, 1],
-        live=None,
-        busy=False,
-        held="",
-        server_functions=[steer_],
-        **kwargs,
-    )
-
-
-def frame_url(pixels: UInt8[np.ndarray, "height width 3"], *, quality: int = 95) -> str:
-    """A picture as the canvas takes it: a JPEG data URL without colour subsampling. A preview, not a file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def canvas_value(session: Session) -> CanvasValue:

@@ -11,22 +11,35 @@ from draggan.ui.models import Model, Terms
 __all__ = [
     "CHOICES",
     "DRAGGING",
-    "GONE",
-    "MISSED",
-    "PULLING",
+    "EXPIRED",
+    "FAILED",
+    "FILES",
+    "HELP",
+    "LIVE",
+    "LOADING",
+    "NO_MEMORY",
+    "OUT_OF_STEP",
+    "RELOAD",
+    "STARTING",
+    "TITLE",
     "TITLES",
-    "downloading",
-    "here",
+    "UNEXPECTED",
+    "WAITING",
+    "WRONG_VALUE",
+    "arrived_model",
+    "download_progress",
+    "drag_outcome",
+    "drag_progress",
+    "drawing",
     "hint",
-    "line",
+    "live_outcome",
     "megabytes",
+    "model_line",
     "offer",
-    "outcome",
-    "progress",
-    "pulled",
-    "ready",
+    "preset_ready",
+    "reading",
     "sentence",
-    "setting",
+    "wrong_setting",
 ]
 
 # What the page calls the settings of a drag.
@@ -43,14 +56,41 @@ TITLES = {
 }
 # What it calls the values of those that are no numbers.
 CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
-PULLING = "The picture follows. Let go where it should stay; Esc leaves it as it is."
+LIVE = "The picture follows. Let go where it should stay; Esc leaves it as it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has ended."
-GONE = "The page was away for so long that its work is no longer kept. This is the first picture again."
+EXPIRED = "The page was away for so long that its work is no longer kept. This is the first picture again."
 
-MISSED = "A change had not reached the page. This is what there is; what was drawn since is not part of it."
+OUT_OF_STEP = "A change had not reached the page. This is what there is; what was drawn since is not part of it."
+
+WRONG_VALUE = "Not a possible value"  # titles of what is said in a corner of the page
+FAILED = "That did not work"
+STARTING = "Starting …"
+WAITING = "Waiting until another drag has ended …"
+RELOAD = "the page was away for so long that its work is no longer kept; reload it to begin again"
+LOADING = "Loading the model …"
+TITLE = "# DragGAN\nDrag points of a picture; the rest follows."
+FILES = (
+    "StyleGAN2 or StyleGAN3 weights: `.pkl`, `.pt`, `.pth` or `.safetensors`. Files are read as data; no program in "
+    "them is run."
+)
+NO_MEMORY = "There is not enough memory for this. Close other programs, or choose a smaller model."
+UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log says what it was."
+HELP = """
+**Points.** Click a point of the picture, then where it should go; or press, pull and release; then Start. A dot can be
+moved with the mouse. **Live.** Take hold of the picture and pull: it follows. **Mask.** Paint what may change; the rest
+is held still. Without a mask everything may change. **Save GIF**, **Save WebP.** The way from the starting picture
+through every drag and pull to this one.
+
+| key | |
+|---|---|
+| `Ctrl Z` / `Ctrl Shift Z` | undo / redo: points, mask, drags |
+| `Backspace` | remove the last point |
+| `Esc` | drop a point that has no target; stop a drag |
+| arrows, `Enter` | on the picture: move a cross, set a point |
+"""
 
 
-def line(model: Model) -> str:
+def model_line(model: Model) -> str:
     """A model in the list."""
     return f"{model.title} · {model.state}" if model.state else model.title
 
@@ -76,23 +116,33 @@ def hint(session: Session) -> str:
     return text
 
 
-def ready(preset: str) -> str:
+def preset_ready(preset: str) -> str:
     """An example has been chosen."""
     return f"{preset}: press Start, or move the points first."
 
 
-def here(model: Model) -> str:
+def reading(name: str) -> str:
+    """A model file is being read."""
+    return f"Reading {name} …"
+
+
+def drawing(number: int, count: int) -> str:
+    """An animation is being drawn."""
+    return f"Drawing picture {number} of {count} …"
+
+
+def arrived_model(model: Model) -> str:
     """A model has come while something else was being done."""
     return f"{model.title} is here now. Choose it in the list to use it."
 
 
-def setting(name: str, value: object, message: str) -> str:
+def wrong_setting(name: str, value: object, message: str) -> str:
     """What `DragConfig` says about a value, in the words of the page."""
     was = f"{TITLES[name]} is empty" if value is None else f"{TITLES[name]} {value} is not allowed"
     return message.replace(f"{name} = {value!r} is not allowed", was)
 
 
-def progress(step: DragStep, seconds: float) -> str:
+def drag_progress(step: DragStep, seconds: float) -> str:
     """How far a running drag is.
 
     Args:
@@ -104,7 +154,7 @@ def progress(step: DragStep, seconds: float) -> str:
     return text
 
 
-def pulled(step: DragStep) -> tuple[str, str]:
+def live_outcome(step: DragStep) -> tuple[str, str]:
     """How a pull ended: the kind of news and the sentence."""
     far = float(step.distances.max())
     if step.outcome == "arrived":
@@ -116,7 +166,7 @@ def pulled(step: DragStep) -> tuple[str, str]:
     return "note", f"As near as it came, {far:.1f} px off: this model may not reach farther. Undo takes you back."
 
 
-def outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str, str]:
+def drag_outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str, str]:
     """How a drag ended: the kind of news ("good", "note", "bad") and the sentences.
 
     Args:
@@ -150,20 +200,20 @@ def outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str
 
 
 def offer(model: Model, terms: Terms, *, asking: bool = False) -> str:
-    """What to know before a download, as Markdown."""
+    """What to know before a download."""
     if terms.by_hand:
-        return f"**{model.title}** cannot be downloaded from here.\n\n{terms.by_hand}\n\nTerms: {terms.licence}."
+        return f"{model.title} cannot be downloaded from here.\n\n{terms.by_hand}\n\nTerms: {terms.licence}."
     size = "asking …" if asking else "not known" if terms.bytes is None else megabytes(terms.bytes)
     lines = [
-        f"**{model.title}** is not on this machine yet.\n",
-        f"- Size: {size}",
-        f"- From: {terms.source}",
-        f"- Terms of the weights: {terms.licence}",
+        f"{model.title} is not on this machine yet.\n",
+        f"Size: {size}",
+        f"From: {terms.source}",
+        f"Terms of the weights: {terms.licence}",
     ]
-    return "\n".join([*lines, f"- {terms.notes}"] if terms.notes else lines)
+    return "\n".join([*lines, terms.notes] if terms.notes else lines)
 
 
-def downloading(done: int | None, total: int | None, per_second: float) -> str:
+def download_progress(done: int | None, total: int | None, per_second: float) -> str:
     """How far a download is; ``done`` None: no byte has come yet."""
     if done is None:
         return "Connecting …"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["Pace", "Size"]
+__all__ = ["FramePacer", "PreviewHeight"]
 
 
-class Pace:
+class FramePacer:
     """Says when the next picture is due.
 
     A picture takes processor time that the drag does not get: rendering and encoding. With a ``share`` of a quarter
@@ -27,7 +27,7 @@ class Pace:
         self._started = self._ended = clock()
 
     def wait(self) -> float:
-        """Seconds until the next picture is due; 0 if it is now."""
+        """Seconds until the next picture is due; 0 if it is due now."""
         cost = self._ended - self._started
         return max(self._started + self._interval - self._clock(), self._ended + cost * self._rest - self._clock(), 0.0)
 
@@ -36,20 +36,20 @@ class Pace:
         self._started = self._clock()
 
     def end(self) -> float:
-        """It is rendered and encoded; returns the seconds that took."""
+        """The picture is rendered and encoded; returns the seconds that took."""
         self._ended = self._clock()
         return self._ended - self._started
 
 
-class Size:
+class PreviewHeight:
     """Chooses how large a picture is drawn while dragging: the largest that can be shown often enough.
 
     Begins with the smallest, so that something moves soon, and goes by what pictures turn out to cost. A picture of
-    less than a quarter of the height says too little about where a handle is, nor does one of less than 128 px.
+    less than a quarter of the full height says too little about where a handle is, and so does one below 128 px.
 
     Args:
-        heights: that a model can draw, smallest first, the last its own.
-        budget: seconds that a picture may take; with `Pace`'s share of a quarter, one comes every four budgets.
+        heights: the heights a model can draw, smallest first, the last one its own.
+        budget: seconds that a picture may take; at `FramePacer`'s share of a quarter, one comes every four budgets.
     """
 
     def __init__(self, heights: Sequence[int], budget: float = 0.1) -> None:
@@ -63,8 +63,8 @@ class Size:
         """Pixels, for the next picture."""
         return self._heights[self._chosen]
 
-    def took(self, seconds: float) -> None:
-        """Learn what the last picture cost."""
+    def record(self, seconds: float) -> None:
+        """Take into account what the last picture cost."""
         if seconds > self._budget and self._chosen > 0:
             self._chosen -= 1
         # Twice the height costs up to four times as much. A margin, so that it does not go up and down.

@@ -1,4 +1,4 @@
-"""Who is next: what a person does in a tab is done one thing after the other."""
+"""What a person does in one browser tab is done one thing after the other."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ import gradio as gr
 
 from draggan.session import Session
 
-__all__ = ["Turns", "tab_of"]
+__all__ = ["TabQueue", "tab_of"]
 
 
 def tab_of(request: gr.Request | None) -> str:
-    """What tells one browser tab from another."""
+    """The name of the browser tab that a request comes from; empty for a caller without one."""
     return getattr(request, "session_hash", None) or ""
 
 
-class Turns:
+class TabQueue:
     """Gives every handler the session that the one before it in the same tab has left.
 
-    Gradio begins together what is asked for together, each with the session that there was then: of two quick clicks
-    on Undo one would be lost.
+    Gradio starts together what is asked for together, each with the session that there was at that moment: of two quick
+    clicks on Undo one would be lost.
 
     Args:
-        state: the key of the session among the updates that handlers make.
+        state: the key of the session among the updates that handlers return.
     """
 
     def __init__(self, state: Any) -> None:
         self._state = state
-        # Both live as long as somebody else holds them: the page's state a session, whoever waits for it a lock.
+        # Entries live as long as somebody else holds them: the page's state holds a session, a waiting caller a lock.
         self._newest: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
 
-    def of(
+    def serialized(
         self,
         handler: Callable[..., Any],
         *,
         unless: Callable[[str, Session | None], dict[Any, Any] | None] = lambda tab, session: None,
     ) -> Callable[..., Any]:
-        """The handler, made to wait for its turn; as before a function, or a generator function.
+        """The handler, made to wait until the tab is free; like the original a function, or a generator function.
 
-        The turn of a generator ends with its first updates: whoever comes next does not wait until a drag has ended.
-        Nor may it: the threads of the server would all wait, and none be left to go on with the drag. Whatever changes
-        the session after that takes another turn, with `turn`, and says what became of it, with `keep`.
+        A generator holds the tab until its first updates only: what comes next does not wait for the end of a drag. Nor
+        may it: all threads of the server would wait, and none be left to go on with the drag. Whatever changes the
+        session later takes the tab again, with `exclusive`, and says what became of it, with `remember`.
 
         Args:
-            handler: takes a session first, perhaps a ``request`` somewhere, and makes updates.
-            unless: asked first, in the handler's turn, with the tab and its session; updates that it returns take the
+            handler: takes a session first, perhaps a ``request`` somewhere, and returns updates.
+            unless: asked first, while the tab is held, with the tab and its session; updates that it returns take the
                 place of the handler's.
         """
         names = [*inspect.signature(handler).parameters]
@@ -70,20 +70,20 @@ class Turns:
         # Gradio looks at what kind of function it is, at its name and its parameters.
         def answer(request: gr.Request, session: Session | None, *others: Any) -> dict[Any, Any]:
             tab = tab_of(request)
-            with self.turn(tab, session) as newest:
+            with self.exclusive(tab, session) as newest:
                 refused = unless(tab, newest)
-                return self.keep(tab, call(request, newest, others) if refused is None else refused)
+                return self.remember(tab, call(request, newest, others) if refused is None else refused)
 
         def follow(request: gr.Request, session: Session | None, *others: Any) -> Iterator[dict[Any, Any]]:
             tab = tab_of(request)
             with ExitStack() as held:
-                newest = held.enter_context(self.turn(tab, session))
+                newest = held.enter_context(self.exclusive(tab, session))
                 refused = unless(tab, newest)
                 with closing(call(request, newest, others) if refused is None else once(refused)) as all_updates:
                     first = next(all_updates, None)
                     if first is None:
                         return
-                    self.keep(tab, first)
+                    self.remember(tab, first)
                     held.close()
                     yield first
                     yield from all_updates
@@ -91,10 +91,10 @@ class Turns:
         return follow if inspect.isgeneratorfunction(handler) else answer
 
     @contextmanager
-    def turn(self, tab: str, session: Session | None) -> Iterator[Session | None]:
-        """Wait for the tab's turn; the newest session there is. Not to be held across a ``yield``.
+    def exclusive(self, tab: str, session: Session | None) -> Iterator[Session | None]:
+        """Wait until the tab is free and hold it; gives its newest session. Not to be held across a ``yield``.
 
-        Callers without a tab have nothing in common.
+        Callers without a tab share nothing and never wait.
 
         Args:
             session: the newest one as far as the caller knows.
@@ -109,8 +109,8 @@ class Turns:
                 newest = self._newest.get(tab, session)
             yield newest
 
-    def keep(self, tab: str, updates: dict[Any, Any]) -> dict[Any, Any]:
-        """Remember the session among these updates, if there is one: it is the newest now. Returns the updates."""
+    def remember(self, tab: str, updates: dict[Any, Any]) -> dict[Any, Any]:
+        """Take the session among these updates, if there is one, for the tab's newest. Returns the updates."""
         session = updates.get(self._state)
         if tab and session is not None:
             with self._guard:

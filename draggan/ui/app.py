@@ -1,0 +1,71 @@
+"""The page, ready to be launched."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from draggan.ui import api
+from draggan.ui.canvas.component import CSS
+from draggan.ui.events import wire
+from draggan.ui.jobs import DragSlots
+from draggan.ui.layout import Needs, Parts
+from draggan.ui.live_channel import LiveDrags
+from draggan.ui.models import Models
+from draggan.ui.page import Page
+
+__all__ = ["build", "launch_options"]
+
+# The footer is not Gradio's to style with our sheet. Where it has no room for the first link, the dot after it stays.
+_HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
+
+
+def build(models: Models, *, drags: int = 8, local: bool = False) -> gr.Blocks:
+    """The page.
+
+    Args:
+        models: what it offers; the first one is shown at the start.
+        drags: how many may run at the same time, over all visitors; the next ones wait.
+        local: nobody but this machine's own user can reach the page, so that it may offer to open any file by its path.
+    """
+    with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+        slots, live = DragSlots(drags), LiveDrags()
+        parts = Parts(Needs(models=models, steer=live.answer, local=local))
+        wire(demo, Page(parts, models, slots, live), local=local)
+        api.register(models, slots)
+    # Twice as many handlers as drags, so that those who wait for a slot do not keep others from clicking.
+    return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
+
+
+def launch_options() -> dict[str, Any]:
+    """What ``build(...).launch`` needs besides the address: style, limits, and nothing recorded or fetched."""
+    options = {
+        "theme": _theme(),
+        "css_paths": [CSS, Path(__file__).parent / "page.css"],
+        "footer_links": ["api", "settings"],
+        "head": _HEAD,
+        "max_file_size": "2gb",
+        "run_history": False,
+    }
+    # run_history came with a later Gradio than our oldest.
+    known = inspect.signature(gr.Blocks.launch).parameters
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _theme() -> gr.themes.Base:
+    """Fonts that every system has, so that nothing is fetched; main buttons dark enough for white letters."""
+    theme = gr.themes.Default(
+        primary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+    )
+    return theme.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+    )

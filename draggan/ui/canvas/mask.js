@@ -1,0 +1,73 @@
+// The mask: painted and erased with a brush, and shown as what is left bright.
+
+const brush = element.querySelector('.dg-brush'), brushSize = brush.querySelector('input');
+const mask = layer(), shade = layer(), onMask = mask.getContext('2d', { willReadFrequently: true });
+const onShade = shade.getContext('2d');
+let painted = false;
+
+function brushPixels() { return Math.max(1, Math.round(brushSize.value / 100 * Math.max(...size))); }
+
+function stroke(from, to) {
+  onMask.globalCompositeOperation = tool === 'erase' ? 'destination-out' : 'source-over';
+  onMask.strokeStyle = '#fff';
+  onMask.lineWidth = brushPixels();
+  onMask.lineCap = 'round';
+  onMask.beginPath();
+  onMask.moveTo(from[0] + 0.5, from[1] + 0.5);
+  onMask.lineTo(to[0] + 0.5, to[1] + 0.5);
+  onMask.stroke();
+  painted = true;
+}
+
+function endStroke() {
+  const alpha = onMask.getImageData(0, 0, mask.width, mask.height).data;
+  painted = false;
+  for (let i = 3; i < alpha.length && !painted; i += 4) painted = alpha[i] > 127;
+  if (!painted) onMask.clearRect(0, 0, mask.width, mask.height);
+  state.mask = painted ? mask.toDataURL('image/png') : null;
+  showBrush();
+  commit();
+}
+
+function showBrush() {
+  brush.querySelector('output').textContent = `${brushPixels()} px`;
+}
+
+function paintMask() {
+  if (!painted) return;
+  const [x, y, w, h] = [MARGIN, MARGIN, picture.clientWidth, picture.clientHeight];
+  // What is held still is dimmed; hatching tells it from a dark part of the picture.
+  onShade.globalCompositeOperation = 'copy';
+  onShade.fillStyle = '#0b0d14';
+  onShade.fillRect(0, 0, shade.width, shade.height);
+  onShade.globalCompositeOperation = 'destination-out';
+  onShade.drawImage(mask, 0, 0);
+  onInk.imageSmoothingQuality = 'high';
+  onInk.globalAlpha = tool === 'points' || tool === 'pull' || props.busy ? 0.38 : 0.62;
+  onInk.drawImage(shade, x, y, w, h);
+  onInk.globalAlpha = 1;
+  outline(x, y, w, h);
+}
+
+// A light line with a dark one inside, along the border of the painted region: seen on any picture.
+const edge = layer(), onEdge = edge.getContext('2d');
+function outline(x, y, w, h) {
+  edge.width = Math.max(Math.round(w), 1); edge.height = Math.max(Math.round(h), 1);
+  const ringOf = (width, colour) => {
+    onEdge.globalCompositeOperation = 'source-over';
+    for (let k = 0; k < 8; k++) {
+      onEdge.drawImage(mask, width * Math.cos(k * Math.PI / 4), width * Math.sin(k * Math.PI / 4), w, h);
+    }
+    onEdge.globalCompositeOperation = 'source-in';
+    onEdge.fillStyle = colour;
+    onEdge.fillRect(0, 0, w, h);
+    onEdge.globalCompositeOperation = 'destination-out';
+    onEdge.drawImage(mask, 0, 0, w, h);
+    onInk.drawImage(edge, x, y);
+    onEdge.clearRect(0, 0, w, h);
+  };
+  ringOf(2.5, '#101218');
+  ringOf(1.25, '#ffffff');
+}
+
+brushSize.addEventListener('input', () => { showBrush(); draw(); });

@@ -1,0 +1,166 @@
+// What is on the canvas: the picture, and over it, on a canvas of its own, the ink: points, arrows, mask and crosses.
+//
+// The files of this folder are one script: __init__.py joins them in the order view, mask, live, pointer, keyboard,
+// server. What crosses between page and server is written down in protocol.md.
+
+const stage = element.querySelector('.dg-stage'), picture = element.querySelector('.dg-picture');
+const ink = element.querySelector('.dg-ink'), empty = element.querySelector('.dg-empty');
+const tools = [...element.querySelectorAll('[data-tool]')];
+const onPicture = picture.getContext('2d'), onInk = ink.getContext('2d');
+const layer = () => document.createElement('canvas');
+
+const HANDLE = '#e5332d', TARGET = '#1e78e5';
+const MARGIN = 14;      // CSS px of ink around the picture: dots on the border stay whole, border pixels are easy to hit
+let state = blank();     // points, pending and mask, as they are drawn
+let tool = 'points', size = [1, 1];
+let press = null;        // what the pointer is doing: {start, at, pair, end} or {start, at} or {brush}
+let hover = null;        // image pixel under the pointer
+let cross = null;        // image pixel of the keyboard's cross
+let drawDue = false;
+
+function blank() { return { points: [], pending: null, mask: null }; }
+
+// Image pixel -> place on the ink, in CSS px of the untransformed page; integers are pixel centres.
+function place([x, y]) {
+  return [MARGIN + (x + 0.5) * picture.clientWidth / size[0], MARGIN + (y + 0.5) * picture.clientHeight / size[1]];
+}
+
+function draw() {
+  if (drawDue) return;
+  drawDue = true;
+  requestAnimationFrame(() => { drawDue = false; paint(); });
+}
+
+function paint() {
+  const width = ink.clientWidth, height = ink.clientHeight, dense = window.devicePixelRatio || 1;
+  if (ink.width !== Math.round(width * dense) || ink.height !== Math.round(height * dense)) {
+    ink.width = Math.round(width * dense);
+    ink.height = Math.round(height * dense);
+  }
+  onInk.setTransform(ink.width / width, 0, 0, ink.height / height, 0, 0);
+  onInk.clearRect(0, 0, width, height);
+  paintMask();
+  const pairs = props.held ? [] : shownPairs();
+  for (const [h, t] of pairs) arrow(place(h), place(t));
+  pairs.forEach(([h, t], i) => { dot(place(t), TARGET, i + 1, true); dot(place(h), HANDLE, i + 1, false); });
+  const start = state.pending || (press && press.pulled && press.pair === undefined && !press.brush ? press.start : null);
+  if (start && !props.busy) {
+    const end = press && press.pulled ? press.at : hover;
+    if (end && tool === 'points') {
+      arrow(place(start), place(end), true);
+      onInk.globalAlpha = 0.75;
+      dot(place(end), TARGET, pairs.length + 1, true);
+      onInk.globalAlpha = 1;
+    }
+    ring(place(start), 15);
+    dot(place(start), HANDLE, pairs.length + 1, false);
+  }
+  if (hold && props.held === hold.key) {
+    const there = hold.handles?.[0] || hold.start;
+    if (!hold.end) arrow(place(there), place(hold.at));
+    ring(place(there), 13);
+    dot(place(there), HANDLE, '', false);
+  }
+  if ((tool === 'mask' || tool === 'erase') && hover && !props.busy) {
+    ring(place(hover), Math.max(brushPixels() / 2 * picture.clientWidth / size[0], 3));
+  }
+  if (cross && document.activeElement === ink && !props.busy) crosshair(place(cross));
+}
+
+// Pairs to show: as edited, or with the handles where the running drag has them; a pair being moved under the pointer.
+function shownPairs() {
+  return state.points.map(([hx, hy, tx, ty], i) => {
+    let h = [hx, hy], t = [tx, ty];
+    if (props.busy && props.live && props.live[i]) h = props.live[i];
+    if (press && press.pulled && press.pair === i) { if (press.end === 'handle') h = press.at; else t = press.at; }
+    return [h, t];
+  });
+}
+
+function arrow(from, to, dashed = false) {
+  const dx = to[0] - from[0], dy = to[1] - from[1], length = Math.hypot(dx, dy);
+  if (length < 4) return;
+  const ux = dx / length, uy = dy / length, tip = [to[0] - ux * 10, to[1] - uy * 10];
+  const stroke = (width, colour) => {
+    onInk.strokeStyle = colour;
+    onInk.lineWidth = width;
+    onInk.lineCap = onInk.lineJoin = 'round';
+    onInk.setLineDash(dashed ? [5, 6] : []);
+    onInk.beginPath();
+    onInk.moveTo(from[0], from[1]);
+    onInk.lineTo(tip[0], tip[1]);
+    onInk.stroke();
+    onInk.setLineDash([]);
+    if (length < 26) return;
+    onInk.beginPath();
+    onInk.moveTo(tip[0] - ux * 8 - uy * 6, tip[1] - uy * 8 + ux * 6);
+    onInk.lineTo(tip[0], tip[1]);
+    onInk.lineTo(tip[0] - ux * 8 + uy * 6, tip[1] - uy * 8 - ux * 6);
+    onInk.stroke();
+  };
+  stroke(5, 'rgba(16, 18, 24, 0.75)');
+  stroke(2.5, '#ffffff');
+}
+
+// Handles are filled, targets are rings with a pale centre: told apart without colour too.
+function dot([x, y], colour, number, hollow) {
+  const disc = (radius, fill) => { onInk.beginPath(); onInk.arc(x, y, radius, 0, 7); onInk.fillStyle = fill; onInk.fill(); };
+  disc(11, 'rgba(16, 18, 24, 0.55)');
+  disc(10, '#ffffff');
+  disc(8.5, colour);
+  if (hollow) disc(6.2, '#ffffff');
+  onInk.fillStyle = hollow ? '#12458a' : '#ffffff';
+  onInk.font = `700 ${number > 99 ? 7 : number > 9 ? 9 : 11}px system-ui, sans-serif`;
+  onInk.textAlign = 'center';
+  onInk.textBaseline = 'middle';
+  onInk.fillText(String(number), x, y + 0.5);
+}
+
+function ring([x, y], radius) {
+  for (const [width, colour] of [[4, 'rgba(16, 18, 24, 0.8)'], [2, '#ffffff']]) {
+    onInk.beginPath();
+    onInk.arc(x, y, radius, 0, 7);
+    onInk.lineWidth = width;
+    onInk.strokeStyle = colour;
+    onInk.stroke();
+  }
+}
+
+function crosshair([x, y]) {
+  for (const [width, colour] of [[4, 'rgba(16, 18, 24, 0.8)'], [2, '#ffffff']]) {
+    onInk.beginPath();
+    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      onInk.moveTo(x + 4 * dx, y + 4 * dy);
+      onInk.lineTo(x + 14 * dx, y + 14 * dy);
+    }
+    onInk.lineWidth = width;
+    onInk.strokeStyle = colour;
+    onInk.stroke();
+  }
+}
+
+function resize() {
+  const [width, height] = props.size || [1, 1];
+  if (size[0] === width && size[1] === height && picture.width === width) return;
+  size = [width, height];
+  for (const canvas of [picture, mask, shade]) { canvas.width = width; canvas.height = height; }
+  document.documentElement.style.setProperty('--dg-ratio', width / height);
+  painted = false;
+  showBrush();
+  draw();
+}
+
+let newest = 0, shown = 0;
+function show(url, handles) {
+  const mine = ++newest, image = new Image();
+  image.onload = () => {
+    if (mine < shown) return;      // a later one was faster
+    shown = mine;
+    onPicture.drawImage(image, 0, 0, size[0], size[1]);
+    empty.hidden = true;
+    stage.dataset.handles = JSON.stringify(handles);    // where they are in the picture shown; for those who measure
+    stage.dataset.frames = mine;
+    if (hold) draw();
+  };
+  image.src = url;
+}

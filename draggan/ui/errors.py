@@ -1,0 +1,67 @@
+"""What a person is told when something fails."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+import torch
+
+from draggan.errors import ConfigError, DragGANError, LatentError
+from draggan.ui import messages
+
+__all__ = ["Cancelled", "PageError", "SessionExpired", "explained"]
+
+log = logging.getLogger(__name__)
+
+
+class Cancelled(DragGANError):
+    """A person has cancelled a download."""
+
+
+class SessionExpired(DragGANError):
+    """A page was away for longer than its work is kept."""
+
+
+class PageError(gr.Error):
+    """An error whose message Gradio shows in a corner of the page.
+
+    Args:
+        text: the sentence as it is to be read. Gradio takes a message for HTML; names of files and tensors are not.
+
+    Attributes:
+        text: likewise.
+    """
+
+    def __init__(self, text: str, title: str) -> None:
+        super().__init__(html.escape(text, quote=False), title=title, print_exception=False)
+        self.text = text
+
+
+@contextmanager
+def explained(hide: str = "") -> Iterator[None]:
+    """Turn every error into a sentence for a person. Not to be held across a ``yield``.
+
+    Args:
+        hide: text to leave out of the message, such as the folder of an uploaded file.
+
+    Raises:
+        PageError: whatever was raised, in words for people.
+    """
+    try:
+        yield
+    except gr.Error:
+        raise
+    except DragGANError as e:
+        message = str(e).replace(hide, "") if hide else str(e)
+        wrong_value = isinstance(e, (ConfigError, LatentError))
+        raise PageError(messages.sentence(message), messages.WRONG_VALUE if wrong_value else messages.FAILED) from e
+    except (MemoryError, torch.OutOfMemoryError) as e:
+        log.exception("out of memory")
+        raise PageError(messages.NO_MEMORY, "Out of memory") from e
+    except Exception as e:
+        log.exception("unexpected error in the page")
+        raise PageError(messages.UNEXPECTED, "Unexpected error") from e

@@ -1,0 +1,145 @@
+"""Which event of the page calls which handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import gradio as gr
+
+from draggan.ui.handlers import downloads, dragging, editing, models, pictures, saving
+from draggan.ui.page import Page
+
+__all__ = ["wire"]
+
+# Callable by name, for tests and tinkerers; what programs are meant to call is in api.py.
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "undocumented"}
+# Of what is chosen while the first choice is under way, the last counts: it is what the control shows.
+_LAST: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
+# Every one of them, in their order.
+_EVERY: dict[str, Any] = {"trigger_mode": "multiple", **_QUIET}
+
+
+class _Wiring:
+    """Binds handlers to a page, in the three ways there are; and what they may write to.
+
+    Attributes:
+        outputs: every component but the file to save, which only saving writes to.
+        drawn: the session, and what the canvas shows.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page, parts = page, page.parts
+        self.outputs = [part for part in parts.all() if part is not parts.file]
+        self.drawn = [parts.session, parts.canvas]
+
+    def at_once(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The handler as it is."""
+        # A method, of which Gradio finds the types; of a partial function it does not.
+        return MethodType(handler, self.page)
+
+    def queued(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The handler, made to wait until its tab is free."""
+        return self.page.tabs.serialized(self.at_once(handler))
+
+    def at_rest(self, handler: Callable[..., Any], **chosen: Any) -> Callable[..., Any]:
+        """That, and refused while a drag runs in the tab."""
+        return dragging.at_rest(self.page, partial(handler, self.page, **chosen))
+
+
+def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
+    """Connect everything; ``local``: models may be opened by a path on this machine."""
+    wiring, parts = _Wiring(page), page.parts
+    first = [parts.model, parts.seed, parts.truncation]
+    demo.load(wiring.at_once(models.open_page), first, wiring.outputs, api_name="open", **_QUIET)
+    demo.unload(wiring.at_once(dragging.close))
+    _wire_models(page, wiring, local=local)
+    _wire_pictures(page, wiring)
+    _wire_editing(page, wiring)
+    _wire_dragging(page, wiring)
+    _wire_saving(page, wiring)
+
+
+def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
+    parts, outputs = page.parts, wiring.outputs
+    # Each with what was chosen: the answer to the first says in the list what is on the canvas.
+    chosen = [parts.session, parts.model, parts.seed]
+    offered = parts.model.input(wiring.at_rest(models.choose_model), chosen, outputs, api_name="model", **_EVERY)
+    # Apart, so that another one can be chosen without waiting for the server.
+    ask, tell = wiring.at_once(downloads.ask), wiring.at_once(downloads.tell)
+    asked = offered.success(ask, [parts.offered], [parts.asked], api_name="ask", **_QUIET)
+    asked.success(tell, [parts.offered, parts.asked], [parts.asked, parts.terms], api_name="tell", **_QUIET)
+    parts.not_now.click(wiring.queued(downloads.not_now), [parts.session], outputs, api_name="not_now", **_QUIET)
+    fetched = [parts.session, parts.offered]
+    parts.download.click(wiring.queued(downloads.download), fetched, outputs, api_name="download", **_QUIET)
+    opened = wiring.queued(models.open_file)
+    parts.upload.upload(opened, [parts.session, parts.upload], outputs, api_name="upload", **_QUIET)
+    if local:
+        parts.path.submit(opened, [parts.session, parts.path], outputs, api_name="path", **_QUIET)
+
+
+def _wire_pictures(page: Page, wiring: _Wiring) -> None:
+    parts, outputs = page.parts, wiring.outputs
+    # Not with every key: a seed of four digits would be four pictures.
+    typed = [parts.seed.submit, parts.seed.blur]
+    gr.on(typed, wiring.queued(pictures.set_seed), [parts.session, parts.seed], outputs, api_name="seed", **_LAST)
+    gr.on(
+        # The keys and the mouse; then the arrow that puts the first value back.
+        [parts.truncation.input, parts.truncation.release],
+        wiring.at_rest(pictures.set_truncation),
+        [parts.session, parts.truncation],
+        outputs,
+        api_name="truncation",
+        # In the box beside the slider any number can be typed; it shows the nearest possible one when it is left.
+        js="(session, psi) => [session, Math.min(Math.max(psi, 0), 1)]",
+        **_LAST,
+    )
+    labelled = [parts.session, parts.label]
+    parts.label.input(wiring.at_rest(pictures.set_label), labelled, outputs, api_name="class", **_LAST)
+    parts.random.click(wiring.at_rest(pictures.random_picture), [parts.session], outputs, api_name="random", **_QUIET)
+    for i, button in enumerate(parts.presets):
+        try_one = wiring.at_rest(pictures.try_preset, number=i)
+        button.click(try_one, [parts.session], outputs, api_name=f"preset_{i}", **_QUIET)
+
+
+def _wire_editing(page: Page, wiring: _Wiring) -> None:
+    parts, drawn, outputs = page.parts, wiring.drawn, wiring.outputs
+    parts.canvas.edit(wiring.queued(editing.edit), drawn, outputs, api_name="edit", **_LAST)
+    for button, handler in (
+        (parts.remove_last, editing.remove_last),
+        (parts.clear_points, editing.clear_points),
+        (parts.clear_mask, editing.clear_mask),
+        (parts.undo, editing.undo),
+        (parts.redo, editing.redo),
+        (parts.reset, editing.reset),
+    ):
+        button.click(wiring.at_rest(handler), drawn, outputs, api_name=handler.__name__, **_EVERY)
+
+
+def _wire_dragging(page: Page, wiring: _Wiring) -> None:
+    parts, outputs = page.parts, wiring.outputs
+    settings = [parts.session, *parts.settings]
+    typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
+    gr.on(typed, wiring.queued(dragging.set_settings), settings, outputs, api_name="settings", **_QUIET)
+    dragged = [*wiring.drawn, parts.space, *parts.settings]
+    parts.start.click(wiring.queued(dragging.start), dragged, outputs, api_name="start", **_QUIET)
+    # As few as can be: a live drag is to begin and end quickly. The pictures on the way go past them.
+    few = [*wiring.drawn, parts.status, *parts.settings, *(part for part, _ in parts.conditional())]
+    parts.canvas.pull(wiring.queued(dragging.follow_pointer), dragged, few, api_name="pull", **_EVERY)
+    # Outside the queue: it must get through while the drag runs.
+    parts.stop.click(wiring.at_once(dragging.stop), None, None, api_name="stop", queue=False, **_QUIET)
+
+
+def _wire_saving(page: Page, wiring: _Wiring) -> None:
+    parts = page.parts
+    for button, handler, outputs in (
+        (parts.save, saving.save, [parts.file]),
+        # Only an animation takes so long that it has something to say.
+        (parts.save_gif, saving.save_gif, [parts.file, parts.status]),
+        (parts.save_webp, saving.save_webp, [parts.file, parts.status]),
+    ):
+        saved = button.click(wiring.queued(handler), wiring.drawn, outputs, api_name=handler.__name__, **_QUIET)
+        js = "() => document.querySelector('#dg-file')?.click()"
+        saved.success(None, None, None, js=js, api_visibility="private")

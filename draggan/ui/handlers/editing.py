@@ -1,0 +1,91 @@
+"""Points, mask and history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.canvas.value import CanvasValue, is_outdated, with_canvas
+from draggan.ui.drag_settings import without_model_settings
+from draggan.ui.errors import explained
+from draggan.ui.page import Page, Updates
+from draggan.ui.tab_queue import tab_of
+
+__all__ = ["clear_mask", "clear_points", "edit", "redo", "remove_last", "reset", "undo"]
+
+
+def edit(page: Page, session: Session | None, value: CanvasValue, request: gr.Request | None = None) -> Updates:
+    """Points or mask were changed on the canvas. It shows them already: it is not written to."""
+    if session is not None and tab_of(request) in page.drags:
+        # The drag began with what the canvas showed; this is the same, or too late.
+        return {page.parts.session: session}
+    with explained():
+        known, session = session is not None, page.session_of(session)
+        if is_outdated(session, value):
+            return _outdated(page, session, known=known)
+        session = with_canvas(session, value)
+        said = page.say(messages.hint(session))
+        return {page.parts.session: session} | said | page.enable(session, after_a_drag=False)
+
+
+def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
+    """What was drawn on something that is no longer there; ``known``: the session was kept."""
+    if not known:
+        # Nothing else would tell the page, and all that is drawn there would be passed over.
+        begun = {page.parts.model: gr.update(value=session.model)} | page.model_settings(session)
+        return page.show(session) | page.controls(session) | begun | page.say(messages.EXPIRED, "note")
+    if not session.overtaken:
+        # The page is about to be told what is there instead.
+        return {page.parts.session: session.overtake()}
+    # Edits come one after the other: it had an answer since, and not that one. A connection was lost.
+    there = page.show(session) | page.list_models(session) | page.controls(session)
+    return there | page.say(messages.OUT_OF_STEP, "note")
+
+
+def remove_last(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Drop the last point."""
+    with explained():
+        return page.show(page.drawn(session, value).remove_last(), picture=False)
+
+
+def clear_points(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Drop all points."""
+    with explained():
+        return page.show(page.drawn(session, value).clear_points(), picture=False)
+
+
+def clear_mask(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Everything may change again."""
+    with explained():
+        return page.show(page.drawn(session, value).clear_mask(), picture=False)
+
+
+def undo(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Take the last step back."""
+    return _travel(page, session, value, Session.undo)
+
+
+def redo(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Do it again."""
+    return _travel(page, session, value, Session.redo)
+
+
+def _travel(page: Page, session: Session | None, value: CanvasValue, move: Callable[[Session], Session]) -> Updates:
+    """To another moment of the history; the controls follow where it is about another picture."""
+    with explained():
+        before = page.drawn(session, value)
+        after = move(before)
+        if after.picture is before.picture:
+            return page.show(after)
+        if after.model == before.model:
+            return page.show(after) | page.controls(after)
+        return page.whole_model(without_model_settings(after))
+
+
+def reset(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Back to the starting picture."""
+    with explained():
+        return page.show(page.drawn(session, value).reset())

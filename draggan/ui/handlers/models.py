@@ -1,0 +1,96 @@
+"""Models: the first one, another one of the list, one from a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.drag_settings import without_model_settings
+from draggan.ui.errors import PageError, explained
+from draggan.ui.models import Model
+from draggan.ui.page import Page, Updates, notice
+from draggan.ui.rendering import first_session
+from draggan.ui.tab_queue import tab_of
+
+__all__ = ["announce", "choose_model", "new_model", "open_file", "open_page"]
+
+
+def open_page(page: Page, model: str, seed: int | None, truncation: float) -> Updates:
+    """A first picture. If there is none, the page itself says why."""
+    try:
+        with explained():
+            return new_model(page, None, model, seed, truncation)
+    except PageError as e:
+        return page.say(e.text, "bad")
+
+
+def choose_model(page: Page, session: Session | None, model: str, seed: int | None) -> Iterator[Updates]:
+    """Another model, with the truncation that suits it and the same seed. One that is not here is offered."""
+    try:
+        with explained():
+            chosen = page.models.find(model)
+            if chosen.here:
+                updates = new_model(page, session, model, seed, chosen.truncation)
+            else:
+                # `ask` and `tell` follow.
+                updates = page.offer(chosen, page.models.terms(model, ask=False), asking=True)
+    except PageError as error:
+        # The list says what is on the canvas, not what was refused.
+        yield page.list_models(session) | page.say(error.text, "bad")
+        raise
+    yield updates
+
+
+def open_file(page: Page, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:
+    """Read a model file, uploaded or on this machine, and show a picture of it.
+
+    That takes a while: what was done meanwhile counts, and a drag that runs by then is not disturbed.
+    """
+    if not path:
+        return
+    tab = tab_of(request)
+    yield page.say(messages.reading(Path(path).name), "run")
+    try:
+        with explained(hide=f"{Path(path).parent}{os.sep}"):
+            model = page.models.open(Path(path))
+            with page.tabs.exclusive(tab, session) as newest:
+                updates = page.tabs.remember(tab, _opened(page, tab, newest, model))
+    except PageError as e:
+        yield page.say(e.text, "bad")
+        raise
+    yield updates | {page.parts.path: ""}
+
+
+def _opened(page: Page, tab: str, session: Session | None, model: Model) -> Updates:
+    """A file was read: its picture, or its line in the list while a drag runs."""
+    if session is None or tab not in page.drags:
+        return new_model(page, session, model.name, None, model.truncation, opened=model.title)
+    session = session.with_opened(model.title, model.name)
+    return {page.parts.session: session} | page.list_models(session) | announce(page, model, tab)
+
+
+def new_model(
+    page: Page, session: Session | None, model: str, seed: int | None, truncation: float, *, opened: str = ""
+) -> Updates:
+    """The first picture of another model; ``opened``: its title, where it was read from a file now."""
+    # Any number may stand in the seed's box.
+    if not (isinstance(seed, int) and 0 <= seed < 2**32):
+        seed = 0 if session is None else session.seed or 0
+    begun = first_session(page.models, model, seed, truncation)
+    session = begun if session is None else without_model_settings(session.with_picture(begun.picture))
+    if opened:
+        session = session.with_opened(opened, model)
+    return page.whole_model(session)
+
+
+def announce(page: Page, model: Model, tab: str) -> Updates:
+    """A model can be used now, and is not, as there is work that it would replace."""
+    if tab in page.drags:
+        # The next step is about to overwrite the status line.
+        notice(gr.Info, messages.arrived_model(model), "A model has come")
+    return page.say(messages.arrived_model(model), "good")

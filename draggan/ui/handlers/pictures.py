@@ -1,0 +1,83 @@
+"""Other pictures of the same model: by seed, truncation, class, at random, or as an example to try."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from draggan.errors import ConfigError
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.errors import explained
+from draggan.ui.handlers.dragging import refused_while_dragging
+from draggan.ui.page import Page, Updates
+from draggan.ui.rendering import latent
+from draggan.ui.tab_queue import tab_of
+
+__all__ = ["random_picture", "set_label", "set_seed", "set_truncation", "try_preset"]
+
+
+def set_seed(
+    page: Page, session: Session | None, seed: float | None, request: gr.Request | None = None
+) -> Iterator[Updates]:
+    """The picture of a seed; points and mask belong to the old one and go, until undo."""
+    with explained():
+        session = page.session_of(session)
+    # The box is also left, unchanged, for a click on Start.
+    if seed != session.seed and (refused := refused_while_dragging(page, tab_of(request), session)) is not None:
+        yield refused
+        return
+    back = {page.parts.seed: gr.update(value=session.seed)}
+    yield (yield from page.attempt(lambda: _another(page, session, seed=seed), back))
+
+
+def set_truncation(page: Page, session: Session | None, truncation: float | None) -> Updates:
+    """The same seed at another truncation."""
+    with explained():
+        return _another(page, page.session_of(session), truncation=truncation)
+
+
+def set_label(page: Page, session: Session | None, label: int | None) -> Updates:
+    """The same seed of another class."""
+    with explained():
+        return _another(page, page.session_of(session), label=label)
+
+
+def random_picture(page: Page, session: Session | None) -> Updates:
+    """The picture of a random seed."""
+    seed = secrets.randbelow(1_000_000)
+    with explained():
+        new = _another(page, page.session_of(session), seed=seed)
+    return new | {page.parts.seed: gr.update(value=seed, interactive=True)}
+
+
+def try_preset(page: Page, session: Session | None, number: int) -> Updates:
+    """The picture and the points of a drag to try; one more click runs it."""
+    with explained():
+        session = page.session_of(session)
+        model = page.models.find(session.model)
+        if not 0 <= number < len(model.presets):
+            raise ConfigError(f"example {number} is not there; this model has {len(model.presets)}")
+        preset = model.presets[number]
+        ws = latent(page.models.load(model.name), preset.seed, model.truncation, session.label)
+        session = session.with_latent(
+            ws,
+            seed=preset.seed,
+            truncation=model.truncation,
+            label=session.label,
+            pairs=[((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points],
+        )
+        return page.show(session) | page.controls(session) | page.say(messages.preset_ready(preset.title))
+
+
+def _another(page: Page, session: Session, **changes: Any) -> Updates:
+    """The picture of another seed, truncation or class. Where nothing is another, nothing is done."""
+    now = {"seed": session.seed, "truncation": session.truncation, "label": session.label}
+    wanted = now | changes
+    if wanted == now:
+        return {page.parts.session: session}
+    ws = latent(page.models.load(session.model), **wanted)
+    return page.show(session.with_latent(ws, **wanted))

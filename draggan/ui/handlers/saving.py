@@ -1,0 +1,83 @@
+"""Pictures and animations as files, marked as made by AI."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+
+from draggan.errors import ExportError
+from draggan.export import save_animation, save_png
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.canvas.value import CanvasValue
+from draggan.ui.errors import explained
+from draggan.ui.page import Page, Updates
+from draggan.ui.rendering import picture, picture_details, render
+
+__all__ = ["save", "save_gif", "save_webp"]
+
+_KEPT = 600.0  # seconds until a saved file makes room: long after it is written and Gradio has copied it
+
+
+def save(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """A PNG of the picture, without points."""
+    with explained():
+        session = page.drawn(session, value)
+        path = _place(page, _file_name(page, session, ".png"))
+        save_png(path, *picture(page.models, session))
+        return {page.parts.file: str(path)}
+
+
+def save_gif(page: Page, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
+    """The way from the starting picture as a GIF, through every drag."""
+    yield from _save_animation(page, session, value, ".gif")
+
+
+def save_webp(page: Page, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
+    """The same as an animated WebP."""
+    yield from _save_animation(page, session, value, ".webp")
+
+
+def _save_animation(page: Page, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
+    with explained():
+        session = page.drawn(session, value)
+        latents = session.film
+        if not latents:
+            raise ExportError("there is no drag to show; drag something first")
+        generator = page.models.load(session.model)
+    frames: list[np.ndarray] = []
+    for ws in latents:
+        # A large model takes a while.
+        yield page.say(messages.drawing(len(frames) + 1, len(latents)), "run", aloud=not frames)
+        with explained():
+            frames.append(render(generator, ws))
+    with explained():
+        path = _place(page, _file_name(page, session, suffix))
+        save_animation(path, frames, picture_details(session))
+    yield {page.parts.file: str(path)} | page.say(messages.hint(session))
+
+
+def _file_name(page: Page, session: Session, suffix: str) -> str:
+    seed = "" if session.seed is None else f"-seed{session.seed}"
+    edited = "-dragged" if session.is_edited else ""
+    return f"{page.models.find(session.model).file}{seed}{edited}{suffix}"
+
+
+def _place(page: Page, name: str) -> Path:
+    """A path for a file of that name in a folder of its own; old ones make room.
+
+    Any number may be saved at the same time: by age, none is touched that is being written, and one that another call
+    has removed first is no error.
+    """
+    folder = Path(page.folder.name)
+    for old in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > _KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+    return Path(mkdtemp(dir=folder)) / name

@@ -1,0 +1,125 @@
+"""The way of a picture that is dragged by hand: positions of the pointer come in, the newest frame goes out.
+
+It passes by Gradio's queue: a message is a plain call of the canvas, answered with the next picture (see
+``canvas/protocol.md``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from draggan.errors import PointError
+from draggan.ui.jobs import DragJob
+
+__all__ = ["LiveDrags"]
+
+log = logging.getLogger(__name__)
+
+# Seconds that a message of the pointer waits for a picture. The next message waits as long; each takes 5 ms of
+# processor time.
+_PATIENCE = 0.05
+
+
+@dataclass
+class _LiveDrag:
+    """What is dragged, when its pointer was last heard of, and its newest frame with a number."""
+
+    job: DragJob
+    heard: float
+    count: int = 0
+    frame: str = ""
+    handles: list[list[float]] = field(default_factory=list)
+    wake: Callable[[], object] | None = None  # the message that waits for the next frame
+
+
+class LiveDrags:
+    """The drags that follow a pointer, by a key that only the page of the pointer knows."""
+
+    def __init__(self) -> None:
+        self._drags: dict[str, _LiveDrag] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, key: str, job: DragJob) -> None:
+        """From now on `steer` reaches that drag; `end` must follow."""
+        with self._lock:
+            self._drags[key] = _LiveDrag(job, time.monotonic())
+
+    def end(self, key: str) -> None:
+        """Forget it."""
+        with self._lock:
+            self._drags.pop(key, None)
+
+    def show(self, key: str, frame: str, handles: list[list[float]]) -> None:
+        """Keep its newest frame, and where the handle is in it, for the next message."""
+        with self._lock:
+            drag = self._drags[key]
+            drag.count, drag.frame, drag.handles = drag.count + 1, frame, handles
+            if drag.wake is not None:
+                drag.wake()
+
+    async def answer(self, message: Any) -> dict[str, Any] | None:
+        """`steer`, and then a frame that the page has not seen, as soon as there is one.
+
+        A page asks again when it has its answer: so frames take the shortest way, as many as it can show.
+
+        Args:
+            message: as for `steer`, with ``"seen"``: the count of the newest frame that was seen.
+
+        Returns:
+            ``{"count": ..., "frame": ..., "handles": ...}``; empty if there is no other frame within a moment; None if
+            no drag has that key.
+        """
+        if not self.steer(message):
+            return None
+        there, loop = asyncio.Event(), asyncio.get_running_loop()
+        with self._lock:
+            drag = self._drags.get(message["key"])
+            if drag is None:
+                return None
+            if drag.count != message.get("seen", 0):
+                there.set()
+            drag.wake = lambda: loop.call_soon_threadsafe(there.set)
+        try:
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(there.wait(), _PATIENCE)
+        finally:
+            with self._lock:
+                drag.wake = None
+        with self._lock:
+            new = drag.count != message.get("seen", 0)
+            return {"count": drag.count, "frame": drag.frame, "handles": drag.handles} if new else {}
+
+    def steer(self, message: Any) -> bool:
+        """The pointer has moved or let go: ``{"key": ..., "at": [x, y], "end": true or false}``, image pixels.
+
+        With ``"stop": true`` the picture stays as it is. Anyone can send a message, at any rate: it replaces the one
+        before and waits for nothing. False: no drag has that key.
+        """
+        key = message.get("key") if isinstance(message, dict) else None
+        with self._lock:
+            if not isinstance(key, str) or key not in self._drags:
+                return False
+            job = self._drags[key].job
+            self._drags[key].heard = time.monotonic()
+        try:
+            job.drag.retarget([message.get("at")])
+        except PointError:
+            log.debug("the pointer is outside the picture: %r", message.get("at"))
+        if message.get("stop"):
+            # The job, not the drag alone: it may be waiting for its slot.
+            job.stop()
+        elif message.get("end"):
+            job.drag.settle()
+        return True
+
+    def silence(self, key: str) -> float:
+        """Seconds since the pointer was last heard of."""
+        with self._lock:
+            return time.monotonic() - self._drags[key].heard

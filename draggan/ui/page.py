@@ -1,0 +1,198 @@
+"""A page and what stands behind it; and what it is to show, as updates of its components."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Generator, Sequence
+from itertools import zip_longest
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias, TypeVar
+
+import gradio as gr
+
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.canvas.component import frame_url
+from draggan.ui.canvas.value import CanvasValue, canvas_value, is_outdated, with_canvas
+from draggan.ui.drag_settings import OF_THE_MODEL, SETTINGS, chosen_settings, last_good_values, shown_settings
+from draggan.ui.errors import PageError, SessionExpired, explained
+from draggan.ui.jobs import DownloadJob, DragSlots, JobsByTab
+from draggan.ui.layout import Parts
+from draggan.ui.live_channel import LiveDrags
+from draggan.ui.models import Model, Models, Terms
+from draggan.ui.rendering import first_session, render
+from draggan.ui.tab_queue import TabQueue
+
+__all__ = ["Page", "Updates", "notice"]
+
+T = TypeVar("T")
+Updates: TypeAlias = dict[Any, Any]
+
+
+class Page:
+    """What handlers work with.
+
+    Args:
+        parts: the components.
+        models: where generators come from.
+        drags: shared by all tabs.
+        live: likewise; what the canvas of ``parts`` steers.
+
+    Attributes:
+        downloads: under way, by tab.
+        tabs: does what is asked for in a tab one thing after the other.
+        folder: where saved pictures are put until Gradio has taken its copy.
+    """
+
+    def __init__(self, parts: Parts, models: Models, drags: DragSlots, live: LiveDrags | None = None) -> None:
+        self.parts, self.models, self.drags = parts, models, drags
+        self.live = LiveDrags() if live is None else live
+        self.downloads: JobsByTab[DownloadJob] = JobsByTab("download")
+        self.tabs = TabQueue(parts.session)
+        self.folder = TemporaryDirectory(prefix="draggan-")
+
+    # What a handler begins with
+
+    def session_of(self, session: Session | None) -> Session:
+        """The session; a fresh one for a caller that opened no page."""
+        if session is not None:
+            return session
+        first = self.models.listed()[0]
+        return first_session(self.models, first.name, 0, first.truncation)
+
+    def drawn(self, session: Session | None, value: CanvasValue) -> Session:
+        """The session with what the canvas shows.
+
+        Raises:
+            SessionExpired: the page shows what is no longer kept; anything done to the first picture would surprise.
+        """
+        there = self.session_of(session)
+        if session is None and is_outdated(there, value):
+            raise SessionExpired(messages.RELOAD)
+        return with_canvas(there, value)
+
+    def model_of(self, session: Session | None) -> str:
+        """Name of the model on the canvas."""
+        return self.models.listed()[0].name if session is None else session.model
+
+    def with_settings(
+        self, session: Session | None, values: Sequence[float | None]
+    ) -> Generator[Updates, None, Session]:
+        """The session with the settings that the page shows; if one is wrong, the page gets the last good ones back."""
+        with explained():
+            before = self.session_of(session)
+        good = last_good_values(self.settings_of(before), values)
+        back = {
+            part: gr.update(value=good[name])
+            for part, name in zip(self.parts.settings, SETTINGS, strict=True)
+            if name in good
+        }
+        return (yield from self.attempt(lambda: chosen_settings(before, values), back))
+
+    def attempt(self, work: Callable[[], T], back: Updates) -> Generator[Updates, None, T]:
+        """What the work returns; if it fails, the page first gets back what was there before."""
+        try:
+            with explained():
+                return work()
+        except PageError as error:
+            yield back | self.say(error.text, "bad")
+            raise
+
+    # What the page shows
+
+    def show(self, session: Session, *, picture: bool = True, after_a_drag: bool = True) -> Updates:
+        """The page at rest."""
+        session = session.given()
+        canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
+        if picture:
+            generator = self.models.load(session.model)
+            height, width = session.image_size
+            canvas |= {"size": [width, height], "frame": frame_url(render(generator, session.ws))}
+        return (
+            {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
+            | self.say(messages.hint(session))
+            | self.enable(session, after_a_drag=after_a_drag)
+        )
+
+    def busy(self, session: Session, key: str) -> Updates:
+        """The page while a drag runs: nothing can be changed, but it can be stopped."""
+        if key:
+            # Quickly: a person is pulling already. The canvas itself keeps everything else from being pressed.
+            return {self.parts.canvas: gr.HTML(busy=True, live=None, held=key)} | self.say(messages.LIVE, "run")
+        off = {part: gr.update(interactive=False) for part in self.parts.locked()}
+        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None)
+        return (
+            {self.parts.session: session, self.parts.canvas: canvas, self.parts.stop: gr.update(interactive=True)}
+            | off
+            | self.say(messages.STARTING, "run")
+        )
+
+    def enable(self, session: Session, *, after_a_drag: bool = True) -> Updates:
+        """What can be pressed on a page at rest; all of it after a drag, else only what may have changed."""
+        on = {part: gr.update(interactive=True) for part in self.parts.locked() if after_a_drag}
+        return on | {part: gr.update(interactive=when(session)) for part, when in self.parts.conditional()}
+
+    def say(self, text: str, kind: str = "", *, aloud: bool = True) -> Updates:
+        """The status line; not ``aloud``: seen only, as what changes many times a second is no use read out."""
+        return {self.parts.status: gr.HTML(value=text, kind=kind, spoken="polite" if aloud else "off")}
+
+    def whole_model(self, session: Session) -> Updates:
+        """The picture with everything that depends on its model."""
+        return self.show(session) | self.list_models(session) | self.controls(session) | self.model_settings(session)
+
+    def list_models(self, session: Session | None) -> Updates:
+        """The list of models, with the one on the canvas chosen and none on offer."""
+        listed = self.models.listed()
+        choices = [(messages.model_line(m), m.name) for m in listed] + [*(session.opened if session else ())]
+        return {
+            self.parts.model: gr.Dropdown(choices, value=session.model if session else listed[0].name),
+            self.parts.offered: "",
+            self.parts.offer: gr.update(visible=False),
+        }
+
+    def offer(self, model: Model, terms: Terms, *, asking: bool = False) -> Updates:
+        """A model to download; ``asking``: its size is not known yet."""
+        can = not terms.by_hand
+        return {
+            self.parts.offered: model.name,
+            self.parts.offer: gr.update(visible=True),
+            self.parts.terms: messages.offer(model, terms, asking=asking),
+            self.parts.bar: gr.HTML(value="", percent=0, visible=False),
+            self.parts.download: gr.update(visible=can, interactive=can),
+            self.parts.not_now: gr.update(value="Not now" if can else "Close"),
+        }
+
+    def controls(self, session: Session) -> Updates:
+        """The controls that say what the picture on the screen began with.
+
+        Settings are not among them: one that was chosen and not used yet is known to the page alone, and stays.
+        """
+        model = self.models.find(session.model)
+        classes = [(f"class {i}", i) for i in range(self.models.load(session.model).c_dim)]
+        presets = {
+            button: gr.update(value=preset.title if preset else "", visible=preset is not None, interactive=True)
+            for button, preset in zip_longest(self.parts.presets, model.presets[: len(self.parts.presets)])
+        }
+        return presets | {
+            self.parts.preset_row: gr.update(visible=bool(model.presets)),
+            self.parts.truncation: gr.update(value=session.truncation, interactive=True),
+            self.parts.seed: gr.update(value=session.seed, interactive=True),
+            self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
+        }
+
+    def settings_of(self, session: Session) -> dict[str, Any]:
+        """Every setting that the page offers, as it was last chosen or else as it suits the model."""
+        return shown_settings(session, self.models.find(session.model).settings)
+
+    def model_settings(self, session: Session) -> Updates:
+        """The settings that another model brings."""
+        suited = self.settings_of(session)
+        return {
+            self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
+            for name in OF_THE_MODEL
+        }
+
+
+def notice(show: Callable[..., Any], text: str, title: str) -> None:
+    """Say something in a corner of the page, with ``gr.Info`` or ``gr.Warning``, which take a message for HTML."""
+    show(html.escape(text, quote=False), title=title)

@@ -1,0 +1,70 @@
+"""Components that show text. What they show is data: names of files, tensors and models come from anybody.
+
+Gradio evaluates a ``gr.HTML`` template as a program into which values have been pasted, and a Markdown component
+formats them. Here a template holds no value at all: a script reads the value as data and sets it with ``textContent``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+__all__ = ["progress_bar", "status_line", "text_block"]
+
+_STATUS = """
+const line = element.querySelector('p');
+const show = () => {
+  line.textContent = props.value ?? '';
+  line.dataset.kind = props.kind;
+  line.setAttribute('aria-live', props.spoken);
+};
+watch(['value', 'kind', 'spoken'], show);
+show();
+"""
+
+_BAR = """
+const bar = element.querySelector('.dg-bar div'), line = element.querySelector('p');
+const show = () => {
+  line.textContent = props.value ?? '';
+  bar.style.width = `${Number(props.percent) || 0}%`;
+};
+watch(['value', 'percent'], show);
+show();
+"""
+
+# Addresses become links; a text has no other way to.
+_TEXT = r"""
+const block = element.querySelector('div');
+const show = () => {
+  block.textContent = '';
+  for (const part of String(props.value ?? '').split(/(https:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])/)) {
+    if (!part.startsWith('https:')) { block.append(part); continue; }
+    const link = document.createElement('a');
+    Object.assign(link, { href: part, textContent: part, target: '_blank', rel: 'noopener noreferrer' });
+    block.append(link);
+  }
+};
+watch('value', show);
+show();
+"""
+
+
+def status_line(text: str, **look: Any) -> gr.HTML:
+    """One line; its props ``kind`` ("run", "good", "note", "bad" or "") and ``spoken`` (of ``aria-live``) go along."""
+    template = '<p class="dg-status" role="status"></p>'
+    return _component(text, template, _STATUS, kind="run", spoken="polite", **look)
+
+
+def progress_bar(**look: Any) -> gr.HTML:
+    """A bar, its prop ``percent`` long, with a line of text below."""
+    return _component("", '<div class="dg-bar"><div></div></div><p></p>', _BAR, percent=0, **look)
+
+
+def text_block(**look: Any) -> gr.HTML:
+    """Several lines of text, in which https addresses are links."""
+    return _component("", '<div class="dg-text"></div>', _TEXT, **look)
+
+
+def _component(text: str, template: str, script: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value=text, html_template=template, js_on_load=script, apply_default_css=False, **more)

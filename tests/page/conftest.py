@@ -1,0 +1,53 @@
+"""A page on small models."""
+
+from __future__ import annotations
+
+import gradio as gr
+import pytest
+
+from draggan.session import Session
+from draggan.ui import build, launch_options
+from draggan.ui.jobs import DragSlots
+from draggan.ui.layout import Needs, Parts
+from draggan.ui.page import Page
+from tests.page.driving import Handlers
+from tests.pages import TinyModels
+
+
+@pytest.fixture(scope="module")
+def models() -> TinyModels:
+    return TinyModels()
+
+
+@pytest.fixture(scope="module")
+def parts(models) -> Parts:
+    with gr.Blocks(analytics_enabled=False):
+        return Parts(Needs(models=models))
+
+
+@pytest.fixture
+def do(parts, models) -> Handlers:
+    return Handlers(Page(parts, models, DragSlots(2)))
+
+
+@pytest.fixture
+def session(do, parts) -> Session:
+    return do.open_page("bump", 0, 0.0)[parts.session]
+
+
+@pytest.fixture
+def distant(models):
+    models.forget()
+    yield models
+    models.forget()
+
+
+@pytest.fixture(scope="module")
+def served():
+    models = TinyModels()
+    demo = build(models, drags=3)
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options()
+    )
+    yield url
+    demo.close()

@@ -1,0 +1,87 @@
+"""``app.py``: its options, and what it says."""
+
+from __future__ import annotations
+
+import re
+
+import gradio as gr
+import pytest
+
+from draggan.checkpoints import catalogue
+from draggan.ui import build, launch_options
+from tests.pages import TinyModels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "local"),
+    [
+        ([], True),
+        (["--host", "localhost"], True),
+        (["--host", "192.168.1.5"], False),
+        (["--listen"], False),
+        (["--share"], False),
+        (["--root-path", "/draggan"], False),
+    ],
+)
+def test_only_loopback_is_local(arguments, local, monkeypatch):
+    import app
+
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    assert app._is_local(app._parser().parse_args(arguments)) is local
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    assert app._is_local(app._parser().parse_args([])) is False
+
+
+def test_nothing_is_shared_recorded_or_fetched_unless_asked():
+    import app
+
+    args = app._parser().parse_args([])
+    assert (args.host, args.listen, args.share) == (None, False, False)
+    options = launch_options()
+    assert options.get("run_history", False) is False
+    assert "http" not in "".join(options["theme"]._font_css)
+    assert build(TinyModels()).analytics_enabled is False
+
+
+def test_app_explains_a_wrong_model(capsys):
+    import app
+
+    assert app.main(["--model", "no-such-model"]) == 1
+    said = capsys.readouterr().err
+    assert "'no-such-model' is neither a listed model nor a file" in said
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def app_on_tiny_models(monkeypatch):
+    import app
+    import draggan.ui
+    from torch_utils.ops import library
+
+    monkeypatch.setattr(draggan.ui, "Shelf", lambda device, model: TinyModels())
+    monkeypatch.setattr(library, "build_in_background", lambda: None)
+    monkeypatch.setattr(draggan.ui, "warm_up", lambda models: None)
+    monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)
+    return app
+
+
+def test_app_says_where_the_page_is_and_nothing_else(app_on_tiny_models, capsys):
+    assert app_on_tiny_models.main([]) == 0
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"The page is at http://127\.0\.0\.1:\d+/? \(Ctrl\+C ends it\)\.", captured.out.splitlines()[0])
+    assert "share" not in captured.out
+
+
+def test_app_explains_a_port_that_is_taken(app_on_tiny_models, served, capsys):
+    port = served.rstrip("/").rsplit(":", 1)[1]
+    assert app_on_tiny_models.main(["--port", port]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"app.py: port {port} is in use; choose another one with --port")
+
+
+def test_app_asks_before_it_downloads(app_on_tiny_models, capsys, monkeypatch):
+    monkeypatch.setattr(catalogue.ModelEntry, "download_size", lambda self: 364_000_000)
+    assert app_on_tiny_models.main(["--model", "lions-512"]) == 1
+    said = capsys.readouterr().err
+    for fact in ("364.0 MB", "storage.googleapis.com", "Apache-2.0 according", "add --yes"):
+        assert fact in said

@@ -1,0 +1,133 @@
+"""Choosing a model, and opening one from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from draggan.checkpoints import catalogue
+from draggan.errors import CheckpointError
+from draggan.ui import Shelf, messages
+from draggan.ui.canvas.value import EMPTY, canvas_value
+from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, far, picture_of, request, shown, slow, text_of
+from tests.pages import BUMP
+
+
+def test_the_page_opens_on_a_picture(do, parts, session):
+    updates = do.open_page("bump", 0, 0.0)
+    assert shown(updates, parts.canvas)["size"] == [64, 64]
+    pixels = picture_of(updates, parts).astype(int)
+    y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
+    assert (x, y) == BUMP
+    assert text_of(updates, parts).startswith("Click a point of the picture, then where it should go. Or choose Live")
+    assert updates[parts.undo]["interactive"] is False
+    assert updates[parts.start]["interactive"] is True
+
+
+def test_a_page_without_a_model_says_so(do, parts):
+    assert "There is no model 'dog' here" in text_of(do.open_page("dog", 0, 0.5), parts)
+
+
+def test_another_model(do, parts, session):
+    updates = chosen(do, session, "classes", 5)
+    after = updates[parts.session]
+    assert (after.model, after.image_size, after.seed, after.label) == ("classes", (32, 16), 5, 0)
+    assert shown(updates, parts.canvas)["size"] == [16, 32]
+    label = shown(updates, parts.label)
+    assert label["visible"] is True
+    assert [value for _, value in label["choices"]] == [0, 1, 2]
+    assert shown(chosen(do, after, "tiny", 5), parts.label)["visible"] is False
+
+
+def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, models, monkeypatch):
+    def broken(name):
+        raise CheckpointError(f"{name}.pkl is damaged; download it again")
+
+    monkeypatch.setattr(models, "load", broken)
+    run = do.choose_model(session, "tiny", 1)
+    back = next(run)
+    assert shown(back, parts.model)["value"] == "bump"
+    assert text_of(back, parts) == "tiny.pkl is damaged; download it again."
+    with pytest.raises(gr.Error, match="is damaged"):
+        next(run)
+    assert "Size" not in str(back)
+
+
+def test_opening_a_file(do, parts, session):
+    first, last = do.open_file(session, "/somewhere/mine.safetensors", request())
+    assert text_of(first, parts) == "Reading mine.safetensors …"
+    after = last[parts.session]
+    assert after.image_size == (16, 16)
+    assert ("mine.safetensors", after.model) in shown(last, parts.model)["choices"]
+    assert shown(last, parts.model)["value"] == after.model
+    assert Path(do.save(after, EMPTY)[parts.file]).name == "mine-seed0.png"
+    # Another tab's list does not show it, and this tab's keeps it.
+    assert after.model not in str(shown(chosen(do, None, "tiny"), parts.model)["choices"])
+    back = chosen(do, after, "tiny")
+    assert after.model in str(shown(back, parts.model)["choices"])
+    assert list(do.open_file(session, "", request())) == []
+    failed = do.open_file(session, "/somewhere/notes.txt", request())
+    assert [text_of(next(failed), parts), text_of(next(failed), parts)] == [
+        "Reading notes.txt …",
+        "notes.txt is not a model file.",
+    ]
+    with pytest.raises(gr.Error, match="is not a model file"):
+        next(failed)
+
+
+def test_what_is_done_while_a_file_is_read_counts(do, parts, session):
+    read, start = do.page.tabs.serialized(do.open_file), do.page.tabs.serialized(do.start)
+    run = read(request(), session, "/somewhere/mine.safetensors")
+    assert text_of(next(run), parts).startswith("Reading")
+    dragged = list(start(request(), session, ONE_PAIR, "w+", *DEFAULTS))[-1][parts.session]
+    assert dragged.is_edited
+    after = next(run)[parts.session]
+    assert after.image_size == (16, 16)
+    assert do.undo(after, canvas_value(after))[parts.session].now is dragged.now
+
+
+def test_a_file_that_is_read_while_a_drag_runs_leaves_it_alone(do, parts, session, capsys):
+    read, start = do.page.tabs.serialized(do.open_file), do.page.tabs.serialized(do.start)
+    drag = start(request(), session, far(session), "w+", *slow())
+    next(drag), next(drag)
+    _, listed = read(request(), session, "/somewhere/mine.safetensors")
+    assert parts.canvas not in listed, "the page stays as the drag has it"
+    assert "mine.safetensors is here now. Choose it in the list to use it." in text_of(listed, parts)
+    assert "is here now" in capsys.readouterr().out, "the next step would overwrite the status line"
+    do.stop(request())
+    after = list(drag)[-1][parts.session]
+    assert after.is_edited
+    (opened,) = after.opened
+    assert opened in shown(chosen(do, after, "tiny"), parts.model)["choices"]
+
+
+def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
+    def broken(path):
+        raise CheckpointError(f"cannot read {path}: {path.parent}/x is no tensor")
+
+    monkeypatch.setattr(models, "open", broken)
+    run = do.open_file(session, "/tmp/gradio/0c5ef3/mine.pkl", request())
+    next(run)
+    assert text_of(next(run), parts) == "Cannot read mine.pkl: x is no tensor."
+
+
+def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_here(tmp_path, monkeypatch):
+    for name in ("face.safetensors", "cat.safetensors", "mine.pkl"):
+        (tmp_path / name).write_bytes(b"weights")
+    entries = (
+        catalogue.ModelEntry(name="hand", title="By hand", page="https://example.org", file="hand.pkl"),
+        catalogue.ModelEntry(name="far", title="Far away", urls=("https://example.org/far.pkl",), file="far.pkl"),
+        catalogue.ModelEntry(name="mine", title="Mine", path=str(tmp_path / "mine.pkl")),
+        catalogue.ModelEntry(name="face", title="Faces", file="face.safetensors", builtin=True),
+        catalogue.ModelEntry(name="cat", title="Cats", file="cat.safetensors", builtin=True, size=(128, 64)),
+    )
+    monkeypatch.setattr(catalogue, "_BUILTIN_DIR", tmp_path)
+    monkeypatch.setattr("draggan.ui.models.all_models", lambda: entries)
+    monkeypatch.setattr("draggan.ui.models.load_generator", lambda *args: None)
+    assert [model.name for model in Shelf().listed()] == ["face", "cat", "mine", "far", "hand"]
+    assert [model.name for model in Shelf(first="cat").listed()] == ["cat", "face", "mine", "far", "hand"]
+    shown = [messages.model_line(model) for model in Shelf().listed()]
+    assert shown == ["Faces", "Cats · 64 x 128 px", "Mine", "Far away · to download", "By hand · by hand"]

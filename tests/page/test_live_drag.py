@@ -1,0 +1,151 @@
+"""A drag that follows the pointer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from draggan.ui.canvas.value import EMPTY, canvas_value
+from draggan.ui.handlers import dragging
+from draggan.ui.jobs import DragSlots
+from draggan.ui.page import Page
+from draggan.ui.rendering import warm_up
+from tests.page.driving import (
+    DEFAULTS,
+    KEY,
+    Handlers,
+    follow,
+    going_on,
+    holding,
+    picture_at,
+    picture_of,
+    pixels_of,
+    request,
+    shown,
+    text_of,
+)
+from tests.pages import BUMP
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, with_mask):
+    there = session.add_pair((50, 50), (60, 50))
+    if with_mask:
+        mask = np.zeros((64, 64), bool)
+        mask[10:50, 10:60] = True
+        there = there.set_mask(mask)
+    run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+    last = follow(do, run, [(24, 32), (28, 34), (32, 36), (36, 36)])
+    assert text_of(last, parts) == "There it is. Pull on, or Undo takes you back."
+    pixels = picture_of(last, parts).astype(int)
+    y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
+    assert abs(x - 36) <= 1
+    assert abs(y - 36) <= 1
+    after = last[parts.session]
+    assert after.pairs == ()
+    assert (after.mask is not None) is with_mask
+    assert shown(last, parts.canvas)["held"] == ""
+    assert shown(last, parts.canvas)["busy"] is False
+    undone = do.undo(after, canvas_value(after))
+    assert undone[parts.session].now is there.now
+    assert not do.page.live.steer({"key": KEY, "at": [1, 1]}), "nothing is held any more"
+
+
+def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, session):
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    first = next(run)
+    assert shown(first, parts.canvas)["held"] == KEY
+    assert shown(first, parts.canvas)["busy"] is True
+    assert asyncio.run(do.page.live.answer({"key": KEY, "at": list(BUMP), "seen": 0})) == {}, "nothing has moved yet"
+    with going_on(run) as updates:
+        answer = {"count": 0, "handles": [BUMP]}
+        while abs(answer["handles"][0][0] - 40) > 2:
+            answer = picture_at(do, (40, 30), answer["count"])
+        assert abs(pixels_of(answer["frame"]).astype(int).sum(-1).argmax() % 64 - 40) <= 2
+        do.stop(request())
+    assert asyncio.run(do.page.live.answer({"key": KEY, "at": [1, 1], "seen": 0})) is None
+    last = updates[-1]
+    assert last[parts.session].is_edited
+    assert last[parts.session].film
+
+
+def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
+    there = session.add_pair((50, 50), (60, 50))
+    run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+    next(run)
+    do.page.live.steer({"key": KEY, "at": list(BUMP), "end": True})
+    last = list(run)[-1]
+    assert last[parts.session].now is there.now
+    assert text_of(last, parts).startswith("1 point set")
+
+
+def test_a_pull_that_waits_for_its_place_can_be_given_up(parts, models, session):
+    do = Handlers(Page(parts, models, DragSlots(0)))
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    assert text_of(next(run), parts).startswith("Waiting")
+    do.page.live.steer({"key": KEY, "at": [30, 30], "stop": True})
+    assert list(run)[-1][parts.session].now is session.now
+
+
+def test_a_pull_that_was_given_up_does_not_blame_the_model(do, parts, session):
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    with going_on(run) as updates:
+        picture_at(do, (60, 60), 0)
+        do.page.live.steer({"key": KEY, "at": [5, 60], "stop": True})
+    assert text_of(updates[-1], parts).startswith("Stopped where it was")
+
+
+def test_a_pointer_that_falls_silent_lets_go(do, parts, session, monkeypatch):
+    monkeypatch.setattr(dragging, "_SILENCE", 0.2)
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    do.page.live.steer({"key": KEY, "at": [30, 30]})
+    assert text_of(list(run)[-1], parts).startswith("There it is")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, 3, {}, {"key": 3}, {"key": "another"}, {"key": ["x"]}, [KEY]],
+)
+def test_words_of_no_pointer_of_ours_change_nothing(do, message):
+    assert do.page.live.steer(message) is False
+
+
+def test_a_pointer_outside_the_picture_is_passed_over(do, parts, session):
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    for at in ([99, 1], None, "x", [1], {"x": 1}, [float("nan"), 1], [10**400, 1]):
+        assert do.page.live.steer({"key": KEY, "at": at}) is True
+    do.page.live.steer({"key": KEY, "at": [30, 30], "end": True})
+    assert text_of(list(run)[-1], parts).startswith("There it is")
+
+
+@pytest.mark.parametrize(
+    "value", [EMPTY, {"pull": 3}, {"pull": {"key": "short", "at": [1, 1]}}, holding((1, "x")), holding((99, 1))]
+)
+def test_what_cannot_be_pulled_is_refused(do, session, value):
+    with pytest.raises(gr.Error, match=r"pull looks like|not 2 numbers|outside the picture"):
+        next(do.follow_pointer(session, value, "w+", request(), *DEFAULTS))
+    # Nothing is left of it.
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    run.close()
+
+
+def test_warming_up_ends_and_changes_nothing(do, parts, session, models):
+    warm_up(models)
+    assert np.array_equal(do.open_page("bump", 0, 0.0)[parts.session].ws, session.ws)
+
+
+def test_a_closed_tab_lets_go(do, session):
+    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    next(run)
+    do.page.live.steer({"key": KEY, "at": [40, 30]})
+    with going_on(run) as updates:
+        do.close(request())
+    assert updates, "it ends"

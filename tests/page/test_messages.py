@@ -1,0 +1,78 @@
+"""What the page says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from draggan.drag import DragStep
+from draggan.ui import messages
+
+
+def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,)) -> DragStep:
+    n = len(distances)
+    return DragStep(
+        index=index,
+        ws=torch.zeros(1, 2, 2),
+        handles=np.zeros((n, 2), np.float32),
+        targets=np.zeros((n, 2), np.float32),
+        distances=np.array(distances, np.float32),
+        loss=0.0,
+        done=outcome is not None,
+        outcome=outcome,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "distances", "text"),
+    [
+        (8.0, (3.14,), "Step 42 · 3.1 px to go · 5.2 steps/s"),
+        (0.5, (3.14,), "Step 42 · 3.1 px to go · 84 steps/s"),
+        (100.0, (3.14, 9.96), "Step 42 · 10.0 px to go (point 2) · 0.42 steps/s"),
+    ],
+)
+def test_progress(seconds, distances, text):
+    assert messages.drag_progress(step(None, distances=distances), seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "words"),
+    [
+        (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
+        (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
+        (step("arrived", index=0), "note", "already on its target"),
+        (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Start goes on from here; Undo"),
+        (step("max_steps"), "note", "42 steps done, the limit"),
+        (step("max_steps"), "note", "Undo takes you back"),
+        (step("stalled"), "note", "No more progress after 42 steps, 3.1 px to go"),
+        (step("stalled"), "note", "Undo takes you back"),
+        (step("diverged"), "bad", "Undo takes you back"),
+        (step("diverged"), "bad", "smaller step size"),
+    ],
+)
+def test_every_end_has_its_sentence(session, last, kind, words):
+    said = messages.drag_outcome(last, 1.0, session)
+    assert said[0] == kind
+    assert words in said[1]
+
+
+def test_advice_fits_what_is_set(session):
+    masked = session.set_mask(np.eye(64, dtype=bool)).set_space("w")
+    assert "larger painted region" in messages.drag_outcome(step("stalled"), 1.0, masked)[1]
+    assert "W+ in place of W" in messages.drag_outcome(step("stalled"), 1.0, masked)[1]
+    assert "painted" not in messages.drag_outcome(step("stalled"), 1.0, session)[1]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("seed 3 is not allowed; give 1", "Seed 3 is not allowed; give 1."),
+        ("lions.pkl is not a model", "lions.pkl is not a model."),
+        ("step_size = -1 is not allowed", "step_size = -1 is not allowed."),
+        ("r1 = -1 is not allowed", "r1 = -1 is not allowed."),
+        ("'dog' is neither here nor there. Look elsewhere!", "'dog' is neither here nor there. Look elsewhere!"),
+    ],
+)
+def test_messages_become_sentences(message, said):
+    assert messages.sentence(message) == said

@@ -1,0 +1,75 @@
+"""Pictures and animations as files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from draggan.ui.canvas.value import EMPTY, canvas_value
+from tests.page.driving import DEFAULTS, ONE_PAIR, picture_of, request, shown, text_of
+from tests.pages import BUMP
+
+
+@pytest.mark.parametrize(("suffix", "form"), [("gif", "GIF"), ("webp", "WEBP")])
+def test_a_drag_is_saved_as_an_animation_marked(do, parts, session, suffix, form):
+    save = {"gif": do.save_gif, "webp": do.save_webp}[suffix]
+    with pytest.raises(gr.Error, match="drag something first"):
+        next(save(session, EMPTY))
+    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    assert shown(last, parts.save_gif)["interactive"] is True
+    after = last[parts.session]
+    updates = list(save(after, canvas_value(after)))
+    assert text_of(updates[0], parts).startswith("Drawing picture 1 of ")
+    path = Path(updates[-1][parts.file])
+    assert path.name == f"bump-seed0-dragged.{suffix}"
+    assert b"trainedAlgorithmicMedia" in path.read_bytes()
+    with Image.open(path) as film:
+        assert film.format == form
+        assert 3 <= film.n_frames <= 35
+        places = []
+        for i in range(film.n_frames):
+            film.seek(i)
+            places.append(int(np.asarray(film.convert("L")).argmax()) % 64)
+    assert abs(places[0] - BUMP[0]) <= 1
+    assert abs(places[-1] - (BUMP[0] + 6)) <= 2
+    assert (np.diff(places) >= -1).all(), "in the order of the drag"
+    undone = do.undo(after, canvas_value(after))
+    assert shown(undone, parts.save_gif)["interactive"] is False
+
+
+def test_saving_gives_the_clean_picture_marked(do, parts, session):
+    updates = do.save(session, ONE_PAIR)
+    path = Path(updates[parts.file])
+    assert path.name == "bump-seed0.png"
+    with Image.open(path) as saved:
+        assert saved.size == (64, 64)
+        assert "AI-generated" in saved.text["Comment"]
+        assert '"seed": 0' in saved.text["DragGAN"]
+        # A lossless picture of the latent: the preview of the same is within what JPEG loses.
+        preview = picture_of(do.open_page("bump", 0, 0.0), parts).astype(int)
+        assert np.abs(np.asarray(saved).astype(int) - preview).mean() < 2
+
+
+def test_files_make_room_when_they_are_old_and_not_before(do, parts, session, monkeypatch):
+    """As many as may be written at the same time."""
+    kept = [Path(do.save(session, ONE_PAIR)[parts.file]) for _ in range(12)]
+    assert all(path.exists() for path in kept)
+    for path in kept:
+        os.utime(path.parent, (1, 1))
+    # Another one is removing them too.
+    iterdir, gone = Path.iterdir, kept.pop()
+
+    def meanwhile(folder):
+        there = list(iterdir(folder))
+        shutil.rmtree(gone.parent)
+        return iter(there)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    assert Path(do.save(session, ONE_PAIR)[parts.file]).exists()
+    assert not any(path.exists() for path in kept)
