@@ -63,7 +63,7 @@ PUBLISHED = ["step_size=0.002", "stall_steps=10000", "precision=float32"]
 ROWS = {
     "adam, as published": Choice(["solver=adam", *PUBLISHED]),
     "adam, the model's step": Choice(["solver=adam"]),
-    "newton": Choice(["solver=newton"]),
+    "gauss-newton": Choice(["solver=gauss-newton"]),
     # Steps, ends and precision of the row before last; what suits Adam suits it too.
     "line search": Choice(["solver=adam"], LINE_SEARCH),
 }

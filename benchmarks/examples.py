@@ -18,7 +18,7 @@ from benchmarks import machine
 from benchmarks.timing import publish, table
 from draggan import load_generator, suggested_config, suggested_truncation
 from draggan.checkpoints import catalogue
-from draggan.config import SolverName
+from draggan.config import SOLVER_NAMES, SolverName
 from draggan.drag import Drag
 from draggan.evaluation.report import tile
 from draggan.generators.base import z_from_seed
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks examples", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one model, two examples")
     parser.add_argument("--models", nargs="+", default=[m.name for m in catalogue.all_models() if m.builtin])
-    parser.add_argument("--solver", choices=["adam", "newton"], help="default: the model's own")
+    parser.add_argument("--solver", choices=SOLVER_NAMES, help="default: the model's own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=Path, help="write strips MODEL-examples.jpg into this folder")
     parser.add_argument("--out", type=Path, help="also write the table to this file")

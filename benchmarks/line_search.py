@@ -7,8 +7,7 @@ features near the template, and by what is left of the loss the handle goes on, 
 really went is never looked for.
 
 It is a `Drag` with another way to a step: its arrival, limits, stall and best latent, its windows, mask loss and
-optimiser are those of the published solver, so a step costs what a step of that one costs. It is no `Solver`, because
-those propose latents and leave it to the drag to track the handles in them.
+optimiser are those of the published solver, so a step costs what a step of that one costs.
 
 Constants are the paper's where it says "paper". Those that belong to the scale of its models' features, and those that
 we have no source for, are chosen by us; of the latter `REACHED` matters most. It was chosen on four of the evaluation's
@@ -19,22 +18,23 @@ mask (20; the paper's is 10), limits and precision are those of `DragConfig`, as
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.drag.adam import Adam
-from draggan.drag.engine import PointsLike
-from draggan.drag.motion import Sampler
+from draggan.drag.motion_supervision import Sampler
+from draggan.drag.prepare import PointsLike
 from draggan.drag.problem import Problem
-from draggan.drag.solver import Proposal
-from draggan.drag.tracking import patch_valid
+from draggan.drag.solvers.adam import Adam, AdamEvaluation, Computed, Moments, Supervision
+from draggan.drag.solvers.base import never
+from draggan.drag.tracking import TemplateTracker, Tracked, Tracker, patch_valid
 from draggan.evaluation.protocols import Method
 from draggan.generators.base import Generator
 
@@ -66,103 +66,180 @@ def template_weight(share: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return torch.sigmoid(-math.log(9) * (share - HALF) / (TENTH - HALF))
 
 
-class _Search(Adam):
-    """Adam on the distance between templates and the features where they should be.
-
-    Positions are pixels along the line from a handle's start to its target.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubMotion:
+    """Where a drag is on the lines from its handles' starts to their targets, in pixels along them.
 
     Attributes:
+        start, targets: ends of the lines, image pixels.
+        templates: the features that belong at the handles.
         reached: how far on its line every handle is.
+        aim: where its features are to be next.
+        before: distance between template and features there when the sub-motion began.
+        steps: of the sub-motion so far.
     """
 
-    def __init__(self, problem: Problem, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> None:
-        super().__init__(problem)
-        # A window holds what is within `reach` of the position that is aimed at, patch and last tap included.
-        self._furthest = min(problem.pixels(FURTHEST), problem.reach - float(problem.patch.abs().max()) - 1)
-        self._templates = problem.templates
-        self._begin(handles, targets)
-        angles = 2 * math.pi / DIRECTIONS * torch.arange(DIRECTIONS, device=handles.device)
-        around = self._furthest * torch.stack([angles.cos(), angles.sin()], -1)
-        with torch.no_grad():
-            sampler = problem.near(problem.ws.unbind(1), handles, problem.reach)
-            differences = self._distances(sampler, handles[:, None] + around)
-        # Where nothing differs, everything is where it should be.
-        self._l = (DIFFERENCE * differences.mean(1)).clamp(min=1e-12)
+    start: Float[Tensor, "n 2"]
+    targets: Float[Tensor, "n 2"]
+    templates: Float[Tensor, "n p channel"]
+    reached: Float[Tensor, "n"]
+    aim: Float[Tensor, "n"]
+    before: Float[Tensor, "n"]
+    steps: int
 
-    def _begin(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> None:
+    @classmethod
+    def begin(
+        cls, start: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"], templates: Float[Tensor, "n p channel"]
+    ) -> SubMotion:
         """Lines from here. Each begins with a sub-motion that has come to its end where it began."""
-        self._start, self._targets = handles, targets
-        self._length = (targets - handles).norm(dim=-1)
-        self.reached = self._aim = torch.zeros_like(self._length)
-        self._before = torch.full_like(self._length, torch.inf)
-        self._steps = STEPS
+        none = torch.zeros_like(start[:, 0])
+        return cls(
+            start=start,
+            targets=targets,
+            templates=templates,
+            reached=none,
+            aim=none,
+            before=torch.full_like(none, torch.inf),
+            steps=STEPS,
+        )
+
+    @property
+    def length(self) -> Float[Tensor, "n"]:
+        """Of the lines."""
+        return (self.targets - self.start).norm(dim=-1)
 
     def points(self, along: Float[Tensor, "n k"]) -> Float[Tensor, "n k 2"]:
         """Image pixels of positions on the lines."""
-        share = along / self._length.clamp(min=1e-6)[:, None]
-        return self._start[:, None] + share[..., None] * (self._targets - self._start)[:, None]
+        share = along / self.length.clamp(min=1e-6)[:, None]
+        return self.start[:, None] + share[..., None] * (self.targets - self.start)[:, None]
 
     def at(self, along: Float[Tensor, "n"]) -> Float[Tensor, "n 2"]:
         """The same for one position on each."""
         return self.points(along[:, None])[:, 0]
 
-    def look(self, proposal: Proposal, *, last: bool) -> Sampler:
-        """See `Solver.look`. A sub-motion that has come to its end is followed by the next."""
-        sampler = super().look(proposal, last=last)
+
+class TemplateSupervision(Supervision):
+    """Sum of ``mean_q |F(h_i + q) - T_i|``, and the mask loss. A handle that has arrived is held where it is."""
+
+    def __init__(self, problem: Problem, computed: Computed, sub_motion: SubMotion) -> None:
+        super().__init__(problem, computed)
+        self._sub_motion = sub_motion
+
+    def motion(
+        self, sampler: Sampler, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]
+    ) -> Float[Tensor, ""]:
+        """The first term, wherever the targets are: it aims at the next position on the lines."""
+        now = self._sub_motion
+        return _distances(self.problem, sampler, now.points(now.aim[:, None]), now.templates).sum()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchEvaluation(AdamEvaluation):
+    """See `Evaluation`; ``tracked`` is where the search has got to."""
+
+    sub_motion: SubMotion
+
+
+class Search(Adam):
+    """Adam on the distance between templates and the features where they should be; nothing is tracked."""
+
+    def __init__(self, problem: Problem, tracker: Tracker, targets: Float[Tensor, "n 2"]) -> None:
+        super().__init__(problem, tracker)
+        self._targets = targets
+        # A window holds what is within `reach` of the position that is aimed at, patch and last tap included.
+        self._furthest = min(problem.pixels(FURTHEST), problem.reach - float(problem.patch.abs().max()) - 1)
+        handles = problem.handles
+        angles = 2 * math.pi / DIRECTIONS * torch.arange(DIRECTIONS, device=handles.device)
+        around = self._furthest * torch.stack([angles.cos(), angles.sin()], -1)
         with torch.no_grad():
-            self._judge(sampler)
-        return sampler
+            sampler = problem.around(problem.ws.unbind(1), handles, problem.reach)
+            differences = _distances(problem, sampler, handles[:, None] + around, problem.templates)
+        # Where nothing differs, everything is where it should be.
+        self._l = (DIFFERENCE * differences.mean(1)).clamp(min=1e-12)
 
-    def loss(self, handles: Float[Tensor, "n 2"], d: Float[Tensor, "n 2"], pulled: Bool[Tensor, "n"]) -> float:
-        """Sum of ``mean_q |F(h_i + q) - T_i|``, and the mask loss. A handle that has arrived is held where it is."""
-        assert self._sampler is not None
-        loss = self._distances(self._sampler, self.points(self._aim[:, None])).sum()
-        if self._change is not None:
-            loss = loss + self.problem.config.mask_weight * self._change()
-        self._loss = loss
-        return loss.item()
+    def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> SearchEvaluation:
+        """See `Solver.initial`."""
+        problem = self.problem
+        shift = torch.zeros(1, problem.moves, problem.ws.shape[2], device=handles.device)
+        begun = SubMotion.begin(handles, self._targets, problem.templates)
+        return self._evaluate(shift, Moments.zero(shift), begun, last=last)
 
-    def propose(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Proposal:
-        proposal = super().propose(handles, targets)
-        self._steps += 1
-        if not torch.equal(targets, self._targets):
-            self._begin(handles, targets)
-        return Proposal(proposal.shift, self.at(self._aim))
+    def step(
+        self,
+        here: AdamEvaluation,
+        targets: Float[Tensor, "n 2"],
+        *,
+        last: bool = False,
+        stopped: Callable[[], bool] = never,
+    ) -> SearchEvaluation:
+        """See `Solver.step`. A sub-motion that has come to its end is followed by the next."""
+        assert isinstance(here, SearchEvaluation)
+        handles, now = here.tracked.handles, here.sub_motion
+        gradient = here.supervision.gradient(handles, targets)
+        shift, moments = here.moments.step(here.shift, gradient, self.problem.config.step_size)
+        if torch.equal(targets, now.targets):
+            now = replace(now, steps=now.steps + 1)
+        else:
+            now = SubMotion.begin(handles, targets, now.templates)
+        return self._evaluate(shift, moments, now, last=last)
 
-    def _judge(self, sampler: Sampler) -> None:
+    def _evaluate(
+        self, shift: Float[Tensor, "1 moves w_dim"], moments: Moments, now: SubMotion, *, last: bool
+    ) -> SearchEvaluation:
+        computed = self.compute(shift, now.at(now.aim), last=last)
+        with torch.no_grad():
+            now = self._judged(now, computed.sampler)
+        reached = now.at(now.reached)
+        return SearchEvaluation(
+            shift=shift,
+            tracked=Tracked(handles=reached, lost=torch.zeros_like(now.reached, dtype=torch.bool)),
+            supervision=TemplateSupervision(self.problem, computed, now),
+            moments=moments,
+            sub_motion=now,
+        )
+
+    def _judged(self, now: SubMotion, sampler: Sampler) -> SubMotion:
         """At the end of a sub-motion: go on, stay or go back, handle by handle."""
-        here = self.points(self._aim[:, None])
-        left = self._distances(sampler, here)[:, 0]
+        here = now.points(now.aim[:, None])
+        left = _distances(self.problem, sampler, here, now.templates)[:, 0]
         there = left <= REACHED * self._l
-        if self._steps < STEPS and not bool(there.all()):
-            return
-        nearer = there | (left < self._before)
+        if now.steps < STEPS and not bool(there.all()):
+            return now
+        nearer = there | (left < now.before)
         weight = template_weight(left / self._l) * nearer
-        now = sampler(here + self.problem.patch)
-        self._templates = torch.lerp(self._templates, now, weight[:, None, None])
+        found = sampler(here + self.problem.patch)
+        now = replace(now, templates=torch.lerp(now.templates, found, weight[:, None, None]))
         offsets = self._furthest * torch.arange(POSITIONS + 1, device=left.device) / POSITIONS
-        ahead = self._best(sampler, offsets[1:], self._l)
-        behind = self._best(sampler, -offsets, torch.zeros_like(self._l))
-        aim = torch.where(there, ahead, torch.where(nearer, self._aim, behind))
-        self.reached = torch.where(there, self._aim, torch.minimum(self.reached, aim))
-        self._aim, self._steps = aim, 0
-        self._before = self._distances(sampler, self.points(aim[:, None]))[:, 0]
+        ahead = self._best(now, sampler, offsets[1:], self._l)
+        behind = self._best(now, sampler, -offsets, torch.zeros_like(self._l))
+        aim = torch.where(there, ahead, torch.where(nearer, now.aim, behind))
+        return replace(
+            now,
+            reached=torch.where(there, now.aim, torch.minimum(now.reached, aim)),
+            aim=aim,
+            steps=0,
+            before=_distances(self.problem, sampler, now.points(aim[:, None]), now.templates)[:, 0],
+        )
 
     def _best(
-        self, sampler: Sampler, offsets: Float[Tensor, "k"], difference: Float[Tensor, "n"]
+        self, now: SubMotion, sampler: Sampler, offsets: Float[Tensor, "k"], difference: Float[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
         """The position, so far from where a handle should be, whose distance to the template is nearest to that."""
-        along = torch.minimum((self._aim[:, None] + offsets).clamp(min=0), self._length[:, None])
-        found = (self._distances(sampler, self.points(along)) - difference[:, None]).abs().argmin(1)
+        along = torch.minimum((now.aim[:, None] + offsets).clamp(min=0), now.length[:, None])
+        distances = _distances(self.problem, sampler, now.points(along), now.templates)
+        found = (distances - difference[:, None]).abs().argmin(1)
         return along.gather(1, found[:, None])[:, 0]
 
-    def _distances(self, sampler: Sampler, points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k"]:
-        """Mean of ``|F(q) - T|`` over the patches at these points and over channels."""
-        patch, (n, k, _) = self.problem.patch, points.shape
-        features = sampler((points[:, :, None] + patch).reshape(n, k * len(patch), 2)).reshape(n, k, len(patch), -1)
-        difference = (features - self._templates[:, None]).abs().mean(-1)
-        valid = patch_valid(points.flatten(0, 1), patch, self.problem.size).reshape(n, k, -1)
-        return (difference * valid).sum(-1) / valid.sum(-1)
+
+def _distances(
+    problem: Problem, sampler: Sampler, points: Float[Tensor, "n k 2"], templates: Float[Tensor, "n p channel"]
+) -> Float[Tensor, "n k"]:
+    """Mean of ``|F(q) - T|`` over the patches at these points and over channels."""
+    patch, (n, k, _) = problem.patch, points.shape
+    features = sampler((points[:, :, None] + patch).reshape(n, k * len(patch), 2)).reshape(n, k, len(patch), -1)
+    difference = (features - templates[:, None]).abs().mean(-1)
+    valid = patch_valid(points.flatten(0, 1), patch, problem.size).reshape(n, k, -1)
+    return (difference * valid).sum(-1) / valid.sum(-1)
 
 
 class LineSearch(Drag):
@@ -182,17 +259,12 @@ class LineSearch(Drag):
         config: DragConfig | None = None,
     ) -> None:
         # The mask is then held on the level that is dragged on.
-        config = dataclasses.replace(config or DragConfig(), solver="adam")
+        config = replace(config or DragConfig(), solver="adam")
         super().__init__(generator, ws, handles, targets, mask, config)
-        self._solver = self._search = _Search(self._problem, self._handles, self._targets)
 
-    def _move(self, last: bool) -> bool:
-        """One step of Adam; nothing is tracked."""
-        proposal = self._search.propose(self._handles, self._targets)
-        self._search.look(proposal, last=last)
-        self._shift = proposal.shift
-        self._handles = self._search.at(self._search.reached)
-        return True
+    def make_solver(self, targets: Float[Tensor, "n 2"]) -> Search:
+        """See `Drag.make_solver`."""
+        return Search(self.problem, TemplateTracker(self.problem), targets)
 
 
 LINE_SEARCH = Method(key="line search 1", begin=LineSearch)

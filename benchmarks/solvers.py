@@ -19,7 +19,7 @@ from benchmarks.timing import publish, table
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.drag.metric import statistics
+from draggan.drag.solvers.latent_metric import statistics
 from draggan.generators.base import Generator, z_from_seed
 from draggan.scenes import find_scene
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] = ()) -> int:
     for model in args.models:
         generator = load_generator(model, "cpu")
         known = statistics(generator)
-        found: dict[str, list[tuple[float, ...]]] = {"adam": [], "newton": []}
+        found: dict[str, list[tuple[float, ...]]] = {"adam": [], "gauss-newton": []}
         for seed in range(1 if args.quick else args.seeds):
             ws = generator.mapping(z_from_seed(seed, generator.z_dim))
             for handle, target in drags(model, generator, seed, args.length):

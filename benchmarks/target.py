@@ -36,13 +36,13 @@ from benchmarks.widen import widen
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.drag.metric import statistics
+from draggan.drag.solvers.latent_metric import statistics
 from draggan.generators.base import Generator, z_from_seed
 from draggan.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = ["main"]
 
-OURS = (("adam", "float32"), ("adam", "bfloat16"), ("newton", "float32"), ("newton", "bfloat16"))
+OURS = (("adam", "float32"), ("adam", "bfloat16"), ("gauss-newton", "float32"), ("gauss-newton", "bfloat16"))
 
 
 @dataclass(frozen=True)

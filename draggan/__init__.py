@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from draggan.checkpoints.store import load_discriminator, load_generator
     from draggan.config import DragConfig
-    from draggan.drag.engine import Drag, DragStep, Reference
+    from draggan.drag import Drag, DragStep, Reference
     from draggan.errors import DragGANError
     from draggan.export import encode_animation, encode_png, save_animation, save_png
     from draggan.generators.base import Generator, z_from_seed
@@ -46,7 +46,7 @@ __all__ = [
 _HOMES = {
     "draggan.checkpoints.store": ("load_discriminator", "load_generator"),
     "draggan.config": ("DragConfig",),
-    "draggan.drag.engine": ("Drag", "DragStep", "Reference"),
+    "draggan.drag": ("Drag", "DragStep", "Reference"),
     "draggan.errors": ("DragGANError",),
     "draggan.export": ("encode_animation", "encode_png", "save_animation", "save_png"),
     "draggan.generators.base": ("Generator", "z_from_seed"),

@@ -13,10 +13,22 @@ from typing import Any, Literal
 
 from draggan.errors import ConfigError
 
-__all__ = ["PRECISIONS", "DragConfig", "Precision", "SolverName", "Space", "at_size", "describe"]
+__all__ = [
+    "PRECISIONS",
+    "SOLVER_NAMES",
+    "DragConfig",
+    "Precision",
+    "SolverName",
+    "Space",
+    "TrustRegion",
+    "at_size",
+    "describe",
+    "solver_name",
+]
 
 Space = Literal["w+", "w"]
-SolverName = Literal["adam", "newton"]
+SolverName = Literal["adam", "gauss-newton"]
+SOLVER_NAMES: tuple[SolverName, ...] = ("adam", "gauss-newton")
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
@@ -41,6 +53,21 @@ def describe(config: type, name: str) -> dict[str, Any]:
     raise KeyError(name)
 
 
+def solver_name(name: str) -> SolverName:
+    """The solver of that name. "newton" and "gauss_newton" stand for "gauss-newton", which was called so before.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for known in SOLVER_NAMES:
+        if name == known:
+            return known
+    if name in ("newton", "gauss_newton"):
+        return "gauss-newton"
+    choices = " or ".join(f"'{known}'" for known in SOLVER_NAMES)
+    raise ConfigError(f"solver '{name}' is not allowed; choose {choices}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DragConfig:
     """How a drag runs. Where the paper and its published code differ, ``source`` says whose value is taken.
@@ -52,8 +79,8 @@ class DragConfig:
     solver: SolverName = _setting(
         "adam",
         unit="",
-        source="paper: adam; newton is ours",
-        help="adam: the published optimiser, a pixel per step; newton: solves for the step that reaches the targets",
+        source="paper: adam; gauss-newton is ours",
+        help="adam: the published optimiser, a pixel a step; gauss-newton: solves for the step that reaches the target",
     )
     naturalness: float = _setting(
         0.25,
@@ -61,7 +88,7 @@ class DragConfig:
         source="ours: on the built-in cat as local as the published optimiser, and far more like the model's pictures",
         low=0.0,
         high=1.0,
-        help="newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
+        help="gauss-newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
     )
     trust_radius: float = _setting(
         16.0,
@@ -69,7 +96,7 @@ class DragConfig:
         source="ours",
         low=1.0,
         high=512.0,
-        help="newton: how far one step may move a handle; it is shortened where the picture does not follow",
+        help="gauss-newton: how far one step may move a handle; it is shortened where the picture does not follow",
     )
     space: Space = _setting(
         "w+",
@@ -146,7 +173,7 @@ class DragConfig:
         source="ours",
         low=2,
         high=10000,
-        help="the drag ends when this many steps (newton: a tenth of them) brought the handles no nearer",
+        help="the drag ends when this many steps (gauss-newton: a tenth of them) brought the handles no nearer",
     )
     stall_progress: float = _setting(
         1.0,
@@ -170,8 +197,7 @@ class DragConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.solver not in ("adam", "newton"):
-            raise ConfigError(f"solver '{self.solver}' is not allowed; choose 'adam' or 'newton'")
+        object.__setattr__(self, "solver", solver_name(self.solver))
         if self.space not in ("w+", "w"):
             raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
         if self.precision not in PRECISIONS:
@@ -188,3 +214,102 @@ class DragConfig:
                 raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
             if value < low or (high is not None and value > high):
                 raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustRegion:
+    """The rules of Gauss-Newton steps (`draggan.drag.solvers.gauss_newton`), measured on the built-in models.
+
+    They are not settings of a drag: people choose `DragConfig.naturalness` and `DragConfig.trust_radius`.
+    """
+
+    aim: float = _setting(
+        0.5,
+        unit="share of the stop distance",
+        source="ours",
+        help="how far from its target a handle is sent: going further changes more for nothing",
+    )
+    min_damping: float = _setting(
+        1e-3,
+        unit="share of the diagonal of J S S^T J^T",
+        source="ours",
+        help="the first and least damping (Levenberg, Marquardt)",
+    )
+    max_initial_damping: float = _setting(
+        0.1,
+        unit="share of the diagonal of J S S^T J^T",
+        source="ours",
+        help="no step begins with more, which would get nowhere",
+    )
+    damping_increase: float = _setting(8.0, unit="factor", source="ours", help="after an attempt that failed")
+    damping_decrease: float = _setting(0.25, unit="factor", source="ours", help="after a step that kept its promise")
+    accept_ratio: float = _setting(
+        0.1,
+        unit="share of what the linear model promised",
+        source="ours",
+        help="a step that brings the handles nearer by this much is kept",
+    )
+    expand_ratio: float = _setting(
+        0.7,
+        unit="share of what the linear model promised",
+        source="ours",
+        help="after a step that brings them nearer by this much the trust radius grows",
+    )
+    shrink: float = _setting(
+        0.25,
+        unit="factor",
+        source="ours",
+        help="what an attempt that failed is shortened to; no step begins with a radius below this share of the stop "
+        "distance, which would get nowhere",
+    )
+    max_backtracks: int = _setting(
+        3, unit="attempts", source="ours", help="how often a step is shortened before the drag is stuck"
+    )
+    min_step: float = _setting(
+        0.05, unit="image pixels", source="ours", help="a step that moves the handles by less is none"
+    )
+    max_uphill_steps: int = _setting(
+        2,
+        unit="steps a drag",
+        source="ours",
+        help="when even the shortest attempt is no good, so often the first is taken all the same: the best latent is "
+        "remembered, and beyond a ridge where two positions match a handle equally well the way is often open",
+    )
+    homing: float = _setting(
+        0.5,
+        unit="share of what the drag has changed so far",
+        source="ours",
+        help="what each step takes back where the handles do not need it",
+    )
+    match_tolerance: float = _setting(
+        0.1,
+        unit="share of the best match's distance",
+        source="ours",
+        help="how much worse than the best a match nearer to where a handle was expected may be",
+    )
+    masked_naturalness: float = _setting(
+        0.6,
+        unit="share of the naturalness",
+        source="ours",
+        help="how much of it counts with a mask: more local steps leave more to make up with. On the cat a quarter "
+        "less changes outside than with all of it, and latents stay about as near to the model's as Adam's; with 0.4 "
+        "they go farther, and nothing is gained",
+    )
+    max_mask_steps: int = _setting(
+        4,
+        unit="steps",
+        source="ours",
+        help="with a mask, how many make up for what has changed outside once the handles have arrived, at most",
+    )
+    mask_progress: float = _setting(
+        0.9,
+        unit="share of the change outside",
+        source="ours",
+        help="a step of those that leaves more than this of it is the last",
+    )
+    stall_share: float = _setting(
+        0.1,
+        unit="share of DragConfig.stall_steps",
+        source="ours",
+        help="a Gauss-Newton step does the work of about ten of Adam's, so fewer show that there is no progress",
+    )

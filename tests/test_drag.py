@@ -12,7 +12,7 @@ import torch
 from draggan.config import DragConfig
 from draggan.drag import Drag, Reference
 from draggan.drag.mask import FixedRegion
-from draggan.drag.motion import directions, mask_loss, motion_supervision_loss
+from draggan.drag.motion_supervision import directions, mask_loss, motion_supervision_loss
 from draggan.drag.tracking import track
 from draggan.errors import LatentError, MaskError, PointError
 from draggan.geometry import crop, disc_offsets, sample, square_offsets

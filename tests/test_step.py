@@ -9,20 +9,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import draggan.drag.hold as hold_module
-import draggan.drag.jacobian as jacobian_module
-import draggan.drag.newton as newton_module
 import draggan.drag.problem as problem_module
 from draggan import geometry
 from draggan.config import DragConfig
-from draggan.drag.adam import Adam, Moments
-from draggan.drag.hold import holding_view
 from draggan.drag.mask import FixedRegion
-from draggan.drag.motion import directions
-from draggan.drag.newton import Newton
 from draggan.drag.problem import Problem
-from draggan.drag.solver import Proposal
-from draggan.drag.tracking import track
+from draggan.drag.solvers import gauss_newton as gauss_newton_module
+from draggan.drag.solvers import jacobian as jacobian_module
+from draggan.drag.solvers import mask_constraint as mask_constraint_module
+from draggan.drag.solvers.adam import Adam, Moments
+from draggan.drag.solvers.gauss_newton import GaussNewton
+from draggan.drag.solvers.mask_constraint import mask_view
+from draggan.drag.tracking import TemplateTracker
 from draggan.generators import captured, frozen, local
 from draggan.geometry import Windows, disc_offsets, square_offsets
 from tests.conftest import tiny_stylegan2
@@ -32,13 +30,13 @@ def test_moments_are_those_of_pytorchs_adam():
     """To the last bit, over steps of very different gradients, a zero among them."""
     torch.manual_seed(0)
     theirs = torch.randn(1, 6, 16).requires_grad_()
-    ours, moments = theirs.detach().clone(), Moments(theirs.detach())
+    ours, moments = theirs.detach().clone(), Moments.zero(theirs.detach())
     optimiser = torch.optim.Adam([theirs], lr=2e-3)
     for scale in (1.0, 1e-6, 0.0, 30.0, 1e3):
         gradient = scale * torch.randn_like(ours)
         theirs.grad = gradient.clone()
         optimiser.step()
-        ours = moments.step(ours, gradient, 2e-3)
+        ours, moments = moments.step(ours, gradient, 2e-3)
         assert torch.equal(ours, theirs)
 
 
@@ -127,6 +125,27 @@ class Recorded(captured.Recorder):
         pass
 
 
+def problem_of(G, count, config, mask=None):
+    """A drag there."""
+    patch = disc_offsets(2).to("meta")
+    return Problem(
+        generator=G,
+        config=config,
+        level="b32",
+        grid=G.grid("b32"),
+        dtype=torch.float32,
+        ws=torch.zeros(1, G.num_ws, G.w_dim, device="meta"),
+        handles=torch.zeros(count, 2, device="meta"),
+        patch=patch,
+        window=square_offsets(3).to("meta"),
+        reach=6.0,
+        templates=torch.zeros(count, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
+        mask=mask,
+        stop_distance=1.0,
+        near=1.0,
+    )
+
+
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
@@ -150,30 +169,14 @@ def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
     # That there is no autocast for such a device is not what is tested.
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
     monkeypatch.setattr(local, "_feature_type", lambda like: like.dtype)
-    patch, window = disc_offsets(2).to("meta"), square_offsets(3).to("meta")
-    problem = Problem(
-        generator=G,
-        config=DragConfig(),
-        level="b32",
-        grid=G.grid("b32"),
-        dtype=torch.float32,
-        ws=torch.zeros(1, G.num_ws, G.w_dim, device="meta"),
-        patch=patch,
-        window=window,
-        reach=6.0,
-        templates=torch.zeros(count, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
-        mask=None,
-        stop_distance=1.0,
-    )
-    here, targets = (torch.zeros(count, 2, device="meta") for _ in range(2))
-    solver = Adam(problem)
+    problem = problem_of(G, count, DragConfig())
+    targets = torch.zeros(count, 2, device="meta")
+    solver = Adam(problem, TemplateTracker(problem))
 
-    def step(proposal):
-        sampler = solver.look(proposal, last=False)
-        found = track(sampler, proposal.handles, problem.templates[:, 0], window, problem.size)
-        d, distances = directions(found, targets)
-        solver.loss(found, d, distances > problem.stop_distance)
-        return solver.propose(found, targets)
+    def step(here):
+        # Reported by the drag, and the host reads it.
+        here.loss(targets).item()
+        return solver.step(here, targets)
 
     mode = NoWaiting()
 
@@ -189,16 +192,18 @@ def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
 
     monkeypatch.setattr(torch, "tensor", watched(torch.tensor))
     monkeypatch.setattr(torch.Tensor, "new_tensor", watched(torch.Tensor.new_tensor))
-    proposal = Proposal(torch.zeros(1, problem.moves, G.w_dim, device="meta"), here)
     with mode:
-        for _ in range(4):
-            proposal = step(proposal)
+        here = solver.initial(problem.handles)
+        for _ in range(3):
+            here = step(here)
             # What stays as it is is brought to the device in the first step.
             mode.strict = True
+        here.loss(targets).item()
+        shift = here.moments.step(here.shift, here.supervision.gradient(here.tracked.handles, targets), 2e-3)[0]
     assert mode.read == 4
     assert len(asked) == 4
     assert (Recorded.replayed >= 8) == graphs
-    assert proposal.shift.device.type == "meta"
+    assert shift.device.type == "meta"
 
 
 def test_a_second_order_drag_keeps_what_it_compares_on_the_device(monkeypatch):
@@ -220,30 +225,14 @@ def test_a_second_order_drag_keeps_what_it_compares_on_the_device(monkeypatch):
     monkeypatch.setattr(jacobian_module, "cover", cover)
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
-    for module in (newton_module, hold_module):
+    for module in (gauss_newton_module, mask_constraint_module):
         # How many directions are free is read by the host.
         monkeypatch.setattr(module, "null_space", lambda jacobian: lambda v: v)
-    config, ws = DragConfig(solver="newton", naturalness=0), torch.zeros(1, G.num_ws, G.w_dim, device="meta")
-    view = holding_view(G, config, "b32")
-    kept = view.look(G, ws, torch.float32)
-    patch = disc_offsets(2).to("meta")
-    problem = Problem(
-        generator=G,
-        config=config,
-        level="b32",
-        grid=G.grid("b32"),
-        dtype=torch.float32,
-        ws=ws,
-        patch=patch,
-        window=square_offsets(3).to("meta"),
-        reach=6.0,
-        templates=torch.zeros(1, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
-        mask=FixedRegion(fixed=torch.zeros_like(kept[:, :1]), kept=kept),
-        stop_distance=1.0,
-    )
-    here, targets = (torch.zeros(1, 2, device="meta") for _ in range(2))
-    solver = Newton(problem)
+    config = DragConfig(solver="gauss-newton", naturalness=0)
+    problem = problem_of(G, 1, config)
+    kept = mask_view(G, config, "b32").compute(G, problem.ws, torch.float32)
+    problem = problem_of(G, 1, config, FixedRegion(fixed=torch.zeros_like(kept[:, :1]), kept=kept))
+    solver = GaussNewton(problem, TemplateTracker(problem, subpixel=True, tolerance=GaussNewton.match_tolerance))
     with NoWaiting():
-        solver.look(Proposal(torch.zeros(1, problem.moves, G.w_dim, device="meta"), here), last=False)
-        solver.propose(here, targets)
+        solver.step(solver.initial(problem.handles), torch.zeros(1, 2, device="meta"))
     assert len(compared) >= 2

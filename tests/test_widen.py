@@ -167,7 +167,7 @@ def test_the_benchmark_drags_a_widened_cat_to_its_target(tmp_path, capsys, monke
     arguments = ["target", "--quick", "--no-native", "--names", "ear", "--seeds", "9"]
     assert main([*arguments, "--out", str(out)]) == 0
     text = out.read_text(encoding="utf-8")
-    for procedure in ("adam, float32", "adam, bfloat16", "newton, float32", "newton, bfloat16"):
+    for procedure in ("adam, float32", "adam, bfloat16", "gauss-newton, float32", "gauss-newton, bfloat16"):
         assert f"| {procedure} | 1 of 1 |" in text
         assert f"| ear, seed 9 | {procedure} | yes |" in text
     assert "| ear, seed 9 | published | no | 2 |" in text

@@ -1,5 +1,8 @@
 """The drag itself; knows generators only through `draggan.generators.base`."""
 
-from draggan.drag.engine import Drag, DragStep, Outcome, Reference
+from draggan.drag.drag import Drag
+from draggan.drag.prepare import Reference
+from draggan.drag.step import DragStep
+from draggan.drag.stopping import Outcome
 
 __all__ = ["Drag", "DragStep", "Outcome", "Reference"]

@@ -1,16 +1,44 @@
-"""The region that a mask fixes, whole or as random windows of it."""
+"""The region that a mask fixes, whole or as random windows of it, and what its change is measured on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.geometry import Windows, crop
+from draggan.drag.precision import compute_features
+from draggan.generators.base import Generator, Latent
+from draggan.geometry import Grid, Windows, crop
 
-__all__ = ["FixedRegion", "Tiles"]
+__all__ = ["FixedRegion", "MaskView", "Tiles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskView:
+    """What a change outside the mask is measured on.
+
+    Attributes:
+        level: a feature level.
+        picture: measure the picture that the network has drawn by then, not the features.
+    """
+
+    level: str
+    picture: bool
+
+    def grid(self, generator: Generator) -> Grid:
+        """How it lies over the picture."""
+        grid = generator.grid(self.level)
+        return Grid(size=grid.size, scale=grid.scale) if self.picture else grid
+
+    def compute(self, generator: Generator, ws: Latent, dtype: torch.dtype) -> Float[Tensor, "n channel height width"]:
+        """Computed in that type, returned as float32."""
+        if not self.picture:
+            return compute_features(generator, ws, self.level, dtype)
+        with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return generator.preview(ws, generator.grid(self.level).size[0]).float()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from draggan.config import Precision
-from draggan.generators.base import Generator
+from draggan.generators.base import Generator, Latent
+from draggan.geometry import Windows
 
-__all__ = ["feature_dtype"]
+__all__ = ["compute_features", "feature_dtype"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,3 +33,13 @@ def _calculates_in_bfloat16() -> bool:
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     native = any(getattr(torch.cpu, name, lambda: False)() for name in names)
     return native and torch.backends.mkldnn.is_available()
+
+
+def compute_features(
+    generator: Generator, ws: Latent, level: str, dtype: torch.dtype, windows: Windows | None = None
+) -> Float[Tensor, "n channel height width"]:
+    """The whole map or windows of it, computed in that type, returned as float32."""
+    with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        if windows is None:
+            return generator.features(ws, level).float()
+        return generator.local_features(ws, level, windows).float()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from draggan.config import DragConfig, at_size
 from draggan.drag.mask import FixedRegion
-from draggan.drag.motion import Sampler
+from draggan.drag.motion_supervision import Sampler
+from draggan.drag.precision import compute_features
 from draggan.generators.base import Generator, Latent
 from draggan.geometry import Atlas, Grid, Windows, cover
 
@@ -25,12 +26,15 @@ class Problem:
         level, grid: the feature level dragged on, and how it lies over the picture.
         dtype: in which type features are computed; they are returned as float32.
         ws: the latent the drag starts from.
+        handles: where its handles are in that picture, image pixels.
         patch: offsets of Omega_1, image pixels, the handle itself first.
         window: offsets of Omega_2, image pixels, nearest first.
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
         mask: what must not change; None: everything may.
         stop_distance: image pixels within which a handle has arrived.
+        near: how near its target a handle is brought, image pixels: the stop distance, or less where a pointer is
+            followed.
     """
 
     generator: Generator
@@ -39,12 +43,14 @@ class Problem:
     grid: Grid
     dtype: torch.dtype
     ws: Float[Tensor, "1 num_ws w_dim"]
+    handles: Float[Tensor, "n 2"]
     patch: Float[Tensor, "p 2"]
     window: Float[Tensor, "q 2"]
     reach: float
     templates: Float[Tensor, "n p channel"]
     mask: FixedRegion | None
     stop_distance: float
+    near: float
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.
     _still: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
@@ -64,6 +70,11 @@ class Problem:
         """Rows of a shift: each free row moves on its own in W+, all alike in W."""
         return self.free_rows if self.config.space == "w+" else 1
 
+    @property
+    def least_progress(self) -> float:
+        """Less than this, summed over the handles, is no progress; image pixels."""
+        return self.pixels(self.config.stall_progress)
+
     def pixels(self, length: float) -> float:
         """A length given at 512 px, in pixels of this picture."""
         return at_size(length, self.size)
@@ -80,7 +91,7 @@ class Problem:
         """The whole map or windows of it."""
         return compute_features(self.generator, ws, self.level, self.dtype, windows)
 
-    def near(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:
+    def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:
         """Features around points, computed there only; what it samples must lie within reach of the same point."""
         windows, member = cover(points, reach, self.grid)
         atlas = Atlas(self.features(rows, windows), self.grid, windows)
@@ -89,13 +100,3 @@ class Problem:
     def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> Sampler:
         """Samples of a whole map."""
         return Atlas(features, self.grid)
-
-
-def compute_features(
-    generator: Generator, ws: Latent, level: str, dtype: torch.dtype, windows: Windows | None = None
-) -> Float[Tensor, "n channel height width"]:
-    """The whole map or windows of it, computed in that type, returned as float32."""
-    with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        if windows is None:
-            return generator.features(ws, level).float()
-        return generator.local_features(ws, level, windows).float()

@@ -5,14 +5,28 @@ Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.3.
 
 from __future__ import annotations
 
+import abc
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.drag.motion import Sampler
+from draggan.drag.motion_supervision import Sampler
+from draggan.drag.problem import Problem
 from draggan.geometry import inside
 
-__all__ = ["AWAY", "HALF_PIXEL", "patch_valid", "refine", "slopes", "track"]
+__all__ = [
+    "AWAY",
+    "HALF_PIXEL",
+    "TemplateTracker",
+    "Tracked",
+    "Tracker",
+    "patch_valid",
+    "refine",
+    "slopes",
+    "track",
+]
 
 # Spatial derivatives are differences over one pixel. Pixels lie half a pixel or more from the kinks of bilinear
 # interpolation on a map of at most half the picture's size, so there the difference is the derivative.
@@ -26,6 +40,79 @@ AWAY = 2.0
 # Where features hardly change along one direction (an edge) or not at all (flat background), a position is not defined
 # along it; this share of the mean diagonal of J^T J keeps the estimate finite there, and shortens it by that elsewhere.
 _FLAT = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tracked:
+    """Where the content of every handle is in one picture. A tracker may keep more there that it goes on from.
+
+    Attributes:
+        handles: image pixels; of content that is lost, where it was last.
+        lost: which handles' content is no longer to be seen. Nothing may be claimed of them.
+    """
+
+    handles: Float[Tensor, "n 2"]
+    lost: Bool[Tensor, "n"]
+
+
+class Tracker(abc.ABC):
+    """Follows content from picture to picture. It is asked for every latent that a solver goes to or only tries."""
+
+    @abc.abstractmethod
+    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Tracked:
+        """The picture that the drag begins with, where the handles are given.
+
+        Args:
+            shift: of its latent, all zero.
+            sampler: its features around the handles, likewise below.
+        """
+
+    @abc.abstractmethod
+    def follow(
+        self,
+        before: Tracked,
+        shift: Float[Tensor, "1 moves w_dim"],
+        sampler: Sampler,
+        expected: Float[Tensor, "n 2"],
+    ) -> Tracked:
+        """The picture of another latent.
+
+        Args:
+            before: what this tracker said of the latent that the step to this one begins with.
+            expected: about where the handles should be now, image pixels, inside the picture; features are there
+                within `Problem.reach` of that.
+        """
+
+
+class TemplateTracker(Tracker):
+    """The paper's: the place around where a handle is expected that resembles its template most. It loses nothing.
+
+    Args:
+        subpixel: go on to fractions of a pixel (`refine`).
+        tolerance: see `track`.
+    """
+
+    def __init__(self, problem: Problem, *, subpixel: bool = False, tolerance: float = 0.0) -> None:
+        self._problem, self._subpixel, self._tolerance = problem, subpixel, tolerance
+        self._none_lost = torch.zeros(len(problem.templates), dtype=torch.bool, device=problem.templates.device)
+
+    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Tracked:
+        """See `Tracker.begin`."""
+        return Tracked(handles=handles, lost=self._none_lost)
+
+    def follow(
+        self,
+        before: Tracked,
+        shift: Float[Tensor, "1 moves w_dim"],
+        sampler: Sampler,
+        expected: Float[Tensor, "n 2"],
+    ) -> Tracked:
+        """See `Tracker.follow`. What was before makes no difference."""
+        problem = self._problem
+        handles = track(sampler, expected, problem.templates[:, 0], problem.window, problem.size, self._tolerance)
+        if self._subpixel:
+            handles = refine(sampler, handles, problem.templates, problem.patch, problem.size)
+        return Tracked(handles=handles, lost=self._none_lost)
 
 
 @torch.no_grad()
@@ -47,7 +134,7 @@ def track(
         templates: ``f_i = F_0(p_i)``, the features of the *initial* handles, so that errors do not add up.
         window: offsets of Omega_2 in image pixels, nearest first.
         tolerance: of positions that match worse than the best by no more than this share, take the nearest. Where a
-            handle is expected is known well after a second-order step, and two places that match about as well (the
+            handle is expected is known well after a Gauss-Newton step, and two places that match about as well (the
             two sides of an ear's tip) must not take turns.
     """
     candidates = handles[:, None] + window

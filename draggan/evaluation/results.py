@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from dnnlib.cache import replacing
-from draggan.config import DragConfig, SolverName
+from draggan.config import DragConfig, SolverName, solver_name
 from draggan.errors import ConfigError, ExportError, PointError
 from draggan.evaluation.protocols import DRAG, Case, Column, Method, Protocol, check
 from draggan.evaluation.statistics import Interval, bootstrap, frechet, share
@@ -214,17 +214,19 @@ def _values(config: DragConfig) -> dict[str, Any]:
 
 
 def _that_matter(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those of other solvers, whose help says so: "newton: ..."."""
+    """Settings without those of other solvers, whose help says so: "gauss-newton: ..."."""
     others = set(get_args(SolverName)) - {values["solver"]}
     foreign = {f.name for f in dataclasses.fields(DragConfig) if f.metadata["help"].partition(":")[0] in others}
     return {name: value for name, value in values.items() if name == "solver" or name not in foreign}
 
 
 def _same(stored: dict[str, Any], identity: dict[str, Any]) -> bool:
-    """Whether two identities are one. Settings that did not exist when the first was written are at their defaults."""
+    """Whether two identities are one. Settings that did not exist when the first was written are at their defaults, and
+    a solver may have had another name then."""
     config = stored["config"]
     if config:
-        config = _that_matter({**json.loads(json.dumps(dataclasses.asdict(DragConfig()))), **config})
+        config = {**json.loads(json.dumps(dataclasses.asdict(DragConfig()))), **config}
+        config = _that_matter(config | {"solver": solver_name(config["solver"])})
     return {**stored, "config": config} == identity
 
 

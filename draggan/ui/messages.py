@@ -55,7 +55,7 @@ TITLES = {
     "naturalness": "Naturalness",
 }
 # What it calls the values of those that are no numbers.
-CHOICES = {"solver": {"adam": "Adam, as published", "newton": "Second order"}}
+CHOICES = {"solver": {"adam": "Adam, as published", "gauss-newton": "Second order"}}
 LIVE = "The picture follows. Let go where it should stay; Esc leaves it as it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has ended."
 EXPIRED = "The page was away for so long that its work is no longer kept. This is the first picture again."

@@ -72,7 +72,7 @@ def begin_pull(models: Models, session: Session, at: Xy, settings: Mapping[str, 
     """A drag that holds what is under a point of the picture and follows wherever it is sent, ready to run."""
     known = {"space": session.space, **models.find(session.model).settings, **settings}
     # The published optimiser moves a pixel a step: a hand does not wait for that.
-    config = DragConfig(**(known | {"solver": "newton"}))
+    config = DragConfig(**(known | {"solver": "gauss-newton"}))
     generator = models.load(session.model)
     mask_ws = None if session.now.mask_ws is None else _tensor(session.now.mask_ws, generator)
     ws = _tensor(session.ws, generator)

@@ -69,9 +69,9 @@ def test_a_setting_chosen_and_not_used_yet_is_left_alone_by_another_picture(do, 
 def test_a_wrong_setting_leaves_the_others_as_they_are(do, parts, session):
     solver, r1 = SETTINGS.index("solver"), SETTINGS.index("r1")
     mixed = [*DEFAULTS]
-    mixed[solver], mixed[r1] = "newton", -4
+    mixed[solver], mixed[r1] = "gauss-newton", -4
     back = next(do.set_settings(session, *mixed))
-    assert back[parts.settings[solver]]["value"] == "newton"
+    assert back[parts.settings[solver]]["value"] == "gauss-newton"
     assert back[parts.settings[r1]]["value"] == DEFAULTS[r1]
 
 

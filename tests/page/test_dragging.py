@@ -275,9 +275,9 @@ def test_a_drag_whose_last_picture_cannot_be_drawn_is_kept_and_can_be_undone(do,
 
 def test_second_order_steps_are_a_choice(do, parts, session):
     steps = {}
-    for solver in ("adam", "newton"):
+    for solver in ("adam", "gauss-newton"):
         chosen = [solver if name == "solver" else value for name, value in zip(SETTINGS, DEFAULTS, strict=True)]
         last = list(do.start(session, ONE_PAIR, "w+", request(), *chosen))[-1]
         assert text_of(last, parts).startswith("Arrived")
         steps[solver] = int(re.search(r"after (\d+) step", text_of(last, parts))[1])
-    assert steps["newton"] < steps["adam"] / 2
+    assert steps["gauss-newton"] < steps["adam"] / 2

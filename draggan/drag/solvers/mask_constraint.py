@@ -1,4 +1,4 @@
-"""What a mask fixes, in a second-order drag: its change, made small without touching the handles.
+"""What a mask fixes, in Gauss-Newton steps: its change, made small without touching the handles.
 
 A step that moves the handles as asked may be moved further within the null space of their Jacobian ``J``. There
 
@@ -6,7 +6,8 @@ A step that moves the handles as asked may be moved further within the null spac
 
 is solved by a few conjugate-gradient iterations, each of one product with ``H`` and one with ``H^T``: what it takes to
 make up for this step is found in far fewer products than it would take to know ``H``. The same with a step of no length
-makes up for what a drag has changed already; that is done once the handles have arrived (`draggan.drag.newton`).
+makes up for what a drag has changed already; that is done once the handles have arrived
+(`draggan.drag.solvers.gauss_newton`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
-from draggan.drag.jacobian import null_space
-from draggan.drag.mask import FixedRegion
-from draggan.drag.problem import Problem, compute_features
-from draggan.generators.base import Generator, Latent
-from draggan.geometry import Grid
+from draggan.drag.mask import FixedRegion, MaskView
+from draggan.drag.problem import Problem
+from draggan.drag.solvers.jacobian import null_space
+from draggan.generators.base import Generator
 
-__all__ = ["Hold", "View", "holding_view"]
+__all__ = ["MaskConstraint", "MaskScale", "mask_view"]
 
 # Cells along the longer side of what is looked at, at least: a mask is painted about as finely.
 CELLS = 32
@@ -41,32 +41,7 @@ SHARE = 0.25
 PROBE = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What a change outside the mask is measured on.
-
-    Attributes:
-        level: a feature level.
-        picture: look at the picture that the network has drawn by then, not at the features.
-    """
-
-    level: str
-    picture: bool
-
-    def grid(self, generator: Generator) -> Grid:
-        """How it lies over the picture."""
-        grid = generator.grid(self.level)
-        return Grid(size=grid.size, scale=grid.scale) if self.picture else grid
-
-    def look(self, generator: Generator, ws: Latent, dtype: torch.dtype) -> Float[Tensor, "n channel height width"]:
-        """Computed in that type, returned as float32."""
-        if not self.picture:
-            return compute_features(generator, ws, self.level, dtype)
-        with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return generator.preview(ws, generator.grid(self.level).size[0]).float()
-
-
-def holding_view(generator: Generator, config: DragConfig, level: str) -> View:
+def mask_view(generator: Generator, config: DragConfig, level: str) -> MaskView:
     """A picture of as many pixels as the level dragged on has cells, where the network draws one on the way.
 
     Such a network adds to the picture at every resolution, and what it adds depends on rows that the features do not
@@ -82,30 +57,41 @@ def holding_view(generator: Generator, config: DragConfig, level: str) -> View:
     """
     heights = generator.preview_heights
     if len(heights) > 1 and generator.grid(level).size[0] in heights:
-        return View(level=level, picture=True)
+        return MaskView(level=level, picture=True)
     wanted = min(config.free_rows, generator.num_ws, generator.rows_used(level))
     for coarser in generator.levels[: generator.levels.index(level)]:
         if generator.rows_used(coarser) >= wanted and max(generator.grid(coarser).size) >= CELLS:
-            return View(level=coarser, picture=False)
-    return View(level=level, picture=False)
+            return MaskView(level=coarser, picture=False)
+    return MaskView(level=level, picture=False)
 
 
-class Hold:
+@dataclass(frozen=True)
+class MaskScale:
+    """What lengths mean, as a step that moved the handles showed.
+
+    Attributes:
+        length: of that step.
+        weight: of a squared change of what is fixed, against a squared length.
+    """
+
+    length: float
+    weight: float
+
+
+class MaskConstraint:
     """Takes out of steps what would change the fixed region.
 
     Args:
-        mask: of the view that `holding_view` names.
+        mask: of the view that `mask_view` names.
         root: the metric S, ``dw = S v``; None: the identity.
     """
 
     def __init__(self, problem: Problem, mask: FixedRegion, root: Float[Tensor, "w_dim w_dim"] | None) -> None:
         self._problem, self._mask, self._root = problem, mask, root
-        self._view = holding_view(problem.generator, problem.config, problem.level)
+        self._view = mask_view(problem.generator, problem.config, problem.level)
         self._kept = mask.kept * mask.fixed
-        # What was looked at last, and where.
+        # What was computed last, and where: asking again at the same place costs nothing.
         self._leaf = self._here = torch.zeros(0, device=mask.kept.device)
-        # Of the last step that moved the handles.
-        self._length = self._weight = 0.0
 
     @torch.no_grad()
     def change(self, v: Float[Tensor, "1 moves w_dim"]) -> float:
@@ -113,74 +99,107 @@ class Hold:
         return self._drift(v).norm().item()
 
     @torch.no_grad()
-    def hold(
+    def keep(
         self,
         v: Float[Tensor, "1 moves w_dim"],
         step: Float[Tensor, "1 moves w_dim"],
         jacobian: Float[Tensor, "k moves w_dim"],
-        *,
-        arrived: bool = False,
-    ) -> Float[Tensor, "1 moves w_dim"]:
+    ) -> tuple[Float[Tensor, "1 moves w_dim"], MaskScale | None]:
         """The step that moves the handles as this one does and changes the fixed region less.
 
         Args:
             v: where the step begins.
             jacobian: of the handles.
-            arrived: the step does not move the handles to speak of, so it says nothing of what lengths mean.
+
+        Returns:
+            The step, and what it showed of the scale; None if it has no length.
         """
         length = step.norm().item()
-        if not arrived:
-            self._length = length
-        if self._length == 0:
-            return step
+        if length == 0:
+            return step, None
         drift = self._drift(v)
+        changed = self._slope(v, length, step)
+        # Relative to how strongly this very step changes what is fixed, so that lambda means the same everywhere.
+        share = SHARE * self._problem.config.mask_weight
+        scale = MaskScale(length, share * (length / changed.norm().clamp(min=1e-30).item()) ** 2)
+        return step + self._correction(v, step, changed + drift, jacobian, scale), scale
+
+    @torch.no_grad()
+    def restore(
+        self,
+        v: Float[Tensor, "1 moves w_dim"],
+        step: Float[Tensor, "1 moves w_dim"],
+        jacobian: Float[Tensor, "k moves w_dim"],
+        scale: MaskScale | None,
+    ) -> Float[Tensor, "1 moves w_dim"]:
+        """The step that leaves the handles where they are and makes up for what has changed in the fixed region.
+
+        Args:
+            step: it moves the handles by as little as may still be left, and says nothing of what lengths mean.
+            scale: that of the last step that did; None: nothing has moved yet.
+        """
+        if scale is None:
+            return step
+        drift, length = self._drift(v), step.norm().item()
+        changed = self._slope(v, scale.length, step) if length > 0 else torch.zeros_like(drift)
+        return step + self._correction(v, step, changed + drift, jacobian, scale)
+
+    def _correction(
+        self,
+        v: Float[Tensor, "1 moves w_dim"],
+        step: Float[Tensor, "1 moves w_dim"],
+        changed: Float[Tensor, "1 channel height width"],
+        jacobian: Float[Tensor, "k moves w_dim"],
+        scale: MaskScale,
+    ) -> Float[Tensor, "1 moves w_dim"]:
+        """Projected conjugate gradients, within a radius (Steihaug).
+
+        Args:
+            changed: what is fixed after the step, less what it should be.
+        """
+        project, weight, furthest = null_space(jacobian), scale.weight, FURTHEST * scale.length
         leaf, here = self._leaf, self._here
 
-        def forth(x: Tensor) -> Tensor:
-            scale = PROBE * self._length / x.norm().clamp(min=1e-30)
-            return (self._look(v + scale * x) - here.detach()) / scale
-
-        def back(y: Tensor) -> Tensor:
+        def transposed(y: Tensor) -> Tensor:
             (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
             return g
 
-        project = null_space(jacobian)
-        changed = forth(step) if length > 0 else torch.zeros_like(drift)
-        if not arrived:
-            # Relative to how strongly this very step changes what is fixed, so that lambda means the same everywhere.
-            share = SHARE * self._problem.config.mask_weight
-            self._weight = share * (length / changed.norm().clamp(min=1e-30).item()) ** 2
-        weight, furthest = self._weight, FURTHEST * self._length
-        residual = -project(step + weight * back(changed + drift))
+        residual = -project(step + weight * transposed(changed))
         p, total = residual, torch.zeros_like(step)
         square = residual.square().sum()
         for left in reversed(range(ITERATIONS)):
-            if square <= 1e-12 * self._length**2:
+            if square <= 1e-12 * scale.length**2:
                 break
-            hp = forth(p)
+            hp = self._slope(v, scale.length, p)
             alpha = square / (p.square().sum() + weight * hp.square().sum())
             total = total + alpha * p
             if total.norm() > furthest:
                 # Steihaug's rule: conjugate gradients only grow from here on.
-                total = total * (furthest / total.norm())
-                break
+                return total * (furthest / total.norm())
             if left == 0:
                 break
-            residual = residual - alpha * project(p + weight * back(hp))
+            residual = residual - alpha * project(p + weight * transposed(hp))
             before, square = square, residual.square().sum()
             p = residual + square / before * p
-        return step + total
+        return total
+
+    def _slope(
+        self, v: Float[Tensor, "1 moves w_dim"], length: float, x: Float[Tensor, "1 moves w_dim"]
+    ) -> Float[Tensor, "1 channel height width"]:
+        """``H x`` at v, as a difference over a share of that length."""
+        scale = PROBE * length / x.norm().clamp(min=1e-30)
+        return (self._fixed_part(v + scale * x) - self._here.detach()) / scale
 
     def _drift(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
-        """The change so far. What it takes to differentiate it is kept until another latent is looked at."""
+        """The change so far. What it takes to differentiate it is kept until another latent is asked for."""
         if not torch.equal(self._leaf.detach(), v):
             with torch.enable_grad():
                 self._leaf = v.detach().clone().requires_grad_()
-                self._here = self._look(self._leaf)
+                self._here = self._fixed_part(self._leaf)
         return self._here.detach() - self._kept
 
-    def _look(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
+    def _fixed_part(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """What the view shows, weighted by how much it is fixed."""
         shift = v if self._root is None else v @ self._root
         problem = self._problem
-        return self._view.look(problem.generator, problem.rows(shift), problem.dtype) * self._mask.fixed
+        return self._view.compute(problem.generator, problem.rows(shift), problem.dtype) * self._mask.fixed

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.motion import Sampler
+from draggan.drag.motion_supervision import Sampler
 from draggan.drag.problem import Problem
 from draggan.geometry import Grid, Windows, cover, sample
 
-__all__ = ["Copies", "exact", "null_space", "position_rows"]
+__all__ = ["Copies", "null_space", "position_rows", "to_float64"]
 
 
 class Copies:
@@ -82,14 +82,14 @@ def position_rows(
     return rows
 
 
-def exact(t: Tensor) -> Tensor:
+def to_float64(t: Tensor) -> Tensor:
     """In float64, which Apple's devices lack: from those it comes to the host."""
     return (t.cpu() if t.device.type == "mps" else t).double()
 
 
 def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
     """The projection of steps onto those that leave the handles where they are."""
-    rows = exact(jacobian.flatten(1))
+    rows = to_float64(jacobian.flatten(1))
     values, vectors = torch.linalg.eigh(rows @ rows.T)
     # Handles on one spot share their rows.
     some = values > 1e-6 * values[-1].clamp(min=1e-300)

@@ -1,0 +1,199 @@
+"""One drag: optimise a latent code until the content under every handle sits on its target.
+
+Pan et al., "Drag Your GAN: Interactive Point-based Manipulation on the Generative Image Manifold" (SIGGRAPH 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.config import DragConfig
+from draggan.drag.live import MovingTargets
+from draggan.drag.motion_supervision import directions
+from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
+from draggan.drag.solvers import SOLVERS
+from draggan.drag.solvers.base import Evaluation, Solver, Stuck
+from draggan.drag.step import DragStep, Nearest
+from draggan.drag.stopping import Findings, Progress, decide
+from draggan.drag.tracking import TemplateTracker
+from draggan.generators.base import Generator
+
+__all__ = ["Drag"]
+
+
+class Drag(Iterator[DragStep]):
+    """An iterator of `DragStep`. It always ends, once it is not live.
+
+    It renders no pictures: whoever shows it asks ``generator.synthesis(step.ws)`` when one is due.
+
+    *Following a pointer.* With ``live=True`` the picture follows targets that change while it runs::
+
+        drag = Drag(G, ws, [grabbed], [grabbed], config=DragConfig(solver="gauss-newton"), live=True)
+        thread: for step in drag: show(step)            # one thread iterates
+        pointer moves: drag.retarget([position])         # any thread, any rate; returns at once
+        pointer released: drag.settle()                  # from now on it ends like any other drag
+
+    * Every step goes to the newest targets there are when it begins; those in between are never looked at. So a step
+      that begins after `retarget` returned shows what was asked then, or later.
+    * Of several handles all targets are given every time, those that stay included.
+    * While live, reaching the targets or finding no way nearer does not end the drag: that step is yielded with
+      ``done`` False and ``outcome`` None, and asking for the next one *sleeps*, with no lock held that a caller could
+      wait for, until `retarget` brings other targets, farther than ``near``, or `settle` or `stop` is called. Whoever
+      iterates on the only thread must therefore call one of them when all ``distances`` are within ``stop_distance``.
+      Whoever lets go of a live drag must call `settle` or `stop`, or a thread that iterates it sleeps for ever.
+    * A hand sees where content is more exactly than a drag has to end: handles go on to ``near`` their targets, a
+      fraction of a pixel in small pictures, if the solver tracks fractions. Within the stop distance only a step that
+      leads nearer at its first attempt is taken, so that what rests does not tremble.
+    * Neither ``max_steps`` nor a stall count while live; both begin to count with `settle`.
+    * After `settle`, the drag goes on until it has arrived (at once if it has), stalled or used up its steps, and its
+      last step has ``done`` True as ever. The best latent that a stalled one goes back to is the nearest to the last
+      targets; the one it began with is among those compared.
+    * `stop` ends it with the picture that was shown last.
+
+    `retarget` works without ``live`` too, as long as the drag has not ended.
+
+    Args:
+        generator: frozen weights; never changed.
+        ws: the latent to start from, ``[1, num_ws, w_dim]``, a tensor or an array; not changed.
+        handles, targets: ``[n, 2]`` image pixels ``(x, y)``, inside the picture.
+        mask: bool ``[height, width]``, True = may change; None: everything may.
+        config: settings.
+        reference: for a continued drag, where and in which latents the handles were clicked; None: here and now.
+        live: follow the targets until `settle`.
+
+    Raises:
+        PointError: no points, unequal numbers, not finite, or outside the picture.
+        MaskError: another size than the picture, or nothing may change.
+        LatentError: ``ws`` is not one latent of this generator, or not finite.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        ws: Tensor | np.ndarray,
+        handles: PointsLike,
+        targets: PointsLike,
+        mask: np.ndarray | None = None,
+        config: DragConfig | None = None,
+        *,
+        reference: Reference | None = None,
+        live: bool = False,
+    ) -> None:
+        self.generator, self.config = generator, config or DragConfig()
+        method = SOLVERS[self.config.solver]
+        start, aims = check_pairs(handles, targets, generator.image_size)
+        problem = prepare(generator, ws, start, mask, self.config, reference, method, live=live)
+        self.level, self.dtype = problem.level, problem.dtype
+        self.stop_distance, self.near = problem.stop_distance, problem.near
+        self.problem = problem
+        self._targets = aims.to(problem.handles)
+        self._moving = MovingTargets(self._targets, near=self.near, live=live)
+        self._solver = self.make_solver(self._targets)
+        self._here: Evaluation | None = None  # where the drag is; None before the first step
+        self._index = 0
+        self._counted_from = 0  # the step from which `max_steps` counts
+        self._progress, self._nearest = Progress(), Nearest()
+        self._ended = False
+
+    def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
+        """The solver that the settings name, with its tracker. Another kind of drag may make another."""
+        method = SOLVERS[self.config.solver]
+        tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
+        return method(self.problem, tracker)
+
+    def stop(self) -> None:
+        """End the drag with the next step, whose outcome is "stopped". May be called from any thread."""
+        self._moving.stop()
+
+    def retarget(self, targets: PointsLike) -> None:
+        """Replace the targets, from the next step on. May be called from any thread, at any rate; returns at once.
+
+        Raises:
+            PointError: not one per handle, not finite, or outside the picture; the drag goes on as it was.
+        """
+        self._moving.retarget(check_targets(targets, len(self.problem.handles), self.problem.size))
+
+    def settle(self) -> None:
+        """Let a live drag end like any other, at the newest targets. May be called from any thread, and twice."""
+        self._moving.settle()
+
+    def would_sleep(self) -> bool:
+        """Whether asking for the next step would sleep now, as a live drag rests. To be asked by whoever iterates."""
+        return not self._ended and self._moving.would_sleep(self._handles)
+
+    def __next__(self) -> DragStep:
+        if self._ended:
+            raise StopIteration
+        targets, live = self._moving.newest(self._handles)
+        if targets is not self._targets:
+            self._targets = targets
+            self._progress = Progress(self._index)
+            self._nearest = self._nearest.measured_against(targets)
+        step = self._advance(live=live, stopped=self._moving.stopped)
+        self._ended = step.done
+        self._index += 1
+        return step
+
+    def _advance(self, *, live: bool, stopped: bool) -> DragStep:
+        """One turn of the paper's loop: optimise (section 3.2), track (3.3), see whether that is enough."""
+        if live:
+            self._counted_from = self._index
+        last = stopped or self._index - self._counted_from >= self.config.max_steps
+        here, stuck = self._here, False
+        if here is None:
+            here = self._solver.initial(self.problem.handles, last=last)
+        elif not stopped and (self._farther_than(self.near) or not (live or last or here.converged)):
+            there = self._solver.step(here, self._targets, last=last, stopped=lambda: self._moving.stopped)
+            stuck = isinstance(there, Stuck)
+            here = there.evaluation if isinstance(there, Stuck) else there
+        self._here = here
+        distances = directions(here.tracked.handles, self._targets)[1]
+        self._progress = self._progress.after(self._index, distances.sum().item(), self.problem.least_progress)
+        outcome = decide(
+            Findings(
+                pulled=bool((distances > self.near).any()),
+                within_stop_distance=bool((distances <= self.stop_distance).all()),
+                live=live,
+                stopped=stopped or self._moving.stopped,
+                last=last,
+                stuck=stuck,
+                converged=here.converged,
+                idle_steps=self._index - self._progress.index,
+                stall_steps=self._solver.stall_steps,
+            )
+        )
+        self._moving.idle = live and outcome in ("arrived", "stalled")
+        if outcome is None or self._moving.idle:
+            step = self._step(here, distances, here.loss(self._targets).item())
+            if np.isfinite(step.loss):
+                self._nearest = self._nearest.including(step)
+                return step
+            outcome = "diverged"
+        return self._nearest.last_step(self._step(here, distances, 0.0), outcome)
+
+    @property
+    def _handles(self) -> Float[Tensor, "n 2"]:
+        """Where they are now."""
+        return self.problem.handles if self._here is None else self._here.tracked.handles
+
+    def _farther_than(self, distance: float) -> bool:
+        """Whether a handle is farther from its target."""
+        return bool((directions(self._handles, self._targets)[1] > distance).any())
+
+    def _step(self, here: Evaluation, distances: Float[Tensor, "n"], loss: float) -> DragStep:
+        with torch.no_grad():
+            ws = torch.stack(self.problem.rows(here.shift), 1)
+        return DragStep(
+            index=self._index,
+            ws=ws,
+            handles=here.tracked.handles.cpu().numpy().copy(),
+            targets=self._targets.cpu().numpy().copy(),
+            distances=distances.detach().cpu().numpy().copy(),
+            loss=loss,
+        )

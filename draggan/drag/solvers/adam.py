@@ -1,0 +1,186 @@
+"""The published optimiser: motion supervision by Adam, about a pixel per step.
+
+Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.drag.mask import FixedRegion
+from draggan.drag.motion_supervision import Sampler, directions, mask_loss, motion_supervision_loss
+from draggan.drag.problem import Problem
+from draggan.drag.solvers.base import Evaluation, Solver, never
+from draggan.drag.tracking import Tracker
+
+__all__ = ["Adam", "AdamEvaluation", "Computed", "Moments", "Supervision"]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Adam (Kingma and Ba, 2015, Algorithm 1) for one tensor, with the usual constants.
+
+    What `torch.optim.Adam` does, in its order of operations, without what it does besides: its bookkeeping of groups,
+    hooks and states takes a tenth of a step on a small model.
+
+    Attributes:
+        first, second: running means of the gradient and of its square.
+        count: steps so far.
+    """
+
+    BETAS = (0.9, 0.999)
+    EPSILON = 1e-8
+
+    first: Tensor
+    second: Tensor
+    count: int = 0
+
+    @classmethod
+    def zero(cls, like: Tensor) -> Moments:
+        """Before the first step."""
+        return cls(torch.zeros_like(like), torch.zeros_like(like))
+
+    def step(self, x: Tensor, gradient: Tensor, step_size: float) -> tuple[Tensor, Moments]:
+        """Where x goes, and the moments then."""
+        (b1, b2), t = self.BETAS, self.count + 1
+        first = self.first.lerp(gradient, 1 - b1)
+        second = (self.second * b2).addcmul_(gradient, gradient, value=1 - b2)
+        root = (second.sqrt() / (1 - b2**t) ** 0.5).add_(self.EPSILON)
+        return torch.addcdiv(x, first, root, value=-step_size / (1 - b1**t)), Moments(first, second, t)
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What was computed of one latent.
+
+    Attributes:
+        leaf: its shift, which gradients are taken with respect to.
+        sampler: features as a function of it.
+        change: the mask loss, likewise; None: nothing is fixed.
+    """
+
+    leaf: Float[Tensor, "1 moves w_dim"]
+    sampler: Sampler
+    change: Callable[[], Tensor] | None
+
+
+class Supervision:
+    """The loss of one latent (Eq. 1) as a function of where its handles are to go, and its gradient."""
+
+    def __init__(self, problem: Problem, computed: Computed) -> None:
+        self.problem = problem
+        self._computed: Computed | None = computed
+        # What was asked for last: a drag reports the loss and then steps along its gradient.
+        self._asked: Tensor | None = None
+        self._loss: Tensor | None = None
+
+    def loss(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+        """Computed once for the same targets, by identity: comparing numbers would wait for the device."""
+        if self._loss is None or self._asked is not targets:
+            assert self._computed is not None, "its gradient has been taken"
+            loss = self.motion(self._computed.sampler, handles, targets)
+            if self._computed.change is not None:
+                loss = loss + self.problem.config.mask_weight * self._computed.change()
+            self._asked, self._loss = targets, loss
+        return self._loss
+
+    def motion(
+        self, sampler: Sampler, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]
+    ) -> Float[Tensor, ""]:
+        """The first term."""
+        problem = self.problem
+        d, distances = directions(handles, targets)
+        return motion_supervision_loss(sampler, handles, d, distances > problem.near, problem.patch, problem.size)
+
+    def gradient(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, "1 moves w_dim"]:
+        """Of the loss, once: then what it took to compute it is let go, before the next latent takes as much."""
+        loss = self.loss(handles, targets)
+        assert self._computed is not None
+        (gradient,) = torch.autograd.grad(loss, self._computed.leaf)
+        self._loss = self._computed = None
+        return gradient
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AdamEvaluation(Evaluation):
+    """See `Evaluation`. One step can be taken from it."""
+
+    supervision: Supervision
+    moments: Moments
+
+    def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+        """See `Evaluation.loss`."""
+        return self.supervision.loss(self.tracked.handles, targets)
+
+
+class Adam(Solver[AdamEvaluation]):
+    """One forward and one backward pass a step."""
+
+    def __init__(self, problem: Problem, tracker: Tracker) -> None:
+        super().__init__(problem, tracker)
+        # Only the estimated mask loss draws from it; the same drag always draws the same.
+        self._random = np.random.default_rng(0)
+
+    @property
+    def stall_steps(self) -> int:
+        """See `Solver.stall_steps`."""
+        return self.problem.config.stall_steps
+
+    def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> AdamEvaluation:
+        """See `Solver.initial`."""
+        ws = self.problem.ws
+        shift = torch.zeros(1, self.problem.moves, ws.shape[2], device=ws.device)
+        seen = self.compute(shift, handles, last=last)
+        tracked = self.tracker.begin(handles, shift, seen.sampler)
+        supervision = Supervision(self.problem, seen)
+        return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=Moments.zero(shift))
+
+    def step(
+        self,
+        here: AdamEvaluation,
+        targets: Float[Tensor, "n 2"],
+        *,
+        last: bool = False,
+        stopped: Callable[[], bool] = never,
+    ) -> AdamEvaluation:
+        """See `Solver.step`. It always takes one, along the gradient of the loss."""
+        handles = here.tracked.handles
+        gradient = here.supervision.gradient(handles, targets)
+        shift, moments = here.moments.step(here.shift, gradient, self.problem.config.step_size)
+        seen = self.compute(shift, handles, last=last)
+        tracked = self.tracker.follow(here.tracked, shift, seen.sampler, handles)
+        supervision = Supervision(self.problem, seen)
+        return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=moments)
+
+    def compute(self, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool) -> Computed:
+        """The features of a latent, around where its handles should be.
+
+        Only windows around the handles are computed. An exact mask loss needs the whole map, which then serves both;
+        an estimated one (`DragConfig.mask_windows`) takes windows of the fixed region. Those are larger, since a window
+        costs as much as one some ten cells larger on every side; a quarter of the map wide, a few of them tell enough.
+        """
+        problem, mask = self.problem, self.problem.mask
+        leaf = shift.detach().requires_grad_()
+        with torch.set_grad_enabled(not last):
+            rows = problem.rows(leaf)
+            if mask is None:
+                return Computed(leaf, problem.around(rows, handles, problem.reach), None)
+            if problem.config.mask_windows > 0:
+                sampler = problem.around(rows, handles, problem.reach)
+                return Computed(leaf, sampler, partial(self._estimated_change, rows, mask))
+            features = problem.features(rows)
+            return Computed(leaf, problem.anywhere(features), partial(mask_loss, features, mask.kept, mask.fixed))
+
+    def _estimated_change(self, rows: list[Tensor], mask: FixedRegion) -> Float[Tensor, ""]:
+        """The mask loss, from random windows of the fixed region."""
+        problem = self.problem
+        height, width = problem.grid.size
+        tiles = mask.tiles((max(height // 4, 1), max(width // 4, 1)), problem.config.mask_windows, self._random)
+        return tiles.scale * mask_loss(problem.features(rows, tiles.windows), tiles.kept, tiles.fixed)

@@ -1,0 +1,108 @@
+"""A solver goes from one latent to the next. Targets, ends and the best latent are the drag's, for every solver."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.config import DragConfig
+from draggan.drag.mask import MaskView
+from draggan.drag.problem import Problem
+from draggan.drag.tracking import Tracked, Tracker
+from draggan.generators.base import Generator
+
+__all__ = ["Evaluation", "Solver", "Stuck", "never"]
+
+
+def never() -> bool:
+    """Nobody wants it to stop."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation(abc.ABC):
+    """A latent and what a solver knows of it: all that it needs to go on from here.
+
+    Attributes:
+        shift: by how much the free rows differ from those the drag began with.
+        tracked: where the content of the handles is.
+        converged: once the handles have arrived, there is nothing else to improve.
+    """
+
+    shift: Float[Tensor, "1 moves w_dim"]
+    tracked: Tracked
+    converged: bool = True
+
+    @abc.abstractmethod
+    def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+        """The supervision loss here (Eq. 1), for these targets."""
+
+
+AnEvaluation = TypeVar("AnEvaluation", bound=Evaluation)
+
+
+@dataclass(frozen=True, eq=False)
+class Stuck(Generic[AnEvaluation]):
+    """No step leads nearer.
+
+    Attributes:
+        evaluation: the latent that the step began with, and what was learned there. From here a drag goes on if it is
+            given other targets.
+    """
+
+    evaluation: AnEvaluation
+
+
+class Solver(abc.ABC, Generic[AnEvaluation]):
+    """Takes evaluations and returns others; in itself it changes nothing that shows.
+
+    Attributes:
+        subpixel: whether it makes use of handles tracked to fractions of a pixel.
+        match_tolerance: how much worse than the best a handle may match where it was expected, see `tracking.track`.
+    """
+
+    subpixel: ClassVar[bool] = False
+    match_tolerance: ClassVar[float] = 0.0
+
+    def __init__(self, problem: Problem, tracker: Tracker) -> None:
+        self.problem, self.tracker = problem, tracker
+
+    @classmethod
+    def mask_view(cls, generator: Generator, config: DragConfig, level: str) -> MaskView:
+        """What a change outside the mask is measured on: the features dragged on."""
+        return MaskView(level=level, picture=False)
+
+    @property
+    @abc.abstractmethod
+    def stall_steps(self) -> int:
+        """So many steps without progress end a drag."""
+
+    @abc.abstractmethod
+    def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> AnEvaluation:
+        """The latent that the drag begins with.
+
+        Args:
+            handles: where they are in its picture.
+            last: no step will be taken from here, so nothing needs a gradient.
+        """
+
+    @abc.abstractmethod
+    def step(
+        self,
+        here: AnEvaluation,
+        targets: Float[Tensor, "n 2"],
+        *,
+        last: bool = False,
+        stopped: Callable[[], bool] = never,
+    ) -> AnEvaluation | Stuck[AnEvaluation]:
+        """One step from here towards the targets.
+
+        Args:
+            last: no step will be taken from where it leads.
+            stopped: asked between attempts; once it is true no more are made.
+        """

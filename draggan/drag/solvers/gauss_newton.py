@@ -1,0 +1,360 @@
+"""Damped Gauss-Newton (Levenberg-Marquardt) within a trust region: the smallest latent step that puts every handle on
+its target.
+
+With ``J`` the Jacobian of all handles (`draggan.drag.solvers.jacobian`), ``S`` the metric
+(`draggan.drag.solvers.latent_metric`) and ``dw = S v``,
+
+    v = argmin |v|^2 + |J S v - d|^2 / damping
+
+is a linear system of two rows per handle. ``d``, where the handles are to go, is limited to the trust radius; the
+damping follows Levenberg and Marquardt: a step that did not bring the handles nearer, by the measure of the drag
+itself, is taken back, shortened and damped more. Within the null space of ``J`` a step then goes back towards where the
+drag began, and makes up for what it would change in a region that a mask fixes
+(`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a few more steps leave them there and make up
+for the rest. `draggan.config.TrustRegion` holds the constants.
+
+On sixty drags of the built-in cat (8 to 16 px of 128) it arrives in 3 steps, Adam in 45, every time. Lower naturalness
+changes less outside the dragged part; at 0 faces break in large turns, as they do with Adam; at 0.25 none did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.config import DragConfig, TrustRegion
+from draggan.drag.mask import MaskView
+from draggan.drag.motion_supervision import directions, motion_supervision_loss
+from draggan.drag.problem import Problem
+from draggan.drag.solvers.base import Evaluation, Solver, Stuck, never
+from draggan.drag.solvers.jacobian import Copies, null_space, position_rows, to_float64
+from draggan.drag.solvers.latent_metric import root, statistics
+from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
+from draggan.drag.solvers.trust_region import Region, accepts, initial_region
+from draggan.drag.tracking import AWAY, Tracked, Tracker, slopes
+from draggan.generators.base import Generator
+
+__all__ = ["GaussNewton", "GaussNewtonEvaluation", "smallest_step"]
+
+# Copies of the latent computed at a time: bounds memory, 2 per handle.
+BATCH = 32
+RULES = TrustRegion()
+
+
+class Surroundings:
+    """The features of one latent around its handles, and how their tracked positions depend on it.
+
+    Args:
+        handles: about where they are, image pixels.
+        last: the Jacobian will not be asked for.
+    """
+
+    def __init__(
+        self, problem: Problem, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool
+    ) -> None:
+        self._problem, self._shift = problem, shift
+        self._copies: Copies | None = None
+        self._rows: Tensor | None = None
+        # A window holds what tracking and the patch need.
+        reach = problem.reach + AWAY
+        if last or 2 * len(handles) > BATCH:
+            with torch.no_grad():
+                self.sampler = problem.around(problem.rows(shift), handles, reach)
+        else:
+            self._copies = Copies(problem, shift, handles, reach)
+            self.sampler = self._copies.sampler
+
+    @torch.no_grad()
+    def jacobian(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
+        """``dp/dw`` of the tracked handles, computed once."""
+        if self._rows is None:
+            self._rows = self._position_rows(handles)
+        return self._rows
+
+    def _position_rows(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
+        problem = self._problem
+        _, inverse = slopes(self.sampler, handles, problem.patch, problem.size)
+        if self._copies is not None:
+            copies, self._copies = self._copies, None
+            return position_rows(copies.shift, copies.each, handles, problem.patch, inverse)
+        rows = []
+        reach = float(problem.patch.abs().max()) + 1
+        for some in torch.arange(len(handles)).split(BATCH // 2):
+            copies = Copies(problem, self._shift, handles[some], reach)
+            rows.append(position_rows(copies.shift, copies.each, handles[some], problem.patch, inverse[some]))
+        return torch.cat(rows)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussNewtonEvaluation(Evaluation):
+    """See `Evaluation`.
+
+    Attributes:
+        v: the latent in coordinates of the metric, ``shift = S v``.
+        surroundings: its features.
+        region: how far the next step may go.
+        targets: those that uphill steps are counted for.
+        uphill_steps: how many more there may be.
+        mask_steps: how many more steps may make up for what has changed outside the mask.
+        mask_scale: what the last step showed of it.
+    """
+
+    problem: Problem
+    v: Float[Tensor, "1 moves w_dim"]
+    surroundings: Surroundings
+    region: Region
+    targets: Float[Tensor, "n 2"]
+    uphill_steps: int
+    mask_steps: int = 0
+    mask_scale: MaskScale | None = None
+
+    @torch.no_grad()
+    def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+        """See `Evaluation.loss`."""
+        problem, handles = self.problem, self.tracked.handles
+        d, distances = directions(handles, targets)
+        return motion_supervision_loss(
+            self.surroundings.sampler, handles, d, distances > problem.near, problem.patch, problem.size
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A step that may be taken.
+
+    Attributes:
+        step: in coordinates of the metric.
+        expected: where it should take the handles, image pixels, inside the picture.
+        mask_scale: what it showed.
+    """
+
+    step: Float[Tensor, "1 moves w_dim"]
+    expected: Float[Tensor, "n 2"]
+    mask_scale: MaskScale | None
+
+
+class GaussNewton(Solver[GaussNewtonEvaluation]):
+    """One forward pass a step or attempt, one backward pass a step, over a batch of two copies per handle."""
+
+    subpixel = True
+    match_tolerance = RULES.match_tolerance
+
+    def __init__(self, problem: Problem, tracker: Tracker) -> None:
+        super().__init__(problem, tracker)
+        config = problem.config
+        known = statistics(problem.generator) if config.naturalness > 0 else None
+        naturalness = config.naturalness * (1 if problem.mask is None else RULES.masked_naturalness)
+        self._root = None if known is None else root(known, naturalness)
+        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._root)
+        self._widest = max(problem.pixels(config.trust_radius), 1.0)
+
+    @classmethod
+    def mask_view(cls, generator: Generator, config: DragConfig, level: str) -> MaskView:
+        """See `Solver.mask_view`."""
+        return mask_view(generator, config, level)
+
+    @property
+    def stall_steps(self) -> int:
+        """See `Solver.stall_steps`."""
+        return max(round(RULES.stall_share * self.problem.config.stall_steps), 2)
+
+    def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> GaussNewtonEvaluation:
+        """See `Solver.initial`."""
+        problem, ws = self.problem, self.problem.ws
+        v = torch.zeros(1, problem.moves, ws.shape[2], device=ws.device)
+        shift = self._shift(v)
+        surroundings = Surroundings(problem, shift, handles, last=last)
+        return GaussNewtonEvaluation(
+            problem=problem,
+            shift=shift,
+            v=v,
+            surroundings=surroundings,
+            tracked=self.tracker.begin(handles, shift, surroundings.sampler),
+            region=initial_region(RULES, self._widest),
+            targets=torch.zeros(0, 2, device=ws.device),
+            uphill_steps=RULES.max_uphill_steps,
+        )
+
+    @torch.no_grad()
+    def step(
+        self,
+        here: GaussNewtonEvaluation,
+        targets: Float[Tensor, "n 2"],
+        *,
+        last: bool = False,
+        stopped: Callable[[], bool] = never,
+    ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
+        """See `Solver.step`."""
+        # Before anything else is computed: what it takes to differentiate may be gone then.
+        jacobian = self._in_metric(here.surroundings.jacobian(here.tracked.handles))
+        uphill_steps = here.uphill_steps if torch.equal(targets, here.targets) else RULES.max_uphill_steps
+        here = replace(
+            here,
+            targets=targets,
+            uphill_steps=uphill_steps,
+            region=here.region.reopened(RULES, self.problem.near),
+        )
+        if self._constraint is not None and self._all_within(here.tracked, targets, self.problem.near):
+            return self._restore(here, jacobian, self._constraint, last=last)
+        return self._approach(here, jacobian, last=last, stopped=stopped)
+
+    def _approach(
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        *,
+        last: bool,
+        stopped: Callable[[], bool],
+    ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
+        """Bring the handles nearer: attempts, each shorter than the one before, until one is good."""
+        near, targets, handles = self.problem.near, here.targets, here.tracked.handles
+        # What is closer than people can see may be improved, but not by trying again and again.
+        only_once = near < self.problem.stop_distance and self._all_within(
+            here.tracked, targets, self.problem.stop_distance
+        )
+        region, uphill_steps = here.region, here.uphill_steps
+        backtracks, uphill = 0, False
+        attempt = self._attempt(here, jacobian, region, backtracks)
+        while True:
+            there = self._evaluate(here, attempt, last=last)
+            before, promised, now = (
+                (targets - p).norm(dim=-1) for p in (handles, attempt.expected, there.tracked.handles)
+            )
+            gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
+            if uphill or accepts(RULES, gain, hope) or self._all_within(there.tracked, targets, near):
+                if gain >= RULES.expand_ratio * hope:
+                    region = region.expanded(RULES, self._widest)
+                mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
+                return self._with(there, region=region, uphill_steps=uphill_steps, mask_steps=mask_steps)
+            backtracks = RULES.max_backtracks + 1 if region.radius < 2 * RULES.min_step else backtracks + 1
+            exhausted = backtracks > RULES.max_backtracks
+            hopeless = exhausted and not uphill_steps
+            if hopeless:
+                region = initial_region(RULES, self._widest)
+            if hopeless or only_once or stopped():
+                return Stuck(replace(here, region=region, uphill_steps=uphill_steps, mask_scale=attempt.mask_scale))
+            if exhausted:
+                uphill_steps, uphill, backtracks = uphill_steps - 1, True, 0
+                region = initial_region(RULES, self._widest)
+                attempt = self._attempt(here, jacobian, region, backtracks)
+                continue
+            region = region.shrunk(RULES, before.max().item())
+            if self._constraint is None:
+                attempt = self._attempt(here, jacobian, region, backtracks)
+            else:
+                # Solving anew would cost as much as several steps.
+                attempt = self._going(here, jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
+
+    def _restore(
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        constraint: MaskConstraint,
+        *,
+        last: bool,
+    ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
+        """Leave the handles where they are, and make up for what has changed outside the mask."""
+        outside = constraint.change(here.v)
+        step = self._towards(here, jacobian, here.region)
+        step = constraint.restore(here.v, step, jacobian, here.mask_scale)
+        there = self._evaluate(here, self._going(here, jacobian, step, here.mask_scale), last=last)
+        left = constraint.change(there.v)
+        if not (left < outside and self._all_within(there.tracked, here.targets, self.problem.near)):
+            return Stuck(self._with(here, mask_steps=0))
+        goes_on = left < RULES.mask_progress * outside
+        return self._with(there, mask_steps=max(here.mask_steps - 1, 0) if goes_on else 0)
+
+    def _with(
+        self,
+        evaluation: GaussNewtonEvaluation,
+        *,
+        mask_steps: int,
+        region: Region | None = None,
+        uphill_steps: int | None = None,
+    ) -> GaussNewtonEvaluation:
+        return replace(
+            evaluation,
+            mask_steps=mask_steps,
+            converged=mask_steps == 0,
+            region=evaluation.region if region is None else region,
+            uphill_steps=evaluation.uphill_steps if uphill_steps is None else uphill_steps,
+        )
+
+    def _attempt(
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        region: Region,
+        backtracks: int,
+    ) -> Attempt:
+        """The step from here, within this region."""
+        step = self._towards(here, jacobian, region)
+        # A step that is tried again shorter takes back less, too.
+        step = step - RULES.homing * RULES.shrink**backtracks * null_space(jacobian)(here.v)
+        if self._constraint is None:
+            return self._going(here, jacobian, step, None)
+        step, scale = self._constraint.keep(here.v, step, jacobian)
+        return self._going(here, jacobian, step, scale)
+
+    def _towards(
+        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k moves w_dim"], region: Region
+    ) -> Float[Tensor, "1 moves w_dim"]:
+        """The smallest step to the targets, or as far towards them as the region reaches."""
+        d = here.targets - here.tracked.handles
+        length = d.norm(dim=-1, keepdim=True)
+        d = d * (1 - RULES.aim * self.problem.near / length.clamp(min=1e-6)).clamp(min=0)
+        d = d * (region.radius / d.norm(dim=-1).max().clamp(min=region.radius))
+        return smallest_step(jacobian.flatten(1), d.flatten(), region.damping).reshape(here.v.shape)
+
+    def _going(
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        step: Float[Tensor, "1 moves w_dim"],
+        mask_scale: MaskScale | None,
+    ) -> Attempt:
+        """A step, and a prediction of where it takes the handles."""
+        handles, size = here.tracked.handles, self.problem.size
+        moved = (jacobian.flatten(1) @ step.flatten()).reshape(handles.shape)
+        limit = moved.new_tensor([size[1] - 1, size[0] - 1])
+        return Attempt(step, (handles + moved).clamp(torch.zeros_like(limit), limit), mask_scale)
+
+    def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
+        """Where an attempt leads."""
+        v = here.v + attempt.step
+        shift = self._shift(v)
+        surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
+        tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
+        return replace(
+            here, v=v, shift=shift, surroundings=surroundings, tracked=tracked, mask_scale=attempt.mask_scale
+        )
+
+    @staticmethod
+    def _all_within(tracked: Tracked, targets: Float[Tensor, "n 2"], distance: float) -> bool:
+        return bool(((targets - tracked.handles).norm(dim=-1) <= distance).all())
+
+    def _in_metric(self, rows: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
+        return rows if self._root is None else rows @ self._root
+
+    def _shift(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
+        return v if self._root is None else v @ self._root
+
+
+def smallest_step(
+    jacobian: Float[Tensor, "m n"],
+    d: Float[Tensor, "m"],
+    damping: float,
+) -> Float[Tensor, "n"]:
+    """``argmin_v |v|^2 + sum_i (J v - d)_i^2 / (damping (J J^T)_ii)``.
+
+    For a matrix of few rows that is ``J^T (J J^T + diag(c))^-1 d`` with ``c_i = damping (J J^T)_ii``.
+    """
+    j = to_float64(jacobian)
+    c = damping * j.square().sum(1)
+    # A handle that nothing moves has a row of zeros; it asks for nothing.
+    c = c + 1e-6 * c.mean() + torch.finfo(j.dtype).tiny ** 0.5
+    return (j.T @ torch.linalg.solve(j @ j.T + torch.diag(c), to_float64(d))).to(jacobian)

@@ -1,0 +1,79 @@
+"""What one step of a drag knows, and which of a drag's steps was the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.drag.stopping import Outcome
+
+__all__ = ["DragStep", "Nearest"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DragStep:
+    """What one step knows. Everything in it describes the same latent code.
+
+    Attributes:
+        index: 0 is the picture as it was before the drag.
+        ws: the latent, ``[1, num_ws, w_dim]``; ``generator.synthesis(step.ws)`` is its picture.
+        handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
+        distances: ``[n]`` image pixels from handle to target.
+        loss: the supervision loss at this latent; 0 in a last step.
+        done: this is the last step.
+        outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After
+            "max_steps", "stalled" and "diverged" the last step shows the best latent of the drag (smallest summed
+            distance).
+    """
+
+    index: int
+    ws: Float[Tensor, "1 num_ws w_dim"]
+    handles: Float[np.ndarray, "n 2"]
+    targets: Float[np.ndarray, "n 2"]
+    distances: Float[np.ndarray, "n"]
+    loss: float
+    done: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def total_distance(self) -> float:
+        """How far all handles together are from their targets, image pixels."""
+        return float(self.distances.sum())
+
+    def measured_against(self, targets: Float[Tensor, "n 2"]) -> DragStep:
+        """The same step with other targets."""
+        wanted = targets.cpu().numpy().copy()
+        return replace(self, targets=wanted, distances=np.linalg.norm(wanted - self.handles, axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The first step of a drag and the one nearest to the targets; both None before there is any."""
+
+    first: DragStep | None = None
+    best: DragStep | None = None
+
+    def including(self, step: DragStep) -> Nearest:
+        """With one more step."""
+        if self.first is None or self.best is None:
+            return Nearest(step, step)
+        return Nearest(self.first, min(self.best, step, key=lambda s: s.total_distance))
+
+    def measured_against(self, targets: Float[Tensor, "n 2"]) -> Nearest:
+        """With other targets, where the first step may turn out to be the best again."""
+        if self.first is None or self.best is None:
+            return self
+        first, best = self.first.measured_against(targets), self.best.measured_against(targets)
+        return Nearest(first, first).including(best)
+
+    def last_step(self, here: DragStep, outcome: Outcome) -> DragStep:
+        """How the drag ends that has come here: with this latent or, where the outcome calls for it, the best one."""
+        best = self.best
+        broken = outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
+        keeps = outcome in ("arrived", "stopped") or best is None or best.total_distance >= here.total_distance
+        shown = here if best is None or (keeps and not broken) else best
+        return replace(shown, index=here.index, loss=0.0, done=True, outcome=outcome)

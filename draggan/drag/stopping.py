@@ -1,0 +1,87 @@
+"""When a drag ends, and why: decided from what a step has found out, without a look at anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Findings", "Outcome", "Progress", "decide"]
+
+Outcome = Literal["arrived", "max_steps", "stalled", "stopped", "diverged"]
+"""Why a drag ended.
+
+* "arrived": every handle is within the stop distance. With a mask, Gauss-Newton goes on for some steps then, which make
+  up for what has changed outside.
+* "max_steps": the limit was reached.
+* "stalled": no progress for `DragConfig.stall_steps` steps, or no step of the solver, however short, leads nearer.
+* "stopped": `Drag.stop` was called.
+* "diverged": the loss was no longer a finite number.
+"""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last progress worth the name.
+
+    Attributes:
+        index: the step that made it.
+        distance: of all handles together from their targets then, image pixels.
+    """
+
+    index: int = 0
+    distance: float = float("inf")
+
+    def after(self, index: int, distance: float, least: float) -> Progress:
+        """With one more step.
+
+        Args:
+            distance: image pixels, likewise.
+            least: how many pixels nearer count as progress.
+        """
+        nearer = distance < self.distance and distance <= self.distance - least
+        return Progress(index, distance) if nearer else self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a decision is made from.
+
+    Attributes:
+        pulled: a handle is still farther from its target than the drag is to bring it.
+        within_stop_distance: no handle is farther from its target than the stop distance.
+        live: the targets may still move.
+        stopped: somebody wants the drag to end with this step.
+        last: there are no steps left.
+        stuck: the solver finds no step that leads nearer.
+        converged: once the handles have arrived, there is nothing else to improve.
+        idle_steps: how many steps ago the last progress was.
+        stall_steps: so many are too many.
+    """
+
+    pulled: bool
+    within_stop_distance: bool
+    live: bool
+    stopped: bool
+    last: bool
+    stuck: bool
+    converged: bool
+    idle_steps: int
+    stall_steps: int
+
+
+def decide(found: Findings) -> Outcome | None:
+    """Why the drag ends here (a live one: rests here); None: it goes on."""
+    outcome: Outcome | None = None
+    if not found.pulled:
+        outcome = "arrived"
+    elif found.stopped:
+        outcome = "stopped"
+    elif found.last:
+        outcome = "max_steps"
+    elif found.stuck or found.idle_steps >= found.stall_steps:
+        outcome = "stalled"
+    if outcome is not None and found.within_stop_distance:
+        # However a drag ends there, it has arrived; only what is left to improve may be worth another step.
+        hurried = found.live or found.last or found.stuck
+        return "arrived" if hurried or found.converged else None
+    return outcome
