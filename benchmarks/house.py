@@ -49,11 +49,11 @@ POINT_FORMS = (
     ("draggan.session", "Pair"),
     ("draggan.session", "DragArguments"),
     ("draggan.cli", "_point_pair"),
-    ("draggan.drag.engine", "PointsLike"),
-    ("draggan.drag.engine", "Reference"),
+    ("draggan.drag.prepare", "PointsLike"),
+    ("draggan.drag.prepare", "Reference"),
     ("draggan.drag.problem", "Problem"),
-    ("draggan.drag.solver", "Proposal"),
-    ("draggan.drag.engine", "DragStep"),
+    ("draggan.drag.tracking", "Tracked"),
+    ("draggan.drag.step", "DragStep"),
 )
 # Sizes and options of the published networks.
 NETWORK_FIELDS = frozenset(

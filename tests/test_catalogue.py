@@ -150,7 +150,7 @@ def test_a_listed_file_put_there_by_hand_is_found(home):
         ("[[model]]\nname = 'a'\npath = 'b'\nsha256 = 'abc'", "64 hexadecimal digits"),
         ("[[model]]\nname = 'a'\npath = 'b'\ntruncation = nan", "number from 0 to 1.5"),
         ("[[model]]\nname = 'a'\npath = 'b'\nstep_size = true", "number from 1e-06 to 1"),
-        ("[[model]]\nname = 'a'\npath = 'b'\nsolver = 'sgd'", "must be 'adam' or 'newton'"),
+        ("[[model]]\nname = 'a'\npath = 'b'\nsolver = 'sgd'", "must be 'adam' or 'gauss-newton'"),
         ("[[model]]\nname = 'a'\npath = 'b'\nbuiltin = true", "builtin is for"),
         ("[[model]]\nname = 'a'\npath = 'b'\npresets = 'x'", "presets must be a list"),
         ("[[model]]\nname = 'a'\npath = 'b'\npresets = [{ title = 'x' }]", "a preset looks like"),

@@ -87,7 +87,7 @@ class ModelEntry:
         licence: of the weights.
         truncation: psi at which its pictures look best; None: as usual.
         step_size: a learning rate that suits it; None: as usual.
-        solver: "adam" or "newton", where one was measured to be the better one for it; empty: as usual.
+        solver: "adam" or "gauss-newton", where one was measured to be the better one for it; empty: as usual.
         level: the feature level to drag on; empty: the generator's default.
         presets: drags to try.
         notes: anything else a person should know.
@@ -418,8 +418,8 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _solver(key: str, value: Any) -> str:
-    if _text(key, value) not in ("", "adam", "newton"):
-        raise ValueError(f"solver = {value!r} must be 'adam' or 'newton'")
+    if _text(key, value) not in ("", "adam", "gauss-newton", "newton"):
+        raise ValueError(f"solver = {value!r} must be 'adam' or 'gauss-newton'")
     return value
 
 
