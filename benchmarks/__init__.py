@@ -1,1 +1,1 @@
-"""What is measured, and how. Run as ``python -m benchmarks NAME [--quick]``."""
+"""Measurements of speed, memory and quality. Run as ``python -m benchmarks NAME [--quick]``."""

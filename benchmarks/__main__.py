@@ -25,18 +25,18 @@ BENCHMARKS = {
     "house": "how the code is put together: circles, sizes, things stated more than once",
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
-    "live": "pulling by hand in the page: pictures a second, and how far they are behind the pointer",
+    "live": "pulling by hand in the page: pictures a second, and how far they lag behind the pointer",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",
-    "target": "from start to arrival at 512 px against the published procedure, on the cat made wider",
+    "target": "from start to arrival at 512 px against the published procedure, on the widened cat",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "ops": "compiled operations against their PyTorch twins",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the named benchmark; what follows the name is its own business."""
+    """Run the named benchmark; what follows the name is passed on to it."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] not in BENCHMARKS:
         print("usage: python -m benchmarks NAME [--quick]\n")

@@ -1,4 +1,4 @@
-"""The application in a process of its own, and a headless browser that looks at it."""
+"""The application in a process of its own, and a headless browser that shows it."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Sixty fixed drags on the built-in cat, through the command line: do they arrive, how soon, and did the content move?
 
 Twenty seeds, three drags each, from exact landmarks: the lower lip down (8 px), an ear tip up and out (10 px), the nose
-sideways (16 px, towards the side it does not look to). Seeds are drawn without truncation, so that the scene of a seed,
+sideways (16 px, away from the side that it faces). Seeds are drawn without truncation, so that the scene of a seed,
 and with it every landmark, is known exactly.
 
-Distances are measured twice: by the tracker of the drag, and by something that knows nothing of features: the patch of
-the picture around the handle before the drag is looked for in the picture after it by normalised cross-correlation.
+Distances are measured twice: by the tracker of the drag, and without any features: the patch of the picture around the
+handle before the drag is looked for in the picture after it by normalised cross-correlation.
 """
 
 from __future__ import annotations

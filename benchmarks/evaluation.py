@@ -1,7 +1,7 @@
 """How well solvers drag: the protocols of `draggan.evaluation` on the built-in models, row by row, in a given time.
 
 Rows are measured by turns, case by case, so that all of them have the same cases and share whatever else the machine
-does. Results are kept in a file (``--json``); the same command with more time goes on from there.
+does. Results are kept in a file (``--json``); the same command with more time continues from there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ROWS = {
     "adam, as published": Choice(["solver=adam", *PUBLISHED]),
     "adam, the model's step": Choice(["solver=adam"]),
     "gauss-newton": Choice(["solver=gauss-newton"]),
-    # Steps, ends and precision of the row before last; what suits Adam suits it too.
+    # Steps, limits and precision as in the row of Adam with the model's step: what suits Adam suits it too.
     "line search": Choice(["solver=adam"], LINE_SEARCH),
 }
 
@@ -96,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", nargs="+", default=None, metavar="NAME", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--row", action="append", default=[], metavar="NAME:SETTING,...", help="another row")
     parser.add_argument("--pairs", type=int, default=40, help="cases of landmarks-1; the others in proportion")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after this time")
-    parser.add_argument("--json", type=Path, default=None, help="keep results here and go on from them")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no new case after this time")
+    parser.add_argument("--json", type=Path, default=None, help="keep results in this file and continue from them")
     parser.add_argument("--out", type=Path, help="also write the tables to this file")
     parser.add_argument("--picture", type=Path, default=None, help="and a .jpg of best, median and worst cases here")
     machine.add_options(parser)
@@ -143,7 +143,7 @@ def _tables(
 
 
 def _measure(tables: list[tuple[str, str, list[Row]]], pairs: int, seconds: float, file: ResultFile | None) -> str:
-    """All tables together, in tenths, so that time that runs out leaves something of each."""
+    """All tables together, in tenths, so that each has something when the time runs out."""
     begun = time.monotonic()
     ended = "complete"
     for tenth in range(1, 11):
@@ -214,7 +214,7 @@ def nested(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 OVERVIEW = ("arrived", "steps", "cpu", "latent_after")
-"""What stands in the overview beside the figure that counts: keys of columns."""
+"""What the overview shows beside the main figure: keys of columns."""
 
 
 def _overview(tables: list[tuple[str, str, list[Row]]]) -> list[str]:

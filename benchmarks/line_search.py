@@ -3,8 +3,8 @@
 The idea of Ling et al., "FreeDrag: Feature Dragging for Reliable Point-based Image Editing" (CVPR 2024), in code of our
 own. Every handle has a *template*, the features that belong at it. A drag is a chain of sub-motions: a position a
 little ahead on the straight line from the handle's start to its target is chosen, a few steps of Adam bring its
-features near the template, and by what is left of the loss the handle goes on, stays or goes back. Where the content
-really went is never looked for.
+features near the template, and by what is left of the loss the handle goes on, stays or goes back. It never looks for
+where the content really went.
 
 It is a `Drag` with another way to a step: its arrival, limits, stall and best latent, its windows, mask loss and
 optimiser are those of the published solver, so a step costs what a step of that one costs.
@@ -246,7 +246,7 @@ class LineSearch(Drag):
     """An iterator of `DragStep`, as any drag; its handles are where the search on the line has got to.
 
     Args:
-        config: ``solver`` and ``r2`` have no say.
+        config: ``solver`` and ``r2`` are ignored.
     """
 
     def __init__(

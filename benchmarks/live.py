@@ -1,4 +1,4 @@
-"""Pulling the picture by hand: pictures a second, and how far what is seen is behind the pointer.
+"""Pulling the picture by hand: pictures a second, and how far the picture lags behind the pointer.
 
 ``python app.py`` in a process of its own; a headless Chromium takes hold of the handles of the fixed drags of
 `benchmarks.drags` on the built-in cat with the tool Live and moves at an even speed to the target. For every picture

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure; the table goes to standard output, and into a file with ``--out``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a 128 px generator, each measured once")
-    parser.add_argument("--out", type=Path, help="write the table there, too")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args(argv)
     size, repeats = (128, 1) if options.quick else (512, 5)
     here = machine.describe()

@@ -75,7 +75,7 @@ def describe() -> Machine:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `prepare` obeys."""
+    """The options that `prepare` reads."""
     parser.add_argument("--threads", type=int, default=None, help="of PyTorch (default: its own choice)")
     parser.add_argument("--no-native", action="store_true", help="without compiled operators")
 
@@ -90,7 +90,7 @@ def prepare(args: argparse.Namespace) -> Machine:
 
 
 def load_operators() -> None:
-    """Load the compiled operators (building them if need be) unless they are not wanted or cannot be had."""
+    """Load the compiled operators (building them if need be) unless they are unwanted or unavailable."""
     if not status.allowed():
         return
     try:
@@ -100,7 +100,7 @@ def load_operators() -> None:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Name and instruction sets, from the kernel where it tells."""
+    """Name and instruction sets, from the kernel where it reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
 """Compiled operators against their PyTorch twins at the sizes that occur, by turns in one process.
 
-The figures are processor time on one thread unless told otherwise: with two threads on a machine that does other
-things, most of an operator's time is waiting for the other thread, and several plain operators wait several times.
+The figures are processor time on one thread unless options say otherwise: with two threads on a busy machine most of an
+operator's time is spent waiting for the other thread, and several plain operators wait several times.
 
 The libraries are built first if the cache lacks them, for this processor or the one that ``DRAGGAN_MARCH`` names. A
 case whose operator leaves it to the twin (see `_pays` in upfirdn2d) is measured all the same, by calling the compiled

@@ -2,8 +2,8 @@
 
 ``python app.py`` in a process of its own; a headless Chromium clicks handle and target of the fixed drags of
 `benchmarks.drags` on the built-in cat and presses Start. A picture counts when the browser has drawn it; it has moved
-when its step is the first or later. Once with the published optimiser, whose steps are many, and once with the second
-order, which is over after a few.
+when its step is the first or later. Once with the published optimiser, which takes many steps, and once with
+Gauss-Newton, which takes a few.
 """
 
 from __future__ import annotations

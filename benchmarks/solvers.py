@@ -1,7 +1,7 @@
 """Both solvers on the built-in models: landmarks of scenes pulled by 8 px in a random direction, one at a time.
 
 Every seed's picture is drawn without truncation, so its scene, and with it where the landmark is, is known exactly.
-Distances are those of the tracker; `evaluation` measures with eyes of its own.
+Distances are those of the tracker; `evaluation` measures independently of it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] = ()) -> int:
     lines = [
         "# From the command to the first picture",
         "",
-        "`python -m benchmarks start`: `python app.py` with the built-in model, everything installed, files in the",
+        "`python -m benchmarks start`: `python app.py` with the built-in models, everything installed, files in the",
         "system's cache. Seconds from starting the process; memory is the resident size of the process at that moment.",
         "",
         f"{here.markdown()}.",

@@ -7,7 +7,7 @@ carried to the map that a 512 px network is dragged on. So whole drags can be ti
 
 The drags are those of `drags` (mouth, ear, nose), scaled to 512 px. A drag begins with its construction and ends when
 the handle is within 1 px of its target by its own tracker. Every procedure runs on the same network, starts and points;
-both of Adam take the step size that suits this model, which is five times the published code's.
+both Adam procedures take the step size that suits this model, which is five times the published code's.
 
 The published procedure takes minutes for one drag, so it runs to its end on the shortest only, our runs being repeated
 in between, or on none. For the others its time is the steps that our Adam took in float32, the same mathematics, times
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Case:
-    """A drag, and what became of it.
+    """A drag and its runs.
 
     Attributes:
         ours: by solver and precision, a run for each time it was done.

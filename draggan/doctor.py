@@ -1,6 +1,6 @@
 """What runs here, what is slow, and what to do about it; as data, which the command line prints.
 
-Nothing is fetched, and a broken installation is what this is for: every part is looked at by itself.
+Nothing is downloaded. Broken installations are what this is for, so every part is examined by itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Item", "report"]
 
 Status = Literal["ok", "slow", "broken"]
 
-# A drag shows a picture every few steps; slower than this is no longer direct.
+# A drag shows a picture every few steps; slower than this it no longer feels direct.
 SLOW_PICTURE_SECONDS = 0.5
 LOW_MEMORY = 4 << 30
 LOW_DISK = 1 << 30
@@ -195,20 +195,20 @@ def _memory() -> Iterator[Item]:
 
 
 def _ops() -> Iterator[Item]:
-    """Compiled ops: what has become of them, and whether one could be built."""
+    """Compiled operators: whether they are loaded, and whether they can be built here."""
     from torch_utils.ops import build
 
     tools = build.toolchain()
     missing = [name for name, path in (("a C++ compiler", tools.compiler), ("ninja", tools.ninja)) if path is None]
     if missing:
-        advice = "Optional: everything works without, more slowly. Install it to have compiled ops."
+        advice = "Optional: everything works without, only more slowly. Install it to get compiled operators."
         yield Item(name="compiled ops", value=f"{' and '.join(missing)} not found", status="slow", advice=advice)
     else:
         cuda = tools.cuda or "no CUDA compiler"
         yield Item(name="compiled ops", value=f"can be built ({tools.compiler}, {tools.ninja}, {cuda})")
     for op in build.status():
         if op.state == "failed":
-            advice = f"Everything works without it, more slowly. The reason: {op.error}"
+            advice = f"Everything works without it, only more slowly. The reason: {op.error}"
             yield Item(name=f"op {op.name}", value="failed", status="slow", advice=advice)
         else:
             took = f" in {op.seconds:.0f} s" if op.seconds else ""
@@ -232,7 +232,7 @@ def _cache() -> Iterator[Item]:
     parts = [p for p in files if p.name.endswith(".part")]
     if parts:
         size = sum(p.stat().st_size for p in parts)
-        advice = "Choosing the model again goes on from there; remove the files to give the space back."
+        advice = "Choose the model again to resume the download, or delete the files to free the space."
         yield Item(name="unfinished downloads", value=f"{len(parts)}, {size / 1e6:,.0f} MB", advice=advice)
     set_ = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
     if set_:
@@ -267,12 +267,12 @@ def _models() -> Iterator[Item]:
     here = ", ".join(others) or "none"
     yield Item(name="other models here", value=f"{here}; {more} more are listed ({own_command()} models)")
     for problem in catalogue.problems:
-        advice = "Correct the entry; until then all entries of that file are left out."
+        advice = "Correct the entry; until then every entry of that file is ignored."
         yield Item(name="models.toml", value=problem, status="broken", advice=advice)
 
 
 def _speed() -> Iterator[Item]:
-    """Time of one picture of the first built-in model: the best of a few, since a machine that is busy is not slow."""
+    """Time of one picture of the first built-in model: the best of a few, since a busy machine is not a slow one."""
     import torch
 
     from draggan.checkpoints.catalogue import all_models
@@ -296,7 +296,7 @@ def _speed() -> Iterator[Item]:
     )
 
 
-_PICTURES = 6  # the first one also prepares
+_PICTURES = 6  # the first one also warms up
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -306,6 +306,6 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _faster(height: int) -> str:
-    """What would make pictures come sooner; a smaller model only where the measured one is not small."""
+    """What would make pictures faster; a smaller model is advised only where the measured one is not small."""
     smaller = ", or models of 256 px and less" if height > 256 else ""
-    return f"Close what else keeps the processor busy; a GPU helps{smaller}."
+    return f"Close other programs that keep the processor busy; a GPU helps{smaller}."

@@ -419,7 +419,7 @@ def test_the_corner_of_a_larger_picture_is_that_of_a_smaller():
     [
         ("", "no instructions"),
         ("{", "form"),
-        ("[1]", "entry 1 is no object"),
+        ("[1]", "entry 1 is not an object"),
         ('{"seed": -1, "points": []}', "seed -1"),
         ('{"seed": 1}', "points cannot be read"),
         ('{"seed": 1, "points": [[[1, 2, 3], [4, 5]]]}', "points cannot be read"),
@@ -651,7 +651,7 @@ def test_ctrl_c_reports_and_keeps_what_there_is(tmp_path, monkeypatch, capsys):
         (["--seed", "-1"], "--seed -1"),
         (["--minutes", "0"], "--minutes 0"),
         (["--truncation", "3"], "truncation"),
-        (["--set", "speed=9"], "'speed=9' is no setting"),
+        (["--set", "speed=9"], "'speed=9' is not a setting"),
         (["--set", "r1=big"], "no value for r1"),
         (["--set", "r1=-1"], "r1 = -1"),
         (["--class", "1"], "no classes"),

@@ -22,10 +22,10 @@ from draggan.evaluation.train_landmarks import (
     LandmarkConfig,
     LandmarkTrainer,
     Stock,
+    degrade,
     export,
     main,
     measure,
-    spoil,
 )
 from draggan.scenes import SCENES
 from draggan.scenes.scene import renderer
@@ -131,14 +131,14 @@ def test_spoilt_pictures_take_their_landmarks_along() -> None:
     distance = (middle - places[..., :1]).square()[:, :, None] + (middle - places[..., 1:]).square()[:, :, :, None]
     spot = torch.exp(-distance / (2 * 0.03**2)).expand(-1, 3, -1, -1) * 1.8 - 0.9
     batch = Batch(pictures=spot, places=places, visible=torch.ones(n, 1, dtype=torch.bool))
-    spoilt = spoil(batch, generator)
-    assert spoilt.pictures.shape == (n, 3, 64, 64)
-    assert spoilt.pictures.abs().max() <= 1
-    assert (spoilt.places - places).abs().mean() > 0.02
-    grey = torch.nn.functional.avg_pool2d(spoilt.pictures.mean(1, keepdim=True) + 1, 7, stride=1, padding=3)
+    degraded = degrade(batch, generator)
+    assert degraded.pictures.shape == (n, 3, 64, 64)
+    assert degraded.pictures.abs().max() <= 1
+    assert (degraded.places - places).abs().mean() > 0.02
+    grey = torch.nn.functional.avg_pool2d(degraded.pictures.mean(1, keepdim=True) + 1, 7, stride=1, padding=3)
     at = grey.flatten(1).argmax(1)
     found = torch.stack([at % 64, at // 64], -1)
-    error = ((found + 0.5) / 64 - spoilt.places[:, 0]).norm(dim=-1)
+    error = ((found + 0.5) / 64 - degraded.places[:, 0]).norm(dim=-1)
     assert error.median() < 0.02
     assert error.quantile(0.9) < 0.04
 

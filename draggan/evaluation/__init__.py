@@ -1,4 +1,4 @@
 """How well does dragging work, measured: landmark manipulation, reconstruction, there and back, masks, quality.
 
-``python -m draggan evaluate`` is the way in; `draggan.evaluation.protocols` says what each protocol does.
+``python -m draggan evaluate`` runs it; `draggan.evaluation.protocols` says what each protocol does.
 """

@@ -1,6 +1,6 @@
-"""``draggan evaluate``: options, and what they make happen. The command line prints what `run` says.
+"""``draggan evaluate``: its options and what they do. The command line prints what `run` says.
 
-Light to import: what needs PyTorch is imported when the command runs.
+Quick to import: what needs PyTorch is imported when the command runs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
     for name in _own_options():
         parser.add_argument(f"--{name}", help=f"as --set {name}=...")
-    parser.add_argument("--steps", type=int, help="at most (default: as published, 300, of a reconstruction 100)")
+    parser.add_argument(
+        "--steps", type=int, help="step limit (default: as published: 300, or 100 for a reconstruction)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -61,14 +63,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any setting of a drag, such as step_size=0.002; may be given more than once; without one, the model's",
     )
-    parser.add_argument("--minutes", type=float, help="begin no case after this time")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep results here; what is there is not redone")
+    parser.add_argument("--minutes", type=float, help="start no new case after this time")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="keep results in this file; cases that are there are not measured again",
+    )
     parser.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
     parser.add_argument("--strips", type=Path, metavar="PNG", help="write the best, median and worst case here")
 
 
 def _own_options() -> list[str]:
-    """Settings with an option of their own name, where there are such settings."""
+    """Settings that have an option of the same name."""
     return [f.name for f in dataclasses.fields(DragConfig) if f.name == "solver"]
 
 
@@ -86,7 +93,7 @@ def config_from(model: str, settings: list[str], **more: Any) -> DragConfig:
         name, sign, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not sign or name not in defaults:
-            raise ConfigError(f"'{text}' is no setting; write NAME=VALUE with one of {', '.join(defaults)}")
+            raise ConfigError(f"'{text}' is not a setting; write NAME=VALUE with one of {', '.join(defaults)}")
         default = defaults[name]
         try:
             if isinstance(default, bool):
@@ -132,7 +139,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
         say(f"{known} cases are in {args.json.name} already")
     count = args.pairs or protocol.count() or 20
     line = _Line(row, count)
-    # A case in whose midst Ctrl-C came is not kept; the others are.
+    # The case that Ctrl-C interrupted is not kept; the others are.
     ended = measure(
         [row], count, file=file, seconds=math.inf if args.minutes is None else 60 * args.minutes, progress=line.show
     )
@@ -176,7 +183,7 @@ def _points(text: str) -> int:
 
 
 class _Line:
-    """How far it is and what came out so far, on a terminal; elsewhere nothing."""
+    """Progress and the result so far, on a terminal; elsewhere nothing."""
 
     def __init__(self, row: Row, count: int) -> None:
         self._count, self._begun, self._first = count, time.monotonic(), len(row.cases)
@@ -197,6 +204,6 @@ class _Line:
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Leave the line."""
+        """End the line."""
         if self._open:
             sys.stderr.write("\n")

@@ -48,7 +48,7 @@ class Instruction:
         return scaled(self.handles), scaled(self.targets)
 
     def as_list(self) -> list[Any]:
-        """Everything, as JSON has it."""
+        """The same as JSON values."""
         return [self.seed, [list(p) for p in self.handles], [list(p) for p in self.targets], self.size and [*self.size]]
 
 
@@ -57,7 +57,7 @@ def read_instructions(path: str | Path) -> tuple[Instruction, ...]:
 
     An object has ``seed`` and either ``points``, a list of pairs ``[[x, y], [x, y]]`` of handle and target, or
     ``handles`` and ``targets``, lists of ``[x, y]``. ``size`` (a number, or ``[height, width]``) says of which picture
-    size these are pixels, if not of the model's. Other keys are left alone.
+    size these are pixels, if not of the model's. Other keys are ignored.
 
     Raises:
         ConfigError: the file cannot be read; the message says where and why.
@@ -82,10 +82,10 @@ def read_instructions(path: str | Path) -> tuple[Instruction, ...]:
 def _instruction(value: Any, number: int) -> Instruction:
     """One entry; a ValueError says what is wrong with it."""
     if not isinstance(value, dict):
-        raise ValueError(f"entry {number} is no object")
+        raise ValueError(f"entry {number} is not an object")
     seed = value.get("seed")
     if type(seed) is not int or not 0 <= seed < 2**32:
-        raise ValueError(f"entry {number}: seed {seed!r} is no whole number from 0 to {2**32 - 1}")
+        raise ValueError(f"entry {number}: seed {seed!r} is not a whole number from 0 to {2**32 - 1}")
     try:
         if "points" in value:
             handles, targets = zip(*((_point(p), _point(t)) for p, t in value["points"]), strict=True)

@@ -35,7 +35,7 @@ class LandmarkNetwork(nn.Module):
 
     Maps shrink to 4 x 4 and grow back to 16 x 16. There every landmark has a map of where it may be and two of how far
     it is from the middle of the cell; its place is the mean over the first of cell plus distance. So the precision is
-    not that of the cells, and a place outside the picture can be said.
+    not that of the cells, and a place outside the picture can be expressed.
 
     Args:
         names: the landmarks.
@@ -126,7 +126,7 @@ def _scaled(images: Float[Tensor, "batch 3 height width"], like: Tensor) -> Floa
 
 
 def landmark_file(name: str) -> Path:
-    """Where the landmark network of a built-in model lies, if it has one."""
+    """The file of a built-in model's landmark network, if it has one."""
     return builtin_dir() / f"{name}-landmarks.safetensors"
 
 
@@ -140,7 +140,7 @@ def find_landmarks(name: str) -> LandmarkNetwork:
     ending = landmark_file("").name
     known = sorted(path.name.removesuffix(ending) for path in builtin_dir().glob(f"?*{ending}"))
     if name not in known:
-        raise ModelNotFound(f"no landmark network for '{name}'; there are some for {', '.join(known) or 'no model'}")
+        raise ModelNotFound(f"no landmark network for '{name}'; there is one for {', '.join(known) or 'no model'}")
     return load_landmarks(landmark_file(name))
 
 
@@ -153,7 +153,7 @@ def save_landmarks(network: LandmarkNetwork, path: str | os.PathLike[str], **fac
     kwargs = {"names": network.names, "widths": network.widths, "neck": network.neck_width}
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata={"kind": _KIND, "kwargs": json.dumps(kwargs), **facts})
-        temporary.chmod(0o644)  # the writer makes it private
+        temporary.chmod(0o644)  # the writer creates it readable by its owner only
 
 
 def load_landmarks(path: str | os.PathLike[str]) -> LandmarkNetwork:

@@ -2,9 +2,9 @@
 
 Task ``i`` depends on the subject, the protocol's settings and ``i`` alone, so that rows of a table share their cases
 and a measurement can be extended later. A protocol takes any `DragConfig` and never looks inside, but for the limits
-of steps that belong to a published procedure; and any `Method`, of which it asks steps and nothing else.
+of steps that belong to a published procedure; and any `Method`, of which it asks nothing but steps.
 
-Every drag also says how far it went in the distribution of latents: root mean square of whitened coordinates
+For every drag it also reports how far it went in the distribution of latents: root mean square of whitened coordinates
 (`Whitening`), over all rows, before, after and between.
 """
 
@@ -134,7 +134,7 @@ class Dragged:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """What came of one task.
+    """The result of one task.
 
     Attributes:
         seed: of the picture.
@@ -169,12 +169,11 @@ class Begin(typing.Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What drags.
+    """A way to drag.
 
     Attributes:
-        key: what files of results call it, in which cases dragged by different methods do not belong together; another
-            one is due whenever the same settings lead elsewhere. Empty for the package's own, which is measured as
-            it is.
+        key: its name in files of results, which keep cases dragged by different methods apart; to be changed whenever
+            the same settings lead elsewhere. Empty for the package's own, which is measured as it is.
         begin: begins a drag.
     """
 
@@ -240,7 +239,7 @@ class Protocol(abc.ABC):
         main: key of the figure by which cases are called best and worst.
         first_seed: task ``i`` takes seeds from ``first_seed`` on.
         returns: drags end where they began.
-        finds: the landmark network has a say.
+        finds: the landmark network is used.
     """
 
     name: str
@@ -261,11 +260,11 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What tells this protocol from others of the same name."""
+        """What distinguishes this protocol from others of the same name."""
 
     @abc.abstractmethod
     def task(self, subject: Subject, index: int) -> Task | str:
-        """The task of that number; a text says why there is none."""
+        """The task of that number, or a text that says why there is none."""
 
     @abc.abstractmethod
     def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
@@ -287,7 +286,7 @@ class Protocol(abc.ABC):
         return self.measure(subject, task, self.limited(config), method)
 
     def random(self, index: int) -> np.random.Generator:
-        """Chance for task ``index``, the same every time."""
+        """The random numbers of task ``index``, the same every time."""
         return np.random.default_rng([self.first_seed, index])
 
 
@@ -296,7 +295,7 @@ def _counted(name: str, points: int) -> str:
 
 
 def _seed_pair(protocol: Protocol, subject: Subject, index: int) -> tuple[int, Tensor, Tensor]:
-    """Two pictures that nobody else has: the first one's seed, and the noise of both."""
+    """Two pictures that no other task has: the first one's seed, and the noise of both."""
     seed = protocol.first_seed + 2 * index
     return seed, subject.noise(seed), subject.noise(seed + 1)
 
@@ -690,7 +689,7 @@ class Mask(Protocol):
 class Quality(Protocol):
     """How well a built-in model draws: generated pictures against the renderings that they should be.
 
-    Nothing is dragged. Seeds are others than those of the training, which draws its noise another way. Sharpness is
+    Nothing is dragged. The seeds are not those of the training, which draws its noise another way. Sharpness is
     the energy of the gradients, generated over rendered.
     """
 

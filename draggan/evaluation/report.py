@@ -47,7 +47,7 @@ def text(row: Row) -> str:
 def markdown(rows: Sequence[Row]) -> str:
     """Rows of one protocol as a table: figures down, configurations across, with differences to the first row.
 
-    Everything is over the cases that all rows have. Differences are paired, of the figure that counts.
+    Everything is over the cases that all rows have. Differences are paired, of the main figure.
     """
     rows = [row.over(set.intersection(*(set(r.cases) for r in rows))) for row in rows]
     first = rows[0]

@@ -54,7 +54,7 @@ class Row:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be equal for cases to belong together: weights, protocol, method and settings; as JSON has it."""
+        """What must be equal for cases to belong together: weights, protocol, method and settings; as JSON values."""
         subject = self.subject
         label = None if subject.label is None else int(subject.label.argmax())
         identity: dict[str, Any] = {
@@ -68,7 +68,7 @@ class Row:
             "settings": self.protocol.settings(),
             "config": {} if self.protocol.name == "quality" else _values(self.protocol.limited(self.config)),
         }
-        # Not in rows of the package's own drag, so that what was written before there were others is still theirs.
+        # Left out for the package's own drag, so that files from before there were other methods still match.
         if self.method.key and self.protocol.name != "quality":
             identity["method"] = self.method.key
         return json.loads(json.dumps(identity))
@@ -94,7 +94,7 @@ class Row:
 
     @property
     def main(self) -> Column:
-        """The figure that counts: the protocol's, or the tracked distance where that could not be measured."""
+        """The main figure: the protocol's, or the tracked distance where that could not be measured."""
         columns = {c.key: c for c in self.protocol.columns}
         key = self.protocol.main
         return columns[key if self.values(key) or "tracked" not in columns else "tracked"]
@@ -118,7 +118,7 @@ class Row:
         return frechet(np.stack([c[first] for c in cases]), np.stack([c[second] for c in cases]))
 
     def summary(self) -> dict[str, Any]:
-        """Every column's mean and interval, and the Frechet distances, as JSON has them (null: not measured)."""
+        """Every column's mean and interval, and the Frechet distances, as JSON values (null: not measured)."""
         out: dict[str, Any] = {"cases": self.measured, "skipped": len(self.cases) - self.measured}
         for column in self.protocol.columns:
             i = self.interval(column)
@@ -141,7 +141,7 @@ def _plain(value: float) -> float | None:
 
 
 class ResultFile:
-    """Rows in a JSON file. What others, or earlier runs, wrote there stays.
+    """Rows in a JSON file. Rows that others or earlier runs wrote there are kept.
 
     Args:
         path: need not exist yet.
@@ -155,7 +155,7 @@ class ResultFile:
         self._rows = self._read()
 
     def _read(self) -> list[dict[str, Any]]:
-        """The rows in the file, checked through and through: a damaged one is refused before hours of work."""
+        """The rows in the file, checked completely: a damaged file is refused before hours of work."""
         if not self.path.exists():
             return []
         try:
@@ -221,8 +221,8 @@ def _that_matter(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _same(stored: dict[str, Any], identity: dict[str, Any]) -> bool:
-    """Whether two identities are one. Settings that did not exist when the first was written are at their defaults, and
-    a solver may have had another name then."""
+    """Whether two identities are the same. Settings that are newer than the first are at their defaults, and a solver
+    may have had another name then."""
     config = stored["config"]
     if config:
         config = {**json.loads(json.dumps(dataclasses.asdict(DragConfig()))), **config}

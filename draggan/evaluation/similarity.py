@@ -1,6 +1,6 @@
 """How alike two pictures are, how sharp one is, and which pixel of one corresponds to which of another.
 
-No network of anyone's is used: the perceptual distance here is structural similarity of gradients, not LPIPS.
+No trained network is used: the perceptual distance here is structural similarity of gradients, not LPIPS.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def psnr(a: Picture, b: Picture) -> float:
 def ms_ssim(a: Picture, b: Picture) -> float:
     """Multi-scale structural similarity of values in [-1, 1], 1 for the same picture.
 
-    As published but for small pictures: only scales that hold a whole window are taken (4 of 5 at 128 px) and their
+    As published, except for small pictures: only scales that hold a whole window are taken (4 of 5 at 128 px) and their
     weights made to sum to one; the window shrinks in pictures of less than 11 px.
     """
     return _multi_scale((a.clamp(-1, 1) + 1) / 2, (b.clamp(-1, 1) + 1) / 2)
@@ -45,7 +45,7 @@ def ms_ssim(a: Picture, b: Picture) -> float:
 def gradient_distance(a: Picture, b: Picture) -> float:
     """The perceptual distance of the evaluation: 1 - multi-scale structural similarity of the gradients' magnitudes.
 
-    Outlines that stand elsewhere or are gone count; a change of brightness or of colour hardly does. 0 for the same
+    Outlines that have moved or are gone count; a change of brightness or of colour hardly does. 0 for the same
     picture.
     """
     return 1 - _multi_scale(_gradient(a), _gradient(b))

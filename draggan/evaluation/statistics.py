@@ -128,6 +128,6 @@ class Whitening:
         return float(np.sqrt(np.mean(self(x) ** 2)))
 
     def between(self, a: Float[np.ndarray, "*n d"], b: Float[np.ndarray, "*n d"]) -> float:
-        """Likewise from ``a`` to ``b``; about the root of 2 for two samples that have nothing to do with each other."""
+        """Likewise from ``a`` to ``b``; about the root of 2 for two unrelated samples."""
         moved = (np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)) @ self.matrix
         return float(np.sqrt(np.mean(moved**2)))

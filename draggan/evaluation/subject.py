@@ -1,4 +1,4 @@
-"""What is evaluated: a generator, with whatever is known of its pictures beyond them."""
+"""What is evaluated: a generator, with whatever else is known of its pictures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LandmarkFinder(Protocol):
         """Positions ``(x, y)`` in pixels of pictures in [-1, 1]."""
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch d"]:
-        """What the network thinks of pictures, as numbers: the space of the Frechet distance."""
+        """Features of pictures: the space of the Frechet distance."""
 
 
 @runtime_checkable

@@ -1,8 +1,8 @@
 """Train a landmark network: ``python -m draggan.evaluation.train_landmarks cat --minutes 15 --out runs/cat-landmarks``.
 
-Renderings with exact landmarks, and pictures of the trained generator, whose every z has its scene. Both are spoilt in
-all the ways that generated and dragged pictures differ from renderings, and then some. Needs a compiler, as the scenes
-do; one thread of a processor is enough.
+Renderings with exact landmarks, and pictures of the trained generator, whose every z has its scene. Both are degraded
+in all the ways in which generated and dragged pictures differ from renderings, and more. Needs a compiler, as the
+scenes do; one thread of a processor is enough.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from draggan.scenes.pool import scene_noise
 from draggan.scenes.scene import Rendering, Scene
 from draggan.scenes.train import HELD_SEED, faster_dtype
 
-__all__ = ["Batch", "LandmarkConfig", "LandmarkTrainer", "Stock", "export", "measure", "spoil"]
+__all__ = ["Batch", "LandmarkConfig", "LandmarkTrainer", "Stock", "degrade", "export", "measure"]
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def generated_pictures(generator: Generator, z: NDArray[np.float32]) -> Float[Te
     )
 
 
-def spoil(batch: Batch, random: torch.Generator) -> Batch:
+def degrade(batch: Batch, random: torch.Generator) -> Batch:
     """The same scenes as other pictures: moved, recoloured, blurred, sharpened, with noise and coding artefacts."""
     n = len(batch.pictures)
 
@@ -244,7 +244,7 @@ def _dtype() -> torch.dtype:
 
 @dataclass
 class Progress:
-    """What a training has behind it; saved with the weights."""
+    """The progress of a training; saved with the weights."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -262,8 +262,8 @@ class LandmarkTrainer:
         out: folder, created if missing.
         generator: adds its pictures to the renderings; None to do without.
         resume: go on from ``checkpoint.pt`` if there is one.
-        init: a landmark network to start from instead of random weights; of one of another scene, all but the last
-            layer.
+        init: a landmark network to start from instead of random weights; from one of another scene, all but the last
+            layer is taken.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class LandmarkTrainer:
         return self.out / "checkpoint.pt"
 
     def run(self) -> None:
-        """Train until the time is over; saves now and then, and at the end."""
+        """Train until the time is up; saves from time to time and at the end."""
         p, limit = self.progress, self.config.minutes * 60
         before = last_save = last_log = time.monotonic()
         running = weight = 0.0
@@ -331,7 +331,7 @@ class LandmarkTrainer:
             part: how much of the time is over, 0 to 1; decides the step size.
 
         Returns:
-            The mean error of visible landmarks in the spoilt pictures, as a part of the width.
+            The mean error of visible landmarks in the degraded pictures, as a part of the width.
         """
         config, p = self.config, self.progress
         lr = config.lr * min(1.0, (p.steps + 1) / config.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
@@ -341,7 +341,7 @@ class LandmarkTrainer:
             self.stock.render()
         if self.generator is not None and p.steps % config.generated == 0:
             self.stock.generate()
-        batch = spoil(self.stock.draw(config.batch, self.rng), self.random)
+        batch = degrade(self.stock.draw(config.batch, self.rng), self.random)
         self.network.train()
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             made = self.network.places(batch.pictures.contiguous(memory_format=torch.channels_last))
@@ -395,7 +395,7 @@ class LandmarkTrainer:
 def measure(
     network: LandmarkNetwork, scene: Scene, generator: Generator | None, *, count: int, size: int = 128, first: int = 8
 ) -> tuple[float, float]:
-    """Mean error of visible landmarks in pictures that no training sees.
+    """Mean error of visible landmarks in pictures that training never sees.
 
     Args:
         count: how many pictures of either kind.

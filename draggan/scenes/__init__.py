@@ -1,8 +1,8 @@
 """Procedural scenes: the pictures that the built-in models were trained on, with exact landmarks.
 
-The pictures are ray-marched from a few dozen parameters by our own renderer, so the built-in models carry no one's
-rights and every rendering knows where its eyes, nose and mouth are. Rendering needs a C++ compiler; using the trained
-models does not. With a CUDA compiler and device, trainings render there (`draggan.scenes.gpu`; compiled, never run).
+The pictures are ray-marched from a few dozen parameters by our own renderer, so nobody else holds rights in
+the built-in models, and every rendering knows where its eyes, nose and mouth are. Rendering needs a C++ compiler; using
+the trained models does not. With a CUDA compiler and device, training renders there (`draggan.scenes.gpu`).
 ``python -m draggan.scenes`` measures how fast rendering is.
 """
 
@@ -27,5 +27,5 @@ def find_scene(name: str) -> Scene:
         ConfigError: there is none.
     """
     if name not in SCENES:
-        raise ConfigError(f"no scene '{name}'; there are {', '.join(SCENES)}")
+        raise ConfigError(f"there is no scene '{name}'; there are {', '.join(SCENES)}")
     return SCENES[name]

@@ -1,6 +1,6 @@
 """How many pictures a second the scenes' renderer draws: ``python -m draggan.scenes [cat ...] [--size 128 256]``.
 
-Random scenes, with importance and landmarks, as trainings take them. On a busy machine processor time is what counts.
+Random scenes, with importance and landmarks, as training takes them. On a busy machine look at the processor time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK = 16
 
 
 def measure(scene: Scene, size: int, *, seconds: float, threads: int, device: str) -> tuple[float, float]:
-    """Pictures a second, and milliseconds of processor time a picture, after one block of pictures that do not count.
+    """Pictures a second, and milliseconds of processor time a picture, after a first block that is not counted.
 
     Args:
         size: height and width in pixels.

@@ -137,10 +137,10 @@ class Scene:
         Args:
             parameters: ``[batch, z_dim]``; values outside the ranges are allowed within reason.
             size: height and width in pixels, 8 to 2048.
-            segments: whether to label the pixels too, which takes a third of the time more.
+            segments: whether to label the pixels too, which takes a third longer.
             threads: how many to use; None for one per core.
-            device: as for `choose_device`. A CUDA device draws pictures, importance and segments as the CPU does, but
-                for rounding; if it cannot, the CPU does, after a line in the log. On any other device the CPU does.
+            device: as for `choose_device`. A CUDA device draws pictures, importance and segments as the CPU does, up
+                to rounding; if it cannot, the CPU does, after a line in the log. On any other device the CPU does.
 
         Raises:
             OpBuildError: the renderer could not be compiled.
@@ -200,8 +200,8 @@ class Scene:
 
         Returns:
             The places in the pictures of b, float32 ``[batch, n, 2]``, and whether they show there, bool
-            ``[batch, n]``. A point of the backdrop stays where it is and counts as not visible; it takes 0.6 px to
-            the outline to be one.
+            ``[batch, n]``. A point of the backdrop stays where it is and counts as not visible; a point counts as
+            backdrop from 0.6 px beyond the outline on.
 
         Raises:
             OpBuildError: the renderer could not be compiled.

@@ -56,7 +56,7 @@ class TrainConfig:
 
     Attributes:
         scene: name of the scene.
-        resolution: picture size in pixels, a power of two from 32 on.
+        resolution: picture size in pixels, a power of two, at least 32.
         minutes: training time, all runs of a resumed training together.
         seed: of weights, scenes and batches.
         w_dim, mapping_layers, channel_base, channel_max: as in `StyleGAN2Generator`.
@@ -64,7 +64,7 @@ class TrainConfig:
         warmup: steps of linear warm-up after the start and after every growth.
         decay: the last part of the time, in which the step falls to 2 %.
         stages: part of the time at which each resolution starts, the first at 0; None for a schedule by size.
-        batch: pictures per step. Small, because on a CPU the number of steps is what is scarce.
+        batch: pictures per step. Small, because on a CPU steps are what is scarce.
         clip: limit of the gradient's norm.
         ema_pictures: half-life of the weight average, in pictures.
         sharpen_from: part of the time from which the loss has its ``energy`` term, of weight ``sharpen``.
@@ -110,7 +110,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
-            raise ConfigError(f"resolution {self.resolution} is not allowed; it must be a power of two from 32 on")
+            raise ConfigError(f"resolution {self.resolution} is not allowed; it must be a power of two, at least 32")
         if self.stages is not None and len(self.stages) != len(self.resolutions):
             raise ConfigError(f"{len(self.stages)} stages do not fit the resolutions {self.resolutions}")
         if self.adversarial_from is not None and not 0 <= self.adversarial_from <= 1:
@@ -208,7 +208,7 @@ def loss(
 
     Args:
         energy: weight of a term that compares how much detail there is around every pixel, not where exactly. L1
-            alone answers doubt about a place by blur, this one by an edge.
+            alone blurs where a place is in doubt; this term draws an edge.
     """
     error = image - target
     total = (error.abs() * weight).mean()
@@ -269,7 +269,7 @@ def faster_dtype(device: torch.device) -> torch.dtype:
 
 @dataclass
 class Progress:
-    """What a training has behind it; saved with the weights."""
+    """The progress of a training; saved with the weights."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -294,7 +294,7 @@ class Trainer:
             taken over. Edges, fills and shading are much the same in every scene. A resumed training ignores it.
 
     Raises:
-        ConfigError: the checkpoint is of another training, or ``init`` has nothing to give.
+        ConfigError: the checkpoint is of another training, or ``init`` has no weights that fit.
     """
 
     def __init__(
@@ -361,11 +361,11 @@ class Trainer:
         if not any(name.endswith("weight") for name in fitting):
             raise ConfigError(f"no weight in {file} has the name and shape of one of this network; choose another file")
         self.generator.load_state_dict(own | fitting)
-        self.progress.init = file.name  # not where it lies: that is nobody's business
+        self.progress.init = file.name  # not its path, which is private
         logger.info("took over %d of %d tensors from %s", len(fitting), len(own), file)
 
     def run(self) -> None:
-        """Train until the time is over; saves now and then, and at the end."""
+        """Train until the time is up; saves from time to time and at the end."""
         limit = self.config.minutes * 60
         while self.progress.seconds < limit:
             resolution = self.config.stage(self.progress.seconds / limit)
@@ -436,7 +436,7 @@ class Trainer:
         shards = [pool.draw(count, self.rng) for _ in range(self.workers)]
         fresh: list[NDArray[np.float32]] | list[None] = [None] * self.workers
         if config.is_adversarial(resolution, part):
-            # Noise that no pair was made for: the discriminator is to judge what a user will see.
+            # Noise that no pair was made for: the discriminator should judge what users will see.
             fresh = [self.rng.standard_normal((count, self.scene.z_dim), np.float32) for _ in range(self.workers)]
             self._teach_adversary(fresh, [pictures for _, pictures, _ in shards])
         results = list(self._executor.map(lambda s, z: self._gradients(s, z, resolution, part), shards, fresh))
@@ -613,7 +613,7 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     }
     with replacing(target) as temporary:
         save_file(tensors, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # the writer makes it private
+        temporary.chmod(0o644)  # the writer creates it readable by its owner only
     logger.info("wrote %s (%.1f MB): %s", target, target.stat().st_size / 1e6, training)
     sheet(made[:16], right[:16], config.resolution).save(checkpoint.with_name("export.jpg"), quality=88)
     if state.get("adversary") is not None:
