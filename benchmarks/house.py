@@ -32,16 +32,11 @@ Modules = Mapping[str, Module]
 
 # Definitions that cut windows out of a map, or out of windows of one, each with its adjoint; by module and name.
 WINDOW_CUTS = (
-    ("draggan.geometry", "_Crop"),
-    ("draggan.generators.frozen", "_Cut"),
-    ("draggan.generators.steady", "_SteadyCut"),
-    ("draggan.generators.local3", "_gathered"),
+    ("draggan.geometry.windows", "SlicedCrop"),
+    ("draggan.geometry.windows", "IndexedCrop"),
 )
 # Definitions that put several windows into a larger one where that costs less.
-WINDOW_GROUPINGS = (
-    ("draggan.geometry", "cover"),
-    ("draggan.generators.local3", "_grouped"),
-)
+WINDOW_GROUPINGS = (("draggan.geometry.windows", "cheapest_grouping"),)
 # The forms in which a click point exists between the canvas and the picture after the drag.
 POINT_FORMS = (
     ("draggan.ui.canvas", "CanvasValue"),

@@ -47,7 +47,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from draggan.errors import ConfigError
-from draggan.generators.stylegan2 import MappingNetwork, StyleGAN2Generator, SynthesisLayer, ToRGB
+from draggan.generators.mapping import MappingNetwork
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.networks import SynthesisLayer, ToRGB
 
 __all__ = ["widen"]
 

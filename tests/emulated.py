@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from draggan.generators.captured import Recorder
+from draggan.generators.stylegan2.cuda_graphs import Recorder
 from torch_utils.pytorch_internals import below_autograd
 
 aten = torch.ops.aten
@@ -165,5 +165,5 @@ class Emulated(Recorder):
 
         return result, replay
 
-    def begin(self) -> None:
+    def wait_for_replays(self) -> None:
         pass

@@ -16,8 +16,8 @@ from torch import Tensor
 from draggan.errors import ConfigError, LatentError
 from draggan.generators import limits
 from draggan.generators.base import Generator, z_from_seed
-from draggan.generators.discriminator import Discriminator, minibatch_deviation
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.discriminator import Discriminator, minibatch_deviation
 from draggan.generators.stylegan3 import StyleGAN3Generator
 
 SMALL2 = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 128, "channel_max": 8}

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from draggan.geometry import (
     Grid,
     Windows,
-    brought,
     cells_inside,
     cover,
     crop,
@@ -19,8 +18,8 @@ from draggan.geometry import (
     inside,
     sample,
     square_offsets,
-    write,
 )
+from torch_utils.transfer import copy_to, to_device
 
 
 def test_pixel_centres_meet_cell_centres_where_four_pixels_make_a_cell():
@@ -148,11 +147,11 @@ def test_a_copy_to_a_device_waits_only_where_it_must(kind, expected):
             return self
 
     values = torch.zeros(1).as_subclass(OnHost)
-    brought(values, torch.device(kind))
+    to_device(values, torch.device(kind))
     assert asked == expected
     asked.clear()
-    write(torch.zeros(1).as_subclass(OnDevice), values)
+    copy_to(torch.zeros(1).as_subclass(OnDevice), values)
     assert asked == expected
     asked.clear()
-    brought(torch.zeros(1).as_subclass(OnDevice), torch.device(kind))
+    to_device(torch.zeros(1).as_subclass(OnDevice), torch.device(kind))
     assert asked == expected[-1:]  # what is there already is in no memory of the host

@@ -19,8 +19,8 @@ from torch import Tensor
 from draggan.checkpoints.build import build_discriminator, build_generator
 from draggan.checkpoints.detect import describe_bytes, open_bytes
 from draggan.generators.base import Generator
-from draggan.generators.discriminator import Discriminator
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.discriminator import Discriminator
 from draggan.generators.stylegan3 import StyleGAN3Generator
 
 GOLDEN = Path(__file__).parent / "golden"

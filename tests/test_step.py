@@ -21,7 +21,7 @@ from draggan.drag.solvers.adam import Adam, Moments
 from draggan.drag.solvers.gauss_newton import GaussNewton
 from draggan.drag.solvers.mask_constraint import mask_view
 from draggan.drag.tracking import TemplateTracker
-from draggan.generators import captured, frozen, local
+from draggan.generators.stylegan2 import analytic, cuda_graphs
 from draggan.geometry import Windows, disc_offsets, square_offsets
 from tests.conftest import tiny_stylegan2
 
@@ -43,12 +43,12 @@ def test_moments_are_those_of_pytorchs_adam():
 def test_layouts_are_made_once_for_as_long_as_windows_and_weights_stay(monkeypatch):
     made = []
 
-    class Counted(frozen.Layout):
+    class Counted(analytic.Layout):
         def __init__(self, *args):
             made.append(args)
             super().__init__(*args)
 
-    monkeypatch.setattr(local, "Layout", Counted)
+    monkeypatch.setattr(analytic, "Layout", Counted)
     G = tiny_stylegan2()
     ws = torch.randn(1, G.num_ws, G.w_dim)
     here, there = (Windows(((y, 5),), (6, 6)) for y in (4, 5))
@@ -59,7 +59,7 @@ def test_layouts_are_made_once_for_as_long_as_windows_and_weights_stay(monkeypat
     G.local_features(ws, "b32", here)
     assert len(made) == 3
     # Nothing stays of the weights before.
-    assert len(local._layouts[G.synthesis]) == 1
+    assert len(analytic._layouts[G.synthesis]) == 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert G.local_features(ws, "b32", here).dtype == torch.bfloat16
     assert len(made) == 4
@@ -69,12 +69,12 @@ def test_no_more_layouts_are_kept_than_are_of_use():
     G = tiny_stylegan2()
     ws = torch.randn(1, G.num_ws, G.w_dim)
     for y in range(8):
-        for x in range(local._KEPT // 8 + 1):
+        for x in range(analytic.MAX_LAYOUTS // 8 + 1):
             G.local_features(ws, "b8", Windows(((y, x),), (1, 1)))
-    assert len(local._layouts[G.synthesis]) == local._KEPT
-    known = len(local._layouts)
+    assert len(analytic._layouts[G.synthesis]) == analytic.MAX_LAYOUTS
+    known = len(analytic._layouts)
     del G
-    assert len(local._layouts) < known
+    assert len(analytic._layouts) < known
 
 
 class NoWaiting(TorchDispatchMode):
@@ -107,7 +107,7 @@ def on_a_device(G):
     return G.freeze()
 
 
-class Recorded(captured.Recorder):
+class Recorded(cuda_graphs.Recorder):
     """Recorded work that never comes: what a step does besides is left."""
 
     replayed = 0
@@ -121,7 +121,7 @@ class Recorded(captured.Recorder):
     def replay(self):
         type(self).replayed += 1
 
-    def begin(self):
+    def wait_for_replays(self):
         pass
 
 
@@ -152,10 +152,10 @@ def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
     """Features, tracking, loss, gradient and update. Read by the host: where the handles are (once), and the loss."""
     G = on_a_device(tiny_stylegan2())
     if graphs:
-        monkeypatch.setattr(captured, "_recorders", {"meta": Recorded})
-        monkeypatch.setattr(captured, "OFTEN", 1)
+        monkeypatch.setattr(cuda_graphs, "_recorders", {"meta": Recorded})
+        monkeypatch.setattr(cuda_graphs, "RECORD_AFTER", 1)
         # That looks, once per graph.
-        monkeypatch.setattr(captured, "_compare", lambda *args: None)
+        monkeypatch.setattr(cuda_graphs, "_compare", lambda *args: None)
     monkeypatch.setattr(Recorded, "replayed", 0)
     handles = torch.rand(count, 2) * 30
     asked = []
@@ -168,7 +168,7 @@ def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
     monkeypatch.setattr(problem_module, "cover", cover)
     # That there is no autocast for such a device is not what is tested.
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
-    monkeypatch.setattr(local, "_feature_type", lambda like: like.dtype)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
     problem = problem_of(G, count, DragConfig())
     targets = torch.zeros(count, 2, device="meta")
     solver = Adam(problem, TemplateTracker(problem))

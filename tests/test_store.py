@@ -23,8 +23,8 @@ from draggan.checkpoints.read import read_checkpoint
 from draggan.checkpoints.store import ModelStore, load_discriminator, load_generator
 from draggan.device import available_devices, choose_device
 from draggan.errors import CheckpointError, ConfigError, ModelNotFound
-from draggan.generators.discriminator import Discriminator
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.discriminator import Discriminator
 from draggan.generators.stylegan3 import StyleGAN3Generator
 
 GOLDEN = Path(__file__).parent / "golden"

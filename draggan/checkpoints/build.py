@@ -216,7 +216,7 @@ def build_discriminator(description: CheckpointDescription, device: str | torch.
         reason = skipped.get("D") if isinstance(skipped, dict) else None
         why = f" (its discriminator cannot be used: {reason})" if reason else ""
         raise CheckpointError(f"no discriminator in this file; it holds {held}{why}")
-    from draggan.generators.discriminator import Discriminator
+    from draggan.generators.stylegan2.discriminator import Discriminator
 
     network = description.networks["D"]
     return _build(Discriminator, "discriminator", "D", network, device).eval().requires_grad_(False)

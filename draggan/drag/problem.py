@@ -13,7 +13,7 @@ from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import Sampler
 from draggan.drag.precision import compute_features
 from draggan.generators.base import Generator, Latent
-from draggan.geometry import Atlas, Grid, Windows, cover
+from draggan.geometry import FeatureSampler, Grid, Windows, cover
 
 __all__ = ["Problem"]
 
@@ -94,9 +94,9 @@ class Problem:
     def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:
         """Features around points, computed there only; what it samples must lie within reach of the same point."""
         windows, member = cover(points, reach, self.grid)
-        atlas = Atlas(self.features(rows, windows), self.grid, windows)
-        return lambda at: atlas(at, member[:, None].expand(at.shape[:-1]))
+        sampler = FeatureSampler(self.features(rows, windows), self.grid, windows)
+        return lambda at: sampler(at, member[:, None].expand(at.shape[:-1]))
 
     def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> Sampler:
         """Samples of a whole map."""
-        return Atlas(features, self.grid)
+        return FeatureSampler(features, self.grid)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.generators.discriminator import Discriminator
+from draggan.generators.stylegan2.discriminator import Discriminator
 
 __all__ = ["Adversary", "r1_penalty"]
 

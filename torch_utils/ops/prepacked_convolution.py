@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils import pytorch_internals
+from torch_utils.nonzero import nonzero_extent
 from torch_utils.ops import status
 
 __all__ = [
@@ -246,12 +247,11 @@ def _sparse(
     """The adjoint, from the rectangle of x that is not zero (in all samples together) to a result of that size."""
     transposed = convolution.stride == 1
     height, width = x.shape[2:]
-    # A handful of numbers: numpy is done before PyTorch has begun.
-    used = x.detach().abs().amax((0, 1)).float().numpy() != 0
-    rows, columns = used.any(1).nonzero()[0], used.any(0).nonzero()[0]
-    if not len(rows):
+    extent = nonzero_extent(x)
+    if extent is None:
         return x.new_zeros(x.shape[0], weight.shape[1], *size)
-    top, bottom, left, right = (int(v) for v in (rows[0], rows[-1], columns[0], columns[-1]))
+    top, left = extent[0], extent[2]
+    bottom, right = extent[1] - 1, extent[3] - 1
     if (bottom - top + 1) * (right - left + 1) > 0.8 * height * width:
         return convolution.run(x, weight, padding, transposed)
     if convolution.stride == 1:

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.generators import frozen
 from draggan.generators.base import Generator
-from draggan.generators.local import plan
-from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2 import StyleGAN2Generator, analytic
+from draggan.generators.stylegan2.windows import plan_layers
 from draggan.geometry import Windows, crop
 
 
@@ -147,12 +146,12 @@ def test_what_is_kept_of_a_pass_for_inference_serves_gradients_too():
 
 def test_nothing_is_remembered_of_rows_that_are_gone():
     G = generator("skip", True)
-    before = len(frozen._modulations)
+    before = len(analytic._cached)
     rows = list(torch.randn(1, G.num_ws, G.w_dim).unbind(1))
     G.local_features(rows, "b64", Windows(((3, 3),), (5, 5)))
-    assert len(frozen._modulations) > before
+    assert len(analytic._cached) > before
     del rows
-    assert len(frozen._modulations) == before
+    assert len(analytic._cached) == before
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -178,23 +177,23 @@ def test_lower_precision_differs_by_its_rounding(dtype):
 
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
 def test_a_few_cells_of_a_fine_level_do_not_need_whole_fine_maps(architecture):
-    stages = plan(generator(architecture, True).synthesis, 64, Windows(((30, 30),), (4, 4)))
-    assert stages[0].whole
-    assert not stages[-1].whole
-    assert stages[-1].windows.size == (4, 4)
+    plans = plan_layers(generator(architecture, True).synthesis, 64, Windows(((30, 30),), (4, 4)))
+    assert plans[0].whole
+    assert not plans[-1].whole
+    assert plans[-1].windows.size == (4, 4)
 
 
 def test_many_windows_are_whole_maps_earlier_where_those_take_fewer_multiplications():
     with torch.device("meta"):
         G = StyleGAN2Generator(z_dim=8, c_dim=0, w_dim=8, img_resolution=512, channel_base=32768)
     many = Windows(tuple((10 + 14 * (i // 6), 8 + 16 * (i % 6)) for i in range(30)), (10, 10))
-    whole = [sum(stage.whole for stage in plan(G.synthesis, 128, many, winograd=w)) for w in (False, True)]
+    whole = [sum(plan.whole for plan in plan_layers(G.synthesis, 128, many, winograd=w)) for w in (False, True)]
     assert whole == [8, 9]
 
 
 def test_windows_over_most_of_the_map_compute_it_whole():
-    stages = plan(generator("skip", True).synthesis, 64, Windows(((-3, -3),), (70, 70)))
-    assert all(stage.whole for stage in stages)
+    plans = plan_layers(generator("skip", True).synthesis, 64, Windows(((-3, -3),), (70, 70)))
+    assert all(plan.whole for plan in plans)
 
 
 class WholeMaps(StyleGAN2Generator):

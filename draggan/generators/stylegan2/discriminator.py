@@ -24,7 +24,8 @@ from draggan.generators.limits import (
     resolution,
     whole,
 )
-from draggan.generators.stylegan2 import Architecture, FullyConnected, MappingNetwork
+from draggan.generators.mapping import FullyConnected, MappingNetwork
+from draggan.generators.stylegan2.networks import Architecture
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 

@@ -1,21 +1,22 @@
-"""Features of a frozen network and their gradient, each as one CUDA graph.
+"""Features of a StyleGAN2 with frozen weights and their gradient, each recorded and replayed as one CUDA graph.
 
-On a GPU a step of a drag is a few hundred operations on windows of ten cells; giving them to the device one by one
-takes longer than they do. A graph is all of them in one call, with the shapes, addresses and numbers they had when they
-were recorded. So a pass is recorded once per kind (`_key`), over the buffers of a `SteadyLayout`; from then on its
-inputs (latent rows, where the windows are) are written to their buffers, and the graph is run again.
+Fifth in the stack, above `static_shapes`. On a GPU a step of a drag is a few hundred operations on windows of ten
+cells; giving them to the device one by one takes longer than they do. A graph is all of them in one call, with the
+shapes, addresses and numbers they had when they were recorded. So a pass is recorded once per kind (`_key`), over the
+buffers of a `MovableLayout`; from then on its inputs (latent rows, where the windows are) are written to their buffers,
+and the graph is run again.
 
 * Forward and backward are two graphs, for a drag decides between them. What the one leaves for the other is overwritten
   by the next forward pass, of another session perhaps: a counter notices, and that forward pass is repeated first.
-* Rows that ask for a gradient are inputs. Of the others, style and demodulation factor are, which seldom change; if no
-  row asks, all are inputs.
+* Rows that need a gradient are inputs. Of the others, style and demodulation factor are, which seldom change; if no
+  row needs one, all are inputs.
 * Recording takes three passes and waits for the device, so a kind of pass is recorded the third time it is asked for.
 * What was recorded is compared with the ordinary pass before it is used, on inputs that were not there when it was
   recorded. If it differs, or recording fails, the network goes the ordinary way from then on, and the log says why.
 
 Both graphs are recorded before the first is used, so that all of this happens in one place, not in autograd's threads.
 ``DRAGGAN_CUDA_GRAPHS=0`` turns it off. None of this has run on a GPU yet: the tests record on processors, by the rules
-of CUDA's graphs (tests/test_captured.py).
+of CUDA's graphs (tests/test_cuda_graphs.py).
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from draggan.generators import frozen
-from draggan.generators.frozen import Layout, Modulation
-from draggan.generators.steady import SteadyLayout
+from draggan.generators.stylegan2 import analytic
+from draggan.generators.stylegan2.analytic import Layout, Modulation
+from draggan.generators.stylegan2.networks import SynthesisNetwork
+from draggan.generators.stylegan2.static_shapes import MovableLayout, movable_layout_for
 from draggan.geometry import Windows
 from torch_utils.ops import status
 from torch_utils.pytorch_internals import below_autograd, is_transformed, version
 
-__all__ = ["Recorder", "features", "possible", "wanted"]
+__all__ = ["RecordedPass", "Recorder", "can_record", "recorded_pass"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ T = TypeVar("T")
 
 # A kind of pass is recorded when it is asked for so often. So many are kept per network, in so many bytes; one that
 # would take more than half of them is not recorded: its operations are long.
-OFTEN, KEPT, MEMORY = 3, 16, 1 << 30
+RECORD_AFTER, MAX_RECORDED, MAX_BYTES = 3, 16, 1 << 30
 # How much of their norm features may differ by from the ordinary ones, and gradients by three times as much. Windows of
 # other sizes may be convolved by other algorithms, on GPUs in TensorFloat-32; inputs that are not read, or memory that
 # is another's, make all of it differ.
@@ -68,7 +70,7 @@ class Recorder(abc.ABC):
         """
 
     @abc.abstractmethod
-    def begin(self) -> None:
+    def wait_for_replays(self) -> None:
         """What is given to the device from here on comes after all that was replayed before."""
 
 
@@ -93,7 +95,7 @@ class _CudaRecorder(Recorder):
             # Leaves the stream again even where `torch.cuda.graph` fails to.
             with torch.cuda.stream(stream):
                 # Graphs that are replayed elsewhere have libraries' workspaces in common with this.
-                self.begin()
+                self.wait_for_replays()
                 for _ in range(2):
                     work()
                 graph = torch.cuda.CUDAGraph()
@@ -102,7 +104,7 @@ class _CudaRecorder(Recorder):
             torch.cuda.current_stream().wait_stream(stream)
         return result, graph.replay
 
-    def begin(self) -> None:
+    def wait_for_replays(self) -> None:
         now = torch.cuda.current_stream(self._device)
         last = _replay_streams.get(self._device)
         if last is not None and last != now:
@@ -114,17 +116,17 @@ class _CudaRecorder(Recorder):
 _recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": _CudaRecorder}
 
 
-def wanted() -> bool:
+def enabled() -> bool:
     """Whether graphs may be used at all: ``DRAGGAN_CUDA_GRAPHS`` is not 0."""
     return status.switched_on("DRAGGAN_CUDA_GRAPHS")
 
 
-def possible(rows: Sequence[Tensor]) -> bool:
-    """Whether a pass over these rows could be a graph: on such a device, and nobody traces or transforms it."""
+def can_record(rows: Sequence[Tensor]) -> bool:
+    """Whether a pass over these rows could be a graph: on such a device, and nothing traces or transforms it."""
     first = rows[0]
     return (
         first.device.type in _recorders
-        and wanted()
+        and enabled()
         and all(type(row) in (Tensor, nn.Parameter) and row.shape == first.shape for row in rows)
         and not torch.compiler.is_compiling()
         and not is_transformed()
@@ -132,39 +134,53 @@ def possible(rows: Sequence[Tensor]) -> bool:
     )
 
 
-def features(
-    network: nn.Module,
-    kind: tuple[Any, ...],
-    rows: Sequence[Tensor],
-    windows: Windows | None,
-    make: Callable[[int], SteadyLayout | None],
-    ordinary: Callable[[], Layout | None],
-) -> Tensor | None:
-    """`frozen.features` by a graph; None where there is none (yet).
+def recorded_pass(
+    synthesis: SynthesisNetwork, resolution: int, rows: Sequence[Tensor], windows: Windows | None
+) -> RecordedPass | None:
+    """The graphs of this kind of pass, recorded now if it is asked for often enough; None: there are none (yet).
 
     Args:
-        kind: what tells apart passes of a network that need different layouts.
-        rows: of the latent, as for `possible`.
-        windows: where they are; None for whole maps.
-        make: makes a layout for windows of this size and number and that batch of latents; None: there is none.
-        ordinary: makes the layout that the result is compared with.
+        resolution: of the block whose features are asked for.
+        rows: of the latent.
+        windows: of the features; None for whole maps.
     """
-    graphs = _graphs(network, kind, rows, windows, make, ordinary)
-    if graphs is None:
+    if not can_record(rows):
         return None
-    inputs = graphs.inputs(windows, rows)
-    return _Replay.apply(graphs, inputs.windows, inputs.still, *inputs.rows)
+    key, device = _key(synthesis, resolution, rows, windows), rows[0].device
+    with _lock:
+        known = _networks.setdefault(synthesis, _NetworkGraphs())
+        if device in known.failed_on:
+            return None
+        found = known.current(key)
+        if found is not None:
+            return found
+        known.requests[key] = count = known.requests.pop(key, 0) + 1
+        if len(known.requests) > 8 * MAX_RECORDED:
+            known.requests.popitem(last=False)
+    if count < RECORD_AFTER:
+        return None
+    with _recording:
+        with _lock:
+            if device in known.failed_on:
+                return None
+            found = known.current(key)
+        return found or _record(known, key, synthesis, resolution, rows, windows)
 
 
-def _asked(rows: Sequence[Tensor]) -> tuple[bool, ...]:
-    asking = torch.is_grad_enabled()
-    return tuple(asking and row.requires_grad for row in rows)
+def _needs_grad(rows: Sequence[Tensor]) -> tuple[bool, ...]:
+    enabled = torch.is_grad_enabled()
+    return tuple(enabled and row.requires_grad for row in rows)
 
 
-def _key(kind: tuple[Any, ...], rows: Sequence[Tensor]) -> tuple[Any, ...]:
-    """With which rows ask, how many latents there are, and what decides which operations are recorded."""
+def _key(
+    synthesis: SynthesisNetwork, resolution: int, rows: Sequence[Tensor], windows: Windows | None
+) -> tuple[Any, ...]:
+    """What tells recorded passes of a network apart: all that decides which operations there are, on which shapes."""
+    # Wherever they are, that is.
+    some = None if windows is None else Windows(((0, 0),) * len(windows), windows.size)
     operations = status.available(rows[0]), torch.are_deterministic_algorithms_enabled()
-    return *kind, _asked(rows), rows[0].shape, rows[0].device, *operations
+    latent = _needs_grad(rows), rows[0].shape, rows[0].device
+    return resolution, some, analytic.feature_type(synthesis), *latent, *operations
 
 
 class _Replay(torch.autograd.Function):
@@ -172,18 +188,18 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, graphs: _Graphs, windows: Windows | None, still: tuple[Modulation | None, ...], *rows: Tensor
+        ctx: Any, graphs: RecordedPass, windows: Windows | None, fixed: tuple[Modulation | None, ...], *rows: Tensor
     ) -> Tensor:
-        y, ctx.turn = graphs.forward(_Inputs(windows, rows, still))
-        ctx.graphs, ctx.windows, ctx.still = graphs, windows, still
+        y, ctx.number = graphs.forward(_Inputs(windows, rows, fixed))
+        ctx.graphs, ctx.windows, ctx.fixed = graphs, windows, fixed
         ctx.save_for_backward(*rows)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = _Inputs(ctx.windows, ctx.saved_tensors, ctx.still)
-        to_rows, ctx.turn = ctx.graphs.backward(ctx.turn, inputs, gradient)
+        inputs = _Inputs(ctx.windows, ctx.saved_tensors, ctx.fixed)
+        to_rows, ctx.number = ctx.graphs.backward(ctx.number, inputs, gradient)
         return None, None, None, *to_rows
 
 
@@ -193,55 +209,55 @@ class _Inputs:
 
     Attributes:
         rows: those that are inputs.
-        still: of the others, what multiplies features; None in the place of a row that is an input.
+        fixed: of the others, what multiplies features; None in the place of a row that is an input.
     """
 
     windows: Windows | None
     rows: Sequence[Tensor]
-    still: tuple[Modulation | None, ...]
+    fixed: tuple[Modulation | None, ...]
 
 
-class _Graphs:
+class RecordedPass:
     """Passes of one kind, recorded; with all the memory that they read and write.
 
     Args:
-        asked: which layers' rows ask for a gradient.
+        needs_grad: which layers' rows need a gradient.
         like: one row.
 
     Attributes:
         memory: about how many bytes stay in use between passes.
     """
 
-    def __init__(self, layout: SteadyLayout, asked: tuple[bool, ...], like: Tensor, recorder: Recorder) -> None:
+    def __init__(self, layout: MovableLayout, needs_grad: tuple[bool, ...], like: Tensor, recorder: Recorder) -> None:
         batch, width = like.shape
         device, dtype = like.device, layout.dtype
-        self._layout, self._asked, self._batch, self._recorder = layout, asked, batch, recorder
-        self._moving = asked if any(asked) else (True,) * len(asked)
-        self._rows = torch.zeros(sum(self._moving), batch, width, device=device)
-        self._still: list[tuple[Tensor, Tensor] | None] = []
-        for layer, moves in zip(layout.layers, self._moving, strict=True):
-            out, into = layer.ready.weight.shape[:2]
+        self._layout, self._needs_grad, self._batch, self._recorder = layout, needs_grad, batch, recorder
+        self._variable = needs_grad if any(needs_grad) else (True,) * len(needs_grad)
+        self._rows = torch.zeros(sum(self._variable), batch, width, device=device)
+        self._fixed: list[tuple[Tensor, Tensor] | None] = []
+        for layer, varies in zip(layout.layers, self._variable, strict=True):
+            out, into = layer.weights.kernel.shape[:2]
             s = torch.zeros(batch, into, 1, 1, dtype=dtype, device=device)
             d = torch.zeros(batch, out, dtype=dtype if dtype == torch.float16 else torch.float32, device=device)
-            self._still.append(None if moves else (s, d))
+            self._fixed.append(None if varies else (s, d))
         # What the buffers hold: a row's modulation is one object for as long as the row stays as it is.
-        self._held: list[Modulation | None] = [None] * len(asked)
-        self._turn, self.memory = 0, _memory(layout, batch)
+        self._loaded: list[Modulation | None] = [None] * len(needs_grad)
+        self._number, self.memory = 0, _memory(layout, batch)
         self._weights = self._states()
         self._gradient: Tensor | None = None
         with _replaying:
             (self._features, self._saved), self._run_forward = recorder.record(self._forward)
-            if any(asked):
+            if any(needs_grad):
                 self._run_forward()
                 self._gradient = torch.zeros_like(self._features)
                 self._to_rows, self._run_backward = recorder.record(self._backward)
 
-    def current(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the layers still have the weights that were recorded, where they were."""
-        return self._layout.current() and self._states() == self._weights
+        return self._layout.is_current() and self._states() == self._weights
 
     def _states(self) -> list[tuple[int, int | None]]:
-        weights = [layer.ready.weight for layer in self._layout.layers]
+        weights = [layer.weights.kernel for layer in self._layout.layers]
         return [(w.data_ptr(), version(w)) for w in weights if not w.is_inference()]
 
     def inputs(self, windows: Windows | None, rows: Sequence[Tensor]) -> _Inputs:
@@ -249,46 +265,51 @@ class _Graphs:
         layout = self._layout
         own = [rows[k] for k in layout.rows]
         with torch.autocast(own[0].device.type, enabled=False), below_autograd():
-            still = tuple(
-                None if moves else frozen.remembered(layer, row, layout.dtype)
-                for layer, row, moves in zip(layout.layers, own, self._moving, strict=True)
+            fixed = tuple(
+                None if varies else analytic.cached_modulation(layer, row, layout.dtype)
+                for layer, row, varies in zip(layout.layers, own, self._variable, strict=True)
             )
-        return _Inputs(windows, [row for row, moves in zip(own, self._moving, strict=True) if moves], still)
+        return _Inputs(windows, [row for row, varies in zip(own, self._variable, strict=True) if varies], fixed)
+
+    def features(self, rows: Sequence[Tensor], windows: Windows | None) -> Tensor:
+        """What `analytic.analytic_features` gives of windows at these places, by a replay; differentiable once."""
+        inputs = self.inputs(windows, rows)
+        return _Replay.apply(self, inputs.windows, inputs.fixed, *inputs.rows)
 
     def forward(self, inputs: _Inputs) -> tuple[Tensor, int]:
         """The features; and the number of this pass, for `backward`."""
         with _replaying:
-            self._recorder.begin()
+            self._recorder.wait_for_replays()
             self._compute(inputs)
-            return self._features.clone(), self._turn
+            return self._features.clone(), self._number
 
-    def backward(self, turn: int, inputs: _Inputs, gradient: Tensor) -> tuple[tuple[Tensor, ...], int]:
+    def backward(self, number: int, inputs: _Inputs, gradient: Tensor) -> tuple[tuple[Tensor, ...], int]:
         """Gradients to the rows that are inputs; and the number of the pass that is now the last.
 
         Args:
-            turn: the number of the forward pass, in case no other came in between.
+            number: the number of the forward pass, in case no other came in between.
             inputs: those it had, in case one did.
         """
         assert self._gradient is not None
         with _replaying:
-            self._recorder.begin()
-            if turn != self._turn:
+            self._recorder.wait_for_replays()
+            if number != self._number:
                 self._compute(inputs)
             self._gradient.copy_(gradient)
             self._run_backward()
-            return self._to_rows.clone().unbind(), self._turn
+            return self._to_rows.clone().unbind(), self._number
 
     def _compute(self, inputs: _Inputs) -> None:
         """Bring the inputs to where they are read, and replay."""
         # Whatever becomes of this, what earlier passes left is gone.
-        self._turn += 1
+        self._number += 1
         if inputs.rows:
             torch.stack(list(inputs.rows), out=self._rows)
-        for k, (new, buffers) in enumerate(zip(inputs.still, self._still, strict=True)):
-            if new is not None and buffers is not None and self._held[k] is not new:
+        for k, (new, buffers) in enumerate(zip(inputs.fixed, self._fixed, strict=True)):
+            if new is not None and buffers is not None and self._loaded[k] is not new:
                 buffers[0].copy_(new[2])
                 buffers[1].copy_(new[3])
-                self._held[k] = new
+                self._loaded[k] = new
         self._layout.move(inputs.windows)
         self._run_forward()
 
@@ -297,16 +318,16 @@ class _Graphs:
         layout = self._layout
         with torch.autocast(self._rows.device.type, enabled=False), below_autograd():
             layout.locate()
-            moving = [layer for layer, moves in zip(layout.layers, self._moving, strict=True) if moves]
-            new = iter(frozen.modulated(moving, self._rows.unbind(), layout.dtype))
-            modulations = [next(new) if still is None else (*still, *still) for still in self._still]
-            return frozen.forward(layout, modulations, self._asked, self._batch)
+            variable = [layer for layer, varies in zip(layout.layers, self._variable, strict=True) if varies]
+            new = iter(analytic.compute_modulations(variable, self._rows.unbind(), layout.dtype))
+            modulations = [next(new) if fixed is None else (*fixed, *fixed) for fixed in self._fixed]
+            return analytic.forward(layout, modulations, self._needs_grad, self._batch)
 
     def _backward(self) -> Tensor:
         """What is recorded: gradients to the rows, one after the other."""
         assert self._gradient is not None
         with torch.autocast(self._rows.device.type, enabled=False), below_autograd():
-            to_rows = frozen.backward(self._layout, self._saved, self._asked, self._batch, self._gradient)
+            to_rows = analytic.backward(self._layout, self._saved, self._needs_grad, self._batch, self._gradient)
             return torch.stack([g for g in to_rows if g is not None])
 
     def check(self, windows: Windows | None, rows: Sequence[Tensor], ordinary: Layout) -> None:
@@ -316,24 +337,24 @@ class _Graphs:
             _DiffersError: they give something else.
         """
         inputs, dtype = self.inputs(windows, rows), self._layout.dtype
-        y, turn = self.forward(inputs)
+        y, number = self.forward(inputs)
         with torch.autocast(y.device.type, enabled=False), below_autograd():
-            modulations = frozen.modulated(ordinary.layers, [rows[k] for k in ordinary.rows], dtype)
-            expected, saved = frozen.forward(ordinary, modulations, self._asked, self._batch)
+            modulations = analytic.compute_modulations(ordinary.layers, [rows[k] for k in ordinary.rows], dtype)
+            expected, saved = analytic.forward(ordinary, modulations, self._needs_grad, self._batch)
             _compare("features", y, expected, TOLERANCE[dtype])
             if self._gradient is None:
                 return
             # The gradient of half the sum of squares.
-            to_rows, _ = self.backward(turn, inputs, expected)
-            gradients = frozen.backward(ordinary, saved, self._asked, self._batch, expected)
-            asked = torch.stack([g for g in gradients if g is not None])
-            _compare("gradients", torch.stack(to_rows), asked, 3 * TOLERANCE[dtype])
+            to_rows, _ = self.backward(number, inputs, expected)
+            gradients = analytic.backward(ordinary, saved, self._needs_grad, self._batch, expected)
+            needs_grad = torch.stack([g for g in gradients if g is not None])
+            _compare("gradients", torch.stack(to_rows), needs_grad, 3 * TOLERANCE[dtype])
 
 
 def _memory(layout: Layout, batch: int) -> int:
     """Three maps per layer: its input, what its convolution gave, its result."""
     sizes = [
-        layer.ready.weight.shape[0] * max(len(layer.starts), batch) * math.prod(layer.wanted_size)
+        layer.weights.kernel.shape[0] * max(layer.window_count, batch) * math.prod(layer.output_size)
         for layer in layout.layers
     ]
     return 3 * sum(sizes) * layout.dtype.itemsize
@@ -351,94 +372,65 @@ def _compare(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None
 
 
 @dataclass(eq=False)
-class _Known:
-    """Of one network: how often which pass was asked for, what is recorded, and where that is no use."""
+class _NetworkGraphs:
+    """Of one network: how often which pass was asked for, what is recorded, and on which devices recording failed."""
 
-    asked: OrderedDict[tuple[Any, ...], int] = field(default_factory=OrderedDict)
-    graphs: OrderedDict[tuple[Any, ...], _Graphs] = field(default_factory=OrderedDict)
-    given_up: set[torch.device] = field(default_factory=set)
+    requests: OrderedDict[tuple[Any, ...], int] = field(default_factory=OrderedDict)
+    graphs: OrderedDict[tuple[Any, ...], RecordedPass] = field(default_factory=OrderedDict)
+    failed_on: set[torch.device] = field(default_factory=set)
+
+    def current(self, key: tuple[Any, ...]) -> RecordedPass | None:
+        """What is recorded of this kind of pass, with the weights that the network has now."""
+        found = self.graphs.get(key)
+        if found is None:
+            return None
+        if not found.is_current():
+            # They hold the weights that the layers had.
+            self.graphs.clear()
+            return None
+        self.graphs.move_to_end(key)
+        return found
 
 
-_networks: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+_networks: WeakKeyDictionary[nn.Module, _NetworkGraphs] = WeakKeyDictionary()
 # For the tables; for recording, of which a process does one at a time; for one pass from its inputs to its results, so
 # that no two passes mix. Taken in the order recording, replaying, tables.
 _lock, _recording, _replaying = threading.Lock(), threading.Lock(), threading.Lock()
 
 
-def _graphs(
-    network: nn.Module,
-    kind: tuple[Any, ...],
-    rows: Sequence[Tensor],
-    windows: Windows | None,
-    make: Callable[[int], SteadyLayout | None],
-    ordinary: Callable[[], Layout | None],
-) -> _Graphs | None:
-    """What is recorded of this kind of pass, recording it if it is asked for often enough."""
-    key, asked, device = _key(kind, rows), _asked(rows), rows[0].device
-    with _lock:
-        known = _networks.setdefault(network, _Known())
-        if device in known.given_up:
-            return None
-        found = _current(known, key)
-        if found is not None:
-            return found
-        known.asked[key] = count = known.asked.pop(key, 0) + 1
-        if len(known.asked) > 8 * KEPT:
-            known.asked.popitem(last=False)
-    if count < OFTEN:
-        return None
-    with _recording:
-        with _lock:
-            if device in known.given_up:
-                return None
-            found = _current(known, key)
-        return found or _record(known, key, asked, windows, rows, make, ordinary)
-
-
 def _record(
-    known: _Known,
+    known: _NetworkGraphs,
     key: tuple[Any, ...],
-    asked: tuple[bool, ...],
-    windows: Windows | None,
+    synthesis: SynthesisNetwork,
+    resolution: int,
     rows: Sequence[Tensor],
-    make: Callable[[int], SteadyLayout | None],
-    ordinary: Callable[[], Layout | None],
-) -> _Graphs | None:
+    windows: Windows | None,
+) -> RecordedPass | None:
     """Record a pass, compare it, and keep it; None if that is no use."""
-    device = rows[0].device
+    device, batch, needs_grad = rows[0].device, len(rows[0]), _needs_grad(rows)
     try:
         # Later passes may want gradients even if this one is for inference.
         with torch.inference_mode(False), torch.no_grad():
-            layout, reference = make(len(rows[0])), ordinary()
-            if layout is None or reference is None or _memory(layout, len(rows[0])) > MEMORY / 2:
+            layout = movable_layout_for(synthesis, resolution, windows, batch)
+            reference = analytic.layout_for(synthesis, resolution, windows)
+            if layout is None or reference is None or _memory(layout, batch) > MAX_BYTES / 2:
                 with _lock:
-                    known.asked[key] = -100  # and does not plan it every time
+                    known.requests[key] = -100  # and does not plan it every time
                 return None
-            found = _Graphs(layout, tuple(asked[k] for k in layout.rows), rows[0], _recorders[device.type](device))
+            recorder = _recorders[device.type](device)
+            found = RecordedPass(layout, tuple(needs_grad[k] for k in layout.rows), rows[0], recorder)
             found.check(windows, rows, reference)
     except RuntimeError as error:
         with _lock:
-            known.given_up.add(device)
+            known.failed_on.add(device)
             known.graphs.clear()
         _log.warning("features are computed without CUDA graphs on %s, more slowly: %s", device, error)
         return None
     with _lock:
         known.graphs[key] = found
         while len(known.graphs) > 1 and (
-            len(known.graphs) > KEPT or sum(g.memory for g in known.graphs.values()) > MEMORY
+            len(known.graphs) > MAX_RECORDED or sum(g.memory for g in known.graphs.values()) > MAX_BYTES
         ):
             # One that comes back now and then is not recorded again at once.
-            known.asked.pop(known.graphs.popitem(last=False)[0], None)
-    return found
-
-
-def _current(known: _Known, key: tuple[Any, ...]) -> _Graphs | None:
-    found = known.graphs.get(key)
-    if found is None:
-        return None
-    if not found.current():
-        # They hold the weights that the layers had.
-        known.graphs.clear()
-        return None
-    known.graphs.move_to_end(key)
+            known.requests.pop(known.graphs.popitem(last=False)[0], None)
     return found

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.base import Generator
-from draggan.generators.local3 import Geometry, plan
 from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.generators.stylegan3.receptive_field import ReceptiveField
+from draggan.generators.stylegan3.windows import plan_windows
 from draggan.geometry import Windows, crop
 
 SIZE = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32}
@@ -145,18 +146,18 @@ def test_a_gradient_that_is_zero_everywhere_gives_zeros() -> None:
 # ------------------------------------------------------------------------------------------------------------- plans
 
 
-def published(size: int = 512, **more: object) -> tuple[Geometry, ...]:
+def published(size: int = 512, **more: object) -> tuple[ReceptiveField, ...]:
     """The layers of a published network up to the level that a drag takes, without its channels."""
     narrow = {"z_dim": 1, "c_dim": 0, "w_dim": 1, "channel_base": 8192, "channel_max": 1}
     G = StyleGAN3Generator(**narrow, img_resolution=size, **more)
-    layers = [layer.geometry for _, layer in G.synthesis.layers()]
+    layers = [layer.receptive_field for _, layer in G.synthesis.layers()]
     return tuple(layers[: G.levels.index(G.default_level) + 1])
 
 
-def cells(layers: tuple[Geometry, ...], windows: Windows, samples: int = 1) -> list[int]:
+def cells(layers: tuple[ReceptiveField, ...], windows: Windows, samples: int = 1) -> list[int]:
     """How many cells of every layer's convolution are computed."""
-    steps = plan(layers, windows, samples, 1)
-    return [len(s.cells) * s.cells.size[0] * s.cells.size[1] for s in steps.spans]
+    plan = plan_windows(layers, windows, samples, 1)
+    return [len(p.cells) * p.cells.size[0] * p.cells.size[1] for p in plan.layers]
 
 
 def test_no_layer_computes_more_than_its_whole_map() -> None:
@@ -176,8 +177,8 @@ def test_a_handle_costs_a_small_part_of_the_fine_maps() -> None:
 def test_handles_that_are_near_share_their_lower_layers() -> None:
     layers = published()
     near = Windows(((60, 60), (60, 80), (80, 70)), (10, 10))
-    steps = plan(layers, near, 1, 1)
-    counts = [len(s.wanted) for s in steps.spans]
+    plan = plan_windows(layers, near, 1, 1)
+    counts = [len(p.outputs) for p in plan.layers]
     assert counts[0] == 1
     assert counts[-1] == 3
     assert counts == sorted(counts)
@@ -188,9 +189,9 @@ def test_handles_that_are_near_share_their_lower_layers() -> None:
 def test_windows_of_different_latents_are_not_joined() -> None:
     # Of the last two little is on the map.
     same = Windows(((60, 60), (60, 60), (144, 144), (145, 143)), (10, 10))
-    steps = plan(published(), same, 4, 4)
-    assert {len(s.wanted) for s in steps.spans} == {4}
-    assert steps.spans[0].member == steps.member == (0, 1, 2, 3)
+    plan = plan_windows(published(), same, 4, 4)
+    assert {len(p.outputs) for p in plan.layers} == {4}
+    assert plan.layers[0].input_crop.member == plan.final_crop.member == (0, 1, 2, 3)
 
 
 # ------------------------------------------------------------------------------------------------------------- drags

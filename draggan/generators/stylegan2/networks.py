@@ -1,7 +1,8 @@
-"""StyleGAN2 (Karras et al., CVPR 2020): mapping and synthesis network.
+"""The StyleGAN2 synthesis network as published (Karras et al., CVPR 2020); no fast paths, and it knows of none.
 
-Parameter and buffer names are the published ones, so that weights move both ways. Differences to the published
-implementation are differences in cost only:
+The bottom of the stack ``networks <- windows <- analytic <- static_shapes <- cuda_graphs <- features <- generator``,
+of which each module imports from those to its left only. Parameter and buffer names are the published ones, so that
+weights move both ways. Differences to the published implementation are differences in cost only:
 
 * the modulated convolution scales the input channels by the style, convolves with the *constant* weight and scales
   the output channels by the demodulation factor. That equals modulating the weight (their Eq. 1-3), needs no weight per
@@ -11,7 +12,6 @@ implementation are differences in cost only:
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -21,120 +21,28 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from draggan.errors import ConfigError, LatentError
-from draggan.generators.base import Generator, Latent, latent_rows
-from draggan.generators.limits import check_budget, check_mapping, mapping_parameters, one_of, resolution, whole
-from draggan.geometry import Grid, Windows
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, modulated_act
+from draggan.errors import ConfigError
+from draggan.generators.base import Latent, latent_rows
+from draggan.generators.mapping import FullyConnected
+from torch_utils.ops.bias_act import bias_act, modulated_act
 from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
-__all__ = ["Architecture", "FullyConnected", "MappingNetwork", "NoiseMode", "StyleGAN2Generator"]
+__all__ = [
+    "Architecture",
+    "NoiseMode",
+    "SynthesisBlock",
+    "SynthesisLayer",
+    "SynthesisNetwork",
+    "ToRGB",
+    "modulation_for_type",
+]
 
 Architecture = Literal["skip", "resnet", "orig"]
 NoiseMode = Literal["const", "random", "none"]
 
 
-def normalise_second_moment(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-    """``x / sqrt(mean(x^2) + 1e-8)`` over the channels."""
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
-
-
-class FullyConnected(nn.Module):
-    """``act(x @ (weight * m / sqrt(in)).T + bias * m)`` with the learning-rate multiplier m."""
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        activation: str = "linear",
-        lr_multiplier: float = 1.0,
-        bias_init: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
-        self.weight_gain = lr_multiplier / math.sqrt(in_features)
-        self.bias_gain = lr_multiplier
-
-    def forward(self, x: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
-        bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
-        y = torch.addmm(bias, x, self.weight.T, alpha=self.weight_gain)
-        return y if self.activation == "linear" else bias_act(y, activation=self.activation)
-
-
-class MappingNetwork(nn.Module):
-    """z (and label) to w, repeated for every row, truncated towards the average w.
-
-    Args:
-        num_ws: rows of the latent code, or None for the bare w (a discriminator's label mapping).
-        embed_features, layer_features: widths of the label embedding and of the hidden layers; None: ``w_dim``.
-    """
-
-    w_avg: Tensor
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        num_ws: int | None,
-        *,
-        num_layers: int = 8,
-        embed_features: int | None = None,
-        layer_features: int | None = None,
-        activation: str = "lrelu",
-        lr_multiplier: float = 0.01,
-        w_avg_beta: float | None = 0.998,
-    ) -> None:
-        super().__init__()
-        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.num_layers = z_dim, c_dim, w_dim, num_ws, num_layers
-        embed_features = (embed_features or w_dim) if c_dim > 0 else 0
-        if c_dim > 0:
-            self.embed = FullyConnected(c_dim, embed_features)
-        widths = [z_dim + embed_features] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
-        for i in range(num_layers):
-            layer = FullyConnected(widths[i], widths[i + 1], activation=activation, lr_multiplier=lr_multiplier)
-            setattr(self, f"fc{i}", layer)
-        self.has_average = num_ws is not None and w_avg_beta is not None
-        self.register_buffer("w_avg", torch.zeros(w_dim) if self.has_average else None)
-
-    def forward(
-        self,
-        z: Float[Tensor, "batch z_dim"] | None,
-        c: Float[Tensor, "batch c_dim"] | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-    ) -> Tensor:
-        parts, device = [], next(self.parameters()).device
-        if z is not None and self.z_dim > 0:
-            if z.ndim != 2 or z.shape[1] != self.z_dim:
-                raise LatentError(f"noise of shape {list(z.shape)} was given; this one takes [batch, {self.z_dim}]")
-            parts.append(normalise_second_moment(z.to(device).float()))
-        if self.c_dim > 0:
-            if c is None:
-                assert z is not None
-                c = z.new_zeros(z.shape[0], self.c_dim)
-            if c.ndim != 2 or c.shape[1] != self.c_dim:
-                raise LatentError(f"a label of shape {list(c.shape)} was given; this one takes [batch, {self.c_dim}]")
-            parts.append(normalise_second_moment(self.embed(c.to(device).float())))
-        w = torch.cat(parts, 1)
-        for i in range(self.num_layers):
-            w = getattr(self, f"fc{i}")(w)
-        if self.num_ws is None:
-            return w
-        ws = w[:, None].repeat(1, self.num_ws, 1)
-        if truncation_psi != 1:
-            if not self.has_average:
-                raise ConfigError("this model has no average latent to truncate towards; use truncation_psi=1")
-            cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            ws[:, :cutoff] = torch.lerp(self.w_avg.to(ws), ws[:, :cutoff], truncation_psi)
-        return ws
-
-
-def as_type(style: Tensor, demodulation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def modulation_for_type(style: Tensor, demodulation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Style and demodulation factor for features of that type, ``[batch, channel, 1, 1]``."""
     if dtype == torch.float16:
         # Its range ends at 65504. What a style is divided by, demodulation makes up for.
@@ -229,7 +137,7 @@ class SynthesisLayer(nn.Module):
         return (self.noise_const * self.noise_strength).to(like.dtype)
 
     def forward(self, x: Tensor, w: Float[Tensor, "batch w_dim"], noise_mode: NoiseMode = "const") -> Tensor:
-        style, demodulation = as_type(*self.modulation(w), x.dtype)
+        style, demodulation = modulation_for_type(*self.modulation(w), x.dtype)
         x = self.convolve(x * style, padding=0 if self.up == 2 else 1)
         if self.up == 2:
             # The low-pass filter brings 2 r + 1 to 2 r; 4 makes up for the zeros between the samples.
@@ -431,127 +339,3 @@ class SynthesisNetwork(nn.Module):
                 break
         assert image is not None
         return image
-
-
-class StyleGAN2Generator(Generator):
-    """The StyleGAN2 generator; a new one has random weights, as at the start of training.
-
-    Args:
-        z_dim, c_dim, w_dim: sizes of noise, class label and latent.
-        img_resolution: picture height, a power of two from 4 to 4096.
-        square: False for pictures half as wide as high (StyleGAN-Human).
-        mapping_kwargs: ``num_layers``, ``lr_multiplier``, ``embed_features``, ``layer_features``, ``activation``.
-        channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
-        channels: of the blocks b4, b8, ..., for models whose widths follow no such rule.
-        architecture: "skip" (the usual), "resnet" or "orig".
-        conv_clamp: limit of the absolute value after every convolution.
-
-    Raises:
-        ConfigError: a size or name is not possible.
-    """
-
-    family = "stylegan2"
-    mapping: MappingNetwork
-    synthesis: SynthesisNetwork
-
-    def __init__(
-        self,
-        *,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int = 3,
-        square: bool = True,
-        mapping_kwargs: dict | None = None,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        channels: Sequence[int] | None = None,
-        architecture: Architecture = "skip",
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
-        conv_clamp: float | None = None,
-        use_noise: bool = True,
-        activation: str = "lrelu",
-    ) -> None:
-        super().__init__()
-        whole("z_dim", z_dim, 1, 8192)
-        whole("c_dim", c_dim, 0, 100_000)
-        whole("w_dim", w_dim, 1, 8192)
-        whole("img_channels", img_channels, 1, 64)
-        resolution(img_resolution, 4)
-        one_of("architecture", architecture, ("skip", "resnet", "orig"))
-        one_of("activation", activation, tuple(ACTIVATIONS))
-        whole("channel_max", channel_max, 1, 8192)
-        # Every block has at least one channel.
-        whole("channel_base", channel_base, img_resolution, 2**24)
-        if len(resample_filter) != 4:
-            raise ConfigError(f"resample_filter has {len(resample_filter)} taps; give 4, as in (1, 3, 3, 1)")
-        known = ("num_layers", "lr_multiplier", "activation", "embed_features", "layer_features", "w_avg_beta")
-        mapping_kwargs = check_mapping(mapping_kwargs, known)
-        widths = channels or [min(channel_base // 2**i, channel_max) for i in range(2, img_resolution.bit_length())]
-        convolutions = sum(9 * b * (a + b) for a, b in itertools.pairwise([widths[0], *widths]))
-        check_budget(convolutions + mapping_parameters(z_dim, c_dim, w_dim, mapping_kwargs, 8))
-        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.image_size = (img_resolution, img_resolution if square else img_resolution // 2)
-        self.synthesis = SynthesisNetwork(
-            w_dim,
-            img_resolution,
-            img_channels,
-            square=square,
-            channel_base=channel_base,
-            channel_max=channel_max,
-            channels=channels,
-            architecture=architecture,
-            resample_filter=resample_filter,
-            conv_clamp=conv_clamp,
-            use_noise=use_noise,
-            activation=activation,
-        )
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping_kwargs)
-        self.levels = tuple(f"b{r}" for r in self.synthesis.resolutions)
-
-    def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:
-        """The output of block ``level`` ("b4", "b8", ...)."""
-        from draggan.generators.local import whole_features  # it is written in terms of the layers above
-
-        return whole_features(self.synthesis, ws, int(self.check_level(level)[1:]))
-
-    def local_features(
-        self, ws: Latent, level: str, windows: Windows
-    ) -> Float[Tensor, "n channel window_height window_width"]:
-        """Windows of the output of block ``level`` at the cost of the windows only; see `draggan.generators.local`."""
-        from draggan.generators.local import local_features  # it is written in terms of the layers above
-
-        return local_features(self.synthesis, ws, int(self.check_level(level)[1:]), windows)
-
-    def grid(self, level: str) -> Grid:
-        """Cells of block ``level``; a StyleGAN2 map covers the picture without a margin."""
-        height, width = self.image_size
-        scale = int(self.check_level(level)[1:]) / height
-        return Grid(size=(round(height * scale), round(width * scale)), scale=(scale, scale))
-
-    def rows_used(self, level: str) -> int:
-        """One row for b4, two more per block."""
-        return 2 * self.levels.index(self.check_level(level)) + 1
-
-    @property
-    def preview_heights(self) -> tuple[int, ...]:
-        """All resolutions of a ``skip`` network, which draws each on the way to the next; else the picture's own."""
-        if all(block.has_torgb for _, block, _ in self.synthesis.blocks()):
-            return tuple(self.synthesis.resolutions)
-        return super().preview_heights
-
-    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch 3 _ _"]:
-        """The picture after the block of that resolution: what the blocks beyond it would add is missing."""
-        if height == self.image_size[0] or height not in self.preview_heights:
-            return super().preview(ws, height)
-        return self.synthesis(ws, height)
-
-    def freeze(self) -> StyleGAN2Generator:
-        """Turn gradients to all weights off, prepare what depends on weights alone, and return self."""
-        super().freeze()
-        for module in self.modules():
-            if isinstance(module, SynthesisLayer):
-                module.freeze()
-        return self

@@ -20,20 +20,21 @@ from hypothesis import strategies as st
 import torch_utils.ops.prepacked_convolution as prepacked_convolution
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.generators import captured, frozen, local
-from draggan.generators.steady import SteadyLayout
-from draggan.geometry import Windows, crop
+from draggan.generators.stylegan2 import analytic, cuda_graphs
+from draggan.generators.stylegan2.static_shapes import MovableLayout
+from draggan.generators.stylegan2.windows import plan_layers
+from draggan.geometry import Windows, crop, nonzero_support
 from tests.conftest import tiny_stylegan2
 from tests.emulated import Emulated, Refused
-from tests.test_local import generator
+from tests.test_stylegan2_windows import generator
 
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch):
     """Plain convolutions, no weights in the processor's own order; and a recorder for this device."""
     monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
-    monkeypatch.setattr(captured, "_recorders", {"cpu": Emulated})
-    monkeypatch.setattr(captured, "OFTEN", 1)
+    monkeypatch.setattr(cuda_graphs, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(cuda_graphs, "RECORD_AFTER", 1)
     monkeypatch.setattr(Emulated, "recorded", 0)
     monkeypatch.setattr(Emulated, "replayed", 0)
 
@@ -51,7 +52,7 @@ def rows_of(ws, free=6):
 def ordinary(G, rows, level, windows, cotangent):
     """Features and gradients without graphs."""
     rows = [row.detach().clone().requires_grad_(row.requires_grad) for row in rows]
-    y = frozen.features(local._layout(G.synthesis, int(level[1:]), windows), rows)
+    y = analytic.analytic_features(analytic.layout_for(G.synthesis, int(level[1:]), windows), rows)
     y.backward(cotangent)
     return y.detach(), [row.grad for row in rows]
 
@@ -73,7 +74,7 @@ def same(G, rows, level, windows, y, cotangent, **how):
         close(row.grad, gradient)
 
 
-# ------------------------------------------------------------------------------------------------------- steady layouts
+# ------------------------------------------------------------------------------------------------------ movable layouts
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,28 +90,27 @@ def same(G, rows, level, windows, y, cotangent, **how):
     one_latent=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_one_steady_layout_serves_windows_everywhere(
+def test_one_movable_layout_serves_windows_everywhere(
     architecture, square, level, size, places, count, one_latent, seed
 ):
     """Inside, over borders and corners, and outside: the crop of the whole map, by automatic differentiation."""
     G, resolution = generator(architecture, square), int(level[1:])
     batch = 1 if one_latent else count
     some = Windows(((0, 0),) * count, size)
-    stages = local.plan(G.synthesis, resolution, some, steady=True)
-    spans = local._spans(stages, steady=True)
-    layout = SteadyLayout(G.synthesis.b4.const, spans, some if stages[-1].whole else None, torch.float32, batch)
+    plans = plan_layers(G.synthesis, resolution, some, anywhere=True)
+    layout = MovableLayout(G.synthesis.b4.const, plans, some if plans[-1].whole else None, torch.float32, batch)
     torch.manual_seed(seed)
     for origins in places:
         windows = Windows(tuple(origins[:count]), size)
         # The same layers and the same sizes, wherever the windows are.
-        again = local._spans(local.plan(G.synthesis, resolution, windows, steady=True), steady=True)
-        assert [(s.whole, s.given.size, s.wanted.size) for s in again if not s.whole] == [
-            (s.whole, s.given.size, s.wanted.size) for s in spans if not s.whole
+        again = plan_layers(G.synthesis, resolution, windows, anywhere=True)
+        assert [(p.whole, p.inputs.size, p.windows.size) for p in again if not p.whole] == [
+            (p.whole, p.inputs.size, p.windows.size) for p in plans if not p.whole
         ]
         layout.move(windows)
         layout.locate()
         ws = torch.randn(batch, G.num_ws, G.w_dim, requires_grad=True)
-        y, whole = frozen.features(layout, ws.unbind(1)), crop(G.synthesis.features(ws, resolution), windows)
+        y, whole = analytic.analytic_features(layout, ws.unbind(1)), crop(G.synthesis.features(ws, resolution), windows)
         torch.testing.assert_close(y, whole, atol=2e-5, rtol=1e-5)
         cotangent = torch.randn_like(whole)
         got = torch.autograd.grad(y, ws, cotangent)[0]
@@ -120,16 +120,16 @@ def test_one_steady_layout_serves_windows_everywhere(
             assert not got.any()  # all windows lie outside the map
 
 
-def test_a_steady_plan_has_no_more_than_a_cell_to_spare():
+def test_a_plan_for_windows_anywhere_has_no_more_than_a_cell_to_spare():
     G = generator("skip", True)
     for size in ((1, 1), (4, 5), (9, 12)):
-        steady, *plans = (
-            local.plan(G.synthesis, 64, Windows(((y, y),), size), steady=steady)
-            for y, steady in [(0, True), *((y, False) for y in range(16))]
+        movable, *plans = (
+            plan_layers(G.synthesis, 64, Windows(((y, y),), size), anywhere=anywhere)
+            for y, anywhere in [(0, True), *((y, False) for y in range(16))]
         )
-        for k, stage in enumerate(steady):
+        for k, plan in enumerate(movable):
             most = [max(p[k].windows.size[axis] for p in plans) for axis in (0, 1)]
-            assert all(0 <= a - b <= 1 for a, b in zip(stage.windows.size, most, strict=True))
+            assert all(0 <= a - b <= 1 for a, b in zip(plan.windows.size, most, strict=True))
 
 
 # --------------------------------------------------------------------------------------------------------------- replay
@@ -288,7 +288,7 @@ def test_weights_that_change_are_recorded_anew():
     G.freeze()
     check(4)
     # Nothing stays of the weights before.
-    assert len(captured._networks[G.synthesis].graphs) == 1
+    assert len(cuda_graphs._networks[G.synthesis].graphs) == 1
     layer.weight.data = layer.weight.data.flip(0).contiguous()
     G.freeze()
     check(6)
@@ -305,14 +305,14 @@ def test_weights_that_change_are_recorded_anew():
 def test_a_network_that_is_gone_leaves_nothing():
     G = tiny_stylegan2()
     G.local_features(torch.randn(1, G.num_ws, G.w_dim), "b32", Windows(((3, 3),), (5, 5)))
-    known = len(captured._networks)
+    known = len(cuda_graphs._networks)
     del G
-    assert len(captured._networks) < known
+    assert len(cuda_graphs._networks) < known
 
 
 def test_only_what_is_asked_for_often_is_recorded_and_not_too_much_is_kept(monkeypatch):
-    monkeypatch.setattr(captured, "OFTEN", 3)
-    monkeypatch.setattr(captured, "KEPT", 2)
+    monkeypatch.setattr(cuda_graphs, "RECORD_AFTER", 3)
+    monkeypatch.setattr(cuda_graphs, "MAX_RECORDED", 2)
     G = tiny_stylegan2()
     ws = torch.randn(1, G.num_ws, G.w_dim)
     for recorded in (0, 0, 1, 1):
@@ -322,13 +322,13 @@ def test_only_what_is_asked_for_often_is_recorded_and_not_too_much_is_kept(monke
         for _ in range(3):
             G.local_features(ws, "b16", Windows(((3, 3),), (k, 5)))
     assert Emulated.recorded == 4
-    assert [key[1].size for key in captured._networks[G.synthesis].graphs] == [(6, 5), (7, 5)]
+    assert [key[1].size for key in cuda_graphs._networks[G.synthesis].graphs] == [(6, 5), (7, 5)]
     # Room for two of these; then none is small enough to be worth it.
-    monkeypatch.setattr(captured, "KEPT", 16)
-    graphs = captured._networks[G.synthesis].graphs
+    monkeypatch.setattr(cuda_graphs, "MAX_RECORDED", 16)
+    graphs = cuda_graphs._networks[G.synthesis].graphs
     memory = max(g.memory for g in graphs.values())
     for room, size, recorded in ((2.5 * memory, (5, 7), 5), (1.9 * memory, (7, 6), 5)):
-        monkeypatch.setattr(captured, "MEMORY", room)
+        monkeypatch.setattr(cuda_graphs, "MAX_BYTES", room)
         for _ in range(3):
             G.local_features(ws, "b16", Windows(((3, 3),), size))
         assert Emulated.recorded == recorded
@@ -365,7 +365,7 @@ def test_sessions_share_a_network():
 
 def falls_back(G, caplog, reason):
     windows = Windows(((3, 4),), (5, 5))
-    with caplog.at_level(logging.WARNING, logger=captured.__name__):
+    with caplog.at_level(logging.WARNING, logger=cuda_graphs.__name__):
         for _ in range(3):
             rows = rows_of(torch.randn(1, G.num_ws, G.w_dim))
             y = G.local_features(rows, "b32", windows)
@@ -384,7 +384,7 @@ def test_a_device_that_cannot_record_costs_only_speed(monkeypatch, caplog):
 
 
 def test_looking_at_values_while_recording_is_refused(monkeypatch, caplog):
-    monkeypatch.setattr(SteadyLayout, "support", lambda self, gradient: frozen.support(gradient))
+    monkeypatch.setattr(MovableLayout, "gradient_support", lambda self, gradient: nonzero_support(gradient))
     falls_back(tiny_stylegan2(), caplog, "numpy while recording")
     assert Emulated.recorded == 1
 
@@ -393,10 +393,10 @@ def test_looking_at_values_while_recording_is_refused(monkeypatch, caplog):
 def test_a_graph_that_gives_something_else_is_not_used(what, monkeypatch, caplog):
     """Inputs that the recorded operations do not read."""
     if what == "positions":
-        monkeypatch.setattr(SteadyLayout, "move", lambda self, windows: None)
+        monkeypatch.setattr(MovableLayout, "move", lambda self, windows: None)
     else:
         work, name = ("_forward", "_rows") if what == "rows" else ("_backward", "_gradient")
-        real, others = getattr(captured._Graphs, work), {}
+        real, others = getattr(cuda_graphs.RecordedPass, work), {}
 
         def reading_something_else(graphs):
             if graphs not in others:
@@ -404,22 +404,22 @@ def test_a_graph_that_gives_something_else_is_not_used(what, monkeypatch, caplog
                 setattr(others[graphs], name, getattr(graphs, name).clone())
             return real(others[graphs])
 
-        monkeypatch.setattr(captured._Graphs, work, reading_something_else)
+        monkeypatch.setattr(cuda_graphs.RecordedPass, work, reading_something_else)
     falls_back(tiny_stylegan2(), caplog, "gradients differ" if what == "gradient" else "features differ")
 
 
 def test_memory_that_is_not_held_is_noticed(monkeypatch, caplog):
     """That the emulation does what it is for: a result that was let go is another's after the next replay."""
-    forward = frozen.forward
+    forward = analytic.forward
 
-    def careless(layout, modulations, asked, batch):
-        y, saved = forward(layout, modulations, asked, batch)
-        return y, list(saved) if not isinstance(layout, SteadyLayout) else _Forgetful(saved)
+    def careless(layout, modulations, needs_grad, batch):
+        y, saved = forward(layout, modulations, needs_grad, batch)
+        return y, list(saved) if not isinstance(layout, MovableLayout) else _Forgetful(saved)
 
     class _Forgetful(list):
         """Not known to be held: no part of what recording is told."""
 
-    monkeypatch.setattr(frozen, "forward", careless)
+    monkeypatch.setattr(analytic, "forward", careless)
     falls_back(tiny_stylegan2(), caplog, "gradients differ by nan")
 
 
@@ -450,23 +450,23 @@ def test_emulated_recording_refuses_what_cuda_refuses():
 def test_graphs_are_for_cuda_can_be_turned_off_and_leave_transforms_alone(monkeypatch):
     G = tiny_stylegan2()
     rows, windows = rows_of(torch.randn(1, G.num_ws, G.w_dim)), Windows(((3, 4),), (5, 5))
-    assert captured.possible(rows)
+    assert cuda_graphs.can_record(rows)
     for value in ("0", "off"):
         monkeypatch.setenv("DRAGGAN_CUDA_GRAPHS", value)
-        assert not captured.possible(rows)
+        assert not cuda_graphs.can_record(rows)
     monkeypatch.delenv("DRAGGAN_CUDA_GRAPHS")
     seen = []
-    torch.func.vmap(lambda w: (seen.append(captured.possible([w])), w)[1])(torch.zeros(2, 1, 3))
+    torch.func.vmap(lambda w: (seen.append(cuda_graphs.can_record([w])), w)[1])(torch.zeros(2, 1, 3))
     with torch.autograd.forward_ad.dual_level():
-        seen.append(captured.possible(rows))
+        seen.append(cuda_graphs.can_record(rows))
     assert seen == [False, False]
     # Networks that are not frozen go through their layers.
     G.requires_grad_(True)
     assert G.local_features(rows, "b32", windows).requires_grad
     assert Emulated.recorded == 0
     monkeypatch.undo()
-    assert list(captured._recorders) == ["cuda"]
-    assert not captured.possible(rows)
+    assert list(cuda_graphs._recorders) == ["cuda"]
+    assert not cuda_graphs.can_record(rows)
 
 
 class _Cuda:
@@ -507,8 +507,8 @@ class _Cuda:
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
-        monkeypatch.setattr(captured, "_record_streams", {})
-        monkeypatch.setattr(captured, "_replay_streams", {})
+        monkeypatch.setattr(cuda_graphs, "_record_streams", {})
+        monkeypatch.setattr(cuda_graphs, "_replay_streams", {})
 
 
 class _Stream:
@@ -522,7 +522,7 @@ class _Stream:
 def test_what_is_asked_of_cuda(monkeypatch):
     """Passes on the stream that is recorded on, then the recording; streams wait for each other, and the host never."""
     cuda = _Cuda(monkeypatch)
-    recorder = captured._CudaRecorder(torch.device("cuda", 0))
+    recorder = cuda_graphs._CudaRecorder(torch.device("cuda", 0))
     result, replay = recorder.record(lambda: cuda.log.append(("work", cuda.now.name)) or 7)
     assert result == 7
     assert cuda.log == [
@@ -534,12 +534,12 @@ def test_what_is_asked_of_cuda(monkeypatch):
         ("default", "waits for", "side"),
     ]
     cuda.log.clear()
-    recorder.begin()
+    recorder.wait_for_replays()
     replay()
-    recorder.begin()
+    recorder.wait_for_replays()
     replay()
     with torch.cuda.stream(_Stream("another", cuda)):
-        captured._CudaRecorder(torch.device("cuda", 0)).begin()
+        cuda_graphs._CudaRecorder(torch.device("cuda", 0)).wait_for_replays()
         replay()
     assert cuda.log == [
         ("default", "waits for", "side"),
@@ -553,7 +553,7 @@ def test_what_is_asked_of_cuda(monkeypatch):
 def test_a_recording_that_fails_leaves_its_stream(monkeypatch):
     cuda = _Cuda(monkeypatch, fails=True)
     with pytest.raises(RuntimeError, match="capture failed"):
-        captured._CudaRecorder(torch.device("cuda", 0)).record(lambda: None)
+        cuda_graphs._CudaRecorder(torch.device("cuda", 0)).record(lambda: None)
     assert cuda.now.name == "default"
 
 
