@@ -30,26 +30,36 @@ __all__ = ["House", "definitions", "main", "range_statements"]
 
 Modules = Mapping[str, Module]
 
-# Definitions that cut windows out of a map, or out of windows of one, each with its adjoint; by module and name.
-WINDOW_CUTS = (
-    ("draggan.geometry.windows", "SlicedCrop"),
-    ("draggan.geometry.windows", "IndexedCrop"),
-)
-# Definitions that put several windows into a larger one where that costs less.
-WINDOW_GROUPINGS = (("draggan.geometry.windows", "cheapest_grouping"),)
+# Things that no syntax tree tells, and the definitions, by module and name, that make one: the same may have had
+# another name or place before.
+Things = Mapping[str, Sequence[tuple[str, str]]]
+
+# What cuts windows out of a map, or out of windows of one, each with its adjoint.
+WINDOW_CUTS: Things = {
+    "for automatic differentiation": [("draggan.geometry", "_Crop")],
+    "by slices": [("draggan.generators.frozen", "_Cut"), ("draggan.geometry.windows", "SlicedCrop")],
+    "by indices": [("draggan.generators.steady", "_SteadyCut"), ("draggan.geometry.windows", "IndexedCrop")],
+    "out of windows": [("draggan.generators.local3", "_gathered")],
+}
+# What puts several windows into a larger one where that costs less.
+WINDOW_GROUPINGS: Things = {
+    "around points": [("draggan.geometry", "cover")],
+    "of StyleGAN3": [("draggan.generators.local3", "_grouped")],
+    "of any": [("draggan.geometry.windows", "cheapest_grouping")],
+}
 # The forms in which a click point exists between the canvas and the picture after the drag.
-POINT_FORMS = (
-    ("draggan.ui.canvas", "CanvasValue"),
-    ("draggan.ui.canvas", "read_canvas"),
-    ("draggan.session", "Pair"),
-    ("draggan.session", "DragArguments"),
-    ("draggan.cli", "_point_pair"),
-    ("draggan.drag.prepare", "PointsLike"),
-    ("draggan.drag.prepare", "Reference"),
-    ("draggan.drag.problem", "Problem"),
-    ("draggan.drag.tracking", "Tracked"),
-    ("draggan.drag.step", "DragStep"),
-)
+POINT_FORMS: Things = {
+    "message of the canvas": [("draggan.ui.canvas", "CanvasValue"), ("draggan.ui.canvas.value", "CanvasValue")],
+    "numbers read from it": [("draggan.ui.canvas", "read_canvas"), ("draggan.ui.canvas.value", "read_canvas")],
+    "pair of the session": [("draggan.session", "Pair")],
+    "arguments of a drag": [("draggan.session", "DragArguments")],
+    "option of the command line": [("draggan.cli", "_point_pair")],
+    "argument of Drag": [("draggan.drag.engine", "PointsLike"), ("draggan.drag.prepare", "PointsLike")],
+    "reference of a continued drag": [("draggan.drag.engine", "Reference"), ("draggan.drag.prepare", "Reference")],
+    "tensors of the problem": [("draggan.drag.problem", "Problem")],
+    "proposed or tracked position": [("draggan.drag.solver", "Proposal"), ("draggan.drag.tracking", "Tracked")],
+    "step": [("draggan.drag.engine", "DragStep"), ("draggan.drag.step", "DragStep")],
+}
 # Sizes and options of the published networks.
 NETWORK_FIELDS = frozenset(
     {
@@ -211,9 +221,12 @@ class House:
             return "0"
         return f"{len(stated)} in {len(modules)} modules; {most} in {fields.count(most)} places"
 
-    def _listed(self, names: Sequence[tuple[str, str]]) -> str:
-        here = [name for module, name in names if module in self.modules and name in definitions(self.modules[module])]
-        return f"{len(here)} ({', '.join(here)})" if here else "0"
+    def _listed(self, things: Things) -> str:
+        here = [thing for thing, places in things.items() if any(self._defines(*place) for place in places)]
+        return f"{len(here)} ({'; '.join(here)})" if here else "0"
+
+    def _defines(self, module: str, name: str) -> bool:
+        return module in self.modules and name in definitions(self.modules[module])
 
 
 def _length(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
