@@ -19,14 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before PyTorch is imported: waiting threads sleep instead of spinning. Beside anything else that is busy, such as
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from draggan.engine.models import CatalogueModels
     from draggan.errors import DragGANError
     from draggan.terminal import provide
-    from draggan.ui import Shelf, build, launch_options, warm_up
+    from draggan.ui import build, launch_options, warm_up
     from torch_utils.ops import library
 
     try:
         provide(args.model, yes=args.yes)
-        models = Shelf(args.device, args.model)
+        models = CatalogueModels(args.device, args.model)
         demo = build(models, local=_is_local(args))
         _, local_url, share_url = demo.launch(
             server_name="0.0.0.0" if args.listen else args.host,

@@ -17,6 +17,7 @@ __all__ = [
     "PRECISIONS",
     "SOLVER_NAMES",
     "DragConfig",
+    "Limits",
     "Precision",
     "SolverName",
     "Space",
@@ -66,6 +67,22 @@ def solver_name(name: str) -> SolverName:
         return "gauss-newton"
     choices = " or ".join(f"'{known}'" for known in SOLVER_NAMES)
     raise ConfigError(f"solver '{name}' is not allowed; choose {choices}")
+
+
+def _check_ranges(config: Any) -> None:
+    """`ConfigError` for the first setting outside its range."""
+    for f in fields(config):
+        low, high, value = f.metadata["low"], f.metadata["high"], getattr(config, f.name)
+        if low is None:
+            continue
+        whole = isinstance(f.default, int)
+        allowed = f"a {'whole ' if whole else ''}number from {low:g}"
+        allowed += " on" if high is None else f" to {high:g}"
+        good = isinstance(value, numbers.Integral if whole else numbers.Real)
+        if isinstance(value, bool) or not good or not math.isfinite(value):
+            raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
+        if value < low or (high is not None and value > high):
+            raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,18 +219,7 @@ class DragConfig:
             raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision '{self.precision}' is not allowed; choose one of {', '.join(PRECISIONS)}")
-        for f in fields(self):
-            low, high, value = f.metadata["low"], f.metadata["high"], getattr(self, f.name)
-            if low is None:
-                continue
-            whole = isinstance(f.default, int)
-            allowed = f"a {'whole ' if whole else ''}number from {low:g}"
-            allowed += " on" if high is None else f" to {high:g}"
-            good = isinstance(value, numbers.Integral if whole else numbers.Real)
-            if isinstance(value, bool) or not good or not math.isfinite(value):
-                raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
-            if value < low or (high is not None and value > high):
-                raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
+        _check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,3 +319,53 @@ class TrustRegion:
         source="ours",
         help="a Gauss-Newton step does the work of about ten of Adam's, so fewer show that there is no progress",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one visitor may ask of an engine. The defaults are for the machine's own user; `public` for a server.
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
+
+    drags: int = _setting(
+        64, unit="drags", source="ours", low=1, high=1024, help="drags of one visitor that may be under way at once"
+    )
+    points: int = _setting(500, unit="points", source="ours", low=1, high=500, help="points of one drag")
+    samples: int = _setting(
+        2_000_000,
+        unit="feature vectors per step",
+        source="ours: 500 points with r1 64, r2 128 at 128 px are 2.5 million, and took 275 s and 3.5 GB for two steps",
+        low=1000,
+        high=10**9,
+        help="what all patches and search windows of one drag have in them together",
+    )
+    steps: int = _setting(10000, unit="steps", source="ours", low=1, high=10000, help="steps of one drag")
+    seconds: float = _setting(
+        86400.0, unit="s", source="ours", low=1.0, high=1e6, help="computing time of one drag; then it is stopped"
+    )
+    unwatched: float = _setting(
+        300.0,
+        unit="s",
+        source="ours",
+        low=0.1,
+        high=1e6,
+        help="a drag whose updates nobody has taken for so long is stopped",
+    )
+    silence: float = _setting(
+        20.0,
+        unit="s",
+        source="ours",
+        low=0.1,
+        high=1e6,
+        help="a live drag whose pointer has said nothing for so long settles where it is",
+    )
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+    @classmethod
+    def public(cls) -> Limits:
+        """Safe for a server that anybody can reach."""
+        return cls(drags=2, points=50, samples=200_000, steps=1000, seconds=120.0, unwatched=20.0)

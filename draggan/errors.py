@@ -10,6 +10,8 @@
     │   └── ModelNotFound      no such registry name or file
     ├── DownloadError          a file could not be fetched
     ├── ExportError            a picture or a session could not be written
+    ├── RecipeError            a recipe cannot be read, or does not fit the model
+    ├── LimitError             more is asked for than a visitor may have
     └── OpBuildError           a compiled op could not be built (costs speed only)
 
 A message says what was given, what is allowed and what to do. The page and the command line show it as it is.
@@ -24,10 +26,12 @@ __all__ = [
     "DragGANError",
     "ExportError",
     "LatentError",
+    "LimitError",
     "MaskError",
     "ModelNotFound",
     "OpBuildError",
     "PointError",
+    "RecipeError",
     "UnsafeCheckpoint",
 ]
 
@@ -70,6 +74,14 @@ class DownloadError(DragGANError):
 
 class ExportError(DragGANError):
     """A picture or a session could not be written."""
+
+
+class RecipeError(DragGANError):
+    """A recipe is not readable, of an unknown version, or made for other weights than there are here."""
+
+
+class LimitError(DragGANError):
+    """More is asked for than one visitor may have of this engine: points, radii, steps, drags at once."""
 
 
 class OpBuildError(DragGANError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from draggan.errors import MaskError
 
 __all__ = ["draw_points", "read_mask", "to_uint8"]
 
+_DATA_URL = "data:image/png;base64,"
 HANDLE_COLOUR, TARGET_COLOUR = (229, 57, 53), (30, 136, 229)
 
 
@@ -28,28 +32,50 @@ def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray,
     return scaled.permute(1, 2, 0).cpu().numpy()
 
 
-def read_mask(path: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """A mask from a picture file: white (brighter than half) = may change; with transparency, opaque = may change.
+def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """A mask from a picture file, or from a PNG data URL as a canvas sends it.
+
+    White (brighter than half) may change; in a picture with transparency, what is opaque may change.
+
+    Args:
+        size: of the model's picture, ``(height, width)``.
 
     Raises:
-        MaskError: not a picture, or not of ``size`` (height, width).
+        MaskError: not a picture, or of another size.
     """
+    height, width = size
+    name = f"the mask {source}"
+    content: str | Path | io.BytesIO = source
+    if isinstance(source, str) and source.startswith("data:"):
+        name, content = "the mask", _decoded(source, size)
     try:
-        with Image.open(path) as picture:
+        with Image.open(content) as picture:
+            if picture.size != (width, height):
+                raise MaskError(
+                    f"{name} is {picture.size[0]} x {picture.size[1]} pixels; it must be {width} x {height} "
+                    "like the picture"
+                )
             opaque = np.asarray(picture.convert("RGBA").getchannel("A"))
             if picture.mode.startswith("I;16"):
                 # Pillow would cut 16 bits off at 255 instead of scaling them.
                 array = np.asarray(picture) >> 8
             else:
                 array = opaque if opaque.min() < 255 else np.asarray(picture.convert("L"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as e:
-        raise MaskError(f"the mask {path} cannot be read as a picture ({e}); give a PNG of the model's size") from e
-    if array.shape != size:
-        raise MaskError(
-            f"the mask {path} is {array.shape[1]} x {array.shape[0]} pixels; it must be {size[1]} x {size[0]} "
-            "like the model's picture"
-        )
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        raise MaskError(f"{name} cannot be read as a picture ({e}); give a PNG of the model's size") from e
     return array > 127
+
+
+def _decoded(url: str, size: tuple[int, int]) -> io.BytesIO:
+    """The bytes in a PNG data URL."""
+    height, width = size
+    # A PNG of noise is no larger than its pixels and a little; anything longer is not one of this size.
+    if not url.startswith(_DATA_URL) or len(url) > 6 * height * width + 4096:
+        raise MaskError(f"the mask is not a PNG data URL of {width} x {height} pixels; paint it again")
+    try:
+        return io.BytesIO(base64.b64decode(url.removeprefix(_DATA_URL), validate=True))
+    except (binascii.Error, ValueError) as e:
+        raise MaskError(f"the mask cannot be read as a picture ({e}); paint it again") from e
 
 
 def draw_points(

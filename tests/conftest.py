@@ -15,10 +15,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"
 # A busy machine is not a failure; and the same commit is to give the same verdict every time.
 settings.register_profile("draggan", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("draggan")
-# All but the settings, which check their values themselves, with messages for people, and the page: Gradio does not
-# recognise a wrapped generator function as one.
+# All but settings and recipes, which check their values themselves, with messages for people, and the page: Gradio does
+# not recognise a wrapped generator function as one.
 _PACKAGE = Path(__file__).parent.parent / "draggan"
-_UNCHECKED = ("__init__", "__main__", "config", "ui")
+_UNCHECKED = ("__init__", "__main__", "config", "recipe", "ui")
 install_import_hook(
     [f"draggan.{path.stem}" for path in _PACKAGE.iterdir() if path.stem not in _UNCHECKED], "tests.typing_hook.check"
 )

@@ -10,10 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from draggan.checkpoints.catalogue import Preset
+from draggan.engine.models import Model, Progress, Terms
 from draggan.errors import CheckpointError, DownloadError, ModelNotFound
 from draggan.generators.base import Generator, Latent
-from draggan.ui import Model, Terms
-from draggan.ui.models import Progress
 from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
 
@@ -74,6 +73,10 @@ class TinyModels:
     def load(self, name: str) -> Generator:
         self.find(name)
         return self._generators[name]
+
+    def sha256(self, name: str) -> str:
+        self.find(name)
+        return ""
 
     def terms(self, name: str, *, ask: bool) -> Terms:
         if name == "hand":

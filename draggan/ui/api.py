@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 
 from draggan.drag import DragStep
+from draggan.engine.models import Models
 from draggan.errors import ConfigError
 from draggan.export import encode_png
 from draggan.session import Session
 from draggan.ui.canvas.value import with_canvas
 from draggan.ui.errors import explained
 from draggan.ui.jobs import DragJob, DragSlots
-from draggan.ui.models import Models
 from draggan.ui.rendering import begin_drag, first_session, picture
 
 __all__ = ["register"]

@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.engine.models import Models
 from draggan.ui import api
 from draggan.ui.canvas.component import CSS
 from draggan.ui.events import wire
 from draggan.ui.jobs import DragSlots
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.live_channel import LiveDrags
-from draggan.ui.models import Models
 from draggan.ui.page import Page
 
 __all__ = ["build", "launch_options"]

@@ -10,10 +10,10 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from draggan.drag import Drag, DragStep
+from draggan.engine.models import Progress
 from draggan.errors import DragGANError
 from draggan.export import Film
 from draggan.ui.errors import Cancelled
-from draggan.ui.models import Progress
 
 __all__ = ["DownloadJob", "DragJob", "DragSlots", "JobsByTab"]
 

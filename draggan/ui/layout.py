@@ -14,11 +14,11 @@ import gradio as gr
 
 from draggan.checkpoints.catalogue import SUFFIXES
 from draggan.config import DragConfig, describe
+from draggan.engine.models import Models
 from draggan.session import Session
 from draggan.ui import messages, text
 from draggan.ui.canvas.component import drag_canvas
 from draggan.ui.drag_settings import SETTINGS, control
-from draggan.ui.models import Models
 
 __all__ = ["Needs", "Part", "Parts"]
 

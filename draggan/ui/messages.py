@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from draggan.drag import DragStep
+from draggan.engine.models import Model, Terms
 from draggan.session import Session
-from draggan.ui.models import Model, Terms
 
 __all__ = [
     "CHOICES",

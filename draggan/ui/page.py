@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
 
+from draggan.engine.models import Model, Models, Terms
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
@@ -19,7 +20,6 @@ from draggan.ui.errors import PageError, SessionExpired, explained
 from draggan.ui.jobs import DownloadJob, DragSlots, JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
-from draggan.ui.models import Model, Models, Terms
 from draggan.ui.rendering import first_session, render
 from draggan.ui.tab_queue import TabQueue
 

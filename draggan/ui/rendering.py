@@ -15,11 +15,11 @@ from torch import Tensor
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep, Reference
+from draggan.engine.models import Models
 from draggan.errors import ConfigError, DragGANError, LatentError
 from draggan.generators.base import Generator, z_from_seed
 from draggan.images import to_uint8
 from draggan.session import Session, Xy
-from draggan.ui.models import Models
 
 __all__ = [
     "begin_drag",

@@ -58,7 +58,7 @@ def app_on_tiny_models(monkeypatch):
     import draggan.ui
     from torch_utils.ops import library
 
-    monkeypatch.setattr(draggan.ui, "Shelf", lambda device, model: TinyModels())
+    monkeypatch.setattr("draggan.engine.models.CatalogueModels", lambda device, model: TinyModels())
     monkeypatch.setattr(library, "build_in_background", lambda: None)
     monkeypatch.setattr(draggan.ui, "warm_up", lambda models: None)
     monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from draggan.checkpoints import catalogue
+from draggan.engine.models import CatalogueModels
 from draggan.errors import CheckpointError
-from draggan.ui import Shelf, messages
+from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, far, picture_of, request, shown, slow, text_of
 from tests.pages import BUMP
@@ -125,9 +126,9 @@ def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_
         catalogue.ModelEntry(name="cat", title="Cats", file="cat.safetensors", builtin=True, size=(128, 64)),
     )
     monkeypatch.setattr(catalogue, "_BUILTIN_DIR", tmp_path)
-    monkeypatch.setattr("draggan.ui.models.all_models", lambda: entries)
-    monkeypatch.setattr("draggan.ui.models.load_generator", lambda *args: None)
-    assert [model.name for model in Shelf().listed()] == ["face", "cat", "mine", "far", "hand"]
-    assert [model.name for model in Shelf(first="cat").listed()] == ["cat", "face", "mine", "far", "hand"]
-    shown = [messages.model_line(model) for model in Shelf().listed()]
+    monkeypatch.setattr("draggan.engine.models.all_models", lambda: entries)
+    monkeypatch.setattr("draggan.engine.models.load_generator", lambda *args: None)
+    assert [model.name for model in CatalogueModels().listed()] == ["face", "cat", "mine", "far", "hand"]
+    assert [model.name for model in CatalogueModels(first="cat").listed()] == ["cat", "face", "mine", "far", "hand"]
+    shown = [messages.model_line(model) for model in CatalogueModels().listed()]
     assert shown == ["Faces", "Cats · 64 x 128 px", "Mine", "Far away · to download", "By hand · by hand"]

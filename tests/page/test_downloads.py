@@ -5,8 +5,8 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
+from draggan.engine.models import CatalogueModels
 from draggan.errors import DownloadError
-from draggan.ui import Shelf
 from draggan.ui.jobs import DownloadJob
 from tests.page.driving import chosen, request, shown, text_of
 
@@ -137,6 +137,6 @@ def test_a_model_that_has_come_replaces_no_other_that_was_chosen_meanwhile(do, p
 
 
 def test_what_is_told_of_a_download_names_every_host(monkeypatch):
-    terms = Shelf().terms("lions-512", ask=False)
+    terms = CatalogueModels().terms("lions-512", ask=False)
     assert terms.source == "storage.googleapis.com, else huggingface.co"
     assert "Hugging Face" in terms.notes

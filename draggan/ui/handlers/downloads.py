@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import gradio as gr
 
+from draggan.engine.models import Model, Terms
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.errors import PageError, explained
 from draggan.ui.handlers import models
 from draggan.ui.jobs import DownloadJob
-from draggan.ui.models import Model, Terms
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import tab_of
 

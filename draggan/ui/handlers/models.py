@@ -8,11 +8,11 @@ from pathlib import Path
 
 import gradio as gr
 
+from draggan.engine.models import Model
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import PageError, explained
-from draggan.ui.models import Model
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.rendering import first_session
 from draggan.ui.tab_queue import tab_of

@@ -1,21 +1,23 @@
-"""The models that a page offers, and how it gets them."""
+"""Where generators come from: the models of the catalogue, and files that people open."""
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, find
-from draggan.checkpoints.store import load_generator
+from dnnlib.download import sha256_of
+from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, find, listed_entry
+from draggan.checkpoints.store import load_generator, locate
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
 from draggan.suggestions import TRUNCATION, settings_of, truncation_of
 
-__all__ = ["Model", "Models", "Progress", "Shelf", "Terms"]
+__all__ = ["AnyModels", "CatalogueModels", "Model", "ModelSource", "Models", "Progress", "Terms"]
 
 # Bytes done and in all (None: unknown). Raising from it cancels.
 Progress = Callable[[int, "int | None"], None]
@@ -66,17 +68,25 @@ class Terms:
 
 
 @runtime_checkable
-class Models(Protocol):
-    """Where a page gets its models from. Names come from anybody: what is not known is refused."""
-
-    def listed(self) -> Sequence[Model]:
-        """The models to choose from, the first one for a start."""
+class ModelSource(Protocol):
+    """Where an engine gets its models from."""
 
     def find(self, name: str) -> Model:
-        """One of them, or one that was opened; `ModelNotFound` otherwise."""
+        """A model by its name; `ModelNotFound` otherwise."""
 
     def load(self, name: str) -> Generator:
         """Its generator, frozen; the same one every time."""
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 of its file, 64 hexadecimal digits; empty where there is none."""
+
+
+@runtime_checkable
+class Models(ModelSource, Protocol):
+    """The same for a page that offers them. Names come from anybody: only listed and opened models are found."""
+
+    def listed(self) -> Sequence[Model]:
+        """The models to choose from, the first one for a start."""
 
     def terms(self, name: str, *, ask: bool) -> Terms:
         """What to know before a download; ``ask`` the server for the size if nothing else tells."""
@@ -88,7 +98,7 @@ class Models(Protocol):
         """Read a file of any known format; the model's name is known to the caller alone."""
 
 
-class Shelf:
+class CatalogueModels:
     """The registry's models, and files that people open.
 
     Args:
@@ -132,6 +142,13 @@ class Shelf:
             raise ModelNotFound(f"the model '{name}' is not on this machine; download it first")
         return load_generator(name, self._device)
 
+    def sha256(self, name: str) -> str:
+        """Of the file, computed once."""
+        if name in self._opened:
+            return file_sha256(self._opened[name][0])
+        self.find(name)
+        return file_sha256(locate(name))
+
     def terms(self, name: str, *, ask: bool) -> Terms:
         """What the registry and, if asked, the server say."""
         entry = find(name)
@@ -155,6 +172,43 @@ class Shelf:
         model = Model(name=name, title=path.name, file=path.stem)
         self._opened[name] = (path, model)
         return model
+
+
+class AnyModels:
+    """Whatever `load_generator` takes: names, paths and addresses. For the machine's own user, not for visitors.
+
+    Args:
+        device: where to load them.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+
+    def find(self, name: str) -> Model:
+        """The model of that name, with what the catalogue knows about it."""
+        entry = listed_entry(name)
+        if entry is None:
+            return Model(name=name, title=Path(name).name, file=Path(name).stem)
+        return replace(_model(entry), name=name)
+
+    def load(self, name: str) -> Generator:
+        """Its generator; downloaded now if need be."""
+        return load_generator(name, self._device)
+
+    def sha256(self, name: str) -> str:
+        """Of the file, computed once."""
+        return file_sha256(locate(name))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, computed again only when the file has changed."""
+    status = path.stat()
+    return _file_sha256(str(path), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_sha256(path: str, _written: int, _size: int) -> str:
+    return sha256_of(Path(path))
 
 
 def _model(entry: ModelEntry) -> Model:

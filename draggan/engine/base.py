@@ -1,0 +1,174 @@
+"""What an engine is: it takes recipes and gives updates and pictures.
+
+The page, the command line and the API know models and drags only through this seam.
+
+    engine = LocalEngine(CatalogueModels())
+    recipe = engine.begin("cat", seed=7)
+    edit = Edit(points=read_points([[78, 78, 64, 78]], recipe.image_size))
+    running = engine.drag(recipe, edit)
+    for update in running:                      # the newest one there is, whenever it is asked for
+        print(update.index, update.distances)
+    recipe = running.reached()                  # with this edit
+    pixels = engine.picture(recipe)
+
+Arrays are numpy's, so that an engine may as well be in another process or on another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from draggan.config import DragConfig
+from draggan.drag import Outcome
+from draggan.recipe import Edit, Recipe
+
+__all__ = ["Engine", "LiveDrag", "RunningDrag", "Update"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Update:
+    """What is known after one step of a drag. Everything in it describes the same latent code.
+
+    Attributes:
+        index: 0 is the picture as it was before the drag.
+        ws: the latent, ``[1, num_ws, w_dim]``.
+        handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
+        distances: ``[n]`` image pixels from handle to target.
+        stop_distance: image pixels; a handle this close to its target has arrived.
+        seconds: computing time of the drag so far.
+        loss: the supervision loss at this latent; 0 in the last update.
+        done: this is the last one.
+        outcome: why, None before; as in `draggan.DragStep`.
+    """
+
+    index: int
+    ws: Float[np.ndarray, "1 num_ws w_dim"]
+    handles: Float[np.ndarray, "n 2"]
+    targets: Float[np.ndarray, "n 2"]
+    distances: Float[np.ndarray, "n"]
+    stop_distance: float
+    seconds: float
+    loss: float = 0.0
+    done: bool = False
+    outcome: Outcome | None = None
+
+
+@runtime_checkable
+class RunningDrag(Protocol):
+    """A drag under way. Whoever watches it may be slow: steps are missed then, never delayed.
+
+    Attributes:
+        recipe: what it began with, with the latents of all its pictures once the first update is there.
+        edit: what it does, with every setting that it runs with.
+        config: the same settings.
+        preview_heights: of the pictures that `preview` draws, pixels, smallest first.
+    """
+
+    recipe: Recipe
+    edit: Edit
+    config: DragConfig
+    preview_heights: tuple[int, ...]
+
+    @property
+    def update(self) -> Update | None:
+        """The newest update; None before the first."""
+
+    @property
+    def frames(self) -> Sequence[Float[np.ndarray, "1 num_ws w_dim"]]:
+        """Latents of some of its steps but the last, evenly spaced: what an animation shows."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end before its time."""
+
+    @property
+    def notice(self) -> str:
+        """Why the engine itself has ended it, as a sentence for people; empty: it has not."""
+
+    def stop(self) -> None:
+        """End it with its next step. May be called from any thread, before it has begun and after it has ended."""
+
+    def newer(self, than: Update | None, patience: float) -> Update | None:
+        """The newest update: at once if it is not that one, else the next, or after that many seconds the same.
+
+        Raises:
+            Whatever the drag failed with.
+        """
+
+    def ended(self, patience: float) -> bool:
+        """Wait up to that many seconds for the end, good or bad; True: it has come."""
+
+    def result(self) -> Update | None:
+        """Wait for the end; the last update, None if it was stopped before its first step.
+
+        Raises:
+            Whatever the drag failed with.
+        """
+
+    def reached(self) -> Recipe:
+        """The recipe of the newest picture. A drag that a person has stopped, or a pull, is recorded as it is."""
+
+    def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ 3"]:
+        """The picture of an update, perhaps smaller: one of `preview_heights`. A preview, not a file."""
+
+    def __iter__(self) -> Iterator[Update]:
+        """The newest update whenever one is asked for, up to the last."""
+
+
+@runtime_checkable
+class LiveDrag(RunningDrag, Protocol):
+    """A drag that follows its targets until it is told to settle."""
+
+    def retarget(self, targets: Sequence[Any]) -> None:
+        """Where the handles are to go from now on, one target each. May be called from any thread, at any rate.
+
+        Raises:
+            PointError: not one for each handle, or outside the picture; the drag goes on as it was.
+        """
+
+    def settle(self) -> None:
+        """From now on it ends like any other drag, at the newest targets."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs recipes for several visitors at once.
+
+    ``visitor`` says whose budget something counts in (`draggan.config.Limits`), and with whom the machine is shared;
+    callers who name none are one visitor.
+    """
+
+    def begin(self, model: str, *, seed: int, truncation: float | None = None, label: int | None = None) -> Recipe:
+        """The recipe of a seed's picture, with its latent.
+
+        Args:
+            truncation: None: what suits the model.
+
+        Raises:
+            ModelNotFound, LatentError, ConfigError: no such model, seed, truncation or class.
+        """
+
+    def drag(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> RunningDrag:
+        """Begin a drag of the picture that a recipe makes.
+
+        Raises:
+            LimitError: more than a visitor may have; nothing was begun.
+            PointError, ConfigError, RecipeError, ModelNotFound: it cannot be begun.
+        """
+
+    def live(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> LiveDrag:
+        """Take hold of the edit's handles and follow targets; arguments and errors as for `drag`."""
+
+    def complete(self, recipe: Recipe, *, visitor: str = "") -> Recipe:
+        """The recipe with the latents of all its pictures; edits whose result is not known are run now."""
+
+    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width 3"]:
+        """The picture that a recipe makes."""
+
+    def close(self) -> None:
+        """Stop everything."""

@@ -1,0 +1,51 @@
+"""What a drag costs before it begins, and whether a visitor may have it."""
+
+from __future__ import annotations
+
+import math
+
+from draggan.config import DragConfig, Limits, at_size
+from draggan.errors import LimitError
+
+__all__ = ["check_budget", "samples_per_step"]
+
+
+def samples_per_step(config: DragConfig, points: int, image_size: tuple[int, int]) -> int:
+    """Feature vectors in the patches (radius r1) and the search windows (half side r2) of all points together.
+
+    Memory and time of a step grow with them. The radii are those in pixels of the picture.
+    """
+    r1, r2 = (max(round(at_size(r, image_size)), least) for r, least in ((config.r1, 2), (config.r2, 3)))
+    return points * (round(math.pi * r1**2) + (2 * r2 + 1) ** 2)
+
+
+def check_budget(
+    limits: Limits, config: DragConfig, *, points: int, image_size: tuple[int, int], under_way: int
+) -> None:
+    """Refuse a drag that is more than a visitor may have.
+
+    Args:
+        under_way: drags that the visitor has already.
+
+    Raises:
+        LimitError: says what was asked for, what is allowed, and what to do.
+    """
+    if under_way >= limits.drags:
+        raise LimitError(
+            f"{under_way} of your drags are under way, and {limits.drags} at once are allowed here; "
+            "stop one, or wait until it has ended"
+        )
+    if points > limits.points:
+        raise LimitError(f"{points} points are too many here; {limits.points} are allowed. Remove some")
+    if config.max_steps > limits.steps:
+        raise LimitError(
+            f"{config.max_steps} steps are too many here; {limits.steps} are allowed. Set a lower limit of steps, "
+            "and start again from where the drag ends"
+        )
+    samples = samples_per_step(config, points, image_size)
+    if samples > limits.samples:
+        raise LimitError(
+            f"{points} point{'' if points == 1 else 's'} with r1 = {config.r1:g} and r2 = {config.r2:g} need "
+            f"{samples} feature vectors a step, and {limits.samples} are allowed here; "
+            "take smaller radii or fewer points"
+        )

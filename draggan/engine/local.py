@@ -1,0 +1,540 @@
+"""An engine in this process: models, fair turns, budgets."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Generator as Turns
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from draggan.config import DragConfig, Limits
+from draggan.drag import Drag, DragStep, Reference
+from draggan.drag.precision import feature_dtype
+from draggan.engine.base import Update
+from draggan.engine.budget import check_budget
+from draggan.engine.frames import EvenFrames
+from draggan.engine.models import ModelSource
+from draggan.engine.scheduler import Scheduler, State
+from draggan.errors import ConfigError, DragGANError, PointError, RecipeError
+from draggan.generators.base import Generator, z_from_seed
+from draggan.images import to_uint8
+from draggan.points import check_points
+from draggan.recipe import Edit, ModelReference, Recipe, Seed
+
+__all__ = ["LocalDrag", "LocalEngine", "LocalLiveDrag"]
+
+# Longer than any step; whoever waits for an end looks again then.
+_PATIENCE = 60.0
+
+
+class LocalEngine:
+    """Runs recipes in this process (`draggan.engine.base.Engine`).
+
+    Args:
+        models: where generators come from.
+        limits: what one visitor may have.
+        workers: threads that do the steps. On processors a step uses all cores by itself; a second thread fills the
+            gaps between its parts.
+    """
+
+    def __init__(self, models: ModelSource, limits: Limits | None = None, *, workers: int = 2) -> None:
+        self.models = models
+        self.limits = limits or Limits()
+        self._scheduler = Scheduler(workers)
+        self._running: list[_Work] = []
+        self._lock = threading.Lock()
+
+    def begin(self, model: str, *, seed: int, truncation: float | None = None, label: int | None = None) -> Recipe:
+        """The recipe of a seed's picture, with its latent; see `draggan.engine.base.Engine.begin`."""
+        truncation = self.models.find(model).truncation if truncation is None else truncation
+        start = Seed(seed=seed, truncation=truncation, label=label)
+        generator = self.models.load(model)
+        recipe = Recipe(
+            model=ModelReference(name=model, sha256=self.models.sha256(model)),
+            image_size=generator.image_size,
+            start=start,
+        )
+        return recipe.with_results([_latent_of(generator, start)])
+
+    def drag(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> LocalDrag:
+        """Begin a drag; see `draggan.engine.base.Engine.drag`."""
+        generator = self._fitting(recipe)
+        config = edit.config(self.models.find(recipe.model.name).settings)
+        running = LocalDrag(self, generator, recipe, _with_all_settings(edit, config), config, visitor)
+        self._begin(running, running.config, len(edit.points))
+        return running
+
+    def live(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> LocalLiveDrag:
+        """Follow targets; see `draggan.engine.base.Engine.live`."""
+        generator = self._fitting(recipe)
+        config = edit.config(self.models.find(recipe.model.name).settings)
+        # The published optimiser moves a pixel a step: a hand does not wait for that.
+        config = replace(config, solver="gauss-newton")
+        running = LocalLiveDrag(self, generator, recipe, _with_all_settings(edit, config), config, visitor)
+        self._begin(running, config, len(edit.points))
+        return running
+
+    def complete(self, recipe: Recipe, *, visitor: str = "") -> Recipe:
+        """The recipe with all results, computing those that are missing; see `draggan.engine.base.Engine`."""
+        if recipe.is_complete:
+            return recipe
+        generator = self._fitting(recipe)
+        suited = self.models.find(recipe.model.name).settings
+        for edit in recipe.edits:
+            check_budget(
+                self.limits, edit.config(suited), points=len(edit.points), image_size=recipe.image_size, under_way=0
+            )
+        work = _Completion(self, generator, recipe, visitor)
+        self._add(work)
+        work.wait()
+        return work.recipe
+
+    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width 3"]:
+        """The picture that a recipe makes; see `draggan.engine.base.Engine`."""
+        ws = self.complete(recipe, visitor=visitor).latent
+        assert ws is not None
+        return self.render(recipe, ws)
+
+    def render(self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture of another latent of a recipe's model, such as one of a drag's `frames`."""
+        generator = self._fitting(recipe)
+        with torch.no_grad():
+            return to_uint8(generator.synthesis(generator.check_ws(_tensor(ws, generator))))
+
+    def close(self) -> None:
+        """Stop everything that runs. Threads end by themselves."""
+        with self._lock:
+            running = list(self._running)
+        for work in running:
+            work.stop()
+
+    # Of its own work
+
+    def _fitting(self, recipe: Recipe) -> Generator:
+        """The generator of a recipe, if it is the one that the recipe means."""
+        name, wanted = recipe.model.name, recipe.model.sha256
+        generator = self.models.load(name)
+        here = self.models.sha256(name) if wanted else ""
+        if wanted and here and wanted != here:
+            raise RecipeError(
+                f"this recipe was made with other weights: '{name}' here has the SHA-256 {here[:12]}..., the recipe "
+                f"names {wanted[:12]}... Get that file, or leave the hash out to run it on these weights"
+            )
+        if recipe.image_size != generator.image_size:
+            sizes = [f"{width} x {height}" for height, width in (recipe.image_size, generator.image_size)]
+            raise RecipeError(f"this recipe is for pictures of {sizes[0]} pixels; the model '{name}' draws {sizes[1]}")
+        known = next((ws for ws in recipe.results if ws is not None), None)
+        if known is not None:
+            generator.check_ws(torch.from_numpy(known.copy()))
+        return generator
+
+    def _begin(self, work: _Work, config: DragConfig, points: int) -> None:
+        """Add it, if its visitor may have it."""
+        if not points:
+            raise PointError("no points were given; set at least one handle and its target")
+        with self._lock:
+            under_way = Counter(other.visitor for other in self._running)[work.visitor]
+            check_budget(self.limits, config, points=points, image_size=work.recipe.image_size, under_way=under_way)
+            self._running.append(work)
+        self._scheduler.add(work)
+
+    def _add(self, work: _Work) -> None:
+        with self._lock:
+            self._running.append(work)
+        self._scheduler.add(work)
+
+    def _remove(self, work: _Work) -> None:
+        with self._lock:
+            self._running.remove(work)
+
+
+class _Work:
+    """Something that runs in turns with others, and whoever waits for it.
+
+    Attributes:
+        recipe: with more and more results.
+        visitor: whose budget it counts in.
+    """
+
+    def __init__(self, engine: LocalEngine, generator: Generator, recipe: Recipe, visitor: str) -> None:
+        self.recipe = recipe
+        self.visitor = visitor
+        self._engine = engine
+        self._limits = engine.limits
+        self._generator = generator
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._error: BaseException | None = None
+        self._over = False
+        self._notice = ""
+        self._seconds = 0.0
+        self._watched = time.monotonic()
+        self._turns = self._run()
+        self._drag: Drag | None = None
+
+    # For whoever watches
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end before its time."""
+        return self._stopping.is_set()
+
+    @property
+    def notice(self) -> str:
+        """Why the engine has ended it; empty: it has not."""
+        return self._notice
+
+    def stop(self) -> None:
+        """End it with its next step."""
+        self._stopping.set()
+        drag = self._drag
+        if drag is not None:
+            drag.stop()
+        self._engine._scheduler.wake(self)
+
+    def ended(self, patience: float) -> bool:
+        """Wait up to that many seconds for the end; True: it has come."""
+        self._watched = time.monotonic()
+        with self._changed:
+            over = self._changed.wait_for(lambda: self._over, patience)
+        self._watched = time.monotonic()
+        return over
+
+    def wait(self) -> None:
+        """Wait for the end; raises what it failed with."""
+        # Not longer at a time than the limit of watching.
+        while not self.ended(min(_PATIENCE, self._limits.unwatched / 2)):
+            pass
+        if self._error is not None:
+            raise self._error
+
+    # For the scheduler
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping.is_set()
+
+    def step(self) -> State:
+        """One turn."""
+        started = time.perf_counter()
+        try:
+            resting = next(self._turns, None)
+        except Exception as error:  # noqa: BLE001  # handed to whoever watches
+            # The traceback would keep alive all that the drag has computed.
+            traceback.clear_frames(error.__traceback__)
+            self._end(error)
+            return "over"
+        self._seconds += time.perf_counter() - started
+        if resting is None:
+            self._end(None)
+            return "over"
+        if self._seconds > self._limits.seconds:
+            self._give_up(f"the drag has used the {self._limits.seconds:g} s that one may take here")
+        return "resting" if resting else "ready"
+
+    def check(self) -> None:
+        """End it if nobody looks at it any more."""
+        if time.monotonic() - self._watched > self._limits.unwatched:
+            self._give_up(f"nobody has looked at the drag for {self._limits.unwatched:g} s")
+
+    def _give_up(self, why: str) -> None:
+        if not self._stopping.is_set():
+            self._notice = f"{why}; it was stopped, and what it has reached is kept"
+            self.stop()
+
+    def _end(self, error: BaseException | None) -> None:
+        # What the drag holds is given back, though somebody may keep this for its result.
+        self._turns.close()
+        self._drag = None
+        self._engine._remove(self)
+        with self._changed:
+            self._error, self._over = error, True
+            self._changed.notify_all()
+
+    # The work itself. Nothing is held across a yield, no lock and no grad mode; a turn may come on another thread.
+
+    def _run(self) -> Turns[bool, None, None]:
+        """Every yield ends a turn; True: there is nothing to do until the scheduler is told."""
+        yield from self._complete()
+
+    def _complete(self) -> Turns[bool, None, None]:
+        """Compute the latents of all pictures of the recipe that are not known."""
+        results = list(self.recipe.results)
+        if results[0] is None and isinstance(self.recipe.start, Seed):
+            results[0] = _latent_of(self._generator, self.recipe.start)
+            yield False
+        suited = self._engine.models.find(self.recipe.model.name).settings
+        for number, edit in enumerate(self.recipe.edits):
+            if results[number + 1] is not None:
+                continue
+            known = self.recipe.up_to(number).with_results(results[: number + 1])
+            self._drag = self._prepared(known, edit, edit.config(suited))
+            yield False
+            for step in self._drag:
+                if self._stopping.is_set():
+                    return
+                results[number + 1] = _array(step.ws)
+                yield False
+        self._drag = None
+        self.recipe = self.recipe.with_results(results)
+
+    def _prepared(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool = False) -> Drag:
+        """The drag that an edit means, ready to run."""
+        generator = self._generator
+        known: list[Float[np.ndarray, "1 num_ws w_dim"]] = [ws for ws in recipe.results if ws is not None]
+        mask_ws = None if edit.mask is None else known[_number(edit.mask.picture, recipe)]
+        reference = Reference(
+            handles=torch.tensor([point.origin for point in edit.points], dtype=torch.float32),
+            ws=_tensor(np.concatenate([known[_number(point.picture, recipe)] for point in edit.points]), generator),
+            mask_ws=None if mask_ws is None else _tensor(mask_ws, generator),
+        )
+        return Drag(
+            generator,
+            _tensor(known[-1], generator),
+            [point.handle for point in edit.points],
+            [point.target for point in edit.points],
+            None if edit.mask is None else edit.mask.allowed,
+            config,
+            reference=reference,
+            live=live,
+        )
+
+
+class _Completion(_Work):
+    """Computes what a recipe lacks."""
+
+    def wait(self) -> None:
+        """Wait for the end; raises what it failed with, or why it was stopped."""
+        super().wait()
+        if not self.recipe.is_complete:
+            raise DragGANError(self._notice or "the recipe was stopped before its end")
+
+
+class LocalDrag(_Work):
+    """A drag under way in this process (`draggan.engine.base.RunningDrag`).
+
+    Args:
+        edit: with all settings.
+        config: the same settings.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        generator: Generator,
+        recipe: Recipe,
+        edit: Edit,
+        config: DragConfig,
+        visitor: str,
+    ) -> None:
+        super().__init__(engine, generator, recipe, visitor)
+        # As it is in the recipe: with every place and number filled in.
+        self.edit = recipe.then(edit).edits[-1]
+        self.config = config
+        self.preview_heights = generator.preview_heights
+        self._dtype = feature_dtype(config.precision, generator)
+        self._update: Update | None = None
+        self._frames: EvenFrames[np.ndarray] = EvenFrames()
+
+    @property
+    def update(self) -> Update | None:
+        """The newest update; None before the first."""
+        return self._update
+
+    @property
+    def frames(self) -> Sequence[Float[np.ndarray, "1 num_ws w_dim"]]:
+        """Latents of some of its steps but the last, evenly spaced."""
+        return self._frames.frames
+
+    def newer(self, than: Update | None, patience: float) -> Update | None:
+        """The newest update: at once if it is not that one, else the next, or after that many seconds the same."""
+        self._watched = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._update is not than or self._over, patience)
+            update, error = self._update, self._error
+        self._watched = time.monotonic()
+        if error is not None:
+            raise error
+        return update
+
+    def result(self) -> Update | None:
+        """Wait for the end; the last update."""
+        self.wait()
+        return self._update
+
+    def reached(self) -> Recipe:
+        """The recipe of the newest picture."""
+        update = self._update
+        start = self.recipe.latent
+        if update is None or start is None or np.array_equal(update.ws, start):
+            return self.recipe
+        again = not self.live and update.done and update.outcome != "stopped"
+        edit = self.edit if again else replace(self.edit, recorded=update.ws)
+        return self.recipe.then(edit, update.ws)
+
+    def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ 3"]:
+        """The picture of an update, perhaps smaller, in the precision of the drag."""
+        self._watched = time.monotonic()
+        generator = self._generator
+        low = self._dtype != torch.float32
+        with torch.no_grad(), torch.autocast(generator.device.type, dtype=self._dtype, enabled=low):
+            return to_uint8(generator.preview(_tensor(update.ws, generator), height))
+
+    def __iter__(self) -> Iterator[Update]:
+        update = None
+        while update is None or not update.done:
+            newer = self.newer(update, min(_PATIENCE, self._limits.unwatched / 2))
+            if newer is not None and newer is not update:
+                update = newer
+                yield update
+            elif self.ended(0):
+                return
+
+    def _run(self) -> Turns[bool, None, None]:
+        yield from self._complete()
+        if self._stopping.is_set():
+            return
+        drag = self._prepared(self.recipe, self.edit, self.config, live=self.live)
+        self._begun(drag)
+        yield False
+        while True:
+            if drag.would_sleep():
+                yield True
+                continue
+            step = next(drag)
+            self._show(step, drag.stop_distance)
+            if step.done:
+                return
+            yield False
+
+    def _begun(self, drag: Drag) -> None:
+        self._drag = drag
+        # Asked while it was being prepared.
+        if self._stopping.is_set():
+            drag.stop()
+
+    def _show(self, step: DragStep, stop_distance: float) -> None:
+        ws = _array(step.ws)
+        if not step.done:
+            self._frames.add(ws)
+        update = Update(
+            index=step.index,
+            ws=ws,
+            handles=step.handles,
+            targets=step.targets,
+            distances=step.distances,
+            stop_distance=stop_distance,
+            seconds=self._seconds,
+            loss=step.loss,
+            done=step.done,
+            outcome=step.outcome,
+        )
+        with self._changed:
+            self._update = update
+            self._changed.notify_all()
+
+
+class LocalLiveDrag(LocalDrag):
+    """A drag that follows its targets (`draggan.engine.base.LiveDrag`)."""
+
+    live = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._pointer = threading.Lock()
+        self._wanted: Float[np.ndarray, "n 2"] | None = None
+        self._settling = False
+        self._heard = time.monotonic()
+
+    def retarget(self, targets: Sequence[Any]) -> None:
+        """Where the handles are to go from now on."""
+        wanted = check_points("target", targets, self.recipe.image_size)
+        if len(wanted) != len(self.edit.points):
+            raise PointError(f"{len(wanted)} targets were given for {len(self.edit.points)} handles; give one for each")
+        with self._pointer:
+            self._heard = time.monotonic()
+            self._wanted = wanted
+            if self._drag is not None:
+                self._drag.retarget(wanted)
+        self._engine._scheduler.wake(self)
+
+    def settle(self) -> None:
+        """From now on it ends like any other drag."""
+        with self._pointer:
+            self._settling = True
+            if self._drag is not None:
+                self._drag.settle()
+        self._engine._scheduler.wake(self)
+
+    def check(self) -> None:
+        """Let it settle if its pointer has lost its way to us: one that lets go says so."""
+        super().check()
+        if not self._settling and time.monotonic() - self._heard > self._limits.silence:
+            self.settle()
+
+    def reached(self) -> Recipe:
+        """The recipe of the newest picture; the targets are where the handles were sent last."""
+        update = self._update
+        recipe = super().reached()
+        if update is None or recipe is self.recipe:
+            return recipe
+        points = tuple(
+            replace(point, target=(float(x), float(y)))
+            for point, (x, y) in zip(self.edit.points, update.targets, strict=True)
+        )
+        return self.recipe.then(replace(self.edit, points=points, recorded=update.ws), update.ws)
+
+    def _begun(self, drag: Drag) -> None:
+        with self._pointer:
+            super()._begun(drag)
+            if self._wanted is not None:
+                drag.retarget(self._wanted)
+            if self._settling:
+                drag.settle()
+
+
+def _with_all_settings(edit: Edit, config: DragConfig) -> Edit:
+    """The edit with every setting that it runs with, so that it gives the same picture whatever suits a model later."""
+    settings = asdict(config)
+    del settings["space"]
+    return replace(edit, settings=settings)
+
+
+def _latent_of(generator: Generator, start: Seed) -> Float[np.ndarray, "1 num_ws w_dim"]:
+    """The latent of a seed, and of a class where the model has classes."""
+    label = None
+    if generator.c_dim:
+        if start.label is None or not start.label < generator.c_dim:
+            raise ConfigError(
+                f"class {start.label} is not allowed; this model has the classes 0 to {generator.c_dim - 1}"
+            )
+        label = torch.eye(generator.c_dim, device=generator.device)[start.label][None]
+    elif start.label is not None:
+        raise ConfigError("this model has no classes; leave the class out")
+    with torch.no_grad():
+        z = z_from_seed(start.seed, generator.z_dim).to(generator.device)
+        return generator.mapping(z, label, truncation_psi=start.truncation).cpu().numpy()
+
+
+def _number(picture: int | None, recipe: Recipe) -> int:
+    return len(recipe.edits) if picture is None else picture
+
+
+def _tensor(array: np.ndarray, generator: Generator) -> Tensor:
+    return torch.tensor(array, device=generator.device)
+
+
+def _array(ws: Tensor) -> Float[np.ndarray, "1 num_ws w_dim"]:
+    return ws.detach().cpu().numpy()

@@ -1,0 +1,531 @@
+"""An engine: recipes in, updates and pictures out, and nobody is shut out by anybody."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from draggan.config import DragConfig, Limits
+from draggan.engine.budget import check_budget, samples_per_step
+from draggan.engine.frames import EvenFrames
+from draggan.engine.local import LocalEngine
+from draggan.engine.models import Model
+from draggan.engine.scheduler import Scheduler
+from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
+from draggan.generators.base import Generator, Latent
+from draggan.recipe import Edit, Mask, ModelReference, Point, Recipe, read_points
+from tests.conftest import tiny_stylegan2
+from tests.toys import BumpGenerator
+
+BUMP = (20.0, 30.0)
+SIZE = (64, 64)
+
+
+class SlowBump(BumpGenerator):
+    """Takes some time for every step; `gate` closed: waits for it."""
+
+    def __init__(self, seconds: float = 0.002) -> None:
+        super().__init__([BUMP])
+        self.seconds = seconds
+        self.gate = threading.Event()
+        self.gate.set()
+        self.threads: set[str] = set()
+
+    def features(self, ws: Latent, level: str) -> Tensor:
+        self.threads.add(threading.current_thread().name)
+        self.gate.wait(10)
+        time.sleep(self.seconds)
+        return super().features(ws, level)
+
+
+class Few:
+    """Models for these tests: what an engine needs of a source."""
+
+    def __init__(self) -> None:
+        self.generators: dict[str, Generator] = {
+            "bump": SlowBump().freeze(),
+            "tiny": tiny_stylegan2(),
+            "classes": tiny_stylegan2(c_dim=3, square=False),
+        }
+        self.hash = "ab" * 32
+
+    def find(self, name: str) -> Model:
+        if name not in self.generators:
+            raise ModelNotFound(f"there is no model '{name}' here; choose one of the list")
+        return Model(name=name, title=name, truncation=0.0 if name == "bump" else 0.7, settings={"step_size": 0.004})
+
+    def load(self, name: str) -> Generator:
+        self.find(name)
+        return self.generators[name]
+
+    def sha256(self, name: str) -> str:
+        return self.hash
+
+
+@pytest.fixture
+def engine():
+    engine = LocalEngine(Few())
+    yield engine
+    engine.close()
+
+
+def to(x: float, y: float, **settings) -> Edit:
+    return Edit(points=read_points([[*BUMP, x, y]], SIZE), settings=settings)
+
+
+@pytest.fixture
+def recipe(engine) -> Recipe:
+    return engine.begin("bump", seed=0)
+
+
+@pytest.fixture
+def endless(engine) -> Edit:
+    """A drag that does not arrive for a long time."""
+    return to(60, 30, step_size=1e-6, max_steps=10000, stall_steps=10000)
+
+
+def eventually(true, seconds: float = 10.0) -> bool:
+    until = time.monotonic() + seconds
+    while not true() and time.monotonic() < until:
+        time.sleep(0.01)
+    return bool(true())
+
+
+# ---- one drag ------------------------------------------------------------------------------------------------------
+
+
+def test_a_drag_gives_updates_up_to_its_arrival(engine, recipe):
+    running = engine.drag(recipe, to(26, 30))
+    updates = list(running)
+    assert [u.index for u in updates] == sorted({u.index for u in updates})
+    assert [u.done for u in updates[:-1]] == [False] * (len(updates) - 1)
+    last = updates[-1]
+    assert (last.done, last.outcome) == (True, "arrived")
+    assert running.result() is last is running.update
+    assert running.ended(0)
+    assert last.distances.max() <= last.stop_distance
+    assert last.seconds > 0
+    centre = engine.models.load("bump").centres(torch.from_numpy(last.ws))[0, 0]
+    assert np.abs(centre.numpy() - (26, 30)).max() < 1.5
+    assert not running.notice
+
+
+def test_what_was_reached_is_a_recipe_that_gives_the_same_again(engine, recipe):
+    running = engine.drag(recipe, to(26, 30))
+    running.result()
+    reached = running.reached()
+    (edit,) = reached.edits
+    assert reached.is_complete
+    assert edit.recorded is None
+    assert edit.settings["step_size"] == 0.004, "what suits the model is written down"
+    assert edit.settings["max_steps"] == DragConfig.max_steps
+    again = engine.complete(Recipe.from_json(reached.to_json(results=False)))
+    assert again == reached
+    assert np.array_equal(again.latent, reached.latent)
+    assert np.array_equal(engine.picture(reached), engine.picture(reached.with_results([])))
+
+
+def test_edits_follow_one_another(engine, recipe):
+    """A second drag looks for what was under its handle in the first picture, and a mask keeps the one it names."""
+    first = engine.drag(recipe, to(24, 30)).result()
+    handle = tuple(map(float, first.handles[0]))
+    allowed = np.ones(SIZE, bool)
+    allowed[:, 50:] = False
+    second = Edit(
+        points=(Point(handle=handle, target=(28, 30), origin=BUMP, picture=0),), mask=Mask(allowed=allowed, picture=0)
+    )
+    both = recipe.then(to(24, 30)).then(second)
+    known = engine.complete(both)
+    by_hand = engine.drag(recipe.then(to(24, 30), first.ws), second).result()
+    assert np.array_equal(known.latent, by_hand.ws)
+    assert len(known.results) == 3
+    assert np.array_equal(known.results[1], first.ws)
+
+
+def test_a_class_and_a_seed_are_a_start(engine):
+    a, b = (engine.begin("classes", seed=3, label=label) for label in (0, 2))
+    assert not np.array_equal(a.latent, b.latent)
+    assert a.start.truncation == 0.7
+    assert np.array_equal(engine.complete(a.with_results([])).latent, a.latent)
+    for label in (None, 3):
+        with pytest.raises(ConfigError, match="the classes 0 to 2"):
+            engine.begin("classes", seed=3, label=label)
+    with pytest.raises(ConfigError, match="no classes"):
+        engine.begin("tiny", seed=3, label=0)
+    with pytest.raises(LatentError, match="seed -1"):
+        engine.begin("tiny", seed=-1)
+
+
+def test_previews_are_pictures_of_updates(engine):
+    recipe = engine.begin("tiny", seed=1)
+    running = engine.drag(recipe, Edit(points=read_points([[10, 12, 14, 12]], (32, 32)), settings={"max_steps": 2}))
+    update = running.result()
+    assert running.preview_heights[-1] == 32
+    for height in running.preview_heights:
+        assert running.preview(update, height).shape == (height, height, 3)
+    assert engine.picture(running.reached()).shape == (32, 32, 3)
+
+
+# ---- refused before it begins --------------------------------------------------------------------------------------
+
+
+def test_a_recipe_runs_on_no_other_weights(engine, recipe):
+    assert recipe.model.sha256 == "ab" * 32
+    engine.models.hash = "cd" * 32
+    with pytest.raises(RecipeError, match="made with other weights: 'bump' here has the SHA-256 cdcdcdcdcdcd"):
+        engine.drag(recipe, to(26, 30))
+    engine.models.hash = ""
+    engine.drag(recipe, to(26, 30)).stop()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"model": ModelReference(name="nothing")}, ModelNotFound, "no model 'nothing'"),
+        ({"image_size": (32, 64)}, RecipeError, "64 x 32 pixels; the model 'bump' draws 64 x 64"),
+        ({"start": np.zeros((1, 9, 9), np.float32)}, LatentError, "does not fit"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_model_is_refused(engine, recipe, wrong, error, says):
+    made = {"model": recipe.model, "image_size": recipe.image_size, "start": recipe.start, **wrong}
+    with pytest.raises(error, match=says):
+        engine.picture(Recipe(**made))
+
+
+def test_nothing_to_drag_is_said(engine, recipe):
+    with pytest.raises(PointError, match="no points were given"):
+        engine.drag(recipe, Edit())
+
+
+def test_what_goes_wrong_on_the_way_reaches_whoever_watches(engine, recipe):
+    nothing = Edit(points=to(26, 30).points, mask=Mask(allowed=np.zeros(SIZE, bool)))
+    for watch in (lambda r: r.result(), list, lambda r: r.newer(None, 10)):
+        with pytest.raises(MaskError, match="lets nothing change"):
+            watch(engine.drag(recipe, nothing))
+    with pytest.raises(MaskError, match="lets nothing change"):
+        engine.picture(recipe.then(nothing))
+    assert engine.drag(recipe, to(26, 30)).result().done, "others are not harmed"
+
+
+@pytest.mark.parametrize(
+    ("limits", "edit", "says"),
+    [
+        ({"points": 1}, Edit(points=2 * to(26, 30).points), "2 points are too many here; 1 are allowed"),
+        ({"steps": 100}, to(26, 30, max_steps=101), "101 steps are too many here; 100 are allowed"),
+        (
+            {"samples": 1000},
+            to(26, 30, r1=64, r2=128),
+            "with r1 = 64 and r2 = 128 need 1290 feature vectors",
+        ),
+    ],
+)
+def test_more_than_a_visitor_may_have_is_refused_with_what_is_allowed(limits, edit, says):
+    engine = LocalEngine(Few(), Limits(**limits))
+    recipe = engine.begin("bump", seed=0)
+    with pytest.raises(LimitError, match=says):
+        engine.drag(recipe, edit)
+    with pytest.raises(LimitError, match=says):
+        engine.complete(recipe.then(edit))
+
+
+def test_the_heaviest_drag_known_is_refused_and_everything_usual_is_not():
+    """500 points with r1 64, r2 128 took 275 s and 3.5 GB for two steps."""
+    heavy = DragConfig(r1=64, r2=128, max_steps=300)
+    for limits in (Limits(), Limits.public()):
+        with pytest.raises(LimitError):
+            check_budget(limits, heavy, points=500, image_size=(128, 128), under_way=0)
+        for size in (128, 256, 512, 1024):
+            check_budget(limits, DragConfig(), points=20, image_size=(size, size), under_way=0)
+    assert samples_per_step(DragConfig(), 1, (512, 512)) == 28 + 25**2
+
+
+def test_one_visitor_has_so_many_drags_at_once_and_others_have_theirs(recipe, endless):
+    engine = LocalEngine(Few(), Limits(drags=2))
+    try:
+        mine = [engine.drag(recipe, endless, visitor="me") for _ in range(2)]
+        with pytest.raises(LimitError, match="2 of your drags are under way, and 2 at once are allowed here; stop one"):
+            engine.drag(recipe, endless, visitor="me")
+        assert engine.drag(recipe, to(26, 30), visitor="you").result().outcome == "arrived"
+        mine[0].stop()
+        mine[0].result()
+        engine.drag(recipe, endless, visitor="me")
+    finally:
+        engine.close()
+
+
+# ---- stopping ------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_drag_keeps_what_it_has_reached_and_is_recorded(engine, recipe):
+    running = engine.drag(recipe, to(60, 30, max_steps=10000))
+    assert eventually(lambda: running.update is not None and running.update.index >= 2)
+    running.stop()
+    last = running.result()
+    assert (last.done, last.outcome, running.stopping) == (True, "stopped", True)
+    (edit,) = running.reached().edits
+    assert np.array_equal(edit.recorded, last.ws)
+    assert np.array_equal(engine.picture(running.reached().with_results([])), engine.picture(running.reached()))
+
+
+def test_a_drag_that_is_stopped_before_it_begins_ends(engine, recipe, endless):
+    engine.models.load("bump").gate.clear()
+    running = [engine.drag(recipe, endless) for _ in range(4)]
+    for drag in running:
+        drag.stop()
+    engine.models.load("bump").gate.set()
+    for drag in running:
+        last = drag.result()
+        assert last is None or last.outcome == "stopped"
+        assert drag.ended(1)
+        assert list(drag) in ([], [last])
+        assert drag.reached() == recipe
+    assert eventually(lambda: len(engine._scheduler) == 0)
+
+
+def test_a_drag_that_nobody_looks_at_ends(recipe, endless):
+    engine = LocalEngine(Few(), Limits(unwatched=0.3))
+    alone, watched = engine.drag(recipe, endless), engine.drag(recipe, endless)
+    assert eventually(lambda: watched.newer(None, 0.01) is not None and alone._over, 5)
+    assert "nobody has looked at the drag for 0.3 s; it was stopped" in alone.notice
+    assert not watched.ended(0)
+    watched.stop()
+    assert not watched.result() or not watched.notice
+
+
+def test_a_drag_has_its_seconds(recipe, endless):
+    engine = LocalEngine(Few(), Limits(seconds=1.0))
+    running = engine.drag(recipe, endless)
+    last = running.result()
+    assert last.outcome == "stopped"
+    assert "has used the 1 s that one may take here; it was stopped, and what it has reached is kept" in running.notice
+    assert 0.9 < last.seconds < 2
+
+
+def test_a_slow_watcher_misses_steps_and_delays_none(engine, recipe, endless):
+    running = engine.drag(recipe, endless)
+    first = running.newer(None, 10)
+    time.sleep(0.5)
+    second = running.newer(first, 10)
+    assert second.index > first.index + 5
+    assert running.newer(second, 0.0) is not None
+    running.stop()
+
+
+# ---- fairness ------------------------------------------------------------------------------------------------------
+
+
+class Steps:
+    """A task of so many steps that take so long by a clock of its own."""
+
+    def __init__(self, clock: list[float], visitor: str, steps: int, seconds: float, done: list[str]) -> None:
+        self.visitor, self.urgent, self._clock = visitor, False, clock
+        self.steps, self._seconds, self._done = steps, seconds, done
+
+    def step(self):
+        self._clock[0] += self._seconds
+        self._done.append(self.visitor)
+        self.steps -= 1
+        return "ready" if self.steps > 0 else "over"
+
+    def check(self) -> None:
+        pass
+
+
+def served(tasks) -> list[str]:
+    """In which order the steps of ``(visitor, steps, seconds a step)`` are done by one thread."""
+    clock, done = [0.0], []
+    scheduler = Scheduler(1, clock=lambda: clock[0])
+    gate = Gate()
+    scheduler.add(gate)
+    gate.began.wait(10)
+    for visitor, steps, seconds in tasks:
+        scheduler.add(Steps(clock, visitor, steps, seconds, done))
+    gate.open.set()
+    assert eventually(lambda: len(scheduler) == 0)
+    return done
+
+
+class Gate:
+    """Holds the thread until all others are there."""
+
+    visitor, urgent = "gate", False
+
+    def __init__(self) -> None:
+        self.began, self.open = threading.Event(), threading.Event()
+
+    def step(self):
+        self.began.set()
+        self.open.wait(10)
+        return "over"
+
+    def check(self) -> None:
+        pass
+
+
+def test_time_is_shared_and_not_steps():
+    done = served([("quick", 400, 0.01), ("slow", 40, 0.1)])
+    half = done[: len(done) // 2]
+    assert abs(half.count("quick") * 0.01 - half.count("slow") * 0.1) <= 0.2
+
+
+def test_a_visitor_with_many_drags_has_no_more_than_one_with_one():
+    done = served([*[("many", 100, 0.01)] * 7, ("one", 100, 0.01)])
+    last = max(i for i, visitor in enumerate(done) if visitor == "one")
+    assert 190 <= last <= 210
+
+
+def test_what_is_short_is_over_before_it_waits():
+    clock, done = [0.0], []
+    scheduler = Scheduler(1, clock=lambda: clock[0])
+    gate = Gate()
+    scheduler.add(gate)
+    gate.began.wait(10)
+    short = Steps(clock, "short", 10, 0.1, done)
+
+    class Late(Steps):
+        """Begins the short one when the long ones have run for a while."""
+
+        def step(self):
+            if self.steps == 50:
+                scheduler.add(short)
+            return super().step()
+
+    for i in range(8):
+        scheduler.add((Late if i == 0 else Steps)(clock, f"long {i}", 100, 0.1, done))
+    gate.open.set()
+    assert eventually(lambda: len(scheduler) == 0)
+    first = done.index("short")
+    assert done[first : first + 10] == ["short"] * 10
+
+
+def test_who_always_comes_back_has_no_credit_left():
+    """Short drags one after the other do not keep others from their share."""
+    clock, done = [0.0], []
+    scheduler = Scheduler(1, clock=lambda: clock[0])
+    gate = Gate()
+    scheduler.add(gate)
+    gate.began.wait(10)
+
+    class Again(Steps):
+        def step(self):
+            state = super().step()
+            if state == "over" and done.count("long") < 200:
+                scheduler.add(Again(clock, "again", 5, 0.1, done))
+            return state
+
+    scheduler.add(Steps(clock, "long", 200, 0.1, done))
+    scheduler.add(Again(clock, "again", 5, 0.1, done))
+    gate.open.set()
+    assert eventually(lambda: len(scheduler) == 0)
+    until = max(i for i, visitor in enumerate(done) if visitor == "long")
+    assert done[:until].count("again") <= 200 + 30
+
+
+def test_eight_long_drags_do_not_keep_a_short_one_from_arriving(engine, recipe, endless):
+    long = [engine.drag(recipe, endless, visitor=f"v{i}") for i in range(8)]
+    assert eventually(lambda: all(drag.update is not None for drag in long))
+    started = time.monotonic()
+    assert engine.drag(recipe, to(26, 30), visitor="short").result().outcome == "arrived"
+    assert time.monotonic() - started < 5
+    before = [drag.update.index for drag in long]
+    assert eventually(lambda: all(drag.update.index > index for drag, index in zip(long, before, strict=True)))
+    stopped = time.monotonic()
+    for drag in long:
+        drag.stop()
+    assert all(drag.result().outcome == "stopped" for drag in long)
+    assert time.monotonic() - stopped < 2
+    assert len(engine.models.load("bump").threads) <= 2
+
+
+# ---- live ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_live_drag_follows_its_targets_and_settles(engine, recipe):
+    running = engine.live(recipe, to(*BUMP))
+    assert running.config.solver == "gauss-newton"
+    for x in (22, 25, 28):
+        running.retarget([[x, 30]])
+        assert eventually(lambda x=x: running.update is not None and abs(running.update.handles[0, 0] - x) < 1.0)
+        assert not running.update.done
+    running.settle()
+    assert running.result().outcome == "arrived"
+    reached = running.reached()
+    (edit,) = reached.edits
+    assert edit.points == (Point(handle=BUMP, target=(28, 30), origin=BUMP, picture=0),)
+    assert np.array_equal(edit.recorded, running.update.ws)
+    assert np.array_equal(engine.picture(reached.with_results([])), engine.picture(reached))
+
+
+def test_live_drags_that_rest_take_no_time_and_no_place(engine, recipe):
+    resting = [engine.live(recipe, to(*BUMP), visitor=f"v{i}") for i in range(6)]
+    for drag in resting:
+        drag.retarget([[23, 30]])
+    assert eventually(lambda: all(engine._scheduler._entries[drag].resting for drag in resting))
+    used = [drag._seconds for drag in resting]
+    assert engine.drag(recipe, to(26, 30)).result().outcome == "arrived"
+    assert [drag._seconds for drag in resting] == used
+    assert not any(drag.ended(0) for drag in resting)
+    # Each wakes when it is told something.
+    resting[0].retarget([[26, 30]])
+    assert eventually(lambda: abs(resting[0].update.handles[0, 0] - 26) < 1.0)
+    resting[1].stop()
+    assert resting[1].result().outcome in ("stopped", "arrived")
+    resting[2].settle()
+    assert resting[2].result().outcome == "arrived"
+
+
+def test_targets_that_come_before_it_has_begun_count(engine, recipe):
+    engine.models.load("bump").gate.clear()
+    running = engine.live(recipe, to(*BUMP))
+    running.retarget([[25, 30]])
+    running.settle()
+    engine.models.load("bump").gate.set()
+    assert running.result().outcome == "arrived"
+    assert abs(running.update.handles[0, 0] - 25) < 1.5
+
+
+def test_a_pointer_that_is_nowhere_is_refused_and_the_drag_goes_on(engine, recipe):
+    running = engine.live(recipe, to(*BUMP))
+    for bad in ([[99, 1]], [[1, 2], [3, 4]], [], [["a", 1]], [None], [[float("nan"), 1]]):
+        with pytest.raises(PointError):
+            running.retarget(bad)
+    running.settle()
+    assert running.result().outcome == "arrived"
+    assert running.reached() == recipe, "taken hold of and let go again: nothing has happened"
+
+
+def test_a_pointer_that_says_nothing_for_long_is_let_go(recipe):
+    engine = LocalEngine(Few(), Limits(silence=0.3))
+    running = engine.live(recipe, to(*BUMP))
+    running.retarget([[25, 30]])
+    assert eventually(lambda: running.ended(0.01), 5)
+    assert running.result().outcome == "arrived"
+
+
+# ---- frames --------------------------------------------------------------------------------------------------------
+
+
+def test_frames_are_evenly_spaced_and_bounded():
+    kept: EvenFrames[int] = EvenFrames(8)
+    for i in range(3):
+        kept.add(i)
+    assert kept.frames == [0, 1, 2]
+    for i in range(3, 1000):
+        kept.add(i)
+        assert len(kept.frames) <= 8
+        assert len(set(np.diff(kept.frames))) == 1
+        assert kept.frames[0] == 0
+    assert len(kept.frames) >= 4
+
+
+def test_frames_of_a_drag_lead_to_its_end(engine, recipe):
+    running = engine.drag(recipe, to(30, 30))
+    last = running.result()
+    assert np.array_equal(running.frames[0], recipe.latent)
+    assert not np.array_equal(running.frames[-1], last.ws)
+    assert len(running.frames) <= min(last.index, 32)
