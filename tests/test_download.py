@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from dnnlib import download as module
+from dnnlib import disk
+from dnnlib.addresses import check_url, mirrors
 from dnnlib.cache import cache_dir
-from dnnlib.download import check_url, download, mirrors, remote_size, sha256_of
-from draggan.errors import DownloadError
+from dnnlib.digests import sha256_of
+from dnnlib.download import download
+from dnnlib.errors import DownloadError
+from dnnlib.http import remote_size
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -302,7 +308,7 @@ def test_a_machine_without_network_is_told_so(fetch, server):
 
 def test_a_full_disk_is_noticed_before_anything_is_written(fetch, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(0, 0, 1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DownloadError, match=r"1,048,576 bytes are needed .* 1,000 are free"):
         fetch("normal")
     assert left_behind(tmp_path) == []
@@ -382,3 +388,99 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 def test_sha256_of_a_file(tmp_path):
     (tmp_path / "f").write_bytes(DATA)
     assert sha256_of(tmp_path / "f") == DIGEST
+
+
+# --------------------------------------------------------------------------------------------- the Hugging Face hub
+
+
+@pytest.fixture
+def hub(server, fetch, monkeypatch):
+    """The local server stands in for the hub, which redirects to the file; what it states of that can be set."""
+    said = {"X_Linked_Size": str(len(DATA)), "X_Linked_ETag": f'"{DIGEST}"'}
+
+    def play(self):
+        self.answer(b"", status=302, Location="/normal", **said)
+
+    monkeypatch.setattr(Handler, "play_a/b/resolve/main/model.pkl", play, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    base = f"http://127.0.0.1:{server.server_port}"
+
+    def fetch_from_hub(**options):
+        return fetch(fetch_from_hub.url, **options)
+
+    # After the other fixture has taken it away.
+    monkeypatch.setenv("HF_ENDPOINT", base)
+    fetch_from_hub.said, fetch_from_hub.url = said, f"{base}/a/b/resolve/main/model.pkl"
+    return fetch_from_hub
+
+
+def test_what_the_hub_says_of_a_file_is_checked(hub, server, tmp_path):
+    assert hub().read_bytes() == DATA
+    assert [path for path, _ in server.requests] == ["/a/b/resolve/main/model.pkl", "/normal"]
+    assert not any("hf_secret" in str(headers) for _, headers in server.requests), "a person's token was sent"
+    (tmp_path / "model.pkl").unlink()
+    hub.said["X_Linked_ETag"] = f'"{"0" * 64}"'
+    with pytest.raises(DownloadError, match=f"has SHA-256 {DIGEST} where 0000"):
+        hub()
+    assert left_behind(tmp_path) == []
+    assert hub(sha256=DIGEST).read_bytes() == DATA, "what the list of models says goes first"
+
+
+def test_only_the_hub_is_asked_for_a_digest(hub, monkeypatch):
+    hub.said["X_Linked_ETag"] = f'"{"0" * 64}"'
+    monkeypatch.delenv("HF_ENDPOINT")
+    assert hub().read_bytes() == DATA
+
+
+def test_a_digest_of_another_kind_is_not_compared(hub):
+    hub.said["X_Linked_ETag"] = f'"{"0" * 40}"'
+    assert hub().read_bytes() == DATA
+
+
+def test_a_hub_that_states_nothing_is_no_obstacle(hub):
+    hub.said.clear()
+    assert hub().read_bytes() == DATA
+
+
+def test_the_hub_tells_the_size(hub):
+    hub.said["X_Linked_Size"] = "123"
+    assert remote_size([hub.url], allow_local_http=True) == 123
+
+
+def test_an_encoded_file_is_refused(fetch, monkeypatch):
+    monkeypatch.setattr(Handler, "play_packed", lambda self: self.answer(Content_Encoding="gzip"), raising=False)
+    with pytest.raises(DownloadError, match="in the encoding 'gzip'"):
+        fetch("packed")
+
+
+def test_libraries_come_late_write_nothing_and_ask_nobody(tmp_path):
+    code = """
+import sys
+from dnnlib import download
+assert not {"httpx", "filelock"} & set(sys.modules), "a list of models waits for them"
+def refuse(event, args):
+    written = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
+    if event in ("socket.connect", "socket.bind", "os.mkdir") or (written and args[0] != "/dev/null"):
+        raise SystemExit(f"{event} {args}")
+sys.addaudithook(refuse)
+import httpx, filelock
+"""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env={"HOME": str(tmp_path), "PATH": "", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert left_behind(tmp_path) == []
+
+
+def test_a_download_writes_into_our_own_folders_only(fetch, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("HF_HOME", raising=False)
+    fetch("normal")
+    assert not home.exists()
+    assert [path.suffix for path in cache_dir("locks").iterdir()] == [".lock"]

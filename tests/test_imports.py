@@ -51,9 +51,9 @@ def ours_imported_by(prefix: str) -> set[str]:
 
 # What is known to break a rule, and is being removed. Each list must be exact: whoever mends something shortens it.
 CIRCLES: list[tuple[str, ...]] = []
-CIRCLES_OF_TOP_PACKAGES = [("dnnlib", "draggan", "torch_utils")]
+CIRCLES_OF_TOP_PACKAGES: list[tuple[str, ...]] = []
 PRIVATE_TORCH: set[str] = set()
-IMPORTS_OF_DRAGGAN_FROM_BELOW = {"dnnlib/download.py"}
+IMPORTS_OF_DRAGGAN_FROM_BELOW: set[str] = set()
 # Files with imports of our own inside functions, that are not commands.
 LATE_IMPORTS = {
     "draggan/checkpoints/build.py",
@@ -146,7 +146,7 @@ def test_private_names_of_pytorch_are_found():
         (("gradio", "gradio_client"), ("app.py", "draggan/ui/")),
         (("pickle", "cloudpickle", "dill", "marshal", "shelve"), ("draggan/checkpoints/", "benchmarks/load.py")),
         (("torch.utils.cpp_extension",), ("torch_utils/ops/build.py",)),
-        (("socket", "ssl", "http", "urllib.request", "requests", "httpx"), ("dnnlib/",)),
+        (("socket", "ssl", "http", "urllib.request", "requests", "httpx", "huggingface_hub"), ("dnnlib/",)),
     ],
 )
 def test_a_dangerous_power_has_one_door(modules, allowed):
@@ -182,7 +182,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/checkpoints/", ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils", "dnnlib")),
         ("draggan/scenes/", (*BELOW, "draggan.device", "draggan.generators")),
         ("torch_utils/", ("dnnlib",)),
-        ("dnnlib/", ("draggan.errors",)),
+        ("dnnlib/", ()),
     ],
 )
 def test_a_layer_knows_only_those_below(prefix, allowed):

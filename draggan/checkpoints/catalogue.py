@@ -6,6 +6,7 @@ people add their own entries; and any model file in the cache's folder ``models`
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -14,14 +15,17 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from dnnlib import errors
+from dnnlib.addresses import check_url, mirrors
 from dnnlib.cache import cache_dir
-from dnnlib.download import Progress, check_url, download, mirrors, remote_size
+from dnnlib.download import Progress, download
+from dnnlib.http import remote_size
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
 
 if sys.version_info >= (3, 11):
@@ -163,15 +167,16 @@ class ModelEntry:
             return self.local
         if not self.urls:
             raise DownloadError(f"the file of '{self.name}' is not here. {self.advice()}")
-        return download(
-            self._addresses(),
-            self.local,
-            size=self.bytes,
-            sha256=self.sha256,
-            pins=cache_dir("pins.json"),
-            progress=progress,
-            advice=self.advice(),
-        )
+        with _translated():
+            return download(
+                self._addresses(),
+                self.local,
+                size=self.bytes,
+                sha256=self.sha256,
+                pins=cache_dir("pins.json"),
+                progress=progress,
+                advice=self.advice(),
+            )
 
     def advice(self) -> str:
         """How a person gets the file without us."""
@@ -270,6 +275,15 @@ def listed_entry(model: str | os.PathLike[str]) -> ModelEntry | None:
     return next((entry for entry in entries if entry.on_disk and entry.local.resolve() == path), None)
 
 
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The downloader's errors as ours; what is raised by those who watch its progress passes."""
+    try:
+        yield
+    except errors.DownloadError as error:
+        raise DownloadError(str(error)) from error
+
+
 def fetch(model: str, progress: Progress | None = None) -> Path:
     """The file of a listed model or https address, downloaded into the cache if it is not there.
 
@@ -289,7 +303,8 @@ def entry_of(model: str) -> ModelEntry:
     """
     if "://" not in model:
         return find(model)
-    check_url(model)
+    with _translated():
+        check_url(model)
     listed = next((entry for entry in all_models() if model in entry.urls), None)
     if listed is not None:
         return listed
@@ -436,7 +451,7 @@ def _urls(key: str, value: Any) -> tuple[str, ...]:
     for url in value:
         try:
             check_url(url)
-        except DownloadError as error:
+        except errors.RefusedError as error:
             raise ValueError(f"{error}; list such an address as 'page'") from error
     return tuple(value)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dnnlib.cache import replacing
-from dnnlib.download import sha256_of
+from dnnlib.digests import sha256_of
 from draggan.checkpoints import build
 from draggan.checkpoints.description import CheckpointDescription
 from draggan.checkpoints.formats import safetensors
