@@ -21,7 +21,6 @@ from draggan.checkpoints import catalogue
 from draggan.config import SOLVER_NAMES, SolverName
 from draggan.drag import Drag
 from draggan.evaluation.report import tile
-from draggan.generators.base import z_from_seed
 
 __all__ = ["joined", "main"]
 
@@ -82,7 +81,7 @@ def _example(
     generator = load_generator(name, "cpu")
     config = suggested_config(name, **({} if solver is None else {"solver": solver}))
     truncation = suggested_truncation(name)
-    ws = generator.mapping(z_from_seed(preset.seed, generator.z_dim), truncation_psi=truncation)
+    ws = generator.sample(preset.seed, truncation)
     points = np.array(preset.points, np.float32)
     handles, targets = points[:, :2], points[:, 2:]
     clock = time.process_time()

@@ -20,7 +20,6 @@ from benchmarks.timing import publish, table
 from draggan import load_generator
 from draggan.config import DragConfig
 from draggan.evaluation.protocols import around
-from draggan.generators.base import z_from_seed
 
 __all__ = ["main"]
 
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in cases}
     for seed in range(1 if args.quick else args.seeds):
         with torch.no_grad():
-            ws = generator.mapping(z_from_seed(seed, generator.z_dim))
+            ws = generator.sample(seed)
             before = generator.synthesis(ws).clamp(-1, 1)
         for handle, target in drags(seed).values():
             mask = around(handle, target, size, margin)

@@ -23,7 +23,7 @@ from benchmarks.timing import publish, table
 from draggan import load_generator
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.generators.base import Generator, z_from_seed
+from draggan.generators.base import Generator
 from draggan.geometry import inside, sample, square_offsets
 
 __all__ = ["Result", "judged", "main", "run"]
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: dict[str, list[Result]] = {p: [] for p in args.precisions}
     for seed in range(2 if args.quick else args.seeds):
         with torch.no_grad():
-            ws = generator.mapping(z_from_seed(seed, generator.z_dim))
+            ws = generator.sample(seed)
         for handle, target in drags(seed).values():
             for p in args.precisions:
                 config = DragConfig(precision=p, max_steps=args.max_steps, step_size=args.step_size)

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] = ()) -> int:
         known = statistics(generator)
         found: dict[str, list[tuple[float, ...]]] = {"adam": [], "gauss-newton": []}
         for seed in range(1 if args.quick else args.seeds):
-            ws = generator.mapping(z_from_seed(seed, generator.z_dim))
+            ws = generator.sample(seed)
             for handle, target in drags(model, generator, seed, args.length):
                 for solver in found:
                     config: DragConfig = suggested_config(model, solver=solver)

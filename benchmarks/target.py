@@ -37,7 +37,7 @@ from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.drag.solvers.latent_metric import statistics
-from draggan.generators.base import Generator, z_from_seed
+from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = ["main"]
@@ -150,7 +150,7 @@ def cases(generator: Generator, seeds: Sequence[int], names: Sequence[str]) -> l
     """The fixed drags of these seeds, on whole pixels of this network's pictures."""
     scale, found = generator.image_size[0] / SIZE, []
     for seed in seeds:
-        ws = generator.mapping(z_from_seed(seed, generator.z_dim))
+        ws = generator.sample(seed)
         for name, points in drags(seed).items():
             if name in names:
                 # A pixel's centre is half a pixel from its corner in pictures of every size.

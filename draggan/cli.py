@@ -165,7 +165,6 @@ def _drag(args: argparse.Namespace) -> int:
     from draggan.checkpoints.store import load_generator
     from draggan.drag import Drag
     from draggan.export import Film, check_animation_path, check_png_path, save_animation, save_png
-    from draggan.generators.base import z_from_seed
     from draggan.images import draw_points, read_mask, to_uint8
     from draggan.suggestions import suggested_config, suggested_truncation
 
@@ -185,9 +184,7 @@ def _drag(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     generator = load_generator(args.model, device=args.device)
     loaded = time.perf_counter()
-    z = z_from_seed(args.seed, generator.z_dim)
-    with torch.no_grad():
-        ws = generator.mapping(z, _label(generator, args.label), truncation_psi=truncation)
+    ws = generator.sample(args.seed, truncation, args.label)
     handles, targets = zip(*args.point, strict=True)
     mask = None if args.mask is None else read_mask(args.mask, generator.image_size)
     drag = Drag(generator, ws, handles, targets, mask, config)
@@ -254,19 +251,6 @@ def _drag(args: argparse.Namespace) -> int:
         if not written:
             print("  nothing was written; add --out result.png to keep the picture")
     return 0
-
-
-def _label(generator: Any, label: int | None) -> Any:
-    """A one-hot class label, or None where the model has no classes."""
-    import torch
-
-    if generator.c_dim == 0:
-        if label is not None:
-            raise ConfigError("this model has no classes; leave --class out")
-        return None
-    if label is None or not 0 <= label < generator.c_dim:
-        raise ConfigError(f"this model has {generator.c_dim} classes; give --class 0 to {generator.c_dim - 1}")
-    return torch.eye(generator.c_dim, device=generator.device)[label][None]
 
 
 def _models(args: argparse.Namespace) -> int:

@@ -277,14 +277,13 @@ def _speed() -> Iterator[Item]:
 
     from draggan.checkpoints.catalogue import all_models
     from draggan.checkpoints.store import load_generator
-    from draggan.generators.base import z_from_seed
 
     entry = next((entry for entry in all_models() if entry.builtin and entry.on_disk), None)
     if entry is None:
         return
     generator = load_generator(entry.local)
     with torch.no_grad():
-        ws = generator.mapping(z_from_seed(0, generator.z_dim).to(generator.device))
+        ws = generator.sample(0)
         seconds = min(_seconds(lambda: generator.synthesis(ws).cpu()) for _ in range(_PICTURES))
     slow = seconds > SLOW_PICTURE_SECONDS
     height, width = generator.image_size

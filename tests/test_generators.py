@@ -419,6 +419,24 @@ def test_seeds_out_of_range(seed: int) -> None:
         z_from_seed(seed, 4)
 
 
+def test_a_sample_is_the_mapping_of_its_seed_at_its_truncation_in_its_class() -> None:
+    torch.manual_seed(0)
+    G = randomised(StyleGAN2Generator(**{**SMALL2, "c_dim": 3})).freeze()
+    z = z_from_seed(5, G.z_dim)
+    ws = G.sample(5, 0.5, class_index=2)
+    assert torch.equal(ws, G.mapping(z, torch.tensor([[0.0, 0.0, 1.0]]), truncation_psi=0.5))
+    assert not ws.requires_grad
+    for wrong in (None, -1, 3, True):
+        with pytest.raises(ConfigError, match="classes 0 to 2"):
+            inspect.unwrap(Generator.class_label)(G, wrong)
+    without = frozen("2-skip")
+    assert torch.equal(without.sample(5), without.mapping(z_from_seed(5, without.z_dim)))
+    with pytest.raises(ConfigError, match="no classes"):
+        without.sample(5, class_index=0)
+    with pytest.raises(LatentError, match="whole number from 0"):
+        without.sample(-1)
+
+
 # -------------------------------------------------------------------------------------------------------------- limits
 
 BAD3 = [

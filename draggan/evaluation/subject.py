@@ -227,7 +227,7 @@ def load_subject(
     if truncation is not None and not 0 <= truncation <= 1.5:
         raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
     generator = load_generator(model, device=device)
-    one_hot = _one_hot(generator, label)
+    one_hot = generator.class_label(label)
     entry = catalogue.listed_entry(model)
     builtin = entry.name if entry is not None and entry.builtin else ""
     scene = _scene(builtin, generator)
@@ -257,15 +257,6 @@ def _scene(name: str, generator: Generator) -> SceneTruth | None:
         logger.warning("without the scene's exact landmarks: %s", e)
         return None
     return scene
-
-
-def _one_hot(generator: Generator, label: int | None) -> Float[Tensor, "1 c_dim"] | None:
-    if generator.c_dim == 0 and label is None:
-        return None
-    if label is None or not 0 <= label < generator.c_dim:
-        has = f"{generator.c_dim} classes; give --class 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes"
-        raise ConfigError(f"this model has {has}")
-    return torch.eye(generator.c_dim, device=generator.device)[label][None]
 
 
 def _finder(model: str) -> LandmarkFinder | None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from draggan.errors import LatentError
+from draggan.errors import ConfigError, LatentError
 from draggan.geometry import Grid, Windows, crop
 
 __all__ = ["Generator", "Latent", "Mapping", "Synthesis", "latent_rows", "z_from_seed"]
@@ -98,6 +98,41 @@ class Generator(nn.Module, abc.ABC):
     @abc.abstractmethod
     def rows_used(self, level: str) -> int:
         """How many of the first latent rows the features of that level depend on."""
+
+    def class_label(self, class_index: int | None) -> Float[Tensor, "1 c_dim"] | None:
+        """The one-hot label of a class; None for a model that has no classes.
+
+        Raises:
+            ConfigError: the model has no such class, or has classes and none is given, or has none and one is given.
+        """
+        if self.c_dim == 0:
+            if class_index is not None:
+                raise ConfigError(f"class {class_index} is not allowed: this model has no classes; give none")
+            return None
+        if isinstance(class_index, bool) or not isinstance(class_index, int) or not 0 <= class_index < self.c_dim:
+            raise ConfigError(
+                f"class {class_index} is not allowed; this model has the classes 0 to {self.c_dim - 1}, give one"
+            )
+        return torch.eye(self.c_dim, device=self.device)[class_index][None]
+
+    @torch.no_grad()
+    def sample(
+        self, seed: int, truncation: float = 1.0, class_index: int | None = None
+    ) -> Float[Tensor, "1 num_ws w_dim"]:
+        """The latent code that a seed means in this model, on its device.
+
+        Args:
+            seed: of the noise, as for `z_from_seed`.
+            truncation: 0 gives the average latent, 1 leaves it as it is.
+            class_index: which class, from 0 on; None for a model that has none.
+
+        Raises:
+            LatentError: the seed is not in [0, 2**32 - 1].
+            ConfigError: as for `class_label`, or the model has no average latent to truncate towards.
+        """
+        label = self.class_label(class_index)
+        z = z_from_seed(seed, self.z_dim).to(self.device)
+        return self.mapping(z, label, truncation_psi=truncation)
 
     @property
     def default_level(self) -> str:

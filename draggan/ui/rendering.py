@@ -17,7 +17,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep, Reference
 from draggan.engine.models import Models
 from draggan.errors import ConfigError, DragGANError, LatentError
-from draggan.generators.base import Generator, z_from_seed
+from draggan.generators.base import Generator
 from draggan.images import to_uint8
 from draggan.session import Session, Xy
 
@@ -127,14 +127,7 @@ def latent(
         raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
     if not isinstance(truncation, (int, float)) or not 0 <= truncation <= 1:
         raise ConfigError(f"truncation {truncation} is not allowed; give a number from 0 to 1")
-    c = None
-    if generator.c_dim:
-        if not isinstance(label, int) or not 0 <= label < generator.c_dim:
-            raise ConfigError(f"class {label} is not allowed; this model has the classes 0 to {generator.c_dim - 1}")
-        c = torch.eye(generator.c_dim, device=generator.device)[label][None]
-    with torch.no_grad():
-        z = z_from_seed(seed, generator.z_dim).to(generator.device)
-        return generator.mapping(z, c, truncation_psi=truncation).cpu().numpy()
+    return generator.sample(seed, truncation, label if generator.c_dim else None).cpu().numpy()
 
 
 def render(generator: Generator, ws: np.ndarray | Tensor) -> UInt8[np.ndarray, "height width 3"]:
