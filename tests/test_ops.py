@@ -299,7 +299,7 @@ def test_convolutions_have_no_gradient_of_their_own(compiled) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(("stride", "kernel", "padding"), [(1, 3, 0), (1, 3, 1), (1, 1, 0), (2, 3, 0)])
-def test_frozen_convolutions_by_our_operators(compiled, stride, kernel, padding) -> None:
+def test_prepacked_convolutions_by_compiled_operators(compiled, stride, kernel, padding) -> None:
     """Values, first and second gradients, a part of the gradient zero."""
     torch.manual_seed(0)
     weight, x = torch.randn(24, 16, kernel, kernel), torch.randn(2, 16, 7, 6, requires_grad=True)
@@ -317,7 +317,7 @@ def test_frozen_convolutions_by_our_operators(compiled, stride, kernel, padding)
 
 @needs_compiler
 @pytest.mark.parametrize("padding", [0, 1])
-def test_frozen_convolutions_multiply_less_where_it_pays(compiled, padding, monkeypatch) -> None:
+def test_prepacked_convolutions_multiply_less_where_it_pays(compiled, padding, monkeypatch) -> None:
     """And give the same values, first and second gradients, whatever part of the gradient is zero."""
     torch.manual_seed(0)
     weight, x = torch.randn(48, 32, 3, 3), torch.randn(2, 32, 31, 28, requires_grad=True)
@@ -846,7 +846,7 @@ def test_cuda_compiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; these operators have never run on one")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_cuda_gives_what_the_twin_gives(loaded: None, dtype: torch.dtype) -> None:
     library.load("cuda")

@@ -1,4 +1,4 @@
-"""The build door: one build, remembered failures, nothing left behind."""
+"""Building compiled libraries: one build, remembered failures, nothing left behind."""
 
 from __future__ import annotations
 

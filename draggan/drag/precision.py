@@ -9,6 +9,7 @@ from torch import Tensor
 from draggan.config import Precision
 from draggan.generators.base import Generator, Latent
 from draggan.geometry import Windows
+from torch_utils.pytorch_internals import multiplies_bfloat16
 
 __all__ = ["compute_features", "feature_dtype"]
 
@@ -25,14 +26,7 @@ def feature_dtype(precision: Precision, generator: Generator) -> torch.dtype:
     if precision != "auto":
         return _DTYPES[precision]
     measured = generator.family == "stylegan2" and generator.device.type == "cpu"
-    return torch.bfloat16 if measured and _calculates_in_bfloat16() else torch.float32
-
-
-def _calculates_in_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself (AVX512-BF16 or AMX); others convert, and are slower."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    native = any(getattr(torch.cpu, name, lambda: False)() for name in names)
-    return native and torch.backends.mkldnn.is_available()
+    return torch.bfloat16 if measured and multiplies_bfloat16() else torch.float32
 
 
 def compute_features(

@@ -5,8 +5,9 @@ it starts, and the operators become faster when it is done. Without a compiler, 
 as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away, ``DRAGGAN_MARCH`` names another
 processor than this one to build them for.
 
-The CUDA versions were compiled for all the architectures named in ``csrc/cuda`` and their index arithmetic is tested on
-processors, but they have never run on a GPU.
+The CUDA versions are compiled for all the architectures named in ``csrc/cuda``, and their index arithmetic is tested on
+processors. An earlier state of them passed its tests on a GPU once (H100, PyTorch 2.11, November 2026); this one has
+not been tried there.
 """
 
 from __future__ import annotations

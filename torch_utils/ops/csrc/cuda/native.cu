@@ -1,7 +1,8 @@
 // The operators `draggan::*` on CUDA devices; ../native.cpp has their schemas. float32, float16 and bfloat16.
 //
-// NEVER RUN. This was written where there is no GPU: it compiles for sm_80, sm_90 and sm_120, and the bodies of the
-// kernels give the right numbers on a processor (emulate.cpp). Launches, and speed, are untried.
+// Written where there is no GPU: it compiles for sm_80, sm_90 and sm_120, and the bodies of the kernels give the right
+// numbers on a processor (emulate.cpp). An earlier state passed the tests for GPUs once (H100, PyTorch 2.11, November
+// 2026). Its speed is untuned.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/outer.h>
