@@ -134,7 +134,7 @@ class Page:
 
     def say(self, text: str, kind: str = "", *, aloud: bool = True) -> Updates:
         """The status line; not ``aloud``: seen only, as what changes many times a second is no use read out."""
-        return {self.parts.status: gr.HTML(value=text, kind=kind, spoken="polite" if aloud else "off")}
+        return {self.parts.status: gr.HTML(text=text, kind=kind, spoken="polite" if aloud else "off")}
 
     def whole_model(self, session: Session) -> Updates:
         """The picture with everything that depends on its model."""
@@ -156,8 +156,8 @@ class Page:
         return {
             self.parts.offered: model.name,
             self.parts.offer: gr.update(visible=True),
-            self.parts.terms: messages.offer(model, terms, asking=asking),
-            self.parts.bar: gr.HTML(value="", percent=0, visible=False),
+            self.parts.terms: gr.HTML(text=messages.offer(model, terms, asking=asking)),
+            self.parts.bar: gr.HTML(text="", percent=0, visible=False),
             self.parts.download: gr.update(visible=can, interactive=can),
             self.parts.not_now: gr.update(value="Not now" if can else "Close"),
         }

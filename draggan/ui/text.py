@@ -1,7 +1,8 @@
 """Components that show text. What they show is data: names of files, tensors and models come from anybody.
 
 Gradio evaluates a ``gr.HTML`` template as a program into which values have been pasted, and a Markdown component
-formats them. Here a template holds no value at all: a script reads the value as data and sets it with ``textContent``.
+formats them. Here a template holds no value at all: a script reads the prop ``text`` as data and sets it with
+``textContent``.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ __all__ = ["progress_bar", "status_line", "text_block"]
 _STATUS = """
 const line = element.querySelector('p');
 const show = () => {
-  line.textContent = props.value ?? '';
+  line.textContent = props.text ?? '';
   line.dataset.kind = props.kind;
   line.setAttribute('aria-live', props.spoken);
 };
-watch(['value', 'kind', 'spoken'], show);
+watch(['text', 'kind', 'spoken'], show);
 show();
 """
 
 _BAR = """
 const bar = element.querySelector('.dg-bar div'), line = element.querySelector('p');
 const show = () => {
-  line.textContent = props.value ?? '';
+  line.textContent = props.text ?? '';
   bar.style.width = `${Number(props.percent) || 0}%`;
 };
-watch(['value', 'percent'], show);
+watch(['text', 'percent'], show);
 show();
 """
 
@@ -38,14 +39,14 @@ _TEXT = r"""
 const block = element.querySelector('div');
 const show = () => {
   block.textContent = '';
-  for (const part of String(props.value ?? '').split(/(https:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])/)) {
+  for (const part of String(props.text ?? '').split(/(https:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])/)) {
     if (!part.startsWith('https:')) { block.append(part); continue; }
     const link = document.createElement('a');
     Object.assign(link, { href: part, textContent: part, target: '_blank', rel: 'noopener noreferrer' });
     block.append(link);
   }
 };
-watch('value', show);
+watch('text', show);
 show();
 """
 
@@ -67,4 +68,4 @@ def text_block(**look: Any) -> gr.HTML:
 
 
 def _component(text: str, template: str, script: str, **more: Any) -> gr.HTML:
-    return gr.HTML(value=text, html_template=template, js_on_load=script, apply_default_css=False, **more)
+    return gr.HTML(text=text, html_template=template, js_on_load=script, apply_default_css=False, **more)

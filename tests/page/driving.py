@@ -82,7 +82,7 @@ def drawn_on(value) -> dict:
 
 
 def text_of(updates, parts) -> str:
-    return shown(updates, parts.status)["value"]
+    return shown(updates, parts.status)["text"]
 
 
 def png(size: tuple[int, int]) -> str:

@@ -13,13 +13,13 @@ from tests.page.driving import chosen, request, shown, text_of
 
 def test_a_model_that_is_not_here_is_offered_with_size_source_and_terms(do, parts, session, distant):
     first = chosen(do, session, "far")
-    assert "Size: asking" in first[parts.terms]
+    assert "Size: asking" in shown(first, parts.terms)["text"]
     assert first[parts.offer]["visible"] is True
     assert parts.session not in first, "the picture stays"
     assert first[parts.offered] == "far"
     second = do.tell("far", do.ask("far")[parts.asked])
     for fact in ("Far away is not on this machine yet", "Size: 2.5 MB", "From: example.org", "CC0", "A note."):
-        assert fact in second[parts.terms]
+        assert fact in shown(second, parts.terms)["text"]
     closed = do.not_now(session, request())
     assert closed[parts.offer]["visible"] is False
     assert shown(closed, parts.model)["value"] == "bump"
@@ -45,7 +45,7 @@ def test_the_offer_of_a_model_no_longer_chosen_does_not_come_back(do, parts, ses
 
 def test_what_only_a_person_can_fetch_is_explained(do, parts, session):
     updates = chosen(do, session, "hand")
-    assert "Get it from a friend." in updates[parts.terms]
+    assert "Get it from a friend." in shown(updates, parts.terms)["text"]
     assert updates[parts.download]["visible"] is False
 
 
@@ -53,9 +53,9 @@ def test_a_download_has_a_bar_and_can_be_cancelled(do, parts, session, distant):
     run = do.download(session, "far", request())
     first = next(run)
     assert first[parts.not_now]["value"] == "Cancel"
-    assert shown(first, parts.bar)["value"] == "Connecting …"
+    assert shown(first, parts.bar)["text"] == "Connecting …"
     bar = shown(next(u for u in run if shown(u, parts.bar)["percent"] == 40), parts.bar)
-    assert bar["value"].startswith("1 of 2.5 MB")
+    assert bar["text"].startswith("1 of 2.5 MB")
     with pytest.raises(gr.Error, match="A download is running in this tab already"):
         next(do.download(session, "far", request()))
     assert do.not_now(session, request())[parts.not_now]["value"] == "Cancelling …"

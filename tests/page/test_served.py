@@ -39,7 +39,7 @@ def client(served):
 
 def status_in(result) -> str:
     """The status line among what an endpoint returns."""
-    found = [r["value"] for r in result if isinstance(r, dict) and "kind" in r.get("props", {})]
+    found = [r["props"]["text"] for r in result if isinstance(r, dict) and "kind" in r.get("props", {})]
     assert len(found) == 1, result
     return found[0]
 

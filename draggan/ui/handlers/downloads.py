@@ -30,7 +30,10 @@ def tell(page: Page, offered: str, asked: tuple[str, Terms] | None) -> Updates:
     with explained():
         if asked is None or asked[0] != offered:
             return {page.parts.asked: None}
-        return {page.parts.asked: None, page.parts.terms: messages.offer(page.models.find(offered), asked[1])}
+        return {
+            page.parts.asked: None,
+            page.parts.terms: gr.HTML(text=messages.offer(page.models.find(offered), asked[1])),
+        }
 
 
 def not_now(page: Page, session: Session | None, request: gr.Request) -> Updates:
@@ -80,7 +83,7 @@ def _progress(page: Page, job: DownloadJob) -> Updates:
     # A server's first word may be long in coming; so may its first byte.
     text = messages.download_progress(job.done if new else None, job.total, new / seconds)
     percent = 100 * job.done / job.total if job.total else 0
-    return {page.parts.bar: gr.HTML(value=text, percent=round(percent, 1), visible=True)}
+    return {page.parts.bar: gr.HTML(text=text, percent=round(percent, 1), visible=True)}
 
 
 def _finished(page: Page, tab: str, before: Session | None, model: Model) -> Updates:

@@ -1,0 +1,179 @@
+"""Drags, by Start and by hand."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+import numpy as np
+from PIL import Image
+
+from draggan.ui.handlers import dragging
+from tests.browser.driving import PATIENCE, at, brightest, click, creep, expect, frames, needs_browser, pull, status
+from tests.pages import BUMP
+
+pytestmark = needs_browser
+
+
+def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
+    page = visit()
+    assert brightest(page) == BUMP
+    before = page.locator(".dg-stage").get_attribute("data-frames")
+    click(page, BUMP)
+    click(page, (30, 34))
+    page.click("#dg-start")
+    status(page, "^Arrived after [0-9]+ steps: the handle is within 1 px of its target")
+    x, y = brightest(page)
+    assert abs(x - 30) <= 1
+    assert abs(y - 34) <= 1
+    assert int(page.locator(".dg-stage").get_attribute("data-frames")) > int(before)
+    with page.expect_download() as download:
+        page.click("#dg-save")
+    assert download.value.suggested_filename == "bump-seed0-dragged.png"
+    download.value.save_as(tmp_path / "saved.png")
+    with Image.open(tmp_path / "saved.png") as saved:
+        assert "AI-generated" in saved.text["Comment"]
+        pixels = np.asarray(saved).astype(int).sum(-1)
+        assert np.unravel_index(pixels.argmax(), pixels.shape) == (y, x)
+    page.keyboard.press("Control+z")
+    status(page, "1 point set")
+    page.wait_for_function("document.querySelector('#dg-reset').disabled")
+    expect(page.locator("#dg-redo")).to_be_enabled()
+    for _ in range(100):
+        if brightest(page) == BUMP:
+            break
+        time.sleep(0.02)
+    assert brightest(page) == BUMP
+
+
+def test_the_picture_follows_the_pointer_and_undo_returns(visit):
+    page = visit()
+    page.click("[data-tool=pull]")
+    page.mouse.move(*at(page, BUMP))
+    page.mouse.down()
+    for x in range(22, 41):
+        page.mouse.move(*at(page, (x, 30)))
+        page.wait_for_timeout(20)
+    # It follows while the button is held, not only after.
+    for _ in range(600):
+        if abs(brightest(page)[0] - 40) <= 2:
+            break
+        page.wait_for_timeout(50)
+    assert abs(brightest(page)[0] - 40) <= 2
+    assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") == "none"
+    page.keyboard.press("Control+z")
+    page.mouse.up()
+    status(page, "^There it is")
+    assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") != "none"
+    assert abs(brightest(page)[0] - 40) <= 1
+    # Again from there, without moving first; a release outside the picture ends it as well.
+    pull(page, (40, 30), (40, 44))
+    # The sentence is the same as after the first pull: it says nothing about this one.
+    for _ in range(600):
+        if abs(brightest(page)[1] - 44) <= 2:
+            break
+        page.wait_for_timeout(50)
+    page.wait_for_function("!document.querySelector('.dg-stage').classList.contains('dg-busy')")
+    x, y = brightest(page)
+    assert abs(x - 40) <= 2
+    assert abs(y - 44) <= 2
+    with page.expect_download() as download:
+        page.click("#dg-gif")
+    assert download.value.suggested_filename == "bump-seed0-dragged.gif"
+    for _ in range(2):
+        page.click("#dg-undo")
+        page.wait_for_timeout(300)
+    expect(page.locator("#dg-reset")).to_be_disabled()
+    for _ in range(100):
+        if brightest(page) == BUMP:
+            break
+        page.wait_for_timeout(50)
+    assert brightest(page) == BUMP
+
+
+def test_pressed_twice_before_the_server_has_answered_nothing_is_held(visit, monkeypatch):
+    page, begun = visit(), threading.Event()
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        begun.set()
+        return begin_pull(*arguments)
+
+    begin_pull = dragging.begin_pull
+    monkeypatch.setattr(dragging, "begin_pull", slowly)
+    page.click("[data-tool=pull]")
+    page.mouse.dblclick(*at(page, BUMP))
+    # That the picture follows is said for a moment only, or not at all.
+    assert begun.wait(PATIENCE / 1000)
+    page.wait_for_timeout(1000)
+    # Long before a pointer that says nothing is taken for lost.
+    expect(page.locator(".dg-stage")).not_to_have_class(re.compile("dg-busy"), timeout=10_000)
+
+
+def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen):
+    page = visit()
+    creep(page)
+    click(page, BUMP)
+    click(page, (60, 60))
+    page.click("#dg-start")
+    status(page, r"^Step [0-9]+ · [0-9.]+ px to go · [0-9.]+ steps/s$")
+    expect(page.locator(".dg-status")).to_have_attribute("aria-live", "off")
+    assert page.locator("#dg-start").is_disabled()
+    assert page.locator("[data-tool=mask]").is_disabled()
+    click(page, (5, 5))
+    page.keyboard.press("Backspace")
+    page.click("#dg-stop")
+    status(page, r"^Stopped after [0-9]+ steps?, [0-9.]+ px to go\. Start goes on from here; Undo takes you back\.$")
+    expect(page.locator(".dg-status")).to_have_attribute("aria-live", "polite")
+    page.click("#dg-start")
+    status(page, "^Step ")
+    page.keyboard.press("Escape")
+    status(page, "^Stopped after ")
+    assert len(seen.sessions[-1].pairs) == 1
+    assert seen.sessions[-1].pending is None
+
+
+def test_two_tabs_drag_at_once_and_a_closed_one_ends(visit):
+    one, two = visit(), visit()
+    for page in (one, two):
+        creep(page)
+        click(page, BUMP)
+        click(page, (60, 60))
+    for page in (one, two):
+        page.click("#dg-start")
+    for page in (one, two):
+        status(page, "^Step ")
+    assert running() == 2
+    one.click("#dg-stop")
+    status(one, "^Stopped after ")
+    status(two, "^Step ")
+    assert running() == 1
+    two.close()
+    deadline = time.monotonic() + PATIENCE / 1000
+    while running():
+        assert time.monotonic() < deadline, "the drag of a closed tab still runs"
+        time.sleep(0.1)
+
+
+def running() -> int:
+    return sum(thread.name == "drag" for thread in threading.enumerate())
+
+
+def test_a_slip_after_a_drag_is_undone(visit):
+    page = visit()
+    page.get_by_role("button", name="Right", exact=True).click()
+    status(page, "^Right: press Start")
+    page.click("#dg-start")
+    status(page, "^Arrived after ")
+    there = brightest(page)
+    assert abs(there[0] - 26) <= 1
+    for slip in ("#dg-random", "#dg-preset-1"):
+        before = frames(page)
+        page.click(slip)
+        page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+        page.click("#dg-undo")
+        status(page, "^1 point set")
+        page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before + 1}")
+        assert brightest(page) == there
+        expect(page.locator("#dg-seed input")).to_have_value("0")

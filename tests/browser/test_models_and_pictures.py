@@ -1,0 +1,164 @@
+"""Models, files and other pictures."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import pytest
+
+from draggan.ui.handlers import models as choosing
+from tests.browser.driving import PATIENCE, click, expect, frames, needs_browser, status
+from tests.pages import BUMP
+
+pytestmark = needs_browser
+
+
+def test_a_setting_that_was_chosen_outlives_another_picture(visit):
+    page = visit()
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_label("Second order").check()
+    page.click("#dg-random")
+    expect(page.locator("#dg-seed input")).not_to_have_value("0")
+    page.wait_for_timeout(300)
+    assert page.get_by_label("Second order").is_checked()
+    page.get_by_role("button", name="Right", exact=True).click()
+    status(page, "^Right: press Start")
+    page.wait_for_timeout(300)
+    assert page.get_by_label("Second order").is_checked()
+
+
+def test_models_classes_and_seeds(visit):
+    page = visit()
+    assert not page.locator("#dg-class").is_visible()
+    page.click("#dg-model input")
+    page.get_by_role("option", name="Three classes").click()
+    expect(page.locator("#dg-class")).to_be_visible()
+    page.wait_for_function("document.querySelector('.dg-picture').width === 16")
+    box = page.locator(".dg-picture").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(2, rel=0.01)
+    frames = page.locator(".dg-stage").get_attribute("data-frames")
+    page.click("#dg-random")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {frames}")
+    assert page.locator("#dg-seed input").input_value() != "0"
+
+
+def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, monkeypatch):
+    page, loaded = visit(), threading.Event()
+
+    def slowly(models, model, *arguments, **more):
+        if model == "tiny":
+            assert loaded.wait(PATIENCE / 1000)
+        return first_session(models, model, *arguments, **more)
+
+    first_session = choosing.first_session
+    monkeypatch.setattr(choosing, "first_session", slowly)
+    for title in ("Tiny", "Three classes"):
+        page.click("#dg-model input")
+        page.get_by_role("option", name=title).click()
+    loaded.set()
+    page.wait_for_function("document.querySelector('.dg-picture').width === 16")
+    expect(page.locator("#dg-model input")).to_have_value("Three classes")
+
+
+def test_a_download_asks_shows_a_bar_and_can_be_cancelled(visit, models):
+    models.forget()
+    page = visit()
+    page.click("#dg-model input")
+    page.get_by_role("option", name="Far away · to download").click()
+    expect(page.locator("#dg-terms")).to_contain_text("Size: 2.5 MB")
+    expect(page.locator("#dg-terms")).to_contain_text("CC0")
+    page.click("#dg-download")
+    expect(page.locator("#dg-bar")).to_contain_text("1 of 2.5 MB")
+    assert page.locator(".dg-bar div").bounding_box()["width"] > 20
+    page.click("#dg-not-now")
+    status(page, "cancelled")
+    models.more.set()
+    page.click("#dg-download")
+    page.wait_for_function("document.querySelector('.dg-picture').width === 32")
+    expect(page.locator("#dg-offer >> visible=true")).to_have_count(0)
+    assert page.input_value("#dg-model input") == "Far away"
+
+
+def test_a_file_is_opened_by_upload_and_by_path(visit, tmp_path):
+    page = visit()
+    page.get_by_role("button", name="Open a model file").click()
+    with page.expect_file_chooser() as chooser:
+        page.click("#dg-upload")
+    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    chooser.value.set_files(tmp_path / "mine.safetensors")
+    page.wait_for_function("document.querySelector('.dg-picture').width === 16")
+    assert page.input_value("#dg-model input") == "mine.safetensors"
+    # The opened model is one of this tab's list: its pictures can be chosen, dragged and left again.
+    page.click("#dg-model input")
+    page.get_by_role("option", name="A bump").click()
+    page.wait_for_function("document.querySelector('.dg-picture').width === 64")
+    page.click("#dg-model input")
+    page.get_by_role("option", name="mine.safetensors").click()
+    page.wait_for_function("document.querySelector('.dg-picture').width === 16")
+    page.fill("#dg-path textarea, #dg-path input", "/nowhere/notes.txt")
+    page.keyboard.press("Enter")
+    status(page, "^notes.txt is not a model file.$")
+
+
+def test_a_wrong_number_is_explained_once_and_put_right(visit):
+    page = visit()
+    page.fill("#dg-seed input", "1.5")
+    page.keyboard.press("Enter")
+    status(page, "^Seed 1.5 is not allowed; give a whole number from 0 to 4294967295.$")
+    expect(page.locator("#dg-seed input")).to_have_value("0")
+    expect(page.get_by_test_id("toast-text")).to_have_count(1)
+    page.get_by_test_id("toast-close").click()
+    page.get_by_role("button", name="Advanced").click()
+    page.fill("#dg-r1 input", "-4")
+    page.keyboard.press("Enter")
+    status(page, r"^Pulled radius \(r1\) -4 is not allowed; give a number from 0 to 64.$")
+    expect(page.locator("#dg-r1 input")).to_have_value("3")
+    expect(page.get_by_test_id("toast-text")).to_have_count(1)
+
+
+def test_a_seed_is_shown_when_it_is_whole_and_truncation_with_every_key(visit, seen):
+    page = visit()
+    before = frames(page)
+    page.locator("#dg-truncation input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    before = frames(page)
+    page.locator("#dg-truncation button").click()
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    page.locator("#dg-truncation input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before + 1}")
+    before = frames(page)
+    page.fill("#dg-seed input", "")
+    page.locator("#dg-seed input").press_sequentially("123")
+    page.wait_for_timeout(300)
+    assert frames(page) == before, "half a seed is no seed"
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    click(page, BUMP)
+    session = seen.until(lambda s: s.pending is not None)
+    assert (session.seed, session.truncation) == (123, 0.05)
+    status(page, "^Now click")
+    page.click("#dg-undo")
+    status(page, "^Click a point")
+    page.click("#dg-undo")
+    expect(page.locator("#dg-seed input")).to_have_value("0")
+    expect(page.locator("#dg-truncation input[type=range]")).to_have_value("0.05")
+    page.click("#dg-undo")
+    expect(page.locator("#dg-truncation input[type=range]")).to_have_value("0")
+
+
+def test_what_is_offered_by_hand_can_be_closed_and_the_list_is_right_again(visit):
+    page = visit()
+    page.click("#dg-model input")
+    page.get_by_role("option", name="By hand").click()
+    expect(page.locator("#dg-terms")).to_contain_text("Get it from a friend.")
+    page.click("#dg-not-now")
+    expect(page.locator("#dg-model input")).to_have_value("A bump")
+
+
+def test_only_model_files_are_offered_for_upload(visit):
+    page = visit()
+    page.get_by_role("button", name="Open a model file").click()
+    expect(page.locator("#dg-right input[type=file]")).to_have_attribute("accept", re.compile(r"\.safetensors"))
