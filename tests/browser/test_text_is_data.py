@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from draggan.checkpoints.catalogue import Preset
+from draggan.engine.models import Model, Progress, Terms
 from draggan.errors import CheckpointError, DownloadError
-from draggan.ui import Model, Terms
-from draggan.ui.models import Progress
 from tests.browser.driving import Page, expect, needs_browser
 from tests.pages import BUMP, TinyModels
 
