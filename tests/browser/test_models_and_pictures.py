@@ -40,7 +40,7 @@ def test_models_classes_and_seeds(visit):
     frames = page.locator(".dg-stage").get_attribute("data-frames")
     page.click("#dg-random")
     page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {frames}")
-    assert page.locator("#dg-seed input").input_value() != "0"
+    expect(page.locator("#dg-seed input")).not_to_have_value("0")
 
 
 def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, monkeypatch):
