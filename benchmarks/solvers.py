@@ -19,7 +19,7 @@ from benchmarks.timing import publish, table
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.drag.solvers.latent_metric import statistics
+from draggan.drag.latent_statistics import latent_statistics
 from draggan.generators.base import Generator, z_from_seed
 from draggan.scenes import find_scene
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] = ()) -> int:
     rows: list[list[object]] = []
     for model in args.models:
         generator = load_generator(model, "cpu")
-        known = statistics(generator)
+        known = latent_statistics(generator)
         found: dict[str, list[tuple[float, ...]]] = {"adam": [], "gauss-newton": []}
         for seed in range(1 if args.quick else args.seeds):
             ws = generator.sample(seed)

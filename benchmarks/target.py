@@ -36,7 +36,7 @@ from benchmarks.widen import widen
 from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.drag.solvers.latent_metric import statistics
+from draggan.drag.latent_statistics import latent_statistics
 from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator
 
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] = ()) -> int:
         case.ours.setdefault(key, []).append(ours(generator, case, configs[key]))
 
     # Once per model: the statistics of its latents, and weights in the order that each precision wants.
-    statistics(generator)
+    latent_statistics(generator)
     for solver, precision in OURS:
         ours(generator, found[0], suggested_config("cat", solver=solver, precision=precision, max_steps=2))
     sample(reference(found[0]), 1)

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from draggan.config import DragConfig, at_size, describe
+from draggan.config import DragConfig, TrustRegion, at_size, describe
 from draggan.errors import ConfigError
 
 
@@ -39,6 +39,25 @@ def test_a_bad_value_is_named_with_what_is_allowed(bad):
     (name,) = bad
     with pytest.raises(ConfigError, match=rf"{name}.*(give|choose)"):
         DragConfig(**bad)
+
+
+@pytest.mark.parametrize("name", ["gauss-newton", "newton", "gauss_newton"])
+def test_names_that_the_solver_had_before_stand_for_it(name):
+    assert DragConfig(solver=name) == DragConfig(solver="gauss-newton")
+    assert DragConfig(solver=name).solver == "gauss-newton"
+
+
+def test_an_unknown_solver_is_named_with_those_there_are():
+    with pytest.raises(ConfigError, match="'sgd' is not allowed; choose 'adam' or 'gauss-newton'"):
+        DragConfig(solver="sgd")
+
+
+def test_every_rule_of_gauss_newton_says_what_it_means():
+    for field in dataclasses.fields(TrustRegion):
+        facts = describe(TrustRegion, field.name)
+        assert facts["unit"]
+        assert facts["source"]
+        assert facts["help"]
 
 
 def test_numpy_numbers_are_numbers():

@@ -496,6 +496,9 @@ def test_a_setting_that_a_file_does_not_know_was_at_its_default(tmp_path):
     measure([quick(solver="newton", naturalness=0.7)], 1, file=ResultFile(path))
     assert ResultFile(path).load(quick(solver="newton", naturalness=0.7)) == 1
     assert ResultFile(path).load(quick(solver="newton")) == 0
+    # The solver's name before.
+    path.write_text(path.read_text().replace('"gauss-newton"', '"newton"'))
+    assert ResultFile(path).load(quick(solver="gauss-newton", naturalness=0.7)) == 1
 
 
 def test_other_weights_are_another_row():

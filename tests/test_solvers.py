@@ -13,11 +13,12 @@ import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
+from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.solvers import gauss_newton as gauss_newton_module
 from draggan.drag.solvers.gauss_newton import RULES, smallest_step
 from draggan.drag.solvers.jacobian import position_rows, to_float64
-from draggan.drag.solvers.latent_metric import root, statistics
+from draggan.drag.solvers.latent_metric import metric_root
 from draggan.drag.solvers.mask_constraint import mask_view
 from draggan.drag.tracking import refine, slopes
 from draggan.errors import PointError
@@ -185,15 +186,15 @@ def test_natural_steps_follow_the_spread_of_the_latents(naturalness, ratio):
 
 def test_statistics_are_those_of_the_mapping_network_and_computed_once():
     G = bump(kind=Redundant)
-    known = statistics(G)
+    known = latent_statistics(G)
     assert known.variances.sqrt().tolist() == pytest.approx([0.1, 0.1, 1, 1], rel=0.05)
     assert known.mean.abs().max() < 0.05
-    assert statistics(G) is known
+    assert latent_statistics(G) is known
     covariance = known.directions @ torch.diag(known.variances) @ known.directions.T
     assert covariance.diagonal().sqrt().tolist() == pytest.approx([0.1, 0.1, 1, 1], rel=0.05)
-    s = root(known, 1.0)
+    s = metric_root(known, 1.0)
     torch.testing.assert_close(s @ s, covariance / covariance.diagonal().mean(), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(root(known, 0.0), torch.eye(4))
+    torch.testing.assert_close(metric_root(known, 0.0), torch.eye(4))
 
 
 def test_a_model_whose_latents_are_all_the_same_has_no_statistics():
@@ -202,12 +203,12 @@ def test_a_model_whose_latents_are_all_the_same_has_no_statistics():
             return super().mapping(z * 0)
 
     G = bump(kind=Constant)
-    assert statistics(G) is None
+    assert latent_statistics(G) is None
     assert run(Drag(G, WS, [(20, 20)], [(26, 20)], config=gauss_newton(naturalness=1)))[-1].outcome == "arrived"
 
 
 def test_classes_share_statistics():
-    assert statistics(tiny_stylegan2(16, c_dim=3)).directions.shape == (16, 16)
+    assert latent_statistics(tiny_stylegan2(16, c_dim=3)).directions.shape == (16, 16)
 
 
 def test_small_systems_are_solved_where_there_is_float64():

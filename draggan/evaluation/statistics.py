@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
+
+from draggan.drag.latent_statistics import principal_axes
 
 __all__ = ["Interval", "Whitening", "bootstrap", "frechet", "moments", "paired_difference", "share"]
 
@@ -115,8 +118,10 @@ class Whitening:
                 close to a surface of fewer dimensions; without the floor, a step off it that nobody can see would
                 outweigh everything else.
         """
-        mean, covariance = moments(samples)
-        values, vectors = np.linalg.eigh(covariance)
+        x = np.asarray(samples, dtype=np.float64)
+        mean, values, vectors = (part.numpy() for part in principal_axes(torch.from_numpy(x)))
+        # The unbiased estimate.
+        values = values * (len(x) / max(len(x) - 1, 1))
         values = np.maximum(values, max(floor * float(values[-1]), 1e-30))
         return Whitening(mean, vectors / np.sqrt(values))
 

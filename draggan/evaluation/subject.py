@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from draggan.checkpoints import catalogue
 from draggan.checkpoints.store import load_generator
+from draggan.drag.latent_statistics import sample_latents
 from draggan.errors import ConfigError, DragGANError, OpBuildError
 from draggan.evaluation.landmarks import find_landmarks
 from draggan.evaluation.similarity import correspondences
@@ -28,9 +29,6 @@ from draggan.suggestions import suggested_truncation
 __all__ = ["LandmarkFinder", "SceneTruth", "Subject", "load_subject"]
 
 logger = logging.getLogger(__name__)
-
-W_SAMPLES = 10_000
-"""Latents from which the distribution of W is estimated, as for the average latent of the published networks."""
 
 
 @runtime_checkable
@@ -124,15 +122,8 @@ class Subject:
 
     @functools.cached_property
     def whitening(self) -> Whitening:
-        """The distribution of W at truncation 1, from `W_SAMPLES` latents; computed once."""
-        random = torch.Generator().manual_seed(0)
-        rows = []
-        with torch.no_grad():
-            for _ in range(W_SAMPLES // 1000):
-                z = torch.randn(1000, self.generator.z_dim, generator=random).to(self.generator.device)
-                label = None if self.label is None else self.label.expand(len(z), -1)
-                rows.append(self.generator.mapping(z, label)[:, 0].double().cpu().numpy())
-        return Whitening.of(np.concatenate(rows))
+        """The distribution of W at truncation 1; computed once."""
+        return Whitening.of(sample_latents(self.generator, self.label).numpy())
 
     @torch.no_grad()
     def features(self, picture: Float[Tensor, "1 3 height width"]) -> Float[np.ndarray, "d"] | None:

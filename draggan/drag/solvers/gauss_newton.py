@@ -27,12 +27,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig, TrustRegion
+from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.motion_supervision import directions, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck, never
 from draggan.drag.solvers.jacobian import Copies, null_space, position_rows, to_float64
-from draggan.drag.solvers.latent_metric import root, statistics
+from draggan.drag.solvers.latent_metric import metric_root
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.tracking import AWAY, Tracked, Tracker, slopes
@@ -146,9 +147,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def __init__(self, problem: Problem, tracker: Tracker) -> None:
         super().__init__(problem, tracker)
         config = problem.config
-        known = statistics(problem.generator) if config.naturalness > 0 else None
+        known = latent_statistics(problem.generator) if config.naturalness > 0 else None
         naturalness = config.naturalness * (1 if problem.mask is None else RULES.masked_naturalness)
-        self._root = None if known is None else root(known, naturalness)
+        self._root = None if known is None else metric_root(known, naturalness)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._root)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
 
