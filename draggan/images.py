@@ -35,7 +35,8 @@ def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray,
 def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
     """A mask from a picture file, or from a PNG data URL as a canvas sends it.
 
-    White (brighter than half) may change; in a picture with transparency, what is opaque may change.
+    White (brighter than half) may change; in a picture of zeros and ones, as programs write them, one is white. In a
+    picture with transparency, what is opaque may change.
 
     Args:
         size: of the model's picture, ``(height, width)``.
@@ -56,14 +57,18 @@ def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "he
                     "like the picture"
                 )
             opaque = np.asarray(picture.convert("RGBA").getchannel("A"))
+            if opaque.min() < 255:
+                return _is_white(opaque, 255)
             if picture.mode.startswith("I;16"):
                 # Pillow would cut 16 bits off at 255 instead of scaling them.
-                array = np.asarray(picture) >> 8
-            else:
-                array = opaque if opaque.min() < 255 else np.asarray(picture.convert("L"))
+                return _is_white(np.asarray(picture), 65535)
+            return _is_white(np.asarray(picture.convert("L")), 255)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise MaskError(f"{name} cannot be read as a picture ({e}); give a PNG of the model's size") from e
-    return array > 127
+
+
+def _is_white(values: np.ndarray, white: int) -> Bool[np.ndarray, "height width"]:
+    return values > (white // 2 if values.max() > 1 else 0)
 
 
 def _decoded(url: str, size: tuple[int, int]) -> io.BytesIO:

@@ -26,6 +26,7 @@ BUFFERS = ("noise_const", "resample_filter", "w_avg", "freqs", "phases", "transf
 BUFFERS += ("up_filter", "down_filter")
 # The stand-in modules: name -> attribute -> object. Filled below.
 MODULES: dict[str, dict[str, Any]] = {"torch_utils.persistence": {}, "dnnlib.util": {}, "dnnlib.tflib.network": {}}
+MODULES |= {"pg_modules": {}, "pg_modules.discriminator": {}, "pg_modules.networks_fastgan": {}, "model": {}}
 
 
 def published(module: str) -> Any:
@@ -79,6 +80,24 @@ class Network:
 
     def __reduce__(self) -> tuple:
         return copyreg.__newobj__, (Network,), self.state
+
+
+@published("pg_modules.discriminator")
+class SingleDisc(nn.Module):
+    """A discriminator of a class of its own, pickled whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+
+def foreign_network(module: str, **layers: nn.Module) -> nn.Module:
+    """A whole network of the class ``Generator`` of another program's module."""
+    kind = published(module)(type("Generator", (nn.Module,), {}))
+    made = kind()
+    for name, layer in layers.items():
+        made.add_module(name, layer)
+    return made
 
 
 class Persistent:

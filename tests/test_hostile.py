@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,18 @@ from draggan.checkpoints import sandbox
 from draggan.checkpoints.detect import describe_bytes
 from draggan.checkpoints.read import read_checkpoint
 from draggan.errors import CheckpointError, UnsafeCheckpoint
-from tests.published import SMALL, Persistent, dumps, dumps_torch, generator_file, layer, network, tensorflow_network
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from tests.published import (
+    SMALL,
+    Persistent,
+    SingleDisc,
+    dumps,
+    dumps_torch,
+    generator_file,
+    layer,
+    network,
+    tensorflow_network,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CANARY = "/tmp/draggan-canary-%s"
@@ -268,6 +280,50 @@ def rosinality(**changes: Any) -> bytes:
 
 def appended() -> bytes:
     return dumps(generator_file(SMALL)) + pickled(PAYLOAD)
+
+
+def tables(depth: int, width: int) -> Any:
+    """Dictionaries in dictionaries, each with a tensor."""
+    content: dict[str, Any] = {"w.x": torch.zeros(1)}
+    if depth:
+        content |= {f"t{i}": tables(depth - 1, width) for i in range(width)}
+    return content
+
+
+def shared_tables(width: int) -> Any:
+    """A small file whose tables are there many times over."""
+    content: dict[str, Any] = {"w.x": torch.zeros(1)}
+    for _ in range(4):
+        content = {f"t{i}": content for i in range(width)}
+    return content
+
+
+def own_table() -> bytes:
+    """A dictionary that has itself, under many names."""
+    content: dict[str, Any] = {"w.x": torch.zeros(1)}
+    content |= {f"t{i}": content for i in range(50)}
+    return dumps_torch(content)
+
+
+def bare(*, average: bool = True) -> dict[str, torch.Tensor]:
+    """The state dict of a small generator."""
+    torch.manual_seed(0)
+    state = {key: value.detach() for key, value in StyleGAN2Generator(**SMALL).state_dict().items()}
+    return {key: value for key, value in state.items() if average or key != "mapping.w_avg"}
+
+
+def own_arguments(kwargs: Any) -> bytes:
+    """A state dict with arguments where our own conversions keep them."""
+    state = OrderedDict(bare())
+    said = {"draggan": {"G_ema": {"family": "stylegan2", "kwargs": {"x": kwargs}}}}
+    state._metadata = OrderedDict(said)  # type: ignore[attr-defined]
+    return dumps_torch(state)
+
+
+def zipped_arrays(arrays: dict[str, np.ndarray]) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
 
 
 SAFE, CHECK = "UnsafeCheckpoint", "CheckpointError"
@@ -563,6 +619,137 @@ CASES: dict[str, Case] = {
         lambda: dumps_torch({"g": torch.zeros(99)}, _use_new_zipfile_serialization=False)[:-9],
         CHECK,
         "9 bytes too early",
+    ),
+    # Objects of unknown classes, which are read past
+    "call of an unknown function": (lambda: in_file(call("mine", "run", text("x"))), SAFE, "asks for 'mine.run'"),
+    "unknown function of a layer's module": (
+        lambda: in_file(call("torch.nn.modules.module", "register_module_forward_hook", text("x"))),
+        SAFE,
+        "asks for 'torch.nn.modules.module.register_module_forward_hook'",
+    ),
+    "payload in an unknown object": (
+        lambda: in_file(name("mine", "Net") + b")\x81}" + text("x") + PAYLOAD + b"sb"),
+        SAFE,
+        "asks for 'os.system'",
+    ),
+    "payload as an unknown object's arguments": (
+        lambda: in_file(name("mine", "Net") + values(PAYLOAD) + b"\x81"),
+        SAFE,
+        "asks for 'os.system'",
+    ),
+    "attributes of an unknown object": (
+        lambda: in_file(name("mine", "Net") + b")\x81}" + text("__class__") + name("mine", "Other") + b"sb"),
+        SAFE,
+        "asks for 'mine.Net'",
+    ),
+    "items of an unknown object": (
+        lambda: in_file(name("mine", "Net") + b")\x81" + text("x") + b"Ns"),
+        SAFE,
+        "items set in a ForeignObject",
+    ),
+    "item added to an unknown object": (lambda: in_file(name("mine", "Net") + b")\x81Na"), SAFE, "items added to a"),
+    "state on an unknown class": (lambda: in_file(name("mine", "Net") + b"}b"), SAFE, "a state for mine.Net"),
+    "unknown object as a key": (lambda: pickled(b"}" + name("mine", "Net") + b")\x81Ns"), SAFE, "as the key"),
+    "unknown class with a path": (lambda: in_file(name("mine", "Net.__init__")), SAFE, "asks for 'mine.Net.__init__'"),
+    "unknown class of a file": (lambda: in_file(name("../mine", "Net")), SAFE, "asks for '../mine.Net'"),
+    "Python's module under another case": (lambda: in_file(name("OS", "system")), SAFE, "asks for 'OS.system'"),
+    "Python 2's module": (lambda: in_file(call("commands", "getoutput", text(SHELL))), SAFE, "'commands.getoutput'"),
+    "unknown object in a storage": (lambda: in_file(storage(head=pickled(name("mine", "X")))), SAFE, "'mine.X'"),
+    "unknown object as a weight": (
+        lambda: changed(lambda c, r: part(r, "mapping.fc0")["_parameters"].update(weight=SingleDisc())),
+        CHECK,
+        "is a ForeignObject where a tensor is expected",
+    ),
+    "unknown objects without end": (
+        lambda: pickled(b"0".join([name("mine", "Net") + b"q\x00)\x81"] + [b"h\x00)\x81"] * 400_000)),
+        SAFE,
+        "more than 1000000 steps",
+    ),
+    # State dicts
+    "tables in tables": (lambda: dumps_torch(tables(12, 1)), CHECK, "holds no generator"),
+    "many tables": (lambda: dumps_torch(tables(2, 20)), SAFE, "more than 200 tables"),
+    "one table again and again": (lambda: dumps_torch(shared_tables(40)), SAFE, "more than 200 tables"),
+    "a table in itself": (own_table, SAFE, "more than 200 tables"),
+    "a state dict of many tensors": (
+        lambda: dumps_torch({**bare(), **{f"synthesis.x{i}": torch.zeros(1) for i in range(5001)}}),
+        CHECK,
+        "tensors; a network has 5000 at most",
+    ),
+    "many networks in one table": (
+        lambda: dumps_torch({f"{i}.{name}": tensor for i in range(200) for name, tensor in bare().items()}),
+        "",
+        "G_ema",
+    ),
+    "average latent of another shape": (
+        lambda: dumps_torch({"g_ema": bare(average=False), "latent_avg": torch.zeros(0)}),
+        CHECK,
+        "average latent has shape [0]",
+    ),
+    "average latent that is text": (
+        lambda: dumps_torch({"g_ema": bare(average=False), "latent_avg": "x"}),
+        "",
+        "G_ema",
+    ),
+    "mapping network of no size": (
+        lambda: dumps_torch({**bare(average=False), "mapping.fc1.weight": torch.zeros(0, 8)}),
+        CHECK,
+        "",
+    ),
+    "mapping network that does not fit": (
+        lambda: dumps_torch({**bare(average=False), "mapping.fc0.weight": torch.zeros(9, 8)}),
+        CHECK,
+        "",
+    ),
+    "mapping network with a hole": (
+        lambda: dumps_torch({**bare(average=False), "mapping.fc7.weight": torch.zeros(8, 8)}),
+        CHECK,
+        "",
+    ),
+    "mapping network without biases": (
+        lambda: dumps_torch({k: v for k, v in bare(average=False).items() if k != "mapping.fc1.bias"}),
+        CHECK,
+        "",
+    ),
+    "constant of no size": (lambda: dumps_torch({**bare(), "synthesis.b4.const": torch.zeros(8, 0, 4)}), CHECK, ""),
+    "constant that is a number": (lambda: dumps_torch({**bare(), "synthesis.b4.const": torch.tensor(1.0)}), CHECK, ""),
+    "absurd block": (
+        lambda: dumps_torch({**bare(), "synthesis.b99999.conv0.weight": torch.zeros(8, 8, 3, 3)}),
+        CHECK,
+        "",
+    ),
+    "absurd block with noise": (
+        lambda: dumps_torch(
+            {
+                **bare(),
+                "synthesis.b65536.conv0.weight": torch.zeros(8, 8, 3, 3),
+                "synthesis.b65536.conv0.noise_strength": torch.tensor(1.0),
+            }
+        ),
+        CHECK,
+        "",
+    ),
+    "arguments that are a network": (lambda: own_arguments(SingleDisc()), SAFE, "a setting that is a ForeignObject"),
+    "arguments that are a tensor": (lambda: own_arguments(torch.zeros(1)), SAFE, "a setting that is a Tensor"),
+    "laughs in our own arguments": (lambda: own_arguments(laughs(9)), SAFE, "too deeply or too long"),
+    "archive of arrays that grows": (
+        lambda: zipped_arrays({"w": np.zeros(1 << 25, np.float32)}),
+        SAFE,
+        "much larger than their file",
+    ),
+    "archive of objects": (
+        lambda: zipped_arrays({"synthesis.b4.const": np.array([{}], object)}),
+        SAFE,
+        "an array of object",
+    ),
+    "archive with a meta that is no JSON": (
+        lambda: zipped_arrays({"meta": np.array("[" * 100_000), "w": np.zeros(1, np.float32)}),
+        CHECK,
+        "'meta' is not a JSON object",
+    ),
+    "archive with a meta of numbers": (
+        lambda: zipped_arrays({"meta": np.zeros(4, np.float32)}),
+        CHECK,
+        "an array where a text is expected",
     ),
     # TensorFlow and rosinality
     "TensorFlow with a payload": (lambda: tensorflow([("x", Calls(exec, "1"))]), SAFE, "'builtins.exec'"),

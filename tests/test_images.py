@@ -49,6 +49,21 @@ def test_white_is_what_may_change(tmp_path, mode):
     assert np.array_equal(read_mask(tmp_path / "m.png", (6, 8)), array > 0)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_one_is_white_where_nothing_is_larger(tmp_path, mode):
+    array = np.zeros((6, 8), np.uint16 if mode == "I;16" else np.uint8)
+    array[2:4, 3:] = 1
+
+    def read():
+        picture = Image.fromarray(array)
+        (picture if mode == "I;16" else picture.convert(mode)).save(tmp_path / "m.png")
+        return read_mask(tmp_path / "m.png", (6, 8))
+
+    assert np.array_equal(read(), array > 0)
+    array[0, 0] = 2
+    assert not read().any()
+
+
 def test_where_there_is_transparency_the_opaque_may_change(tmp_path):
     array = np.zeros((6, 8, 4), np.uint8)
     array[1:3, 1:3, 3] = 255

@@ -49,9 +49,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".safetensors", ".pkl", ".pt", ".pth")
+SUFFIXES = (".safetensors", ".pkl", ".pt", ".pth", ".npz")
 FAMILIES = ("stylegan2", "stylegan3")
-FORMATS = ("nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "safetensors")
+FORMATS = ("nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "state-dict", "safetensors")
 # In the repository and in an installed package alike, the folder `checkpoints` is beside the package.
 _BUILTIN_DIR = Path(__file__).resolve().parents[2] / "checkpoints"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

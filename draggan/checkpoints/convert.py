@@ -1,9 +1,10 @@
-"""Writing a model file in another form."""
+"""Writing a model file in another form. Whatever is written here can be read back, arguments included."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 from dnnlib.cache import replacing
 from dnnlib.digests import sha256_of
 from draggan.checkpoints import build
-from draggan.checkpoints.description import CheckpointDescription
+from draggan.checkpoints.description import CheckpointDescription, NetworkDescription
 from draggan.checkpoints.formats import safetensors
+from draggan.checkpoints.formats.state_dict import OWN_KEY
 from draggan.checkpoints.read import read_checkpoint
 from draggan.checkpoints.store import locate
 from draggan.errors import CheckpointError
@@ -55,12 +57,27 @@ def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str])
             if suffix == ".npz":
                 np.savez(file, **_arrays(description))  # type: ignore[arg-type]  # numpy's stubs take keywords for flags
             else:
-                role = build.choose_generator(description) if set(description.networks) != {"D"} else "D"
-                tensors = description.networks[role].tensors
-                torch.save({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}, file)
+                torch.save(_state_dict(description), file)
     except OSError as error:
         raise CheckpointError(f"cannot write {destination}: {error.strerror or error}") from error
     return destination
+
+
+def _said(network: NetworkDescription) -> dict[str, Any]:
+    """What the tensors do not say of a network."""
+    return {"family": network.family, "kwargs": network.kwargs}
+
+
+def _state_dict(description: CheckpointDescription) -> OrderedDict[str, torch.Tensor]:
+    """The state dict of the generator, or of the discriminator where there is none.
+
+    Arguments go where PyTorch keeps its version numbers: other programs pass them by, our reader finds them.
+    """
+    role = build.choose_generator(description) if set(description.networks) != {"D"} else "D"
+    network = description.networks[role]
+    state = OrderedDict((name, torch.from_numpy(np.array(array))) for name, array in network.tensors.items())
+    state._metadata = OrderedDict({"": {"version": 1}, OWN_KEY: {role: _said(network)}})  # type: ignore[attr-defined]
+    return state
 
 
 def _arrays(description: CheckpointDescription) -> dict[str, np.ndarray]:
@@ -68,6 +85,6 @@ def _arrays(description: CheckpointDescription) -> dict[str, np.ndarray]:
     meta: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     for role, network in description.networks.items():
-        meta[role] = {"family": network.family, "kwargs": network.kwargs}
+        meta[role] = _said(network)
         arrays |= {f"{role}/{name}": array for name, array in network.tensors.items()}
     return {**arrays, "meta": np.array(json.dumps(meta, sort_keys=True))}

@@ -39,8 +39,10 @@ class CheckpointDescription:
 
     Attributes:
         networks: by role; at least one of "G_ema" and "G" in a file that can be dragged.
-        format: "nvidia-pickle", "tensorflow-pickle", "rosinality", "pti" or "safetensors".
-        metadata: JSON-able facts about the file (licence, source, training, digests of embedded source, ...).
+        format: "nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "state-dict" or "safetensors".
+        metadata: JSON-able facts about the file (licence, source, training, digests of embedded source, ...). ``notes``
+            are sentences about what the file lacks and what was done about it; ``skipped`` says by role why a network
+            was left out.
     """
 
     networks: dict[Role, NetworkDescription]

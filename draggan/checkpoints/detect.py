@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from draggan.checkpoints.description import CheckpointDescription
-from draggan.checkpoints.formats import nvidia, rosinality, tensorflow, torch_archive
+from draggan.checkpoints.formats import numpy_files, nvidia, state_dict, tensorflow, torch_archive, unsupported
 from draggan.checkpoints.pickle.allowed import IN_PICKLES
-from draggan.checkpoints.pickle.budget import Budget, damaged, refuse
+from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, refuse_object
 from draggan.checkpoints.pickle.machine import PickleMachine
-from draggan.checkpoints.pickle.stand_ins import Module
+from draggan.checkpoints.pickle.stand_ins import ForeignObject, Module
+from draggan.checkpoints.pickle.tensors import NumpyArray, Tensor
 from draggan.errors import CheckpointError
 
 __all__ = ["READER_VERSION", "converted_name", "describe_bytes", "expect_pickle", "open_bytes"]
 
 # Part of every cached name: raise it by one with every change after which a file reads otherwise than before (another
 # format, a tensor, an argument or an error more or less), or people who opened the file before keep the old reading.
-READER_VERSION = 1
+READER_VERSION = 2
 MAX_FILE = 4 << 30
 
 
@@ -56,7 +59,7 @@ def expect_pickle(path: Path, start: bytes) -> None:
     if start[:1] not in (b"\x80", b"P", b"c", b"(", b"}", b"]", b")"):
         raise CheckpointError(
             f"{path} is no model file that we know (it begins with {start[:8].hex(' ')}); known are NVIDIA's .pkl, "
-            "TensorFlow StyleGAN2 .pkl, rosinality's and PTI's .pt and our .safetensors"
+            "TensorFlow StyleGAN2 .pkl, weights in .pt, .npz and .safetensors"
         )
 
 
@@ -80,9 +83,13 @@ def describe_bytes(data: memoryview) -> CheckpointDescription:
     # Twice: float16 and bfloat16 become float32.
     budget = Budget(numbers=2 * len(data) + (16 << 20))
     try:
+        if torch_archive.is_zip(data):
+            entries = torch_archive.open_zip(data)
+            if numpy_files.is_npz(entries):
+                return _describe_arrays(data, entries, budget)
         if torch_archive.is_zip(data) or torch_archive.is_legacy(data):
             return _describe_archive(torch_archive.load(data, budget), budget)
-        machine = PickleMachine(data, allowed=IN_PICKLES, budget=budget)
+        machine = PickleMachine(data, allowed=IN_PICKLES, foreign=True, budget=budget)
         value = machine.load()
         if machine.position != len(data):
             raise damaged(f"{len(data) - machine.position} bytes are left over at its end")
@@ -95,11 +102,15 @@ def describe_bytes(data: memoryview) -> CheckpointDescription:
 
 def _describe_pickle(value: Any, budget: Budget) -> CheckpointDescription:
     if isinstance(value, dict):
+        if _is_state_dict(value):
+            return state_dict.describe(value, budget)
         return nvidia.describe(value, budget)
     if type(value) is tuple and len(value) == 3:
         return tensorflow.describe(value, budget)
     if isinstance(value, Module):
         return nvidia.describe({"G_ema": value}, budget)
+    if isinstance(value, ForeignObject):
+        raise _foreign(value)
     raise CheckpointError(f"this pickle holds a {type(value).__name__}, not the networks G, D and G_ema")
 
 
@@ -107,8 +118,49 @@ def _describe_archive(value: Any, budget: Budget) -> CheckpointDescription:
     # PTI saves the tuned generator alone.
     if isinstance(value, Module):
         return nvidia.describe({"G_ema": value}, budget, "pti")
+    if isinstance(value, ForeignObject):
+        raise _foreign(value)
     if not isinstance(value, dict):
         raise CheckpointError(f"this archive holds a {type(value).__name__}; if it is a latent code, open it as one")
     if any(isinstance(value.get(role), Module) for role in nvidia.ROLES):
         return nvidia.describe(value, budget, "pti")
-    return rosinality.describe(value, budget)
+    return state_dict.describe(value, budget)
+
+
+def _describe_arrays(data: memoryview, entries: dict[str, zipfile.ZipInfo], budget: Budget) -> CheckpointDescription:
+    """The networks in an archive of NumPy's; ``meta`` is what our own conversions say of them."""
+    arrays = {}
+    own: Any = {}
+    for name, entry in entries.items():
+        content = numpy_files.read_npz(data, entry, budget)
+        if name == "meta.npy":
+            own = _parsed(numpy_files.read_text(content))
+        else:
+            arrays[name.removesuffix(".npy")] = numpy_files.read_npy(content)
+    return state_dict.describe(arrays, budget, own=own)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise CheckpointError("the archive's 'meta' is not a JSON object")
+    return value
+
+
+def _is_state_dict(value: dict[Any, Any]) -> bool:
+    """Whether a pickled dictionary holds tensors by name, or such dictionaries, and not whole networks."""
+    tables = [value, *(item for item in value.values() if isinstance(item, dict))]
+    return any(isinstance(item, (Tensor, NumpyArray)) for table in tables for item in table.values())
+
+
+def _foreign(value: ForeignObject) -> CheckpointError:
+    """The error for an object of a class that we do not have, alone in its file."""
+    family = unsupported.family_of_class(value.class_name)
+    return (
+        CheckpointError(f"this file holds {family}, which is not supported")
+        if family
+        else refuse_object(value.class_name)
+    )

@@ -5,21 +5,16 @@ Told apart by content. Nothing is unpickled but ``.pt`` files, and those by the 
 
 from __future__ import annotations
 
-import io
-import math
 import os
-import tokenize
-import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from draggan.checkpoints.formats import torch_archive
-from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
+from draggan.checkpoints.formats import numpy_files, torch_archive
+from draggan.checkpoints.pickle.budget import Budget, refuse, show
 from draggan.checkpoints.pickle.tensors import NumpyArray, Tensor, as_array
 from draggan.errors import CheckpointError, LatentError
 
@@ -75,11 +70,11 @@ def fit_latent(
 
 
 def _read(data: memoryview) -> np.ndarray:
-    if bytes(data[:6]) == b"\x93NUMPY":
-        return _read_npy(data)
+    if numpy_files.is_npy(data):
+        return numpy_files.read_npy(data)
     if torch_archive.is_zip(data):
         entries = torch_archive.open_zip(data)
-        if all(name.endswith(".npy") for name in entries):
+        if numpy_files.is_npz(entries):
             return _read_npz(data, entries)
         return _read_torch(data)
     if torch_archive.is_legacy(data):
@@ -87,48 +82,12 @@ def _read(data: memoryview) -> np.ndarray:
     raise CheckpointError("no latent code; known are .npy, .npz and .pt files")
 
 
-def _read_npy(data: memoryview) -> np.ndarray:
-    """One array; its size is compared with the file before anything is allocated."""
-    stream = io.BytesIO(data)
-    try:
-        with warnings.catch_warnings():
-            # Headers of Python 2 are read after a warning.
-            warnings.simplefilter("ignore")
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            elif version == (2, 0):
-                shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-            else:
-                raise damaged(f"numpy format version {version}")
-    # What numpy's header parser raises for text that is no header.
-    except (ValueError, SyntaxError, TypeError, LookupError, EOFError, AttributeError, tokenize.TokenError) as error:
-        raise damaged(f"no numpy header ({str(error)[:200]})") from None
-    if dtype.kind != "f" or dtype.itemsize > 8:
-        raise refuse(f"an array of {str(dtype)[:60]}; a latent code holds floating-point numbers")
-    raw = data[stream.tell() :]
-    if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(raw):
-        raise damaged(f"an array of shape {list(shape)[:8]} over {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
-
-
 def _read_npz(data: memoryview, entries: dict[str, zipfile.ZipInfo]) -> np.ndarray:
     """The latent among the arrays of an archive, which may be compressed."""
-    name = _choose({name[: -len(".npy")]: name for name in entries})
-    entry = entries[name]
+    entry = _choose({name[: -len(".npy")]: entry for name, entry in entries.items()})
     if entry.file_size > MAX_BYTES:
         raise refuse(f"an array of {entry.file_size} bytes as a latent code")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"archive entry {show(name)} is compressed in an unusual way")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(entry) as stream:
-            content = stream.read(entry.file_size + 1)
-    # The archive's errors, those of decompression, and encryption (RuntimeError).
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, OSError, EOFError, RuntimeError) as error:
-        raise damaged(f"archive entry {show(name)} cannot be read ({str(error)[:200]})") from None
-    if len(content) != entry.file_size:
-        raise damaged(f"archive entry {show(name)} has another length than it says")
-    return _read_npy(memoryview(content))
+    return numpy_files.read_npy(numpy_files.read_npz(data, entry, Budget(numbers=MAX_BYTES)))
 
 
 def _read_torch(data: memoryview) -> np.ndarray:

@@ -6,6 +6,7 @@ user. The least recently used ones are let go when there are more than the limit
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -32,6 +33,8 @@ __all__ = [
     "load_generator",
     "locate",
 ]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _BEST: tuple[Role, ...] = ("G_ema",)
@@ -67,7 +70,11 @@ class ModelStore:
             description = read_checkpoint(path, _BEST)
             if not description.networks:
                 description = read_checkpoint(path)
-            return build.build_generator(description, target)
+            generator = build.build_generator(description, target)
+            # Once for everybody in this process: the model is shared.
+            for note in description.metadata.get("notes", ()):
+                log.warning("%s: %s", Path(path).name, note)
+            return generator
 
         return self._get(("G", _identity(path), str(target)), load)
 

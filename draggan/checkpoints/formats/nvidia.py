@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from draggan.checkpoints.description import CheckpointDescription, Family, NetworkDescription, Role
+from draggan.checkpoints.formats import unsupported
 from draggan.checkpoints.kwargs import (
     discriminator_kwargs,
     family_of,
@@ -21,8 +22,8 @@ from draggan.checkpoints.kwargs import (
     stylegan2_kwargs,
     stylegan3_kwargs,
 )
-from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
-from draggan.checkpoints.pickle.stand_ins import Module
+from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, refuse_object, show
+from draggan.checkpoints.pickle.stand_ins import ForeignObject, Module, StandIn
 from draggan.checkpoints.pickle.tensors import float_tensor
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 
@@ -51,18 +52,13 @@ def describe(value: Mapping[Any, Any], budget: Budget, file_format: str = "nvidi
         root = value.get(role)
         if root is None:
             continue
-        if not isinstance(root, Module):
-            raise CheckpointError(f"{role} of this file is a {type(root).__name__} where a network is expected")
-        if role != "G_ema" and networks:
+        try:
+            networks[role] = describe_network(_module(role, root), sources, budget)
+        except CheckpointError as error:
             # The better generator is there; an odd second network must not keep it from use.
-            try:
-                networks[role] = describe_network(root, sources, budget)
-            except UnsafeCheckpoint:
+            if not networks or (isinstance(error, UnsafeCheckpoint) and not isinstance(root, ForeignObject)):
                 raise
-            except CheckpointError as error:
-                skipped[role] = str(error)
-        else:
-            networks[role] = describe_network(root, sources, budget)
+            skipped[role] = str(error)
     if not networks:
         raise CheckpointError("this file holds none of the networks G_ema, G and D")
     metadata: dict[str, Any] = {"source_sha256": sources}
@@ -72,6 +68,22 @@ def describe(value: Mapping[Any, Any], budget: Budget, file_format: str = "nvidi
     if skipped:
         metadata["skipped"] = skipped
     return CheckpointDescription(networks=networks, format=file_format, metadata=metadata)
+
+
+def _module(role: Role, root: Any) -> Module:
+    """A network as NVIDIA's files hold it, or the error for anything else."""
+    if isinstance(root, Module):
+        return root
+    if isinstance(root, ForeignObject):
+        family = unsupported.family_of_class(root.class_name)
+        if family:
+            raise CheckpointError(f"{role} of this file is {family}, which is not supported")
+        if role == "D":
+            raise CheckpointError(f"it is of the class '{root.class_name}', which is not one that we can read")
+        raise refuse_object(root.class_name, f"Its {role}")
+    if isinstance(root, StandIn):
+        raise refuse(f"it asks for '{root.name}'")
+    raise CheckpointError(f"{role} of this file is a {type(root).__name__} where a network is expected")
 
 
 def describe_network(root: Module, sources: dict[str, list[str]], budget: Budget) -> NetworkDescription:
@@ -84,6 +96,9 @@ def describe_network(root: Module, sources: dict[str, list[str]], budget: Budget
     for class_name, source in classes.items():
         if class_name not in sources.setdefault(source, []):
             sources[source].append(class_name)
+    other = unsupported.family_of_class(root.class_name) or unsupported.family_of(tensors)
+    if other:
+        raise CheckpointError(f"this file holds {other}, which is not supported")
     family = family_of(tensors)
     if not family:
         raise CheckpointError(
@@ -155,7 +170,8 @@ def _walk(root: Module, budget: Budget) -> tuple[dict[str, np.ndarray], dict[str
             if child is None:
                 continue
             if not isinstance(child, Module):
-                raise CheckpointError(f"layer {show(prefix + _name(name))} is a {type(child).__name__}")
+                kind = child.class_name if isinstance(child, ForeignObject) else type(child).__name__
+                raise CheckpointError(f"layer {show(prefix + _name(name))} is a {kind}")
             todo.append((f"{prefix}{_name(name)}.", child, depth + 1))
     return tensors, attributes, classes
 

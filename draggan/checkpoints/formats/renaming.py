@@ -9,7 +9,10 @@ import numpy as np
 
 from draggan.errors import CheckpointError
 
-__all__ = ["Renamer", "resample_filter"]
+__all__ = ["NO_NOISE", "Renamer", "resample_filter"]
+
+# Said of a file whose program draws noise anew each time and keeps none.
+NO_NOISE = "the file has no constant noise, so none is added to its pictures"
 
 
 def resample_filter(taps: list[float]) -> np.ndarray:

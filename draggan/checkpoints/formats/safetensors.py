@@ -25,6 +25,8 @@ from safetensors.numpy import save_file
 
 from dnnlib.cache import replacing
 from draggan.checkpoints.description import CheckpointDescription, Family, NetworkDescription, Role
+from draggan.checkpoints.formats import state_dict
+from draggan.checkpoints.pickle.budget import Budget
 from draggan.errors import CheckpointError
 
 __all__ = ["is_safetensors", "read", "write"]
@@ -78,6 +80,8 @@ def read(path: str | os.PathLike[str], roles: Collection[Role] | None = None) ->
         _check_header_length(path)
         with safe_open(str(path), framework="np") as file:
             metadata = dict(file.metadata() or {})
+            if "networks" not in metadata and "family" not in metadata:
+                return _foreign(path, file, roles)
             headers = _headers(path, metadata)
             tensors: dict[Role, dict[str, np.ndarray]] = {role: {} for role in headers}
             for key in file.keys():  # noqa: SIM118 - not a mapping
@@ -101,6 +105,25 @@ def read(path: str | os.PathLike[str], roles: Collection[Role] | None = None) ->
     facts = _json_object(path, "facts", metadata.pop("facts", "{}"))
     plain = {key: value for key, value in metadata.items() if key not in _RESERVED}
     return CheckpointDescription(networks=networks, format="safetensors", metadata={**plain, **facts})
+
+
+def _foreign(path: Path, file: Any, roles: Collection[Role] | None) -> CheckpointDescription:
+    """The networks in another program's file, by the names of its tensors."""
+    size = path.stat().st_size
+    tensors = {}
+    for key in file.keys():  # noqa: SIM118 - not a mapping
+        dtype = file.get_slice(key).get_dtype()
+        # NumPy has no bfloat16; what has whole numbers is no weight of a network that we know.
+        if dtype in ("F64", *DTYPES):
+            tensors[key] = file.get_tensor(key)
+    try:
+        found = state_dict.describe(tensors, Budget(numbers=2 * size + (16 << 20)))
+    except CheckpointError as error:
+        raise type(error)(
+            f"{path} names no network family; it is a safetensors file of another kind: {error}"
+        ) from None
+    networks = {role: network for role, network in found.networks.items() if roles is None or role in roles}
+    return CheckpointDescription(networks=networks, format=found.format, metadata=found.metadata)
 
 
 def _pack(description: CheckpointDescription) -> dict[str, str]:

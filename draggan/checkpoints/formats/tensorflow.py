@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription, Role
+from draggan.checkpoints.formats import unsupported
 from draggan.checkpoints.formats.renaming import Renamer, resample_filter
 from draggan.checkpoints.kwargs import discriminator_kwargs, plain, stylegan2_kwargs
 from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
@@ -24,6 +25,8 @@ from draggan.errors import CheckpointError, UnsafeCheckpoint
 __all__ = ["describe"]
 
 MAX_VARIABLES = 5000
+# Of forks for pictures that are not square: the shape of the constant says the same, and is what counts.
+_OTHER_SHAPES = ("min_h", "min_w", "res_log2", "init_res")
 # Static arguments that have the same meaning in all networks. None: no effect on pictures in inference.
 _ARGUMENTS: dict[str, str | None] = {
     "latent_size": "z_dim",
@@ -36,6 +39,7 @@ _ARGUMENTS: dict[str, str | None] = {
     "resample_kernel": "resample_filter",
     "nonlinearity": "activation",
     "use_noise": "use_noise",
+    "conv_clamp": "conv_clamp",
     "mbstd_group_size": "mbstd_group_size",
     "mbstd_num_features": "mbstd_num_channels",
     "truncation_psi": None,
@@ -53,6 +57,9 @@ _ARGUMENTS: dict[str, str | None] = {
     "fused_modconv": None,
     "impl": None,
     "structure": None,
+    "num_fp16_res": None,
+    "epsilon": None,
+    **dict.fromkeys(_OTHER_SHAPES),
 }
 _MAPPING = {
     "mapping_layers": "num_layers",
@@ -86,9 +93,6 @@ def _describe_network(network: TensorFlowNetwork, budget: Budget, *, discriminat
     state = _state(network)
     given = _arguments(state)
     variables = _variables(network, budget)
-    # The label's embedding has no counterpart in the published PyTorch networks.
-    if given.get("c_dim", 0) != 0:
-        raise CheckpointError("class-conditional TensorFlow networks are not supported; use the PyTorch one")
     taps = given.get("resample_filter", [1, 3, 3, 1])
     if type(taps) is not list or len(taps) != 4 or not all(type(t) in (int, float) for t in taps) or not sum(taps):
         raise CheckpointError(f"the file's argument resample_kernel = {show(taps)} is not allowed; give four numbers")
@@ -105,6 +109,11 @@ def _describe_network(network: TensorFlowNetwork, budget: Budget, *, discriminat
 def _state(network: TensorFlowNetwork) -> dict:
     if network.state is None:
         raise damaged("a network without a state")
+    static = network.state.get("static_kwargs")
+    functions = (network.state.get("build_func_name"), static.get("func_name") if isinstance(static, dict) else None)
+    family = next((f for f in map(unsupported.family_of_class, map(str, functions)) if f), "")
+    if family:
+        raise CheckpointError(f"this file holds {family}, which is not supported")
     version = network.state.get("version")
     if type(version) is not int or version < 4:
         raise CheckpointError(f"TensorFlow network version {show(version)}; known are 4 and newer")
@@ -135,6 +144,9 @@ def _arguments(state: Mapping[Any, Any]) -> dict[str, Any]:
             given[ours] = value
     if mapping:
         given["mapping_kwargs"] = mapping
+    if any(name in static for name in _OTHER_SHAPES):
+        # There it may be the longer side, or that of a square of the same number of blocks.
+        given.pop("img_resolution", None)
     return given
 
 
@@ -162,6 +174,9 @@ def _variables(network: TensorFlowNetwork, budget: Budget) -> dict[str, np.ndarr
                 raise damaged(f"variable {show(name)} is there twice, or there are too many")
             found[name] = float_tensor(name, entry[1], budget)
         todo.extend((f"{prefix}{name}/", component, depth + 1) for name, component in components.items())
+    other = unsupported.family_of(found)
+    if other:
+        raise CheckpointError(f"this file holds {other}, which is not supported")
     # How far progressive growing had come; it has no counterpart.
     return {name: array for name, array in found.items() if name.rpartition("/")[2] != "lod"}
 
@@ -209,6 +224,7 @@ def _generator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[str,
         names.tensors[f"{ours}.resample_filter"] = low_pass
 
     names.take("dlatent_avg", "mapping.w_avg", 1)
+    _take_embedding(names, "mapping/")
     layer = 0
     while f"mapping/Dense{layer}/weight" in names:
         names.take(f"mapping/Dense{layer}/weight", f"mapping.fc{layer}.weight", 2, _matrix)
@@ -239,6 +255,21 @@ def _generator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[str,
     return names.finish()
 
 
+def _take_embedding(names: Renamer, prefix: str) -> None:
+    """The class's embedding of a conditional network.
+
+    StyleGAN2-ADA's is a dense layer (NVlabs/stylegan2-ada#35), as in its PyTorch version. StyleGAN2's was a table that
+    is normalised together with z, which the published PyTorch network cannot express.
+    """
+    if f"{prefix}LabelConcat/weight" in names:
+        raise CheckpointError(
+            "class-conditional TensorFlow networks from before StyleGAN2-ADA are not supported; use a PyTorch one"
+        )
+    if f"{prefix}LabelEmbed/weight" in names:
+        names.take(f"{prefix}LabelEmbed/weight", "mapping.embed.weight", 2, _matrix)
+        names.take(f"{prefix}LabelEmbed/bias", "mapping.embed.bias", 1)
+
+
 def _discriminator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[str, np.ndarray]:
     names = Renamer(variables)
     top = _resolution(variables, r"([0-9]{1,4})x\1/")
@@ -266,6 +297,11 @@ def _discriminator(variables: dict[str, np.ndarray], taps: list[float]) -> dict[
                 names.take(f"{theirs}/Skip/weight", f"{ours}.skip.weight", 4, _kernel)
                 names.tensors[f"{ours}.skip.resample_filter"] = low_pass
         r //= 2
+    _take_embedding(names, "")
+    layer = 0
+    while f"Mapping{layer}/weight" in names:
+        dense(f"Mapping{layer}", f"mapping.fc{layer}")
+        layer += 1
     convolution("4x4/Conv", "b4.conv")
     dense("4x4/Dense0", "b4.fc")
     dense("Output", "b4.out")

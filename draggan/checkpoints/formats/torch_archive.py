@@ -158,7 +158,11 @@ def _load_zip(data: memoryview, budget: Budget) -> Any:
         return _same(storage, wanted)
 
     machine = PickleMachine(
-        stored_entry(data, entries[pickles[0]]), allowed=IN_TORCH_ARCHIVES, persistent=resolve, budget=budget
+        stored_entry(data, entries[pickles[0]]),
+        allowed=IN_TORCH_ARCHIVES,
+        persistent=resolve,
+        foreign=True,
+        budget=budget,
     )
     value = machine.load()
     if machine.position != len(machine.data):
@@ -177,9 +181,11 @@ def _load_legacy(data: memoryview, budget: Budget) -> Any:
         return _same(storage, wanted)
 
     position = read_legacy_head(data, budget)
-    machine = PickleMachine(data, allowed=IN_TORCH_ARCHIVES, persistent=resolve, budget=budget, position=position)
+    machine = PickleMachine(
+        data, allowed=IN_TORCH_ARCHIVES, persistent=resolve, foreign=True, budget=budget, position=position
+    )
     value = machine.load()
-    machine.allowed, machine.persistent = {}, None
+    machine.allowed, machine.persistent, machine.foreign = {}, None, False
     keys = machine.load()
     if type(keys) is not list or any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
         raise damaged("the list of its storages is odd")

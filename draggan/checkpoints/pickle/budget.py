@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["Budget", "damaged", "refuse", "show"]
+__all__ = ["Budget", "damaged", "refuse", "refuse_object", "show"]
 
 # Fifteen times what the largest published checkpoint takes (1024 px, G, D and G_ema: 60 thousand).
 MAX_STEPS = 1_000_000
@@ -25,6 +25,15 @@ def damaged(what: str) -> CheckpointError:
 def refuse(what: str) -> UnsafeCheckpoint:
     """The error for a file that wants more than to be read."""
     return UnsafeCheckpoint(f"refused: {what}. Weights do not need this; nothing in the file was run")
+
+
+def refuse_object(class_name: str, what: str = "The file") -> UnsafeCheckpoint:
+    """The error for a whole object of somebody's program in the place of weights, with what to do."""
+    return UnsafeCheckpoint(
+        f"refused: it asks for '{class_name}'. {what} is a whole object of the program that wrote it, which cannot be "
+        "used without running that program; nothing in the file was run. Where the program is, save the weights alone: "
+        "torch.save(model.state_dict(), 'weights.pt')"
+    )
 
 
 def show(value: object) -> str:

@@ -7,6 +7,8 @@ that it names. This module is another reader for the same byte code, made for we
   looked up by its exact ``(module, name)`` in a table of our own stand-ins, anything else ends the reading
   (`UnsafeCheckpoint`);
 * a stand-in says what may be done with it (see `stand_ins`);
+* a class that is not in the table may be named where ``foreign`` allows it, never one of Python's own modules or of the
+  libraries we know; an object of it holds what the file says and does nothing;
 * strings of bytes are views into the file, and every length is compared with what is left of the file before anything
   is allocated. So memory stays in proportion to the file;
 * steps, nesting, string lengths and time are limited (`Budget`);
@@ -18,6 +20,7 @@ Nested pickles, which PyTorch makes of every storage, are read by the same machi
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +30,8 @@ from draggan.checkpoints.pickle.stand_ins import (
     AllowedFunction,
     AllowList,
     EasyDict,
+    ForeignClass,
+    ForeignObject,
     InertObject,
     OrderedDict,
     StandIn,
@@ -37,6 +42,12 @@ __all__ = ["PickleMachine", "checked_key"]
 
 MAX_MARKS = 500
 _NOTHING: AllowList = {}
+# Where functions live that do harm. What is needed of these is in the table; the rest is refused when it is named.
+_NEVER_FOREIGN = {name.lower() for name in sys.stdlib_module_names} | {
+    *("__builtin__", "__builtins__", "copy_reg", "commands", "cpickle", "popen2", "urllib2", "userdict"),
+    *("numpy", "torch", "torch_utils", "dnnlib", "draggan", "joblib", "cloudpickle", "dill"),
+}
+_LAYERS_OF_TORCH = "torch.nn.modules."
 
 
 class PickleMachine:
@@ -46,6 +57,7 @@ class PickleMachine:
         data: the bytes; everything read stays a view into them.
         allowed: the globals that may be named.
         persistent: turns a persistent id into a value; None refuses them.
+        foreign: whether objects of unknown classes are read past.
         budget: limits, shared with nested pickles.
         position: where the first pickle begins.
     """
@@ -56,6 +68,7 @@ class PickleMachine:
         *,
         allowed: AllowList = _NOTHING,
         persistent: Callable[[Any], Any] | None = None,
+        foreign: bool = False,
         budget: Budget,
         position: int = 0,
     ) -> None:
@@ -63,6 +76,7 @@ class PickleMachine:
         self.position = position
         self.allowed = allowed
         self.persistent = persistent
+        self.foreign = foreign
         self.budget = budget
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -179,7 +193,9 @@ class PickleMachine:
         """The stand-in of a global, by its exact name."""
         found = self.allowed.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
         if found is None:
-            raise refuse(f"it asks for '{_dotted(module, name)}'")
+            if not (self.foreign and _may_be_foreign(module, name)):
+                raise refuse(f"it asks for '{_dotted(module, name)}'")
+            found = ForeignClass(_dotted(module, name))
         self.push(found)
 
     def stack_global(self) -> None:
@@ -188,6 +204,8 @@ class PickleMachine:
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
+        if type(function) is ForeignClass:
+            raise refuse(f"it asks for '{function.name}'")
         if type(function) is not AllowedFunction or type(arguments) is not tuple:
             raise refuse(f"a call of {_named(function)}")
         try:
@@ -199,6 +217,9 @@ class PickleMachine:
 
     def new_object(self) -> None:
         arguments, kind = self.pop(), self.pop()
+        if type(kind) is ForeignClass and type(arguments) is tuple:
+            self.push(ForeignObject(kind.name))
+            return
         if type(kind) is not AllowedClass or type(arguments) is not tuple or arguments:
             raise refuse(f"an object of {_named(kind)}")
         self.push(kind.make())
@@ -206,7 +227,8 @@ class PickleMachine:
     def build(self) -> None:
         state, target = self.pop(), self.peek()
         if type(target) is OrderedDict and type(state) is dict:
-            return  # PyTorch puts version numbers of its own on state dicts.
+            target.attributes = state
+            return
         if type(target) is EasyDict and (state is None or state == {}):
             return
         if not isinstance(target, InertObject):
@@ -261,6 +283,15 @@ def _pairs(items: list[Any]) -> dict[str | int, Any]:
     if len(items) % 2:
         raise damaged("a key without a value")
     return {checked_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
+
+
+def _may_be_foreign(module: Any, name: Any) -> bool:
+    """Whether this can be a class of somebody's own: a plain name in a module that we know nothing of."""
+    if not isinstance(module, str) or not isinstance(name, str) or len(module) > 200 or len(name) > 200:
+        return False
+    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        return False
+    return module.startswith(_LAYERS_OF_TORCH) or module.split(".")[0].lower() not in _NEVER_FOREIGN
 
 
 def _named(value: Any) -> str:

@@ -3,6 +3,9 @@
 Each is an object of ours with ``__slots__`` and says what may be done with it: an `AllowedFunction` may be called, an
 `AllowedClass` may be instantiated, an `InertObject` may be given a state, and nothing else may be done with any of
 them. So a state never becomes the attributes of a function or class.
+
+Networks of other programs are objects of classes that we do not know (a `ForeignClass`). They are read as what they
+are, names and values, so that what else is in the file can be used; calling anything unknown ends the reading.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ __all__ = [
     "AllowedClass",
     "AllowedFunction",
     "EasyDict",
+    "ForeignClass",
+    "ForeignObject",
     "Ignored",
     "InertObject",
     "Module",
@@ -56,6 +61,12 @@ class AllowedClass(StandIn):
         self.make = make
 
 
+class ForeignClass(StandIn):
+    """A class of the program that wrote the file. Objects of it can be read past, and that is all."""
+
+    __slots__ = ()
+
+
 class StorageKind(StandIn):
     """The element type of a storage ("FloatStorage", ...)."""
 
@@ -76,9 +87,17 @@ class InertObject:
 
 
 class OrderedDict(dict):
-    """Stands for OrderedDict."""
+    """Stands for OrderedDict.
 
-    __slots__ = ()
+    Attributes:
+        attributes: PyTorch hangs version numbers on state dicts, and our own conversions the network's arguments.
+    """
+
+    __slots__ = ("attributes",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attributes: dict = {}
 
 
 class EasyDict(dict):
@@ -108,6 +127,20 @@ class TensorFlowNetwork(InertObject):
         if type(state) is not dict or self.state is not None:
             raise refuse("an unusual state for a TensorFlow network")
         self.state = state
+
+
+class ForeignObject(InertObject):
+    """An object of a class that is not known here: the class's name and what the file says of its attributes."""
+
+    __slots__ = ("class_name", "state")
+
+    def __init__(self, class_name: str) -> None:
+        self.class_name = class_name
+        self.state: dict = {}
+
+    def build(self, state: Any) -> None:
+        if type(state) is dict:
+            self.state = state
 
 
 class Ignored(InertObject):

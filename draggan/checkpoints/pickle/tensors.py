@@ -140,6 +140,9 @@ def as_array(value: Any, budget: Budget) -> np.ndarray | None:
             raise damaged("a numpy array without its numbers")
         budget.take_numbers(max(value.value.nbytes, 4 * value.value.size))
         return value.value
+    if isinstance(value, np.ndarray):
+        budget.take_numbers(max(value.nbytes, 4 * value.size))
+        return value
     return np.asarray(value, np.float32) if isinstance(value, float) else None
 
 
