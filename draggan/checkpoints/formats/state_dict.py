@@ -214,14 +214,16 @@ def _read(role: Role, found: _Found, budget: Budget) -> tuple[NetworkDescription
         notes += _complete(tensors)
     if "mapping.w_avg" not in tensors:
         notes += _take_average(tensors, found, budget)
-    kwargs = _own_kwargs(role, found)
-    if kwargs is None and family == "stylegan3":
+    own = _own_kwargs(role, found)
+    if own is not None:
+        kwargs = own
+    elif family == "stylegan3":
         kwargs = stylegan3_kwargs(_stylegan3_arguments(tensors), tensors)
-    elif kwargs is None:
-        given = {} if found.kind == "rosinality" else {"conv_clamp": _USUAL_CLAMP}
-        if given:
-            notes.append(f"the file does not say where activations are clamped; {_USUAL_CLAMP}, as is usual, is taken")
-        kwargs = stylegan2_kwargs(given, tensors)
+    elif found.kind == "rosinality":
+        kwargs = stylegan2_kwargs({}, tensors)
+    else:
+        notes.append(f"the file does not say where activations are clamped; {_USUAL_CLAMP}, as is usual, is taken")
+        kwargs = stylegan2_kwargs({"conv_clamp": _USUAL_CLAMP}, tensors)
     return NetworkDescription(family=family, kwargs=kwargs, tensors=tensors), notes
 
 
