@@ -164,7 +164,8 @@ def _drag(args: argparse.Namespace) -> int:
 
     from draggan.checkpoints.store import load_generator
     from draggan.drag import Drag
-    from draggan.export import Film, check_animation_path, check_png_path, save_animation, save_png
+    from draggan.engine.frames import EvenFrames
+    from draggan.export import check_animation_path, check_png_path, save_animation, save_png
     from draggan.images import draw_points, read_mask, to_uint8
     from draggan.suggestions import suggested_config, suggested_truncation
 
@@ -191,7 +192,7 @@ def _drag(args: argparse.Namespace) -> int:
 
     begun = time.perf_counter()
     first = step = next(drag)
-    film: Film[torch.Tensor] = Film()
+    film: EvenFrames[torch.Tensor] = EvenFrames()
     while not step.done:
         film.add(step.ws)
         try:

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -24,7 +24,6 @@ from draggan.errors import ExportError
 
 __all__ = [
     "SOURCE_TYPE",
-    "Film",
     "check_animation_path",
     "check_png_path",
     "encode_animation",
@@ -40,29 +39,6 @@ ANIMATIONS = (".gif", ".webp")
 _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
 # A second-order drag has few pictures, another one many: each of them is shown at least and at most this long.
 _SHORTEST, _LONGEST = 0.06, 0.3
-
-
-T = TypeVar("T")
-
-
-class Film(Generic[T]):
-    """What is to be seen of something long: evenly spaced, never more than a number of frames.
-
-    Args:
-        most: frames kept.
-    """
-
-    def __init__(self, most: int = 32) -> None:
-        self.frames: list[T] = []
-        self._most, self._stride, self._seen = max(most, 2), 1, 0
-
-    def add(self, frame: T) -> None:
-        """The next one; kept if its turn has come."""
-        if self._seen % self._stride == 0:
-            self.frames.append(frame)
-            if len(self.frames) > self._most:
-                self.frames, self._stride = self.frames[::2], 2 * self._stride
-        self._seen += 1
 
 
 def encode_png(pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, Any] | None = None) -> bytes:

@@ -50,7 +50,7 @@ def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "he
     if isinstance(source, str) and source.startswith("data:"):
         name, content = "the mask", _decoded(source, size)
     try:
-        with Image.open(content) as picture:
+        with Image.open(content, formats=None if content is source else ["PNG"]) as picture:
             if picture.size != (width, height):
                 raise MaskError(
                     f"{name} is {picture.size[0]} x {picture.size[1]} pixels; it must be {width} x {height} "

@@ -179,6 +179,8 @@ class Edit:
     space: Space = "w+"
     settings: Mapping[str, Any] = field(default_factory=dict)
     recorded: Float[np.ndarray, "1 num_ws w_dim"] | None = None
+    # Where in which recipes it was found to be in order: they are made anew with every edit.
+    _checked: tuple[int, tuple[int, int]] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(self.points))
@@ -603,6 +605,8 @@ def _latent_value(ws: np.ndarray) -> dict[str, Any]:
 
 def _placed(edit: Edit, number: int, image_size: tuple[int, int]) -> Edit:
     """The edit with everything filled in that follows from its place, and checked against the picture."""
+    if edit._checked == (number, image_size):
+        return edit
     if len(edit.points) > MOST_POINTS:
         raise PointError(f"{len(edit.points)} points are too many; give at most {MOST_POINTS}")
     points = [
@@ -617,7 +621,9 @@ def _placed(edit: Edit, number: int, image_size: tuple[int, int]) -> Edit:
     if mask is not None:
         check_mask(mask.allowed, image_size)
         mask = replace(mask, picture=number if mask.picture is None else _picture("the mask", mask.picture, number))
-    return replace(edit, points=tuple(points), mask=mask)
+    edit = replace(edit, points=tuple(points), mask=mask)
+    object.__setattr__(edit, "_checked", (number, image_size))
+    return edit
 
 
 def _on_the_picture(points: Sequence[Point], image_size: tuple[int, int]) -> tuple[Point, ...]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from draggan.errors import ExportError, MaskError
-from draggan.export import SOURCE_TYPE, Film, encode_animation, encode_png, save_animation, save_png
+from draggan.export import SOURCE_TYPE, encode_animation, encode_png, save_animation, save_png
 from draggan.images import draw_points, read_mask, to_uint8
 
 
@@ -150,19 +150,6 @@ def test_a_gif_can_be_walked_over_by_readers_that_know_nothing_of_its_mark():
     assert "comment" in found
     with Image.open(io.BytesIO(encode_animation(film(3), ".gif"))) as picture:
         assert b"AI-generated" in picture.info["comment"]
-
-
-def test_a_film_is_evenly_spaced_and_bounded():
-    kept = Film(8)
-    for i in range(3):
-        kept.add(i)
-    assert kept.frames == [0, 1, 2]
-    for i in range(3, 1000):
-        kept.add(i)
-        assert len(kept.frames) <= 8
-        assert len(set(np.diff(kept.frames))) == 1
-        assert kept.frames[0] == 0
-    assert len(kept.frames) >= 4
 
 
 @pytest.mark.parametrize(("frames", "milliseconds"), [(3, 300), (10, 200), (33, 61), (60, 60)])

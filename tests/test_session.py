@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draggan.errors import LatentError, MaskError, PointError
+from draggan.recipe import Edit
 from draggan.session import Session
+from tests.sessions import Hand, recipe_of
 
 HEIGHT, WIDTH = 24, 32
 
@@ -21,8 +23,8 @@ def latent(value: float = 0.0) -> np.ndarray:
 
 
 @pytest.fixture
-def session() -> Session:
-    return Session.begin("cat", (HEIGHT, WIDTH), latent(), seed=7, truncation=0.7)
+def session() -> Hand:
+    return Hand.of(recipe_of("cat", (HEIGHT, WIDTH), latent(), seed=7, truncation=0.7))
 
 
 def points(session: Session) -> list[tuple[tuple[float, float], tuple[float, float]]]:
@@ -59,7 +61,6 @@ def test_a_point_outside_is_refused_with_what_is_allowed(session, xy):
     for act in (
         lambda: session.click(xy),
         lambda: session.add_pair((1, 1), xy),
-        lambda: session.add_pair((1, 1), (2, 2)).move(0, target=xy),
         lambda: session.with_points([(xy, (1, 1))]),
         lambda: session.with_points([], pending=xy),
     ):
@@ -82,50 +83,52 @@ def test_clear_points(session):
     assert cleared.pending is None
 
 
-def test_move_one_end(session):
-    after = session.add_pair((1, 1), (2, 2)).add_pair((3, 3), (4, 4)).move(0, target=(9, 9)).move(1, handle=(8, 8))
-    assert points(after) == [((1, 1), (9, 9)), ((8, 8), (4, 4))]
-    with pytest.raises(PointError, match="there is no point 3; there are 2"):
-        after.move(2, target=(1, 1))
-
-
 def test_a_drag_moves_handles_and_keeps_targets_and_origins(session):
-    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(1), np.array([[4, 5]], np.float32))
+    dragged = session.add_pair((1, 1), (9, 9)).drag_to(latent(1), np.array([[4, 5]], np.float32))
     (pair,) = dragged.pairs
     assert (pair.handle, pair.target, pair.origin) == ((4, 5), (9, 9), (1, 1))
-    given = dragged.drag_arguments()
-    assert given.ws is dragged.ws
-    assert (given.ws == 1).all()
-    assert given.handles.tolist() == [[4, 5]]
-    assert given.targets.tolist() == [[9, 9]]
-    assert given.reference_handles.tolist() == [[1, 1]]
-    assert (given.reference_ws == 0).all()
-    assert given.reference_ws.shape == (1, 4, 3)
-    assert given.mask is None
-    assert given.mask_ws is None
+    edit = dragged.edit()
+    assert dragged.recipe.latent is dragged.ws
+    assert (dragged.ws == 1).all()
+    assert [point.handle for point in edit.points] == [(4, 5)]
+    assert [point.target for point in edit.points] == [(9, 9)]
+    assert [point.origin for point in edit.points] == [(1, 1)]
+    assert [point.picture for point in edit.points] == [0]
+    assert (dragged.recipe.results[0] == 0).all()
+    assert edit.mask is None
     assert dragged.is_edited
     assert not session.is_edited
 
 
 def test_a_handle_clicked_later_belongs_to_the_later_picture(session):
-    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(1), np.array([[4, 5]], np.float32))
+    dragged = session.add_pair((1, 1), (9, 9)).drag_to(latent(1), np.array([[4, 5]], np.float32))
     dragged = dragged.click((6, 6)).click((7, 7))
-    given = dragged.drag_arguments()
-    assert given.reference_handles.tolist() == [[1, 1], [6, 6]]
-    assert given.reference_ws[:, 0, 0].tolist() == [0, 1]
+    points = dragged.edit().points
+    assert [point.origin for point in points] == [(1, 1), (6, 6)]
+    assert [dragged.recipe.results[point.picture][0, 0, 0] for point in points] == [0, 1]
+
+
+def test_a_hand_takes_hold_of_the_picture_on_the_screen(session):
+    dragged = session.set_mask(mask()).add_pair((1, 1), (9, 9)).drag_to(latent(1), np.array([[4, 5]], np.float32))
+    edit = dragged.set_space("w").set_settings({"r1": 5}).live_edit((6, 7))
+    (point,) = edit.points
+    assert (point.handle, point.target, point.origin, point.picture) == ((6, 7), (6, 7), (6, 7), 1)
+    assert (edit.space, edit.settings, edit.mask.picture) == ("w", {"r1": 5.0}, 0)
+    with pytest.raises(PointError, match="outside the picture"):
+        dragged.live_edit((99, 7))
 
 
 def test_points_of_a_canvas_keep_their_origins(session):
-    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(1), np.array([[4.25, 5]], np.float32))
+    dragged = session.add_pair((1, 1), (9, 9)).drag_to(latent(1), np.array([[4.25, 5]], np.float32))
     # The handle stands where the drag left it; its target was moved; another pair was added before it.
     after = dragged.with_points([((2, 2), (3, 3)), ((4.25, 5), (8, 8))])
     assert [pair.origin for pair in after.pairs] == [(2, 2), (1, 1)]
     assert after.pairs[1].target == (8, 8)
-    assert after.pairs[1].origin_ws is dragged.pairs[0].origin_ws
+    assert after.pairs[1].picture == dragged.pairs[0].picture == 0
     # Moved by hand: another handle, held from now on where it is now.
     moved = dragged.with_points([((4, 5), (9, 9))])
     assert moved.pairs[0].origin == (4, 5)
-    assert (moved.pairs[0].origin_ws == 1).all()
+    assert (moved.recipe.results[moved.pairs[0].picture] == 1).all()
 
 
 def test_unchanged_points_of_a_canvas_are_no_step(session):
@@ -141,22 +144,24 @@ def test_two_handles_on_one_spot_stay_two(session):
 
 def test_nothing_to_drag_is_said(session):
     with pytest.raises(PointError, match="click a point of the picture"):
-        session.drag_arguments()
+        session.edit()
     with pytest.raises(PointError, match="point 2 has no target yet"):
-        session.add_pair((1, 1), (2, 2)).click((3, 3)).drag_arguments()
+        session.add_pair((1, 1), (2, 2)).click((3, 3)).edit()
 
 
 def test_mask(session):
     painted = session.set_mask(mask())
     assert (painted.mask == mask()).all()
-    assert painted.now.mask_ws is session.ws
+    assert painted.recipe.results[painted.now.mask.picture] is session.ws
     assert painted.set_mask(mask()) is painted
     assert painted.set_mask(None).mask is None
     assert painted.set_mask(np.zeros((HEIGHT, WIDTH), bool)).mask is None
     assert session.clear_mask() is session
-    dragged = painted.add_pair((1, 1), (2, 2)).commit(latent(1), np.array([[2, 2]]))
-    assert (dragged.drag_arguments().mask_ws == 0).all(), "the mask protects the picture it was painted on"
-    assert (dragged.set_mask(mask(slice(0, 9))).drag_arguments().mask_ws == 1).all()
+    dragged = painted.add_pair((1, 1), (2, 2)).drag_to(latent(1), np.array([[2, 2]]))
+    kept = dragged.recipe.results[dragged.edit().mask.picture]
+    assert (kept == 0).all(), "the mask protects the picture it was painted on"
+    kept = dragged.recipe.results[dragged.set_mask(mask(slice(0, 9))).edit().mask.picture]
+    assert (kept == 1).all()
 
 
 @pytest.mark.parametrize("bad", [np.zeros((WIDTH, HEIGHT), bool), np.zeros((HEIGHT, WIDTH), np.uint8)])
@@ -170,14 +175,14 @@ def test_nobody_can_write_to_what_sessions_share(session):
     painted = session.set_mask(m)
     m[:] = False
     assert painted.mask.any()
-    for array in (painted.mask, session.ws, session.start):
+    for array in (painted.mask, session.ws, session.start.latent):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
 
 def test_undo_and_redo(session):
     a = session.add_pair((1, 1), (2, 2))
-    b = a.commit(latent(1), np.array([[2, 2]]))
+    b = a.drag_to(latent(1), np.array([[2, 2]]))
     c = b.click((3, 3))
     assert not session.can_undo
     assert c.can_undo
@@ -193,54 +198,55 @@ def test_undo_and_redo(session):
 
 
 def test_reset_goes_back_to_the_start_and_can_be_undone(session):
-    dragged = session.set_mask(mask()).add_pair((1, 1), (9, 9)).commit(latent(1), np.array([[4, 5]]))
+    dragged = session.set_mask(mask()).add_pair((1, 1), (9, 9)).drag_to(latent(1), np.array([[4, 5]]))
     later = dragged.add_pair((6, 6), (7, 7))
     reset = later.reset()
-    assert reset.ws is session.start
+    assert reset.ws is session.start.latent
     assert not reset.is_edited
     assert points(reset) == [((1, 1), (9, 9)), ((6, 6), (7, 7))]
-    assert (reset.drag_arguments().reference_ws == 0).all(), "all handles hold what is in the starting picture"
+    held = [reset.recipe.results[point.picture] for point in reset.edit().points]
+    assert all((ws == 0).all() for ws in held), "all handles hold what is in the starting picture"
     assert (reset.mask == mask()).all()
     assert reset.undo().now is later.now
 
 
 def test_a_pull_is_a_drag_without_points(session):
     there = session.add_pair((1, 1), (9, 9)).set_mask(mask())
-    pulled = there.pulled(latent(1))
+    pulled = there.pull_to(latent(1))
     assert (pulled.pairs, pulled.pending, pulled.is_edited) == ((), None, True)
     assert (pulled.mask == mask()).all()
     assert pulled.undo().now is there.now
-    with pytest.raises(LatentError, match="cannot end"):
-        there.pulled(np.zeros((1, 9, 3)))
+    with pytest.raises(LatentError, match="different shapes"):
+        there.pull_to(np.zeros((1, 9, 3), np.float32))
 
 
-def test_a_film_leads_to_what_is_on_the_screen(session):
+def test_frames_lead_to_what_is_on_the_screen(session):
     def shown(session: Session) -> list[float]:
-        return [ws[0, 0, 0] for ws in session.film]
+        return [ws[0, 0, 0] for ws in session.frames]
 
     assert shown(session) == []
-    dragged = session.add_pair((1, 1), (9, 9)).commit(latent(3), np.array([[8, 8]]), [latent(1), latent(2)])
+    dragged = session.add_pair((1, 1), (9, 9)).drag_to(latent(3), np.array([[8, 8]]), [latent(1), latent(2)])
     assert shown(dragged) == [0, 1, 2, 3]
     assert shown(dragged.clear_points()) == [0, 1, 2, 3]
     assert shown(dragged.undo()) == []
     assert shown(dragged.undo().redo()) == [0, 1, 2, 3]
     # One drag after the other, whatever was clicked between them; another picture and Reset begin anew.
-    pulled = dragged.clear_points().click((3, 3)).pulled(latent(5), [latent(4)])
+    pulled = dragged.clear_points().click((3, 3)).pull_to(latent(5), [latent(4)])
     assert shown(pulled) == [0, 1, 2, 3, 4, 5]
     assert shown(pulled.undo()) == [0, 1, 2, 3]
-    assert shown(pulled.with_latent(latent(7), seed=8)) == []
-    assert shown(pulled.with_latent(latent(7), seed=8).undo()) == [0, 1, 2, 3, 4, 5]
+    assert shown(pulled.with_seed(latent(7), seed=8)) == []
+    assert shown(pulled.with_seed(latent(7), seed=8).undo()) == [0, 1, 2, 3, 4, 5]
     assert shown(pulled.reset()) == []
-    assert shown(pulled.reset().pulled(latent(6))) == [0, 6]
-    assert pulled.film[-1] is pulled.ws
+    assert shown(pulled.reset().pull_to(latent(6))) == [0, 6]
+    assert pulled.frames[-1] is pulled.ws
 
 
-def test_a_film_is_bounded_and_what_is_long_ago_goes_first(session):
+def test_frames_are_bounded_and_what_is_long_ago_goes_first(session):
     for k in range(30):
-        session = session.pulled(latent(k + 1), [latent(k + 0.5)] * 32).click((1, 1)).remove_last()
-    assert len(session.film) < 250
-    assert [ws[0, 0, 0] for ws in session.film[:4]] == [0, 1, 2, 3]
-    assert [ws[0, 0, 0] for ws in session.film[-34:]] == [29] + [29.5] * 32 + [30]
+        session = session.pull_to(latent(k + 1), [latent(k + 0.5)] * 32).click((1, 1)).remove_last()
+    assert len(session.frames) < 250
+    assert [ws[0, 0, 0] for ws in session.frames[:4]] == [0, 1, 2, 3]
+    assert [ws[0, 0, 0] for ws in session.frames[-34:]] == [29] + [29.5] * 32 + [30]
     undone = session
     for _ in range(3):
         undone = undone.undo()
@@ -248,12 +254,12 @@ def test_a_film_is_bounded_and_what_is_long_ago_goes_first(session):
 
 
 def test_what_a_page_is_given_is_counted_whatever_is_undone(session):
-    given = session.click((1, 1)).given()
-    assert (session.revision, given.revision, given.undo().revision) == (0, 1, 1)
-    assert given.undo().given().redo().with_latent(latent(7), seed=8).revision == 2
-    # What was sent before that belongs to the page's past; with the next values it is given, that is over.
-    assert given.overtake().undo().overtaken
-    assert not given.overtake().given().overtaken
+    sent = session.click((1, 1)).sent_to_page()
+    assert (session.revision, sent.revision, sent.undo().revision) == (0, 1, 1)
+    assert sent.undo().sent_to_page().redo().with_seed(latent(7), seed=8).revision == 2
+    # What was sent before that belongs to the page's past; with the next values it gets, that is over.
+    assert sent.mark_page_outdated().undo().page_outdated
+    assert not sent.mark_page_outdated().sent_to_page().page_outdated
 
 
 def test_history_is_bounded(session):
@@ -264,7 +270,7 @@ def test_history_is_bounded(session):
 
 def test_another_picture_takes_nothing_along_but_the_space_and_undo_brings_all_back(session):
     busy = session.set_space("w").add_pair((1, 1), (2, 2)).set_mask(mask())
-    after = busy.with_latent(latent(2), seed=8, truncation=0.5)
+    after = busy.with_seed(latent(2), seed=8, truncation=0.5)
     assert (after.seed, after.truncation, after.space, after.model) == (8, 0.5, "w", "cat")
     assert not after.pairs
     assert after.mask is None
@@ -273,41 +279,70 @@ def test_another_picture_takes_nothing_along_but_the_space_and_undo_brings_all_b
     assert back.now is busy.now
     assert (back.seed, back.truncation) == (7, 0.7)
     assert back.redo().now is after.now
-    other = busy.with_model("car", (8, 8), np.zeros((1, 2, 5)))
+    other = busy.with_picture(recipe_of("car", (8, 8), np.zeros((1, 2, 5), np.float32)))
     assert (other.model, other.image_size, other.ws.shape, other.space) == ("car", (8, 8), (1, 2, 5), "w")
     assert (other.undo().model, other.undo().image_size) == ("cat", (HEIGHT, WIDTH))
     assert other.undo().now is busy.now
-    ready = busy.with_latent(latent(3), seed=9, pairs=[((1, 2), (3, 4))])
+    ready = busy.with_seed(latent(3), seed=9, pairs=[((1, 2), (3, 4))])
     assert points(ready) == [((1, 2), (3, 4))]
     assert ready.undo().now is busy.now
     with pytest.raises(PointError, match="outside"):
-        busy.with_latent(latent(3), seed=9, pairs=[((1, 2), (3, 400))])
+        busy.with_seed(latent(3), seed=9, pairs=[((1, 2), (3, 400))])
 
 
 def test_the_way_from_one_truncation_to_another_is_one_step(session):
-    dragged = session.add_pair((1, 1), (2, 2)).commit(latent(1), np.array([[2, 2]]))
-    a = dragged.with_latent(latent(2), seed=7, truncation=0.6)
-    b = a.with_latent(latent(3), seed=7, truncation=0.5)
-    c = b.with_latent(latent(4), seed=7, truncation=0.4)
+    dragged = session.add_pair((1, 1), (2, 2)).drag_to(latent(1), np.array([[2, 2]]))
+    a = dragged.with_seed(latent(2), seed=7, truncation=0.6)
+    b = a.with_seed(latent(3), seed=7, truncation=0.5)
+    c = b.with_seed(latent(4), seed=7, truncation=0.4)
     assert (c.truncation, c.undo().now) == (0.4, dragged.now)
     # What was done on the way is kept, and so is every seed.
     touched = b.add_pair((3, 3), (4, 4))
-    assert touched.with_latent(latent(4), seed=7, truncation=0.4).undo().now is touched.now
-    assert touched.clear_points().with_latent(latent(4), seed=7, truncation=0.4).undo().now.picture is touched.picture
-    other = c.with_latent(latent(5), seed=8, truncation=0.4)
-    assert other.with_latent(latent(6), seed=9, truncation=0.4).undo().now is other.now
-    assert other.with_latent(latent(6), seed=8, truncation=0.4).undo().now is other.now
+    assert touched.with_seed(latent(4), seed=7, truncation=0.4).undo().now is touched.now
+    assert touched.clear_points().with_seed(latent(4), seed=7, truncation=0.4).undo().now.start is touched.start
+    other = c.with_seed(latent(5), seed=8, truncation=0.4)
+    assert other.with_seed(latent(6), seed=9, truncation=0.4).undo().now is other.now
+    assert other.with_seed(latent(6), seed=8, truncation=0.4).undo().now is other.now
 
 
 def test_wrong_latents_are_refused(session):
-    with pytest.raises(LatentError, match=r"takes \[1, 4, 3\]"):
-        session.with_latent(np.zeros((1, 5, 3)))
+    pulled = session.recipe.then(Edit(), latent())
+    with pytest.raises(LatentError, match="different shapes"):
+        session.pulled(session.recipe.then(Edit(), np.zeros((1, 5, 3), np.float32)))
+    with pytest.raises(LatentError, match="cannot end"):
+        session.pulled(recipe_of("cat", (HEIGHT, WIDTH), np.zeros((1, 5, 3), np.float32)))
     with pytest.raises(LatentError, match="not finite"):
-        session.with_latent(latent(float("nan")))
+        session.pull_to(latent(float("nan")))
     with pytest.raises(LatentError, match="give \\[1, num_ws, w_dim\\]"):
-        Session.begin("cat", (8, 8), np.zeros((2, 4, 3)))
+        recipe_of("cat", (8, 8), np.zeros((2, 4, 3), np.float32))
+    with pytest.raises(LatentError, match="let an engine complete it first"):
+        session.pulled(pulled.with_results([None, latent()]))
     with pytest.raises(PointError, match="there are 0 handles"):
-        session.commit(latent(), np.zeros((1, 2)))
+        session.dragged(pulled, np.zeros((1, 2)))
+
+
+def test_a_session_begins_with_any_recipe_that_is_complete(session):
+    worked = session.add_pair((1, 1), (9, 9)).drag_to(latent(1), np.array([[4, 5]]))
+    again = Session.of(worked.recipe)
+    assert (again.ws == 1).all()
+    assert again.is_edited
+    assert again.start == session.recipe
+    assert (again.reset().ws == 0).all()
+    assert not again.can_undo
+    with pytest.raises(LatentError, match="let an engine complete it first"):
+        Session.of(worked.recipe.with_results([]))
+
+
+def test_a_recipe_that_can_have_no_more_edits_begins_anew(session):
+    for k in range(501):
+        session = session.add_pair((1, 1), (2, 2)).drag_to(latent(k + 1), np.array([[2, 2]])).clear_points()
+    session = session.add_pair((3, 3), (4, 4))
+    assert len(session.recipe.edits) == 1
+    assert (session.ws == 501).all()
+    assert (session.recipe.up_to(0).latent == 500).all()
+    assert [point.picture for point in session.edit().points] == [1]
+    assert (session.reset().ws == 0).all()
+    assert len(session.frames) > 50
 
 
 def test_copies_and_pickles(session):
@@ -325,7 +360,7 @@ def test_copies_and_pickles(session):
     )
 )
 def test_undo_takes_any_history_back_step_by_step(steps):
-    session = Session.begin("cat", (HEIGHT, WIDTH), latent())
+    session = Hand.of(recipe_of("cat", (HEIGHT, WIDTH), latent()))
     seen = [session.now]
     for act, n in steps:
         after = {
@@ -333,7 +368,7 @@ def test_undo_takes_any_history_back_step_by_step(steps):
             "pair": lambda s, n=n: s.add_pair((n, 0), (0, n)),
             "last": lambda s: s.remove_last(),
             "clear": lambda s: s.clear_points(),
-            "drag": lambda s, n=n: s.commit(latent(n), np.full((len(s.pairs), 2), n, np.float32)),
+            "drag": lambda s, n=n: s.drag_to(latent(n), np.full((len(s.pairs), 2), n, np.float32)),
             "reset": lambda s: s.reset(),
             "mask": lambda s, n=n: s.set_mask(mask(slice(0, n))),
         }[act](session)

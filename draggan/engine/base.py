@@ -170,5 +170,8 @@ class Engine(Protocol):
     def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width 3"]:
         """The picture that a recipe makes."""
 
+    def render(self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture of another latent of a recipe's model, such as one of a drag's `frames`."""
+
     def close(self) -> None:
         """Stop everything."""

@@ -24,8 +24,8 @@ from draggan.engine.budget import check_budget
 from draggan.engine.frames import EvenFrames
 from draggan.engine.models import ModelSource
 from draggan.engine.scheduler import Scheduler, State
-from draggan.errors import ConfigError, DragGANError, PointError, RecipeError
-from draggan.generators.base import Generator, z_from_seed
+from draggan.errors import DragGANError, PointError, RecipeError
+from draggan.generators.base import Generator
 from draggan.images import to_uint8
 from draggan.points import check_points
 from draggan.recipe import Edit, ModelReference, Recipe, Seed
@@ -377,8 +377,11 @@ class LocalDrag(_Work):
     def reached(self) -> Recipe:
         """The recipe of the newest picture."""
         update = self._update
+        if update is None or update.index == 0:
+            return self.recipe
         start = self.recipe.latent
-        if update is None or start is None or np.array_equal(update.ws, start):
+        if self.live and start is not None and np.array_equal(update.ws, start):
+            # Taken hold of and let go again: nothing has happened.
             return self.recipe
         again = not self.live and update.done and update.outcome != "stopped"
         edit = self.edit if again else replace(self.edit, recorded=update.ws)
@@ -513,19 +516,7 @@ def _with_all_settings(edit: Edit, config: DragConfig) -> Edit:
 
 
 def _latent_of(generator: Generator, start: Seed) -> Float[np.ndarray, "1 num_ws w_dim"]:
-    """The latent of a seed, and of a class where the model has classes."""
-    label = None
-    if generator.c_dim:
-        if start.label is None or not start.label < generator.c_dim:
-            raise ConfigError(
-                f"class {start.label} is not allowed; this model has the classes 0 to {generator.c_dim - 1}"
-            )
-        label = torch.eye(generator.c_dim, device=generator.device)[start.label][None]
-    elif start.label is not None:
-        raise ConfigError("this model has no classes; leave the class out")
-    with torch.no_grad():
-        z = z_from_seed(start.seed, generator.z_dim).to(generator.device)
-        return generator.mapping(z, label, truncation_psi=start.truncation).cpu().numpy()
+    return _array(generator.sample(start.seed, start.truncation, start.label))
 
 
 def _number(picture: int | None, recipe: Recipe) -> int:

@@ -72,7 +72,7 @@ def register(models: Models, drags: DragSlots) -> None:
                     yield _facts(step)
                     job.ended(patience=_REPORT_EVERY)
             with explained():
-                session = session.commit(step.ws.cpu().numpy(), step.handles)
+                session = session.dragged(session.recipe.then(session.edit(), step.ws.cpu().numpy()), step.handles)
                 result = _facts(step) | {"outcome": step.outcome, "picture": _png(models, session)}
         finally:
             job.end()

@@ -10,9 +10,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from draggan.drag import Drag, DragStep
+from draggan.engine.frames import EvenFrames
 from draggan.engine.models import Progress
 from draggan.errors import DragGANError
-from draggan.export import Film
 from draggan.ui.errors import Cancelled
 
 __all__ = ["DownloadJob", "DragJob", "DragSlots", "JobsByTab"]
@@ -35,12 +35,12 @@ class DragJob:
         drag: ready to run, not begun.
 
     Attributes:
-        film: latents of some of its steps, evenly spaced.
+        frames: latents of some of its steps, evenly spaced.
     """
 
     def __init__(self, drag: Drag) -> None:
         self.drag = drag
-        self.film: Film[np.ndarray] = Film()
+        self.frames: EvenFrames[np.ndarray] = EvenFrames()
         self._changed = threading.Condition()
         self._step: DragStep | None = None
         self._error: BaseException | None = None
@@ -95,7 +95,7 @@ class DragJob:
     def _work(self) -> None:
         try:
             for step in self.drag:
-                self.film.add(step.ws.cpu().numpy())
+                self.frames.add(step.ws.cpu().numpy())
                 with self._changed:
                     self._step = step
                     self._changed.notify_all()

@@ -180,10 +180,10 @@ class Parts:
     path = Part("files", _path, locked=True)
     save = Part("saves", _save("Save PNG", "save"), locked=True)
     save_gif = Part(
-        "saves", _save("Save GIF", "gif", interactive=False), locked=True, when=lambda session: bool(session.film)
+        "saves", _save("Save GIF", "gif", interactive=False), locked=True, when=lambda session: bool(session.frames)
     )
     save_webp = Part(
-        "saves", _save("Save WebP", "webp", interactive=False), locked=True, when=lambda session: bool(session.film)
+        "saves", _save("Save WebP", "webp", interactive=False), locked=True, when=lambda session: bool(session.frames)
     )
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
 

@@ -102,7 +102,7 @@ class Page:
 
     def show(self, session: Session, *, picture: bool = True, after_a_drag: bool = True) -> Updates:
         """The page at rest."""
-        session = session.given()
+        session = session.sent_to_page()
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
             generator = self.models.load(session.model)

@@ -19,7 +19,8 @@ from draggan.engine.models import Models
 from draggan.errors import ConfigError, DragGANError, LatentError
 from draggan.generators.base import Generator
 from draggan.images import to_uint8
-from draggan.session import Session, Xy
+from draggan.recipe import ModelReference, Recipe, Seed, Xy
+from draggan.session import Session
 
 __all__ = [
     "begin_drag",
@@ -29,6 +30,7 @@ __all__ = [
     "picture",
     "picture_details",
     "preview",
+    "recipe_of",
     "render",
     "warm_up",
 ]
@@ -42,7 +44,20 @@ def first_session(models: Models, model: str, seed: int, truncation: float, labe
     generator = models.load(model)
     chosen = label if generator.c_dim else None
     ws = latent(generator, seed, truncation, chosen)
-    return Session.begin(model, generator.image_size, ws, seed=seed, truncation=truncation, label=chosen)
+    return Session.of(recipe_of(model, generator.image_size, ws, seed, truncation, chosen))
+
+
+def recipe_of(
+    model: str,
+    image_size: tuple[int, int],
+    ws: Float[np.ndarray, "1 num_ws w_dim"],
+    seed: int,
+    truncation: float,
+    label: int | None,
+) -> Recipe:
+    """The recipe of a seed's picture, with its latent."""
+    start = Seed(seed=seed, truncation=truncation, label=label)
+    return Recipe(model=ModelReference(name=model), image_size=image_size, start=start, results=(ws,))
 
 
 def begin_drag(models: Models, session: Session, settings: Mapping[str, Any]) -> Drag:
@@ -58,14 +73,15 @@ def begin_drag(models: Models, session: Session, settings: Mapping[str, Any]) ->
     generator = models.load(session.model)
     usual: dict[str, Any] = {"space": session.space, **models.find(session.model).settings}
     config = DragConfig(**(usual | dict(settings)))
-    given = session.drag_arguments()
+    points = session.edit().points
     reference = Reference(
-        handles=_tensor(given.reference_handles, generator),
-        ws=_tensor(given.reference_ws, generator),
-        mask_ws=None if given.mask_ws is None else _tensor(given.mask_ws, generator),
+        handles=torch.tensor([point.origin for point in points], dtype=torch.float32),
+        ws=_tensor(np.concatenate([_known(session, point.picture) for point in points]), generator),
+        mask_ws=_mask_ws(session, generator),
     )
-    ws = _tensor(given.ws, generator)
-    return Drag(generator, ws, given.handles, given.targets, given.mask, config, reference=reference)
+    handles, targets = [point.handle for point in points], [point.target for point in points]
+    ws = _tensor(session.ws, generator)
+    return Drag(generator, ws, handles, targets, session.mask, config, reference=reference)
 
 
 def begin_pull(models: Models, session: Session, at: Xy, settings: Mapping[str, Any]) -> Drag:
@@ -74,11 +90,24 @@ def begin_pull(models: Models, session: Session, at: Xy, settings: Mapping[str, 
     # The published optimiser moves a pixel a step: a hand does not wait for that.
     config = DragConfig(**(known | {"solver": "gauss-newton"}))
     generator = models.load(session.model)
-    mask_ws = None if session.now.mask_ws is None else _tensor(session.now.mask_ws, generator)
+    mask_ws = _mask_ws(session, generator)
     ws = _tensor(session.ws, generator)
     here = torch.tensor([at], dtype=torch.float32)
     reference = Reference(handles=here, ws=ws, mask_ws=mask_ws)
     return Drag(generator, ws, here, here, session.mask, config, reference=reference, live=True)
+
+
+def _known(session: Session, picture: int | None) -> Float[np.ndarray, "1 num_ws w_dim"]:
+    """The latent of a numbered picture."""
+    ws = session.recipe.results[-1 if picture is None else picture]
+    assert ws is not None
+    return ws
+
+
+def _mask_ws(session: Session, generator: Generator) -> Tensor | None:
+    """The latent whose fixed region the mask keeps."""
+    mask = session.now.mask
+    return None if mask is None else _tensor(_known(session, mask.picture), generator)
 
 
 def warm_up(models: Models) -> None:

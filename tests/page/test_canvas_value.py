@@ -13,12 +13,14 @@ from draggan.errors import MaskError, PointError
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import EMPTY, canvas_value, read_canvas, with_canvas
 from tests.page.driving import png
+from tests.sessions import add_pair, click
 
 
 def test_what_a_canvas_sends_comes_back(session):
     mask = np.zeros((64, 64), bool)
     mask[3:9, 60:] = True
-    there = session.add_pair((0, 0), (63, 63)).add_pair((1.5, 2.25), (3, 4)).click((5, 6)).set_mask(mask)
+    there = add_pair(add_pair(session, (0, 0), (63, 63)), (1.5, 2.25), (3, 4))
+    there = click(there, (5, 6)).set_mask(mask)
     again = with_canvas(session, canvas_value(there))
     assert [(p.handle, p.target) for p in again.pairs] == [((0, 0), (63, 63)), ((1.5, 2.25), (3, 4))]
     assert again.pending == (5, 6)

@@ -9,6 +9,7 @@ from draggan.engine.models import CatalogueModels
 from draggan.errors import DownloadError
 from draggan.ui.jobs import DownloadJob
 from tests.page.driving import chosen, request, shown, text_of
+from tests.sessions import click
 
 
 def test_a_model_that_is_not_here_is_offered_with_size_source_and_terms(do, parts, session, distant):
@@ -74,7 +75,7 @@ def test_a_finished_download_is_used_unless_work_would_be_lost(do, parts, sessio
     assert ("Far away", "far") in shown(used, parts.model)["choices"]
     distant.forget()
     distant.more.set()
-    kept = list(do.download(session.click((3, 4)), "far", request("another tab")))[-1]
+    kept = list(do.download(click(session, (3, 4)), "far", request("another tab")))[-1]
     assert parts.session not in kept
     assert text_of(kept, parts) == "Far away is here now. Choose it in the list to use it."
 

@@ -30,6 +30,7 @@ from tests.page.driving import (
     text_of,
 )
 from tests.pages import BUMP
+from tests.sessions import add_pair
 
 
 def test_a_whole_drag(do, parts, session):
@@ -124,7 +125,7 @@ def test_one_drag_a_tab_and_a_closed_tab_leaves_nothing(do, session):
 )
 @pytest.mark.parametrize("kind", ["drag", "pull"])
 def test_a_click_that_comes_before_the_page_has_heard_of_a_drag_is_refused(do, parts, session, kind, click):
-    there = seeded(do, session, 1)[parts.session].add_pair(BUMP, (62, 62)).set_mask(np.eye(64, dtype=bool))
+    there = add_pair(seeded(do, session, 1)[parts.session], BUMP, (62, 62)).set_mask(np.eye(64, dtype=bool))
     seen = canvas_value(there)
     others = {
         "random_picture": [],
@@ -246,7 +247,7 @@ def test_a_drag_whose_last_picture_cannot_be_drawn_is_kept_and_can_be_undone(do,
     def full(*arguments):
         raise torch.OutOfMemoryError("no memory left")
 
-    there = session.add_pair(BUMP, (26.0, 30.0))
+    there = add_pair(session, BUMP, (26.0, 30.0))
     if kind == "drag":
         run = do.start(there, canvas_value(there), "w+", request(), *DEFAULTS)
         next(run)

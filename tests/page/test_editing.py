@@ -8,6 +8,7 @@ import pytest
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.tab_queue import TabQueue
 from tests.page.driving import DEFAULTS, ONE_PAIR, drawn_on, holding, last_of, png, request, shown, text_of
+from tests.sessions import click as clicks
 
 
 def test_edits_lead_from_sentence_to_sentence(do, parts, session):
@@ -38,7 +39,7 @@ def test_remove_clear_undo_redo(do, parts, session):
 
 def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(do, parts, session):
     """Each of them carries what the canvas shows; before an answer has come, that is the same."""
-    there = session.click((1, 1)).click((2, 2)).click((3, 3))
+    there = clicks(session, (1, 1), (2, 2), (3, 3))
     seen = canvas_value(there)
     once = do.undo(there, seen)[parts.session]
     twice = do.undo(once, seen)
@@ -74,7 +75,7 @@ def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, 
 
 def test_a_page_that_missed_an_answer_is_told_with_the_second_edit_that_is_passed_over(do, parts, session):
     """The first may just have been under way together with that answer."""
-    there = session.click((1, 1)).click((2, 2))
+    there = clicks(session, (1, 1), (2, 2))
     seen = canvas_value(there)
     undone = do.undo(there, seen)[parts.session]  # an answer that never arrives
     first = do.edit(undone, seen | {"pending": [9, 9]})
@@ -93,11 +94,11 @@ def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):
     """Nor would they in vain, with all threads of the server waiting and none left for the drag."""
 
     def drag(given):
-        yield {"session": given.click((1, 1))}
-        yield {"session": given.click((2, 2))}
+        yield {"session": clicks(given, (1, 1))}
+        yield {"session": clicks(given, (2, 2))}
 
     def click(given):
-        return {"session": given.click((3, 3))}
+        return {"session": clicks(given, (3, 3))}
 
     turns = TabQueue("session")
     drag, click = turns.serialized(drag), turns.serialized(click)
@@ -111,7 +112,7 @@ def test_whoever_is_next_need_not_wait_for_the_end_of_a_drag(session):
 
 def test_callers_without_a_tab_have_no_session_in_common(session):
     def click(given):
-        return {"session": given.click((3, 3))}
+        return {"session": clicks(given, (3, 3))}
 
     click = TabQueue("session").serialized(click)
     kept = [click(request(None), session)["session"] for _ in range(2)]

@@ -28,11 +28,12 @@ from tests.page.driving import (
     text_of,
 )
 from tests.pages import BUMP
+from tests.sessions import add_pair
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, with_mask):
-    there = session.add_pair((50, 50), (60, 50))
+    there = add_pair(session, (50, 50), (60, 50))
     if with_mask:
         mask = np.zeros((64, 64), bool)
         mask[10:50, 10:60] = True
@@ -69,11 +70,11 @@ def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, sessi
     assert asyncio.run(do.page.live.answer({"key": KEY, "at": [1, 1], "seen": 0})) is None
     last = updates[-1]
     assert last[parts.session].is_edited
-    assert last[parts.session].film
+    assert last[parts.session].frames
 
 
 def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
-    there = session.add_pair((50, 50), (60, 50))
+    there = add_pair(session, (50, 50), (60, 50))
     run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
     next(run)
     do.page.live.steer({"key": KEY, "at": list(BUMP), "end": True})

@@ -8,6 +8,8 @@ import pytest
 
 from draggan.ui.canvas.value import canvas_value
 from tests.page.driving import DEFAULTS, chosen, drawn_on, request, seeded, shown, text_of
+from tests.sessions import add_pair
+from tests.sessions import dragged as dragged_to
 
 
 def test_seed_truncation_and_class_change_the_picture(do, parts, session):
@@ -26,7 +28,7 @@ def test_seed_truncation_and_class_change_the_picture(do, parts, session):
 
 
 def test_the_same_seed_again_is_no_other_picture(do, parts, session):
-    dragged = session.add_pair((1, 1), (2, 2)).commit(session.ws + 0.01, np.array([[2, 2]]))
+    dragged = dragged_to(add_pair(session, (1, 1), (2, 2)), session.ws + 0.01, np.array([[2, 2]]))
     assert seeded(do, dragged, 0) == {parts.session: dragged}
     assert do.set_truncation(dragged, 0.0) == {parts.session: dragged}
 
@@ -35,8 +37,8 @@ def test_the_same_seed_again_is_no_other_picture(do, parts, session):
 def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, session, change):
     if change == "class":
         session = chosen(do, session, "classes", 1)[parts.session]
-    there = session.add_pair((1, 1), (2, 2)).set_mask(np.eye(*session.image_size, dtype=bool))
-    dragged = there.commit(session.ws + 0.01, np.array([[2, 2]]))
+    there = add_pair(session, (1, 1), (2, 2)).set_mask(np.eye(*session.image_size, dtype=bool))
+    dragged = dragged_to(there, session.ws + 0.01, np.array([[2, 2]]))
     updates = {
         "seed": lambda: seeded(do, dragged, 5),
         "random": lambda: do.random_picture(dragged),

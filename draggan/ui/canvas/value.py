@@ -13,7 +13,8 @@ from jaxtyping import Bool
 from PIL import Image, UnidentifiedImageError
 
 from draggan.errors import MaskError, PointError
-from draggan.session import Session, Xy
+from draggan.recipe import Xy
+from draggan.session import Session
 
 __all__ = ["EMPTY", "CanvasValue", "canvas_value", "is_outdated", "read_canvas", "read_pull", "with_canvas"]
 

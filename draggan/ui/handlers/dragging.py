@@ -11,6 +11,7 @@ import numpy as np
 
 from draggan.config import Space
 from draggan.drag import DragStep
+from draggan.recipe import Edit
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
@@ -68,7 +69,7 @@ def start(
         session = page.drawn(session, value)
     session = yield from page.with_settings(session, settings)
     with explained():
-        session = session.set_space(space).given()
+        session = session.set_space(space).sent_to_page()
         job = DragJob(begin_drag(page.models, session, session.settings))
         page.drags.begin(tab, job)
     yield from _attend(page, tab, job, session, FramePacer())
@@ -197,11 +198,12 @@ def _reached(session: Session, job: DragJob, key: str) -> tuple[Session, tuple[s
     step = job.step
     if step is None:
         return session, None
-    ws, film = step.ws.cpu().numpy(), job.film.frames
+    ws, frames = step.ws.cpu().numpy(), job.frames.frames
     if key:
         # Held and let go again: nothing has happened.
         moved = not np.array_equal(ws, session.ws)
-        return (session.pulled(ws, film), messages.live_outcome(step)) if moved else (session, None)
+        recipe = session.recipe.then(Edit(mask=session.now.mask, recorded=ws), ws)
+        return (session.pulled(recipe, frames), messages.live_outcome(step)) if moved else (session, None)
     if step.index > 0:
-        session = session.commit(ws, step.handles, film)
+        session = session.dragged(session.recipe.then(session.edit(), ws), step.handles, frames)
     return session, messages.drag_outcome(step, job.drag.stop_distance, session) if step.done else None

@@ -37,9 +37,9 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
         # Nothing else would tell the page, and all that is drawn there would be passed over.
         begun = {page.parts.model: gr.update(value=session.model)} | page.model_settings(session)
         return page.show(session) | page.controls(session) | begun | page.say(messages.EXPIRED, "note")
-    if not session.overtaken:
+    if not session.page_outdated:
         # The page is about to be told what is there instead.
-        return {page.parts.session: session.overtake()}
+        return {page.parts.session: session.mark_page_outdated()}
     # Edits come one after the other: it had an answer since, and not that one. A connection was lost.
     there = page.show(session) | page.list_models(session) | page.controls(session)
     return there | page.say(messages.OUT_OF_STEP, "note")
@@ -78,7 +78,7 @@ def _travel(page: Page, session: Session | None, value: CanvasValue, move: Calla
     with explained():
         before = page.drawn(session, value)
         after = move(before)
-        if after.picture is before.picture:
+        if after.start is before.start:
             return page.show(after)
         if after.model == before.model:
             return page.show(after) | page.controls(after)

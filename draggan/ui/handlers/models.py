@@ -82,7 +82,7 @@ def new_model(
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
         seed = 0 if session is None else session.seed or 0
     begun = first_session(page.models, model, seed, truncation)
-    session = begun if session is None else without_model_settings(session.with_picture(begun.picture))
+    session = begun if session is None else without_model_settings(session.with_picture(begun.recipe))
     if opened:
         session = session.with_opened(opened, model)
     return page.whole_model(session)

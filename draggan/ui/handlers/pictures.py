@@ -9,12 +9,13 @@ from typing import Any
 import gradio as gr
 
 from draggan.errors import ConfigError
+from draggan.recipe import Recipe
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.errors import explained
 from draggan.ui.handlers.dragging import refused_while_dragging
 from draggan.ui.page import Page, Updates
-from draggan.ui.rendering import latent
+from draggan.ui.rendering import latent, recipe_of
 from draggan.ui.tab_queue import tab_of
 
 __all__ = ["random_picture", "set_label", "set_seed", "set_truncation", "try_preset"]
@@ -62,14 +63,8 @@ def try_preset(page: Page, session: Session | None, number: int) -> Updates:
         if not 0 <= number < len(model.presets):
             raise ConfigError(f"example {number} is not there; this model has {len(model.presets)}")
         preset = model.presets[number]
-        ws = latent(page.models.load(model.name), preset.seed, model.truncation, session.label)
-        session = session.with_latent(
-            ws,
-            seed=preset.seed,
-            truncation=model.truncation,
-            label=session.label,
-            pairs=[((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points],
-        )
+        recipe = _recipe(page, session, preset.seed, model.truncation, session.label)
+        session = session.with_picture(recipe, [((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points])
         return page.show(session) | page.controls(session) | page.say(messages.preset_ready(preset.title))
 
 
@@ -79,5 +74,10 @@ def _another(page: Page, session: Session, **changes: Any) -> Updates:
     wanted = now | changes
     if wanted == now:
         return {page.parts.session: session}
-    ws = latent(page.models.load(session.model), **wanted)
-    return page.show(session.with_latent(ws, **wanted))
+    return page.show(session.with_picture(_recipe(page, session, **wanted)))
+
+
+def _recipe(page: Page, session: Session, seed: Any, truncation: Any, label: Any) -> Recipe:
+    """Another picture of the session's model."""
+    ws = latent(page.models.load(session.model), seed, truncation, label)
+    return recipe_of(session.model, session.image_size, ws, seed, truncation, label)

@@ -47,7 +47,7 @@ def save_webp(page: Page, session: Session | None, value: CanvasValue) -> Iterat
 def _save_animation(page: Page, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
     with explained():
         session = page.drawn(session, value)
-        latents = session.film
+        latents = session.frames
         if not latents:
             raise ExportError("there is no drag to show; drag something first")
         generator = page.models.load(session.model)
