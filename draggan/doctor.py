@@ -206,7 +206,7 @@ def _ops() -> Iterator[Item]:
     else:
         cuda = tools.cuda or "no CUDA compiler"
         yield Item(name="compiled ops", value=f"can be built ({tools.compiler}, {tools.ninja}, {cuda})")
-    for op in build.status():
+    for op in build.builds():
         if op.state == "failed":
             advice = f"Everything works without it, only more slowly. The reason: {op.error}"
             yield Item(name=f"op {op.name}", value="failed", status="slow", advice=advice)

@@ -56,8 +56,8 @@ def test_version_bounds(version, inside):
 
 
 def test_a_failed_op_costs_speed_and_says_why(monkeypatch):
-    failed = build.OpStatus(name="blur", state="failed", path=None, seconds=1.0, error="no such header")
-    monkeypatch.setattr(build, "status", lambda: [failed])
+    failed = build.Build(name="blur", state="failed", path=None, seconds=1.0, error="no such header")
+    monkeypatch.setattr(build, "builds", lambda: [failed])
     assert found("op blur").status == "slow"
     assert "no such header" in found("op blur").advice
 

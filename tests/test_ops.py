@@ -620,7 +620,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As in a new process with an empty cache."""
     monkeypatch.setenv("DRAGGAN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DRAGGAN_NATIVE_OPS", raising=False)
-    for table in ("_loaded", "_failed", "_status"):
+    for table in ("_loaded", "_failed", "_builds"):
         monkeypatch.setattr(build, table, {})
     monkeypatch.setattr(status, "_loaded", set())
     monkeypatch.setattr(library, "_thread", None)
@@ -637,7 +637,7 @@ def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 def test_the_switch_turns_them_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAGGAN_NATIVE_OPS", "0")
     assert library.build_in_background() is None
-    assert build.status() == []
+    assert build.builds() == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a shell script")
@@ -651,7 +651,7 @@ def test_nobody_waits_for_a_build_and_status_tells(fresh: Path, monkeypatch: pyt
     while not build._children and time.monotonic() < deadline:
         time.sleep(0.01)
     start = time.monotonic()
-    assert [s.state for s in build.status()] == ["building"]
+    assert [s.state for s in build.builds()] == ["building"]
     assert [i.value for i in doctor._ops() if "draggan_cpu" in i.name] == ["building"]
     assert not status.available(torch.zeros(1))
     assert bias_act(torch.ones(1, 1, 2, 2)).sum() == 4
@@ -660,7 +660,7 @@ def test_nobody_waits_for_a_build_and_status_tells(fresh: Path, monkeypatch: pyt
     build._stop_children()
     thread.join(20)
     assert not thread.is_alive()
-    assert [s.state for s in build.status()] == ["failed"]
+    assert [s.state for s in build.builds()] == ["failed"]
     assert list((fresh / "home" / "ops").iterdir()) == []
 
 

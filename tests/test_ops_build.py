@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache and an empty memory."""
     monkeypatch.setenv("DRAGGAN_HOME", str(tmp_path / "home"))
-    for table in ("_loaded", "_failed", "_status"):
+    for table in ("_loaded", "_failed", "_builds"):
         monkeypatch.setattr(build, table, {})
     return tmp_path
 
@@ -32,7 +32,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    for table in ("_loaded", "_failed", "_status"):
+    for table in ("_loaded", "_failed", "_builds"):
         monkeypatch.setattr(build, table, {})
 
 
@@ -45,14 +45,14 @@ def test_builds_once_then_comes_from_the_cache(fresh: Path, monkeypatch: pytest.
     library = build.load_library("answer", [source], cflags=["-O0"])
     assert library.answer() == 42
     assert build.load_library("answer", [source], cflags=["-O0"]) is library
-    assert build.status()[0].state == "built"
+    assert build.builds()[0].state == "built"
     assert dict(os.environ) == environment
 
     forget(monkeypatch)
     start = time.monotonic()
     assert build.load_library("answer", [source], cflags=["-O0"]).answer() == 42
     assert time.monotonic() - start < 1
-    assert build.status()[0].state == "cached"
+    assert build.builds()[0].state == "cached"
     # One folder with one library; no temporary folders, objects or lock files.
     (folder,) = (fresh / "home" / "ops").iterdir()
     assert [p.stem for p in folder.iterdir()] == ["answer"]
@@ -79,9 +79,9 @@ def test_failing_compiler_is_reported_once_and_remembered(fresh: Path, monkeypat
         build.load_library("answer", [source])
     assert second.value is first.value
     assert time.monotonic() - start < 0.5
-    (status,) = build.status()
-    assert status.state == "failed"
-    assert "answer" in status.error
+    (only,) = build.builds()
+    assert only.state == "failed"
+    assert "answer" in only.error
     assert list((fresh / "home" / "ops").iterdir()) == []
 
 
@@ -105,7 +105,7 @@ def test_damaged_library_is_built_again(fresh: Path, monkeypatch: pytest.MonkeyP
     folder.mkdir(parents=True)
     (folder / "answer.so").write_bytes(b"not a library")
     assert build.load_library("answer", [source], cflags=["-O0"]).answer() == 42
-    assert build.status()[0].state == "built"
+    assert build.builds()[0].state == "built"
 
 
 def test_hanging_compiler_is_stopped(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
 """The only caller of ``torch.utils.cpp_extension``: builds a compiled library when it is first asked for, once.
 
 A build happens in a child process of low priority and a temporary directory, and appears in the cache by a rename. So
-a build that is interrupted leaves nothing that the next one could trip over, there is no lock file to go stale, a
-compiler that hangs is stopped, one that runs when this process ends ends with it, and ``os.environ`` of this process
-is never touched. The cache is keyed by the content of all sources and
-headers, the flags, the versions of Python and torch, and (for ``-march=native``) the processor.
+an interrupted build leaves nothing that the next one could trip over, no lock file goes stale, a compiler that hangs is
+stopped, one that still runs when this process ends is ended with it, and ``os.environ`` of this process is never
+touched. The cache is keyed by the content of all sources and headers, the flags, the versions of Python and torch, and
+(for ``-march=native``) the processor.
 
-A failure is remembered for the life of the process: asking again raises the same `BuildError` at once. Callers
-catch it, log it once and go on with the plain PyTorch twin.
+A failure is remembered for the life of the process: asking again raises the same `BuildError` at once. It is logged
+here; callers catch it and go on with the plain PyTorch twin.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import torch
 from dnnlib.cache import cache_dir
 from torch_utils.errors import BuildError
 
-__all__ = ["OpStatus", "Toolchain", "for_processor", "load_library", "status", "toolchain"]
+__all__ = ["Build", "Toolchain", "builds", "for_processor", "load_library", "toolchain"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ _HEADER_SUFFIXES = {".h", ".hpp", ".cuh", ".inc"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpStatus:
-    """What became of one op in this process; `draggan doctor` shows it.
+class Build:
+    """What became of one library in this process; ``draggan doctor`` shows it.
 
     Attributes:
         state: "building", "built" (now), "cached" (by an earlier run) or "failed".
@@ -78,7 +78,7 @@ class Toolchain:
 _build_lock = threading.RLock()
 _loaded: dict[str, ctypes.CDLL] = {}
 _failed: dict[str, BuildError] = {}
-_status: dict[str, OpStatus] = {}
+_builds: dict[str, Build] = {}
 _children: set[subprocess.Popen[str]] = set()
 
 
@@ -107,7 +107,7 @@ def load_library(
             _loaded[key] = _find_or_build(name, key, sources, *flags)
         except BuildError as error:
             _failed[key] = error
-            _status[key] = OpStatus(name=name, state="failed", path=None, seconds=0.0, error=str(error))
+            _builds[key] = Build(name=name, state="failed", path=None, seconds=0.0, error=str(error))
             logger.warning("compiled op '%s' is not available: %s", name, str(error).splitlines()[0])
             raise
         return _loaded[key]
@@ -122,9 +122,9 @@ def for_processor() -> str:
     return f"-march={os.environ.get('DRAGGAN_MARCH', '').strip() or 'native'}"
 
 
-def status() -> list[OpStatus]:
-    """Every op that this process has asked for, in the order of asking. Never waits for a build."""
-    return list(_status.copy().values())
+def builds() -> list[Build]:
+    """Every library that this process has asked for, in the order of asking. Never waits for a build."""
+    return list(_builds.copy().values())
 
 
 def toolchain() -> Toolchain:
@@ -152,9 +152,9 @@ def _find_or_build(
             logger.info("cached op %s cannot be loaded (%s); building it again", library, error)
             shutil.rmtree(final, ignore_errors=True)
         else:
-            _status[key] = OpStatus(name=name, state="cached", path=library, seconds=0.0)
+            _builds[key] = Build(name=name, state="cached", path=library, seconds=0.0)
             return op
-    _status[key] = OpStatus(name=name, state="building", path=None, seconds=0.0)
+    _builds[key] = Build(name=name, state="building", path=None, seconds=0.0)
     start = time.monotonic()
     library = _build(name, final, sources, cflags, cuda_cflags)
     seconds = time.monotonic() - start
@@ -162,7 +162,7 @@ def _find_or_build(
         op = ctypes.CDLL(str(library))
     except OSError as error:
         raise BuildError(f"the op '{name}' was built but cannot be loaded: {error}") from error
-    _status[key] = OpStatus(name=name, state="built", path=library, seconds=seconds)
+    _builds[key] = Build(name=name, state="built", path=library, seconds=seconds)
     logger.info("built op '%s' in %.1f s", name, seconds)
     return op
 
