@@ -30,7 +30,7 @@ __all__ = ["Drag"]
 class Drag(Iterator[DragStep]):
     """An iterator of `DragStep`. It always ends, once it is not live.
 
-    It renders no pictures: whoever shows it asks ``generator.synthesis(step.ws)`` when one is due.
+    It renders no pictures: ``generator.synthesis(step.ws)`` gives that of a step when one is due.
 
     *Following a pointer.* With ``live=True`` the picture follows targets that change while it runs::
 
@@ -44,9 +44,10 @@ class Drag(Iterator[DragStep]):
     * Of several handles all targets are given every time, those that stay included.
     * While live, reaching the targets or finding no way nearer does not end the drag: that step is yielded with
       ``done`` False and ``outcome`` None, and asking for the next one *sleeps*, with no lock held that a caller could
-      wait for, until `retarget` brings other targets, farther than ``near``, or `settle` or `stop` is called. Whoever
-      iterates on the only thread must therefore call one of them when all ``distances`` are within ``stop_distance``.
-      Whoever lets go of a live drag must call `settle` or `stop`, or a thread that iterates it sleeps for ever.
+      wait for, until `retarget` brings other targets, farther than ``near``, or `settle` or `stop` is called. A program
+      of one thread must therefore ask `would_sleep` first, and call one of them instead of asking for another step.
+      A live drag that is no longer needed must be told to `settle` or `stop`, or the thread that iterates it sleeps for
+      ever.
     * A hand sees where content is more exactly than a drag has to end: handles go on to ``near`` their targets, a
       fraction of a pixel in small pictures, if the solver tracks fractions. Within the stop distance only a step that
       leads nearer at its first attempt is taken, so that what rests does not tremble.
@@ -124,7 +125,7 @@ class Drag(Iterator[DragStep]):
         self._moving.settle()
 
     def would_sleep(self) -> bool:
-        """Whether asking for the next step would sleep now, as a live drag rests. To be asked by whoever iterates."""
+        """Whether a live drag has nothing to do now, so that asking for the next step would sleep. From any thread."""
         return not self._ended and self._moving.would_sleep(self._handles)
 
     def __next__(self) -> DragStep:

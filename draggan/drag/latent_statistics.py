@@ -44,7 +44,7 @@ _lock = threading.Lock()
 
 
 def latent_statistics(generator: Generator) -> LatentStatistics | None:
-    """Those of this model, computed once; None if its mapping network gives none worth the name."""
+    """Those of this model, computed once; None if its mapping network gives none, or all latents alike."""
     with _lock:
         if generator not in _known:
             _known[generator] = _estimate(generator)

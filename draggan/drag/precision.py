@@ -21,7 +21,7 @@ def feature_dtype(precision: Precision, generator: Generator) -> torch.dtype:
 
     "auto" is a lower precision only where drags were measured to arrive as often, to end within a quarter of a pixel
     and to be faster (benchmarks/precision.md): bfloat16 for StyleGAN2 on processors that calculate in it. Everywhere
-    else, including GPUs, where nobody has measured yet, it is float32.
+    else, including GPUs, where it has not been measured yet, it is float32.
     """
     if precision != "auto":
         return _DTYPES[precision]
