@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before PyTorch is imported: waiting threads sleep instead of spinning. Beside anything else that is busy, such as
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from draggan.config import Limits
+    from draggan.engine.local import LocalEngine
     from draggan.engine.models import CatalogueModels
     from draggan.errors import DragGANError
     from draggan.terminal import provide
@@ -28,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         provide(args.model, yes=args.yes)
         models = CatalogueModels(args.device, args.model)
-        demo = build(models, local=_is_local(args))
+        local = _is_local(args)
+        engine = LocalEngine(models, Limits() if local else Limits.public())
+        demo = build(models, engine, local=local)
         _, local_url, share_url = demo.launch(
             server_name="0.0.0.0" if args.listen else args.host,
             server_port=args.port,
@@ -51,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"The page is at {local_url} (Ctrl+C ends it).\n")
     if share_url:
         # Gradio has shown the link.
-        sys.stdout.write("Anybody who knows the public link can use the page.\n")
+        sys.stdout.write("Anyone with the public link can use the page.\n")
     sys.stdout.flush()
     # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
     library.build_in_background()
-    threading.Thread(target=warm_up, args=(models,), name="warm-up", daemon=True).start()
+    threading.Thread(target=warm_up, args=(engine, models), name="warm-up", daemon=True).start()
     demo.block_thread()
     return 0
 
@@ -76,7 +80,7 @@ def _is_local(args: argparse.Namespace) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Drag points of a generated picture in a page of your browser.")
-    parser.add_argument("--model", default="cat", help="name or file of the model to begin with (default: %(default)s)")
+    parser.add_argument("--model", default="cat", help="name or file of the model to start with (default: %(default)s)")
     parser.add_argument("--yes", action="store_true", help="download that model without asking if it is not here")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     address = parser.add_mutually_exclusive_group()
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root-path", default=None, help="path under which a proxy serves the page, such as /draggan")
     parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--verbose", action="store_true", help="say what is going on")
+    parser.add_argument("--verbose", action="store_true", help="log what happens")
     return parser
 
 

@@ -122,10 +122,10 @@ def _pull(seen: Visit, seed: int, handle: Sequence[float], target: Sequence[floa
     status = page.locator("#dg-status")
     for _ in range(600):
         said = status.inner_text()
-        if re.search(r"There it is|As near as|Click a point", said):
+        if re.search(r"Arrived|This is as close|Click a point", said):
             break
         time.sleep(0.05)
-    left = re.search(r"([0-9.]+) px off", said)
+    left = re.search(r"([0-9.]+) px away", said)
     pointer, pictures = (np.array(values, float).reshape(-1, 3) for values in moved)
     if len(pictures) < 2:
         return ["0", *["nan"] * 3, left[1] if left else "0", "nan"]

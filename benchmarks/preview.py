@@ -19,22 +19,45 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, network, points, start
 from benchmarks.timing import publish, table
-from draggan.config import DragConfig
-from draggan.drag import Drag
+from draggan.engine.base import RunningDrag
+from draggan.engine.local import LocalEngine
+from draggan.engine.models import Model
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.images import to_uint8
+from draggan.recipe import Edit, ModelReference, Recipe, read_points
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.frame_pacing import FramePacer
-from draggan.ui.jobs import DragJob
 
 __all__ = ["follow", "main"]
 
 
-def _drag(generator: StyleGAN2Generator, precision: str) -> Drag:
-    size = max(generator.image_size)
-    handles, targets = points(1, size)
-    config = DragConfig(max_steps=10000, stall_steps=10000, step_size=1e-3, precision=precision)  # type: ignore[arg-type]
-    return Drag(generator, start(generator), handles, targets, None, config)
+class _One:
+    """A source of one model."""
+
+    def __init__(self, generator: StyleGAN2Generator) -> None:
+        self._generator = generator
+
+    def find(self, name: str) -> Model:
+        """What it is."""
+        return Model(name=name, title=name)
+
+    def load(self, name: str) -> StyleGAN2Generator:
+        """The generator."""
+        return self._generator
+
+    def sha256(self, name: str) -> str:
+        """It has no file."""
+        return ""
+
+
+def _drag(generator: StyleGAN2Generator, precision: str) -> RunningDrag:
+    handles, targets = points(1, max(generator.image_size))
+    model, latent = ModelReference(name="benchmark"), start(generator).cpu().numpy()
+    recipe = Recipe(model=model, image_size=generator.image_size, start=latent)
+    pairs = [[*handle, *target] for handle, target in zip(np.asarray(handles), np.asarray(targets), strict=True)]
+    settings = {"max_steps": 10000, "stall_steps": 10000, "step_size": 1e-3, "precision": precision}
+    edit = Edit(points=read_points(pairs, recipe.image_size), settings=settings)
+    return LocalEngine(_One(generator)).drag(recipe, edit)
 
 
 def follow(
@@ -48,35 +71,35 @@ def follow(
     Returns:
         Steps a second, frames a second, and seconds per frame (rendering and encoding; median).
     """
-    job, pacer = DragJob(_drag(generator, precision)), FramePacer()
-    job.begin()
+    drag, pacer = _drag(generator, precision), FramePacer()
     shown, costs = None, []
-    first = job.newer(None, patience=60.0)
+    first = drag.newer(None, patience=60.0)
     assert first is not None
     begun = time.perf_counter()
     try:
         # A handle may arrive before the time is over.
-        while time.perf_counter() - begun < seconds and not job.ended(patience=0):
+        while time.perf_counter() - begun < seconds and not drag.ended(patience=0):
             if picture is None:
-                job.ended(patience=0.1)
+                drag.ended(patience=0.1)
                 continue
-            if job.ended(patience=pacer.wait()) or job.step is shown:
-                job.newer(shown, patience=1.0)
+            if drag.ended(patience=pacer.wait()) or drag.update is shown:
+                drag.newer(shown, patience=1.0)
                 continue
-            step = job.step
-            assert step is not None
+            update = drag.update
+            assert update is not None
             pacer.begin()
             since = time.perf_counter()
             with torch.no_grad():
-                frame_url(to_uint8(picture(step.ws)), quality=80)
+                frame_url(to_uint8(picture(torch.from_numpy(update.ws))), quality=80)
             costs.append(time.perf_counter() - since)
             pacer.end()
-            shown = step
+            shown = update
     finally:
         taken = time.perf_counter() - begun
-        job.end()
-    assert job.step is not None
-    steps = (job.step.index - first.index) / taken
+        drag.stop()
+        drag.ended(patience=60.0)
+    assert drag.update is not None
+    steps = (drag.update.index - first.index) / taken
     return steps, len(costs) / taken, float(np.median(costs)) if costs else float("nan")
 
 

@@ -250,7 +250,7 @@ class Session:
                 f"point {len(self.pairs) + 1} has no target yet; click where it should go, or remove the last point"
             )
         if not self.pairs:
-            raise PointError("there is nothing to drag yet; click a point of the picture, then where it should go")
+            raise PointError("there is nothing to drag yet; click a point in the picture, then where it should go")
         return self._edit(self.pairs)
 
     def live_edit(self, at: Xy) -> Edit:

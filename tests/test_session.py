@@ -143,7 +143,7 @@ def test_two_handles_on_one_spot_stay_two(session):
 
 
 def test_nothing_to_drag_is_said(session):
-    with pytest.raises(PointError, match="click a point of the picture"):
+    with pytest.raises(PointError, match="click a point in the picture"):
         session.edit()
     with pytest.raises(PointError, match="point 2 has no target yet"):
         session.add_pair((1, 1), (2, 2)).click((3, 3)).edit()

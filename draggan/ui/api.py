@@ -8,35 +8,35 @@ from typing import Any
 
 import gradio as gr
 
-from draggan.drag import DragStep
+from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models
-from draggan.errors import ConfigError
 from draggan.export import encode_png
-from draggan.session import Session
-from draggan.ui.canvas.value import with_canvas
+from draggan.recipe import Edit, Mask, Recipe, read_points
+from draggan.ui.canvas.value import read_mask_url
 from draggan.ui.errors import explained
-from draggan.ui.jobs import DragJob, DragSlots
-from draggan.ui.rendering import begin_drag, first_session, picture
+from draggan.ui.tab_queue import visitor_of
 
 __all__ = ["register"]
 
 _REPORT_EVERY = 0.5  # seconds
 
 
-def register(models: Models, drags: DragSlots) -> None:
+def register(engine: Engine, models: Models) -> None:
     """Add the endpoints ``/models``, ``/picture`` and ``/drag`` to the page under construction."""
 
     def list_models() -> list[dict]:
         """The models there are: name, title, whether it can be used without a download."""
         return [{"name": model.name, "title": model.title, "here": model.here} for model in models.listed()]
 
-    def psi(model: str, truncation: float | None) -> float:
-        return models.find(model).truncation if truncation is None else truncation
+    def begin(model: str, seed: int, truncation: float | None, label: int) -> Recipe:
+        chosen = label if models.load(model).c_dim else None
+        return engine.begin(model, seed=seed, truncation=truncation, label=chosen)
 
-    def picture_of(model: str, seed: int, truncation: float | None = None, label: int = 0) -> str:
-        """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: none: what suits."""
-        with explained():
-            return _png(models, first_session(models, model, seed, psi(model, truncation), label))
+    def picture(model: str, seed: int, truncation: float | None = None, label: int = 0) -> str:
+        """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: null: what
+        suits the model."""
+        with explained(to_programs=True):
+            return _png(engine, begin(model, seed, truncation, label), Edit())
 
     def drag(
         model: str,
@@ -46,6 +46,7 @@ def register(models: Models, drags: DragSlots) -> None:
         label: int = 0,
         mask: str = "",
         settings: dict | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]  # filled in by Gradio
     ) -> Iterator[dict]:
         """Drag points of the picture of a seed.
 
@@ -54,41 +55,43 @@ def register(models: Models, drags: DragSlots) -> None:
         the model. While it runs, there come "steps", "handles" and "distances"; at the end also "outcome" and
         "picture", a PNG data URL.
         """
-        with explained():
-            session = first_session(models, model, seed, psi(model, truncation), label)
-            session = with_canvas(session, {"points": points, "mask": mask or None})
-            if not all(isinstance(name, str) for name in settings or {}):
-                raise ConfigError("settings are given by name, such as {'max_steps': 100}")
-            job = DragJob(begin_drag(models, session, settings or {}))
-        while not drags.take_slot(patience=0.5):
-            yield {"steps": 0}
+        with explained(to_programs=True):
+            recipe = begin(model, seed, truncation, label)
+            allowed = Mask(allowed=read_mask_url(mask, recipe.image_size)) if mask else None
+            edit = Edit(points=read_points(points, recipe.image_size), mask=allowed, settings=settings or {})
+            running = engine.drag(recipe, edit, visitor=visitor_of(request))
         try:
-            job.begin()
-            step = None
-            while step is None or not step.done:
-                with explained():
-                    step = job.newer(step, patience=1.0)
-                if step is not None and not step.done:
-                    yield _facts(step)
-                    job.ended(patience=_REPORT_EVERY)
-            with explained():
-                session = session.dragged(session.recipe.then(session.edit(), step.ws.cpu().numpy()), step.handles)
-                result = _facts(step) | {"outcome": step.outcome, "picture": _png(models, session)}
+            update = None
+            while not running.ended(patience=_REPORT_EVERY):
+                with explained(to_programs=True):
+                    update = running.newer(update, patience=1.0)
+                yield {"steps": 0} if update is None else _facts(update)
+            with explained(to_programs=True):
+                update = running.result()
+                facts = {"steps": 0} if update is None else _facts(update) | {"outcome": update.outcome}
+                result = facts | {"picture": _png(engine, running.reached(), edit)}
         finally:
-            job.end()
-            drags.leave_slot()
+            running.stop()
         yield result
 
     # Their own limit is wider than that of drags, as for the page's handlers.
     gr.api(list_models, api_name="models")
-    gr.api(picture_of, api_name="picture")
+    gr.api(picture, api_name="picture")
     gr.api(drag, api_name="drag")
 
 
-def _facts(step: DragStep) -> dict[str, Any]:
-    return {"steps": step.index, "handles": step.handles.tolist(), "distances": step.distances.tolist()}
+def _facts(update: Update) -> dict[str, Any]:
+    return {"steps": update.index, "handles": update.handles.tolist(), "distances": update.distances.tolist()}
 
 
-def _png(models: Models, session: Session) -> str:
-    pixels, details = picture(models, session)
-    return "data:image/png;base64," + base64.b64encode(encode_png(pixels, details)).decode()
+def _png(engine: Engine, recipe: Recipe, edit: Edit) -> str:
+    seed = recipe.seed
+    details = {
+        "model": recipe.model.name,
+        "seed": seed and seed.seed,
+        "truncation": seed and seed.truncation,
+        "class": seed and seed.label,
+        "handles": [point.handle for point in edit.points],
+        "targets": [point.target for point in edit.points],
+    }
+    return "data:image/png;base64," + base64.b64encode(encode_png(engine.picture(recipe), details)).decode()

@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.engine.base import Engine
+from draggan.engine.local import LocalEngine
 from draggan.engine.models import Models
 from draggan.ui import api
 from draggan.ui.canvas.component import CSS
 from draggan.ui.events import wire
-from draggan.ui.jobs import DragSlots
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.page import Page
@@ -23,20 +24,21 @@ __all__ = ["build", "launch_options"]
 _HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
 
 
-def build(models: Models, *, drags: int = 8, local: bool = False) -> gr.Blocks:
+def build(models: Models, engine: Engine | None = None, *, drags: int = 32, local: bool = False) -> gr.Blocks:
     """The page.
 
     Args:
         models: what it offers; the first one is shown at the start.
-        drags: how many may run at the same time, over all visitors; the next ones wait.
+        engine: what draws and drags; None: one in this process.
+        drags: how many the page shows at the same time, over all visitors.
         local: nobody but this machine's own user can reach the page, so that it may offer to open any file by its path.
     """
     with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
-        slots, live = DragSlots(drags), LiveDrags()
+        engine, live = engine or LocalEngine(models), LiveDrags()
         parts = Parts(Needs(models=models, steer=live.answer, local=local))
-        wire(demo, Page(parts, models, slots, live), local=local)
-        api.register(models, slots)
-    # Twice as many handlers as drags, so that those who wait for a slot do not keep others from clicking.
+        wire(demo, Page(parts, models, engine, live), local=local)
+        api.register(engine, models)
+    # Twice as many handlers as drags, so that those who drag do not keep others from clicking.
     return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
 
 
@@ -48,6 +50,7 @@ def launch_options() -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "head": _HEAD,
         "max_file_size": "2gb",
+        "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
     }
     # run_history came with a later Gradio than our oldest.

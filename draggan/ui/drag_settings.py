@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from draggan.config import DragConfig, describe
+from draggan.config import SOLVER_NAMES, DragConfig, describe
 from draggan.errors import ConfigError
 from draggan.session import Session
 from draggan.ui import messages
@@ -39,12 +39,12 @@ OF_THE_MODEL = ("step_size", "solver")
 def control(name: str) -> gr.Number | gr.Slider | gr.Radio:
     """The control of a setting."""
     facts = describe(DragConfig, name)
-    for value, title in messages.CHOICES["solver"].items():
-        facts["help"] = facts["help"].replace(f"{value}:", f"{title}:")
+    for solver in SOLVER_NAMES:
+        facts["help"] = facts["help"].replace(f"{solver}:", f"{messages.solver_title(solver)}:")
     facts["help"] = facts["help"][:1].upper() + facts["help"][1:]
     look: dict[str, Any] = {"label": messages.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
-    if name in messages.CHOICES:
-        choices = [(title, value) for value, title in messages.CHOICES[name].items()]
+    if name == "solver":
+        choices = [(messages.solver_title(solver), solver) for solver in SOLVER_NAMES]
         return gr.Radio(choices, value=facts["default"], **look)
     if (facts["low"], facts["high"]) == (0, 1):
         return gr.Slider(0, 1, facts["default"], step=0.05, info=facts["help"], **look)

@@ -42,11 +42,12 @@ class PageError(gr.Error):
 
 
 @contextmanager
-def explained(hide: str = "") -> Iterator[None]:
+def explained(hide: str = "", *, to_programs: bool = False) -> Iterator[None]:
     """Turn every error into a sentence for a person. Not to be held across a ``yield``.
 
     Args:
         hide: text to leave out of the message, such as the folder of an uploaded file.
+        to_programs: the message is not shown by a page, and goes as it is.
 
     Raises:
         PageError: whatever was raised, in words for people.
@@ -56,9 +57,11 @@ def explained(hide: str = "") -> Iterator[None]:
     except gr.Error:
         raise
     except DragGANError as e:
-        message = str(e).replace(hide, "") if hide else str(e)
+        message = messages.sentence(str(e).replace(hide, "") if hide else str(e))
+        if to_programs:
+            raise gr.Error(message, print_exception=False) from e
         wrong_value = isinstance(e, (ConfigError, LatentError))
-        raise PageError(messages.sentence(message), messages.WRONG_VALUE if wrong_value else messages.FAILED) from e
+        raise PageError(message, messages.WRONG_VALUE if wrong_value else messages.FAILED) from e
     except (MemoryError, torch.OutOfMemoryError) as e:
         log.exception("out of memory")
         raise PageError(messages.NO_MEMORY, "Out of memory") from e

@@ -121,7 +121,7 @@ def _presets(needs: Needs) -> tuple[gr.Button, ...]:
 
 def _path(needs: Needs) -> gr.Textbox:
     return gr.Textbox(
-        label="Or a path on this machine, then Enter",
+        label="Or type a path on this machine and press Enter",
         placeholder="~/weights/cats.pkl",
         visible=needs.local,
         elem_id="dg-path",

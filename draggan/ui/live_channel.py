@@ -1,6 +1,6 @@
 """The way of a picture that is dragged by hand: positions of the pointer come in, the newest frame goes out.
 
-It passes by Gradio's queue: a message is a plain call of the canvas, answered with the next picture (see
+It passes by Gradio's queue: a message is a plain call of the canvas, answered with the next frame (see
 ``canvas/protocol.md``).
 """
 
@@ -9,30 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from draggan.engine.base import LiveDrag
 from draggan.errors import PointError
-from draggan.ui.jobs import DragJob
 
 __all__ = ["LiveDrags"]
 
 log = logging.getLogger(__name__)
 
-# Seconds that a message of the pointer waits for a picture. The next message waits as long; each takes 5 ms of
+# Seconds that a message of the pointer waits for a frame. The next message waits as long; each takes 5 ms of
 # processor time.
 _PATIENCE = 0.05
 
 
 @dataclass
-class _LiveDrag:
-    """What is dragged, when its pointer was last heard of, and its newest frame with a number."""
+class _Channel:
+    """A drag, and its newest frame with a number."""
 
-    job: DragJob
-    heard: float
+    drag: LiveDrag
     count: int = 0
     frame: str = ""
     handles: list[list[float]] = field(default_factory=list)
@@ -43,26 +41,26 @@ class LiveDrags:
     """The drags that follow a pointer, by a key that only the page of the pointer knows."""
 
     def __init__(self) -> None:
-        self._drags: dict[str, _LiveDrag] = {}
+        self._channels: dict[str, _Channel] = {}
         self._lock = threading.Lock()
 
-    def begin(self, key: str, job: DragJob) -> None:
+    def begin(self, key: str, drag: LiveDrag) -> None:
         """From now on `steer` reaches that drag; `end` must follow."""
         with self._lock:
-            self._drags[key] = _LiveDrag(job, time.monotonic())
+            self._channels[key] = _Channel(drag)
 
     def end(self, key: str) -> None:
         """Forget it."""
         with self._lock:
-            self._drags.pop(key, None)
+            self._channels.pop(key, None)
 
     def show(self, key: str, frame: str, handles: list[list[float]]) -> None:
         """Keep its newest frame, and where the handle is in it, for the next message."""
         with self._lock:
-            drag = self._drags[key]
-            drag.count, drag.frame, drag.handles = drag.count + 1, frame, handles
-            if drag.wake is not None:
-                drag.wake()
+            channel = self._channels[key]
+            channel.count, channel.frame, channel.handles = channel.count + 1, frame, handles
+            if channel.wake is not None:
+                channel.wake()
 
     async def answer(self, message: Any) -> dict[str, Any] | None:
         """`steer`, and then a frame that the page has not seen, as soon as there is one.
@@ -80,21 +78,21 @@ class LiveDrags:
             return None
         there, loop = asyncio.Event(), asyncio.get_running_loop()
         with self._lock:
-            drag = self._drags.get(message["key"])
-            if drag is None:
+            channel = self._channels.get(message["key"])
+            if channel is None:
                 return None
-            if drag.count != message.get("seen", 0):
+            if channel.count != message.get("seen", 0):
                 there.set()
-            drag.wake = lambda: loop.call_soon_threadsafe(there.set)
+            channel.wake = lambda: loop.call_soon_threadsafe(there.set)
         try:
             with suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(there.wait(), _PATIENCE)
         finally:
             with self._lock:
-                drag.wake = None
+                channel.wake = None
         with self._lock:
-            new = drag.count != message.get("seen", 0)
-            return {"count": drag.count, "frame": drag.frame, "handles": drag.handles} if new else {}
+            new = channel.count != message.get("seen", 0)
+            return {"count": channel.count, "frame": channel.frame, "handles": channel.handles} if new else {}
 
     def steer(self, message: Any) -> bool:
         """The pointer has moved or let go: ``{"key": ..., "at": [x, y], "end": true or false}``, image pixels.
@@ -104,22 +102,15 @@ class LiveDrags:
         """
         key = message.get("key") if isinstance(message, dict) else None
         with self._lock:
-            if not isinstance(key, str) or key not in self._drags:
+            if not isinstance(key, str) or key not in self._channels:
                 return False
-            job = self._drags[key].job
-            self._drags[key].heard = time.monotonic()
+            drag = self._channels[key].drag
         try:
-            job.drag.retarget([message.get("at")])
+            drag.retarget([message.get("at")])
         except PointError:
             log.debug("the pointer is outside the picture: %r", message.get("at"))
         if message.get("stop"):
-            # The job, not the drag alone: it may be waiting for its slot.
-            job.stop()
+            drag.stop()
         elif message.get("end"):
-            job.drag.settle()
+            drag.settle()
         return True
-
-    def silence(self, key: str) -> float:
-        """Seconds since the pointer was last heard of."""
-        with self._lock:
-            return time.monotonic() - self._drags[key].heard

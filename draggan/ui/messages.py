@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from draggan.drag import DragStep
+from draggan.engine.base import Update
 from draggan.engine.models import Model, Terms
 from draggan.session import Session
 
@@ -18,13 +18,13 @@ __all__ = [
     "LIVE",
     "LOADING",
     "NO_MEMORY",
+    "NO_SEED",
     "OUT_OF_STEP",
     "RELOAD",
     "STARTING",
     "TITLE",
     "TITLES",
     "UNEXPECTED",
-    "WAITING",
     "WRONG_VALUE",
     "arrived_model",
     "download_progress",
@@ -39,47 +39,48 @@ __all__ = [
     "preset_ready",
     "reading",
     "sentence",
+    "solver_title",
     "wrong_setting",
 ]
 
 # What the page calls the settings of a drag.
 TITLES = {
     "step_size": "Step size",
-    "max_steps": "Most steps",
+    "max_steps": "Maximum steps",
     "stop_distance": "Arrival distance",
     "mask_weight": "Mask strength",
-    "r1": "Pulled radius (r1)",
+    "r1": "Patch radius (r1)",
     "r2": "Search radius (r2)",
     "free_rows": "Free latent rows",
     "solver": "Solver",
     "naturalness": "Naturalness",
 }
 # What it calls the values of those that are no numbers.
-CHOICES = {"solver": {"adam": "Adam, as published", "gauss-newton": "Second order"}}
-LIVE = "The picture follows. Let go where it should stay; Esc leaves it as it is."
-DRAGGING = "A drag is running. Stop it, or wait until it has ended."
-EXPIRED = "The page was away for so long that its work is no longer kept. This is the first picture again."
+CHOICES = {"solver": {"adam": "Adam, as published", "gauss-newton": "Gauss-Newton (fast)"}}
+LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
+DRAGGING = "A drag is running. Stop it, or wait until it has finished."
+EXPIRED = "This page was away for so long that its work is no longer kept. Here is the first picture again."
 
-OUT_OF_STEP = "A change had not reached the page. This is what there is; what was drawn since is not part of it."
+OUT_OF_STEP = "A change had not reached the page. It is up to date again, without what you drew in the meantime."
 
-WRONG_VALUE = "Not a possible value"  # titles of what is said in a corner of the page
+WRONG_VALUE = "Value not allowed"  # titles of what is said in a corner of the page
 FAILED = "That did not work"
 STARTING = "Starting …"
-WAITING = "Waiting until another drag has ended …"
-RELOAD = "the page was away for so long that its work is no longer kept; reload it to begin again"
+NO_SEED = f"there is no seed; give a whole number from 0 to {2**32 - 1}, or press Random"
+RELOAD = "the page was away for so long that its work is no longer kept; reload it to start again"
 LOADING = "Loading the model …"
-TITLE = "# DragGAN\nDrag points of a picture; the rest follows."
+TITLE = "# DragGAN\nDrag points in a picture; the rest follows."
 FILES = (
     "StyleGAN2 or StyleGAN3 weights: `.pkl`, `.pt`, `.pth` or `.safetensors`. Files are read as data; no program in "
     "them is run."
 )
 NO_MEMORY = "There is not enough memory for this. Close other programs, or choose a smaller model."
-UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log says what it was."
+UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
 HELP = """
-**Points.** Click a point of the picture, then where it should go; or press, pull and release; then Start. A dot can be
-moved with the mouse. **Live.** Take hold of the picture and pull: it follows. **Mask.** Paint what may change; the rest
-is held still. Without a mask everything may change. **Save GIF**, **Save WebP.** The way from the starting picture
-through every drag and pull to this one.
+**Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
+can be moved with the mouse. **Live.** Hold the picture and drag: it follows the pointer. **Mask.** Paint what may
+change; the rest stays as it is. Without a mask everything may change. **Save GIF**, **Save WebP.** An animation from
+the starting picture, through every drag, to this one.
 
 | key | |
 |---|---|
@@ -88,6 +89,11 @@ through every drag and pull to this one.
 | `Esc` | drop a point that has no target; stop a drag |
 | arrows, `Enter` | on the picture: move a cross, set a point |
 """
+
+
+def solver_title(solver: str) -> str:
+    """What the page calls a solver."""
+    return CHOICES["solver"].get(solver, solver)
 
 
 def model_line(model: Model) -> str:
@@ -108,7 +114,7 @@ def hint(session: Session) -> str:
     if session.pending is not None:
         text = f"Now click where point {n + 1} should go."
     elif n == 0:
-        text = "Click a point of the picture, then where it should go. Or choose Live and pull."
+        text = "Click a point in the picture, then where it should go. Or choose Live and drag."
     else:
         text = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
     if session.mask is not None:
@@ -128,12 +134,12 @@ def reading(name: str) -> str:
 
 def drawing(number: int, count: int) -> str:
     """An animation is being drawn."""
-    return f"Drawing picture {number} of {count} …"
+    return f"Drawing frame {number} of {count} …"
 
 
 def arrived_model(model: Model) -> str:
     """A model has come while something else was being done."""
-    return f"{model.title} is here now. Choose it in the list to use it."
+    return f"{model.title} is ready. Choose it from the list to use it."
 
 
 def wrong_setting(name: str, value: object, message: str) -> str:
@@ -142,59 +148,64 @@ def wrong_setting(name: str, value: object, message: str) -> str:
     return message.replace(f"{name} = {value!r} is not allowed", was)
 
 
-def drag_progress(step: DragStep, seconds: float) -> str:
+def drag_progress(update: Update, seconds: float) -> str:
     """How far a running drag is.
 
     Args:
         seconds: since its first step.
     """
-    text = f"Step {step.index} · {_to_go(step)}"
-    if step.index > 0 and seconds > 0:
-        text += f" · {_figure(step.index / seconds)} steps/s"
+    text = f"Step {update.index} · {_to_go(update)}"
+    if update.index > 0 and seconds > 0:
+        text += f" · {_figure(update.index / seconds)} steps/s"
     return text
 
 
-def live_outcome(step: DragStep) -> tuple[str, str]:
+def live_outcome(update: Update) -> tuple[str, str]:
     """How a pull ended: the kind of news and the sentence."""
-    far = float(step.distances.max())
-    if step.outcome == "arrived":
-        return "good", "There it is. Pull on, or Undo takes you back."
-    if step.outcome == "diverged":
-        return "bad", "The picture broke up; the best one is shown. Undo takes you back."
-    if step.outcome == "stopped":
-        return "note", f"Stopped where it was, {far:.1f} px off. Pull on, or Undo takes you back."
-    return "note", f"As near as it came, {far:.1f} px off: this model may not reach farther. Undo takes you back."
+    far = float(update.distances.max())
+    if update.outcome == "arrived":
+        return "good", "Arrived. Keep dragging, or press Undo to go back."
+    if update.outcome == "diverged":
+        return "bad", "The picture fell apart, so the best one on the way is shown. Undo takes you back."
+    if update.outcome == "stopped":
+        return "note", f"Stopped {far:.1f} px away. Keep dragging, or press Undo to go back."
+    return (
+        "note",
+        f"This is as close as it got, {far:.1f} px away: the model may not reach further. Undo takes you back.",
+    )
 
 
-def drag_outcome(step: DragStep, stop_distance: float, session: Session) -> tuple[str, str]:
+def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     """How a drag ended: the kind of news ("good", "note", "bad") and the sentences.
 
     Args:
-        step: its last one.
-        stop_distance: image pixels within which a handle has arrived.
+        update: its last one.
         session: as it is after the drag.
     """
-    steps = f"{step.index} step{'' if step.index == 1 else 's'}"
-    if step.outcome == "arrived":
-        if step.index == 0:
-            return "note", "Every handle is already on its target. Move a target away, or add a point."
+    steps = f"{update.index} step{'' if update.index == 1 else 's'}"
+    if update.outcome == "arrived":
+        if update.index == 0:
+            return "note", "Every handle is already on its target. Move a target, or add a point."
         return "good", (
-            f"Arrived after {steps}: {_every(step)} within {_figure(stop_distance)} px of its target. "
-            "Move or add points to go on, or save the picture."
+            f"Arrived after {steps}: {_every(update)} within {_figure(update.stop_distance)} px of its target. "
+            "Move or add points to continue, or save the picture."
         )
-    if step.outcome == "stopped":
-        return "note", f"Stopped after {steps}, {_to_go(step)}. Start goes on from here; Undo takes you back."
-    if step.outcome == "max_steps":
-        return "note", f"{steps} done, the limit, with {_to_go(step)}. Start goes on from here; Undo takes you back."
-    if step.outcome == "stalled":
-        advice = "Try a nearer target" + ("" if session.mask is None else ", a larger painted region")
-        advice += ", or W in place of W+." if session.space == "w+" else ", or W+ in place of W."
+    if update.outcome == "stopped":
+        return "note", f"Stopped after {steps}, {_to_go(update)}. Press Start to continue; Undo takes you back."
+    if update.outcome == "max_steps":
+        return (
+            "note",
+            f"Stopped at the limit of {steps}, {_to_go(update)}. Press Start to continue; Undo takes you back.",
+        )
+    if update.outcome == "stalled":
+        advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
+        advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
         advice += " Undo takes you back."
         return "note", (
-            f"No more progress after {steps}, {_to_go(step)}: this model may not be able to do it. {advice}"
+            f"No more progress after {steps}, {_to_go(update)}: this model may not be able to do it. {advice}"
         )
     return "bad", (
-        f"The steps became too large and the picture broke up after {steps}; the best picture is shown. "
+        f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start; Undo takes you back."
     )
 
@@ -226,15 +237,15 @@ def megabytes(count: float) -> str:
     return f"{_figure(count / 1e6)} MB"
 
 
-def _every(step: DragStep) -> str:
-    return "the handle is" if len(step.handles) == 1 else "every handle is"
+def _every(update: Update) -> str:
+    return "the handle is" if len(update.handles) == 1 else "every handle is"
 
 
-def _to_go(step: DragStep) -> str:
+def _to_go(update: Update) -> str:
     """The distance that is left, of the farthest point where there are several."""
-    farthest = int(step.distances.argmax())
-    which = "" if len(step.distances) == 1 else f" (point {farthest + 1})"
-    return f"{step.distances[farthest]:.1f} px to go{which}"
+    farthest = int(update.distances.argmax())
+    which = "" if len(update.distances) == 1 else f" (point {farthest + 1})"
+    return f"{update.distances[farthest]:.1f} px to go{which}"
 
 
 def _figure(value: float) -> str:

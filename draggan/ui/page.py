@@ -10,17 +10,19 @@ from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
 
+from draggan.engine.base import Engine
 from draggan.engine.models import Model, Models, Terms
+from draggan.errors import ConfigError, LatentError
+from draggan.recipe import Recipe
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, canvas_value, is_outdated, with_canvas
 from draggan.ui.drag_settings import OF_THE_MODEL, SETTINGS, chosen_settings, last_good_values, shown_settings
 from draggan.ui.errors import PageError, SessionExpired, explained
-from draggan.ui.jobs import DownloadJob, DragSlots, JobsByTab
+from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
-from draggan.ui.rendering import first_session, render
 from draggan.ui.tab_queue import TabQueue
 
 __all__ = ["Page", "Updates", "notice"]
@@ -34,20 +36,20 @@ class Page:
 
     Args:
         parts: the components.
-        models: where generators come from.
-        drags: shared by all tabs.
+        models: what the page offers.
+        engine: draws and drags, for all tabs.
         live: likewise; what the canvas of ``parts`` steers.
 
     Attributes:
-        downloads: under way, by tab.
+        drags, downloads: under way, by tab.
         tabs: does what is asked for in a tab one thing after the other.
         folder: where saved pictures are put until Gradio has taken its copy.
     """
 
-    def __init__(self, parts: Parts, models: Models, drags: DragSlots, live: LiveDrags | None = None) -> None:
-        self.parts, self.models, self.drags = parts, models, drags
+    def __init__(self, parts: Parts, models: Models, engine: Engine, live: LiveDrags | None = None) -> None:
+        self.parts, self.models, self.engine = parts, models, engine
         self.live = LiveDrags() if live is None else live
-        self.downloads: JobsByTab[DownloadJob] = JobsByTab("download")
+        self.drags, self.downloads = JobsByTab("drag"), JobsByTab("download")
         self.tabs = TabQueue(parts.session)
         self.folder = TemporaryDirectory(prefix="draggan-")
 
@@ -58,7 +60,24 @@ class Page:
         if session is not None:
             return session
         first = self.models.listed()[0]
-        return first_session(self.models, first.name, 0, first.truncation)
+        return Session.of(self.begin(first.name, 0, first.truncation))
+
+    def begin(self, model: str, seed: int | None, truncation: float | None, label: int | None = 0) -> Recipe:
+        """The recipe of a seed's picture; ``label`` counts only where the model has classes.
+
+        Raises:
+            LatentError, ConfigError: a seed, truncation or class that the controls cannot have.
+        """
+        if seed is None:
+            raise LatentError(messages.NO_SEED)
+        if not isinstance(seed, int):
+            raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
+        if not isinstance(truncation, (int, float)) or not 0 <= truncation <= 1:
+            raise ConfigError(f"truncation {truncation} is not allowed; give a number from 0 to 1")
+        classes = self.models.load(model).c_dim
+        if classes and label is None:
+            raise ConfigError(f"class {label} is not allowed; this model has the classes 0 to {classes - 1}")
+        return self.engine.begin(model, seed=seed, truncation=truncation, label=label if classes else None)
 
     def drawn(self, session: Session | None, value: CanvasValue) -> Session:
         """The session with what the canvas shows.
@@ -105,9 +124,8 @@ class Page:
         session = session.sent_to_page()
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
-            generator = self.models.load(session.model)
             height, width = session.image_size
-            canvas |= {"size": [width, height], "frame": frame_url(render(generator, session.ws))}
+            canvas |= {"size": [width, height], "frame": frame_url(self.engine.picture(session.recipe))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self.say(messages.hint(session))

@@ -13,12 +13,18 @@ import gradio as gr
 
 from draggan.session import Session
 
-__all__ = ["TabQueue", "tab_of"]
+__all__ = ["TabQueue", "tab_of", "visitor_of"]
 
 
 def tab_of(request: gr.Request | None) -> str:
     """The name of the browser tab that a request comes from; empty for a caller without one."""
     return getattr(request, "session_hash", None) or ""
+
+
+def visitor_of(request: gr.Request | None) -> str:
+    """Whose budget something counts in: a tab's, or that of an address that names no tab."""
+    client = getattr(request, "client", None)
+    return tab_of(request) or getattr(client, "host", None) or ""
 
 
 class TabQueue:

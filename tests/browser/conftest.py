@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from draggan.engine.local import LocalEngine
 from draggan.ui import build, launch_options
 from draggan.ui import page as page_module
 from draggan.ui.handlers import editing
@@ -27,8 +28,15 @@ def models() -> TinyModels:
 
 
 @pytest.fixture(scope="module")
-def served(models) -> Iterator[str]:
-    demo = build(models, drags=3, local=True)
+def engine(models) -> Iterator[LocalEngine]:
+    engine = LocalEngine(models)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def served(models, engine) -> Iterator[str]:
+    demo = build(models, engine, drags=3, local=True)
     _, url, _ = demo.launch(
         prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options()
     )

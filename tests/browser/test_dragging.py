@@ -9,7 +9,6 @@ import time
 import numpy as np
 from PIL import Image
 
-from draggan.ui.handlers import dragging
 from tests.browser.driving import PATIENCE, at, brightest, click, creep, expect, frames, needs_browser, pull, status
 from tests.pages import BUMP
 
@@ -64,7 +63,7 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
     assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") == "none"
     page.keyboard.press("Control+z")
     page.mouse.up()
-    status(page, "^There it is")
+    status(page, "^Arrived")
     assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") != "none"
     assert abs(brightest(page)[0] - 40) <= 1
     # Again from there, without moving first; a release outside the picture ends it as well.
@@ -92,16 +91,16 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
     assert brightest(page) == BUMP
 
 
-def test_pressed_twice_before_the_server_has_answered_nothing_is_held(visit, monkeypatch):
+def test_pressed_twice_before_the_server_has_answered_nothing_is_held(visit, engine, monkeypatch):
     page, begun = visit(), threading.Event()
 
-    def slowly(*arguments):
+    def slowly(*arguments, **more):
         time.sleep(0.5)
         begun.set()
-        return begin_pull(*arguments)
+        return live(*arguments, **more)
 
-    begin_pull = dragging.begin_pull
-    monkeypatch.setattr(dragging, "begin_pull", slowly)
+    live = engine.live
+    monkeypatch.setattr(engine, "live", slowly)
     page.click("[data-tool=pull]")
     page.mouse.dblclick(*at(page, BUMP))
     # That the picture follows is said for a moment only, or not at all.
@@ -124,7 +123,7 @@ def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen
     click(page, (5, 5))
     page.keyboard.press("Backspace")
     page.click("#dg-stop")
-    status(page, r"^Stopped after [0-9]+ steps?, [0-9.]+ px to go\. Start goes on from here; Undo takes you back\.$")
+    status(page, r"^Stopped after [0-9]+ steps?, [0-9.]+ px to go\. Press Start to continue; Undo takes you back\.$")
     expect(page.locator(".dg-status")).to_have_attribute("aria-live", "polite")
     page.click("#dg-start")
     status(page, "^Step ")
@@ -134,7 +133,7 @@ def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen
     assert seen.sessions[-1].pending is None
 
 
-def test_two_tabs_drag_at_once_and_a_closed_one_ends(visit):
+def test_two_tabs_drag_at_once_and_a_closed_one_ends(visit, engine):
     one, two = visit(), visit()
     for page in (one, two):
         creep(page)
@@ -144,20 +143,16 @@ def test_two_tabs_drag_at_once_and_a_closed_one_ends(visit):
         page.click("#dg-start")
     for page in (one, two):
         status(page, "^Step ")
-    assert running() == 2
+    assert len(engine._running) == 2
     one.click("#dg-stop")
     status(one, "^Stopped after ")
     status(two, "^Step ")
-    assert running() == 1
+    assert len(engine._running) == 1
     two.close()
     deadline = time.monotonic() + PATIENCE / 1000
-    while running():
+    while engine._running:
         assert time.monotonic() < deadline, "the drag of a closed tab still runs"
         time.sleep(0.1)
-
-
-def running() -> int:
-    return sum(thread.name == "drag" for thread in threading.enumerate())
 
 
 def test_a_slip_after_a_drag_is_undone(visit):

@@ -20,7 +20,7 @@ def apart(page: Page, one: str, other: str) -> bool:
 def test_an_error_is_a_sentence_on_the_page_that_covers_nothing(visit):
     page = visit()
     page.click("#dg-start")
-    expect(page.get_by_text("There is nothing to drag yet; click a point of the picture")).to_be_visible()
+    expect(page.get_by_text("There is nothing to drag yet; click a point in the picture")).to_be_visible()
     for part in ("#dg-model", "#dg-seed-row", "#dg-canvas", "#dg-start", "#dg-stop", "#dg-undo"):
         assert apart(page, ".toast-body", part), part
     assert page.locator("#dg-start").is_enabled()

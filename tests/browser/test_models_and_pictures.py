@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from draggan.ui.handlers import models as choosing
 from tests.browser.driving import PATIENCE, click, expect, frames, needs_browser, status
 from tests.pages import BUMP
 
@@ -17,15 +16,15 @@ pytestmark = needs_browser
 def test_a_setting_that_was_chosen_outlives_another_picture(visit):
     page = visit()
     page.get_by_role("button", name="Advanced").click()
-    page.get_by_label("Second order").check()
+    page.get_by_label("Gauss-Newton (fast)").check()
     page.click("#dg-random")
     expect(page.locator("#dg-seed input")).not_to_have_value("0")
     page.wait_for_timeout(300)
-    assert page.get_by_label("Second order").is_checked()
+    assert page.get_by_label("Gauss-Newton (fast)").is_checked()
     page.get_by_role("button", name="Right", exact=True).click()
     status(page, "^Right: press Start")
     page.wait_for_timeout(300)
-    assert page.get_by_label("Second order").is_checked()
+    assert page.get_by_label("Gauss-Newton (fast)").is_checked()
 
 
 def test_models_classes_and_seeds(visit):
@@ -43,16 +42,16 @@ def test_models_classes_and_seeds(visit):
     expect(page.locator("#dg-seed input")).not_to_have_value("0")
 
 
-def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, monkeypatch):
+def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, engine, monkeypatch):
     page, loaded = visit(), threading.Event()
 
-    def slowly(models, model, *arguments, **more):
+    def slowly(model, **more):
         if model == "tiny":
             assert loaded.wait(PATIENCE / 1000)
-        return first_session(models, model, *arguments, **more)
+        return begin(model, **more)
 
-    first_session = choosing.first_session
-    monkeypatch.setattr(choosing, "first_session", slowly)
+    begin = engine.begin
+    monkeypatch.setattr(engine, "begin", slowly)
     for title in ("Tiny", "Three classes"):
         page.click("#dg-model input")
         page.get_by_role("option", name=title).click()
@@ -112,7 +111,7 @@ def test_a_wrong_number_is_explained_once_and_put_right(visit):
     page.get_by_role("button", name="Advanced").click()
     page.fill("#dg-r1 input", "-4")
     page.keyboard.press("Enter")
-    status(page, r"^Pulled radius \(r1\) -4 is not allowed; give a number from 0 to 64.$")
+    status(page, r"^Patch radius \(r1\) -4 is not allowed; give a number from 0 to 64.$")
     expect(page.locator("#dg-r1 input")).to_have_value("3")
     expect(page.get_by_test_id("toast-text")).to_have_count(1)
 

@@ -67,7 +67,7 @@ def test_pull_move_remove_and_keys(visit, seen):
         page.keyboard.press(key)
     assert points(seen.until(lambda s: len(s.pairs) == 2))[1] == ((33, 42), (31, 42))
     page.click("#dg-clear-points")
-    status(page, "Click a point of the picture")
+    status(page, "Click a point in the picture")
     # Typing is not a shortcut.
     page.focus("#dg-seed input")
     page.keyboard.press("Backspace")
@@ -90,12 +90,12 @@ def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
     twice = "(id) => { const b = document.querySelector(id); b.click(); b.click(); }"
     # Each edit that was told of is a step: the first click, and the others together.
     page.evaluate(twice, "#dg-undo")
-    status(page, "^Click a point of the picture")
+    status(page, "^Click a point in the picture")
     expect(page.locator("#dg-undo")).to_be_disabled()
     page.evaluate(twice, "#dg-redo")
     status(page, "^2 points set")
     page.evaluate(twice, "#dg-remove-last")
-    status(page, "^Click a point of the picture")
+    status(page, "^Click a point in the picture")
 
 
 def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
@@ -120,7 +120,7 @@ def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
     expect(page.locator("#dg-redo")).to_be_enabled()
     page.click("#dg-clear-mask")
     expect(page.locator("#dg-clear-mask")).to_be_disabled()
-    status(page, "^Click a point of the picture, then where it should go. Or choose Live and pull.$")
+    status(page, "^Click a point in the picture, then where it should go. Or choose Live and drag.$")
 
 
 def test_fingers(visit, seen):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import gradio as gr
 import pytest
 
+from draggan.engine.local import LocalEngine
 from draggan.session import Session
 from draggan.ui import build, launch_options
-from draggan.ui.jobs import DragSlots
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.page import Page
 from tests.page.driving import Handlers
@@ -26,8 +28,15 @@ def parts(models) -> Parts:
 
 
 @pytest.fixture
-def do(parts, models) -> Handlers:
-    return Handlers(Page(parts, models, DragSlots(2)))
+def engine(models) -> Iterator[LocalEngine]:
+    engine = LocalEngine(models)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def do(parts, models, engine) -> Handlers:
+    return Handlers(Page(parts, models, engine))
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def app_on_tiny_models(monkeypatch):
 
     monkeypatch.setattr("draggan.engine.models.CatalogueModels", lambda device, model: TinyModels())
     monkeypatch.setattr(library, "build_in_background", lambda: None)
-    monkeypatch.setattr(draggan.ui, "warm_up", lambda models: None)
+    monkeypatch.setattr(draggan.ui, "warm_up", lambda engine, models: None)
     monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)
     return app
 

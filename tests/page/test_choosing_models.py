@@ -23,7 +23,7 @@ def test_the_page_opens_on_a_picture(do, parts, session):
     pixels = picture_of(updates, parts).astype(int)
     y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
     assert (x, y) == BUMP
-    assert text_of(updates, parts).startswith("Click a point of the picture, then where it should go. Or choose Live")
+    assert text_of(updates, parts).startswith("Click a point in the picture, then where it should go. Or choose Live")
     assert updates[parts.undo]["interactive"] is False
     assert updates[parts.start]["interactive"] is True
 
@@ -96,8 +96,8 @@ def test_a_file_that_is_read_while_a_drag_runs_leaves_it_alone(do, parts, sessio
     next(drag), next(drag)
     _, listed = read(request(), session, "/somewhere/mine.safetensors")
     assert parts.canvas not in listed, "the page stays as the drag has it"
-    assert "mine.safetensors is here now. Choose it in the list to use it." in text_of(listed, parts)
-    assert "is here now" in capsys.readouterr().out, "the next step would overwrite the status line"
+    assert "mine.safetensors is ready. Choose it from the list to use it." in text_of(listed, parts)
+    assert "is ready" in capsys.readouterr().out, "the next step would overwrite the status line"
     do.stop(request())
     after = list(drag)[-1][parts.session]
     assert after.is_edited

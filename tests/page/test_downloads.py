@@ -77,7 +77,7 @@ def test_a_finished_download_is_used_unless_work_would_be_lost(do, parts, sessio
     distant.more.set()
     kept = list(do.download(click(session, (3, 4)), "far", request("another tab")))[-1]
     assert parts.session not in kept
-    assert text_of(kept, parts) == "Far away is here now. Choose it in the list to use it."
+    assert text_of(kept, parts) == "Far away is ready. Choose it from the list to use it."
 
 
 def test_a_failed_download_says_why_and_can_be_tried_again(do, parts, session, distant):
@@ -134,7 +134,7 @@ def test_a_model_that_has_come_replaces_no_other_that_was_chosen_meanwhile(do, p
     distant.more.set()
     last = list(run)[-1]
     assert shown(last, parts.model)["value"] == there[parts.session].model == "tiny"
-    assert "Far away is here now" in text_of(last, parts)
+    assert "Far away is ready" in text_of(last, parts)
 
 
 def test_what_is_told_of_a_download_names_every_host(monkeypatch):

@@ -16,7 +16,7 @@ from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, request, seeded, show
 def test_the_settings_reach_the_drag(do, parts, session):
     few = (*DEFAULTS[:1], 2, *DEFAULTS[2:])
     last = list(do.start(session, ONE_PAIR, "w", request(), *few))[-1]
-    assert text_of(last, parts).startswith("2 steps done, the limit")
+    assert text_of(last, parts).startswith("Stopped at the limit of 2 steps")
     assert last[parts.session].space == "w"
 
 
@@ -37,12 +37,12 @@ def test_a_wrong_setting_is_explained_and_the_last_good_one_comes_back(do, parts
         assert said in text_of(back, parts)
         with pytest.raises(gr.Error, match=re.escape(said)) as error:
             next(run)
-        assert error.value.title == "Not a possible value"
+        assert error.value.title == "Value not allowed"
 
 
 def test_half_a_step_is_refused_and_a_whole_one_with_a_point_is_not(do, parts, session):
     run = do.set_settings(session, *DEFAULTS[:1], 2.5, *DEFAULTS[2:])
-    assert "Most steps 2.5 is not allowed; give a whole number from 1 to 10000" in text_of(next(run), parts)
+    assert "Maximum steps 2.5 is not allowed; give a whole number from 1 to 10000" in text_of(next(run), parts)
     assert list(do.set_settings(session, *DEFAULTS[:1], 2.0, *DEFAULTS[2:]))
 
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from draggan.config import Limits
 from draggan.drag import Drag
-from draggan.ui import page
+from draggan.engine.local import LocalDrag, LocalEngine
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.drag_settings import SETTINGS
-from draggan.ui.jobs import DragJob
+from draggan.ui.page import Page
 from tests.page.driving import (
     DEFAULTS,
     KEY,
     ONE_PAIR,
+    Handlers,
     drawn_on,
     far,
     holding,
@@ -192,34 +194,39 @@ def test_the_last_step_is_not_waited_for_once_it_has_come(do, parts, session, mo
         seen.append(than)
         return look(run, than, patience)
 
-    ended, look = DragJob.ended, DragJob.newer
-    monkeypatch.setattr(DragJob, "ended", just_missed)
-    monkeypatch.setattr(DragJob, "newer", newer)
+    ended, look = LocalDrag.ended, LocalDrag.newer
+    monkeypatch.setattr(LocalDrag, "ended", just_missed)
+    monkeypatch.setattr(LocalDrag, "newer", newer)
     last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
     assert text_of(last, parts).startswith("Arrived")
     assert not any(step is not None and step.done for step in seen), "there is nothing newer than the last"
 
 
-def test_drags_over_the_limit_wait_and_say_so(do, parts, session):
-    runs = [do.start(session, far(session), "w+", request(str(i)), *slow()) for i in range(3)]
+def test_no_drag_waits_for_the_end_of_another(do, parts, session):
+    runs = [do.start(session, far(session), "w+", request(str(i)), *slow()) for i in range(8)]
     for run in runs:
         next(run)
-    assert [text_of(next(run), parts).split(" ")[0] for run in runs] == ["Step", "Step", "Waiting"]
-    runs[0].close()
-    assert text_of(next(runs[2]), parts).startswith("Step ")
-    runs[1].close()
-    runs[2].close()
-    # Stopped while it waits: nothing has changed.
-    one, two = (do.start(session, far(session), "w+", request(str(i)), *slow()) for i in range(2))
-    three = do.start(session, far(session), "w+", request("2"), *slow())
-    for run in (one, two):
-        next(run), next(run)
-    next(three), next(three)
-    do.stop(request("2"))
-    last = list(three)[-1]
-    assert not last[parts.session].is_edited
-    one.close()
-    two.close()
+    assert [text_of(next(run), parts).split(" ")[0] for run in runs] == ["Step"] * 8
+    # A short one that is started last arrives while the others go on.
+    last = list(do.start(session, ONE_PAIR, "w+", request("last"), *DEFAULTS))[-1]
+    assert text_of(last, parts).startswith("Arrived after ")
+    for run in runs:
+        assert text_of(next(run), parts).startswith("Step ")
+        run.close()
+
+
+def test_a_drag_that_is_more_than_allowed_is_refused_in_words(parts, models, session):
+    do = Handlers(Page(parts, models, LocalEngine(models, Limits(steps=100))))
+    with pytest.raises(gr.Error, match="5000 steps are too many here; 100 are allowed"):
+        next(do.start(session, far(session), "w+", request(), *slow()))
+    assert list(do.start(session, ONE_PAIR, "w+", request(), *slow(5)))
+
+
+def test_a_drag_that_the_engine_ends_is_kept_and_says_why(parts, models, session):
+    do = Handlers(Page(parts, models, LocalEngine(models, Limits(seconds=1.0))))
+    last = list(do.start(session, far(session), "w+", request(), *slow()))[-1]
+    assert text_of(last, parts).startswith("The drag has used the 1 s that one may take here")
+    assert last[parts.session].is_edited
 
 
 def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, monkeypatch):
@@ -244,7 +251,7 @@ def test_an_error_in_a_drag_keeps_the_session_and_is_told(do, parts, session, mo
 
 @pytest.mark.parametrize("kind", ["drag", "pull"])
 def test_a_drag_whose_last_picture_cannot_be_drawn_is_kept_and_can_be_undone(do, parts, session, monkeypatch, kind):
-    def full(*arguments):
+    def full(*arguments, **more):
         raise torch.OutOfMemoryError("no memory left")
 
     there = add_pair(session, BUMP, (26.0, 30.0))
@@ -255,7 +262,7 @@ def test_a_drag_whose_last_picture_cannot_be_drawn_is_kept_and_can_be_undone(do,
         run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
         next(run)
         do.page.live.steer({"key": KEY, "at": [30, 30], "end": True})
-    monkeypatch.setattr(page, "render", full)
+    monkeypatch.setattr(do.page.engine, "picture", full)
     going: list = []
     with pytest.raises(gr.Error, match="not enough memory"):
         going.extend(run)

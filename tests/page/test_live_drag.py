@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import gradio as gr
 import numpy as np
 import pytest
 
+from draggan.config import Limits
+from draggan.engine.local import LocalEngine
 from draggan.ui.canvas.value import EMPTY, canvas_value
-from draggan.ui.handlers import dragging
-from draggan.ui.jobs import DragSlots
 from draggan.ui.page import Page
-from draggan.ui.rendering import warm_up
+from draggan.ui.warmup import warm_up
 from tests.page.driving import (
     DEFAULTS,
     KEY,
@@ -40,7 +41,7 @@ def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, w
         there = there.set_mask(mask)
     run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
     last = follow(do, run, [(24, 32), (28, 34), (32, 36), (36, 36)])
-    assert text_of(last, parts) == "There it is. Pull on, or Undo takes you back."
+    assert text_of(last, parts) == "Arrived. Keep dragging, or press Undo to go back."
     pixels = picture_of(last, parts).astype(int)
     y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
     assert abs(x - 36) <= 1
@@ -83,12 +84,27 @@ def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
     assert text_of(last, parts).startswith("1 point set")
 
 
-def test_a_pull_that_waits_for_its_place_can_be_given_up(parts, models, session):
-    do = Handlers(Page(parts, models, DragSlots(0)))
+def test_a_pull_that_waits_for_its_turn_can_be_given_up(parts, models, session):
+    engine, free = LocalEngine(models, workers=1), threading.Event()
+
+    class Occupied:
+        """The engine's only thread is busy."""
+
+        visitor, urgent = "another", True
+
+        def step(self):
+            free.wait(60)
+            return "over"
+
+        def check(self):
+            pass
+
+    engine._scheduler.add(Occupied())
+    do = Handlers(Page(parts, models, engine))
     run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
     next(run)
-    assert text_of(next(run), parts).startswith("Waiting")
     do.page.live.steer({"key": KEY, "at": [30, 30], "stop": True})
+    free.set()
     assert list(run)[-1][parts.session].now is session.now
 
 
@@ -98,15 +114,15 @@ def test_a_pull_that_was_given_up_does_not_blame_the_model(do, parts, session):
     with going_on(run) as updates:
         picture_at(do, (60, 60), 0)
         do.page.live.steer({"key": KEY, "at": [5, 60], "stop": True})
-    assert text_of(updates[-1], parts).startswith("Stopped where it was")
+    assert text_of(updates[-1], parts).startswith("Stopped ")
 
 
-def test_a_pointer_that_falls_silent_lets_go(do, parts, session, monkeypatch):
-    monkeypatch.setattr(dragging, "_SILENCE", 0.2)
+def test_a_pointer_that_falls_silent_lets_go(parts, models, session):
+    do = Handlers(Page(parts, models, LocalEngine(models, Limits(silence=0.2))))
     run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
     next(run)
     do.page.live.steer({"key": KEY, "at": [30, 30]})
-    assert text_of(list(run)[-1], parts).startswith("There it is")
+    assert text_of(list(run)[-1], parts).startswith("Arrived")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +139,7 @@ def test_a_pointer_outside_the_picture_is_passed_over(do, parts, session):
     for at in ([99, 1], None, "x", [1], {"x": 1}, [float("nan"), 1], [10**400, 1]):
         assert do.page.live.steer({"key": KEY, "at": at}) is True
     do.page.live.steer({"key": KEY, "at": [30, 30], "end": True})
-    assert text_of(list(run)[-1], parts).startswith("There it is")
+    assert text_of(list(run)[-1], parts).startswith("Arrived")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +155,7 @@ def test_what_cannot_be_pulled_is_refused(do, session, value):
 
 
 def test_warming_up_ends_and_changes_nothing(do, parts, session, models):
-    warm_up(models)
+    warm_up(do.page.engine, models)
     assert np.array_equal(do.open_page("bump", 0, 0.0)[parts.session].ws, session.ws)
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from draggan.drag import DragStep
+from draggan.engine.base import Update
 from draggan.ui import messages
 
 
-def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,)) -> DragStep:
+def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,)) -> Update:
     n = len(distances)
-    return DragStep(
+    return Update(
         index=index,
-        ws=torch.zeros(1, 2, 2),
+        ws=np.zeros((1, 2, 2), np.float32),
         handles=np.zeros((n, 2), np.float32),
         targets=np.zeros((n, 2), np.float32),
         distances=np.array(distances, np.float32),
-        loss=0.0,
+        stop_distance=1.0,
+        seconds=0.0,
         done=outcome is not None,
         outcome=outcome,
     )
@@ -42,8 +42,8 @@ def test_progress(seconds, distances, text):
         (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
         (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
         (step("arrived", index=0), "note", "already on its target"),
-        (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Start goes on from here; Undo"),
-        (step("max_steps"), "note", "42 steps done, the limit"),
+        (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Press Start to continue; Undo"),
+        (step("max_steps"), "note", "Stopped at the limit of 42 steps"),
         (step("max_steps"), "note", "Undo takes you back"),
         (step("stalled"), "note", "No more progress after 42 steps, 3.1 px to go"),
         (step("stalled"), "note", "Undo takes you back"),
@@ -52,16 +52,16 @@ def test_progress(seconds, distances, text):
     ],
 )
 def test_every_end_has_its_sentence(session, last, kind, words):
-    said = messages.drag_outcome(last, 1.0, session)
+    said = messages.drag_outcome(last, session)
     assert said[0] == kind
     assert words in said[1]
 
 
 def test_advice_fits_what_is_set(session):
     masked = session.set_mask(np.eye(64, dtype=bool)).set_space("w")
-    assert "larger painted region" in messages.drag_outcome(step("stalled"), 1.0, masked)[1]
-    assert "W+ in place of W" in messages.drag_outcome(step("stalled"), 1.0, masked)[1]
-    assert "painted" not in messages.drag_outcome(step("stalled"), 1.0, session)[1]
+    assert "larger painted region" in messages.drag_outcome(step("stalled"), masked)[1]
+    assert "W+ instead of W" in messages.drag_outcome(step("stalled"), masked)[1]
+    assert "painted" not in messages.drag_outcome(step("stalled"), session)[1]
 
 
 @pytest.mark.parametrize(

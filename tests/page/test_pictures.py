@@ -94,7 +94,7 @@ def test_a_wrong_seed_is_explained_once_and_the_last_good_one_comes_back(do, par
     assert "give a whole number from 0 to 4294967295" in text_of(back, parts)
     with pytest.raises(gr.Error, match="give a whole number") as error:
         next(run)
-    assert error.value.title == "Not a possible value"
+    assert error.value.title == "Value not allowed"
 
 
 @pytest.mark.parametrize("truncation", [None, -0.1, 1.5])

@@ -25,7 +25,7 @@ def test_a_drag_is_saved_as_an_animation_marked(do, parts, session, suffix, form
     assert shown(last, parts.save_gif)["interactive"] is True
     after = last[parts.session]
     updates = list(save(after, canvas_value(after)))
-    assert text_of(updates[0], parts).startswith("Drawing picture 1 of ")
+    assert text_of(updates[0], parts).startswith("Drawing frame 1 of ")
     path = Path(updates[-1][parts.file])
     assert path.name == f"bump-seed0-dragged.{suffix}"
     assert b"trainedAlgorithmicMedia" in path.read_bytes()

@@ -52,8 +52,7 @@ def download(page: Page, session: Session | None, model: str, request: gr.Reques
     tab = tab_of(request)
     with explained():
         chosen = page.models.find(model)
-        job = DownloadJob(lambda progress: page.models.fetch(model, progress))
-        page.downloads.begin(tab, job)
+        job = page.downloads.begin(tab, lambda: DownloadJob(lambda progress: page.models.fetch(model, progress)))
     buttons = {page.parts.download: gr.update(interactive=False), page.parts.not_now: gr.update(value="Cancel")}
     try:
         job.begin()

@@ -7,26 +7,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from draggan.config import Space
-from draggan.drag import DragStep
-from draggan.recipe import Edit
+from draggan.engine.base import RunningDrag, Update
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, read_pull
 from draggan.ui.errors import PageError, explained
 from draggan.ui.frame_pacing import FramePacer, PreviewHeight
-from draggan.ui.jobs import DragJob
 from draggan.ui.page import Page, Updates, notice
-from draggan.ui.rendering import begin_drag, begin_pull, preview
 from draggan.ui.tab_queue import tab_of
 
 __all__ = ["at_rest", "close", "follow_pointer", "refused_while_dragging", "set_settings", "start", "stop"]
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
-_SILENCE = 20.0  # seconds without a message of the pointer after which a live drag ends
+_LAST_STEP = 600.0  # seconds that the last step of a drag that was stopped may take
 
 
 def at_rest(page: Page, handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,9 +66,9 @@ def start(
     session = yield from page.with_settings(session, settings)
     with explained():
         session = session.set_space(space).sent_to_page()
-        job = DragJob(begin_drag(page.models, session, session.settings))
-        page.drags.begin(tab, job)
-    yield from _attend(page, tab, job, session, FramePacer())
+        recipe, edit = session.recipe, session.edit()
+        drag = page.drags.begin(tab, lambda: page.engine.drag(recipe, edit, visitor=tab))
+    yield from _attend(page, tab, drag, session, FramePacer())
 
 
 def follow_pointer(
@@ -84,13 +80,13 @@ def follow_pointer(
         session = page.drawn(session, value)
     session = yield from page.with_settings(session, settings)
     with explained():
-        key, at = read_pull(value)
+        key, at = read_pull(value, session.image_size)
         session = session.set_space(space)
-        job = DragJob(begin_pull(page.models, session, at, session.settings))
-        page.drags.begin(tab, job)
-    page.live.begin(key, job)
+        recipe, edit = session.recipe, session.live_edit(at)
+        drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=tab))
+    page.live.begin(key, drag)
     try:
-        yield from _attend(page, tab, job, session, FramePacer(rate=25, share=0.9), key)
+        yield from _attend(page, tab, drag, session, FramePacer(rate=25, share=0.9), key)
     finally:
         page.live.end(key)
 
@@ -107,73 +103,67 @@ def close(page: Page, request: gr.Request) -> None:
 
 
 def _attend(
-    page: Page, tab: str, job: DragJob, session: Session, pacer: FramePacer, key: str = ""
+    page: Page, tab: str, drag: RunningDrag, session: Session, pacer: FramePacer, key: str = ""
 ) -> Iterator[Updates]:
-    """Run a drag from its first picture to its last; ``key``: of a live one."""
+    """Show a drag from its first picture to its last; ``key``: of a live one."""
     # What others do to the session meanwhile (a file was opened) counts at the end.
     page.tabs.remember(tab, {page.parts.session: session})
-    placed, failed = False, None
+    failed = None
     try:
         try:
             yield page.busy(session, key)
-            while not (placed := page.drags.take_slot(patience=0.5)) and not job.stopping:
-                yield page.say(messages.WAITING, "run")
-            if placed:
-                yield from _follow(page, job, pacer, key)
+            yield from _follow(page, drag, pacer, key)
         except PageError as error:
             failed = error
-        job.end()
+        drag.stop()
+        drag.ended(patience=_LAST_STEP)
         with page.tabs.exclusive(tab, session) as newest:
-            ended, failed = _end(page, newest or session, job, key, failed)
+            ended, failed = _end(page, newest or session, drag, key, failed)
             page.tabs.remember(tab, ended)
             # From here on, others may change the picture again.
-            page.drags.end(tab, job)
+            page.drags.end(tab, drag)
     finally:
-        job.end()
-        page.drags.end(tab, job)
-        if placed:
-            page.drags.leave_slot()
+        drag.stop()
+        page.drags.end(tab, drag)
     # What was reached is kept; only then is an error shown.
     yield ended
     if failed is not None:
         raise failed
 
 
-def _follow(page: Page, job: DragJob, pacer: FramePacer, key: str) -> Iterator[Updates]:
-    """Run a drag to its end, showing its newest picture whenever one is due."""
-    started, size = time.perf_counter(), PreviewHeight(job.drag.generator.preview_heights)
-    job.begin()
-    shown: DragStep | None = None
+def _follow(page: Page, drag: RunningDrag, pacer: FramePacer, key: str) -> Iterator[Updates]:
+    """Show the newest picture of a drag whenever one is due, up to its end."""
+    started, size = time.perf_counter(), PreviewHeight(drag.preview_heights)
+    shown: Update | None = None
     while True:
         with explained():
-            step = job.newer(shown, patience=1.0)
-        if step is not None and step.done:
+            update = drag.newer(shown, patience=1.0)
+        if update is not None and update.done:
             return
-        if key and page.live.silence(key) > _SILENCE:
-            # A pointer that lets go says so; one that says nothing has lost its way to us.
-            job.drag.settle()
-        if job.ended(patience=pacer.wait()):
-            continue
-        step = job.step
-        if step is None or step is shown or step.done:
+        if drag.ended(patience=pacer.wait()):
+            with explained():
+                drag.newer(None, patience=0.0)  # says what it has failed with
+            return
+        update = drag.update
+        if update is None or update is shown or update.done:
             continue  # the last one has come meanwhile: nothing newer will, so it is shown at rest
-        shown = step
-        if key and step.index == 0:
+        shown = update
+        if key and update.index == 0:
             continue  # the picture that is there
         pacer.begin()
         with explained():
-            frame = frame_url(preview(job.drag, step, size.height), quality=_DRAGGING_QUALITY)
+            frame = frame_url(drag.preview(update, size.height), quality=_DRAGGING_QUALITY)
         size.record(pacer.end())
         if key:
             # Past the queue, and no words: a person who pulls does not read.
-            page.live.show(key, frame, step.handles.tolist())
+            page.live.show(key, frame, update.handles.tolist())
             continue
-        said = page.say(messages.drag_progress(step, time.perf_counter() - started), "run", aloud=False)
-        yield {page.parts.canvas: gr.HTML(frame=frame, live=step.handles.tolist())} | said
+        said = page.say(messages.drag_progress(update, time.perf_counter() - started), "run", aloud=False)
+        yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said
 
 
 def _end(
-    page: Page, session: Session, job: DragJob, key: str, failed: PageError | None
+    page: Page, session: Session, drag: RunningDrag, key: str, failed: PageError | None
 ) -> tuple[Updates, PageError | None]:
     """The page at rest again, with what the drag has reached, and what has failed first.
 
@@ -183,7 +173,7 @@ def _end(
     news = None
     try:
         with explained():
-            session, news = _reached(session, job, key)
+            session, news = _reached(session, drag, key)
             shown = page.show(session, after_a_drag=not key)
     except PageError as error:
         failed = failed or error
@@ -193,17 +183,17 @@ def _end(
     return shown if news is None else shown | page.say(*reversed(news)), None
 
 
-def _reached(session: Session, job: DragJob, key: str) -> tuple[Session, tuple[str, str] | None]:
+def _reached(session: Session, drag: RunningDrag, key: str) -> tuple[Session, tuple[str, str] | None]:
     """The session with what the drag has reached, and the kind of news and the sentence about it, if any."""
-    step = job.step
-    if step is None:
+    update, recipe = drag.update, drag.reached()
+    if update is None:
         return session, None
-    ws, frames = step.ws.cpu().numpy(), job.frames.frames
+    moved = len(recipe.edits) > len(drag.recipe.edits)
     if key:
         # Held and let go again: nothing has happened.
-        moved = not np.array_equal(ws, session.ws)
-        recipe = session.recipe.then(Edit(mask=session.now.mask, recorded=ws), ws)
-        return (session.pulled(recipe, frames), messages.live_outcome(step)) if moved else (session, None)
-    if step.index > 0:
-        session = session.dragged(session.recipe.then(session.edit(), ws), step.handles, frames)
-    return session, messages.drag_outcome(step, job.drag.stop_distance, session) if step.done else None
+        return (session.pulled(recipe, drag.frames), messages.live_outcome(update)) if moved else (session, None)
+    if moved:
+        session = session.dragged(recipe, update.handles, drag.frames)
+    if drag.notice:
+        return session, ("note", messages.sentence(drag.notice))
+    return session, messages.drag_outcome(update, session) if update.done else None

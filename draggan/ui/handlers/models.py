@@ -14,7 +14,6 @@ from draggan.ui import messages
 from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import PageError, explained
 from draggan.ui.page import Page, Updates, notice
-from draggan.ui.rendering import first_session
 from draggan.ui.tab_queue import tab_of
 
 __all__ = ["announce", "choose_model", "new_model", "open_file", "open_page"]
@@ -81,8 +80,8 @@ def new_model(
     # Any number may stand in the seed's box.
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
         seed = 0 if session is None else session.seed or 0
-    begun = first_session(page.models, model, seed, truncation)
-    session = begun if session is None else without_model_settings(session.with_picture(begun.recipe))
+    recipe = page.begin(model, seed, truncation)
+    session = Session.of(recipe) if session is None else without_model_settings(session.with_picture(recipe))
     if opened:
         session = session.with_opened(opened, model)
     return page.whole_model(session)
@@ -92,5 +91,5 @@ def announce(page: Page, model: Model, tab: str) -> Updates:
     """A model can be used now, and is not, as there is work that it would replace."""
     if tab in page.drags:
         # The next step is about to overwrite the status line.
-        notice(gr.Info, messages.arrived_model(model), "A model has come")
+        notice(gr.Info, messages.arrived_model(model), "Model ready")
     return page.say(messages.arrived_model(model), "good")

@@ -9,13 +9,11 @@ from typing import Any
 import gradio as gr
 
 from draggan.errors import ConfigError
-from draggan.recipe import Recipe
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.errors import explained
 from draggan.ui.handlers.dragging import refused_while_dragging
 from draggan.ui.page import Page, Updates
-from draggan.ui.rendering import latent, recipe_of
 from draggan.ui.tab_queue import tab_of
 
 __all__ = ["random_picture", "set_label", "set_seed", "set_truncation", "try_preset"]
@@ -63,7 +61,7 @@ def try_preset(page: Page, session: Session | None, number: int) -> Updates:
         if not 0 <= number < len(model.presets):
             raise ConfigError(f"example {number} is not there; this model has {len(model.presets)}")
         preset = model.presets[number]
-        recipe = _recipe(page, session, preset.seed, model.truncation, session.label)
+        recipe = page.begin(model.name, preset.seed, model.truncation, session.label)
         session = session.with_picture(recipe, [((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points])
         return page.show(session) | page.controls(session) | page.say(messages.preset_ready(preset.title))
 
@@ -74,10 +72,4 @@ def _another(page: Page, session: Session, **changes: Any) -> Updates:
     wanted = now | changes
     if wanted == now:
         return {page.parts.session: session}
-    return page.show(session.with_picture(_recipe(page, session, **wanted)))
-
-
-def _recipe(page: Page, session: Session, seed: Any, truncation: Any, label: Any) -> Recipe:
-    """Another picture of the session's model."""
-    ws = latent(page.models.load(session.model), seed, truncation, label)
-    return recipe_of(session.model, session.image_size, ws, seed, truncation, label)
+    return page.show(session.with_picture(page.begin(session.model, **wanted)))

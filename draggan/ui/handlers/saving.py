@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
 from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
-from draggan.ui.rendering import picture, picture_details, render
 
 __all__ = ["save", "save_gif", "save_webp"]
 
@@ -30,7 +30,7 @@ def save(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     with explained():
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
-        save_png(path, *picture(page.models, session))
+        save_png(path, page.engine.picture(session.recipe), _details(session))
         return {page.parts.file: str(path)}
 
 
@@ -50,17 +50,28 @@ def _save_animation(page: Page, session: Session | None, value: CanvasValue, suf
         latents = session.frames
         if not latents:
             raise ExportError("there is no drag to show; drag something first")
-        generator = page.models.load(session.model)
     frames: list[np.ndarray] = []
     for ws in latents:
         # A large model takes a while.
         yield page.say(messages.drawing(len(frames) + 1, len(latents)), "run", aloud=not frames)
         with explained():
-            frames.append(render(generator, ws))
+            frames.append(page.engine.render(session.recipe, ws))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
-        save_animation(path, frames, picture_details(session))
+        save_animation(path, frames, _details(session))
     yield {page.parts.file: str(path)} | page.say(messages.hint(session))
+
+
+def _details(session: Session) -> dict[str, Any]:
+    """How the picture on the screen came about."""
+    return {
+        "model": session.model,
+        "seed": session.seed,
+        "truncation": session.truncation,
+        "class": session.label,
+        "handles": [pair.handle for pair in session.pairs],
+        "targets": [pair.target for pair in session.pairs],
+    }
 
 
 def _file_name(page: Page, session: Session, suffix: str) -> str:
