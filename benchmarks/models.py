@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
 
 __all__ = ["LAYOUTS", "face_mask", "network", "points", "start"]
 
@@ -29,7 +30,7 @@ def network(layout: str, seed: int = 0, device: str = "cpu") -> StyleGAN2Generat
     torch.manual_seed(seed)
     dim = min(512, limit)
     generator = StyleGAN2Generator(
-        z_dim=dim, c_dim=0, w_dim=dim, img_resolution=size, channel_base=base, channel_max=limit
+        StyleGAN2Config(z_dim=dim, c_dim=0, w_dim=dim, img_resolution=size, channel_base=base, channel_max=limit)
     )
     with torch.no_grad():
         for name, parameter in generator.synthesis.named_parameters():

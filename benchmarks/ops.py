@@ -23,6 +23,7 @@ from benchmarks import machine
 from benchmarks.models import network, start
 from benchmarks.timing import publish, race, table
 from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import Windows
 from torch_utils.ops import library, status
 from torch_utils.ops.bias_act import modulated_act
@@ -133,14 +134,16 @@ def lrelu_cases(dtype: torch.dtype) -> Iterator[Case]:
     """Layers of StyleGAN3 at 256 px, with the channels published for that size."""
     for radial in (False, True):
         generator = StyleGAN3Generator(
-            z_dim=8,
-            c_dim=0,
-            w_dim=8,
-            img_resolution=256,
-            channel_base=16384,
-            channel_max=512,
-            conv_kernel=1,
-            use_radial_filters=radial,
+            StyleGAN3Config(
+                z_dim=8,
+                c_dim=0,
+                w_dim=8,
+                img_resolution=256,
+                channel_base=16384,
+                channel_max=512,
+                conv_kernel=1,
+                use_radial_filters=radial,
+            )
         )
         seen = set()
         for _, layer in generator.synthesis.layers():
@@ -208,7 +211,9 @@ def whole_cases(dtype: torch.dtype) -> Iterator[Case]:
     for layout, generator in (("128-cat", network("128-cat")), ("512", large)):
         picture = _no_grad(lambda g=generator: g.synthesis(start(g)))
         yield Case("picture, StyleGAN2", layout, within(picture))
-    aliasfree = StyleGAN3Generator(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, channel_base=16384).freeze()
+    aliasfree = StyleGAN3Generator(
+        StyleGAN3Config(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, channel_base=16384)
+    ).freeze()
     yield Case("picture, StyleGAN3-T", "256 px", within(_no_grad(lambda: aliasfree.synthesis(start(aliasfree)))))
     windows = Windows(((50, 60),), (13, 13))
     rows = [row.clone() for row in start(large).unbind(1)]

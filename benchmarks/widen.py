@@ -49,6 +49,7 @@ from torch import Tensor
 from draggan.errors import ConfigError
 from draggan.generators.mapping import MappingNetwork
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import MappingConfig, StyleGAN2Config
 from draggan.generators.stylegan2.networks import SynthesisLayer, ToRGB
 
 __all__ = ["widen"]
@@ -132,17 +133,19 @@ def widen(
     # What a new network draws its first weights from is given back; none of them stays.
     with torch.random.fork_rng(devices=[]):
         wide = StyleGAN2Generator(
-            z_dim=generator.z_dim,
-            c_dim=generator.c_dim,
-            w_dim=w_dim,
-            img_resolution=img_resolution,
-            img_channels=narrow.b4.torgb.weight.shape[0],
-            square=height == width,
-            mapping_kwargs=_mapping_kwargs(generator.mapping),
-            channel_base=channel_base,
-            channel_max=channel_max,
-            conv_clamp=first.conv_clamp,
-            use_noise=first.use_noise,
+            StyleGAN2Config(
+                z_dim=generator.z_dim,
+                c_dim=generator.c_dim,
+                w_dim=w_dim,
+                img_resolution=img_resolution,
+                img_channels=narrow.b4.torgb.weight.shape[0],
+                square=height == width,
+                mapping_kwargs=MappingConfig.from_mapping(_mapping_kwargs(generator.mapping)),
+                channel_base=channel_base,
+                channel_max=channel_max,
+                conv_clamp=first.conv_clamp,
+                use_noise=first.use_noise,
+            )
         )
     random = torch.Generator().manual_seed(seed)
     latent = copies(generator.w_dim, w_dim)

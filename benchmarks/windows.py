@@ -16,6 +16,7 @@ from draggan.config import PRECISIONS, DragConfig
 from draggan.drag import Drag
 from draggan.generators.base import Generator, Latent
 from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import Windows, crop
 
 __all__ = ["main", "network3"]
@@ -36,7 +37,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def network3(name: str) -> StyleGAN3Generator:
     """A frozen StyleGAN3 with random weights."""
     torch.manual_seed(0)
-    generator = StyleGAN3Generator(z_dim=512, c_dim=0, w_dim=512, **NETWORKS[name])
+    generator = StyleGAN3Generator(StyleGAN3Config(z_dim=512, c_dim=0, w_dim=512, **NETWORKS[name]))
     with torch.no_grad():
         for key, parameter in generator.synthesis.named_parameters():
             if key.endswith("bias") and "affine" not in key:

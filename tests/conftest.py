@@ -27,6 +27,7 @@ import torch  # noqa: E402
 
 from draggan.generators.base import Generator  # noqa: E402
 from draggan.generators.stylegan2 import StyleGAN2Generator  # noqa: E402
+from draggan.generators.stylegan2.config import MappingConfig, StyleGAN2Config  # noqa: E402
 
 
 def pytest_configure() -> None:
@@ -46,14 +47,16 @@ def tiny_stylegan2(resolution: int = 32, *, c_dim: int = 0, square: bool = True,
     """A StyleGAN2 with random weights: everything of a real one but the pictures."""
     torch.manual_seed(seed)
     generator = StyleGAN2Generator(
-        z_dim=16,
-        c_dim=c_dim,
-        w_dim=16,
-        img_resolution=resolution,
-        square=square,
-        channel_base=16 * resolution,
-        channel_max=32,
-        mapping_kwargs={"num_layers": 2, "lr_multiplier": 1.0},
+        StyleGAN2Config(
+            z_dim=16,
+            c_dim=c_dim,
+            w_dim=16,
+            img_resolution=resolution,
+            square=square,
+            channel_base=16 * resolution,
+            channel_max=32,
+            mapping_kwargs=MappingConfig(num_layers=2, lr_multiplier=1.0),
+        )
     )
     return generator.freeze()
 

@@ -176,12 +176,12 @@ def dumps_torch(value: Any, **options: Any) -> bytes:
 
 def generator_file(kwargs: dict[str, Any], *, seed: int = 0, roles: tuple[str, ...] = ("G_ema",)) -> dict[str, Any]:
     """The content of a file with a StyleGAN2 generator of random weights under each of these roles."""
-    from draggan.generators.stylegan2 import StyleGAN2Generator
+    from draggan.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
     content: dict[str, Any] = dict.fromkeys(("G", "D", "G_ema"))
     for i, role in enumerate(roles):
         torch.manual_seed(seed + i)
-        generator = StyleGAN2Generator(**kwargs)
+        generator = StyleGAN2Generator(StyleGAN2Config.from_mapping(kwargs))
         state = {name: tensor.detach() for name, tensor in generator.state_dict().items()}
         content[role] = network(state, "Generator", kwargs)
     return {**content, "training_set_kwargs": EasyDict(path="x", resolution=16), "augment_pipe": None}

@@ -21,13 +21,16 @@ from draggan.checkpoints.description import CheckpointDescription, NetworkDescri
 from draggan.checkpoints.formats import safetensors
 from draggan.cli import main
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
     kwargs = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 256, "channel_max": 16}
-    tensors = {name: t.numpy() for name, t in StyleGAN2Generator(**kwargs).state_dict().items()}
+    tensors = {
+        name: t.numpy() for name, t in StyleGAN2Generator(StyleGAN2Config.from_mapping(kwargs)).state_dict().items()
+    }
     network = NetworkDescription(family="stylegan2", kwargs=kwargs, tensors=tensors)
     path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
     safetensors.write(path, CheckpointDescription(networks={"G_ema": network}, format="safetensors"))

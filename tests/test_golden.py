@@ -19,9 +19,11 @@ from torch import Tensor
 from draggan.checkpoints.build import build_discriminator, build_generator
 from draggan.checkpoints.detect import describe_bytes, open_bytes
 from draggan.generators.base import Generator
-from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.registry import FAMILIES
+from draggan.generators.stylegan2.config import DiscriminatorConfig
 from draggan.generators.stylegan2.discriminator import Discriminator
 from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.generators.stylegan3.config import StyleGAN3Config
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
@@ -70,8 +72,8 @@ def generator(name: str) -> Generator:
     if not weights(name, "G_ema"):
         # rosinality: the reference holds no weights, they come from the file.
         return build_generator(describe_bytes(open_bytes(GOLDEN / f"{name}.pt")))
-    family = StyleGAN3Generator if name.startswith("stylegan3") else StyleGAN2Generator
-    network = family(**arguments(name))
+    family = FAMILIES["stylegan3" if name.startswith("stylegan3") else "stylegan2"]
+    network = family.generator(family.config.from_mapping(arguments(name)))
     network.load_state_dict(weights(name, "G_ema"), strict=True)
     return network.freeze()
 
@@ -82,7 +84,7 @@ def discriminator(name: str) -> torch.nn.Module:
         return build_discriminator(describe_bytes(open_bytes(GOLDEN / f"{name}.pkl")))
     meta = json.loads(str(reference(name)["meta"]))
     sizes = {key: meta["G"][key] for key in ("c_dim", "img_resolution", "img_channels")}
-    network = Discriminator(**sizes, **meta["D"])
+    network = Discriminator(DiscriminatorConfig(**sizes, **meta["D"]))
     network.load_state_dict(weights(name, "D"), strict=True)
     return network.eval().requires_grad_(False)
 
@@ -141,7 +143,10 @@ def test_every_golden_file_is_tested() -> None:
 @pytest.mark.parametrize("name", ["stylegan3-t-32", "stylegan3-r-32"])
 def test_our_filter_design_is_the_published_one(name: str) -> None:
     """A new network has the filters that published files carry."""
-    ours, published = StyleGAN3Generator(**arguments(name)).state_dict(), weights(name, "G_ema")
+    ours, published = (
+        StyleGAN3Generator(StyleGAN3Config.from_mapping(arguments(name))).state_dict(),
+        weights(name, "G_ema"),
+    )
     filters = [key for key in published if key.endswith("_filter")]
     assert len(filters) == 12
     for key in filters:

@@ -29,7 +29,7 @@ from draggan.checkpoints import sandbox
 from draggan.checkpoints.detect import describe_bytes
 from draggan.checkpoints.read import read_checkpoint
 from draggan.errors import CheckpointError, UnsafeCheckpoint
-from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from tests.published import (
     SMALL,
     Persistent,
@@ -308,7 +308,10 @@ def own_table() -> bytes:
 def bare(*, average: bool = True) -> dict[str, torch.Tensor]:
     """The state dict of a small generator."""
     torch.manual_seed(0)
-    state = {key: value.detach() for key, value in StyleGAN2Generator(**SMALL).state_dict().items()}
+    state = {
+        key: value.detach()
+        for key, value in StyleGAN2Generator(StyleGAN2Config.from_mapping(SMALL)).state_dict().items()
+    }
     return {key: value for key, value in state.items() if average or key != "mapping.w_avg"}
 
 

@@ -56,7 +56,6 @@ PRIVATE_TORCH: set[str] = set()
 IMPORTS_OF_DRAGGAN_FROM_BELOW: set[str] = set()
 # Files with imports of our own inside functions, that are not commands.
 LATE_IMPORTS = {
-    "draggan/checkpoints/build.py",
     "draggan/terminal.py",
 }
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from draggan.errors import ConfigError
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.scenes import SCENES, Scene, find_scene
 from draggan.scenes.__main__ import main
 from draggan.scenes.pool import ScenePool, scene_noise
@@ -445,7 +446,7 @@ def test_training_learns_saves_resumes_and_exports(tmp_path: Path) -> None:
     assert metadata["family"] == "stylegan2"
     assert metadata["licence"] == "Apache-2.0"
     assert json.loads(metadata["training"])["pictures_seen"] == 320
-    generator = StyleGAN2Generator(**json.loads(metadata["kwargs"]))
+    generator = StyleGAN2Generator(StyleGAN2Config.from_mapping(json.loads(metadata["kwargs"])))
     generator.load_state_dict(state)
     z = torch.randn(2, CAT.z_dim)
     generator.requires_grad_(False)
@@ -462,7 +463,7 @@ def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
 
 
 def test_training_pass_draws_what_the_generator_draws() -> None:
-    generator = StyleGAN2Generator(**tiny(1).kwargs(CAT)).requires_grad_(False)
+    generator = StyleGAN2Generator(StyleGAN2Config.from_mapping(tiny(1).kwargs(CAT))).requires_grad_(False)
     ws = generator.mapping(torch.randn(2, CAT.z_dim))
     torch.testing.assert_close(synthesise(generator, ws, 32, torch.float32), generator.synthesis(ws))
     rough = synthesise(generator, ws, 32, torch.bfloat16)

@@ -23,7 +23,9 @@ from draggan.drag.solvers.mask_constraint import mask_view
 from draggan.drag.tracking import refine, slopes
 from draggan.errors import PointError
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import Windows, disc_offsets, sample
 from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
@@ -38,7 +40,7 @@ def bump(*start: tuple[float, float], kind: type[BumpGenerator] = BumpGenerator,
 def tiny_stylegan3() -> StyleGAN3Generator:
     torch.manual_seed(0)
     sizes = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 512, "channel_max": 16}
-    return StyleGAN3Generator(**sizes, num_layers=6, mapping_kwargs={"num_layers": 2}).freeze()
+    return StyleGAN3Generator(StyleGAN3Config(**sizes, num_layers=6)).freeze()
 
 
 def gauss_newton(**settings) -> DragConfig:
@@ -341,8 +343,10 @@ def test_a_network_that_draws_on_the_way_is_held_by_what_it_draws():
 
 def test_elsewhere_what_is_fixed_is_held_on_the_coarsest_level_that_shows_it():
     G = StyleGAN2Generator(
-        **{"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 128, "channel_base": 512, "channel_max": 8},
-        architecture="resnet",
+        StyleGAN2Config(
+            **{"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 128, "channel_base": 512, "channel_max": 8},
+            architecture="resnet",
+        )
     ).freeze()
 
     def level(on, rows):

@@ -14,6 +14,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator, analytic
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan2.windows import plan_layers
 from draggan.geometry import Windows, crop
 
@@ -22,15 +23,17 @@ from draggan.geometry import Windows, crop
 def generator(architecture: str, square: bool) -> StyleGAN2Generator:
     torch.manual_seed(1)
     G = StyleGAN2Generator(
-        z_dim=8,
-        c_dim=0,
-        w_dim=8,
-        img_resolution=64,
-        channel_base=256,
-        channel_max=8,
-        architecture=architecture,
-        square=square,
-        conv_clamp=256,
+        StyleGAN2Config(
+            z_dim=8,
+            c_dim=0,
+            w_dim=8,
+            img_resolution=64,
+            channel_base=256,
+            channel_max=8,
+            architecture=architecture,
+            square=square,
+            conv_clamp=256,
+        )
     )
     for name, parameter in G.named_parameters():
         if "noise_strength" in name:
@@ -185,7 +188,7 @@ def test_a_few_cells_of_a_fine_level_do_not_need_whole_fine_maps(architecture):
 
 def test_many_windows_are_whole_maps_earlier_where_those_take_fewer_multiplications():
     with torch.device("meta"):
-        G = StyleGAN2Generator(z_dim=8, c_dim=0, w_dim=8, img_resolution=512, channel_base=32768)
+        G = StyleGAN2Generator(StyleGAN2Config(z_dim=8, c_dim=0, w_dim=8, img_resolution=512, channel_base=32768))
     many = Windows(tuple((10 + 14 * (i // 6), 8 + 16 * (i % 6)) for i in range(30)), (10, 10))
     whole = [sum(plan.whole for plan in plan_layers(G.synthesis, 128, many, winograd=w)) for w in (False, True)]
     assert whole == [8, 9]
@@ -208,7 +211,9 @@ class WholeMaps(StyleGAN2Generator):
 @pytest.mark.parametrize("points", [1, 3])
 def test_a_drag_on_windows_follows_the_drag_on_whole_maps(points):
     G = generator("skip", True)
-    twin = WholeMaps(z_dim=8, c_dim=0, w_dim=8, img_resolution=64, channel_base=256, channel_max=8, conv_clamp=256)
+    twin = WholeMaps(
+        StyleGAN2Config(z_dim=8, c_dim=0, w_dim=8, img_resolution=64, channel_base=256, channel_max=8, conv_clamp=256)
+    )
     twin.load_state_dict(G.state_dict())
     twin.freeze()
     torch.manual_seed(3)

@@ -13,6 +13,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.base import Generator
 from draggan.generators.stylegan3 import StyleGAN3Generator
+from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.generators.stylegan3.receptive_field import ReceptiveField
 from draggan.generators.stylegan3.windows import plan_windows
 from draggan.geometry import Windows, crop
@@ -41,7 +42,7 @@ def arguments(kind: str) -> dict:
 @cache
 def generator(kind: str, dtype: torch.dtype = torch.float64) -> StyleGAN3Generator:
     torch.manual_seed(1)
-    G = StyleGAN3Generator(**arguments(kind))
+    G = StyleGAN3Generator(StyleGAN3Config.from_mapping(arguments(kind)))
     for name, parameter in G.named_parameters():
         if name.endswith("bias") and "affine" not in name:
             parameter.data.normal_()
@@ -127,7 +128,7 @@ def test_bfloat16_differs_by_its_rounding(kind: str) -> None:
 
 
 def test_a_network_that_still_learns_is_differentiated_as_usual() -> None:
-    G = StyleGAN3Generator(**arguments("t"))
+    G = StyleGAN3Generator(StyleGAN3Config.from_mapping(arguments("t")))
     windows = Windows(((3, 3),), (5, 5))
     G.local_features(torch.randn(1, G.num_ws, G.w_dim), G.levels[-1], windows).sum().backward()
     assert G.synthesis.L1_36_4.weight.grad is not None
@@ -149,7 +150,7 @@ def test_a_gradient_that_is_zero_everywhere_gives_zeros() -> None:
 def published(size: int = 512, **more: object) -> tuple[ReceptiveField, ...]:
     """The layers of a published network up to the level that a drag takes, without its channels."""
     narrow = {"z_dim": 1, "c_dim": 0, "w_dim": 1, "channel_base": 8192, "channel_max": 1}
-    G = StyleGAN3Generator(**narrow, img_resolution=size, **more)
+    G = StyleGAN3Generator(StyleGAN3Config(**narrow, img_resolution=size, **more))
     layers = [layer.receptive_field for _, layer in G.synthesis.layers()]
     return tuple(layers[: G.levels.index(G.default_level) + 1])
 
@@ -206,7 +207,7 @@ class WholeMaps(StyleGAN3Generator):
 @pytest.mark.parametrize(("kind", "points"), [("t", 1), ("r", 3)])
 def test_a_drag_on_windows_follows_the_drag_on_whole_maps(kind: str, points: int) -> None:
     G = generator(kind, torch.float32)
-    twin = WholeMaps(**arguments(kind))
+    twin = WholeMaps(StyleGAN3Config.from_mapping(arguments(kind)))
     twin.load_state_dict(G.state_dict())
     twin.freeze()
     torch.manual_seed(3)

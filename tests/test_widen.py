@@ -12,6 +12,7 @@ from benchmarks.__main__ import main
 from benchmarks.widen import copies, shares, widen
 from draggan.errors import ConfigError
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import MappingConfig, StyleGAN2Config
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 
@@ -20,13 +21,15 @@ def narrow_network(*, c_dim: int = 0, clamp: float | None = None, noise: float =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         generator = StyleGAN2Generator(
-            z_dim=5,
-            c_dim=c_dim,
-            w_dim=6,
-            img_resolution=16,
-            channels=[6, 5, 3],
-            conv_clamp=clamp,
-            mapping_kwargs={"num_layers": 2, "lr_multiplier": 0.5},
+            StyleGAN2Config(
+                z_dim=5,
+                c_dim=c_dim,
+                w_dim=6,
+                img_resolution=16,
+                channels=(6, 5, 3),
+                conv_clamp=clamp,
+                mapping_kwargs=MappingConfig(num_layers=2, lr_multiplier=0.5),
+            )
         )
         with torch.no_grad():
             for name, parameter in generator.named_parameters():
@@ -154,7 +157,9 @@ def test_layouts_that_do_not_hold_it_are_refused(changes, message):
 
 def test_other_architectures_are_refused():
     other = StyleGAN2Generator(
-        z_dim=4, c_dim=0, w_dim=4, img_resolution=8, channel_base=32, channel_max=4, architecture="resnet"
+        StyleGAN2Config(
+            z_dim=4, c_dim=0, w_dim=4, img_resolution=8, channel_base=32, channel_max=4, architecture="resnet"
+        )
     )
     with pytest.raises(ConfigError, match="skip"):
         widen(other, **LAYOUT)

@@ -1,13 +1,12 @@
 """From a description (plain values) to a network with weights, every step checked.
 
-Nothing in a description is trusted: constructor arguments are looked up in a table of names, types and ranges, the
+Nothing in a description is trusted: its arguments have to make a config (`NetworkConfig.from_mapping`), the
 network is laid out without memory for its weights, and only when every name and shape in the file agrees with that
 layout are the file's own arrays put in. So a file can cost no more memory than its size.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,160 +16,45 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription, Role
+from draggan.checkpoints.infer_config import as_in_file
 from draggan.device import choose_device
 from draggan.errors import CheckpointError, ConfigError
 from draggan.generators.base import Generator
-from torch_utils.ops.bias_act import ACTIVATIONS
+from draggan.generators.registry import FAMILIES
+from draggan.generators.schema import FieldError, NetworkConfig, UnknownFieldError
+from draggan.generators.stylegan2.config import DiscriminatorConfig
+from draggan.generators.stylegan2.discriminator import Discriminator
 
-__all__ = ["build_discriminator", "build_generator", "check_kwargs", "choose_generator"]
+__all__ = ["build_discriminator", "build_generator", "choose_generator", "config_of"]
 
-# A rule returns None if it accepts a value, else what is allowed.
-Rule = Callable[[Any], str | None]
-
-
-def _whole(low: int, high: int, *, optional: bool = False) -> Rule:
-    def rule(value: Any) -> str | None:
-        if (value is None and optional) or (type(value) is int and low <= value <= high):
-            return None
-        return f"a whole number from {low} to {high}" + (" or none" if optional else "")
-
-    return rule
-
-
-def _real(low: float, high: float, *, optional: bool = False) -> Rule:
-    def rule(value: Any) -> str | None:
-        number = type(value) in (int, float) and math.isfinite(value)
-        if (value is None and optional) or (number and low <= value <= high):
-            return None
-        return f"a number from {low:g} to {high:g}" + (" or none" if optional else "")
-
-    return rule
-
-
-def _flag(value: Any) -> str | None:
-    return None if type(value) is bool else "true or false"
-
-
-def _one_of(*names: str) -> Rule:
-    def rule(value: Any) -> str | None:
-        return None if isinstance(value, str) and value in names else f"one of {', '.join(names)}"
-
-    return rule
-
-
-def _four_taps(value: Any) -> str | None:
-    # The padding of the published resampling steps belongs to four taps.
-    tap = _real(-1e3, 1e3)
-    good = isinstance(value, (list, tuple)) and len(value) == 4 and all(tap(v) is None for v in value)
-    return None if good and sum(value) != 0 else "four numbers whose sum is not 0"
-
-
-def _widths(value: Any) -> str | None:
-    width = _whole(1, 4096)
-    good = isinstance(value, (list, tuple)) and 1 <= len(value) <= 11 and all(width(v) is None for v in value)
-    return None if good else "one whole number from 1 to 4096 for each block"
-
-
-# Rules by name; a nested one for a nested dictionary. (Not written as a recursive type: Python 3.10 cannot resolve it.)
-Rules = Mapping[str, Any]
-
-_ARCHITECTURE = _one_of("skip", "resnet", "orig")
-_ACTIVATION = _one_of(*ACTIVATIONS)
-
-_MAPPING: Rules = {
-    "num_layers": _whole(1, 32),
-    "lr_multiplier": _real(1e-6, 1e3),
-    "embed_features": _whole(1, 4096, optional=True),
-    "layer_features": _whole(1, 4096, optional=True),
-    "activation": _ACTIVATION,
-    "w_avg_beta": _real(0, 1, optional=True),
+# By kind of network: "stylegan2", "stylegan3", ..., and "discriminator".
+CONFIGS: Mapping[str, type[NetworkConfig]] = {
+    **{name: family.config for name, family in FAMILIES.items()},
+    "discriminator": DiscriminatorConfig,
 }
-_COMMON: Rules = {
-    "c_dim": _whole(0, 100_000),
-    "img_resolution": _whole(4, 4096),
-    "img_channels": _whole(3, 3),
-    "channel_base": _whole(1, 1 << 20),
-    "channel_max": _whole(1, 4096),
-    "conv_clamp": _real(1e-3, 1e9, optional=True),
-    "mapping_kwargs": _MAPPING,
-}
-STYLEGAN2: Rules = {
-    **_COMMON,
-    "z_dim": _whole(1, 4096),
-    "w_dim": _whole(1, 4096),
-    "channels": _widths,
-    "square": _flag,
-    "architecture": _ARCHITECTURE,
-    "resample_filter": _four_taps,
-    "use_noise": _flag,
-    "activation": _ACTIVATION,
-}
-STYLEGAN3: Rules = {
-    **_COMMON,
-    "z_dim": _whole(1, 4096),
-    "w_dim": _whole(1, 4096),
-    # Between them these bound the number of filter taps: design time and memory grow with its square.
-    "num_layers": _whole(4, 64),
-    "num_critical": _whole(0, 62),
-    "first_cutoff": _real(0.5, 64),
-    "first_stopband": _real(0.5, 64),
-    "last_stopband_rel": _real(1, 4),
-    "margin_size": _whole(0, 128),
-    "output_scale": _real(-1e6, 1e6),
-    "conv_kernel": _whole(1, 9),
-    "filter_size": _whole(1, 16),
-    "lrelu_upsampling": _whole(1, 4),
-    "use_radial_filters": _flag,
-}
-DISCRIMINATOR: Rules = {
-    **_COMMON,
-    "square": _flag,
-    "architecture": _ARCHITECTURE,
-    "resample_filter": _four_taps,
-    "activation": _ACTIVATION,
-    "cmap_dim": _whole(0, 4096, optional=True),
-    "mbstd_group_size": _whole(1, 1024, optional=True),
-    "mbstd_num_channels": _whole(0, 64),
-}
-_REQUIRED = {
-    "stylegan2": ("z_dim", "c_dim", "w_dim", "img_resolution"),
-    "stylegan3": ("z_dim", "c_dim", "w_dim", "img_resolution"),
-    "discriminator": ("c_dim", "img_resolution"),
-}
-RULES: dict[str, Rules] = {"stylegan2": STYLEGAN2, "stylegan3": STYLEGAN3, "discriminator": DISCRIMINATOR}
 
 
-def check_kwargs(kind: str, kwargs: Mapping[str, Any]) -> None:
-    """Check constructor arguments against the table.
+def config_of(kind: str, kwargs: Mapping[str, Any]) -> NetworkConfig:
+    """The config that arguments in a file stand for, checked.
 
     Args:
         kind: "stylegan2", "stylegan3" or "discriminator".
 
     Raises:
-        CheckpointError: an argument is missing, unknown, of the wrong type or out of range.
+        CheckpointError: an argument is missing, unknown, of the wrong type or out of range, or all together describe no
+            possible network.
     """
-    missing = [name for name in _REQUIRED[kind] if name not in kwargs]
-    if missing:
-        raise CheckpointError(f"the file does not say {', '.join(missing)} of its {kind} network")
-    _check_against(RULES[kind], kwargs, "")
-    layers, critical = kwargs.get("num_layers", 14), kwargs.get("num_critical", 2)
-    if kind == "stylegan3" and layers - critical < 2:
-        raise CheckpointError(f"num_layers = {layers} must exceed num_critical = {critical} by 2 at least")
-
-
-def _check_against(rules: Rules, kwargs: Mapping[str, Any], prefix: str) -> None:
-    for name, value in kwargs.items():
-        rule = rules.get(name)
-        if rule is None:
-            raise CheckpointError(f"unknown argument '{prefix}{str(name)[:60]}'; known are {', '.join(rules)}")
-        if callable(rule):
-            allowed = rule(value)
-            if allowed is not None:
-                raise CheckpointError(f"{prefix}{name} = {repr(value)[:60]} is not allowed; it must be {allowed}")
-        elif isinstance(value, Mapping):
-            _check_against(rule, value, f"{prefix}{name}.")
-        else:
-            raise CheckpointError(f"{prefix}{name} = {repr(value)[:60]} is not allowed; it must hold named values")
+    try:
+        return CONFIGS[kind].from_mapping(kwargs)
+    except FieldError as error:
+        allowed = as_in_file(error.allowed)
+        verb = "hold" if allowed == "named values" else "be"
+        shown = repr(error.value)[:60]
+        raise CheckpointError(f"{error.name} = {shown} is not allowed; it must {verb} {allowed}") from None
+    except UnknownFieldError as error:
+        raise CheckpointError(f"unknown argument '{error.name}'; known are {', '.join(error.known)}") from None
+    except ConfigError as error:
+        raise CheckpointError(f"the arguments in the file describe no possible {kind} network: {error}") from error
 
 
 def choose_generator(description: CheckpointDescription) -> Role:
@@ -194,13 +78,7 @@ def build_generator(description: CheckpointDescription, device: str | torch.devi
     """
     role = choose_generator(description)
     network = description.networks[role]
-    if network.family == "stylegan3":
-        from draggan.generators.stylegan3 import StyleGAN3Generator
-
-        return _build(StyleGAN3Generator, "stylegan3", role, network, device).freeze()
-    from draggan.generators.stylegan2 import StyleGAN2Generator
-
-    return _build(StyleGAN2Generator, "stylegan2", role, network, device).freeze()
+    return _build(FAMILIES[network.family].generator, network.family, role, network, device).freeze()
 
 
 def build_discriminator(description: CheckpointDescription, device: str | torch.device = "cpu") -> nn.Module:
@@ -216,8 +94,6 @@ def build_discriminator(description: CheckpointDescription, device: str | torch.
         reason = skipped.get("D") if isinstance(skipped, dict) else None
         why = f" (its discriminator cannot be used: {reason})" if reason else ""
         raise CheckpointError(f"no discriminator in this file; it holds {held}{why}")
-    from draggan.generators.stylegan2.discriminator import Discriminator
-
     network = description.networks["D"]
     return _build(Discriminator, "discriminator", "D", network, device).eval().requires_grad_(False)
 
@@ -243,12 +119,12 @@ _RANDOM = (torch.randn, torch.rand)
 _SCALE = (Tensor.div, Tensor.__truediv__, Tensor.mul, Tensor.__mul__)
 
 
-def _build(cls: Callable[..., Any], kind: str, role: str, network: NetworkDescription, device: Any) -> Any:
-    check_kwargs(kind, network.kwargs)
+def _build(make: Callable[[Any], Any], kind: str, role: str, network: NetworkDescription, device: Any) -> Any:
+    config = config_of(kind, network.kwargs)
     target = choose_device(device)
     try:
         with _ShapesOnly():
-            module = cls(**network.kwargs)
+            module = make(config)
     except (ConfigError, TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
         raise CheckpointError(f"the arguments in the file describe no possible {kind} network: {error}") from error
     _check_layout(role, module.state_dict(), network.tensors)

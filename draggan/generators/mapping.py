@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from draggan.errors import ConfigError, LatentError
+from draggan.generators.schema import MappingConfig
 from torch_utils.ops.bias_act import bias_act
 
 __all__ = ["FullyConnected", "MappingNetwork"]
@@ -53,7 +54,7 @@ class MappingNetwork(nn.Module):
 
     Args:
         num_ws: rows of the latent code, or None for the bare w (a discriminator's label mapping).
-        embed_features, layer_features: widths of the label embedding and of the hidden layers; None: ``w_dim``.
+        config: layers and their options.
     """
 
     w_avg: Tensor
@@ -64,24 +65,26 @@ class MappingNetwork(nn.Module):
         c_dim: int,
         w_dim: int,
         num_ws: int | None,
-        *,
-        num_layers: int = 8,
-        embed_features: int | None = None,
-        layer_features: int | None = None,
-        activation: str = "lrelu",
-        lr_multiplier: float = 0.01,
-        w_avg_beta: float | None = 0.998,
+        config: MappingConfig,
     ) -> None:
         super().__init__()
-        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.num_layers = z_dim, c_dim, w_dim, num_ws, num_layers
-        embed_features = (embed_features or w_dim) if c_dim > 0 else 0
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.num_layers = (
+            z_dim,
+            c_dim,
+            w_dim,
+            num_ws,
+            config.num_layers,
+        )
+        embed_features = config.embedded(w_dim) if c_dim > 0 else 0
         if c_dim > 0:
             self.embed = FullyConnected(c_dim, embed_features)
-        widths = [z_dim + embed_features] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
-        for i in range(num_layers):
-            layer = FullyConnected(widths[i], widths[i + 1], activation=activation, lr_multiplier=lr_multiplier)
+        widths = [z_dim + embed_features] + [config.hidden(w_dim)] * (config.num_layers - 1) + [w_dim]
+        for i in range(config.num_layers):
+            layer = FullyConnected(
+                widths[i], widths[i + 1], activation=config.activation, lr_multiplier=config.lr_multiplier
+            )
             setattr(self, f"fc{i}", layer)
-        self.has_average = num_ws is not None and w_avg_beta is not None
+        self.has_average = num_ws is not None and config.w_avg_beta is not None
         self.register_buffer("w_avg", torch.zeros(w_dim) if self.has_average else None)
 
     def forward(

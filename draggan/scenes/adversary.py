@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from draggan.generators.stylegan2.config import DiscriminatorConfig
 from draggan.generators.stylegan2.discriminator import Discriminator
 
 __all__ = ["Adversary", "r1_penalty"]
@@ -42,7 +43,7 @@ class Adversary:
         self, kwargs: dict[str, Any], *, lr: float, gamma: float, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.kwargs = kwargs
-        self.discriminator = Discriminator(**kwargs).to(device)
+        self.discriminator = Discriminator(DiscriminatorConfig.from_mapping(kwargs)).to(device)
         # A lazy penalty changes the rates of Adam likewise (their appendix B).
         part = _PENALTY_EVERY / (_PENALTY_EVERY + 1)
         betas = (0.0, 0.99**part)

@@ -36,6 +36,7 @@ from dnnlib.cache import replacing
 from draggan.device import choose_device
 from draggan.errors import ConfigError, DragGANError
 from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.scenes import find_scene
 from draggan.scenes.adversary import Adversary
 from draggan.scenes.pool import ScenePool, scene_noise
@@ -304,7 +305,7 @@ class Trainer:
         self.scene = find_scene(config.scene)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.generator = StyleGAN2Generator(**config.kwargs(self.scene))
+        self.generator = StyleGAN2Generator(StyleGAN2Config.from_mapping(config.kwargs(self.scene)))
         self.progress = Progress()
         self._prepare()
         if init is not None:
@@ -584,7 +585,7 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config = TrainConfig(**state["config"])
     scene, progress = find_scene(config.scene), Progress(**state["progress"])
-    generator = StyleGAN2Generator(**config.kwargs(scene))
+    generator = StyleGAN2Generator(StyleGAN2Config.from_mapping(config.kwargs(scene)))
     generator.load_state_dict(state["average"])
     generator.requires_grad_(False)
     noise = torch.randn(20_000, scene.z_dim, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ import numpy as np
 
 from draggan.checkpoints.description import CheckpointDescription, Family, NetworkDescription, Role
 from draggan.checkpoints.formats import unsupported
-from draggan.checkpoints.kwargs import (
+from draggan.checkpoints.infer_config import (
     discriminator_kwargs,
     family_of,
     plain,

@@ -19,7 +19,7 @@ from draggan.checkpoints.description import CheckpointDescription, Family, Netwo
 from draggan.checkpoints.formats import rosinality, unsupported
 from draggan.checkpoints.formats.average_latent import SAMPLES, average_latent
 from draggan.checkpoints.formats.renaming import NO_NOISE, resample_filter
-from draggan.checkpoints.kwargs import discriminator_kwargs, plain, stylegan2_kwargs, stylegan3_kwargs
+from draggan.checkpoints.infer_config import discriminator_kwargs, plain, stylegan2_kwargs, stylegan3_kwargs
 from draggan.checkpoints.pickle.budget import Budget, refuse, refuse_object, show
 from draggan.checkpoints.pickle.stand_ins import ForeignObject, OrderedDict
 from draggan.checkpoints.pickle.tensors import NumpyArray, Tensor, float_tensor

@@ -16,7 +16,7 @@ import numpy as np
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription, Role
 from draggan.checkpoints.formats import unsupported
 from draggan.checkpoints.formats.renaming import Renamer, resample_filter
-from draggan.checkpoints.kwargs import discriminator_kwargs, plain, stylegan2_kwargs
+from draggan.checkpoints.infer_config import discriminator_kwargs, plain, stylegan2_kwargs
 from draggan.checkpoints.pickle.budget import Budget, damaged, refuse, show
 from draggan.checkpoints.pickle.stand_ins import TensorFlowNetwork
 from draggan.checkpoints.pickle.tensors import float_tensor

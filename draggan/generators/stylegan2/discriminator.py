@@ -14,19 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from draggan.errors import ConfigError
-from draggan.generators.limits import (
-    check_budget,
-    check_mapping,
-    flag,
-    mapping_parameters,
-    number,
-    one_of,
-    resolution,
-    whole,
-)
 from draggan.generators.mapping import FullyConnected, MappingNetwork
-from draggan.generators.stylegan2.networks import Architecture
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from draggan.generators.stylegan2.config import DiscriminatorConfig
+from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 __all__ = ["Discriminator", "minibatch_deviation"]
@@ -102,43 +92,39 @@ class DiscriminatorBlock(nn.Module):
 
     resample_filter: Tensor
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        img_channels: int,
-        *,
-        is_first: bool,
-        architecture: Architecture,
-        resample_filter: Sequence[float],
-        activation: str,
-        conv_clamp: float | None,
-    ) -> None:
+    def __init__(self, config: DiscriminatorConfig, in_channels: int, out_channels: int, *, is_first: bool) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.architecture = config.architecture
+        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
 
         def conv(inputs: int, outputs: int, *, kernel: int = 3, down: int = 1, gain: float = 1.0) -> ConvLayer:
             return ConvLayer(
                 inputs,
                 outputs,
                 kernel=kernel,
-                resample_filter=resample_filter,
-                activation=activation,
+                resample_filter=config.resample_filter,
+                activation=config.activation,
                 down=down,
-                conv_clamp=conv_clamp,
+                conv_clamp=config.conv_clamp,
                 gain=gain,
             )
 
-        residual = architecture == "resnet"
+        residual = config.architecture == "resnet"
         half = math.sqrt(0.5) if residual else 1.0
-        self.fromrgb = conv(img_channels, in_channels, kernel=1) if is_first or architecture == "skip" else None
+        takes_colours = is_first or config.architecture == "skip"
+        self.fromrgb = conv(config.img_channels, in_channels, kernel=1) if takes_colours else None
         self.conv0 = conv(in_channels, in_channels)
         self.conv1 = conv(in_channels, out_channels, down=2, gain=half)
         self.skip = None
         if residual:
             self.skip = ConvLayer(
-                in_channels, out_channels, kernel=1, resample_filter=resample_filter, bias=False, down=2, gain=half
+                in_channels,
+                out_channels,
+                kernel=1,
+                resample_filter=config.resample_filter,
+                bias=False,
+                down=2,
+                gain=half,
             )
 
     def forward(self, x: Tensor | None, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,36 +142,24 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """The last 4x4 map (4x2 in rectangular models) to one number, or to ``cmap_dim`` of them."""
 
-    def __init__(
-        self,
-        channels: int,
-        img_channels: int,
-        out_features: int,
-        *,
-        size: tuple[int, int],
-        architecture: Architecture,
-        mbstd_group_size: int | None,
-        mbstd_num_channels: int,
-        resample_filter: Sequence[float],
-        activation: str,
-        conv_clamp: float | None,
-    ) -> None:
+    def __init__(self, config: DiscriminatorConfig, channels: int, out_features: int) -> None:
         super().__init__()
-        self.mbstd_group_size, self.mbstd_num_channels = mbstd_group_size, mbstd_num_channels
+        self.mbstd_group_size, self.mbstd_num_channels = config.mbstd_group_size, config.mbstd_num_channels
+        taps, activation = config.resample_filter, config.activation
         self.fromrgb = (
-            ConvLayer(img_channels, channels, kernel=1, resample_filter=resample_filter, activation=activation)
-            if architecture == "skip"
+            ConvLayer(config.img_channels, channels, kernel=1, resample_filter=taps, activation=activation)
+            if config.architecture == "skip"
             else None
         )
         self.conv = ConvLayer(
-            channels + mbstd_num_channels,
+            channels + config.mbstd_num_channels,
             channels,
             kernel=3,
-            resample_filter=resample_filter,
+            resample_filter=taps,
             activation=activation,
-            conv_clamp=conv_clamp,
+            conv_clamp=config.conv_clamp,
         )
-        self.fc = FullyConnected(channels * math.prod(size), channels, activation=activation)
+        self.fc = FullyConnected(channels * math.prod(config.last_size), channels, activation=activation)
         self.out = FullyConnected(channels, out_features)
 
     def forward(self, x: Tensor, image: Tensor) -> Float[Tensor, "batch out_features"]:
@@ -198,107 +172,20 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The StyleGAN2 discriminator; a new one has random weights.
+    """The StyleGAN2 discriminator; a new one has random weights."""
 
-    Args:
-        c_dim: size of the class label, 0 for none.
-        img_resolution: picture height, a power of two from 8 on.
-        square: False for pictures half as wide as high.
-        architecture: "resnet" (the usual), "skip" or "orig".
-        channel_base, channel_max: block r works with ``min(channel_base // r, channel_max)`` channels.
-        conv_clamp: limit of the absolute value after every convolution.
-        cmap_dim: size of the mapped label; None: the channels of the last block if there are classes, else 0.
-        mapping_kwargs: of the label's mapping: ``num_layers`` (8), ``embed_features``, ``layer_features``,
-            ``activation``, ``lr_multiplier``.
-        mbstd_group_size, mbstd_num_channels: of the `minibatch_deviation`; group size None for the whole batch, 0
-            channels for none of it.
-
-    Raises:
-        ConfigError: an argument is out of range, or all together describe an absurdly large network.
-    """
-
-    def __init__(
-        self,
-        *,
-        c_dim: int,
-        img_resolution: int,
-        img_channels: int = 3,
-        square: bool = True,
-        architecture: Architecture = "resnet",
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        conv_clamp: float | None = None,
-        cmap_dim: int | None = None,
-        mapping_kwargs: dict | None = None,
-        mbstd_group_size: int | None = 4,
-        mbstd_num_channels: int = 1,
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
-        activation: str = "lrelu",
-    ) -> None:
+    def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        whole("c_dim", c_dim, 0, 100_000)
-        resolution(img_resolution)
-        whole("img_channels", img_channels, 1, 64)
-        flag("square", square)
-        one_of("architecture", architecture, ("resnet", "skip", "orig"))
-        one_of("activation", activation, tuple(ACTIVATIONS))
-        whole("channel_base", channel_base, img_resolution, 2**24)
-        whole("channel_max", channel_max, 1, 8192)
-        if conv_clamp is not None:
-            number("conv_clamp", conv_clamp, 1e-3, 1e9)
-        if cmap_dim is not None:
-            whole("cmap_dim", cmap_dim, 0, 8192)
-        if mbstd_group_size is not None:
-            whole("mbstd_group_size", mbstd_group_size, 1, 1024)
-        whole("mbstd_num_channels", mbstd_num_channels, 0, 64)
-        if len(resample_filter) != 4:
-            raise ConfigError(f"resample_filter has {len(resample_filter)} taps; give four, such as 1, 3, 3, 1")
-        known = ("num_layers", "embed_features", "layer_features", "activation", "lr_multiplier", "w_avg_beta")
-        mapping_kwargs = check_mapping(mapping_kwargs, known)
-
-        self.resolutions = [2**i for i in range(int(math.log2(img_resolution)), 2, -1)]
-        widths = {r: min(channel_base // r, channel_max) for r in [*self.resolutions, 4]}
-        if mbstd_num_channels and widths[4] % mbstd_num_channels:
-            raise ConfigError(
-                f"mbstd_num_channels = {mbstd_num_channels} does not divide the {widths[4]} channels of the last block"
-            )
-        self.c_dim, self.image_size = c_dim, (img_resolution, img_resolution if square else img_resolution // 2)
-        self.cmap_dim = (widths[4] if c_dim else 0) if cmap_dim is None else cmap_dim
-        if c_dim and not self.cmap_dim:
-            raise ConfigError(f"cmap_dim = 0 leaves no use for the {c_dim} classes; give None or the size of their map")
-        last_size = (4, 4 if square else 2)
-        check_budget(
-            sum(9 * widths[r] * (widths[r] + widths[r // 2]) for r in self.resolutions)
-            + widths[4] ** 2 * (9 + math.prod(last_size))
-            + (mapping_parameters(0, c_dim, self.cmap_dim, mapping_kwargs, 8) if c_dim else 0)
-        )
-
+        self.config, self.image_size = config, config.image_size
+        self.c_dim, self.cmap_dim = config.c_dim, config.mapped_label_size
+        widths = config.block_widths
+        self.resolutions = [r for r in widths if r > 4]
         for r in self.resolutions:
-            block = DiscriminatorBlock(
-                widths[r],
-                widths[r // 2],
-                img_channels,
-                is_first=r == img_resolution,
-                architecture=architecture,
-                resample_filter=resample_filter,
-                activation=activation,
-                conv_clamp=conv_clamp,
-            )
+            block = DiscriminatorBlock(config, widths[r], widths[r // 2], is_first=r == config.img_resolution)
             setattr(self, f"b{r}", block)
-        if c_dim > 0:
-            self.mapping = MappingNetwork(0, c_dim, self.cmap_dim, None, **mapping_kwargs)
-        self.b4 = DiscriminatorEpilogue(
-            widths[4],
-            img_channels,
-            self.cmap_dim or 1,
-            size=last_size,
-            architecture=architecture,
-            mbstd_group_size=mbstd_group_size,
-            mbstd_num_channels=mbstd_num_channels,
-            resample_filter=resample_filter,
-            activation=activation,
-            conv_clamp=conv_clamp,
-        )
+        if self.c_dim > 0:
+            self.mapping = MappingNetwork(0, self.c_dim, self.cmap_dim, None, config.mapping_kwargs)
+        self.b4 = DiscriminatorEpilogue(config, widths[4], self.cmap_dim or 1)
 
     def forward(
         self, image: Float[Tensor, "batch img_channels height width"], c: Float[Tensor, "batch c_dim"] | None = None

@@ -6,100 +6,33 @@ The top of this package: it owns the two networks and names the feature levels. 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.errors import ConfigError
 from draggan.generators.base import Generator, Latent
-from draggan.generators.limits import check_budget, check_mapping, mapping_parameters, one_of, resolution, whole
 from draggan.generators.mapping import MappingNetwork
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan2.features import features
-from draggan.generators.stylegan2.networks import Architecture, SynthesisLayer, SynthesisNetwork
+from draggan.generators.stylegan2.networks import SynthesisLayer, SynthesisNetwork
 from draggan.geometry import Grid, Windows
-from torch_utils.ops.bias_act import ACTIVATIONS
 
 __all__ = ["StyleGAN2Generator"]
 
 
 class StyleGAN2Generator(Generator):
-    """The StyleGAN2 generator; a new one has random weights, as at the start of training.
-
-    Args:
-        z_dim, c_dim, w_dim: sizes of noise, class label and latent.
-        img_resolution: picture height, a power of two from 4 to 4096.
-        square: False for pictures half as wide as high (StyleGAN-Human).
-        mapping_kwargs: ``num_layers``, ``lr_multiplier``, ``embed_features``, ``layer_features``, ``activation``.
-        channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
-        channels: of the blocks b4, b8, ..., for models whose widths follow no such rule.
-        architecture: "skip" (the usual), "resnet" or "orig".
-        conv_clamp: limit of the absolute value after every convolution.
-
-    Raises:
-        ConfigError: a size or name is not possible.
-    """
+    """The StyleGAN2 generator; a new one has random weights, as at the start of training."""
 
     family = "stylegan2"
     mapping: MappingNetwork
     synthesis: SynthesisNetwork
 
-    def __init__(
-        self,
-        *,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int = 3,
-        square: bool = True,
-        mapping_kwargs: dict | None = None,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        channels: Sequence[int] | None = None,
-        architecture: Architecture = "skip",
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
-        conv_clamp: float | None = None,
-        use_noise: bool = True,
-        activation: str = "lrelu",
-    ) -> None:
+    def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
-        whole("z_dim", z_dim, 1, 8192)
-        whole("c_dim", c_dim, 0, 100_000)
-        whole("w_dim", w_dim, 1, 8192)
-        whole("img_channels", img_channels, 1, 64)
-        resolution(img_resolution, 4)
-        one_of("architecture", architecture, ("skip", "resnet", "orig"))
-        one_of("activation", activation, tuple(ACTIVATIONS))
-        whole("channel_max", channel_max, 1, 8192)
-        # Every block has at least one channel.
-        whole("channel_base", channel_base, img_resolution, 2**24)
-        if len(resample_filter) != 4:
-            raise ConfigError(f"resample_filter has {len(resample_filter)} taps; give 4, as in (1, 3, 3, 1)")
-        known = ("num_layers", "lr_multiplier", "activation", "embed_features", "layer_features", "w_avg_beta")
-        mapping_kwargs = check_mapping(mapping_kwargs, known)
-        widths = channels or [min(channel_base // 2**i, channel_max) for i in range(2, img_resolution.bit_length())]
-        convolutions = sum(9 * b * (a + b) for a, b in itertools.pairwise([widths[0], *widths]))
-        check_budget(convolutions + mapping_parameters(z_dim, c_dim, w_dim, mapping_kwargs, 8))
-        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.image_size = (img_resolution, img_resolution if square else img_resolution // 2)
-        self.synthesis = SynthesisNetwork(
-            w_dim,
-            img_resolution,
-            img_channels,
-            square=square,
-            channel_base=channel_base,
-            channel_max=channel_max,
-            channels=channels,
-            architecture=architecture,
-            resample_filter=resample_filter,
-            conv_clamp=conv_clamp,
-            use_noise=use_noise,
-            activation=activation,
-        )
+        self.config, self.image_size = config, config.image_size
+        self.z_dim, self.c_dim, self.w_dim = config.z_dim, config.c_dim, config.w_dim
+        self.synthesis = SynthesisNetwork(config)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping_kwargs)
+        self.mapping = MappingNetwork(self.z_dim, self.c_dim, self.w_dim, self.num_ws, config.mapping_kwargs)
         self.levels = tuple(f"b{r}" for r in self.synthesis.resolutions)
 
     def features(self, ws: Latent, level: str) -> Float[Tensor, "batch channel height width"]:

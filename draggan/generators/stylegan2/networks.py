@@ -21,15 +21,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from draggan.errors import ConfigError
 from draggan.generators.base import Latent, latent_rows
 from draggan.generators.mapping import FullyConnected
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from torch_utils.ops.bias_act import bias_act, modulated_act
 from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 __all__ = [
-    "Architecture",
     "NoiseMode",
     "SynthesisBlock",
     "SynthesisLayer",
@@ -38,7 +37,6 @@ __all__ = [
     "modulation_for_type",
 ]
 
-Architecture = Literal["skip", "resnet", "orig"]
 NoiseMode = Literal["const", "random", "none"]
 
 
@@ -203,49 +201,43 @@ class SynthesisBlock(nn.Module):
 
     def __init__(
         self,
+        config: StyleGAN2Config,
         in_channels: int,
         out_channels: int,
-        w_dim: int,
         size: tuple[int, int],
-        img_channels: int,
         *,
         is_last: bool,
-        architecture: Architecture = "skip",
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
-        conv_clamp: float | None = None,
-        use_noise: bool = True,
-        activation: str = "lrelu",
     ) -> None:
         super().__init__()
-        self.architecture, self.in_channels = architecture, in_channels
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.architecture, self.in_channels = config.architecture, in_channels
+        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
 
         def conv(channels: int, *, up: int = 1, gain: float = 1.0) -> SynthesisLayer:
             return SynthesisLayer(
                 channels,
                 out_channels,
-                w_dim,
+                config.w_dim,
                 size,
                 up=up,
-                use_noise=use_noise,
-                activation=activation,
-                resample_filter=resample_filter,
-                conv_clamp=conv_clamp,
+                use_noise=config.use_noise,
+                activation=config.activation,
+                resample_filter=config.resample_filter,
+                conv_clamp=config.conv_clamp,
                 gain=gain,
             )
 
-        residual = architecture == "resnet" and in_channels > 0
+        residual = config.architecture == "resnet" and in_channels > 0
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, *size))
         else:
             self.conv0 = conv(in_channels, up=2)
         self.conv1 = conv(out_channels, gain=math.sqrt(0.5) if residual else 1.0)
-        if is_last or architecture == "skip":
-            self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp=conv_clamp)
+        self.has_torgb = is_last or config.architecture == "skip"
+        if self.has_torgb:
+            self.torgb = ToRGB(out_channels, config.img_channels, config.w_dim, conv_clamp=config.conv_clamp)
         if residual:
-            self.skip = SkipConv(in_channels, out_channels, resample_filter=resample_filter)
+            self.skip = SkipConv(in_channels, out_channels, resample_filter=config.resample_filter)
         self.num_conv = 1 if in_channels == 0 else 2
-        self.has_torgb = is_last or architecture == "skip"
 
     def features(self, x: Tensor | None, rows: Sequence[Tensor], noise_mode: NoiseMode = "const") -> Tensor:
         """Feature map of this block from the previous one's (None for the first) and ``num_conv`` latent rows."""
@@ -271,44 +263,15 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """Latent rows to picture, block by block (``b4``, ``b8``, ...)."""
 
-    def __init__(
-        self,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        *,
-        square: bool = True,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        channels: Sequence[int] | None = None,
-        architecture: Architecture = "skip",
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
-        conv_clamp: float | None = None,
-        use_noise: bool = True,
-        activation: str = "lrelu",
-    ) -> None:
+    def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
-        self.resolutions = [2**i for i in range(2, int(math.log2(img_resolution)) + 1)]
-        widths = channels or [min(channel_base // r, channel_max) for r in self.resolutions]
-        if len(widths) != len(self.resolutions):
-            raise ConfigError(f"{len(widths)} channels for {len(self.resolutions)} blocks; give one per block")
+        height, width = config.image_size
+        self.resolutions = list(config.block_widths)
         in_channels = 0
-        for r, width in zip(self.resolutions, widths, strict=True):
-            block = SynthesisBlock(
-                in_channels,
-                width,
-                w_dim,
-                (r, r if square else r // 2),
-                img_channels,
-                is_last=r == img_resolution,
-                architecture=architecture,
-                resample_filter=resample_filter,
-                conv_clamp=conv_clamp,
-                use_noise=use_noise,
-                activation=activation,
-            )
-            setattr(self, f"b{r}", block)
-            in_channels = width
+        for r, channels in config.block_widths.items():
+            size, is_last = (r, r * width // height), r == config.img_resolution
+            setattr(self, f"b{r}", SynthesisBlock(config, in_channels, channels, size, is_last=is_last))
+            in_channels = channels
         self.num_ws = 2 * len(self.resolutions)
 
     def blocks(self) -> Iterator[tuple[int, SynthesisBlock, int]]:

@@ -1,6 +1,6 @@
 """The StyleGAN3 synthesis network as published (Karras et al., NeurIPS 2021), configurations T and R; no fast paths.
 
-Second in the stack ``receptive_field <- networks <- windows <- generator``. Parameter and buffer names are the
+Second in the stack ``config, receptive_field <- networks <- windows <- generator``. Parameter and buffer names are the
 published ones, so that weights move both ways. Differences to the published implementation are differences in cost
 only: the modulated convolution scales the input channels by the style, convolves with the *constant* weight and scales
 the output channels, as in `draggan.generators.stylegan2.networks`.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,70 +24,12 @@ from torch import Tensor, nn
 
 from draggan.generators.base import Latent, latent_rows
 from draggan.generators.mapping import FullyConnected
+from draggan.generators.stylegan3.config import LayerDesign, StyleGAN3Config, kaiser_attenuation
 from draggan.generators.stylegan3.receptive_field import ReceptiveField
 from torch_utils.ops.filtered_lrelu import filtered_lrelu
 from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 
-__all__ = ["LayerDesign", "SynthesisInput", "SynthesisLayer", "SynthesisNetwork", "design_layers", "low_pass"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerDesign:
-    """The signal that a layer gives out. Frequencies in cycles per picture width, rates in samples per picture width.
-
-    Attributes:
-        cutoff, half_width: middle and half the width of the filter's transition band (their f_c and f_h).
-        rate: sampling rate (their s).
-        size: samples of the square map, margins included.
-        channels: of the map.
-        critical: whether it is sampled critically: its transition band ends above half its rate.
-    """
-
-    cutoff: float
-    half_width: float
-    rate: int
-    size: int
-    channels: int
-    critical: bool
-
-
-def design_layers(
-    img_resolution: int,
-    img_channels: int,
-    *,
-    channel_base: float,
-    channel_max: int,
-    num_layers: int,
-    num_critical: int,
-    first_cutoff: float,
-    first_stopband: float,
-    last_stopband_rel: float,
-    margin_size: int,
-) -> list[LayerDesign]:
-    """The layers 0 ... num_layers, the last of them ToRGB (their section 3.2).
-
-    Cutoff and stopband frequencies grow geometrically up to the first critical layer.
-    """
-    last_cutoff = img_resolution / 2
-    last_stopband = last_cutoff * last_stopband_rel
-    layers = []
-    for i in range(num_layers + 1):
-        e = min(i / (num_layers - num_critical), 1)
-        cutoff = first_cutoff * (last_cutoff / first_cutoff) ** e
-        stopband = first_stopband * (last_stopband / first_stopband) ** e
-        rate = 2 ** math.ceil(math.log2(min(2 * stopband, img_resolution)))
-        layers.append(
-            LayerDesign(
-                cutoff=cutoff,
-                half_width=max(stopband, rate / 2) - cutoff,
-                rate=rate,
-                # The last two layers make no margin: nothing reads beyond the picture any more.
-                size=img_resolution if i >= num_layers - 1 else rate + 2 * margin_size,
-                channels=img_channels if i == num_layers else round(min(channel_base / 2 / cutoff, channel_max)),
-                critical=i >= num_layers - num_critical,
-            )
-        )
-    return layers
+__all__ = ["SynthesisInput", "SynthesisLayer", "SynthesisNetwork", "low_pass"]
 
 
 def low_pass(taps: int, cutoff: float, width: float, rate: float, *, radial: bool = False) -> Tensor | None:
@@ -109,7 +50,7 @@ def low_pass(taps: int, cutoff: float, width: float, rate: float, *, radial: boo
     """
     if taps == 1:
         return None
-    attenuation = 2.285 * (taps - 1) * math.pi * width / (rate / 2) + 7.95
+    attenuation = kaiser_attenuation(taps, width, rate)
     if attenuation > 50:
         beta = 0.1102 * (attenuation - 8.7)
     elif attenuation > 21:
@@ -200,34 +141,22 @@ class SynthesisLayer(nn.Module):
     up_filter: Tensor | None
     down_filter: Tensor | None
 
-    def __init__(
-        self,
-        w_dim: int,
-        before: LayerDesign,
-        after: LayerDesign,
-        *,
-        is_torgb: bool,
-        conv_kernel: int,
-        filter_size: int,
-        lrelu_upsampling: int,
-        use_radial_filters: bool,
-        conv_clamp: float | None,
-    ) -> None:
+    def __init__(self, config: StyleGAN3Config, before: LayerDesign, after: LayerDesign, *, is_torgb: bool) -> None:
         super().__init__()
-        self.before, self.after, self.is_torgb, self.conv_clamp = before, after, is_torgb, conv_clamp
-        self.kernel = 1 if is_torgb else conv_kernel
+        self.before, self.after, self.is_torgb, self.conv_clamp = before, after, is_torgb, config.conv_clamp
+        self.kernel = 1 if is_torgb else config.conv_kernel
         in_channels, out_channels = before.channels, after.channels
-        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.affine = FullyConnected(config.w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, self.kernel, self.kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("magnitude_ema", torch.ones([]))
 
         # The non-linearity runs at this rate.
-        rate = max(before.rate, after.rate) * (1 if is_torgb else lrelu_upsampling)
+        rate = max(before.rate, after.rate) * (1 if is_torgb else config.lrelu_upsampling)
         self.up, self.down = rate // before.rate, rate // after.rate
-        up_taps = 1 if is_torgb or self.up == 1 else filter_size * self.up
-        down_taps = 1 if is_torgb or self.down == 1 else filter_size * self.down
-        radial = use_radial_filters and not after.critical
+        up_taps = 1 if is_torgb or self.up == 1 else config.filter_size * self.up
+        down_taps = 1 if is_torgb or self.down == 1 else config.filter_size * self.down
+        radial = config.use_radial_filters and not after.critical
         up_filter = low_pass(up_taps, before.cutoff, 2 * before.half_width, rate)
         down_filter = low_pass(down_taps, after.cutoff, 2 * after.half_width, rate, radial=radial)
         self.register_buffer("up_filter", up_filter)
@@ -307,35 +236,15 @@ class SynthesisLayer(nn.Module):
 class SynthesisNetwork(nn.Module):
     """Latent rows to picture: Fourier features, then layers named ``L{index}_{size}_{channels}``."""
 
-    def __init__(
-        self,
-        w_dim: int,
-        designs: list[LayerDesign],
-        *,
-        output_scale: float,
-        conv_kernel: int,
-        filter_size: int,
-        lrelu_upsampling: int,
-        use_radial_filters: bool,
-        conv_clamp: float | None,
-    ) -> None:
+    def __init__(self, config: StyleGAN3Config) -> None:
         super().__init__()
-        self.output_scale = output_scale
-        self.input = SynthesisInput(w_dim, designs[0])
+        designs = config.layer_designs()
+        self.output_scale = config.output_scale
+        self.input = SynthesisInput(config.w_dim, designs[0])
         names = []
         for i, design in enumerate(designs):
             names.append(f"L{i}_{design.size}_{design.channels}")
-            layer = SynthesisLayer(
-                w_dim,
-                designs[max(i - 1, 0)],
-                design,
-                is_torgb=i == len(designs) - 1,
-                conv_kernel=conv_kernel,
-                filter_size=filter_size,
-                lrelu_upsampling=lrelu_upsampling,
-                use_radial_filters=use_radial_filters,
-                conv_clamp=conv_clamp,
-            )
+            layer = SynthesisLayer(config, designs[max(i - 1, 0)], design, is_torgb=i == len(designs) - 1)
             setattr(self, names[-1], layer)
         self.names = tuple(names)
         self.num_ws = len(designs) + 1

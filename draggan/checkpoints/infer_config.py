@@ -8,7 +8,6 @@ type, and one that contradicts the tensors is an error that names it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,11 +16,14 @@ import numpy as np
 
 from draggan.checkpoints.pickle.budget import refuse, show
 from draggan.checkpoints.pickle.tensors import NumpyArray
-from draggan.errors import CheckpointError
+from draggan.errors import CheckpointError, ConfigError
+from draggan.generators.schema import FieldError, NetworkConfig
+from draggan.generators.stylegan2.config import DiscriminatorConfig, MappingConfig, StyleGAN2Config
+from draggan.generators.stylegan3.config import StyleGAN3Config
 
 __all__ = [
-    "ACTIVATIONS",
     "Attributes",
+    "as_in_file",
     "discriminator_kwargs",
     "family_of",
     "plain",
@@ -33,8 +35,6 @@ __all__ = [
 Tensors = Mapping[str, np.ndarray]
 # Attributes of the published layers by the layer's dotted name.
 Attributes = Mapping[str, Mapping[str, Any]]
-ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
-ARCHITECTURES = ("skip", "resnet", "orig")
 MAX_VALUES = 20_000
 
 
@@ -68,79 +68,35 @@ def plain(value: Any) -> Any:
 Check = Callable[[str, Any], Any]
 
 
+def as_in_file(allowed: str) -> str:
+    """What a field may hold, in words, with flags as files write them."""
+    return allowed.replace("True or False", "true or false")
+
+
 def _bad(name: str, value: Any, allowed: str) -> CheckpointError:
-    return CheckpointError(f"the file's argument {name} = {show(value)} is not allowed; it must be {allowed}")
+    return CheckpointError(
+        f"the file's argument {name} = {show(value)} is not allowed; it must be {as_in_file(allowed)}"
+    )
 
 
-def _whole(low: int, high: int, *, optional: bool = False) -> Check:
-    def check(name: str, value: Any) -> int | None:
-        if value is None and optional:
-            return None
+def _checked_field(config: type[NetworkConfig], field: str) -> Check:
+    """The check of one field of a config, for a value from a file under any name."""
+
+    def check(name: str, value: Any) -> Any:
         # 16384.0 occurs where a width was computed.
-        if type(value) is float and value.is_integer():
+        if type(value) is float and value.is_integer() and config.is_whole(field):
             value = int(value)
-        if type(value) is not int or not low <= value <= high:
-            raise _bad(name, value, f"a whole number from {low} to {high}")
+        try:
+            config.check_field(field, value)
+        except FieldError as error:
+            raise _bad(name, value, error.allowed) from None
         return value
 
     return check
 
 
-def _real(low: float, high: float, *, optional: bool = False) -> Check:
-    def check(name: str, value: Any) -> float | None:
-        if value is None and optional:
-            return None
-        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
-            raise _bad(name, value, f"a number from {low:g} to {high:g}" + (" or none" if optional else ""))
-        return value
-
-    return check
-
-
-def _flag(name: str, value: Any) -> bool:
-    if type(value) is not bool:
-        raise _bad(name, value, "true or false")
-    return value
-
-
-def _one_of(*names: str) -> Check:
-    def check(name: str, value: Any) -> str:
-        if type(value) is not str or value not in names:
-            raise _bad(name, value, f"one of {', '.join(names)}")
-        return value
-
-    return check
-
-
-def _taps(name: str, value: Any) -> list[float]:
-    good = type(value) is list and len(value) == 4
-    if not good or any(type(v) not in (int, float) or not math.isfinite(v) or abs(v) > 1e3 for v in value):
-        raise _bad(name, value, "four numbers")
-    if sum(value) == 0:
-        raise _bad(name, value, "four numbers whose sum is not 0")
-    return value
-
-
-_CLAMP = _real(1e-3, 1e9, optional=True)
-_ACTIVATION = _one_of(*ACTIVATIONS)
-_WIDTH = _whole(1, 8192)
-_SIZES: dict[str, Check] = {
-    "z_dim": _WIDTH,
-    "c_dim": _whole(0, 100_000),
-    "w_dim": _WIDTH,
-    "img_resolution": _whole(4, 4096),
-    "img_channels": _whole(1, 64),
-    "channel_base": _whole(1, 1 << 24),
-    "channel_max": _whole(1, 1 << 16),
-    "conv_clamp": _CLAMP,
-}
-_MAPPING: dict[str, Check] = {
-    "num_layers": _whole(1, 64),
-    "embed_features": _whole(1, 8192, optional=True),
-    "layer_features": _whole(1, 8192, optional=True),
-    "activation": _ACTIVATION,
-    "lr_multiplier": _real(1e-6, 1e3),
-}
+_CLAMP = _checked_field(StyleGAN2Config, "conv_clamp")
+_ACTIVATION = _checked_field(StyleGAN2Config, "activation")
 # What only says how fast, in which precision or for training; nothing of a picture depends on it in float32.
 _WITHOUT_EFFECT = (
     "num_fp16_res",
@@ -155,44 +111,14 @@ _WITHOUT_EFFECT = (
     # StyleGAN-Human: whether its viewer pads pictures to a square.
     "padding",
 )
-_STYLEGAN2: dict[str, Check] = {
-    **_SIZES,
-    "square": _flag,
-    "architecture": _one_of(*ARCHITECTURES),
-    "resample_filter": _taps,
-    "use_noise": _flag,
-    "activation": _ACTIVATION,
-}
-_STYLEGAN3: dict[str, Check] = {
-    **_SIZES,
-    "num_layers": _whole(2, 64),
-    "num_critical": _whole(0, 64),
-    "first_cutoff": _real(0.25, 1024),
-    "first_stopband": _real(0.25, 1024),
-    "last_stopband_rel": _real(0.5, 16),
-    "margin_size": _whole(0, 128),
-    "output_scale": _real(1e-6, 1e6),
-    "conv_kernel": _whole(1, 9),
-    "filter_size": _whole(1, 32),
-    "lrelu_upsampling": _whole(1, 8),
-    "use_radial_filters": _flag,
-}
-_DISCRIMINATOR: dict[str, Check] = {
-    **_SIZES,
-    "square": _flag,
-    "architecture": _one_of(*ARCHITECTURES),
-    "resample_filter": _taps,
-    "activation": _ACTIVATION,
-    "cmap_dim": _whole(0, 8192, optional=True),
-    "mbstd_group_size": _whole(1, 1024, optional=True),
-    "mbstd_num_channels": _whole(0, 64),
-}
 # Arguments that hold arguments of inner layers.
 _NESTED = ("synthesis_kwargs", "block_kwargs", "layer_kwargs", "epilogue_kwargs")
 
 
-def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -> dict[str, Any]:
+def _checked(given: Mapping[str, Any], config: type[NetworkConfig], what: str) -> dict[str, Any]:
     """All given arguments, nested ones flattened, each checked; ``mapping_kwargs`` stay nested."""
+    # The widths of blocks that follow no rule are our own argument; files have tensors of them.
+    known = [name for name in config.field_names() if name not in ("mapping_kwargs", "channels")]
     flat: dict[str, Any] = {}
     queue = list(given.items())
     while queue:
@@ -205,10 +131,10 @@ def _checked(given: Mapping[str, Any], checks: Mapping[str, Check], what: str) -
             queue.extend(value.items())
         elif name in _WITHOUT_EFFECT:
             continue
-        elif name not in checks:
-            raise CheckpointError(f"unknown argument {show(name)} of the file's {what}; known are {', '.join(checks)}")
+        elif name not in known:
+            raise CheckpointError(f"unknown argument {show(name)} of the file's {what}; known are {', '.join(known)}")
         else:
-            value = checks[name](name, value)
+            value = _checked_field(config, name)(name, value)
             if name in flat and flat[name] != value:
                 raise CheckpointError(f"the file gives {name} twice: {show(flat[name])} and {show(value)}")
             flat[name] = value
@@ -224,10 +150,10 @@ def _mapping_arguments(value: Any) -> dict[str, Any]:
     for name, item in value.items():
         if name in _WITHOUT_EFFECT:
             continue
-        if name not in _MAPPING:
-            known_names = ", ".join(_MAPPING)
-            raise CheckpointError(f"unknown argument mapping_kwargs.{show(name)[1:-1]}; known are {known_names}")
-        known[name] = _MAPPING[name](f"mapping_kwargs.{name}", item)
+        if name not in MappingConfig.field_names():
+            names = ", ".join(MappingConfig.field_names())
+            raise CheckpointError(f"unknown argument mapping_kwargs.{show(name)[1:-1]}; known are {names}")
+        known[name] = _checked_field(MappingConfig, name)(f"mapping_kwargs.{name}", item)
     return known
 
 
@@ -342,7 +268,7 @@ def _mapping(
         ),
         "lr_multiplier": _setting(
             "mapping_kwargs.lr_multiplier",
-            _MAPPING["lr_multiplier"],
+            _checked_field(MappingConfig, "lr_multiplier"),
             attributes,
             layers,
             "bias_gain",
@@ -362,6 +288,17 @@ def _mapping(
     return {"z_dim": z_dim, "c_dim": c_dim, "w_dim": w_dim}, own
 
 
+def _possible(config: type[NetworkConfig], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments themselves if they make a config, else `CheckpointError`: what is converted can be built."""
+    try:
+        config.from_mapping(kwargs)
+    except FieldError as error:
+        raise _bad(error.name, error.value, error.allowed) from None
+    except ConfigError as error:
+        raise CheckpointError(f"the file describes no possible network: {error}") from error
+    return kwargs
+
+
 def stylegan2_kwargs(
     given: Mapping[str, Any], tensors: Tensors, attributes: Attributes | None = None
 ) -> dict[str, Any]:
@@ -376,7 +313,7 @@ def stylegan2_kwargs(
         CheckpointError: an argument is unknown, of another type, or contradicts the tensors.
     """
     attributes = attributes or {}
-    arguments = _checked(given, _STYLEGAN2, "StyleGAN2 generator")
+    arguments = _checked(given, StyleGAN2Config, "StyleGAN2 generator")
     sizes, mapping = _mapping(tensors, arguments, attributes, has_z=True)
     resolutions = _resolutions(tensors, "synthesis.")
     top = resolutions[-1]
@@ -398,12 +335,15 @@ def stylegan2_kwargs(
         "use_noise": "synthesis.b4.conv1.noise_const" in tensors,
     }
     _agree(arguments, facts)
-    return {
-        **facts,
-        **_channels(arguments, widths, optional=True),
-        "mapping_kwargs": mapping,
-        **_convolutions(arguments, attributes, convs),
-    }
+    return _possible(
+        StyleGAN2Config,
+        {
+            **facts,
+            **_channels(arguments, widths, optional=True),
+            "mapping_kwargs": mapping,
+            **_convolutions(arguments, attributes, convs),
+        },
+    )
 
 
 def stylegan3_kwargs(
@@ -411,7 +351,7 @@ def stylegan3_kwargs(
 ) -> dict[str, Any]:
     """Arguments of `StyleGAN3Generator`; as `stylegan2_kwargs`. What is not said is left to our class's defaults."""
     attributes = attributes or {}
-    arguments = _checked(given, _STYLEGAN3, "StyleGAN3 generator")
+    arguments = _checked(given, StyleGAN3Config, "StyleGAN3 generator")
     sizes, mapping = _mapping(tensors, arguments, attributes, has_z=True)
     pattern = re.compile(r"synthesis\.(L([0-9]{1,3})_([0-9]{1,5})_([0-9]{1,5}))\.weight")
     layers = sorted((int(m.group(2)), m.group(1), int(m.group(3))) for n in tensors if (m := pattern.fullmatch(n)))
@@ -426,16 +366,15 @@ def stylegan3_kwargs(
         "conv_kernel": _shape(tensors, f"{names[0]}.weight", 4)[2],
     }
     _agree(arguments, facts)
-    known = {name: value for name, value in arguments.items() if name in _STYLEGAN3}
-    known |= {**facts, "mapping_kwargs": mapping}
+    known = {**arguments, **facts, "mapping_kwargs": mapping}
     known.setdefault("channel_base", 32768)
     known.setdefault("channel_max", 512)
     for name in ("num_critical", "margin_size", "output_scale"):
         if name in attributes.get("synthesis", {}):
-            known[name] = _STYLEGAN3[name](name, attributes["synthesis"][name])
+            known[name] = _checked_field(StyleGAN3Config, name)(name, attributes["synthesis"][name])
     clamp = arguments.get("conv_clamp", 256)
     known["conv_clamp"] = _setting("conv_clamp", _CLAMP, attributes, names, "conv_clamp", clamp)
-    return known
+    return _possible(StyleGAN3Config, known)
 
 
 def discriminator_kwargs(
@@ -443,7 +382,7 @@ def discriminator_kwargs(
 ) -> dict[str, Any]:
     """Arguments of `Discriminator`; as `stylegan2_kwargs`."""
     attributes = attributes or {}
-    arguments = _checked(given, _DISCRIMINATOR, "discriminator")
+    arguments = _checked(given, DiscriminatorConfig, "discriminator")
     resolutions = _resolutions(tensors, "")
     top = resolutions[-1]
     last = _shape(tensors, "b4.conv.weight", 4)
@@ -477,13 +416,13 @@ def discriminator_kwargs(
     if flat == last[0] * 8:
         facts["square"] = False
     _agree(arguments, {"square": flat == last[0] * 16})
-    return {
+    found = {
         **facts,
         **result,
         **_channels(arguments, widths, optional=False),
         "mbstd_group_size": _setting(
             "mbstd_group_size",
-            _DISCRIMINATOR["mbstd_group_size"],
+            _checked_field(DiscriminatorConfig, "mbstd_group_size"),
             attributes,
             ["b4.mbstd"],
             "group_size",
@@ -491,3 +430,4 @@ def discriminator_kwargs(
         ),
         **_convolutions(arguments, attributes, convs),
     }
+    return _possible(DiscriminatorConfig, found)
