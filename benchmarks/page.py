@@ -36,7 +36,7 @@ _WATCH = """() => {
         const at = performance.now() - window.pressed;
         // The words come with the picture, perhaps a moment later.
         setTimeout(() => {
-            const step = /(?:Step|after) (\\d+)/.exec(document.querySelector('#dg-status').innerText);
+            const step = /(?:Step|after|limit of) (\\d+)/.exec(document.querySelector('#dg-status').innerText);
             window.seen.push([at, step ? +step[1] : -1]);
         }, 20);
     });
