@@ -50,15 +50,24 @@ WINDOW_GROUPINGS: Things = {
 # The forms in which a click point exists between the canvas and the picture after the drag.
 POINT_FORMS: Things = {
     "message of the canvas": [("draggan.ui.canvas", "CanvasValue"), ("draggan.ui.canvas.value", "CanvasValue")],
-    "numbers read from it": [("draggan.ui.canvas", "read_canvas"), ("draggan.ui.canvas.value", "read_canvas")],
-    "pair of the session": [("draggan.session", "Pair")],
+    "pairs of numbers read from it": [("draggan.ui.canvas", "read_canvas"), ("draggan.ui.canvas.value", "read_canvas")],
+    "point of session and recipe": [("draggan.session", "Pair"), ("draggan.recipe", "Point")],
     "arguments of a drag": [("draggan.session", "DragArguments")],
-    "option of the command line": [("draggan.cli", "_point_pair")],
+    "option of the command line": [("draggan.cli", "_point_pair"), ("draggan.cli.drag", "_point_pair")],
     "argument of Drag": [("draggan.drag.engine", "PointsLike"), ("draggan.drag.prepare", "PointsLike")],
     "reference of a continued drag": [("draggan.drag.engine", "Reference"), ("draggan.drag.prepare", "Reference")],
     "tensors of the problem": [("draggan.drag.problem", "Problem")],
     "proposed or tracked position": [("draggan.drag.solver", "Proposal"), ("draggan.drag.tracking", "Tracked")],
-    "step": [("draggan.drag.engine", "DragStep"), ("draggan.drag.step", "DragStep")],
+    "step of a drag": [("draggan.drag.engine", "DragStep"), ("draggan.drag.step", "DragStep")],
+    "update of an engine": [("draggan.engine.base", "Update")],
+}
+# What checks the numbers of a point that comes from outside.
+POINT_CHECKS: Things = {
+    "canvas": [("draggan.ui.canvas", "_numbers")],
+    "session": [("draggan.session", "_inside")],
+    "drag": [("draggan.drag.engine", "_points")],
+    "recipe: two numbers": [("draggan.recipe", "_numbers")],
+    "everybody: on the picture": [("draggan.points", "check_points")],
 }
 # Sizes and options of the published networks.
 NETWORK_FIELDS = frozenset(
@@ -211,6 +220,9 @@ class House:
     def point_forms(self) -> str:
         return self._listed(POINT_FORMS)
 
+    def point_checks(self) -> str:
+        return self._listed(POINT_CHECKS)
+
     def ranges(self) -> str:
         """Statements of ranges in all, and of the field for which there are most."""
         stated = [(field, name) for name, module in self.modules.items() for field, _ in range_statements(module)]
@@ -244,6 +256,7 @@ ROWS: dict[str, Callable[[House], str]] = {
     "places that group windows": House.window_groupings,
     "places that state a range of a network's field": House.ranges,
     "forms of a click point": House.point_forms,
+    "checks of a click point": House.point_checks,
     "files that use private interfaces of PyTorch": House.private_torch,
 }
 
@@ -262,7 +275,7 @@ def main(argv: Sequence[str] = ()) -> int:
         "# How the code is put together",
         "",
         "`python -m benchmarks house`: counted from the syntax trees of what people install; definitions that cut or",
-        "group windows and the forms of a click point are listed by name in `house.py`, found by reading.",
+        "group windows, forms and checks of a click point are listed by name in `house.py`, found by reading.",
         "",
         "| | " + " | ".join(found) + " |",
         "|---" * (len(found) + 1) + "|",

@@ -180,6 +180,28 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils")),
         ("draggan/checkpoints/", ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils", "dnnlib")),
         ("draggan/scenes/", (*BELOW, "draggan.device", "draggan.generators")),
+        (
+            "draggan/engine/",
+            (
+                *BELOW,
+                *("draggan.checkpoints", "draggan.drag", "draggan.generators.base", "draggan.images"),
+                *("draggan.points", "draggan.recipe", "draggan.suggestions"),
+            ),
+        ),
+        # The page knows models and drags only through the engine.
+        (
+            "draggan/ui/",
+            (
+                *(
+                    "draggan.errors",
+                    "draggan.config",
+                    "draggan.images",
+                    "draggan.export",
+                    "draggan.checkpoints.catalogue",
+                ),
+                *("draggan.recipe", "draggan.session", "draggan.engine"),
+            ),
+        ),
         ("torch_utils/", ("dnnlib",)),
         ("dnnlib/", ()),
     ],
