@@ -78,14 +78,14 @@ class DownloadJob:
     def _work(self) -> None:
         try:
             self._fetch(self._report)
-        except BaseException as e:  # noqa: BLE001  # handed to whoever watches
+        except BaseException as e:  # noqa: BLE001  # raised again in `ended`
             self._error = e
 
 
 class JobsByTab:
     """What runs now, by the browser tab it belongs to; one of a kind a tab.
 
-    Callers without a tab, whose name is empty, have nothing in common: theirs is not kept here, and nobody stops it.
+    Callers without a tab, whose name is empty, share nothing: their jobs are not kept here.
     """
 
     def __init__(self, kind: str) -> None:

@@ -97,7 +97,7 @@ def stop(page: Page, request: gr.Request) -> None:
 
 
 def close(page: Page, request: gr.Request) -> None:
-    """The tab was closed: nobody waits for its drag or download any more."""
+    """The tab was closed: its drag and its download are no longer waited for."""
     page.drags.stop(tab_of(request))
     page.downloads.stop(tab_of(request))
 
