@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dnnlib.cache import replacing
 from draggan.errors import ExportError
+from draggan.images import over_white
 
 __all__ = [
     "SOURCE_TYPE",
@@ -41,7 +42,7 @@ _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
 _SHORTEST, _LONGEST = 0.06, 0.3
 
 
-def encode_png(pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, Any] | None = None) -> bytes:
+def encode_png(pixels: UInt8[np.ndarray, "height width channels"], details: dict[str, Any] | None = None) -> bytes:
     """A marked PNG.
 
     Args:
@@ -51,7 +52,7 @@ def encode_png(pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, A
 
 
 def encode_animation(
-    frames: Sequence[UInt8[np.ndarray, "height width 3"]],
+    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
     details: dict[str, Any] | None = None,
     *,
@@ -80,7 +81,7 @@ def check_png_path(path: str | Path) -> Path:
 
 
 def save_png(
-    path: str | Path, pixels: UInt8[np.ndarray, "height width 3"], details: dict[str, Any] | None = None
+    path: str | Path, pixels: UInt8[np.ndarray, "height width channels"], details: dict[str, Any] | None = None
 ) -> Path:
     """Write a marked PNG, whole or not at all.
 
@@ -92,7 +93,7 @@ def save_png(
 
 def save_animation(
     path: str | Path,
-    frames: Sequence[UInt8[np.ndarray, "height width 3"]],
+    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
     details: dict[str, Any] | None = None,
     *,
     seconds: float | None = None,
@@ -134,7 +135,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def _marked(
-    frames: Sequence[UInt8[np.ndarray, "height width 3"]],
+    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
     details: dict[str, Any] | None,
     seconds: float = 0.0,
@@ -160,7 +161,9 @@ def _marked(
             options |= {"xmp": _xmp(facts).encode(), "quality": 90, "method": 4}
         else:
             # Colours are chosen for each frame: a palette for all of them would show in every one.
-            images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in images]
+            images = [
+                Image.fromarray(over_white(pixels)).quantize(256, method=Image.Quantize.MEDIANCUT) for pixels in frames
+            ]
             options |= {"append_images": images[1:], "comment": _NOTE.encode()}
     buffer = io.BytesIO()
     images[0].save(buffer, suffix[1:].upper(), **options)

@@ -15,21 +15,33 @@ from torch import Tensor
 
 from draggan.errors import MaskError
 
-__all__ = ["draw_points", "read_mask", "to_uint8"]
+__all__ = ["draw_points", "over_white", "read_mask", "to_uint8"]
 
 _DATA_URL = "data:image/png;base64,"
 HANDLE_COLOUR, TARGET_COLOUR = (229, 57, 53), (30, 136, 229)
 
 
-def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
+def to_uint8(image: Float[Tensor, "*batch image_channels height width"]) -> UInt8[np.ndarray, "height width channels"]:
     """A generator's picture (or the first of a batch), nominal range [-1, 1], as bytes.
 
-    ``x * 127.5 + 128``, clamped and cut off, as the published tools write pictures.
+    ``x * 127.5 + 128``, clamped and cut off, as the published tools write pictures. Grey becomes three equal channels;
+    of four, the last says how opaque a pixel is.
     """
     if image.ndim == 4:
         image = image[0]
     scaled = (image.detach() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    if len(scaled) == 1:
+        scaled = scaled.expand(3, -1, -1)
     return scaled.permute(1, 2, 0).cpu().numpy()
+
+
+def over_white(pixels: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture without transparency, for formats that have none: what is transparent shows white."""
+    if pixels.shape[2] == 3:
+        return pixels
+    opacity = pixels[..., 3:].astype(np.uint16)
+    # Rounded to the nearest: (a * x + (255 - a) * 255) / 255.
+    return ((pixels[..., :3] * opacity + (255 - opacity) * 255 + 127) // 255).astype(np.uint8)
 
 
 def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
@@ -84,12 +96,12 @@ def _decoded(url: str, size: tuple[int, int]) -> io.BytesIO:
 
 
 def draw_points(
-    pixels: UInt8[np.ndarray, "height width 3"],
+    pixels: UInt8[np.ndarray, "height width channels"],
     handles: Float[np.ndarray, "n 2"],
     targets: Float[np.ndarray, "n 2"],
     *,
     enlarge: int = 1,
-) -> UInt8[np.ndarray, "height2 width2 3"]:
+) -> UInt8[np.ndarray, "height2 width2 channels"]:
     """A copy of a picture with handles (red), targets (blue) and arrows between them, for people to look at."""
     height, width = pixels.shape[:2]
     picture = Image.fromarray(pixels).resize((width * enlarge, height * enlarge), Image.Resampling.BICUBIC)

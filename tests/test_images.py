@@ -11,12 +11,32 @@ from PIL import Image
 
 from draggan.errors import ExportError, MaskError
 from draggan.export import SOURCE_TYPE, encode_animation, encode_png, save_animation, save_png
-from draggan.images import draw_points, read_mask, to_uint8
+from draggan.images import draw_points, over_white, read_mask, to_uint8
 
 
 def test_bytes_follow_the_published_formula():
     x = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
     assert to_uint8(x)[0, :, 0].tolist() == [0, 0, 128, 191, 255, 255]
+
+
+def test_grey_becomes_grey_and_opacity_stays():
+    grey = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
+    assert to_uint8(grey)[0].tolist() == [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
+    clear = torch.tensor([[-1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]).reshape(1, 4, 1, 2)
+    assert to_uint8(clear)[0].tolist() == [[0, 0, 0, 255], [255, 255, 255, 0]]
+
+
+def test_transparency_is_kept_in_png_and_shows_white_where_there_is_none():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 4), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(encode_png(pixels)))
+    assert picture.mode == "RGBA"
+    assert np.array_equal(np.asarray(picture), pixels)
+    pixels[..., 3] = 0
+    assert (over_white(pixels) == 255).all()
+    pixels[..., 3] = 255
+    assert np.array_equal(over_white(pixels), pixels[..., :3])
+    for suffix in (".gif", ".webp"):
+        assert encode_animation([pixels, pixels], suffix)
 
 
 def test_png_keeps_every_pixel_and_says_it_is_ai_made():

@@ -165,7 +165,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/recipe.py", ("draggan.errors", "draggan.config", "draggan.points")),
         ("draggan/session.py", ("draggan.errors", "draggan.config", "draggan.points", "draggan.recipe")),
         ("draggan/images.py", ("draggan.errors",)),
-        ("draggan/export.py", ("draggan.errors", "dnnlib")),
+        ("draggan/export.py", ("draggan.errors", "draggan.images", "dnnlib")),
         (
             "draggan/drag/",
             (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -17,6 +20,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from draggan.checkpoints import conversion_cache, latents, sandbox
 from draggan.checkpoints import infer_config as k
@@ -556,6 +560,66 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     blocker.write_text("x")
     found = read_checkpoint(small_file(tmp_path), cache=blocker / "cache")
     assert set(found.networks) == {"G_ema"}
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """These disks are full from now on, as far as anybody can see."""
+    usage = shutil.disk_usage
+
+    def disk_usage(path: object) -> object:
+        found = usage(path)
+        full = any(Path(str(path)).is_relative_to(folder) for folder in folders)
+        return found._replace(free=0) if full else found
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+
+
+def test_a_full_cache_does_not_shut_anybody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, cache = small_file(tmp_path), tmp_path / "cache"
+    expected = read_checkpoint(path, cache=tmp_path / "other")
+    fill(monkeypatch, cache)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = read_checkpoint(path, cache=cache)
+    assert_same_tensors(found.networks["G_ema"].tensors, expected.networks["G_ema"].tensors)
+    assert not any(cache.rglob("*"))
+
+
+def test_full_disks_are_called_full_and_the_file_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cache = small_file(tmp_path), tmp_path / "cache"
+    fill(monkeypatch, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"takes 8 MB of disk, and .* has too little left; make room") as error:
+        read_checkpoint(path, cache=cache)
+    assert "damaged" not in str(error.value)
+
+
+def test_a_child_that_finds_the_disk_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = 'import json; open("result.json", "w").write(json.dumps({"error": "NoRoom"}))'
+    monkeypatch.setattr(sandbox, "CHILD", code)
+    with pytest.raises(CheckpointError, match="has too little left"):
+        read_checkpoint(small_file(tmp_path), cache=tmp_path / "cache")
+
+
+def test_a_child_that_cannot_even_say_so_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage
+
+    def disk_usage(path: object) -> object:
+        # There was room when the conversion began; its folder is looked at when it has ended.
+        return usage(path)._replace(free=0 if "converting" in str(path) else 1 << 40)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    monkeypatch.setattr(sandbox, "CHILD", "import os; os._exit(1)")
+    with pytest.raises(CheckpointError, match="has too little left"):
+        read_checkpoint(small_file(tmp_path), cache=tmp_path / "cache")
+
+
+def test_the_disk_full_error_is_known_in_all_its_forms() -> None:
+    assert sandbox.is_full(OSError(errno.ENOSPC, "No space left on device"))
+    assert not sandbox.is_full(OSError(errno.EACCES, "Permission denied"))
+    assert sandbox.is_full(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    assert not sandbox.is_full(None)
 
 
 def test_name_does_not_matter(tmp_path: Path) -> None:

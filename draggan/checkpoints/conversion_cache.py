@@ -23,15 +23,23 @@ from dnnlib.cache import replacing
 from draggan.checkpoints.description import CheckpointDescription, Role
 from draggan.checkpoints.detect import MAX_FILE, converted_name
 from draggan.checkpoints.formats import safetensors
-from draggan.checkpoints.sandbox import run_child
+from draggan.checkpoints.sandbox import NO_ROOM, is_full, run_child
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["can_hold", "known_digest", "read_converted"]
+__all__ = ["NoRoom", "can_hold", "known_digest", "read_converted"]
 
 log = logging.getLogger(__name__)
 
 # A conversion that did not end must not fill the disk.
 STALE_SECONDS = 3600.0
+
+
+# What a conversion takes beside the tensors: names and arguments.
+_ROOM_BESIDE_TENSORS = 8 << 20
+
+
+class NoRoom(CheckpointError):
+    """The disk is too full for a conversion. Nothing is wrong with the file, and another folder may do."""
 
 
 def can_hold(folder: Path) -> bool:
@@ -111,10 +119,19 @@ def _convert(source: Path, cache: Path) -> str:
     if size > MAX_FILE:
         raise CheckpointError(f"{source} has {size / 1e9:.1f} GB; up to {MAX_FILE / 1e9:.1f} GB can be read")
     _remove_stale(cache)
-    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
+    if shutil.disk_usage(cache).free < size + _ROOM_BESIDE_TENSORS:
+        raise _no_room(source, cache, size)
+    try:
+        work = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
+    except OSError as error:
+        if is_full(error):
+            raise _no_room(source, cache, size) from error
+        raise
     try:
         result = run_child(source, work, cache, size)
         error = result.get("error")
+        if error == NO_ROOM:
+            raise _no_room(source, cache, size)
         if error is not None:
             kind = UnsafeCheckpoint if error == "UnsafeCheckpoint" else CheckpointError
             raise kind(f"{source}: {str(result.get('message'))[:2000]}")
@@ -131,6 +148,13 @@ def _convert(source: Path, cache: Path) -> str:
         return digest
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _no_room(source: Path, cache: Path, size: int) -> NoRoom:
+    needed = (size + _ROOM_BESIDE_TENSORS) / 1e6
+    return NoRoom(
+        f"{source}: reading it takes {needed:.0f} MB of disk, and {cache} has too little left; make room there"
+    )
 
 
 def _remove_stale(cache: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dnnlib.cache import cache_dir
-from draggan.checkpoints.conversion_cache import can_hold, read_converted
+from draggan.checkpoints.conversion_cache import NoRoom, can_hold, read_converted
 from draggan.checkpoints.description import CheckpointDescription, Role
 from draggan.checkpoints.detect import expect_pickle
 from draggan.checkpoints.formats import safetensors
@@ -53,11 +53,24 @@ def read_checkpoint(
         with open(path, "rb") as f:
             expect_pickle(path, f.read(64))
         folder = Path(cache) if cache is not None else cache_dir("converted")
-        if can_hold(folder):
-            return read_converted(path, folder, roles)
-        log.warning("%s cannot be written to; %s will be converted anew each time", folder, path)
+        try:
+            if can_hold(folder):
+                return read_converted(path, folder, roles)
+            log.warning("%s cannot be written to; %s will be converted anew each time", folder, path)
+        except NoRoom as error:
+            log.warning("%s; it will be converted anew each time", error)
+        return _read_by_way_of_temporary(path, roles)
+
+
+def _read_by_way_of_temporary(path: Path, roles: Collection[Role] | None) -> CheckpointDescription:
+    try:
         with tempfile.TemporaryDirectory(prefix="draggan-") as temporary:
             return read_converted(path, Path(temporary), roles)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be opened here: there is no folder to convert it in, neither for good nor for a moment "
+            f"({error.strerror or error}); make room on the disk"
+        ) from error
 
 
 @contextlib.contextmanager

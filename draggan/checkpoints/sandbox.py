@@ -8,19 +8,26 @@ limits.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from safetensors import SafetensorError
+
 from draggan.checkpoints.detect import converted_name, describe_bytes, open_bytes
 from draggan.checkpoints.formats import safetensors
 from draggan.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["CHILD", "child_main", "forbid", "limit_process", "run_child"]
+__all__ = ["CHILD", "NO_ROOM", "child_main", "forbid", "is_full", "limit_process", "run_child"]
+
+# What the child says when the disk is full.
+NO_ROOM = "NoRoom"
 
 # The child's memory: itself (an interpreter and numpy), the mapped file, its tensors and their copy when written.
 BASE_MEMORY = 900 << 20
@@ -91,6 +98,8 @@ def run_child(source: Path, work: Path, cache: Path, size: int) -> dict[str, Any
         result = None
     if isinstance(result, dict):
         return result
+    if shutil.disk_usage(work).free < size:
+        return {"error": NO_ROOM}
     raise CheckpointError(
         f"{source}: reading it ended early (exit status {process.returncode}), most likely because it needed more than "
         f"{CPU_SECONDS + size // (50 << 20)} s or {_memory_limit(size) >> 20} MB; the file is damaged or made to do so"
@@ -122,10 +131,25 @@ def child_main(job: dict[str, str]) -> None:
             safetensors.write(work / "converted.safetensors", description)
     except (CheckpointError, OSError) as error:
         kind = "UnsafeCheckpoint" if isinstance(error, UnsafeCheckpoint) else "CheckpointError"
+        if is_full(error) or is_full(error.__cause__):
+            kind = NO_ROOM
         result = {"error": kind, "message": str(error)}
     except MemoryError:
         result = {"error": "CheckpointError", "message": "the file needs more memory to be read than is allowed"}
-    (work / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    # A disk that filled up since is told by its being full: the result is missing then.
+    with contextlib.suppress(OSError):
+        (work / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that a disk is full, or a person's share of it."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    # The safetensors library, which passes the system's error on as text.
+    return isinstance(error, SafetensorError) and any(f"os error {n})" in str(error) for n in _FULL)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def limit_process(size: int) -> None:

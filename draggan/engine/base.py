@@ -167,7 +167,7 @@ class Engine(Protocol):
     def complete(self, recipe: Recipe, *, visitor: str = "") -> Recipe:
         """The recipe with the latents of all its pictures; edits whose result is not known are run now."""
 
-    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width 3"]:
+    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width channels"]:
         """The picture that a recipe makes."""
 
     def render(self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> UInt8[np.ndarray, "height width 3"]:

@@ -98,13 +98,15 @@ class LocalEngine:
         work.wait()
         return work.recipe
 
-    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width 3"]:
+    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width channels"]:
         """The picture that a recipe makes; see `draggan.engine.base.Engine`."""
         ws = self.complete(recipe, visitor=visitor).latent
         assert ws is not None
         return self.render(recipe, ws)
 
-    def render(self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> UInt8[np.ndarray, "height width 3"]:
+    def render(
+        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
+    ) -> UInt8[np.ndarray, "height width channels"]:
         """The picture of another latent of a recipe's model, such as one of a drag's `frames`."""
         generator = self._fitting(recipe)
         with torch.no_grad():

@@ -49,7 +49,7 @@ class Mapping(Protocol):
 class Synthesis(Protocol):
     """Latent code to picture."""
 
-    def __call__(self, ws: Latent) -> Float[Tensor, "batch 3 height width"]:
+    def __call__(self, ws: Latent) -> Float[Tensor, "batch channels height width"]:
         """Render a batch: float32, nominal range [-1, 1], noise inputs constant."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from draggan.images import over_white
 from draggan.ui.canvas.value import EMPTY
 
 __all__ = ["CSS", "drag_canvas", "frame_url"]
@@ -57,8 +58,8 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
     )
 
 
-def frame_url(pixels: UInt8[np.ndarray, "height width 3"], *, quality: int = 95) -> str:
+def frame_url(pixels: UInt8[np.ndarray, "height width channels"], *, quality: int = 95) -> str:
     """A picture as the canvas takes it: a JPEG data URL without colour subsampling. A preview, not a file."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(over_white(pixels)).save(buffer, "JPEG", quality=quality, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
