@@ -178,7 +178,10 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             ),
         ),
         ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils")),
-        ("draggan/checkpoints/", ("draggan.errors", "draggan.generators", "draggan.device", "torch_utils", "dnnlib")),
+        (
+            "draggan/checkpoints/",
+            ("draggan.errors", "draggan.config", "draggan.generators", "draggan.device", "torch_utils", "dnnlib"),
+        ),
         ("draggan/scenes/", (*BELOW, "draggan.device", "draggan.generators")),
         (
             "draggan/engine/",

@@ -26,6 +26,7 @@ from dnnlib.addresses import check_url, mirrors
 from dnnlib.cache import cache_dir
 from dnnlib.download import Progress, download
 from dnnlib.http import remote_size
+from draggan.config import SOLVER_NAMES, solver_name
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
 
 if sys.version_info >= (3, 11):
@@ -433,9 +434,11 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _solver(key: str, value: Any) -> str:
-    if _text(key, value) not in ("", "adam", "gauss-newton", "newton"):
-        raise ValueError(f"solver = {value!r} must be 'adam' or 'gauss-newton'")
-    return value
+    try:
+        return solver_name(value) if _text(key, value) else ""
+    except ConfigError:
+        names = " or ".join(repr(name) for name in SOLVER_NAMES)
+        raise ValueError(f"{key} = {value!r} must be {names}") from None
 
 
 def _size(key: str, value: Any) -> tuple[int, int]:
