@@ -170,7 +170,9 @@ class Engine(Protocol):
     def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width channels"]:
         """The picture that a recipe makes."""
 
-    def render(self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> UInt8[np.ndarray, "height width 3"]:
+    def render(
+        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
+    ) -> UInt8[np.ndarray, "height width channels"]:
         """The picture of another latent of a recipe's model, such as one of a drag's `frames`."""
 
     def close(self) -> None:
