@@ -129,11 +129,11 @@ def _convert(source: Path, cache: Path) -> str:
         raise
     try:
         result = run_child(source, work, cache, size)
-        error = result.get("error")
-        if error == NO_ROOM:
+        said = result.get("error")
+        if said == NO_ROOM:
             raise _no_room(source, cache, size)
-        if error is not None:
-            kind = UnsafeCheckpoint if error == "UnsafeCheckpoint" else CheckpointError
+        if said is not None:
+            kind = UnsafeCheckpoint if said == "UnsafeCheckpoint" else CheckpointError
             raise kind(f"{source}: {str(result.get('message'))[:2000]}")
         digest = result.get("sha256")
         if not isinstance(digest, str) or len(digest) != 64:
