@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import draggan
+from benchmarks.house import definitions
+from benchmarks.syntax import read_modules
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -74,6 +76,33 @@ def test_links_in_the_documents_lead_somewhere():
         if "://" not in link and not (document.parent / link).exists()
     }
     assert broken == set()
+
+
+# Where the documents look for a file that they name without its folder.
+FOLDERS = (
+    *("", "draggan", "checkpoints", "torch_utils/ops", "torch_utils/ops/csrc", "draggan/scenes/csrc"),
+    *("draggan/ui/canvas", "draggan/drag/solvers", "draggan/generators/stylegan2", "draggan/generators/stylegan3"),
+)
+
+
+def test_files_that_the_documents_name_exist():
+    missing = {
+        (document, name)
+        for document in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/method.md")
+        for name in re.findall(r"`([\w./]+(?:\.(?:py|h|cpp|js|md|toml|ml)|/))`", (ROOT / document).read_text("utf-8"))
+        if "NAME" not in name and not any((ROOT / folder / name).exists() for folder in FOLDERS)
+    }
+    assert missing == set()
+
+
+def test_names_that_the_architecture_points_to_exist():
+    """Such as ``stopping.py`, `decide``: a file, and what it defines."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    modules = read_modules(ROOT)
+    by_path = {module.path: definitions(module) for module in modules.values()}
+    pairs = re.findall(r"`([\w/]+\.py)`, `(\w+)`", text)
+    assert len(pairs) >= 4
+    assert {(path, name) for path, name in pairs if name not in by_path[f"draggan/{path}"]} == set()
 
 
 def test_continuous_integration_runs_what_people_run():
