@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from draggan.checkpoints.store import load_discriminator, load_generator
     from draggan.config import DragConfig
     from draggan.drag import Drag, DragStep, Reference
+    from draggan.engine.run import RunResult, run
     from draggan.errors import DragGANError
     from draggan.export import encode_animation, encode_png, save_animation, save_png
     from draggan.generators.base import Generator, z_from_seed
     from draggan.images import to_uint8
+    from draggan.recipe import Recipe
     from draggan.suggestions import suggested_config, suggested_truncation
 
 __version__ = "0.1.0"
@@ -30,11 +32,14 @@ __all__ = [
     "DragGANError",
     "DragStep",
     "Generator",
+    "Recipe",
     "Reference",
+    "RunResult",
     "encode_animation",
     "encode_png",
     "load_discriminator",
     "load_generator",
+    "run",
     "save_animation",
     "save_png",
     "suggested_config",
@@ -47,10 +52,12 @@ _HOMES = {
     "draggan.checkpoints.store": ("load_discriminator", "load_generator"),
     "draggan.config": ("DragConfig",),
     "draggan.drag": ("Drag", "DragStep", "Reference"),
+    "draggan.engine.run": ("RunResult", "run"),
     "draggan.errors": ("DragGANError",),
     "draggan.export": ("encode_animation", "encode_png", "save_animation", "save_png"),
     "draggan.generators.base": ("Generator", "z_from_seed"),
     "draggan.images": ("to_uint8",),
+    "draggan.recipe": ("Recipe",),
     "draggan.suggestions": ("suggested_config", "suggested_truncation"),
 }
 

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from dnnlib.cache import cache_dir
 from draggan.errors import DragGANError
-from draggan.terminal import own_command
+from draggan.program import own_command
 
 __all__ = ["Item", "report"]
 

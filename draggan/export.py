@@ -20,8 +20,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dnnlib.cache import replacing
-from draggan.errors import ExportError
+from draggan.errors import ExportError, RecipeError
 from draggan.images import over_white
+from draggan.recipe import Recipe
 
 __all__ = [
     "SOURCE_TYPE",
@@ -29,11 +30,15 @@ __all__ = [
     "check_png_path",
     "encode_animation",
     "encode_png",
+    "read_recipe",
     "save_animation",
     "save_png",
+    "save_recipe",
 ]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_RECIPE = "DragGAN recipe"
+_MOST_BYTES = 256 << 20  # of a picture with a recipe in it
 _NOTE = "AI-generated image, made with DragGAN"
 ANIMATIONS = (".gif", ".webp")
 # What an animation shows before and after the movement stays this long.
@@ -42,13 +47,19 @@ _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
 _SHORTEST, _LONGEST = 0.06, 0.3
 
 
-def encode_png(pixels: UInt8[np.ndarray, "height width channels"], details: dict[str, Any] | None = None) -> bytes:
+def encode_png(
+    pixels: UInt8[np.ndarray, "height width channels"],
+    details: dict[str, Any] | None = None,
+    *,
+    recipe: Recipe | None = None,
+) -> bytes:
     """A marked PNG.
 
     Args:
         details: JSON-able facts about how it was made (model, seed, points, ...), stored as the text ``DragGAN``.
+        recipe: how it was made, exactly, stored as the text ``DragGAN recipe``; `read_recipe` opens it again.
     """
-    return _marked([pixels], ".png", details)
+    return _marked([pixels], ".png", details, recipe=recipe)
 
 
 def encode_animation(
@@ -81,14 +92,18 @@ def check_png_path(path: str | Path) -> Path:
 
 
 def save_png(
-    path: str | Path, pixels: UInt8[np.ndarray, "height width channels"], details: dict[str, Any] | None = None
+    path: str | Path,
+    pixels: UInt8[np.ndarray, "height width channels"],
+    details: dict[str, Any] | None = None,
+    *,
+    recipe: Recipe | None = None,
 ) -> Path:
-    """Write a marked PNG, whole or not at all.
+    """Write a marked PNG, whole or not at all; arguments as for `encode_png`.
 
     Raises:
         ExportError: the name does not end in .png, or the file cannot be written.
     """
-    return _write(check_png_path(path), encode_png(pixels, details))
+    return _write(check_png_path(path), encode_png(pixels, details, recipe=recipe))
 
 
 def save_animation(
@@ -105,6 +120,40 @@ def save_animation(
     """
     path = check_animation_path(path)
     return _write(path, encode_animation(frames, path.suffix, details, seconds=seconds))
+
+
+def save_recipe(path: str | Path, recipe: Recipe) -> Path:
+    """Write a recipe as JSON, whole or not at all.
+
+    Raises:
+        ExportError: the file cannot be written.
+    """
+    return _write(_in_a_folder(Path(path)), recipe.to_json(indent=1).encode())
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe in a JSON file, or in a PNG that was saved with one.
+
+    Raises:
+        RecipeError: there is none.
+        DragGANError: it cannot be used; see `Recipe.from_json`.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise RecipeError(f"{path.name} is too large for a recipe; at most {_MOST_BYTES >> 20} MB are read")
+        data = path.read_bytes()
+        if not data.startswith(b"\x89PNG"):
+            return Recipe.from_json(data)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            text = picture.info.get(_RECIPE)
+    except OSError as e:
+        raise RecipeError(f"cannot read {path}: {e.strerror or e}") from e
+    except (ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise RecipeError(f"{path.name} cannot be read as a picture ({e})") from e
+    if not isinstance(text, str):
+        raise RecipeError(f"{path.name} has no recipe in it; only pictures that DragGAN has saved have one")
+    return Recipe.from_json(text)
 
 
 def check_animation_path(path: str | Path) -> Path:
@@ -139,6 +188,7 @@ def _marked(
     suffix: str,
     details: dict[str, Any] | None,
     seconds: float = 0.0,
+    recipe: Recipe | None = None,
 ) -> bytes:
     """The bytes of a file with its mark: all that leaves as a file passes here."""
     facts = json.dumps(details, sort_keys=True) if details else ""
@@ -151,6 +201,8 @@ def _marked(
         info.add_itxt("Comment", _NOTE)
         if facts:
             info.add_itxt("DragGAN", facts)
+        if recipe is not None:
+            info.add_itxt(_RECIPE, recipe.to_json())
         options = {"pnginfo": info}
     else:
         shown = [seconds] * len(images)

@@ -1,33 +1,21 @@
-"""What is shown and asked on a terminal before and while a model is downloaded; how to call this program there."""
+"""What is shown and asked on a terminal before and while a model is downloaded."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from draggan.checkpoints.catalogue import ModelEntry, entry_of
 from draggan.errors import DownloadError
 
-if TYPE_CHECKING:
-    from draggan.checkpoints.catalogue import ModelEntry
-
-__all__ = ["Bar", "own_command", "provide"]
+__all__ = ["ProgressBar", "ensure_downloaded"]
 
 _WIDTH = 28  # characters of the bar
 
 
-def own_command() -> str:
-    """What starts this command line here: ``draggan`` where a shell would find this installation's, else the module."""
-    found = shutil.which("draggan")
-    if found is not None and Path(found).absolute().parent == Path(sys.executable).absolute().parent:
-        return "draggan"
-    return "python -m draggan"
-
-
-def provide(model: str, *, yes: bool) -> None:
-    """See to it that a model's file is on this machine: one that is not is downloaded, after what it is and a yes.
+def ensure_downloaded(model: str, *, yes: bool) -> None:
+    """Download a model's file if it is not on this machine, after saying what it is and asking.
 
     Args:
         model: a registry name, a path or an https address.
@@ -37,9 +25,6 @@ def provide(model: str, *, yes: bool) -> None:
         ModelNotFound: no such model.
         DownloadError: nobody said yes, or it could not be fetched.
     """
-    # Imported here: the doctor looks at broken installations, and asks this module how it is called.
-    from draggan.checkpoints.catalogue import entry_of
-
     if Path(model).expanduser().is_file():
         return
     entry = entry_of(model)
@@ -58,7 +43,7 @@ def provide(model: str, *, yes: bool) -> None:
         _write("Download it? [y/N] ")
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise DownloadError("nothing was downloaded")
-    bar = Bar()
+    bar = ProgressBar()
     try:
         entry.fetch(bar)
     except KeyboardInterrupt:
@@ -82,7 +67,7 @@ def _offer(entry: ModelEntry, size: int | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Bar:
+class ProgressBar:
     """A progress bar of a download, on a terminal; elsewhere nothing. Call it with bytes done and in all."""
 
     def __init__(self) -> None:

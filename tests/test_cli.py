@@ -15,11 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from draggan import terminal
+import draggan
+from draggan import program, terminal
 from draggan.checkpoints import catalogue
 from draggan.checkpoints.description import CheckpointDescription, NetworkDescription
 from draggan.checkpoints.formats import safetensors
 from draggan.cli import main
+from draggan.export import read_recipe
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 
@@ -249,7 +251,7 @@ def test_an_interrupted_download_keeps_its_part(far, typed, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as pressed:
-        pressed.setattr(terminal.Bar, "__call__", interrupt)
+        pressed.setattr(terminal.ProgressBar, "__call__", interrupt)
         pressed.setattr("dnnlib.download.CHUNK", 4096)
         assert drag("far") == 130
     assert "What has come is kept" in shown.getvalue()
@@ -260,17 +262,17 @@ def test_an_interrupted_download_keeps_its_part(far, typed, monkeypatch):
 
 
 def test_how_the_program_is_called_is_what_works_here(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(terminal.shutil, "which", lambda name: None)
-    assert terminal.own_command() == "python -m draggan"
+    monkeypatch.setattr(program.shutil, "which", lambda name: None)
+    assert program.own_command() == "python -m draggan"
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     said = capsys.readouterr().out
     assert said.startswith("usage: python -m draggan ")
     assert "`" not in said
-    monkeypatch.setattr(terminal.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
-    assert terminal.own_command() == "draggan"
-    monkeypatch.setattr(terminal.shutil, "which", lambda name: str(tmp_path / name))
-    assert terminal.own_command() == "python -m draggan", "another installation's"
+    monkeypatch.setattr(program.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
+    assert program.own_command() == "draggan"
+    monkeypatch.setattr(program.shutil, "which", lambda name: str(tmp_path / name))
+    assert program.own_command() == "python -m draggan", "another installation's"
 
 
 def test_no_points_is_explained(model, capsys):
@@ -306,3 +308,71 @@ def test_doctor_reports(capsys):
     assert all(item["status"] in ("ok", "slow", "broken") for item in items)
     main(["doctor"])
     assert "torch" in capsys.readouterr().out
+
+
+# ---- recipes, latents, paths ---------------------------------------------------------------------------------------
+
+
+def test_a_saved_picture_carries_the_recipe_that_makes_it_again(model, tmp_path, capsys):
+    out, again, text = (str(tmp_path / name) for name in ("out.png", "again.png", "recipe.json"))
+    assert drag(model, "--step-size", "0.05", "--out", out, "--recipe-out", text) == 0
+    recipe = read_recipe(out)
+    assert recipe == read_recipe(text)
+    assert (recipe.seed.seed, len(recipe.edits), recipe.edits[0].settings["step_size"]) == (7, 1, 0.05)
+    # With its results, and computed anew.
+    assert main(["drag", "--recipe", out, "--out", again]) == 0
+    assert Image.open(out).tobytes() == Image.open(again).tobytes()
+    (tmp_path / "bare.json").write_text(recipe.to_json(results=False))
+    assert main(["drag", "--recipe", str(tmp_path / "bare.json"), "--out", again, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] >= 1
+    assert Image.open(out).tobytes() == Image.open(again).tobytes()
+    result = draggan.run(draggan.Recipe.from_json(recipe.to_json(results=False)))
+    assert result.pixels.tobytes() == Image.open(out).tobytes()
+
+
+def test_a_drag_goes_on_from_a_recipe(model, tmp_path):
+    out, further = (str(tmp_path / name) for name in ("out.png", "further.png"))
+    assert drag(model, "--step-size", "0.05", "--out", out) == 0
+    assert main(["drag", "--recipe", out, "--point", "20,20:24,20", "--steps", "3", "--out", further]) == 0
+    assert [edit.points[0].picture for edit in read_recipe(further).edits] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--recipe", "nowhere.json"], "cannot read nowhere.json"),
+        (["--recipe", "pyproject.toml"], "is not a recipe"),
+        (["--recipe", "docs/cat-before.png"], "no recipe in it"),
+        (["--recipe", "x.json", "--seed", "3"], "--seed does not go with --recipe"),
+        (["--latent", "x.npy", "--seed", "3", "--point", "1,1:2,2"], "--seed does not go with --latent"),
+        (["--latent", "nowhere.npy", "--point", "1,1:2,2"], "nowhere.npy"),
+    ],
+)
+def test_a_recipe_or_latent_that_cannot_be_used_is_explained(options, says, capsys, tmp_path, monkeypatch):
+    if options[1].endswith(".png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+        options = [options[0], str(tmp_path / "plain.png")]
+    assert main(["drag", *options]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_latent_code_from_a_file_is_a_start(model, tmp_path):
+    assert drag(model, "--out", str(tmp_path / "a.png"), "--step-size", "0.05") == 0
+    np.save(tmp_path / "w.npy", read_recipe(tmp_path / "a.png").results[0])
+    options = ["--model", model, "--latent", str(tmp_path / "w.npy"), "--point", "10,12:14,12", "--steps", "4"]
+    assert main(["drag", *options, "--step-size", "0.05", "--out", str(tmp_path / "b.png")]) == 0
+    assert Image.open(tmp_path / "a.png").tobytes() == Image.open(tmp_path / "b.png").tobytes()
+    assert json.loads(Image.open(tmp_path / "b.png").info["DragGAN"])["seed"] is None
+
+
+def test_paths_are_taken_as_people_paste_them(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert drag(f' "{model}" ', "--out", "~/home.png", "--before", f"'{tmp_path}/quoted.png' ") == 0
+    assert {"home.png", "quoted.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_app_is_a_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["app", "--help"])
+    assert "--port" in capsys.readouterr().out

@@ -113,7 +113,7 @@ class RunningDrag(Protocol):
     def reached(self) -> Recipe:
         """The recipe of the newest picture. A drag that a person has stopped, or a pull, is recorded as it is."""
 
-    def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ channels"]:
         """The picture of an update, perhaps smaller: one of `preview_heights`. A preview, not a file."""
 
     def __iter__(self) -> Iterator[Update]:

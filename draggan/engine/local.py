@@ -389,7 +389,7 @@ class LocalDrag(_Work):
         edit = self.edit if again else replace(self.edit, recorded=update.ws)
         return self.recipe.then(edit, update.ws)
 
-    def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ channels"]:
         """The picture of an update, perhaps smaller, in the precision of the drag."""
         self._watched = time.monotonic()
         generator = self._generator

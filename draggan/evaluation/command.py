@@ -126,13 +126,13 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     from draggan.evaluation.results import ResultFile, Row, measure
     from draggan.evaluation.subject import load_subject
     from draggan.export import check_png_path, save_png
-    from draggan.terminal import provide
+    from draggan.terminal import ensure_downloaded
 
     if args.strips is not None:
         check_png_path(args.strips)
     file = None if args.json is None else ResultFile(args.json)
     protocol = _protocol(args)
-    provide(args.model, yes=args.yes)
+    ensure_downloaded(args.model, yes=args.yes)
     subject = load_subject(args.model, device=args.device, truncation=args.truncation, label=args.label)
     row = Row(subject, protocol, config)
     if file is not None and (known := file.load(row)):

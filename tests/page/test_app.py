@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import gradio as gr
 import pytest
 
 from draggan.checkpoints import catalogue
+from draggan.cli import app
 from draggan.ui import build, launch_options
 from tests.pages import TinyModels
+
+
+def parsed(arguments):
+    parser = argparse.ArgumentParser()
+    app.add_options(parser)
+    return parser.parse_args(arguments)
 
 
 @pytest.mark.parametrize(
@@ -24,18 +32,16 @@ from tests.pages import TinyModels
     ],
 )
 def test_only_loopback_is_local(arguments, local, monkeypatch):
-    import app
 
     monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
-    assert app._is_local(app._parser().parse_args(arguments)) is local
+    assert app._is_local(parsed(arguments)) is local
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
-    assert app._is_local(app._parser().parse_args([])) is False
+    assert app._is_local(parsed([])) is False
 
 
 def test_nothing_is_shared_recorded_or_fetched_unless_asked():
-    import app
 
-    args = app._parser().parse_args([])
+    args = parsed([])
     assert (args.host, args.listen, args.share) == (None, False, False)
     options = launch_options()
     assert options.get("run_history", False) is False
@@ -44,7 +50,6 @@ def test_nothing_is_shared_recorded_or_fetched_unless_asked():
 
 
 def test_app_explains_a_wrong_model(capsys):
-    import app
 
     assert app.main(["--model", "no-such-model"]) == 1
     said = capsys.readouterr().err
@@ -54,7 +59,6 @@ def test_app_explains_a_wrong_model(capsys):
 
 @pytest.fixture
 def app_on_tiny_models(monkeypatch):
-    import app
     import draggan.ui
     from torch_utils.ops import library
 

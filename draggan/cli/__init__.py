@@ -1,0 +1,56 @@
+"""The command line: what a page can do, without a page. Every command is a module of this package.
+
+A command has ``NAME``, ``HELP``, ``add_options(parser)`` and ``run(args) -> int``. What takes long to import is
+imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from draggan.cli import app, convert, doctor, drag, evaluate, models
+from draggan.errors import DragGANError
+from draggan.program import own_command
+
+__all__ = ["main"]
+
+_COMMANDS = (app, drag, models, convert, evaluate, doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 a message explains, 2 wrong usage, 130 interrupted."""
+    # Before PyTorch is imported: threads that wait sleep, which is much faster on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    args = _parser().parse_args(drag.joined(sys.argv[1:] if argv is None else argv))
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        return args.run(args)
+    except DragGANError as e:
+        print(f"draggan: {e}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`draggan models | head`); leave nothing for the exit to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("draggan: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=own_command(),
+        description="Drag points of a generated picture, in a page or without one.",
+        epilog="Each command has a --help of its own.",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log what happens")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        options = commands.add_parser(command.NAME, help=command.HELP)
+        command.add_options(options)
+        options.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,31 @@
+"""``draggan convert``: a model file in another form."""
+
+from __future__ import annotations
+
+import argparse
+
+from draggan.cli.models import megabytes
+from draggan.cli.options import add_yes, name_of, path_of
+
+__all__ = ["HELP", "NAME", "add_options", "run"]
+
+NAME = "convert"
+HELP = "turn a model file into safetensors, or that into a plain state dict"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("source", type=name_of, help="any model file that can be read")
+    parser.add_argument("destination", type=path_of, help="ends in .safetensors, .pt or .npz")
+    add_yes(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write it."""
+    from draggan.checkpoints.convert import convert
+    from draggan.terminal import ensure_downloaded
+
+    ensure_downloaded(args.source, yes=args.yes)
+    path = convert(args.source, args.destination)
+    print(f"wrote {path} ({megabytes(path.stat().st_size)})")
+    return 0
