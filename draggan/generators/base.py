@@ -8,10 +8,11 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from draggan.errors import ConfigError, LatentError
+from draggan.generators.blending import Blend, Picture, Stage, picture_features
 from draggan.geometry import Grid, Windows, crop
 
 __all__ = ["Generator", "Latent", "Mapping", "Synthesis", "latent_rows", "z_from_seed"]
@@ -166,6 +167,35 @@ class Generator(nn.Module, abc.ABC):
             heights = ", ".join(map(str, self.preview_heights))
             raise LatentError(f"this model has no picture of {height} px height on the way; it has {heights}")
         return self.synthesis(ws)
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """The layers in order, for blending pictures at each of them; empty: they can only be blended themselves."""
+        return ()
+
+    def blend(self, mask: Bool[np.ndarray, "height width"], base: Picture, level: str | None = None) -> Blend:
+        """Inside a mask what latents draw, outside it a first picture to the last bit (`draggan.generators.blending`).
+
+        Args:
+            mask: True = drawn anew.
+            base: the first picture.
+            level: the finest level whose features will be asked for; None: pictures only.
+        """
+        return Blend(self, mask, base, level)
+
+    def picture(self, picture: Picture) -> Float[Tensor, "1 _ height width"]:
+        """A picture that may be a blended one, as `synthesis` draws others."""
+        if picture.mask is None or picture.base is None:
+            return self.synthesis(picture.ws)
+        return self.blend(picture.mask, picture.base).synthesis(picture.ws)
+
+    def picture_features(self, picture: Picture, level: str) -> Float[Tensor, "1 channel height width"]:
+        """The feature map of a picture that may be a blended one, without gradients."""
+        return picture_features(self, picture, self.check_level(level))
+
+    def draw(self, ws: Latent, height: int | None = None) -> Float[Tensor, "batch _ _ _"]:
+        """`synthesis`, or with a height `preview`."""
+        return self.synthesis(ws) if height is None else self.preview(ws, height)
 
     @property
     def device(self) -> torch.device:

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.generators.base import Generator, Latent
+from draggan.generators.blending import Stage
 from draggan.generators.mapping import MappingNetwork
+from draggan.generators.stylegan2.blending import block_stages
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan2.features import features
 from draggan.generators.stylegan2.networks import SynthesisLayer, SynthesisNetwork
@@ -54,6 +56,11 @@ class StyleGAN2Generator(Generator):
         height, width = self.image_size
         scale = self._resolution(level) / height
         return Grid(size=(round(height * scale), round(width * scale)), scale=(scale, scale))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Its blocks."""
+        return block_stages(self.synthesis, self.image_size)
 
     def rows_used(self, level: str) -> int:
         """One row for b4, two more per block."""

@@ -36,7 +36,14 @@ from draggan.geometry import Windows, cells_inside, crop
 from torch_utils.ops.prepacked_convolution import convolution_cost, winograd_pays
 from torch_utils.ops.upfirdn2d import upfirdn2d
 
-__all__ = ["LayerPlan", "input_windows", "plan_layers", "window_features"]
+__all__ = [
+    "LayerPlan",
+    "block_windows",
+    "input_windows",
+    "plan_layers",
+    "upsampled_windows",
+    "window_features",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +215,33 @@ def window_features(synthesis: SynthesisNetwork, rows: Sequence[Tensor], resolut
     return x
 
 
+def block_windows(block: SynthesisBlock, rows: Sequence[Tensor], x: Tensor, windows: Windows) -> Tensor:
+    """Windows of a block's output, of windows of its input: those that its two layers' `input_windows` name.
+
+    Args:
+        block: not the first, which starts from a constant.
+        rows: latent rows of its layers.
+    """
+    between = input_windows(block.conv1, windows)
+    inputs = input_windows(block.conv0, between)
+    first = LayerPlan(block, block.conv0, 0, between, inputs, whole=False, crops=True)
+    y = _up_window(first, x, rows[0])
+    y = _finish(block.conv1, *_convolve(block.conv1, y, rows[1]), windows)
+    if block.architecture != "resnet":
+        return y
+    return _zero_outside(_skip_window(block, x, inputs, windows) + y, block.conv1.size, windows)
+
+
+def upsampled_windows(image: Tensor, resample_filter: Tensor, inputs: Windows, windows: Windows) -> Tensor:
+    """Windows of a map of twice the size, of windows of the map."""
+    # Zero insertion puts input i at 2 i; output o is the filter over o - 2 .. o + 1.
+    y = upfirdn2d(image, resample_filter, up=2, gain=4)
+    starts = tuple(
+        (oy - 2 - 2 * iy, ox - 2 - 2 * ix) for (oy, ox), (iy, ix) in zip(windows.origins, inputs.origins, strict=True)
+    )
+    return crop(y, Windows(starts, windows.size))
+
+
 def _whole_maps(plans: Sequence[LayerPlan], rows: Sequence[Tensor]) -> Tensor:
     """The whole map after the last of these layers."""
     x: Tensor | None = None
@@ -253,12 +287,7 @@ def _skip_window(block: SynthesisBlock, x: Tensor, inputs: Windows, windows: Win
     """Windows through the residual path; its inputs are among those of the main path."""
     skip = block.skip
     y = F.conv2d(x, (skip.weight * skip.gain).to(x.dtype))
-    # Zero insertion puts input i at 2 i; output o is the filter over o - 2 .. o + 1.
-    y = upfirdn2d(y, skip.resample_filter, up=2, gain=4)
-    starts = tuple(
-        (oy - 2 - 2 * iy, ox - 2 - 2 * ix) for (oy, ox), (iy, ix) in zip(windows.origins, inputs.origins, strict=True)
-    )
-    return crop(y, Windows(starts, windows.size))
+    return upsampled_windows(y, skip.resample_filter, inputs, windows)
 
 
 def _zero_outside(x: Tensor, size: tuple[int, int], windows: Windows) -> Tensor:

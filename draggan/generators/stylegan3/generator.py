@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.generators.base import Generator, Latent, latent_rows
+from draggan.generators.blending import Stage
 from draggan.generators.mapping import MappingNetwork
+from draggan.generators.stylegan3.blending import layer_stages
 from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.generators.stylegan3.networks import SynthesisNetwork
 from draggan.generators.stylegan3.windows import plan_windows, window_features
@@ -58,6 +60,11 @@ class StyleGAN3Generator(Generator):
         design = getattr(self.synthesis, self.check_level(level)).after
         scale = design.rate / self.image_size[0]
         return Grid(size=(design.size, design.size), scale=(scale, scale), margin=(design.size - design.rate) / 2)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Its layers."""
+        return layer_stages(self.synthesis, self.image_size)
 
     def rows_used(self, level: str) -> int:
         """The input's row and one per layer."""
