@@ -30,6 +30,9 @@ __all__ = ["House", "definitions", "main", "range_statements"]
 
 Modules = Mapping[str, Module]
 
+# Commands import what needs PyTorch or Gradio when they run, so that `draggan --help` does not wait for it, and so that
+# the doctor can look at broken installations.
+COMMANDS = ("app.py", "draggan/cli", "draggan/doctor.py", "draggan/evaluation/command.py")
 # Things that no syntax tree tells, and the definitions, by module and name, that make one: the same may have had
 # another name or place before.
 Things = Mapping[str, Sequence[tuple[str, str]]]
@@ -179,14 +182,15 @@ class House:
         return f"{len(found)} ({'; '.join(', '.join(c) for c in found)})" if found else "0"
 
     def late_imports(self) -> str:
-        """Statements inside functions that import the project's own modules."""
+        """Statements inside functions that import the project's own modules; how many of them not in a command."""
         late = {
             (module.path, found.line)
             for module in self.modules.values()
             for found in module.imports()
             if found.inside_function and found.name.split(".")[0] in PACKAGES
         }
-        return f"{len(late)} in {len({path for path, _ in late})} files"
+        elsewhere = sum(not path.startswith(COMMANDS) for path, _ in late)
+        return f"{len(late)} in {len({path for path, _ in late})} files, {elsewhere} of them not in a command"
 
     def largest_module(self) -> str:
         module = max(self.modules.values(), key=lambda m: m.lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.house import COMMANDS
 from benchmarks.syntax import (
     PACKAGES,
     Module,
@@ -49,46 +50,34 @@ def ours_imported_by(prefix: str) -> set[str]:
     }
 
 
-# What is known to break a rule, and is being removed. Each list must be exact: whoever mends something shortens it.
-CIRCLES: list[tuple[str, ...]] = []
-CIRCLES_OF_TOP_PACKAGES: list[tuple[str, ...]] = []
-PRIVATE_TORCH: set[str] = set()
-IMPORTS_OF_DRAGGAN_FROM_BELOW: set[str] = set()
-# Files with imports of our own inside functions, that are not commands.
-LATE_IMPORTS: set[str] = set()
-
-
 def test_no_module_imports_itself_by_way_of_others():
     """At the top of a file or inside a function, for running or for type checkers: there is no circle of modules."""
-    assert circles(GRAPH) == CIRCLES
+    assert circles(GRAPH) == []
 
 
 def test_packages_do_not_import_each_other_in_circles():
     assert circles(package_graph(GRAPH, depth=2)) == []
-    assert circles(package_graph(GRAPH, depth=1)) == CIRCLES_OF_TOP_PACKAGES
+    assert circles(package_graph(GRAPH, depth=1)) == []
 
 
 def test_what_stands_below_does_not_import_draggan():
     below = {module.path for module in INSTALLED.values() if module.path.startswith(("torch_utils/", "dnnlib/"))}
-    assert importers("draggan") & below == IMPORTS_OF_DRAGGAN_FROM_BELOW
+    assert importers("draggan") & below == set()
 
 
 def test_private_interfaces_of_pytorch_are_used_in_one_module_only():
     users = {module.path for module in INSTALLED.values() if private_torch_names(module)}
-    assert users == {"torch_utils/pytorch_internals.py", *PRIVATE_TORCH}
-
-
-# Where a start must not wait for PyTorch or Gradio, and where broken installations are looked at.
-COMMANDS = ("app.py", "draggan/cli", "draggan/doctor.py", "draggan/evaluation/command.py")
+    assert users == {"torch_utils/pytorch_internals.py"}
 
 
 def test_only_commands_import_our_own_modules_inside_functions():
+    """There a start must not wait for PyTorch or Gradio, and the doctor looks at broken installations."""
     late = {
         module.path
         for module in INSTALLED.values()
         if any(found.inside_function and found.name.split(".")[0] in OURS for found in module.imports())
     }
-    assert {path for path in late if not path.startswith(COMMANDS)} == LATE_IMPORTS
+    assert {path for path in late if not path.startswith(COMMANDS)} == set()
 
 
 def test_imports_are_absolute():
