@@ -530,6 +530,19 @@ CASES: dict[str, Case] = {
     "resolution as text": (lambda: with_arguments(img_resolution="8"), CHECK, "img_resolution = '8'"),
     "negative width": (lambda: with_arguments(channel_max=-1), CHECK, "channel_max = -1"),
     "huge width": (lambda: with_arguments(channel_base=1 << 60), CHECK, "channel_base = 1152921504606846976"),
+    "negative size of the constant": (
+        lambda: with_arguments(init_res=[-4, 4]),
+        CHECK,
+        "init_res = list is not allowed",
+    ),
+    "absurd size of the constant": (lambda: with_arguments(init_res=[4, 1 << 62]), CHECK, "init_res = list is not"),
+    "size of the constant in itself": (lambda: with_arguments(init_res=itself()), SAFE, "too deeply or too long"),
+    "size of the constant as text": (lambda: with_arguments(init_res="4 4"), CHECK, "init_res = '4 4' is not allowed"),
+    "constant of a huge ratio": (
+        lambda: dumps_torch({**bare(), "synthesis.b4.const": torch.zeros(8, 1, 5000)}),
+        CHECK,
+        "init_res = list is not allowed",
+    ),
     "argument that is a tensor": (lambda: with_arguments(z_dim=torch.zeros(1)), SAFE, "a setting that is a Tensor"),
     "argument that is a network": (lambda: with_arguments(z_dim=layer("X")), SAFE, "a setting that is a Module"),
     "arguments that are a list": (

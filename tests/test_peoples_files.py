@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
@@ -24,7 +25,14 @@ from draggan.checkpoints.description import CheckpointDescription
 from draggan.checkpoints.detect import describe_bytes
 from draggan.checkpoints.read import read_checkpoint
 from draggan.checkpoints.store import ModelStore
-from draggan.errors import CheckpointError, UnsafeCheckpoint
+from draggan.config import DragConfig
+from draggan.drag import Drag
+from draggan.errors import CheckpointError, ConfigError, UnsafeCheckpoint
+from draggan.export import encode_png
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
+from draggan.geometry import Windows, crop
+from draggan.images import to_uint8
 from tests.published import (
     SMALL,
     SingleDisc,
@@ -236,9 +244,9 @@ def test_a_converted_state_dict_is_still_one(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- TensorFlow
 
 
-def tensorflow_ada(name: str, **static: Any) -> bytes:
-    """A golden network as StyleGAN2-ADA's TensorFlow program would have written it."""
-    found = golden(name).networks["G_ema"]
+def tensorflow_ada(source: str | CheckpointDescription, **static: Any) -> bytes:
+    """A golden (or another) network as StyleGAN2-ADA's TensorFlow program would have written it."""
+    found = (golden(source) if isinstance(source, str) else source).networks["G_ema"]
     mapping: list[tuple[str, np.ndarray]] = []
     synthesis: list[tuple[str, np.ndarray]] = []
     noises: dict[int, np.ndarray] = {}
@@ -381,3 +389,111 @@ def test_layers_of_other_classes_are_named() -> None:
     content["G_ema"].state["_modules"]["extra"] = nn.Linear(2, 2)
     with pytest.raises(CheckpointError, match=r"layer 'extra' is a torch\.nn\.modules\.linear\.Linear"):
         describe(dumps(content))
+
+
+# -------------------------------------------------------------------------- pictures of other shapes and colours
+
+
+def other_shape(size: tuple[int, int], **kwargs: Any) -> StyleGAN2Generator:
+    """A generator whose picture begins with a constant of this height and width."""
+    torch.manual_seed(1)
+    config = {**SMALL, "img_resolution": 32, "init_res": size, "square": size[0] == size[1], **kwargs}
+    generator = StyleGAN2Generator(StyleGAN2Config.from_mapping(config))
+    with torch.no_grad():
+        for name, tensor in [*generator.named_parameters(), *generator.named_buffers()]:
+            if "noise_strength" in name or name == "mapping.w_avg":
+                tensor.normal_()
+    return generator.freeze()
+
+
+def as_state(generator: torch.nn.Module) -> State:
+    return {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
+
+
+def assert_same_pictures(found: CheckpointDescription, expected: StyleGAN2Generator) -> None:
+    generator = build_generator(found)
+    assert generator.image_size == expected.image_size
+    z = torch.from_numpy(np.random.RandomState(0).randn(1, expected.z_dim).astype(np.float32))
+    ws = expected.mapping(z, truncation_psi=0.7)
+    assert torch.equal(generator.mapping(z, truncation_psi=0.7), ws)
+    assert torch.equal(generator.synthesis(ws), expected.synthesis(ws))
+
+
+SIZES = [(4, 4), (4, 2), (3, 5), (5, 3), (7, 4), (1, 2), (6, 6)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_fork_for_any_ratio_opens(size: tuple[int, int]) -> None:
+    expected = other_shape(size)
+    assert expected.image_size == (size[0] * 8, size[1] * 8)
+    kwargs = {**SMALL, "img_resolution": 32, "init_res": list(size)}
+    content = dumps({"G_ema": network(as_state(expected), "Generator", kwargs)})
+    assert_same_pictures(describe(content), expected)
+    assert_same_pictures(describe(dumps_torch(as_state(expected))), expected)
+    # The longer side instead of the number of blocks, as some forks have it.
+    kwargs["img_resolution"] = max(expected.image_size)
+    if size not in ((4, 4), (4, 2)):
+        assert_same_pictures(describe(dumps({"G_ema": network(as_state(expected), "Generator", kwargs)})), expected)
+
+
+def test_the_tensorflow_fork_for_any_ratio_opens() -> None:
+    expected = other_shape((3, 5), conv_clamp=256)
+    content = tensorflow_ada(describe(dumps_torch(as_state(expected))), min_h=3, min_w=5, res_log2=5, resolution=40)
+    generator = build_generator(describe(content))
+    ws = expected.sample(5)
+    # Modulation is stored less 1, which costs a bit of its last digit.
+    torch.testing.assert_close(generator.synthesis(ws), expected.synthesis(ws), rtol=1e-4, atol=1e-4)
+
+
+def test_a_size_that_the_tensors_contradict_is_an_error() -> None:
+    kwargs = {**SMALL, "img_resolution": 32, "init_res": [5, 3]}
+    with pytest.raises(CheckpointError, match="init_res = list contradicts its tensors"):
+        describe(dumps({"G_ema": network(as_state(other_shape((3, 5))), "Generator", kwargs)}))
+
+
+@pytest.mark.parametrize("size", [(0, 4), (-4, 4), (4, 1 << 40), (4,), "44", (4.5, 4)])
+def test_absurd_sizes_are_refused(size: Any) -> None:
+    with pytest.raises(CheckpointError, match="init_res"):
+        describe(dumps({"G_ema": network(as_state(other_shape((4, 4))), "Generator", {**SMALL, "init_res": size})}))
+
+
+def test_a_constant_that_makes_a_huge_picture_is_refused() -> None:
+    state = {**as_state(other_shape((4, 4), use_noise=False)), "synthesis.b4.const": torch.zeros(8, 1, 600)}
+    with pytest.raises(CheckpointError, match=r"init_res = .* is not allowed"):
+        describe(dumps_torch(state))
+    with pytest.raises(ConfigError, match="up to 4096 px a side"):
+        StyleGAN2Config.from_mapping({**SMALL, "img_resolution": 1024, "init_res": [4, 17], "channel_base": 8192})
+
+
+@pytest.mark.parametrize("size", [(3, 5), (7, 4)])
+def test_other_shapes_can_be_dragged(size: tuple[int, int]) -> None:
+    generator = other_shape(size)
+    ws = generator.sample(3)
+    height, width = generator.image_size
+    drag = Drag(
+        generator, ws, [[width * 0.4, height * 0.5]], [[width * 0.6, height * 0.4]], None, DragConfig(max_steps=3)
+    )
+    for step in drag:
+        assert np.isfinite(step.distances).all()
+    assert generator.preview(ws, generator.preview_heights[0]).shape[-2:] == size
+    # A window is what a crop of the whole map is, at every level.
+    for level in generator.levels[1:]:
+        grid = generator.grid(level)
+        whole = generator.features(ws, level)
+        assert tuple(whole.shape[-2:]) == grid.size
+        windows = Windows(origins=((0, 1), (grid.size[0] - 3, grid.size[1] - 3)), size=(3, 3))
+        part = generator.local_features(ws, level, windows)
+        torch.testing.assert_close(part, crop(whole, windows), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_transparent_networks_open(channels: int) -> None:
+    expected = other_shape((4, 4), img_channels=channels)
+    kwargs = {**SMALL, "img_resolution": 32, "img_channels": channels}
+    content = dumps({"G_ema": network(as_state(expected), "Generator", kwargs)})
+    assert_same_pictures(describe(content), expected)
+    pixels = to_uint8(expected.synthesis(expected.sample(1)))
+    assert pixels.shape == (32, 32, 3 if channels == 1 else 4)
+    if channels == 1:
+        assert (pixels == pixels[..., :1]).all()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels)))), pixels)

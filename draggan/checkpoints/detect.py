@@ -22,7 +22,7 @@ __all__ = ["READER_VERSION", "converted_name", "describe_bytes", "expect_pickle"
 
 # Part of every cached name: raise it by one with every change after which a file reads otherwise than before (another
 # format, a tensor, an argument or an error more or less), or people who opened the file before keep the old reading.
-READER_VERSION = 2
+READER_VERSION = 3
 MAX_FILE = 4 << 30
 
 

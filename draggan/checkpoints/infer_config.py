@@ -299,6 +299,24 @@ def _possible(config: type[NetworkConfig], kwargs: dict[str, Any]) -> dict[str, 
     return kwargs
 
 
+def _without_side(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the picture's size where ``init_res`` says that it begins with another map than 4 x 4.
+
+    In such a file it may be the longer side, or that of a square of as many blocks; the tensors tell.
+    """
+    nested = given.get("synthesis_kwargs")
+    first = given.get("init_res") or (nested.get("init_res") if isinstance(nested, dict) else None)
+    if first in (None, [4, 4]):
+        return given
+    return {name: value for name, value in given.items() if name != "img_resolution"}
+
+
+def _first_size(height: int, width: int) -> dict[str, Any]:
+    """How a config says what a picture begins with: in the published way where there is one."""
+    said: dict[str, Any] = {"square": height == width}
+    return said if (height, width) in ((4, 4), (4, 2)) else {**said, "init_res": [height, width]}
+
+
 def stylegan2_kwargs(
     given: Mapping[str, Any], tensors: Tensors, attributes: Attributes | None = None
 ) -> dict[str, Any]:
@@ -313,14 +331,12 @@ def stylegan2_kwargs(
         CheckpointError: an argument is unknown, of another type, or contradicts the tensors.
     """
     attributes = attributes or {}
-    arguments = _checked(given, StyleGAN2Config, "StyleGAN2 generator")
+    arguments = _checked(_without_side(given), StyleGAN2Config, "StyleGAN2 generator")
     sizes, mapping = _mapping(tensors, arguments, attributes, has_z=True)
     resolutions = _resolutions(tensors, "synthesis.")
     top = resolutions[-1]
     widths = {r: _shape(tensors, f"synthesis.b{r}.conv1.weight", 4)[0] for r in resolutions}
     const = _shape(tensors, "synthesis.b4.const", 3)
-    if const[1:] not in ((4, 4), (4, 2)):
-        raise CheckpointError(f"tensor 'synthesis.b4.const' has shape {list(const)}; its map must be 4x4 or 4x2")
     architecture = arguments.get("architecture", "skip")
     if top > 4:
         names = ("skip" if "synthesis.b4.torgb.weight" in tensors else "orig", "resnet")
@@ -330,11 +346,11 @@ def stylegan2_kwargs(
         **sizes,
         "img_resolution": top,
         "img_channels": _shape(tensors, f"synthesis.b{top}.torgb.weight", 4)[0],
-        "square": const[1] == const[2],
+        **_first_size(const[1], const[2]),
         "architecture": architecture,
         "use_noise": "synthesis.b4.conv1.noise_const" in tensors,
     }
-    _agree(arguments, facts)
+    _agree(arguments, {**facts, "init_res": list(const[1:])} if arguments.get("init_res") else facts)
     return _possible(
         StyleGAN2Config,
         {
@@ -382,7 +398,7 @@ def discriminator_kwargs(
 ) -> dict[str, Any]:
     """Arguments of `Discriminator`; as `stylegan2_kwargs`."""
     attributes = attributes or {}
-    arguments = _checked(given, DiscriminatorConfig, "discriminator")
+    arguments = _checked(_without_side(given), DiscriminatorConfig, "discriminator")
     resolutions = _resolutions(tensors, "")
     top = resolutions[-1]
     last = _shape(tensors, "b4.conv.weight", 4)
@@ -393,8 +409,12 @@ def discriminator_kwargs(
         names = ("skip" if "b4.fromrgb.weight" in tensors else "orig", "resnet")
         architecture = names[f"b{top}.skip.weight" in tensors]
     flat = _shape(tensors, "b4.fc.weight", 2)[1]
-    if flat not in (last[0] * 16, last[0] * 8):
-        raise CheckpointError(f"tensor 'b4.fc.weight' takes {flat} numbers; a map of 4x4 or 4x2 is expected")
+    # The number of cells does not tell their shape.
+    first = arguments.get("init_res") or {16: (4, 4), 8: (4, 2)}.get(flat // last[0])
+    if first is None or flat != last[0] * first[0] * first[1]:
+        raise CheckpointError(
+            f"tensor 'b4.fc.weight' takes {flat} numbers; a map of 4x4, 4x2 or of the argument init_res is expected"
+        )
     facts: dict[str, Any] = {
         "c_dim": 0,
         "img_resolution": top,
@@ -413,9 +433,10 @@ def discriminator_kwargs(
     if facts["mbstd_num_channels"]:
         _agree(arguments, {"mbstd_num_channels": facts["mbstd_num_channels"]})
     convs = ["b4.conv"] + [f"b{r}.conv{i}" for r in resolutions[1:] for i in (0, 1)]
-    if flat == last[0] * 8:
-        facts["square"] = False
-    _agree(arguments, {"square": flat == last[0] * 16})
+    size = _first_size(*first)
+    _agree(arguments, {"square": size["square"]})
+    if tuple(first) != (4, 4):
+        facts |= size
     found = {
         **facts,
         **result,

@@ -32,6 +32,7 @@ __all__ = [
     "power_of_two",
     "real_number",
     "record",
+    "size",
     "whole_number",
     "widths",
 ]
@@ -204,6 +205,23 @@ class Widths(Allowed):
 
 
 @dataclass(frozen=True)
+class Size(Allowed):
+    """Height and width."""
+
+    each: WholeNumber
+
+    @property
+    def words(self) -> str:
+        return f"height and width, each {self.each.words}"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, (list, tuple)) and len(value) == 2 and all(self.each.accepts(v) for v in value)
+
+    def kept(self, value: Any) -> Any:
+        return tuple(value)
+
+
+@dataclass(frozen=True)
 class Record(Allowed):
     """Named values: a config of a part."""
 
@@ -254,6 +272,11 @@ def four_taps(default: Any = MISSING) -> Any:
 def widths(low: int, high: int, most: int) -> Any:
     """A field for one whole number per block, or None."""
     return _field(Widths(WholeNumber(low, high), most), None, optional=True)
+
+
+def size(low: int, high: int) -> Any:
+    """A field for a height and a width, or None."""
+    return _field(Size(WholeNumber(low, high)), None, optional=True)
 
 
 def record(config: type[NetworkConfig], default: NetworkConfig) -> Any:

@@ -21,6 +21,7 @@ from draggan.generators.schema import (
     power_of_two,
     real_number,
     record,
+    size,
     whole_number,
     widths,
 )
@@ -29,6 +30,7 @@ from draggan.generators.schema import MappingConfig as PlainMappingConfig
 __all__ = ["Architecture", "DiscriminatorConfig", "MappingConfig", "StyleGAN2Config"]
 
 Architecture = Literal["skip", "resnet", "orig"]
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +52,35 @@ class MappingConfig(PlainMappingConfig):
         return self.embed_features or w_dim
 
 
+def _first_size(init_res: tuple[int, int] | None, square: bool) -> tuple[int, int]:
+    """Height and width of the smallest map."""
+    return init_res or (4, 4 if square else 2)
+
+
+def _block_size(first: tuple[int, int], resolution: int) -> tuple[int, int]:
+    """Height and width of the map of block ``b{resolution}``, where b4's is ``first``."""
+    return first[0] * resolution // 4, first[1] * resolution // 4
+
+
+def _check_side(image_size: tuple[int, int]) -> None:
+    if max(image_size) > MAX_SIDE:
+        height, width = image_size
+        raise ConfigError(
+            f"these arguments describe a picture of {width} x {height} px; up to {MAX_SIDE} px a side are allowed"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class StyleGAN2Config(NetworkConfig):
     """A StyleGAN2 generator.
 
     Attributes:
         z_dim, c_dim, w_dim: sizes of noise, class label and latent.
-        img_resolution: picture height.
+        img_resolution: what the last block is called by: the height of a picture that begins with 4 rows.
         img_channels: 1 grey, 3 red, green and blue, 4 with opacity.
         square: False for pictures half as wide as high (StyleGAN-Human).
+        init_res: height and width of the constant that the picture begins with, for pictures of any other ratio; None:
+            (4, 4), or (4, 2) if not ``square``. Every block doubles it.
         mapping_kwargs: of the mapping network.
         channel_base, channel_max: a block of resolution r has ``min(channel_base // r, channel_max)`` channels.
         channels: of the blocks b4, b8, ..., for models whose widths follow no such rule; None: they do.
@@ -75,6 +97,7 @@ class StyleGAN2Config(NetworkConfig):
     img_resolution: int = power_of_two(4, 4096)
     img_channels: int = one_of((1, 3, 4), 3)
     square: bool = flag(True)
+    init_res: tuple[int, int] | None = size(1, 64)
     mapping_kwargs: MappingConfig = record(MappingConfig, MappingConfig())
     channel_base: int = whole_number(1, 2**24, 32768)
     channel_max: int = whole_number(1, 8192, 512)
@@ -88,7 +111,11 @@ class StyleGAN2Config(NetworkConfig):
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the picture."""
-        return self.img_resolution, self.img_resolution if self.square else self.img_resolution // 2
+        return self.block_size(self.img_resolution)
+
+    def block_size(self, resolution: int) -> tuple[int, int]:
+        """Height and width of the map of block ``b{resolution}``."""
+        return _block_size(_first_size(self.init_res, self.square), resolution)
 
     @property
     def block_widths(self) -> dict[int, int]:
@@ -98,6 +125,7 @@ class StyleGAN2Config(NetworkConfig):
         return dict(zip(resolutions, self.channels or rule, strict=True))
 
     def check_together(self) -> None:
+        _check_side(self.image_size)
         if self.channels is not None and len(self.channels) != self.img_resolution.bit_length() - 2:
             blocks = self.img_resolution.bit_length() - 2
             raise ConfigError(f"{len(self.channels)} channels for {blocks} blocks; give one per block")
@@ -117,9 +145,7 @@ class DiscriminatorConfig(NetworkConfig):
 
     Attributes:
         c_dim: size of the class label, 0 for none.
-        img_resolution: picture height.
-        img_channels: as for the generator.
-        square: False for pictures half as wide as high.
+        img_resolution, img_channels, square, init_res: as for the generator.
         architecture: "resnet" (the usual), "skip" or "orig".
         channel_base, channel_max: block r works with ``min(channel_base // r, channel_max)`` channels.
         conv_clamp: limit of the absolute value after every convolution.
@@ -135,6 +161,7 @@ class DiscriminatorConfig(NetworkConfig):
     img_resolution: int = power_of_two(8, 4096)
     img_channels: int = one_of((1, 3, 4), 3)
     square: bool = flag(True)
+    init_res: tuple[int, int] | None = size(1, 64)
     architecture: Architecture = one_of(("resnet", "skip", "orig"), "resnet")
     channel_base: int = whole_number(1, 2**24, 32768)
     channel_max: int = whole_number(1, 8192, 512)
@@ -149,12 +176,12 @@ class DiscriminatorConfig(NetworkConfig):
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the picture."""
-        return self.img_resolution, self.img_resolution if self.square else self.img_resolution // 2
+        return _block_size(self.last_size, self.img_resolution)
 
     @property
     def last_size(self) -> tuple[int, int]:
         """Height and width of the last map."""
-        return 4, 4 if self.square else 2
+        return _first_size(self.init_res, self.square)
 
     @property
     def block_widths(self) -> dict[int, int]:
@@ -168,6 +195,7 @@ class DiscriminatorConfig(NetworkConfig):
         return (self.block_widths[4] if self.c_dim else 0) if self.cmap_dim is None else self.cmap_dim
 
     def check_together(self) -> None:
+        _check_side(self.image_size)
         if self.channel_base < self.img_resolution:
             raise ConfigError(
                 f"channel_base = {self.channel_base} leaves the first block no channels; give {self.img_resolution} or "

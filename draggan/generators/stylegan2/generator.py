@@ -48,14 +48,14 @@ class StyleGAN2Generator(Generator):
         return features(self.synthesis, ws, self._resolution(level), windows)
 
     def _resolution(self, level: str) -> int:
-        """The number in the level's name: the height of the block's map."""
+        """The number in the level's name."""
         return int(self.check_level(level)[1:])
 
     def grid(self, level: str) -> Grid:
         """Cells of block ``level``; a StyleGAN2 map covers the picture without a margin."""
-        height, width = self.image_size
-        scale = self._resolution(level) / height
-        return Grid(size=(round(height * scale), round(width * scale)), scale=(scale, scale))
+        resolution = self._resolution(level)
+        scale = resolution / self.config.img_resolution
+        return Grid(size=self.config.block_size(resolution), scale=(scale, scale))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -70,14 +70,14 @@ class StyleGAN2Generator(Generator):
     def preview_heights(self) -> tuple[int, ...]:
         """All resolutions of a ``skip`` network, which draws each on the way to the next; else the picture's own."""
         if all(block.has_torgb for _, block, _ in self.synthesis.blocks()):
-            return tuple(self.synthesis.resolutions)
+            return tuple(self.config.block_size(r)[0] for r in self.synthesis.resolutions)
         return super().preview_heights
 
     def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch 3 _ _"]:
-        """The picture after the block of that resolution: what the blocks beyond it would add is missing."""
+        """The picture after the block of that height: what the blocks beyond it would add is missing."""
         if height == self.image_size[0] or height not in self.preview_heights:
             return super().preview(ws, height)
-        return self.synthesis(ws, height)
+        return self.synthesis(ws, self.synthesis.resolutions[self.preview_heights.index(height)])
 
     def freeze(self) -> StyleGAN2Generator:
         """Turn gradients to all weights off, prepare what depends on weights alone, and return self."""

@@ -265,11 +265,10 @@ class SynthesisNetwork(nn.Module):
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
-        height, width = config.image_size
         self.resolutions = list(config.block_widths)
         in_channels = 0
         for r, channels in config.block_widths.items():
-            size, is_last = (r, r * width // height), r == config.img_resolution
+            size, is_last = config.block_size(r), r == config.img_resolution
             setattr(self, f"b{r}", SynthesisBlock(config, in_channels, channels, size, is_last=is_last))
             in_channels = channels
         self.num_ws = 2 * len(self.resolutions)
