@@ -26,6 +26,7 @@ BENCHMARKS = {
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
     "live": "pulling by hand in the page: pictures a second, and how far they lag behind the pointer",
+    "fairness": "a short drag beside eight long ones: how long it waits, and how soon Stop stops",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",

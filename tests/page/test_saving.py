@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draggan.export import read_recipe
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from tests.page.driving import DEFAULTS, ONE_PAIR, picture_of, request, shown, text_of
 from tests.pages import BUMP
@@ -51,6 +53,9 @@ def test_saving_gives_the_clean_picture_marked(do, parts, session):
         assert saved.size == (64, 64)
         assert "AI-generated" in saved.text["Comment"]
         assert '"seed": 0' in saved.text["DragGAN"]
+    # What the canvas shows and no drag has done yet is no part of how the picture came about.
+    assert replace(read_recipe(path), model=session.recipe.model) == session.recipe
+    with Image.open(path) as saved:
         # A lossless picture of the latent: the preview of the same is within what JPEG loses.
         preview = picture_of(do.open_page("bump", 0, 0.0), parts).astype(int)
         assert np.abs(np.asarray(saved).astype(int) - preview).mean() < 2
@@ -73,3 +78,12 @@ def test_files_make_room_when_they_are_old_and_not_before(do, parts, session, mo
     monkeypatch.setattr(Path, "iterdir", meanwhile)
     assert Path(do.save(session, ONE_PAIR)[parts.file]).exists()
     assert not any(path.exists() for path in kept)
+
+
+def test_a_saved_picture_names_an_opened_model_by_its_file_and_keeps_its_secret(do, parts, session, tmp_path):
+    (tmp_path / "mine.safetensors").write_bytes(b"")
+    opened = list(do.open_file(session, str(tmp_path / "mine.safetensors"), request()))[-1][parts.session]
+    path = Path(do.save(opened, EMPTY)[parts.file])
+    assert "secret" in opened.model
+    assert b"secret" not in path.read_bytes()
+    assert read_recipe(path).model.name == "mine"

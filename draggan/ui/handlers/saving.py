@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from draggan.errors import ExportError
 from draggan.export import save_animation, save_png
+from draggan.recipe import Recipe
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
@@ -30,7 +32,8 @@ def save(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     with explained():
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
-        save_png(path, page.engine.picture(session.recipe), _details(session))
+        recipe = _portable(page, session.recipe)
+        save_png(path, page.engine.picture(session.recipe), _details(recipe, session), recipe=recipe)
         return {page.parts.file: str(path)}
 
 
@@ -58,14 +61,20 @@ def _save_animation(page: Page, session: Session | None, value: CanvasValue, suf
             frames.append(page.engine.render(session.recipe, ws))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
-        save_animation(path, frames, _details(session))
+        save_animation(path, frames, _details(_portable(page, session.recipe), session))
     yield {page.parts.file: str(path)} | page.say(messages.hint(session))
 
 
-def _details(session: Session) -> dict[str, Any]:
+def _portable(page: Page, recipe: Recipe) -> Recipe:
+    """The recipe for others: the name under which a file was opened here is its owner's secret, and useless there."""
+    name = page.models.find(recipe.model.name).file
+    return replace(recipe, model=replace(recipe.model, name=name))
+
+
+def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
     """How the picture on the screen came about."""
     return {
-        "model": session.model,
+        "model": recipe.model.name,
         "seed": session.seed,
         "truncation": session.truncation,
         "class": session.label,
