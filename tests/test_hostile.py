@@ -970,6 +970,10 @@ def seeds() -> tuple[bytes, ...]:
         dumps(generator, 3),
         (GOLDEN / "stylegan2-tf-16.pkl").read_bytes(),
         (GOLDEN / "rosinality-32.pt").read_bytes(),
+        dumps_torch({"g_ema": bare(average=False)}),
+        dumps({name: tensor.numpy() for name, tensor in bare().items()}),
+        zipped_arrays({name: tensor.numpy() for name, tensor in bare().items()}),
+        dumps({**small, "D": SingleDisc()}),
     )
 
 
