@@ -13,7 +13,7 @@ from torch import Tensor
 from draggan.config import DragConfig, Limits
 from draggan.engine.budget import check_budget, samples_per_step
 from draggan.engine.frames import EvenFrames
-from draggan.engine.local import LocalEngine
+from draggan.engine.local import LocalEngine, LocalLiveDrag
 from draggan.engine.models import Model
 from draggan.engine.scheduler import Scheduler
 from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
@@ -442,6 +442,40 @@ def test_eight_long_drags_do_not_keep_a_short_one_from_arriving(engine, recipe, 
     assert len(engine.models.load("bump").threads) <= 2
 
 
+class Together:
+    """Rests until it is told, then takes its step only beside the others at the barrier."""
+
+    urgent = False
+
+    def __init__(self, visitor: str, beside: threading.Barrier, *, rests: bool) -> None:
+        self.visitor, self.met, self._beside, self._rests = visitor, False, beside, rests
+
+    def step(self):
+        if self._rests:
+            self._rests = False
+            return "resting"
+        try:
+            self._beside.wait(5)
+            self.met = True
+        except threading.BrokenBarrierError:
+            pass
+        return "over"
+
+    def check(self) -> None:
+        pass
+
+
+def test_every_thread_helps_when_there_is_work_for_it():
+    scheduler, beside = Scheduler(2), threading.Barrier(2)
+    first, second = Together("a", beside, rests=True), Together("b", beside, rests=False)
+    scheduler.add(first)
+    assert eventually(lambda: scheduler._idle == 1)
+    scheduler.add(second)  # for the thread that waits; the next one needs another
+    scheduler.wake(first)
+    assert eventually(lambda: len(scheduler) == 0)
+    assert first.met and second.met
+
+
 # ---- live ----------------------------------------------------------------------------------------------------------
 
 
@@ -504,6 +538,28 @@ def test_a_pointer_that_says_nothing_for_long_is_let_go(recipe):
     running = engine.live(recipe, to(*BUMP))
     running.retarget([[25, 30]])
     assert eventually(lambda: running.ended(0.01), 5)
+    assert running.result().outcome == "arrived"
+
+
+def test_a_live_drag_may_end_while_its_pointer_moves(engine, recipe):
+    class EndsAtOnce(LocalLiveDrag):
+        """Between any two looks at its drag, that is given back."""
+
+        looks = 0
+
+        def __getattribute__(self, name: str):
+            if name != "_drag":
+                return super().__getattribute__(name)
+            self.looks += 1
+            return super().__getattribute__(name) if self.looks == 1 else None
+
+    running = engine.live(recipe, to(*BUMP))
+    assert eventually(lambda: running._drag is not None)
+    running.__class__ = EndsAtOnce
+    running.retarget([[25, 30]])
+    running.looks = 0
+    running.settle()
+    running.__class__ = LocalLiveDrag
     assert running.result().outcome == "arrived"
 
 

@@ -471,16 +471,19 @@ class LocalLiveDrag(LocalDrag):
         with self._pointer:
             self._heard = time.monotonic()
             self._wanted = wanted
-            if self._drag is not None:
-                self._drag.retarget(wanted)
+            # Read once: the drag may end, and be given back, at any time.
+            drag = self._drag
+            if drag is not None:
+                drag.retarget(wanted)
         self._engine._scheduler.wake(self)
 
     def settle(self) -> None:
         """From now on it ends like any other drag."""
         with self._pointer:
             self._settling = True
-            if self._drag is not None:
-                self._drag.settle()
+            drag = self._drag
+            if drag is not None:
+                drag.settle()
         self._engine._scheduler.wake(self)
 
     def check(self) -> None:

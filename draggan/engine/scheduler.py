@@ -92,10 +92,7 @@ class Scheduler:
             entry = _Entry(task, account, self._count)
             self._entries[task] = entry
             self._catch_up(entry)
-            if self._idle == 0 and self._threads < self._workers:
-                self._threads += 1
-                threading.Thread(target=self._work, name="engine", daemon=True).start()
-            self._changed.notify()
+            self._call_a_thread()
 
     def wake(self, task: Task) -> None:
         """There is something to do for a task that may be resting. May be called from any thread, for any task."""
@@ -107,11 +104,19 @@ class Scheduler:
             if entry.resting:
                 entry.resting = False
                 self._catch_up(entry)
-            self._changed.notify()
+                self._call_a_thread()
 
     def __len__(self) -> int:
         """Tasks that are not over."""
         return len(self._entries)
+
+    def _call_a_thread(self) -> None:
+        """For one more task that is ready: one that waits, or a new one where those that wait have work already."""
+        ready = sum(not (e.running or e.resting) for e in self._entries.values())
+        if ready > self._idle and self._threads < self._workers:
+            self._threads += 1
+            threading.Thread(target=self._work, name="engine", daemon=True).start()
+        self._changed.notify()
 
     def _catch_up(self, entry: _Entry) -> None:
         """Who comes anew, or back from a rest, stands as far as the others have come, less the credit."""
