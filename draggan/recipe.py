@@ -24,7 +24,7 @@ The JSON form, version 1; everything but ``recipe``, ``model``, ``size`` and ``s
 LATENT is ``{"shape": [1, num_ws, w_dim], "float32": BASE64}``, little-endian. ``runs`` are the lengths of the stretches
 of a mask read row by row, alternately False and True, the first of them False. ``recorded`` is where a picture was
 pulled to by hand, which cannot be computed again. ``results`` are latents of the numbered pictures as far as they are
-known: they spare work, and neither equality nor the hash looks at them.
+known and not in the recipe anyway: they spare work, and neither equality nor the hash looks at them.
 """
 
 from __future__ import annotations
@@ -240,10 +240,9 @@ class Recipe:
             )
         given = self.results or (None,) * (len(edits) + 1)
         # What is part of the recipe itself goes before what travels beside it.
-        own = (None if isinstance(self.start, Seed) else self.start, *(edit.recorded for edit in edits))
         results = tuple(
             mine if mine is not None else None if other is None else check_latent(other)
-            for mine, other in zip(own, given, strict=True)
+            for mine, other in zip(self._own_latents, given, strict=True)
         )
         shapes = {result.shape for result in results if result is not None}
         if len(shapes) > 1:
@@ -293,7 +292,11 @@ class Recipe:
         """
         values = self._values()
         if results:
-            values["results"] = [None if result is None else _latent_value(result) for result in self.results]
+            # Those that the recipe itself holds stand in it already.
+            values["results"] = [
+                None if result is None or own is not None else _latent_value(result)
+                for own, result in zip(self._own_latents, self.results, strict=True)
+            ]
         return json.dumps(values, indent=indent, allow_nan=False)
 
     @classmethod
@@ -317,6 +320,11 @@ class Recipe:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @property
+    def _own_latents(self) -> tuple[Float[np.ndarray, "1 num_ws w_dim"] | None, ...]:
+        """Of every picture the latent that the recipe itself says; None: it has to be computed."""
+        return (None if isinstance(self.start, Seed) else self.start, *(edit.recorded for edit in self.edits))
 
     def _values(self) -> dict[str, Any]:
         """Everything but the results, as JSON has it."""

@@ -183,6 +183,14 @@ def test_the_hash_is_the_same_on_every_machine():
     assert recipe.digest == "8807d68b88347f9d202801f0c5748763c9ff0157cedf596d908bf67f952fe7cd"
 
 
+def test_no_latent_is_written_twice():
+    recipe = begun(start=latent()).then(Edit(recorded=latent(5))).then(Edit(points=read_points([[1, 2, 3, 4]], SIZE)))
+    recipe = recipe.with_results([*recipe.results[:2], latent(6)])
+    assert recipe.to_json().count("float32") == 3
+    again = Recipe.from_json(recipe.to_json())
+    assert [result.mean() for result in again.results] == [0, 5, 6]
+
+
 def test_nobody_can_write_to_what_recipes_share():
     mask, ws = np.zeros(SIZE, bool), latent()
     edit = Edit(mask=Mask(allowed=mask), recorded=ws)
