@@ -344,7 +344,13 @@ def test_a_drag_goes_on_from_a_recipe(model, tmp_path):
         (["--recipe", "pyproject.toml"], "is not a recipe"),
         (["--recipe", "docs/cat-before.png"], "no recipe in it"),
         (["--recipe", "x.json", "--seed", "3"], "--seed does not go with --recipe"),
+        (["--recipe", "x.json", "--truncation", "0.5"], "--truncation does not go with --recipe"),
+        (["--recipe", "x.json", "--class", "1"], "--class does not go with --recipe"),
+        (["--recipe", "x.json", "--steps", "3"], "--steps says how points are dragged; add --point"),
+        (["--recipe", "x.json", "--mask", "m.png"], "--mask says how points are dragged"),
+        (["--recipe", "x.json", "--step-size", "1"], "--step-size says how points are dragged"),
         (["--latent", "x.npy", "--seed", "3", "--point", "1,1:2,2"], "--seed does not go with --latent"),
+        (["--latent", "x.npy", "--truncation", "1", "--point", "1,1:2,2"], "--truncation does not go with --latent"),
         (["--latent", "nowhere.npy", "--point", "1,1:2,2"], "nowhere.npy"),
     ],
 )

@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a handle and its target in image pixels; may be given more than once",
     )
     parser.add_argument("--mask", type=path_of, metavar="PNG", help="white may change, black stays")
-    parser.add_argument("--steps", type=int, default=DragConfig.max_steps, help="at most (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help=f"at most (default: {DragConfig.max_steps})")
     for name in _DRAG_OPTIONS:
         facts = describe(DragConfig, name)
         unit = f" [{facts['unit']}]" if facts["unit"] else ""
@@ -152,11 +152,17 @@ def _check(args: argparse.Namespace) -> None:
     if not args.point and args.recipe is None:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
     begins = {"--recipe": args.recipe, "--latent": args.latent, "--seed": args.seed, "--model": args.model}
+    begins |= {"--truncation": args.truncation, "--class": args.label}
     used = [name for name, value in begins.items() if value is not None]
     if "--recipe" in used and len(used) > 1:
         raise ConfigError(f"{used[1]} does not go with --recipe, which says by itself what to begin with; leave it out")
-    if {"--latent", "--seed"} <= set(used):
-        raise ConfigError("--seed does not go with --latent; give one of them")
+    for name in ("--seed", "--truncation", "--class"):
+        if {"--latent", name} <= set(used):
+            raise ConfigError(f"{name} does not go with --latent; give one of them")
+    if not args.point:
+        how = {name: getattr(args, name) for name in ("mask", "steps", *_DRAG_OPTIONS)}
+        for name in (name.replace("_", "-") for name, value in how.items() if value is not None):
+            raise ConfigError(f"--{name} says how points are dragged; add --point, or leave it out to run the recipe")
     if args.truncation is not None and not 0 <= args.truncation <= 1.5:
         raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
     for path in (args.out, args.before, args.points_out):
@@ -200,7 +206,7 @@ def _to_do(engine: LocalEngine, args: argparse.Namespace, recipe: Recipe) -> tup
         points=read_points(args.point, recipe.image_size),
         mask=None if args.mask is None else Mask(allowed=read_mask(args.mask, recipe.image_size)),
         space=space,
-        settings={"max_steps": args.steps, **settings},
+        settings={"max_steps": DragConfig.max_steps if args.steps is None else args.steps, **settings},
     )
     return engine.complete(recipe), edit
 
