@@ -9,7 +9,7 @@
     │   ├── UnsafeCheckpoint   it asks for something that only a program would ask for
     │   └── ModelNotFound      no such registry name or file
     ├── DownloadError          a file could not be fetched
-    ├── ExportError            a picture or a session could not be written
+    ├── ExportError            a picture, an animation or a recipe could not be written
     ├── RecipeError            a recipe cannot be read, or does not fit the model
     ├── LimitError             more is asked for than a visitor may have
     └── OpBuildError           a compiled op could not be built (costs speed only)
@@ -73,7 +73,7 @@ class DownloadError(DragGANError):
 
 
 class ExportError(DragGANError):
-    """A picture or a session could not be written."""
+    """A picture, an animation or a recipe could not be written."""
 
 
 class RecipeError(DragGANError):

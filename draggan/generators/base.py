@@ -1,4 +1,4 @@
-"""What a generator is to the rest of the package. Dragging, inversion and the page know models only through this."""
+"""What a generator is to the rest of the package. Dragging, the engine and the evaluation know models only through this."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Generator(nn.Module, abc.ABC):
         """Heights in pixels of the pictures that `preview` has, smallest first; the last is the picture's own."""
         return (self.image_size[0],)
 
-    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch 3 _ _"]:
+    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch channels _ _"]:
         """A smaller picture of the same thing, one of `preview_heights`, at less cost; for the time of a drag.
 
         Families that have smaller pictures on the way override this; here there is only the picture itself.

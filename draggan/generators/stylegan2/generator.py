@@ -73,7 +73,7 @@ class StyleGAN2Generator(Generator):
             return tuple(self.config.block_size(r)[0] for r in self.synthesis.resolutions)
         return super().preview_heights
 
-    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch 3 _ _"]:
+    def preview(self, ws: Latent, height: int) -> Float[Tensor, "batch channels _ _"]:
         """The picture after the block of that height: what the blocks beyond it would add is missing."""
         if height == self.image_size[0] or height not in self.preview_heights:
             return super().preview(ws, height)
