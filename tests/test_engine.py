@@ -473,7 +473,8 @@ def test_every_thread_helps_when_there_is_work_for_it():
     scheduler.add(second)  # for the thread that waits; the next one needs another
     scheduler.wake(first)
     assert eventually(lambda: len(scheduler) == 0)
-    assert first.met and second.met
+    assert first.met
+    assert second.met
 
 
 # ---- live ----------------------------------------------------------------------------------------------------------
