@@ -1,4 +1,4 @@
-"""What a generator is to the rest of the package. Dragging, the engine and the evaluation know models only through this."""
+"""What a generator is to the rest of the package: dragging, engine and evaluation know models only through this."""
 
 from __future__ import annotations
 

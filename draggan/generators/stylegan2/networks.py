@@ -142,12 +142,8 @@ class SynthesisLayer(nn.Module):
             x = upfirdn2d(x, self.resample_filter, padding=(1, 1, 1, 1), gain=4)
         return self.activate(x, demodulation, self.noise(noise_mode, x))
 
-    def activate(self, x: Tensor, demodulation: Tensor, noise: Tensor | None, *, overwrite: bool = True) -> Tensor:
-        """What follows the convolution: demodulation, noise, bias, activation.
-
-        Args:
-            overwrite: x is not needed any more.
-        """
+    def activate(self, x: Tensor, demodulation: Tensor, noise: Tensor | None) -> Tensor:
+        """What follows the convolution: demodulation, noise, bias, activation. The memory of x may be used for it."""
         return modulated_act(
             x,
             demodulation,
@@ -156,7 +152,7 @@ class SynthesisLayer(nn.Module):
             activation=self.activation,
             gain=self.gain,
             clamp=self.conv_clamp,
-            overwrite=overwrite,
+            overwrite=True,
         )
 
 
