@@ -36,6 +36,8 @@ def endless(
         max_steps=10000,
         stall_steps=10000,
         step_size=1e-3,
+        # As published: the loss alone.
+        mask_hold="soft",
         mask_windows=windows if mask == "estimated" else 0,
         **settings,  # type: ignore[arg-type]
     )

@@ -14,10 +14,12 @@ from typing import Any, Literal
 from draggan.errors import ConfigError
 
 __all__ = [
+    "MASK_HOLDS",
     "PRECISIONS",
     "SOLVER_NAMES",
     "DragConfig",
     "Limits",
+    "MaskHold",
     "Precision",
     "SolverName",
     "Space",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 Space = Literal["w+", "w"]
+MaskHold = Literal["exact", "soft"]
+MASK_HOLDS: tuple[MaskHold, ...] = ("exact", "soft")
 SolverName = Literal["adam", "gauss-newton"]
 SOLVER_NAMES: tuple[SolverName, ...] = ("adam", "gauss-newton")
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -158,7 +162,13 @@ class DragConfig:
         source="paper and published code; tied to means, as in published code",
         low=0.0,
         high=1e4,
-        help="how strongly everything outside the mask is held (lambda)",
+        help="how strongly the latent is asked to leave everything outside the mask as it is (lambda)",
+    )
+    mask_hold: MaskHold = _setting(
+        "exact",
+        unit="",
+        source="ours; the paper and published code are soft",
+        help="exact: outside the mask the picture stays as it is, to the last bit; soft: as nearly as the loss manages",
     )
     mask_windows: int = _setting(
         0,
@@ -217,6 +227,8 @@ class DragConfig:
         object.__setattr__(self, "solver", solver_name(self.solver))
         if self.space not in ("w+", "w"):
             raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
+        if self.mask_hold not in MASK_HOLDS:
+            raise ConfigError(f"mask_hold '{self.mask_hold}' is not allowed; choose 'exact' or 'soft'")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision '{self.precision}' is not allowed; choose one of {', '.join(PRECISIONS)}")
         _check_ranges(self)

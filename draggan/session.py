@@ -280,18 +280,19 @@ class Session:
         return self._reached(recipe, replace(self.now, pairs=(), pending=None), frames)
 
     @property
-    def frames(self) -> tuple[Float[np.ndarray, "1 num_ws w_dim"], ...]:
+    def frames(self) -> tuple[tuple[Recipe, Float[np.ndarray, "1 num_ws w_dim"]], ...]:
         """Latents of every drag since the starting picture, to the one on the screen; empty: there was none.
 
-        Of drags long ago only where they ended.
+        Each with the recipe that it belongs to, whose last mask holds in its picture (`draggan.engine.base.Engine`'s
+        ``render``). Of drags long ago only where they ended.
         """
-        frames: list[np.ndarray] = []
+        frames: list[tuple[Recipe, np.ndarray]] = []
         for before, after in pairwise((*self.past, self.now)):
             if after.recipe is after.start:
                 frames = []
             elif after.recipe is not before.recipe:
-                begin = frames or [_latent_of(before.recipe)]
-                frames = [*begin, *after.frames, _latent_of(after.recipe)]
+                begin = frames or [(before.recipe, _latent_of(before.recipe))]
+                frames = [*begin, *((after.recipe, ws) for ws in (*after.frames, _latent_of(after.recipe)))]
         return tuple(frames)
 
     def reset(self) -> Session:

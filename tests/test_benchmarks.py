@@ -48,7 +48,7 @@ def gradients(layout: str, level: str, target: tuple[int, int], mask: np.ndarray
     ws, handle = start(generator), (size // 2, size // 2)
     # At 512 px the radii are 3 and 12; smaller pictures have floors here that the published code has not.
     r1, r2 = 2 * 512 / size, 4 * 512 / size
-    config = DragConfig(step_size=1e-3, r1=r1, r2=r2, level=level, precision="float32")
+    config = DragConfig(step_size=1e-3, r1=r1, r2=r2, level=level, precision="float32", mask_hold="soft")
     ours = Drag(generator, ws, [handle], [target], mask, config)
     reference = ReferenceDrag(
         ReferenceSynthesis(generator),

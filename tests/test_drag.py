@@ -15,7 +15,9 @@ from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import directions, mask_loss, motion_supervision_loss
 from draggan.drag.tracking import track
 from draggan.errors import LatentError, MaskError, PointError
+from draggan.generators.blending import Picture
 from draggan.geometry import crop, disc_offsets, sample, square_offsets
+from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 4)
@@ -242,7 +244,7 @@ def test_points_may_be_tensors_that_ask_for_gradients():
 def test_a_continued_drag_tracks_what_was_clicked_first():
     G = bump()
     first = run(Drag(G, WS, [(20, 20)], [(40, 20)], config=DragConfig(max_steps=30)))[-1]
-    reference = Reference(handles=torch.tensor([[20.0, 20.0]]), ws=WS)
+    reference = Reference(handles=torch.tensor([[20.0, 20.0]]), pictures=[Picture(ws=WS)])
     # Half a pixel of tracking error in the first half must not become part of the template of the second.
     drag = Drag(G, first.ws, first.handles + 0.5, [(40, 20)], reference=reference)
     last = run(drag)[-1]
@@ -382,3 +384,40 @@ def test_mask_loss_is_the_mean_over_the_whole_map_of_the_fixed_change():
     fixed = torch.zeros(1, 1, 4, 4)
     fixed[:, :, 0] = 1
     assert mask_loss(a, b, fixed) == 0.25
+
+
+def _masked_drag(hold: str, **more) -> tuple[Drag, np.ndarray, torch.Tensor]:
+    G = tiny_stylegan2(64)
+    mask = np.zeros((64, 64), bool)
+    mask[10:40, 10:40] = True
+    ws = G.sample(3)
+    config = DragConfig(solver="adam", step_size=0.1, max_steps=4, mask_hold=hold)
+    return Drag(G, ws, [(20, 20)], [(24, 20)], mask, config, **more), mask, G.synthesis(ws)
+
+
+@pytest.mark.parametrize("hold", ["exact", "soft"])
+def test_a_steps_picture_outside_a_mask_is_the_first_one_to_the_last_bit_unless_soft(hold: str):
+    drag, mask, first = _masked_drag(hold)
+    last = run(drag)[-1]
+    picture, outside = drag.picture(last), torch.from_numpy(~mask)
+    assert torch.equal(picture[:, :, outside], first[:, :, outside]) == (hold == "exact")
+    assert not torch.equal(picture, first)
+    assert torch.equal(picture, drag.generator.synthesis(last.ws)) == (hold == "soft")
+
+
+def test_a_drag_looks_at_the_picture_that_is_shown():
+    drag, mask, _ = _masked_drag("exact")
+    G, level = drag.generator, drag.level
+    ws, other = G.sample(3), G.sample(4)
+    shown = Picture(ws=other, mask=mask, base=Picture(ws=ws))
+    points = torch.tensor([[12.0, 12.0], [38.0, 30.0], [25.0, 25.0]])
+    got = drag.problem.around(other.unbind(1), points, 3.0)(points[:, None])[:, 0]
+    torch.testing.assert_close(got, sample(G.picture_features(shown, level), drag.problem.grid, points))
+    # A handle that was clicked in a blended picture is looked for as it was there.
+    reference = Reference(handles=torch.tensor([[12.0, 12.0]]), pictures=[shown], mask_picture=shown)
+    continued, _, _ = _masked_drag("exact", reference=reference)
+    expected = sample(G.picture_features(shown, level), drag.problem.grid, torch.tensor([12.0, 12.0]))
+    torch.testing.assert_close(continued.problem.templates[0, 0], expected)
+    outside = torch.from_numpy(~mask)
+    step = next(continued)
+    assert torch.equal(continued.picture(step)[:, :, outside], G.picture(shown)[:, :, outside])

@@ -15,9 +15,12 @@ from draggan.engine.budget import check_budget, samples_per_step
 from draggan.engine.frames import EvenFrames
 from draggan.engine.local import LocalEngine, LocalLiveDrag
 from draggan.engine.models import Model
+from draggan.engine.pictures import PictureCache
 from draggan.engine.scheduler import Scheduler
 from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
 from draggan.generators.base import Generator, Latent
+from draggan.generators.blending import Picture
+from draggan.images import to_uint8
 from draggan.recipe import Edit, Mask, ModelReference, Point, Recipe, read_points
 from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
@@ -586,3 +589,91 @@ def test_frames_of_a_drag_lead_to_its_end(engine, recipe):
     assert np.array_equal(running.frames[0], recipe.latent)
     assert not np.array_equal(running.frames[-1], last.ws)
     assert len(running.frames) <= min(last.index, 32)
+
+
+# ---- masks -----------------------------------------------------------------------------------------------------------
+
+
+def _box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    mask = np.zeros((32, 32), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def _masked(mask: np.ndarray | None, picture: int | None = None, **settings) -> Edit:
+    points = read_points([[12, 12, 14, 12]], (32, 32))
+    settings = {"max_steps": 3, "step_size": 0.5, "solver": "adam"} | settings
+    return Edit(points=points, mask=None if mask is None else Mask(allowed=mask, picture=picture), settings=settings)
+
+
+def _reached(engine, recipe, edit):
+    running = engine.drag(recipe, edit)
+    running.result()
+    return running, running.reached()
+
+
+def test_outside_a_mask_no_picture_changes(engine):
+    start = engine.begin("tiny", seed=1)
+    mask = _box(4, 20, 4, 22)
+    running, reached = _reached(engine, start, _masked(mask))
+    first, after = engine.picture(start), engine.picture(reached)
+    assert np.array_equal(after[~mask], first[~mask])
+    assert not np.array_equal(after[mask], first[mask])
+    assert np.array_equal(running.preview(running.update, 32)[~mask], first[~mask])
+    for ws in (*running.frames, reached.latent):
+        assert np.array_equal(engine.render(reached, ws)[~mask], first[~mask])
+    # The recipe alone makes it again, and says that it holds.
+    assert reached.edits[0].settings["mask_hold"] == "exact"
+    assert np.array_equal(engine.picture(Recipe.from_json(reached.to_json(results=False))), after)
+    # The loss alone cannot.
+    soft = engine.picture(_reached(engine, start, _masked(mask, mask_hold="soft"))[1])
+    assert not np.array_equal(soft[~mask], first[~mask])
+
+
+def test_what_a_mask_has_held_stays_held(engine):
+    start = engine.begin("tiny", seed=1)
+    one, two = _box(2, 16, 2, 16), _box(10, 28, 10, 28)
+    first, again = engine.picture(start), _reached(engine, start, _masked(one))[1]
+    # The mask is still there in the next drag, as it is on the page: painted on picture 0.
+    again = _reached(engine, again, _masked(one, picture=0))[1]
+    assert np.array_equal(engine.picture(again)[~one], first[~one])
+    # Another one is painted on what there is now.
+    once = engine.picture(again)
+    more = _reached(engine, again, _masked(two))[1]
+    assert more.edits[-1].mask.picture == 2
+    picture = engine.picture(more)
+    assert np.array_equal(picture[~two], once[~two])
+    assert np.array_equal(picture[~one & ~two], first[~one & ~two])
+    assert np.array_equal(engine.picture(Recipe.from_json(more.to_json(results=False))), picture)
+    # An earlier picture is what it was; without a mask everything may change.
+    assert np.array_equal(engine.picture(more.up_to(2)), once)
+    free = _reached(engine, more, _masked(None))[1]
+    plain = engine.models.load("tiny").synthesis(torch.from_numpy(free.latent.copy()))
+    assert np.array_equal(engine.picture(free), to_uint8(plain))
+
+
+def test_a_pull_by_hand_is_held_too(engine):
+    start = engine.begin("tiny", seed=1)
+    mask = _box(4, 20, 4, 22)
+    live = engine.live(start, _masked(mask))
+    live.retarget([[15, 12]])
+    assert eventually(lambda: live.update is not None and live.update.index > 0)
+    live.settle()
+    live.result()
+    reached = live.reached()
+    assert reached.edits[0].recorded is not None
+    first = engine.picture(start)
+    assert np.array_equal(engine.picture(reached)[~mask], first[~mask])
+    assert np.array_equal(engine.picture(Recipe.from_json(reached.to_json(results=False))), engine.picture(reached))
+
+
+def test_the_outside_of_few_masks_is_kept():
+    generator = tiny_stylegan2()
+    cache = PictureCache(most=2)
+    base = Picture(ws=generator.sample(0))
+    masks = [_box(2, 10 + i, 2, 12) for i in range(3)]
+    pictures = [Picture(ws=generator.sample(1), mask=mask, base=base) for mask in masks]
+    drawn = [cache.draw(generator, picture) for picture in (*pictures, pictures[0])]
+    assert len(cache._blends) == 2
+    assert torch.equal(drawn[0], drawn[3])
+    assert torch.equal(drawn[1], generator.picture(pictures[1]))

@@ -222,7 +222,7 @@ def test_a_pull_is_a_drag_without_points(session):
 
 def test_frames_lead_to_what_is_on_the_screen(session):
     def shown(session: Session) -> list[float]:
-        return [ws[0, 0, 0] for ws in session.frames]
+        return [ws[0, 0, 0] for _, ws in session.frames]
 
     assert shown(session) == []
     dragged = session.add_pair((1, 1), (9, 9)).drag_to(latent(3), np.array([[8, 8]]), [latent(1), latent(2)])
@@ -238,15 +238,16 @@ def test_frames_lead_to_what_is_on_the_screen(session):
     assert shown(pulled.with_seed(latent(7), seed=8).undo()) == [0, 1, 2, 3, 4, 5]
     assert shown(pulled.reset()) == []
     assert shown(pulled.reset().pull_to(latent(6))) == [0, 6]
-    assert pulled.frames[-1] is pulled.ws
+    assert pulled.frames[-1][1] is pulled.ws
+    assert pulled.frames[-1][0] is pulled.recipe
 
 
 def test_frames_are_bounded_and_what_is_long_ago_goes_first(session):
     for k in range(30):
         session = session.pull_to(latent(k + 1), [latent(k + 0.5)] * 32).click((1, 1)).remove_last()
     assert len(session.frames) < 250
-    assert [ws[0, 0, 0] for ws in session.frames[:4]] == [0, 1, 2, 3]
-    assert [ws[0, 0, 0] for ws in session.frames[-34:]] == [29] + [29.5] * 32 + [30]
+    assert [ws[0, 0, 0] for _, ws in session.frames[:4]] == [0, 1, 2, 3]
+    assert [ws[0, 0, 0] for _, ws in session.frames[-34:]] == [29] + [29.5] * 32 + [30]
     undone = session
     for _ in range(3):
         undone = undone.undo()

@@ -30,7 +30,7 @@ __all__ = ["Drag"]
 class Drag(Iterator[DragStep]):
     """An iterator of `DragStep`. It always ends, once it is not live.
 
-    It renders no pictures: ``generator.synthesis(step.ws)`` gives that of a step when one is due.
+    It renders no pictures by itself: `picture` gives that of a step when one is due.
 
     *Following a pointer.* With ``live=True`` the picture follows targets that change while it runs::
 
@@ -123,6 +123,16 @@ class Drag(Iterator[DragStep]):
     def settle(self) -> None:
         """Let a live drag end like any other, at the newest targets. May be called from any thread, and twice."""
         self._moving.settle()
+
+    @torch.no_grad()
+    def picture(self, step: DragStep) -> Float[Tensor, "1 _ height width"]:
+        """What a person sees of a step: its latent's picture, or with a mask that part of it that may change.
+
+        Where a mask holds exactly (`DragConfig.mask_hold`), everything outside it is the first picture to the last bit.
+        May be called from any thread, in the middle of a drag and after its end.
+        """
+        blend = self.problem.blend
+        return self.generator.synthesis(step.ws) if blend is None else blend.synthesis(step.ws)
 
     def would_sleep(self) -> bool:
         """Whether a live drag has nothing to do now, so that asking for the next step would sleep. From any thread."""

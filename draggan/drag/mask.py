@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.precision import compute_features
+from draggan.drag.precision import compute_features, compute_picture_features
 from draggan.generators.base import Generator, Latent
+from draggan.generators.blending import Picture
 from draggan.geometry import Grid, Windows, crop
 
 __all__ = ["FixedRegion", "MaskView", "Tiles"]
@@ -39,6 +40,18 @@ class MaskView:
             return compute_features(generator, ws, self.level, dtype)
         with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
             return generator.preview(ws, generator.grid(self.level).size[0]).float()
+
+    def compute_picture(
+        self, generator: Generator, picture: Picture, dtype: torch.dtype
+    ) -> Float[Tensor, "1 channel height width"]:
+        """Likewise of a picture that may be a blended one."""
+        if picture.mask is None or picture.base is None:
+            return self.compute(generator, picture.ws, dtype)
+        if not self.picture:
+            return compute_picture_features(generator, picture, self.level, dtype)
+        blend = generator.blend(picture.mask, picture.base)
+        with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return blend.preview(picture.ws, generator.grid(self.level).size[0]).float()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from draggan.config import Precision
 from draggan.generators.base import Generator, Latent
+from draggan.generators.blending import Blend, Picture
 from draggan.geometry import Windows
 from torch_utils.pytorch_internals import multiplies_bfloat16
 
-__all__ = ["compute_features", "feature_dtype"]
+__all__ = ["compute_blended_features", "compute_features", "compute_picture_features", "feature_dtype"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,3 +38,19 @@ def compute_features(
         if windows is None:
             return generator.features(ws, level).float()
         return generator.local_features(ws, level, windows).float()
+
+
+def compute_blended_features(
+    generator: Generator, blend: Blend, ws: Latent, level: str, dtype: torch.dtype, windows: Windows | None = None
+) -> Float[Tensor, "n channel height width"]:
+    """Likewise of the picture that a mask makes of that latent and of a first picture."""
+    with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        return blend.features(ws, level, windows).float()
+
+
+def compute_picture_features(
+    generator: Generator, picture: Picture, level: str, dtype: torch.dtype
+) -> Float[Tensor, "1 channel height width"]:
+    """Likewise of a picture that may be a blended one, without gradients."""
+    with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        return generator.picture_features(picture, level).float()

@@ -8,16 +8,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.config import DragConfig, at_size
 from draggan.drag.mask import FixedRegion, MaskView
-from draggan.drag.precision import compute_features, feature_dtype
+from draggan.drag.precision import compute_picture_features, feature_dtype
 from draggan.drag.problem import Problem
 from draggan.drag.solvers.base import Solver
 from draggan.errors import LatentError, MaskError, PointError
 from draggan.generators.base import Generator
+from draggan.generators.blending import Picture
 from draggan.geometry import disc_offsets, fixed_cells, sample, square_offsets
 from draggan.points import check_mask, check_points
 
@@ -37,13 +38,13 @@ class Reference:
 
     Attributes:
         handles: ``[n, 2]`` where each handle was clicked, image pixels ``(x, y)``.
-        ws: ``[n, num_ws, w_dim]`` the latent whose picture it was clicked in.
-        mask_ws: ``[1, num_ws, w_dim]`` the latent whose fixed region the mask protects; None: the drag's first.
+        pictures: for each handle the picture it was clicked in.
+        mask_picture: the picture whose fixed region the mask protects; None: that of the drag's first latent.
     """
 
     handles: Float[Tensor, "n 2"]
-    ws: Float[Tensor, "n num_ws w_dim"]
-    mask_ws: Float[Tensor, "1 num_ws w_dim"] | None = None
+    pictures: Sequence[Picture]
+    mask_picture: Picture | None = None
 
 
 def prepare(
@@ -73,11 +74,14 @@ def prepare(
     stop_distance = max(arrived, 1.0)
 
     if reference is None:
-        reference = Reference(handles=points, ws=start.expand(len(points), -1, -1))
+        reference = Reference(handles=points, pictures=[Picture(ws=start)] * len(points))
     view = solver.mask_view(generator, config, level)
     with torch.no_grad():
         templates = _template_features(generator, level, dtype, reference, points, patch)
-        fixed = _fixed_region(generator, dtype, mask, config, reference, start, view)
+        held = None if mask is None else _held(generator, mask)
+        base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
+        fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
+        exactly = held is not None and config.mask_hold == "exact"
     return Problem(
         generator=generator,
         config=config,
@@ -92,6 +96,7 @@ def prepare(
         reach=float(r2 + r1 + 1),
         templates=templates,
         mask=fixed,
+        blend=generator.blend(held, base, level) if held is not None and exactly else None,
         stop_distance=stop_distance,
         near=max(arrived, LIVE_FLOOR) if live and solver.subpixel else stop_distance,
     )
@@ -154,38 +159,59 @@ def _template_features(
     patch: Float[Tensor, "p 2"],
 ) -> Float[Tensor, "n p channel"]:
     """``f_i = F_0(p_i)`` and the rest of the patch. Handles clicked in the same picture share one pass."""
-    ws, clicked = reference.ws.to(generator.device, torch.float32), reference.handles.to(handles)
-    if len(ws) != len(handles) or len(clicked) != len(handles):
+    clicked, pictures = reference.handles.to(handles), reference.pictures
+    if len(pictures) != len(handles) or len(clicked) != len(handles):
         raise PointError(
-            f"the reference has {len(clicked)} handles and {len(ws)} latents; there are {len(handles)} handles"
+            f"the reference has {len(clicked)} handles and {len(pictures)} pictures; there are {len(handles)} handles"
         )
-    generator.check_ws(ws)
-    distinct, member = torch.unique(ws, dim=0, return_inverse=True)
     templates: list[Tensor] = [torch.empty(0)] * len(clicked)
-    for k, latent in enumerate(distinct):
-        features = compute_features(generator, latent[None], level, dtype)
-        for i in (member == k).nonzero()[:, 0].tolist():
+    remaining = dict(enumerate(_on_device(generator, picture) for picture in pictures))
+    while remaining:
+        picture = next(iter(remaining.values()))
+        alike = [i for i, other in remaining.items() if _same(picture, other)]
+        features = compute_picture_features(generator, picture, level, dtype)
+        for i in alike:
             templates[i] = sample(features, generator.grid(level), clicked[i] + patch)
+            del remaining[i]
     return torch.stack(templates)
+
+
+def _on_device(generator: Generator, picture: Picture) -> Picture:
+    """The picture with its latents, checked, where the generator is."""
+    base = None if picture.base is None else _on_device(generator, picture.base)
+    ws = generator.check_ws(picture.ws).to(generator.device, torch.float32)
+    return Picture(ws=ws, mask=picture.mask, base=base)
+
+
+def _same(a: Picture, b: Picture) -> bool:
+    """Whether two pictures are made of the same."""
+    if not torch.equal(a.ws, b.ws) or (a.base is None) != (b.base is None):
+        return False
+    if a.mask is None or b.mask is None:
+        return a.mask is b.mask
+    return bool(np.array_equal(a.mask, b.mask)) and (a.base is None or b.base is None or _same(a.base, b.base))
+
+
+def _held(generator: Generator, mask: np.ndarray) -> Bool[np.ndarray, "height width"] | None:
+    """The mask, checked; None where nothing is fixed."""
+    array = check_mask(mask, generator.image_size)
+    if array.all():
+        return None
+    if not array.any():
+        raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
+    return array
 
 
 def _fixed_region(
     generator: Generator,
     dtype: torch.dtype,
-    mask: np.ndarray | None,
+    mask: Bool[np.ndarray, "height width"],
     config: DragConfig,
-    reference: Reference,
-    start: Float[Tensor, "1 num_ws w_dim"],
+    base: Picture,
     view: MaskView,
 ) -> FixedRegion | None:
-    """What the mask holds in this view; None where nothing is fixed."""
-    if mask is None:
+    """What the mask asks the latent to hold in this view; None: nothing."""
+    if config.mask_weight == 0:
         return None
-    array = check_mask(mask, generator.image_size)
-    if array.all() or config.mask_weight == 0:
-        return None
-    if not array.any():
-        raise MaskError("the mask lets nothing change; paint the region that may move, or clear the mask")
-    fixed = fixed_cells(torch.from_numpy(array).to(start.device), view.grid(generator))
-    mask_ws = start if reference.mask_ws is None else generator.check_ws(reference.mask_ws.to(start))
-    return FixedRegion(fixed=fixed[None, None], kept=view.compute(generator, mask_ws, dtype))
+    fixed = fixed_cells(torch.from_numpy(mask).to(generator.device), view.grid(generator))
+    return FixedRegion(fixed=fixed[None, None], kept=view.compute_picture(generator, base, dtype))

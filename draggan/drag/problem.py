@@ -11,8 +11,9 @@ from torch import Tensor
 from draggan.config import DragConfig, at_size
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import Sampler
-from draggan.drag.precision import compute_features
+from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
+from draggan.generators.blending import Blend
 from draggan.geometry import FeatureSampler, Grid, Windows, cover
 
 __all__ = ["Problem"]
@@ -31,7 +32,8 @@ class Problem:
         window: offsets of Omega_2, image pixels, nearest first.
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
-        mask: what must not change; None: everything may.
+        mask: what the loss asks to leave as it is; None: nothing.
+        blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
         stop_distance: image pixels within which a handle has arrived.
         near: how near its target a handle is brought, image pixels: the stop distance, or less where a pointer is
             followed.
@@ -49,6 +51,7 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     mask: FixedRegion | None
+    blend: Blend | None
     stop_distance: float
     near: float
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
@@ -88,7 +91,13 @@ class Problem:
         return [*moved.unbind(1), *self._still[batch][self.free_rows :]]
 
     def features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
-        """The whole map or windows of it."""
+        """Of the picture that people see: the whole map or windows of it."""
+        if self.blend is None:
+            return self.latent_features(ws, windows)
+        return compute_blended_features(self.generator, self.blend, ws, self.level, self.dtype, windows)
+
+    def latent_features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
+        """Of what the latent draws, whatever a mask holds: what is asked to leave the fixed region as it is."""
         return compute_features(self.generator, ws, self.level, self.dtype, windows)
 
     def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:

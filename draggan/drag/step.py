@@ -20,7 +20,7 @@ class DragStep:
 
     Attributes:
         index: 0 is the picture as it was before the drag.
-        ws: the latent, ``[1, num_ws, w_dim]``; ``generator.synthesis(step.ws)`` is its picture.
+        ws: the latent, ``[1, num_ws, w_dim]``; `Drag.picture` draws it.
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
         loss: the supervision loss at this latent; 0 in a last step.

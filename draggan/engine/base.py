@@ -173,7 +173,7 @@ class Engine(Protocol):
     def render(
         self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """The picture of another latent of a recipe's model, such as one of a drag's `frames`."""
+        """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
 
     def close(self) -> None:
         """Stop everything."""

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Generator as Turns
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,9 +23,11 @@ from draggan.engine.base import Update
 from draggan.engine.budget import check_budget
 from draggan.engine.frames import EvenFrames
 from draggan.engine.models import ModelSource
+from draggan.engine.pictures import PictureCache, picture_after, pictures_of
 from draggan.engine.scheduler import Scheduler, State
 from draggan.errors import DragGANError, PointError, RecipeError
 from draggan.generators.base import Generator
+from draggan.generators.blending import Picture
 from draggan.images import to_uint8
 from draggan.points import check_points
 from draggan.recipe import Edit, ModelReference, Recipe, Seed
@@ -50,6 +52,7 @@ class LocalEngine:
         self.models = models
         self.limits = limits or Limits()
         self._scheduler = Scheduler(workers)
+        self._pictures = PictureCache()
         self._running: list[_Work] = []
         self._lock = threading.Lock()
 
@@ -107,10 +110,14 @@ class LocalEngine:
     def render(
         self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """The picture of another latent of a recipe's model, such as one of a drag's `frames`."""
+        """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
         generator = self._fitting(recipe)
-        with torch.no_grad():
-            return to_uint8(generator.synthesis(generator.check_ws(_tensor(ws, generator))))
+        latent = generator.check_ws(_tensor(ws, generator))
+        picture = Picture(ws=latent)
+        if recipe.edits:
+            before = self._pictures_of(self.complete(recipe.up_to(len(recipe.edits) - 1)), generator)
+            picture = picture_after(recipe.edits[-1], latent, before, self._suited(recipe))
+        return to_uint8(self._pictures.draw(generator, picture))
 
     def close(self) -> None:
         """Stop everything that runs. Threads end by themselves."""
@@ -120,6 +127,13 @@ class LocalEngine:
             work.stop()
 
     # Of its own work
+
+    def _suited(self, recipe: Recipe) -> Mapping[str, Any]:
+        """Settings that suit the model."""
+        return self.models.find(recipe.model.name).settings
+
+    def _pictures_of(self, recipe: Recipe, generator: Generator) -> list[Picture]:
+        return pictures_of(recipe, generator, self._suited(recipe))
 
     def _fitting(self, recipe: Recipe) -> Generator:
         """The generator of a recipe, if it is the one that the recipe means."""
@@ -293,16 +307,15 @@ class _Work:
     def _prepared(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool = False) -> Drag:
         """The drag that an edit means, ready to run."""
         generator = self._generator
-        known: list[Float[np.ndarray, "1 num_ws w_dim"]] = [ws for ws in recipe.results if ws is not None]
-        mask_ws = None if edit.mask is None else known[_number(edit.mask.picture, recipe)]
+        pictures = self._engine._pictures_of(recipe, generator)
         reference = Reference(
             handles=torch.tensor([point.origin for point in edit.points], dtype=torch.float32),
-            ws=_tensor(np.concatenate([known[_number(point.picture, recipe)] for point in edit.points]), generator),
-            mask_ws=None if mask_ws is None else _tensor(mask_ws, generator),
+            pictures=[pictures[_number(point.picture, recipe)] for point in edit.points],
+            mask_picture=None if edit.mask is None else pictures[_number(edit.mask.picture, recipe)],
         )
         return Drag(
             generator,
-            _tensor(known[-1], generator),
+            pictures[-1].ws,
             [point.handle for point in edit.points],
             [point.target for point in edit.points],
             None if edit.mask is None else edit.mask.allowed,
@@ -392,10 +405,12 @@ class LocalDrag(_Work):
     def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ channels"]:
         """The picture of an update, perhaps smaller, in the precision of the drag."""
         self._watched = time.monotonic()
-        generator = self._generator
+        generator, engine = self._generator, self._engine
         low = self._dtype != torch.float32
-        with torch.no_grad(), torch.autocast(generator.device.type, dtype=self._dtype, enabled=low):
-            return to_uint8(generator.preview(_tensor(update.ws, generator), height))
+        before = engine._pictures_of(self.recipe, generator)
+        picture = picture_after(self.edit, _tensor(update.ws, generator), before, engine._suited(self.recipe))
+        with torch.autocast(generator.device.type, dtype=self._dtype, enabled=low):
+            return to_uint8(engine._pictures.draw(generator, picture, height))
 
     def __iter__(self) -> Iterator[Update]:
         update = None

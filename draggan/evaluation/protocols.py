@@ -627,7 +627,8 @@ class Mask(Protocol):
 
     A random landmark (a random point where there are none) is dragged by 6 % of the picture's size in a random
     direction; what is within a fifth of the picture's size of its way may change. Changes are mean absolute
-    differences of the picture's values, 0 to 255. Outcome, arrival, time and latent distances are of the masked drag.
+    differences of the picture's values, 0 to 255, of what the latents draw: how well the mask loss alone holds
+    (``mask_hold`` is "soft"). Outcome, arrival, time and latent distances are of the masked drag.
     """
 
     first_seed: int = 0
@@ -664,6 +665,7 @@ class Mask(Protocol):
 
     def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         assert task.mask is not None
+        config = replace(config, mask_hold="soft")
         held = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
         free = drag(subject, task.ws, task.handles, task.targets, None, config, method)
         before = subject.picture(task.ws)

@@ -175,12 +175,15 @@ class Adam(Solver[AdamEvaluation]):
             if problem.config.mask_windows > 0:
                 sampler = problem.around(rows, handles, problem.reach)
                 return Computed(leaf, sampler, partial(self._estimated_change, rows, mask))
-            features = problem.features(rows)
-            return Computed(leaf, problem.anywhere(features), partial(mask_loss, features, mask.kept, mask.fixed))
+            features = problem.latent_features(rows)
+            change = partial(mask_loss, features, mask.kept, mask.fixed)
+            if problem.blend is not None:
+                return Computed(leaf, problem.around(rows, handles, problem.reach), change)
+            return Computed(leaf, problem.anywhere(features), change)
 
     def _estimated_change(self, rows: list[Tensor], mask: FixedRegion) -> Float[Tensor, ""]:
         """The mask loss, from random windows of the fixed region."""
         problem = self.problem
         height, width = problem.grid.size
         tiles = mask.tiles((max(height // 4, 1), max(width // 4, 1)), problem.config.mask_windows, self._random)
-        return tiles.scale * mask_loss(problem.features(rows, tiles.windows), tiles.kept, tiles.fixed)
+        return tiles.scale * mask_loss(problem.latent_features(rows, tiles.windows), tiles.kept, tiles.fixed)

@@ -50,15 +50,15 @@ def save_webp(page: Page, session: Session | None, value: CanvasValue) -> Iterat
 def _save_animation(page: Page, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
     with explained():
         session = page.drawn(session, value)
-        latents = session.frames
-        if not latents:
+        shown = session.frames
+        if not shown:
             raise ExportError("there is no drag to show; drag something first")
     frames: list[np.ndarray] = []
-    for ws in latents:
+    for recipe, ws in shown:
         # A large model takes a while.
-        yield page.say(messages.drawing(len(frames) + 1, len(latents)), "run", aloud=not frames)
+        yield page.say(messages.drawing(len(frames) + 1, len(shown)), "run", aloud=not frames)
         with explained():
-            frames.append(page.engine.render(session.recipe, ws))
+            frames.append(page.engine.render(recipe, ws))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
         save_animation(path, frames, _details(_portable(page, session.recipe), session))
