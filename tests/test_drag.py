@@ -391,7 +391,7 @@ def _masked_drag(hold: str, **more) -> tuple[Drag, np.ndarray, torch.Tensor]:
     mask = np.zeros((64, 64), bool)
     mask[10:40, 10:40] = True
     ws = G.sample(3)
-    config = DragConfig(solver="adam", step_size=0.1, max_steps=4, mask_hold=hold)
+    config = DragConfig(solver="adam", step_size=0.1, max_steps=4, mask_hold=hold, precision="float32")
     return Drag(G, ws, [(20, 20)], [(24, 20)], mask, config, **more), mask, G.synthesis(ws)
 
 

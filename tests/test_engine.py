@@ -602,7 +602,7 @@ def _box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
 
 def _masked(mask: np.ndarray | None, picture: int | None = None, **settings) -> Edit:
     points = read_points([[12, 12, 14, 12]], (32, 32))
-    settings = {"max_steps": 3, "step_size": 0.5, "solver": "adam"} | settings
+    settings = {"max_steps": 3, "solver": "gauss-newton"} | settings
     return Edit(points=points, mask=None if mask is None else Mask(allowed=mask, picture=picture), settings=settings)
 
 

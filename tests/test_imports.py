@@ -175,8 +175,8 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             "draggan/engine/",
             (
                 *BELOW,
-                *("draggan.checkpoints", "draggan.drag", "draggan.generators.base", "draggan.images"),
-                *("draggan.points", "draggan.recipe", "draggan.suggestions"),
+                *("draggan.checkpoints", "draggan.drag", "draggan.generators.base", "draggan.generators.blending"),
+                *("draggan.images", "draggan.points", "draggan.recipe", "draggan.suggestions"),
             ),
         ),
         # The page knows models and drags only through the engine.

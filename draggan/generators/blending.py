@@ -232,7 +232,7 @@ def _regions(stages: Sequence[Stage], mask: Bool[np.ndarray, "height width"], de
         if stage.blends:
             m = mask_weights(mask, stage.grid, device)
             if stage is stages[-1]:
-                m = m * torch.from_numpy(mask).to(m)
+                m = m * torch.tensor(mask, dtype=m.dtype, device=m.device)
             window = _support(m)
             found.append(_Region(stage, m, window, stage.inputs(window, 1)))
     return found
@@ -296,7 +296,7 @@ class Blend:
         height, width = network.image_size
         if not self._stages:
             self._m = mask_weights(mask, Grid(size=(height, width), scale=(1.0, 1.0)), device)
-            self._m *= torch.from_numpy(mask).to(self._m)
+            self._m *= torch.tensor(mask, dtype=self._m.dtype, device=device)
             self._first_picture = _picture_of(network, base)
             self._first_features = None if level is None else network.features(base.ws, level)
             return
