@@ -288,5 +288,12 @@ def main(argv: Sequence[str] = ()) -> int:
             for title, count in ROWS.items()
         ),
     ]
-    publish("\n".join(lines) + "\n", args.out)
+    publish("\n".join(lines) + "\n" + _kept(args.out), args.out)
     return 0
+
+
+def _kept(out: Path | None) -> str:
+    """What stands below the table in the file that is written anew: sections that people write."""
+    text = out.read_text(encoding="utf-8") if out is not None and out.is_file() else ""
+    start = text.find("\n## ")
+    return text[start:] if start >= 0 else ""
