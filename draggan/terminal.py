@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from draggan.checkpoints.catalogue import ModelEntry, entry_of
+from draggan.checkpoints.catalogue import entry_of
+from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
 
 __all__ = ["ProgressBar", "ensure_downloaded"]
@@ -32,8 +33,8 @@ def ensure_downloaded(model: str, *, yes: bool) -> None:
         return
     if not entry.urls:
         entry.fetch()  # says how a person gets the file
-    size = entry.download_size()
-    _write(_offer(entry, size))
+    terms = terms_of(entry, ask=True)
+    _write(offer(f"{entry.name}: {entry.title}", terms, destination=str(entry.local)) + "\n")
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise DownloadError(
@@ -54,55 +55,32 @@ def ensure_downloaded(model: str, *, yes: bool) -> None:
         bar.end()
 
 
-def _offer(entry: ModelEntry, size: int | None) -> str:
-    """What to know before a download."""
-    lines = [
-        f"{entry.name}: {entry.title}" + (f", {entry.size[1]}x{entry.size[0]} px" if entry.size else ""),
-        f"  size:  {'not known' if size is None else f'{size / 1e6:.1f} MB'}",
-        f"  from:  {', else '.join(entry.hosts())}",
-        f"  terms: {entry.licence}",
-        *([f"  note:  {entry.notes}"] if entry.notes else []),
-        f"  to:    {entry.local}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 class ProgressBar:
     """A progress bar of a download, on a terminal; elsewhere nothing. Call it with bytes done and in all."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
-        self._started: float | None = None
-        self._first = 0
+        self._progress = DownloadProgress()
         self._drawn = 0.0
-        self._open = False
-        if self._shown:
-            self._line("connecting ...")
+        self._draw()
 
     def __call__(self, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if self._started is None:
-            self._started, self._first = now, done
-        if not self._shown or (now - self._drawn < 0.1 and done != total):
-            return
-        self._drawn = now
-        text = f"{done / 1e6:.1f} MB"
-        if total:
-            full = min(_WIDTH * done // total, _WIDTH)
-            text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {done / 1e6:.1f} of {total / 1e6:.1f} MB"
-        if now - self._started > 0.5:
-            text += f", {(done - self._first) / (now - self._started) / 1e6:.1f} MB/s"
-        self._line(text)
+        self._progress(done, total)
+        if time.monotonic() - self._drawn > 0.1 or done == total:
+            self._draw()
 
     def end(self) -> None:
         """Leave the line."""
-        if self._open:
-            self._open = False
+        if self._shown:
+            self._shown = False
             _write("\n")
 
-    def _line(self, text: str) -> None:
-        self._open = True
-        _write(f"\r{text:{_WIDTH + 40}}")
+    def _draw(self) -> None:
+        if self._shown:
+            self._drawn = time.monotonic()
+            full = int(_WIDTH * self._progress.fraction)
+            bar = f"[{'#' * full}{'.' * (_WIDTH - full)}] " if full else ""
+            _write(f"\r{bar + self._progress.text:{_WIDTH + 40}}")
 
 
 def _write(text: str) -> None:

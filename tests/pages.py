@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import Tensor
 
 from draggan.checkpoints.catalogue import Preset
-from draggan.engine.models import Model, Progress, Terms
+from draggan.downloads import Terms
+from draggan.engine.models import Model, Progress
 from draggan.errors import CheckpointError, DownloadError, ModelNotFound
 from draggan.generators.base import Generator, Latent
 from tests.conftest import tiny_stylegan2

@@ -215,7 +215,7 @@ def test_a_download_is_shown_asked_for_and_has_a_bar(far, typed, answer):
     size = len(far.entry.local.read_bytes())
     for fact in ("far: Far away", f"{size / 1e6:.1f} MB", "127.0.0.1", "CC0", str(far.entry.local), "[y/N]"):
         assert fact in text
-    assert text.index("[y/N]") < text.index("connecting") < text.index("[####")
+    assert text.index("[y/N]") < text.index("Connecting") < text.index("[####")
     # The second time it is here: nothing is asked.
     again = typed("")
     assert drag("far") == 0

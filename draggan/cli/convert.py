@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from draggan.cli.models import megabytes
 from draggan.cli.options import add_yes, name_of, path_of
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
@@ -23,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write it."""
     from draggan.checkpoints.convert import convert
+    from draggan.downloads import megabytes
     from draggan.terminal import ensure_downloaded
 
     ensure_downloaded(args.source, yes=args.yes)

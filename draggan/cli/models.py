@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
-__all__ = ["HELP", "NAME", "add_options", "megabytes", "run"]
+__all__ = ["HELP", "NAME", "add_options", "run"]
 
 NAME = "models"
 HELP = "list the models, where they are and their terms"
@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
     from draggan.checkpoints import catalogue
+    from draggan.downloads import megabytes
 
     models = catalogue.all_models()
     if args.json:
@@ -29,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(model.name) for model in models)
     for model in models:
         size = "" if model.size is None else f"{model.size[0]}x{model.size[1]}"
-        weight = megabytes(model.bytes_on_disk() or model.bytes)
+        count = model.bytes_on_disk() or model.bytes
+        weight = "" if count is None else megabytes(count)
         print(f"{model.name:{width}}  {size:9}  {model.state:16}  {weight:>8}  {model.title}; licence: {model.licence}")
     print(f"\nOwn models: drop files into {catalogue.models_dir()}")
     return 0
@@ -38,8 +40,3 @@ def run(args: argparse.Namespace) -> int:
 def _model_facts(model: Any) -> dict[str, Any]:
     facts = dataclasses.asdict(model)
     return facts | {"state": model.state, "local": str(model.local), "bytes_on_disk": model.bytes_on_disk()}
-
-
-def megabytes(count: int | None) -> str:
-    """A number of bytes for people; empty where it is not known."""
-    return "" if count is None else f"{count / 1e6:.1f} MB"

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
 from dnnlib.download import sha256_of
 from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, find, listed_entry
 from draggan.checkpoints.store import load_generator, locate
+from draggan.downloads import Terms, terms_of
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
 from draggan.suggestions import TRUNCATION, settings_of, truncation_of
 
-__all__ = ["AnyModels", "CatalogueModels", "Model", "ModelSource", "Models", "Progress", "Terms"]
+__all__ = ["AnyModels", "CatalogueModels", "Model", "ModelSource", "Models", "Progress"]
 
 # Bytes done and in all (None: unknown). Raising from it cancels.
 Progress = Callable[[int, "int | None"], None]
@@ -46,25 +46,6 @@ class Model:
     truncation: float = TRUNCATION
     settings: Mapping[str, Any] = field(default_factory=dict)
     presets: tuple[Preset, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """What a person should know before a download.
-
-    Attributes:
-        bytes: of the file; None: unknown.
-        source: the hosts it comes from.
-        licence: of the weights, as far as known.
-        notes: anything else.
-        by_hand: how to get it without us; not empty where we cannot fetch it.
-    """
-
-    bytes: int | None
-    source: str
-    licence: str
-    notes: str = ""
-    by_hand: str = ""
 
 
 @runtime_checkable
@@ -151,14 +132,7 @@ class CatalogueModels:
 
     def terms(self, name: str, *, ask: bool) -> Terms:
         """What the registry and, if asked, the server say."""
-        entry = find(name)
-        return Terms(
-            bytes=entry.download_size() if ask else entry.bytes,
-            source=", else ".join(entry.hosts()) or urlsplit(entry.page).hostname or "",
-            licence=entry.licence,
-            notes=entry.notes,
-            by_hand="" if entry.urls else entry.advice(),
-        )
+        return terms_of(find(name), ask=ask)
 
     def fetch(self, name: str, progress: Progress) -> None:
         """Download a listed model."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from draggan.downloads import DownloadProgress
 from draggan.engine.models import Progress
 from draggan.errors import DragGANError
 from draggan.ui.errors import Cancelled
@@ -36,10 +36,7 @@ class DownloadJob:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="download", daemon=True)
-        self.started = time.monotonic()
-        self.first: int | None = None  # bytes that were there already
-        self.done = 0
-        self.total: int | None = None
+        self.progress = DownloadProgress()
 
     def begin(self) -> None:
         """Start it."""
@@ -71,9 +68,7 @@ class DownloadJob:
     def _report(self, done: int, total: int | None) -> None:
         if self._stopping.is_set():
             raise Cancelled("the download was cancelled; what has come is kept to go on from")
-        if self.first is None:
-            self.first = done
-        self.done, self.total = done, total
+        self.progress(done, total)
 
     def _work(self) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from draggan.engine.base import Update
-from draggan.engine.models import Model, Terms
+from draggan.engine.models import Model
 from draggan.session import Session
 
 __all__ = [
@@ -27,15 +27,12 @@ __all__ = [
     "UNEXPECTED",
     "WRONG_VALUE",
     "arrived_model",
-    "download_progress",
     "drag_outcome",
     "drag_progress",
     "drawing",
     "hint",
     "live_outcome",
-    "megabytes",
     "model_line",
-    "offer",
     "preset_ready",
     "reading",
     "sentence",
@@ -208,33 +205,6 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start; Undo takes you back."
     )
-
-
-def offer(model: Model, terms: Terms, *, asking: bool = False) -> str:
-    """What to know before a download."""
-    if terms.by_hand:
-        return f"{model.title} cannot be downloaded from here.\n\n{terms.by_hand}\n\nTerms: {terms.licence}."
-    size = "asking …" if asking else "not known" if terms.bytes is None else megabytes(terms.bytes)
-    lines = [
-        f"{model.title} is not on this machine yet.\n",
-        f"Size: {size}",
-        f"From: {terms.source}",
-        f"Terms of the weights: {terms.licence}",
-    ]
-    return "\n".join([*lines, terms.notes] if terms.notes else lines)
-
-
-def download_progress(done: int | None, total: int | None, per_second: float) -> str:
-    """How far a download is; ``done`` None: no byte has come yet."""
-    if done is None:
-        return "Connecting …"
-    text = megabytes(done) if total is None else f"{done / 1e6:.0f} of {megabytes(total)}"
-    return text + (f" · {megabytes(per_second)}/s" if per_second > 0 else "")
-
-
-def megabytes(count: float) -> str:
-    """A number of bytes for people."""
-    return f"{_figure(count / 1e6)} MB"
 
 
 def _every(update: Update) -> str:

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
 
+from draggan.downloads import Terms, offer
 from draggan.engine.base import Engine
-from draggan.engine.models import Model, Models, Terms
+from draggan.engine.models import Model, Models
 from draggan.errors import ConfigError, LatentError
 from draggan.recipe import Recipe
 from draggan.session import Session
@@ -174,7 +175,7 @@ class Page:
         return {
             self.parts.offered: model.name,
             self.parts.offer: gr.update(visible=True),
-            self.parts.terms: gr.HTML(text=messages.offer(model, terms, asking=asking)),
+            self.parts.terms: gr.HTML(text=offer(model.title, terms, asking=asking)),
             self.parts.bar: gr.HTML(text="", percent=0, visible=False),
             self.parts.download: gr.update(visible=can, interactive=can),
             self.parts.not_now: gr.update(value="Not now" if can else "Close"),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from draggan.checkpoints.catalogue import Preset
-from draggan.engine.models import Model, Progress, Terms
+from draggan.downloads import Terms
+from draggan.engine.models import Model, Progress
 from draggan.errors import CheckpointError, DownloadError
 from tests.browser.driving import Page, expect, needs_browser
 from tests.pages import BUMP, TinyModels

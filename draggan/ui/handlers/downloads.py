@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import gradio as gr
 
-from draggan.engine.models import Model, Terms
+from draggan.downloads import Terms, offer
+from draggan.engine.models import Model
 from draggan.session import Session
-from draggan.ui import messages
 from draggan.ui.errors import PageError, explained
 from draggan.ui.handlers import models
 from draggan.ui.jobs import DownloadJob
@@ -32,7 +31,7 @@ def tell(page: Page, offered: str, asked: tuple[str, Terms] | None) -> Updates:
             return {page.parts.asked: None}
         return {
             page.parts.asked: None,
-            page.parts.terms: gr.HTML(text=messages.offer(page.models.find(offered), asked[1])),
+            page.parts.terms: gr.HTML(text=offer(page.models.find(offered).title, asked[1])),
         }
 
 
@@ -77,12 +76,8 @@ def download(page: Page, session: Session | None, model: str, request: gr.Reques
 
 
 def _progress(page: Page, job: DownloadJob) -> Updates:
-    seconds = max(time.monotonic() - job.started, 0.1)
-    new = job.done - (job.first or 0)
-    # A server's first word may be long in coming; so may its first byte.
-    text = messages.download_progress(job.done if new else None, job.total, new / seconds)
-    percent = 100 * job.done / job.total if job.total else 0
-    return {page.parts.bar: gr.HTML(text=text, percent=round(percent, 1), visible=True)}
+    done = job.progress
+    return {page.parts.bar: gr.HTML(text=done.text, percent=round(100 * done.fraction, 1), visible=True)}
 
 
 def _finished(page: Page, tab: str, before: Session | None, model: Model) -> Updates:
