@@ -330,6 +330,16 @@ def test_a_saved_picture_carries_the_recipe_that_makes_it_again(model, tmp_path,
     assert result.pixels.tobytes() == Image.open(out).tobytes()
 
 
+def test_before_is_before_the_last_drag_whether_that_has_its_result_or_not(model, tmp_path, capsys):
+    out, before, again, film = (str(tmp_path / name) for name in ("out.png", "before.png", "again.png", "film.gif"))
+    assert drag(model, "--step-size", "0.05", "--out", out, "--before", before) == 0
+    assert Image.open(before).tobytes() != Image.open(out).tobytes()
+    assert main(["drag", "--recipe", out, "--before", again, "--animation", film]) == 0
+    assert "nothing left to drag" in capsys.readouterr().out
+    assert Image.open(again).tobytes() == Image.open(before).tobytes()
+    assert Image.open(film).n_frames == 2
+
+
 def test_a_drag_goes_on_from_a_recipe(model, tmp_path):
     out, further = (str(tmp_path / name) for name in ("out.png", "further.png"))
     assert drag(model, "--step-size", "0.05", "--out", out) == 0

@@ -42,7 +42,7 @@ _DRAG_OPTIONS = (
 )
 
 _OUTCOMES = {
-    "done": "nothing to drag: the recipe has its result",
+    "done": "nothing left to drag: the recipe has its result already",
     "arrived": "arrived",
     "max_steps": "step limit reached; the best picture so far was kept",
     "stalled": "no more progress; the best picture so far was kept",
@@ -137,10 +137,14 @@ def run(args: argparse.Namespace) -> int:
         recipe = _begun(engine, args, model) if given is None else given
         engine.models.load(model)
         loaded = time.perf_counter()
-        base, edit = _to_do(engine, args, recipe)
-        running = None if edit is None else engine.drag(base, edit)
-        last = None if running is None else _watched(running, quiet=args.json)
-        return _report(engine, args, base, running, last, loaded - started)
+        before, edit = _to_do(engine, args, recipe)
+        if edit is None:
+            # The recipe has its result, or no edit at all.
+            complete = recipe.with_results([*before.results, recipe.latent]) if recipe.edits else before
+            return _report(engine, args, before, complete, None, None, loaded - started)
+        running = engine.drag(before, edit)
+        last = _watched(running, quiet=args.json)
+        return _report(engine, args, before, running.reached(), running, last, loaded - started)
     finally:
         engine.close()
 
@@ -197,9 +201,8 @@ def _to_do(engine: LocalEngine, args: argparse.Namespace, recipe: Recipe) -> tup
     from draggan.recipe import Edit, Mask, read_points
 
     if not args.point:
-        if recipe.latent is not None or not recipe.edits:
-            return engine.complete(recipe), None
-        return engine.complete(recipe.up_to(len(recipe.edits) - 1)), recipe.edits[-1]
+        before = engine.complete(recipe.up_to(max(len(recipe.edits) - 1, 0)))
+        return before, None if recipe.latent is not None or not recipe.edits else recipe.edits[-1]
     settings = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
     space = settings.pop("space", DragConfig.space)
     edit = Edit(
@@ -233,7 +236,8 @@ def _watched(running: RunningDrag, *, quiet: bool) -> Update | None:
 def _report(
     engine: LocalEngine,
     args: argparse.Namespace,
-    base: Recipe,
+    before: Recipe,
+    recipe: Recipe,
     running: RunningDrag | None,
     last: Update | None,
     load_seconds: float,
@@ -241,7 +245,6 @@ def _report(
     from draggan.export import save_animation, save_png, save_recipe
     from draggan.images import draw_points
 
-    recipe = base if running is None else running.reached()
     # The last edit says what was dragged, also where nothing had to be done any more.
     edit = running.edit if running is not None else recipe.edits[-1] if recipe.edits else None
     points = () if edit is None else edit.points
@@ -262,11 +265,11 @@ def _report(
     if args.out:
         written.append(save_png(args.out, after, details, recipe=recipe))
     if args.animation:
-        latents = [base.latent, recipe.latent] if running is None else [*running.frames, recipe.latent]
+        latents = [before.latent, recipe.latent] if running is None else [*running.frames, recipe.latent]
         frames = [engine.render(recipe, ws) for ws in latents if ws is not None]
         written.append(save_animation(args.animation, frames, details))
     if args.before:
-        written.append(save_png(args.before, engine.picture(base), details, recipe=base))
+        written.append(save_png(args.before, engine.picture(before), details, recipe=before))
     if args.points_out and last is not None:
         enlarge = math.ceil(512 / max(recipe.image_size))
         picture = draw_points(after, last.handles, last.targets, enlarge=enlarge)
@@ -288,7 +291,8 @@ def _report(
     if args.json:
         print(json.dumps(result))
         return 0
-    print(f"{_OUTCOMES[outcome or 'stopped']} after {steps} steps, {seconds:.1f} s")
+    done = "" if running is None else f" after {steps} steps, {seconds:.1f} s"
+    print(_OUTCOMES[outcome or "stopped"] + done)
     if last is not None:
         for i, (h, t, d) in enumerate(zip(last.handles, last.targets, last.distances, strict=True), 1):
             print(f"  point {i}: at ({h[0]:g}, {h[1]:g}), target ({t[0]:g}, {t[1]:g}), {d:.1f} px to go")
