@@ -37,6 +37,7 @@ _DRAG_OPTIONS = (
     "r1",
     "r2",
     "mask_weight",
+    "mask_hold",
     "stop_distance",
     "level",
 )

@@ -29,7 +29,7 @@ __all__ = [
 # Besides the latent space, which has a place of its own.
 SETTINGS = (
     *("step_size", "max_steps", "stop_distance", "mask_weight", "r1", "r2", "free_rows"),
-    *("solver", "naturalness"),
+    *("solver", "naturalness", "mask_hold"),
 )
 
 OF_THE_MODEL = ("step_size", "solver")
@@ -46,6 +46,9 @@ def control(name: str) -> gr.Number | gr.Slider | gr.Radio:
     if name == "solver":
         choices = [(messages.solver_title(solver), solver) for solver in SOLVER_NAMES]
         return gr.Radio(choices, value=facts["default"], **look)
+    if name in messages.CHOICES:
+        titles = messages.CHOICES[name]
+        return gr.Radio([(titles[value], value) for value in titles], value=facts["default"], **look)
     if (facts["low"], facts["high"]) == (0, 1):
         return gr.Slider(0, 1, facts["default"], step=0.05, info=facts["help"], **look)
     whole = isinstance(facts["default"], int)

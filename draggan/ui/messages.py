@@ -51,9 +51,13 @@ TITLES = {
     "free_rows": "Free latent rows",
     "solver": "Solver",
     "naturalness": "Naturalness",
+    "mask_hold": "Outside the mask",
 }
 # What it calls the values of those that are no numbers.
-CHOICES = {"solver": {"adam": "Adam, as published", "gauss-newton": "Gauss-Newton (fast)"}}
+CHOICES = {
+    "solver": {"adam": "Adam, as published", "gauss-newton": "Gauss-Newton (fast)"},
+    "mask_hold": {"exact": "Nothing changes", "soft": "Little changes, as published"},
+}
 LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
 EXPIRED = "This page was away for so long that its work is no longer kept. Here is the first picture again."

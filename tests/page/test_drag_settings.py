@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import gradio as gr
+import numpy as np
 import pytest
 
+from draggan.config import MASK_HOLDS
 from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.drag_settings import SETTINGS
@@ -82,3 +84,12 @@ def test_chosen_settings_outlive_another_picture_and_suit_another_model(do, part
     updates = chosen(do, other, "tiny", 1)
     assert updates[parts.settings[0]]["value"] == DEFAULTS[0]
     assert updates[parts.session].settings["max_steps"] == 77
+
+
+def test_whether_a_mask_holds_exactly_is_a_choice(do, parts, session):
+    i = SETTINGS.index("mask_hold")
+    assert DEFAULTS[i] == "exact"
+    assert [value for _, value in parts.settings[i].choices] == list(MASK_HOLDS)
+    soft = list(do.set_settings(session, *DEFAULTS[:i], "soft", *DEFAULTS[i + 1 :]))[-1][parts.session]
+    masked = soft.with_points([((20.0, 30.0), (26.0, 30.0))]).set_mask(np.arange(64) < 40 + np.zeros((64, 1)))
+    assert masked.edit().config().mask_hold == "soft"
