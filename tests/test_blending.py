@@ -18,6 +18,7 @@ from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import Grid, Windows, crop
 from draggan.images import to_uint8
+from tests import test_golden as golden
 from tests.toys import BumpGenerator
 
 SIZE = 64
@@ -229,3 +230,19 @@ def test_a_generator_that_names_no_layers_blends_its_pictures() -> None:
     assert torch.equal(got[:, :, outside], G.synthesis(ws)[:, :, outside])
     middle = (slice(None), slice(None), slice(20, 28), slice(20, 28))
     assert torch.equal(got[middle], G.synthesis(other)[middle])
+
+
+@pytest.mark.parametrize("name", golden.FILES)
+def test_published_networks_hold_too(name: str) -> None:
+    G = golden.generator(name)
+    torch.manual_seed(0)
+    label = torch.eye(G.c_dim)[:1] if G.c_dim else None
+    ws, other = (G.mapping(torch.randn(1, G.z_dim), label) for _ in range(2))
+    height, width = G.image_size
+    mask = disc(G, 0.4 * width, 0.5 * height, 0.25 * width)
+    got = G.blend(mask, Picture(ws=ws)).synthesis(other)
+    expected = whole_maps(G, Picture(ws=other, mask=mask, base=Picture(ws=ws)))[0]
+    torch.testing.assert_close(got, expected.to(got), atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
+    outside = torch.from_numpy(~mask)
+    assert torch.equal(got[:, :, outside], G.synthesis(ws)[:, :, outside])
+    assert not torch.equal(got, G.synthesis(ws))

@@ -178,18 +178,29 @@ def _template_features(
 
 def _on_device(generator: Generator, picture: Picture) -> Picture:
     """The picture with its latents, checked, where the generator is."""
-    base = None if picture.base is None else _on_device(generator, picture.base)
-    ws = generator.check_ws(picture.ws).to(generator.device, torch.float32)
-    return Picture(ws=ws, mask=picture.mask, base=base)
+    found: Picture | None = None
+    for layer in picture.layers:
+        ws = generator.check_ws(layer.ws).to(generator.device, torch.float32)
+        found = Picture(ws=ws, mask=layer.mask, base=found)
+    assert found is not None
+    return found
 
 
 def _same(a: Picture, b: Picture) -> bool:
     """Whether two pictures are made of the same."""
-    if not torch.equal(a.ws, b.ws) or (a.base is None) != (b.base is None):
+    mine, others = a.layers, b.layers
+    if len(mine) != len(others):
         return False
-    if a.mask is None or b.mask is None:
-        return a.mask is b.mask
-    return bool(np.array_equal(a.mask, b.mask)) and (a.base is None or b.base is None or _same(a.base, b.base))
+    return all(
+        torch.equal(one.ws, other.ws) and _same_mask(one.mask, other.mask)
+        for one, other in zip(mine, others, strict=True)
+    )
+
+
+def _same_mask(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a is b or np.array_equal(a, b)
 
 
 def _held(generator: Generator, mask: np.ndarray) -> Bool[np.ndarray, "height width"] | None:
