@@ -31,7 +31,7 @@ class Terms:
 
 
 def terms_of(entry: ModelEntry, *, ask: bool) -> Terms:
-    """What the catalogue and, if asked, the server say; `DownloadError` where the server does not answer."""
+    """What the catalogue and, if asked, the server say; a server that does not answer leaves the size unknown."""
     return Terms(
         bytes=entry.download_size() if ask else entry.bytes,
         source=", else ".join(entry.hosts()) or urlsplit(entry.page).hostname or "",
