@@ -1,7 +1,7 @@
 """The adversarial part of a training: a discriminator that tells renderings from generated pictures.
 
 Pairs teach where everything is, but an L1 loss blurs what it cannot decide. A discriminator does not accept blur.
- Losses of Goodfellow et al. (NeurIPS 2014, non-saturating) with the R1 penalty (Mescheder et al., ICML 2018,
+Losses of Goodfellow et al. (NeurIPS 2014, non-saturating) with the R1 penalty (Mescheder et al., ICML 2018,
 Eq. 9), the penalty in every 16th step only (Karras et al., CVPR 2020, section 3.1).
 """
 
