@@ -105,7 +105,9 @@ def config_from(model: str, settings: list[str], **more: Any) -> DragConfig:
             else:
                 values[name] = value
         except (ValueError, KeyError):
-            raise ConfigError(f"'{text}': {value!r} is not a value for {name}, which is {default!r} by default") from None
+            raise ConfigError(
+                f"'{text}': {value!r} is not a value for {name}, which is {default!r} by default"
+            ) from None
     return suggested_config(model, **(values | {name: v for name, v in more.items() if v is not None}))
 
 
