@@ -128,7 +128,7 @@ def save_recipe(path: str | Path, recipe: Recipe) -> Path:
     Raises:
         ExportError: the file cannot be written.
     """
-    return _write(_in_a_folder(Path(path)), recipe.to_json(indent=1).encode())
+    return _write(_in_a_folder(Path(path)), recipe.portable().to_json(indent=1).encode())
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -202,7 +202,7 @@ def _marked(
         if facts:
             info.add_itxt("DragGAN", facts)
         if recipe is not None:
-            info.add_itxt(_RECIPE, recipe.to_json())
+            info.add_itxt(_RECIPE, recipe.portable().to_json())
         options = {"pnginfo": info}
     else:
         shown = [seconds] * len(images)

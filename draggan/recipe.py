@@ -282,6 +282,13 @@ class Recipe:
         """The same recipe with what was computed; an empty sequence takes all results away."""
         return replace(self, results=tuple(results))
 
+    def portable(self) -> Recipe:
+        """For others: of a model's path only the file's name, since folders say where somebody keeps what."""
+        name = self.model.name
+        if name.startswith("https://"):
+            return self
+        return replace(self, model=replace(self.model, name=re.split(r"[/\\]", name)[-1] or "model"))
+
     # Its exact form
 
     def to_json(self, *, results: bool = True, indent: int | None = None) -> str:
@@ -311,8 +318,14 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the recipe says, 64 hexadecimal digits, the same on every machine."""
-        text = json.dumps(self._values(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """SHA-256 of what the recipe says, 64 hexadecimal digits, the same on every machine.
+
+        Where the weights are known by their hash, what they are called does not count.
+        """
+        values = self._values()
+        if self.model.sha256:
+            values["model"] = {"sha256": self.model.sha256}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def __eq__(self, other: object) -> bool:

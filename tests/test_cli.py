@@ -313,19 +313,25 @@ def test_doctor_reports(capsys):
 # ---- recipes, latents, paths ---------------------------------------------------------------------------------------
 
 
-def test_a_saved_picture_carries_the_recipe_that_makes_it_again(model, tmp_path, capsys):
+def test_a_saved_picture_carries_the_recipe_that_makes_it_again(model, tmp_path, capsys, monkeypatch):
     out, again, text = (str(tmp_path / name) for name in ("out.png", "again.png", "recipe.json"))
     assert drag(model, "--step-size", "0.05", "--out", out, "--recipe-out", text) == 0
     recipe = read_recipe(out)
     assert recipe == read_recipe(text)
     assert (recipe.seed.seed, len(recipe.edits), recipe.edits[0].settings["step_size"]) == (7, 1, 0.05)
+    # A picture is shared: where its maker keeps the model is nobody's business, and another one has to be told.
+    assert recipe.model.name == Path(model).name
+    assert main(["drag", "--recipe", out, "--out", again]) == 1
+    assert "say where it is with --model" in capsys.readouterr().err
     # With its results, and computed anew.
-    assert main(["drag", "--recipe", out, "--out", again]) == 0
+    assert main(["drag", "--recipe", out, "--model", model, "--out", again]) == 0
     assert Image.open(out).tobytes() == Image.open(again).tobytes()
     (tmp_path / "bare.json").write_text(recipe.to_json(results=False))
-    assert main(["drag", "--recipe", str(tmp_path / "bare.json"), "--out", again, "--json"]) == 0
+    assert main(["drag", "--recipe", str(tmp_path / "bare.json"), "--model", model, "--out", again, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] >= 1
     assert Image.open(out).tobytes() == Image.open(again).tobytes()
+    assert main(["drag", "--recipe", out, "--model", "cat", "--out", again]) == 1
+    monkeypatch.chdir(Path(model).parent)
     result = draggan.run(draggan.Recipe.from_json(recipe.to_json(results=False)))
     assert result.pixels.tobytes() == Image.open(out).tobytes()
 
@@ -334,7 +340,7 @@ def test_before_is_before_the_last_drag_whether_that_has_its_result_or_not(model
     out, before, again, film = (str(tmp_path / name) for name in ("out.png", "before.png", "again.png", "film.gif"))
     assert drag(model, "--step-size", "0.05", "--out", out, "--before", before) == 0
     assert Image.open(before).tobytes() != Image.open(out).tobytes()
-    assert main(["drag", "--recipe", out, "--before", again, "--animation", film]) == 0
+    assert main(["drag", "--recipe", out, "--model", model, "--before", again, "--animation", film]) == 0
     assert "nothing left to drag" in capsys.readouterr().out
     assert Image.open(again).tobytes() == Image.open(before).tobytes()
     assert Image.open(film).n_frames == 2
@@ -343,7 +349,10 @@ def test_before_is_before_the_last_drag_whether_that_has_its_result_or_not(model
 def test_a_drag_goes_on_from_a_recipe(model, tmp_path):
     out, further = (str(tmp_path / name) for name in ("out.png", "further.png"))
     assert drag(model, "--step-size", "0.05", "--out", out) == 0
-    assert main(["drag", "--recipe", out, "--point", "20,20:24,20", "--steps", "3", "--out", further]) == 0
+    assert (
+        main(["drag", "--recipe", out, "--model", model, "--point", "20,20:24,20", "--steps", "3", "--out", further])
+        == 0
+    )
     assert [edit.points[0].picture for edit in read_recipe(further).edits] == [0, 1]
 
 

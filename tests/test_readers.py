@@ -696,7 +696,7 @@ open(job["work"] + "/result", "w").write(json.dumps(done))
         (b"\x93NUMPY\x01\x00", "open it as a latent code"),
         (b"\x89HDF\r\n", "HDF5"),
         (b"\x89PNG\r\n", "a picture"),
-        (b"\x00\x01\x02\x03", "no model file that we know (it begins with 00 01 02 03)"),
+        (b"\x00\x01\x02\x03", "not a model file that we know (it begins with 00 01 02 03)"),
     ],
 )
 def test_other_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -783,7 +783,7 @@ def test_latents_of_one_row_are_repeated(tmp_path: Path, shape: tuple[int, ...])
         (npz_bytes(True, w=np.zeros((5000, 1024), np.float32)), UnsafeCheckpoint, "array of 20480128 bytes"),
         (dumps_torch({"w": 3}), CheckpointError, "0 arrays"),
         (dumps_torch("text"), CheckpointError, "a str, not a latent code"),
-        (dumps_torch(torch.zeros(512).long()), CheckpointError, "no latent code"),
+        (dumps_torch(torch.zeros(512).long()), CheckpointError, "not a latent code"),
         (b"PK\x03\x04", CheckpointError, "directory is missing"),
         (b"hello", CheckpointError, "known are .npy, .npz and .pt"),
         (dumps({"w": 1}), CheckpointError, "known are .npy, .npz and .pt"),

@@ -183,6 +183,15 @@ def test_the_hash_is_the_same_on_every_machine():
     assert recipe.digest == "8807d68b88347f9d202801f0c5748763c9ff0157cedf596d908bf67f952fe7cd"
 
 
+def test_weights_that_are_known_by_their_hash_may_be_called_anything():
+    here, there = (begun(model=ModelReference(name=name, sha256="0" * 64)) for name in ("/home/a/cat.pkl", "cat.pkl"))
+    assert here == there
+    assert here.portable().model.name == "cat.pkl"
+    assert begun(model=ModelReference(name=r"C:\Users\a\cat.pkl")).portable().model.name == "cat.pkl"
+    address = ModelReference(name="https://example.org/cat.pkl")
+    assert begun(model=address).portable().model == address
+
+
 def test_no_latent_is_written_twice():
     recipe = begun(start=latent()).then(Edit(recorded=latent(5))).then(Edit(points=read_points([[1, 2, 3, 4]], SIZE)))
     recipe = recipe.with_results([*recipe.results[:2], latent(6)])

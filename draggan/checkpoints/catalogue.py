@@ -330,7 +330,7 @@ def parse(path: Path, *, builtin: bool = False) -> tuple[ModelEntry, ...]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML file: {error}") from error
+        raise ConfigError(f"{path} is not a TOML file: {error}") from error
     tables = content.get("model", [])
     unknown = [key for key in content if key != "model"]
     if unknown or not isinstance(tables, list):

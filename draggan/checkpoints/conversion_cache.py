@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 # A conversion that did not end must not fill the disk.
 STALE_SECONDS = 3600.0
-
-
 # What a conversion takes beside the tensors: names and arguments.
 _ROOM_BESIDE_TENSORS = 8 << 20
 

@@ -58,7 +58,7 @@ def expect_pickle(path: Path, start: bytes) -> None:
     # Anything else goes to the machine, which says what is wrong. 0x80 begins pickles of protocol 2 and newer.
     if start[:1] not in (b"\x80", b"P", b"c", b"(", b"}", b"]", b")"):
         raise CheckpointError(
-            f"{path} is no model file that we know (it begins with {start[:8].hex(' ')}); known are NVIDIA's .pkl, "
+            f"{path} is not a model file that we know (it begins with {start[:8].hex(' ')}); known are NVIDIA's .pkl, "
             "TensorFlow StyleGAN2 .pkl, weights in .pt, .npz and .safetensors"
         )
 

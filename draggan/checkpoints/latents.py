@@ -117,7 +117,7 @@ def _choose(found: dict[Any, Any]) -> Any:
 
 def _shaped(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f" or array.nbytes > MAX_BYTES:
-        raise CheckpointError(f"an array of {array.dtype} and shape {list(array.shape)} is no latent code")
+        raise CheckpointError(f"an array of {array.dtype} and shape {list(array.shape)} is not a latent code")
     shape = array.shape
     if array.ndim == 1:
         array = array[None, None]

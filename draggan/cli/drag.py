@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from draggan.cli.options import add_yes, name_of, path_of
 from draggan.config import DragConfig, describe
-from draggan.errors import ConfigError, PointError
+from draggan.errors import ConfigError, ModelNotFound, PointError
 
 if TYPE_CHECKING:
     from draggan.engine.base import RunningDrag, Update
@@ -54,7 +54,9 @@ _OUTCOMES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("--model", type=name_of, help="a registry name, file or https address (default: cat)")
+    parser.add_argument(
+        "--model", type=name_of, help="a registry name, file or https address (default: cat, or the recipe's)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="which picture (default: 0)")
     parser.add_argument("--latent", type=path_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
@@ -131,7 +133,12 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     given = _given_recipe(args)
     model = given.model.name if given is not None else args.model or "cat"
-    ensure_downloaded(model, yes=args.yes)
+    try:
+        ensure_downloaded(model, yes=args.yes)
+    except ModelNotFound as e:
+        if given is None or args.model is not None:
+            raise
+        raise ModelNotFound(f"{e}; if the recipe was made with a file of yours, say where it is with --model") from e
     started = time.perf_counter()
     engine = LocalEngine(AnyModels(args.device))
     try:
@@ -156,7 +163,7 @@ def _check(args: argparse.Namespace) -> None:
 
     if not args.point and args.recipe is None:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
-    begins = {"--recipe": args.recipe, "--latent": args.latent, "--seed": args.seed, "--model": args.model}
+    begins = {"--recipe": args.recipe, "--latent": args.latent, "--seed": args.seed}
     begins |= {"--truncation": args.truncation, "--class": args.label}
     used = [name for name, value in begins.items() if value is not None]
     if "--recipe" in used and len(used) > 1:
@@ -180,7 +187,13 @@ def _check(args: argparse.Namespace) -> None:
 def _given_recipe(args: argparse.Namespace) -> Recipe | None:
     from draggan.export import read_recipe
 
-    return None if args.recipe is None else read_recipe(args.recipe)
+    if args.recipe is None:
+        return None
+    recipe = read_recipe(args.recipe)
+    if args.model is None:
+        return recipe
+    # The same weights elsewhere: the engine compares their hash with the recipe's.
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name=args.model))
 
 
 def _begun(engine: LocalEngine, args: argparse.Namespace, model: str) -> Recipe:

@@ -177,7 +177,7 @@ def _json_object(path: Path, key: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: metadata '{key}' is no JSON: {error}") from error
+        raise CheckpointError(f"{path}: metadata '{key}' is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: metadata '{key}' must be a JSON object")
     return value

@@ -322,10 +322,6 @@ _U8, _U16, _U32, _U64 = (struct.Struct(f"<{c}") for c in "BHIQ")
 _I32, _F64 = struct.Struct("<i"), struct.Struct(">d")
 
 
-_U8, _U16, _U32, _U64 = (struct.Struct(f"<{c}") for c in "BHIQ")
-_I32, _F64 = struct.Struct("<i"), struct.Struct(">d")
-
-
 def _proto(m: PickleMachine) -> None:
     version = m.byte()
     if not 2 <= version <= 5:
