@@ -19,7 +19,7 @@ BENCHMARKS = {
     "memory": "peak memory of a process that drags",
     "scaling": "seconds and memory over picture size and number of handles",
     "precision": "whether drags in lower precision end at the same place, and sooner",
-    "mask": "how well the fixed region is held, and what that costs, exactly and estimated",
+    "mask": "how well the fixed region is held, by the loss and to the last bit, and what that costs",
     "preview": "how much showing pictures slows a drag",
     "load": "reading a model file the first and the second time, against plain unpickling",
     "house": "how the code is put together: circles, sizes, things stated more than once",

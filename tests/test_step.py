@@ -141,6 +141,7 @@ def problem_of(G, count, config, mask=None):
         reach=6.0,
         templates=torch.zeros(count, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
         mask=mask,
+        blend=None,
         stop_distance=1.0,
         near=1.0,
     )

@@ -183,12 +183,14 @@ class _Region:
     Attributes:
         stage: it.
         m: `mask_weights` of its cells; of the last stage zero outside the mask.
+        anew: where m is 1, known to the host: asking a device for it would wait for what it is doing.
         window: holds every cell with a weight.
         inputs: what that depends on below.
     """
 
     stage: Stage
     m: Float[Tensor, "1 1 height width"]
+    anew: Bool[np.ndarray, "height width"]
     window: Windows
     inputs: Windows
 
@@ -234,7 +236,8 @@ def _regions(stages: Sequence[Stage], mask: Bool[np.ndarray, "height width"], de
             if stage is stages[-1]:
                 m = m * torch.tensor(mask, dtype=m.dtype, device=m.device)
             window = _support(m)
-            found.append(_Region(stage, m, window, stage.inputs(window, 1)))
+            anew = (m[0, 0] == 1).cpu().numpy()
+            found.append(_Region(stage, m, anew, window, stage.inputs(window, 1)))
     return found
 
 
@@ -402,9 +405,9 @@ class Blend:
 
 def _all_anew(region: _Region, windows: Windows) -> bool:
     """Whether nothing of the first picture is in these windows."""
-    (height, width), (tall, wide) = region.m.shape[2:], windows.size
+    (height, width), (tall, wide) = region.anew.shape, windows.size
     return all(
-        bool((region.m[0, 0, max(y, 0) : min(y + tall, height), max(x, 0) : min(x + wide, width)] == 1).all())
+        bool(region.anew[max(y, 0) : min(y + tall, height), max(x, 0) : min(x + wide, width)].all())
         for y, x in windows.origins
     )
 
