@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ConnectionLostError", "DownloadError", "RefusedError"]
+__all__ = ["ConnectionLostError", "DownloadError", "ListenError", "RefusedError"]
 
 
 class DownloadError(Exception):
@@ -15,3 +15,7 @@ class RefusedError(DownloadError):
 
 class ConnectionLostError(DownloadError):
     """The connection failed; trying again may go on from here."""
+
+
+class ListenError(Exception):
+    """This machine cannot listen where it was told to."""

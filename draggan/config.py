@@ -335,7 +335,9 @@ class TrustRegion:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one visitor may ask of an engine. The defaults are for the machine's own user; `public` for a server.
+    """What visitors may ask for. The defaults are for the machine's own user; `public` for a server.
+
+    One visitor is one address; where only this machine comes, one tab.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -374,10 +376,75 @@ class Limits:
         help="a live drag whose pointer has said nothing for so long settles where it is",
     )
 
+    all_drags: int = _setting(
+        1024, unit="drags", source="ours", low=1, high=4096, help="drags of all visitors that may be under way at once"
+    )
+    calls_per_minute: int = _setting(
+        1_000_000, unit="calls", source="ours", low=1, high=10**9, help="requests of one visitor, a quarter at once"
+    )
+    all_calls_per_minute: int = _setting(
+        1_000_000, unit="calls", source="ours", low=1, high=10**9, help="requests of all visitors, a quarter at once"
+    )
+    places: int = _setting(
+        256, unit="calls", source="ours", low=1, high=1024, help="requests of one visitor that may wait for an answer"
+    )
+    call_bytes: int = _setting(
+        64_000_000,
+        unit="bytes",
+        source="ours: a mask of 1024 x 1024 pixels as a data URL is 6 MB at most",
+        low=1000,
+        high=10**9,
+        help="of one request that is no upload",
+    )
+    tabs: int = _setting(
+        1000, unit="tabs", source="ours", low=1, high=100_000, help="tabs of one visitor that may show the page"
+    )
+    all_tabs: int = _setting(
+        10_000, unit="tabs", source="ours", low=1, high=100_000, help="tabs of all visitors that may show the page"
+    )
+    uploads: int = _setting(
+        1000, unit="files", source="ours", low=1, high=100_000, help="uploaded files of one visitor that are kept"
+    )
+    upload_bytes: int = _setting(
+        2_000_000_000, unit="bytes", source="ours", low=1000, high=10**12, help="of one uploaded file"
+    )
+    visitor_bytes: int = _setting(
+        100_000_000_000, unit="bytes", source="ours", low=1000, high=10**13, help="of all uploaded files of one visitor"
+    )
+    all_bytes: int = _setting(
+        1_000_000_000_000, unit="bytes", source="ours", low=1000, high=10**13, help="of all uploaded files"
+    )
+    kept: float = _setting(
+        25200.0,
+        unit="s",
+        source="ours: an hour more than the work in a tab is kept",
+        low=1.0,
+        high=1e7,
+        help="an uploaded file that nobody has used for so long goes",
+    )
+
     def __post_init__(self) -> None:
         _check_ranges(self)
 
     @classmethod
     def public(cls) -> Limits:
         """Safe for a server that anybody can reach."""
-        return cls(drags=2, points=50, samples=200_000, steps=1000, seconds=120.0, unwatched=20.0)
+        return cls(
+            drags=4,
+            all_drags=64,
+            points=50,
+            samples=200_000,
+            steps=1000,
+            seconds=120.0,
+            unwatched=20.0,
+            calls_per_minute=240,
+            all_calls_per_minute=6000,
+            places=24,
+            call_bytes=8_000_000,
+            tabs=16,
+            all_tabs=512,
+            uploads=8,
+            upload_bytes=500_000_000,
+            visitor_bytes=1_500_000_000,
+            all_bytes=8_000_000_000,
+        )

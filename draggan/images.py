@@ -76,7 +76,9 @@ def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "he
                 return _is_white(np.asarray(picture), 65535)
             return _is_white(np.asarray(picture.convert("L")), 255)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise MaskError(f"{name} cannot be read as a picture ({e}); give a PNG of the model's size") from e
+        # Pillow's own words for one that it cannot identify name an object of ours.
+        why = "" if isinstance(e, UnidentifiedImageError) else f" ({e})"
+        raise MaskError(f"{name} cannot be read as a picture{why}; give a PNG of the model's size") from e
 
 
 def _is_white(values: np.ndarray, white: int) -> Bool[np.ndarray, "height width"]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from draggan.cli.options import name_of
 
-__all__ = ["HELP", "NAME", "add_options", "main", "run"]
+if TYPE_CHECKING:
+    from draggan.ui.server.exposure import Exposure
+
+__all__ = ["HELP", "NAME", "add_options", "exposure_of", "main", "run"]
 
 NAME = "app"
 HELP = "serve the page, and say at which address"
@@ -29,7 +35,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     address.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1, this machine only)")
     address.add_argument("--listen", action="store_true", help="listen on all addresses: others can reach the page")
     parser.add_argument("--port", type=int, default=None, help="port (default: the first free one from 7860 on)")
-    parser.add_argument("--root-path", default=None, help="path under which a proxy serves the page, such as /draggan")
+    parser.add_argument(
+        "--root-path", default=None, help="path under which a proxy serves the page, such as /draggan, or whole address"
+    )
+    parser.add_argument(
+        "--name", action="append", default=[], help="another name that the page is asked for by, such as draw.lan"
+    )
     parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
@@ -54,60 +65,96 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     # Before PyTorch is imported: waiting threads sleep instead of spinning. Beside anything else that is busy, such as
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from draggan.config import Limits
+    from dnnlib import proxies
+    from dnnlib.errors import ListenError
+    from dnnlib.listening import free_port
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import CatalogueModels
     from draggan.errors import DragGANError
     from draggan.terminal import ensure_downloaded
     from draggan.ui import build, launch_options, warm_up
+    from draggan.ui.server.folders import RunFolder
+    from draggan.ui.server.site import Site
     from torch_utils.ops import library
 
+    folder: RunFolder | None = None
     try:
+        exposure = exposure_of(args)
+        port = free_port(exposure.host, _port(args))
+        folder = RunFolder(_parent_of_temporary_files())
+        os.environ["GRADIO_TEMP_DIR"] = str(folder.gradio)
+        _end_tidily()
+        if os.environ.get("SPACE_ID"):
+            # All visitors come through a Space's own proxies, which say whom they bring.
+            os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
         ensure_downloaded(args.model, yes=args.yes)
-        models = CatalogueModels(args.device, args.model)
-        local = _is_local(args)
-        engine = LocalEngine(models, Limits() if local else Limits.public())
-        demo = build(models, engine, local=local)
-        _, local_url, share_url = demo.launch(
-            server_name="0.0.0.0" if args.listen else args.host,
-            server_port=args.port,
-            share=args.share,
-            root_path=args.root_path,
-            inbrowser=args.open,
-            prevent_thread_lock=True,
-            quiet=True,
-            **launch_options(),
-        )
-    except DragGANError as e:
+        models = CatalogueModels(args.device, args.model, downloads=not exposure.public)
+        site = Site(exposure, folder=folder, unused=models.unused)
+        engine = LocalEngine(models, site.limits)
+        demo = build(models, engine, local=not exposure.public, site=site)
+        # Gradio asks its own server whether it answers; only a public link goes out from here.
+        with proxies.set_aside(all_of_them=not args.share):
+            _, local_url, share_url = demo.launch(
+                server_name=exposure.host,
+                server_port=port,
+                share=args.share,
+                root_path=args.root_path,
+                inbrowser=args.open,
+                prevent_thread_lock=True,
+                quiet=True,
+                ssr_mode=False,  # no other server in front of this one
+                **launch_options(site),
+            )
+        _tell(local_url, share_url)
+        # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
+        library.build_in_background()
+        threading.Thread(target=warm_up, args=(engine, models), name="warm-up", daemon=True).start()
+        demo.block_thread()
+    except (DragGANError, ListenError, OSError) as e:
         sys.stderr.write(f"{program}: {e}\n")
-        return 1
-    except OSError as e:
-        sys.stderr.write(f"{program}: {_port_taken(args) if 'port' in str(e) else e}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
         return 130
+    finally:
+        if folder is not None:
+            folder.remove()
+    return 0
+
+
+def exposure_of(args: argparse.Namespace) -> Exposure:
+    """Who can reach a page with these options, and by which names."""
+    from draggan.ui.server.exposure import Exposure
+
+    return Exposure.of(host=args.host, listen=args.listen, share=args.share, root_path=args.root_path, names=args.name)
+
+
+def _tell(local_url: str, share_url: str | None) -> None:
     sys.stdout.write(f"The page is at {local_url} (Ctrl+C ends it).\n")
     if share_url:
         # Gradio has shown the link.
         sys.stdout.write("Anyone with the public link can use the page.\n")
     sys.stdout.flush()
-    # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
-    library.build_in_background()
-    threading.Thread(target=warm_up, args=(engine, models), name="warm-up", daemon=True).start()
-    demo.block_thread()
-    return 0
 
 
-def _port_taken(args: argparse.Namespace) -> str:
-    """What to do where the page cannot have its port."""
-    port = args.port or os.environ.get("GRADIO_SERVER_PORT")
-    if port:
-        return f"port {port} is in use; choose another one with --port, or leave it out to take the first free one"
-    return "no port from 7860 on is free; choose one with --port"
+def _port(args: argparse.Namespace) -> int | None:
+    chosen = os.environ.get("GRADIO_SERVER_PORT", "").strip()
+    return int(chosen) if args.port is None and chosen.isdecimal() else args.port
 
 
-def _is_local(args: argparse.Namespace) -> bool:
-    """Whether only this machine can reach the page: no link, no proxy, no address that others can use."""
-    host = "0.0.0.0" if args.listen else args.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    return host in ("127.0.0.1", "localhost", "::1") and not args.share and not args.root_path
+def _parent_of_temporary_files() -> Path | None:
+    """Where people want temporary files to lie; None: where the system does."""
+    chosen = os.environ.get("GRADIO_TEMP_DIR")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def _end_tidily() -> None:
+    """Signals that end a process at once would leave its files behind."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(0)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), end)

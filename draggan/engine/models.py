@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from dnnlib.download import sha256_of
 from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, find, listed_entry
 from draggan.checkpoints.store import load_generator, locate
 from draggan.downloads import Terms, terms_of
-from draggan.errors import ModelNotFound
+from draggan.errors import LimitError, ModelNotFound
 from draggan.generators.base import Generator
 from draggan.suggestions import TRUNCATION, settings_of, truncation_of
 
@@ -78,6 +80,9 @@ class Models(ModelSource, Protocol):
     def open(self, path: Path) -> Model:
         """Read a file of any known format; the model's name is known to the caller alone."""
 
+    def unused(self, path: Path) -> float:
+        """Seconds since a file that was opened has been used last."""
+
 
 class CatalogueModels:
     """The registry's models, and files that people open.
@@ -85,16 +90,18 @@ class CatalogueModels:
     Args:
         device: where to load them.
         first: a registry name, a file or an https address, shown at the start; downloaded now if need be.
+        downloads: whether other models may be downloaded later on. Those that are not here are not listed otherwise.
 
     Raises:
         DragGANError: the first model cannot be had; the message says why.
     """
 
-    def __init__(self, device: str = "auto", first: str = "") -> None:
-        self._device, self._first = device, first
+    def __init__(self, device: str = "auto", first: str = "", *, downloads: bool = True) -> None:
+        self._device, self._first, self._downloads = device, first, downloads
         self._own: tuple[Model, ...] = ()
         # Opened files by the name that their openers were given. Never listed to others.
         self._opened: dict[str, tuple[Path, Model]] = {}
+        self._used: dict[Path, float] = {}
         if "://" in first or Path(first).expanduser().is_file():
             self._own = (Model(name=first, title=Path(first).name, file=Path(first).stem),)
         if first:
@@ -103,7 +110,7 @@ class CatalogueModels:
     def listed(self) -> Sequence[Model]:
         """The model to begin with, then the built-in ones, what else is here, and what can be downloaded."""
         entries = sorted(all_models(), key=lambda entry: (not entry.builtin, not entry.on_disk, entry.by_hand))
-        models = [*self._own, *map(_model, entries)]
+        models = [model for model in (*self._own, *map(_model, entries)) if model.here or self._downloads]
         return sorted(models, key=lambda model: model.name != self._first)
 
     def find(self, name: str) -> Model:
@@ -118,7 +125,9 @@ class CatalogueModels:
     def load(self, name: str) -> Generator:
         """The generator of a listed or opened model that is on this machine."""
         if name in self._opened:
-            return load_generator(self._opened[name][0], self._device)
+            path = self._opened[name][0]
+            self._used[path] = time.monotonic()
+            return load_generator(path, self._device)
         if not self.find(name).here:
             raise ModelNotFound(f"the model '{name}' is not on this machine; download it first")
         return load_generator(name, self._device)
@@ -132,10 +141,14 @@ class CatalogueModels:
 
     def terms(self, name: str, *, ask: bool) -> Terms:
         """What the registry and, if asked, the server say."""
+        self.find(name)
         return terms_of(find(name), ask=ask)
 
     def fetch(self, name: str, progress: Progress) -> None:
         """Download a listed model."""
+        if not self._downloads:
+            raise LimitError("this server downloads nothing for its visitors; choose another model")
+        self.find(name)
         find(name).fetch(progress)
 
     def open(self, path: Path) -> Model:
@@ -145,7 +158,12 @@ class CatalogueModels:
         name = f"{path.stem}-{secrets.token_hex(8)}"
         model = Model(name=name, title=path.name, file=path.stem)
         self._opened[name] = (path, model)
+        self._used[path] = time.monotonic()
         return model
+
+    def unused(self, path: Path) -> float:
+        """Seconds since an opened file was used last."""
+        return time.monotonic() - self._used.get(path, -math.inf)
 
 
 class AnyModels:

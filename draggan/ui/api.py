@@ -8,12 +8,15 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.config import Limits
 from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models
+from draggan.errors import ModelNotFound
 from draggan.export import encode_png
 from draggan.recipe import Edit, Mask, Recipe, read_points
 from draggan.ui.canvas.value import read_mask_url
 from draggan.ui.errors import explained
+from draggan.ui.server.callers import caller_of
 from draggan.ui.tab_queue import visitor_of
 
 __all__ = ["register"]
@@ -21,7 +24,7 @@ __all__ = ["register"]
 _REPORT_EVERY = 0.5  # seconds
 
 
-def register(engine: Engine, models: Models) -> None:
+def register(engine: Engine, models: Models, limits: Limits) -> None:
     """Add the endpoints ``/models``, ``/picture`` and ``/drag`` to the page under construction."""
 
     def list_models() -> list[dict]:
@@ -29,6 +32,9 @@ def register(engine: Engine, models: Models) -> None:
         return [{"name": model.name, "title": model.title, "here": model.here} for model in models.listed()]
 
     def begin(model: str, seed: int, truncation: float | None, label: int) -> Recipe:
+        # Anybody can send anything.
+        if not isinstance(model, str):
+            raise ModelNotFound("a model is given by its name, as a text")
         chosen = label if models.load(model).c_dim else None
         return engine.begin(model, seed=seed, truncation=truncation, label=chosen)
 
@@ -55,6 +61,7 @@ def register(engine: Engine, models: Models) -> None:
         the model. While it runs, there come "steps", "handles" and "distances"; at the end also "outcome" and
         "picture", a PNG data URL.
         """
+        caller = caller_of(request)
         with explained(to_programs=True):
             recipe = begin(model, seed, truncation, label)
             allowed = Mask(allowed=read_mask_url(mask, recipe.image_size)) if mask else None
@@ -65,6 +72,8 @@ def register(engine: Engine, models: Models) -> None:
             while not running.ended(patience=_REPORT_EVERY):
                 with explained(to_programs=True):
                     update = running.newer(update, patience=1.0)
+                if caller is not None and caller.unheard() > limits.unwatched:
+                    return
                 yield {"steps": 0} if update is None else _facts(update)
             with explained(to_programs=True):
                 update = running.result()

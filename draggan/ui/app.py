@@ -17,6 +17,7 @@ from draggan.ui.events import wire
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.page import Page
+from draggan.ui.server.site import Site
 
 __all__ = ["build", "launch_options"]
 
@@ -24,7 +25,9 @@ __all__ = ["build", "launch_options"]
 _HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
 
 
-def build(models: Models, engine: Engine | None = None, *, drags: int = 32, local: bool = False) -> gr.Blocks:
+def build(
+    models: Models, engine: Engine | None = None, *, drags: int = 32, local: bool = False, site: Site | None = None
+) -> gr.Blocks:
     """The page.
 
     Args:
@@ -32,26 +35,32 @@ def build(models: Models, engine: Engine | None = None, *, drags: int = 32, loca
         engine: what draws and drags; None: one in this process.
         drags: how many the page shows at the same time, over all visitors.
         local: nobody but this machine's own user can reach the page, so that it may offer to open any file by its path.
+        site: where it is served; None: on this machine.
     """
     with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
-        engine, live = engine or LocalEngine(models), LiveDrags()
+        engine, live, site = engine or LocalEngine(models), LiveDrags(), site or Site()
         parts = Parts(Needs(models=models, steer=live.answer, local=local))
-        wire(demo, Page(parts, models, engine, live), local=local)
-        api.register(engine, models)
+        wire(demo, Page(parts, models, engine, live, site), local=local)
+        api.register(engine, models, site.limits)
     # Twice as many handlers as drags, so that those who drag do not keep others from clicking.
-    return demo.queue(max_size=256, default_concurrency_limit=2 * drags)
+    # Handlers are reached through the queue alone: it ends them with whoever has asked.
+    return demo.queue(max_size=256, default_concurrency_limit=2 * drags, api_open=False)
 
 
-def launch_options() -> dict[str, Any]:
-    """What ``build(...).launch`` needs besides the address: style, limits, and nothing recorded or fetched."""
+def launch_options(site: Site | None = None) -> dict[str, Any]:
+    """What ``build(...).launch`` needs besides the address: style, limits, and nothing recorded or fetched.
+
+    Args:
+        site: that of the page; None: on this machine.
+    """
     options = {
         "theme": _theme(),
         "css_paths": [CSS, Path(__file__).parent / "page.css"],
         "footer_links": ["api", "settings"],
         "head": _HEAD,
-        "max_file_size": "2gb",
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
+        **(site or Site()).launch_options(),
     }
     # run_history came with a later Gradio than our oldest.
     known = inspect.signature(gr.Blocks.launch).parameters

@@ -77,7 +77,8 @@ def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
     opened = wiring.queued(models.open_file)
     parts.upload.upload(opened, [parts.session, parts.upload], outputs, api_name="upload", **_QUIET)
     if local:
-        parts.path.submit(opened, [parts.session, parts.path], outputs, api_name="path", **_QUIET)
+        typed = wiring.queued(models.open_path)
+        parts.path.submit(typed, [parts.session, parts.path], outputs, api_name="path", **_QUIET)
 
 
 def _wire_pictures(page: Page, wiring: _Wiring) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "LIVE",
     "LOADING",
     "NO_MEMORY",
+    "NO_ROOM",
     "NO_SEED",
     "OUT_OF_STEP",
     "RELOAD",
@@ -76,6 +77,7 @@ FILES = (
     "them is run."
 )
 NO_MEMORY = "There is not enough memory for this. Close other programs, or choose a smaller model."
+NO_ROOM = "The file could not be written: the disk of this server is full, or cannot be written to."
 UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots

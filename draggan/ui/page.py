@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Generator, Sequence
 from itertools import zip_longest
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
@@ -24,6 +23,7 @@ from draggan.ui.errors import PageError, SessionExpired, explained
 from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
+from draggan.ui.server.site import Site
 from draggan.ui.tab_queue import TabQueue
 
 __all__ = ["Page", "Updates", "notice"]
@@ -40,19 +40,22 @@ class Page:
         models: what the page offers.
         engine: draws and drags, for all tabs.
         live: likewise; what the canvas of ``parts`` steers.
+        site: None: on this machine.
 
     Attributes:
         drags, downloads: under way, by tab.
         tabs: does what is asked for in a tab one thing after the other.
-        folder: where saved pictures are put until Gradio has taken its copy.
+        site: where it is served; keeps account of uploaded files.
     """
 
-    def __init__(self, parts: Parts, models: Models, engine: Engine, live: LiveDrags | None = None) -> None:
+    def __init__(
+        self, parts: Parts, models: Models, engine: Engine, live: LiveDrags | None = None, site: Site | None = None
+    ) -> None:
         self.parts, self.models, self.engine = parts, models, engine
         self.live = LiveDrags() if live is None else live
         self.drags, self.downloads = JobsByTab("drag"), JobsByTab("download")
         self.tabs = TabQueue(parts.session)
-        self.folder = TemporaryDirectory(prefix="draggan-")
+        self.site = site or Site()
 
     # What a handler begins with
 

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import gradio as gr
 
 from draggan.session import Session
+from draggan.ui.server.callers import caller_of
 
 __all__ = ["TabQueue", "tab_of", "visitor_of"]
 
@@ -22,7 +23,10 @@ def tab_of(request: gr.Request | None) -> str:
 
 
 def visitor_of(request: gr.Request | None) -> str:
-    """Whose budget something counts in: a tab's, or that of an address that names no tab."""
+    """Whose budget something counts in, as the server has found; without one a tab's, or that of an address."""
+    caller = caller_of(request)
+    if caller is not None:
+        return caller.visitor
     client = getattr(request, "client", None)
     return tab_of(request) or getattr(client, "host", None) or ""
 

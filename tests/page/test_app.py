@@ -32,11 +32,13 @@ def parsed(arguments):
     ],
 )
 def test_only_loopback_is_local(arguments, local, monkeypatch):
-
-    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
-    assert app._is_local(parsed(arguments)) is local
-    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
-    assert app._is_local(parsed([])) is False
+    for name in ("GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "SPACE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert app.exposure_of(parsed(arguments)).public is not local
+    for name, value in (("GRADIO_SERVER_NAME", "0.0.0.0"), ("GRADIO_ROOT_PATH", "/x"), ("SPACE_ID", "a/b")):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, value)
+            assert app.exposure_of(parsed([])).public
 
 
 def test_nothing_is_shared_recorded_or_fetched_unless_asked():
@@ -62,7 +64,7 @@ def app_on_tiny_models(monkeypatch):
     import draggan.ui
     from torch_utils.ops import library
 
-    monkeypatch.setattr("draggan.engine.models.CatalogueModels", lambda device, model: TinyModels())
+    monkeypatch.setattr("draggan.engine.models.CatalogueModels", lambda device, model, downloads: TinyModels())
     monkeypatch.setattr(library, "build_in_background", lambda: None)
     monkeypatch.setattr(draggan.ui, "warm_up", lambda engine, models: None)
     monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)

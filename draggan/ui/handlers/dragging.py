@@ -17,7 +17,8 @@ from draggan.ui.canvas.value import CanvasValue, read_pull
 from draggan.ui.errors import PageError, explained
 from draggan.ui.frame_pacing import FramePacer, PreviewHeight
 from draggan.ui.page import Page, Updates, notice
-from draggan.ui.tab_queue import tab_of
+from draggan.ui.server.callers import Caller, caller_of
+from draggan.ui.tab_queue import tab_of, visitor_of
 
 __all__ = ["at_rest", "close", "follow_pointer", "refused_while_dragging", "set_settings", "start", "stop"]
 
@@ -67,8 +68,8 @@ def start(
     with explained():
         session = session.set_space(space).sent_to_page()
         recipe, edit = session.recipe, session.edit()
-        drag = page.drags.begin(tab, lambda: page.engine.drag(recipe, edit, visitor=tab))
-    yield from _attend(page, tab, drag, session, FramePacer())
+        drag = page.drags.begin(tab, lambda: page.engine.drag(recipe, edit, visitor=visitor_of(request)))
+    yield from _attend(page, tab, drag, session, FramePacer(), caller=caller_of(request))
 
 
 def follow_pointer(
@@ -83,10 +84,10 @@ def follow_pointer(
         key, at = read_pull(value, session.image_size)
         session = session.set_space(space)
         recipe, edit = session.recipe, session.live_edit(at)
-        drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=tab))
+        drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=visitor_of(request)))
     page.live.begin(key, drag)
     try:
-        yield from _attend(page, tab, drag, session, FramePacer(rate=25, share=0.9), key)
+        yield from _attend(page, tab, drag, session, FramePacer(rate=25, share=0.9), key, caller_of(request))
     finally:
         page.live.end(key)
 
@@ -103,16 +104,22 @@ def close(page: Page, request: gr.Request) -> None:
 
 
 def _attend(
-    page: Page, tab: str, drag: RunningDrag, session: Session, pacer: FramePacer, key: str = ""
+    page: Page,
+    tab: str,
+    drag: RunningDrag,
+    session: Session,
+    pacer: FramePacer,
+    key: str = "",
+    caller: Caller | None = None,
 ) -> Iterator[Updates]:
-    """Show a drag from its first picture to its last; ``key``: of a live one."""
+    """Show a drag from its first picture to its last; ``key``: of a live one, ``caller``: who is to see it."""
     # What others do to the session meanwhile (a file was opened) counts at the end.
     page.tabs.remember(tab, {page.parts.session: session})
     failed = None
     try:
         try:
             yield page.busy(session, key)
-            yield from _follow(page, drag, pacer, key)
+            yield from _follow(page, drag, pacer, key, caller)
         except PageError as error:
             failed = error
         drag.stop()
@@ -131,8 +138,8 @@ def _attend(
         raise failed
 
 
-def _follow(page: Page, drag: RunningDrag, pacer: FramePacer, key: str) -> Iterator[Updates]:
-    """Show the newest picture of a drag whenever one is due, up to its end."""
+def _follow(page: Page, drag: RunningDrag, pacer: FramePacer, key: str, caller: Caller | None) -> Iterator[Updates]:
+    """Show the newest picture of a drag whenever one is due, up to its end, or until nobody listens any more."""
     started, size = time.perf_counter(), PreviewHeight(drag.preview_heights)
     shown: Update | None = None
     while True:
@@ -140,6 +147,8 @@ def _follow(page: Page, drag: RunningDrag, pacer: FramePacer, key: str) -> Itera
             update = drag.newer(shown, patience=1.0)
         if update is not None and update.done:
             return
+        if caller is not None and caller.unheard() > page.site.limits.unwatched:
+            drag.stop()
         if drag.ended(patience=pacer.wait()):
             with explained():
                 drag.newer(None, patience=0.0)  # says what it has failed with

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
 from draggan.engine.models import Model
+from draggan.errors import LimitError
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import PageError, explained
 from draggan.ui.page import Page, Updates, notice
-from draggan.ui.tab_queue import tab_of
+from draggan.ui.server.callers import is_own
+from draggan.ui.tab_queue import tab_of, visitor_of
 
-__all__ = ["announce", "choose_model", "new_model", "open_file", "open_page"]
+__all__ = ["announce", "choose_model", "new_model", "open_file", "open_page", "open_path"]
 
 
 def open_page(page: Page, model: str, seed: int | None, truncation: float) -> Updates:
@@ -45,6 +48,16 @@ def choose_model(page: Page, session: Session | None, model: str, seed: int | No
     yield updates
 
 
+def open_path(page: Page, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:
+    """Read a model file on this machine, for its own user only."""
+    with explained():
+        if not is_own(request):
+            raise LimitError("only the user who has started this page can open files of this machine")
+        # As file managers copy them.
+        path = (path or "").strip().strip("\"'").strip()
+    yield from open_file(page, session, path, request)
+
+
 def open_file(page: Page, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:
     """Read a model file, uploaded or on this machine, and show a picture of it.
 
@@ -52,11 +65,15 @@ def open_file(page: Page, session: Session | None, path: str | None, request: gr
     """
     if not path:
         return
-    tab = tab_of(request)
-    yield page.say(messages.reading(Path(path).name), "run")
+    tab, place = tab_of(request), Path(path)
+    yield page.say(messages.reading(place.name), "run")
     try:
-        with explained(hide=f"{Path(path).parent}{os.sep}"):
-            model = page.models.open(Path(path))
+        with explained(hide=f"{place.parent}{os.sep}"):
+            # A file that has gone is explained by whoever reads it.
+            if page.site.uploads.holds(place) and place.is_file():
+                place = page.site.uploads.keep(place, visitor_of(request))
+        with explained(hide=f"{place.parent}{os.sep}"):
+            model = _read(page, place)
             with page.tabs.exclusive(tab, session) as newest:
                 updates = page.tabs.remember(tab, _opened(page, tab, newest, model))
     except PageError as e:
@@ -65,11 +82,27 @@ def open_file(page: Page, session: Session | None, path: str | None, request: gr
     yield updates | {page.parts.path: ""}
 
 
+def _read(page: Page, place: Path) -> Model:
+    """The model in a file; an uploaded one that holds none leaves the disk."""
+    try:
+        return page.models.open(place)
+    except BaseException:
+        page.site.uploads.discard(place)
+        raise
+
+
 def _opened(page: Page, tab: str, session: Session | None, model: Model) -> Updates:
     """A file was read: its picture, or its line in the list while a drag runs."""
+    if session is not None:
+        # The same file once more is the same line of the list.
+        digest = page.models.sha256(model.name)
+        known = [name for _, name in session.opened if digest and page.models.sha256(name) == digest]
+        if known:
+            model = replace(page.models.find(known[0]), title=model.title)
     if session is None or tab not in page.drags:
         return new_model(page, session, model.name, None, model.truncation, opened=model.title)
-    session = session.with_opened(model.title, model.name)
+    if model.name not in [name for _, name in session.opened]:
+        session = session.with_opened(model.title, model.name)
     return {page.parts.session: session} | page.list_models(session) | announce(page, model, tab)
 
 
@@ -82,7 +115,7 @@ def new_model(
         seed = 0 if session is None else session.seed or 0
     recipe = page.begin(model, seed, truncation)
     session = Session.of(recipe) if session is None else without_model_settings(session.with_picture(recipe))
-    if opened:
+    if opened and model not in [name for _, name in session.opened]:
         session = session.with_opened(opened, model)
     return page.whole_model(session)
 

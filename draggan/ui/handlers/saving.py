@@ -95,7 +95,7 @@ def _place(page: Page, name: str) -> Path:
     Any number may be saved at the same time: by age, none is touched that is being written, and one that another call
     has removed first is no error.
     """
-    folder = Path(page.folder.name)
+    folder = page.site.saved
     for old in folder.iterdir():
         with suppress(FileNotFoundError):
             if time.time() - old.stat().st_mtime > _KEPT:

@@ -1,0 +1,333 @@
+"""The gate that every request passes, before Gradio sees it (an ASGI application around another)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs
+
+from starlette.formparsers import MultiPartException
+
+from draggan.config import Limits
+from draggan.errors import LimitError
+from draggan.ui import messages
+from draggan.ui.server import bodies, origins
+from draggan.ui.server.callers import Caller, address_of, is_own_user
+from draggan.ui.server.exposure import Exposure
+from draggan.ui.server.listeners import Listeners
+from draggan.ui.server.rates import Rates
+from draggan.ui.server.uploads import Uploads
+
+__all__ = ["Guard"]
+
+log = logging.getLogger(__name__)
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_API = "/gradio_api/"
+_CALLS = ("queue/join", "call/", "run/", "api/", "component_server", "cancel")
+_EVENT = re.compile(rb'"event_id":\s*"([0-9a-f]{32})"')
+_DONE = b'"process_completed"'
+_UNNAMED_PROXY = ("127.0.0.1", "::1")
+_POINTER = 0.05  # of a call: what a pointer says comes many times a second, and costs little
+_PRIVATE = {"content-security-policy": "frame-ancestors 'self'"}
+
+
+class Guard:
+    """Checks who asks, under which name, for how much, and how often.
+
+    Args:
+        app: what answers.
+        exposure: who can reach it.
+        limits: what they may ask for.
+        uploads: account of their files.
+        endpoints: how many values each endpoint takes, by its name and by its number: with and without hidden ones.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        exposure: Exposure,
+        limits: Limits,
+        uploads: Uploads,
+        endpoints: Mapping[str | int, tuple[int, ...]],
+    ) -> None:
+        self._app, self._exposure, self._limits, self._uploads = app, exposure, limits, uploads
+        self._endpoints = endpoints
+        self._rates, self._listeners = Rates(limits), Listeners()
+        # Events without an answer, each with its visitor, by what a stream would ask for: session or event.
+        self._waiting: dict[str, dict[str, str]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        method = scope.get("method", "GET")
+        refused = origins.why_not(self._exposure, method, headers)
+        if not refused and "access-control-request-method" in headers:
+            refused = "other web pages may not use this page"
+        if refused or scope["type"] != "http":
+            await _refuse(send, 403, refused)
+            return
+        send = self._without_cross_origin(send)
+        path = scope["path"]
+        route = path[path.index(_API) + len(_API) :].rstrip("/") if _API in path else ""
+        caller = self._caller(scope, headers)
+        scope.setdefault("state", {})["caller"] = caller
+        try:
+            if method == "POST" and route == "upload":
+                await self._upload(scope, receive, send, caller, headers)
+            elif method == "POST" and route.startswith(_CALLS):
+                await self._call(scope, receive, send, caller, route)
+            elif method == "GET" and route.startswith("heartbeat/"):
+                await self._tab(scope, receive, send, caller)
+            elif method == "GET" and (route == "queue/data" or route.startswith("call/")):
+                await self._listen(scope, receive, send, caller, route)
+            else:
+                await self._app(scope, receive, send)
+        except LimitError as error:
+            await _refuse(send, 429, messages.sentence(str(error)))
+
+    def _caller(self, scope: Scope, headers: Mapping[str, str]) -> Caller:
+        client = scope.get("client")
+        address = address_of(client[0]) if client else ""
+        visitor = address
+        if not self._exposure.public:
+            visitor = ""  # one user; tabs share fairly
+        elif address in _UNNAMED_PROXY and "x-forwarded-for" not in headers:
+            visitor = f"{address} "  # and the tab: see _call
+        own = not self._exposure.public and "x-forwarded-for" not in headers and "forwarded" not in headers
+        return Caller(visitor=visitor, own_user=own, listeners=self._listeners)
+
+    # Calls
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send, caller: Caller, route: str) -> None:
+        body = await self._body(receive)
+        if body is None:
+            await _refuse(send, 413, f"A request may have {self._limits.call_bytes / 1e6:.0f} MB here.")
+            return
+        try:
+            values = bodies.read(body)
+        except ValueError as error:
+            await _refuse(send, 400, str(error))
+            return
+        session = values.get("session_hash") if isinstance(values, dict) else None
+        caller.session = session if isinstance(session, str) and len(session) <= 64 else ""
+        if not self._exposure.public or caller.visitor.endswith(" "):
+            caller.visitor = caller.session or caller.visitor.strip()
+        name = _name_in(route)
+        if name and name not in self._endpoints:
+            await _refuse(send, 404, f"There is nothing called '{name[:80]}' here.")
+            return
+        if wrong := self._why_not(values, name):
+            await _refuse(send, 400, wrong)
+            return
+        if route != "cancel":
+            self._rates.call(caller.visitor, _POINTER if route == "component_server" else 1.0)
+        if caller.own_user:
+            caller.own_user = is_own_user(scope.get("client"), scope.get("server"))
+        answer = bytearray()
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.body" and len(answer) < 4096:
+                answer.extend(message.get("body", b""))
+                found = _EVENT.search(answer)
+                if found and not caller.event:
+                    caller.event = found[1].decode()
+                    self._rates.begin(caller.visitor, caller.event)
+                    self._wait_for(caller)
+            await send(message)
+
+        queued = route.startswith(("queue/join", "call/"))
+        await self._app(scope, _replayed(body, receive), watched if queued else send)
+
+    def _wait_for(self, caller: Caller) -> None:
+        """Remember whose answer a stream is going to carry."""
+        self._waiting.setdefault(caller.session or caller.event, {})[caller.event] = caller.visitor
+        if caller.session:
+            self._waiting.setdefault(caller.event, {})[caller.event] = caller.visitor
+        while len(self._waiting) > 20_000:
+            del self._waiting[next(iter(self._waiting))]
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The whole body of a request; None: it is too large."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return bytes(body)
+            body.extend(message.get("body", b""))
+            if len(body) > self._limits.call_bytes:
+                return None
+            if not message.get("more_body"):
+                return bytes(body)
+
+    def _why_not(self, values: Any, name: str) -> str:
+        """What is wrong with the values of a call, as a sentence; empty: nothing that could be seen from here."""
+        if not isinstance(values, dict):
+            return 'A request looks like {"data": [...]}.'
+        for path in bodies.files_in(values):
+            if bodies.is_address(path):
+                return "Nothing is fetched from other addresses here; download the file and upload it."
+            if not self._uploads.holds(Path(path)):
+                return "This file was not uploaded here; upload it first."
+        data, key = values.get("data"), name or values.get("fn_index")
+        allowed = self._endpoints.get(key) if isinstance(key, (str, int)) else None
+        if allowed and isinstance(data, list) and len(data) not in allowed:
+            return f"This takes {min(allowed)} values, and {len(data)} were given."
+        return ""
+
+    # Answers
+
+    async def _listen(self, scope: Scope, receive: Receive, send: Send, caller: Caller, route: str) -> None:
+        if route == "queue/data":
+            key = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash", [""])[0]
+        else:
+            key = route.rpartition("/")[2]
+        # Read here, so that a place is free again with its answer; such streams are small or pictures.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                self._answered(key, message.get("body", b""), by_event=route != "queue/data")
+            await send(message)
+
+        with self._listeners.listening(key):
+            try:
+                await self._app(scope, receive, watched)
+            finally:
+                for event, visitor in self._waiting.pop(key, {}).items():
+                    self._rates.end(visitor, event)
+                    self._waiting.pop(event, None)
+
+    def _answered(self, key: str, chunk: bytes, *, by_event: bool) -> None:
+        """Give back the places of calls that a chunk of a stream has answered."""
+        waiting = self._waiting.get(key)
+        if not waiting:
+            return
+        if by_event:
+            done = list(waiting) if chunk.startswith((b"event: complete", b"event: error")) else []
+        else:
+            done = [found[1].decode() for found in _EVENT.finditer(chunk)] if _DONE in chunk else []
+        for event in done:
+            visitor = waiting.pop(event, None)
+            if visitor is not None:
+                self._rates.end(visitor, event)
+                self._waiting.pop(event, None)
+
+    async def _tab(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
+        visitor = caller.visitor.strip()
+        self._rates.open_tab(visitor)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._rates.close_tab(visitor)
+
+    # Files
+
+    async def _upload(
+        self, scope: Scope, receive: Receive, send: Send, caller: Caller, headers: Mapping[str, str]
+    ) -> None:
+        visitor = caller.visitor.strip()
+        self._rates.call(visitor)
+        length = headers.get("content-length", "")
+        self._uploads.begin(visitor, int(length) if length.isdecimal() else None)
+        done, answer, started, failed, silent = 0, bytearray(), False, "", False
+
+        async def counted() -> Message:
+            nonlocal done, failed
+            message = await receive()
+            # What Gradio takes for a broken form: it removes what it has written.
+            if message["type"] == "http.disconnect":
+                raise MultiPartException("the upload was cut off")
+            more = len(message.get("body", b""))
+            try:
+                self._uploads.grow(visitor, done, more)
+            except LimitError as error:
+                failed = messages.sentence(str(error))
+                raise MultiPartException(failed) from error
+            done += more
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started, silent
+            if message["type"] == "http.response.start":
+                silent = bool(failed) or message["status"] >= 500
+                started = message["status"] == 200
+            elif started:
+                answer.extend(message.get("body", b"")[: 1 << 20])
+            if not silent:
+                await send(message)
+
+        paths: list[str] = []
+        try:
+            await self._app(scope, counted, watched)
+            paths = _paths_in(bytes(answer)) if started else []
+        except OSError as error:
+            log.warning("an upload could not be written: %s", error)
+        finally:
+            self._uploads.end(visitor, done, paths)
+        if silent:
+            await _refuse(send, 413 if failed else 507, failed or messages.NO_ROOM)
+
+    # Headers
+
+    def _without_cross_origin(self, send: Send) -> Send:
+        private = [] if self._exposure.public else [(k.encode(), v.encode()) for k, v in _PRIVATE.items()]
+
+        async def stripped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [
+                    pair for pair in message.get("headers", []) if not pair[0].lower().startswith(b"access-control")
+                ]
+                message["headers"] = [*kept, (b"x-content-type-options", b"nosniff"), *private]
+            await send(message)
+
+        return stripped
+
+
+def _name_in(route: str) -> str:
+    """Which endpoint a route calls by its name; empty: it does not."""
+    kind, _, name = route.partition("/")
+    return name.removeprefix("v2/") if kind in ("call", "run", "api") and name != "predict" else ""
+
+
+def _paths_in(answer: bytes) -> list[str]:
+    try:
+        paths = json.loads(answer)
+    except ValueError:
+        return []
+    return [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A body that was read already, and then whatever else comes."""
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    """Answer with a sentence, where Gradio's page and its clients look for one."""
+    body = json.dumps({"detail": sentence, "error": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

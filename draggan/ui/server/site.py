@@ -1,0 +1,74 @@
+"""Where and how a page is served: who can reach it, what they may have, and where their files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gradio.utils import get_upload_folder
+
+from draggan.config import Limits
+from draggan.ui.server.exposure import Exposure
+from draggan.ui.server.folders import RunFolder
+from draggan.ui.server.guard import Guard
+from draggan.ui.server.uploads import Uploads
+
+__all__ = ["Site"]
+
+
+class Site:
+    """What a page and the gate before it share.
+
+    Args:
+        exposure: who can reach the page.
+        limits: what they may have; None: as suits the exposure.
+        folder: where the files of this run lie; None: one that goes with this object.
+        unused: how long a file that models were read from has not been used, seconds.
+    """
+
+    def __init__(
+        self,
+        exposure: Exposure | None = None,
+        limits: Limits | None = None,
+        folder: RunFolder | None = None,
+        unused: Callable[[Path], float] = lambda path: 0.0,
+    ) -> None:
+        self.exposure = exposure or Exposure()
+        self.limits = limits or (Limits.public() if self.exposure.public else Limits())
+        self.folder = folder
+        self._own = None if folder else TemporaryDirectory(prefix="draggan-")
+        place = folder.path if folder else Path(self._own.name if self._own else "")
+        self.saved = folder.saved if folder else place / "saved"
+        self.saved.mkdir(exist_ok=True)
+        kept = folder.models if folder else place / "models"
+        self.uploads = Uploads(Path(get_upload_folder()), kept, self.limits, unused=unused)
+
+    def launch_options(self) -> dict[str, Any]:
+        """What ``launch`` needs so that every request passes the gate."""
+
+        @asynccontextmanager
+        async def lifespan(app: Any) -> Any:
+            guard = Guard(
+                app.middleware_stack,
+                exposure=self.exposure,
+                limits=self.limits,
+                uploads=self.uploads,
+                endpoints=_endpoints(app.get_blocks().fns),
+            )
+            # Around everything that Gradio has put around its own answers, such as headers for other origins.
+            app.middleware_stack = guard
+            yield
+
+        return {"app_kwargs": {"lifespan": lifespan}, "max_file_size": self.limits.upload_bytes}
+
+
+def _endpoints(functions: dict[int, Any]) -> dict[str | int, tuple[int, ...]]:
+    """How many values each endpoint takes: all, or all but those that the server keeps itself."""
+    counts: dict[str | int, tuple[int, ...]] = {}
+    for number, function in functions.items():
+        given = [block for block in function.inputs if not block.skip_api]
+        counts[number] = counts[str(function.api_name)] = (len(function.inputs), len(given))
+    return counts
