@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,10 +216,25 @@ def _ops() -> Iterator[Item]:
             yield Item(name=f"op {op.name}", value=f"{op.state}{took}")
 
 
+def _can_be_made(folder: Path, existing: Path) -> bool:
+    """Whether the folder is there, or could be made in the one that is; such as /proc allows nobody to."""
+    if folder == existing:
+        return True
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            return True
+    except OSError:
+        return False
+
+
 def _cache() -> Iterator[Item]:
     folder = cache_dir()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir():
+        advice = "It is a file. Downloads and conversions cannot be kept; set DRAGGAN_HOME to a folder."
+        yield Item(name="cache", value=f"{folder}, not a folder", status="broken", advice=advice)
+        return
+    if not os.access(existing, os.W_OK) or not _can_be_made(folder, existing):
         advice = "Downloads and conversions cannot be kept; set DRAGGAN_HOME to a folder you can write to."
         yield Item(name="cache", value=f"{folder}, not writable", status="broken", advice=advice)
         return

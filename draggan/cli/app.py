@@ -67,49 +67,18 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from dnnlib import proxies
     from dnnlib.errors import ListenError
-    from dnnlib.listening import free_port
-    from draggan.engine.local import LocalEngine
-    from draggan.engine.models import CatalogueModels
+    from dnnlib.run_folder import RunFolder
     from draggan.errors import DragGANError
-    from draggan.terminal import ensure_downloaded
-    from draggan.ui import build, launch_options, warm_up
-    from draggan.ui.server.folders import RunFolder
-    from draggan.ui.server.site import Site
-    from torch_utils.ops import library
 
-    folder: RunFolder | None = None
+    folder, chosen = None, os.environ.get("GRADIO_TEMP_DIR")
     try:
-        exposure = exposure_of(args)
-        port = free_port(exposure.host, _port(args))
         folder = RunFolder(_parent_of_temporary_files())
-        os.environ["GRADIO_TEMP_DIR"] = str(folder.gradio)
+        # Before Gradio is imported: it makes folders and connections then.
+        os.environ["GRADIO_TEMP_DIR"] = str(folder.path / "gradio")
         _end_tidily()
-        if os.environ.get("SPACE_ID"):
-            # All visitors come through a Space's own proxies, which say whom they bring.
-            os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
-        ensure_downloaded(args.model, yes=args.yes)
-        models = CatalogueModels(args.device, args.model, downloads=not exposure.public)
-        site = Site(exposure, folder=folder, unused=models.unused)
-        engine = LocalEngine(models, site.limits)
-        demo = build(models, engine, local=not exposure.public, site=site)
-        # Gradio asks its own server whether it answers; only a public link goes out from here.
-        with proxies.set_aside(all_of_them=not args.share):
-            _, local_url, share_url = demo.launch(
-                server_name=exposure.host,
-                server_port=port,
-                share=args.share,
-                root_path=args.root_path,
-                inbrowser=args.open,
-                prevent_thread_lock=True,
-                quiet=True,
-                ssr_mode=False,  # no other server in front of this one
-                **launch_options(site),
-            )
-        _tell(local_url, share_url)
-        # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
-        library.build_in_background()
-        threading.Thread(target=warm_up, args=(engine, models), name="warm-up", daemon=True).start()
-        demo.block_thread()
+        with proxies.set_aside(all_of_them=False):
+            import draggan.ui  # noqa: F401
+        _serve(args, folder.path)
     except (DragGANError, ListenError, OSError) as e:
         sys.stderr.write(f"{program}: {e}\n")
         return 1
@@ -119,7 +88,48 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     finally:
         if folder is not None:
             folder.remove()
+            os.environ["GRADIO_TEMP_DIR"] = chosen or ""
     return 0
+
+
+def _serve(args: argparse.Namespace, folder: Path) -> None:
+    from dnnlib import proxies
+    from dnnlib.listening import free_port
+    from draggan.engine.local import LocalEngine
+    from draggan.engine.models import CatalogueModels
+    from draggan.terminal import ensure_downloaded
+    from draggan.ui import build, launch_options, warm_up
+    from draggan.ui.server.site import Site
+    from torch_utils.ops import library
+
+    exposure = exposure_of(args)
+    port = free_port(exposure.host, _port(args))
+    if os.environ.get("SPACE_ID"):
+        # All visitors come through a Space's own proxies, which say whom they bring.
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
+    ensure_downloaded(args.model, yes=args.yes)
+    models = CatalogueModels(args.device, args.model, downloads=not exposure.public)
+    site = Site(exposure, folder=folder, unused=models.unused)
+    engine = LocalEngine(models, site.limits)
+    demo = build(models, engine, local=not exposure.public, site=site)
+    # Gradio asks its own server whether it answers; only a public link goes out from here.
+    with proxies.set_aside(all_of_them=not args.share):
+        _, local_url, share_url = demo.launch(
+            server_name=exposure.host,
+            server_port=port,
+            share=args.share,
+            root_path=args.root_path,
+            inbrowser=args.open,
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,  # no other server in front of this one
+            **launch_options(site),
+        )
+    _tell(local_url, share_url)
+    # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
+    library.build_in_background()
+    threading.Thread(target=warm_up, args=(engine, models), name="warm-up", daemon=True).start()
+    demo.block_thread()
 
 
 def exposure_of(args: argparse.Namespace) -> Exposure:

@@ -22,10 +22,11 @@ from draggan.drag.precision import feature_dtype
 from draggan.engine.base import Update
 from draggan.engine.budget import check_budget
 from draggan.engine.frames import EvenFrames
+from draggan.engine.memory import MemoryReturn
 from draggan.engine.models import ModelSource
 from draggan.engine.pictures import PictureCache, picture_after, pictures_of
 from draggan.engine.scheduler import Scheduler, State
-from draggan.errors import DragGANError, PointError, RecipeError
+from draggan.errors import DragGANError, LimitError, PointError, RecipeError
 from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
 from draggan.images import to_uint8
@@ -54,6 +55,7 @@ class LocalEngine:
         self._scheduler = Scheduler(workers)
         self._pictures = PictureCache()
         self._running: list[_Work] = []
+        self._memory = MemoryReturn()
         self._lock = threading.Lock()
 
     def begin(self, model: str, *, seed: int, truncation: float | None = None, label: int | None = None) -> Recipe:
@@ -160,6 +162,8 @@ class LocalEngine:
         with self._lock:
             under_way = Counter(other.visitor for other in self._running)[work.visitor]
             check_budget(self.limits, config, points=points, image_size=work.recipe.image_size, under_way=under_way)
+            if len(self._running) >= self.limits.all_drags:
+                raise LimitError("too many drags are under way here at this moment; try again in a few seconds")
             self._running.append(work)
         self._scheduler.add(work)
 
@@ -171,6 +175,9 @@ class LocalEngine:
     def _remove(self, work: _Work) -> None:
         with self._lock:
             self._running.remove(work)
+
+    def _give_memory_back(self) -> None:
+        self._memory(idle=not self._running)
 
 
 class _Work:
@@ -276,6 +283,7 @@ class _Work:
         with self._changed:
             self._error, self._over = error, True
             self._changed.notify_all()
+        self._engine._give_memory_back()
 
     # The work itself. Nothing is held across a yield, no lock and no grad mode; a turn may come on another thread.
 

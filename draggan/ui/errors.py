@@ -15,7 +15,6 @@ import gradio as gr
 import torch
 from gradio.utils import get_upload_folder
 
-from dnnlib.cache import cache_dir
 from draggan.errors import ConfigError, DragGANError, LatentError
 from draggan.ui import messages
 
@@ -64,7 +63,7 @@ def presentable(text: str) -> str:
 
 def _own_folders() -> list[str]:
     """Folders of this machine that messages may name, the longest first."""
-    folders = {str(cache_dir()), gettempdir(), get_upload_folder(), str(Path.home()), str(_PROGRAM)}
+    folders = {gettempdir(), get_upload_folder(), str(Path.home()), str(_PROGRAM), os.environ.get("DRAGGAN_HOME", "")}
     return sorted((folder for folder in folders if len(folder) > 1), key=len, reverse=True)
 
 

@@ -22,6 +22,18 @@ _LAST: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
 _EVERY: dict[str, Any] = {"trigger_mode": "multiple", **_QUIET}
 
 
+# Fetches a saved file from where the page itself was fetched: what Gradio takes for the server's address is, behind a
+# proxy that does not pass its own on, one that leads out of the page.
+_FETCH = """(file) => {
+    if (!file?.path) return;
+    const link = document.createElement('a');
+    const path = file.path.split('/').map(encodeURIComponent).join('/');
+    link.href = `${location.origin}${location.pathname.replace(/\\/+$/, '')}/gradio_api/file=${path}`;
+    link.download = file.orig_name || 'picture';
+    link.click();
+}"""
+
+
 class _Wiring:
     """Binds handlers to a page, in the three ways there are; and what they may write to.
 
@@ -142,5 +154,4 @@ def _wire_saving(page: Page, wiring: _Wiring) -> None:
         (parts.save_webp, saving.save_webp, [parts.file, parts.status]),
     ):
         saved = button.click(wiring.queued(handler), wiring.drawn, outputs, api_name=handler.__name__, **_QUIET)
-        js = "() => document.querySelector('#dg-file')?.click()"
-        saved.success(None, None, None, js=js, api_visibility="private")
+        saved.success(None, [parts.file], None, js=_FETCH, api_visibility="private")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dnnlib.run_folder import RunFolder
 from draggan.config import Limits
 from draggan.errors import LimitError
-from draggan.ui.server.folders import RunFolder
 from draggan.ui.server.uploads import Uploads
 
 LIMITS = Limits(uploads=2, upload_bytes=1000, visitor_bytes=1500, all_bytes=2000)
@@ -119,9 +119,10 @@ def test_what_was_cut_off_goes_with_the_last_transfer(folder):
 
 def test_a_run_leaves_nothing_and_takes_away_what_a_killed_one_has_left(tmp_path):
     mine = RunFolder(tmp_path)
-    (mine.models / "x").write_bytes(b"x")
+    (mine.path / "models").mkdir()
+    (mine.path / "models" / "x").write_bytes(b"x")
     program = (
-        "import sys, time; from pathlib import Path; from draggan.ui.server.folders import RunFolder;"
+        "import sys, time; from pathlib import Path; from dnnlib.run_folder import RunFolder;"
         "print(RunFolder(Path(sys.argv[1])).path, flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -12,7 +12,6 @@ from gradio.utils import get_upload_folder
 
 from draggan.config import Limits
 from draggan.ui.server.exposure import Exposure
-from draggan.ui.server.folders import RunFolder
 from draggan.ui.server.guard import Guard
 from draggan.ui.server.uploads import Uploads
 
@@ -33,17 +32,17 @@ class Site:
         self,
         exposure: Exposure | None = None,
         limits: Limits | None = None,
-        folder: RunFolder | None = None,
+        folder: Path | None = None,
         unused: Callable[[Path], float] = lambda path: 0.0,
     ) -> None:
         self.exposure = exposure or Exposure()
         self.limits = limits or (Limits.public() if self.exposure.public else Limits())
-        self.folder = folder
         self._own = None if folder else TemporaryDirectory(prefix="draggan-")
-        place = folder.path if folder else Path(self._own.name if self._own else "")
-        self.saved = folder.saved if folder else place / "saved"
-        self.saved.mkdir(exist_ok=True)
-        kept = folder.models if folder else place / "models"
+        place = folder or Path(self._own.name if self._own else "")
+        # Within Gradio's own folder for files, where there is one: no second copy is made then.
+        self.saved = (place / "gradio" if folder else place) / "saved"
+        self.saved.mkdir(parents=True, exist_ok=True)
+        kept = place / "models"
         self.uploads = Uploads(Path(get_upload_folder()), kept, self.limits, unused=unused)
 
     def launch_options(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The temporary folder of one run of the page: all that it writes for visitors is in there, and goes with it."""
+"""The temporary folder of one run of a program: what it writes there goes with it, however it ends."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ class RunFolder:
 
     Attributes:
         path: of the folder.
-        gradio: for uploads and files to fetch, inside.
-        saved: for pictures that are saved, inside that.
-        models: for uploaded models that are in use.
 
     Raises:
         OSError: it cannot be made.
@@ -43,15 +40,13 @@ class RunFolder:
         _remove_left_over(parent)
         self.path = Path(mkdtemp(prefix=_PREFIX, dir=parent))
         self._lock = _locked(self.path / _LOCK)
-        self.gradio, self.models = self.path / "gradio", self.path / "models"
-        self.saved = self.gradio / "saved"
-        for folder in (self.gradio, self.saved, self.models):
-            folder.mkdir()
 
     def remove(self) -> None:
         """Remove it with everything in it."""
-        shutil.rmtree(self.gradio, ignore_errors=True)
-        shutil.rmtree(self.models, ignore_errors=True)
+        for inside in self.path.iterdir():
+            # The lock last.
+            if inside.is_dir():
+                shutil.rmtree(inside, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._lock)
         shutil.rmtree(self.path, ignore_errors=True)

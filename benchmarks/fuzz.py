@@ -1,0 +1,312 @@
+"""Made-up requests to a running page, and made-up files to the readers, for as long as one likes.
+
+    python -m benchmarks fuzz [--quick] [--minutes N] [--out FILE]
+
+Half of the time goes to the public endpoints of ``python app.py`` in a process of its own: values of the right shape and
+of any other. Every answer must be a result or a sentence, soon, and the page must draw a known picture in between. The
+other half goes to the readers of model files, masks, points, settings and recipes: real files with bytes changed, cut
+and put together anew, and values of any kind. What is wrong must end in one of our own errors, and a file must not have
+run anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks import machine
+from benchmarks.timing import publish, table
+from benchmarks.visitors import Refused, Visitor, pixels_of, serving
+from draggan.config import DragConfig
+from draggan.errors import DragGANError
+from draggan.images import read_mask
+from draggan.recipe import Recipe, read_points, read_settings
+
+__all__ = ["main"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SLOW = 20.0  # seconds in which every request must be answered
+# A sentence is no dump: none of these may stand in an answer.
+_NEVER = ("Traceback", "object at 0x", "site-packages", "Something unexpected", '{"error": null', str(Path.home()))
+
+_NUMBERS = st.one_of(
+    st.integers(),
+    st.integers(-2, 300),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([10**400, -(2**63), 2**32, 1e308]),
+)
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), _NUMBERS, st.text(max_size=40)),
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.text(max_size=12), inner, max_size=5)),
+    max_leaves=20,
+)
+_POINTS = st.one_of(st.lists(st.lists(_NUMBERS, min_size=3, max_size=5), max_size=6), _JSON)
+_NAMES = list(DragConfig.__dataclass_fields__)
+_SETTINGS = st.one_of(
+    st.fixed_dictionaries(
+        {"max_steps": st.integers(1, 3)}, optional={n: st.one_of(_NUMBERS, st.text(max_size=8)) for n in _NAMES}
+    ),
+    st.dictionaries(st.sampled_from([*_NAMES, "speed", ""]), _JSON, max_size=4),
+    _JSON,
+)
+_MODELS = st.one_of(st.just("cat"), st.sampled_from(["/etc/passwd", "../cat", "https://example.com/x.pkl", ""]), _JSON)
+_MASKS = st.one_of(
+    st.just(""),
+    st.text(max_size=30).map(lambda text: f"data:image/png;base64,{text}"),
+    st.sampled_from(["/etc/passwd", "file:///etc/passwd", "data:text/html,<script>"]),
+    _JSON,
+)
+_CALLS = {
+    "models": st.tuples(),
+    "picture": st.tuples(_MODELS, _NUMBERS, st.one_of(st.none(), _NUMBERS), _NUMBERS),
+    "drag": st.tuples(_MODELS, st.integers(0, 9), _POINTS, st.none(), st.just(0), _MASKS, _SETTINGS),
+}
+
+
+class Tally:
+    """What came of the examples.
+
+    Args:
+        until: when to end, of `time.monotonic`.
+    """
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.counts: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.slowest = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.until
+
+    def repeat(self, one: Callable[..., None], *strategies: Any) -> None:
+        """Try examples until the time is over."""
+        for seed in itertools.takewhile(lambda _: not self.over, itertools.count()):
+
+            @settings(
+                max_examples=200,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(st.tuples(*strategies))
+            def example(values: tuple[Any, ...]) -> None:
+                if not self.over:
+                    one(*values)
+
+            seeded(seed)(example)()
+
+
+def ask(tally: Tally, visitor: Visitor, name: str, values: Sequence[Any]) -> None:
+    """One call of an endpoint."""
+    began = time.monotonic()
+    shown = f"/{name} {json.dumps(values)[:200]}"
+    try:
+        visitor.call(name, *values)
+        tally.counts[f"/{name}: taken"] += 1
+    except Refused as refused:
+        said = str(refused)
+        if refused.status in (429,):
+            time.sleep(0.5)
+        tally.counts[f"/{name}: refused in words" if len(said) > 10 else f"/{name}: refused without words"] += 1
+        if refused.status >= 500 or len(said) <= 10 or any(never in said for never in _NEVER):
+            tally.wrong.append(f"{shown} -> {refused.status} {said}")
+    except (OSError, ValueError, TypeError) as error:
+        tally.counts[f"/{name}: no answer"] += 1
+        tally.wrong.append(f"{shown} -> {error!r}")
+    seconds = time.monotonic() - began
+    tally.slowest = max(tally.slowest, seconds)
+    if seconds > _SLOW:
+        tally.wrong.append(f"{shown} took {seconds:.0f} s")
+
+
+def endpoints(tally: Tally, port: int) -> None:
+    """Made-up calls of a running page, with a look at its health in between."""
+    visitor = Visitor(port, "127.0.0.1")
+    healthy = Visitor(port, "127.0.0.2")
+    known = pixels_of(healthy.call("picture", "cat", 7, None, 0))
+    calls = st.one_of(*(st.tuples(st.just(name), values) for name, values in _CALLS.items()))
+    rounds = 0
+
+    def one(call: tuple[str, Sequence[Any]]) -> None:
+        nonlocal rounds
+        ask(tally, visitor, *call)
+        rounds += 1
+        if rounds % 50 == 0:
+            began = time.monotonic()
+            same = np.array_equal(known, pixels_of(healthy.call("picture", "cat", 7, None, 0)))
+            tally.counts["healthy after 50 calls" if same and time.monotonic() - began < _SLOW else "NOT HEALTHY"] += 1
+
+    tally.repeat(one, calls)
+
+
+def readers(tally: Tally) -> None:
+    """Made-up values and damaged files for everything that reads."""
+    png = io.BytesIO()
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(png, "PNG")
+    # The readers of files run as a child does: without PyTorch, watched for what they must not do.
+    golden = sorted(path for path in (_ROOT / "tests" / "golden").iterdir() if path.suffix in (".pkl", ".pt"))
+    files = _FileReader(golden)
+
+    def values(points: Any, chosen: Any, recipe: Any, mask: bytes, cuts: tuple[int, int, int]) -> None:
+        damaged = bytearray(png.getvalue())
+        damaged[cuts[0] % len(damaged)] = cuts[1] % 256
+        _expect(tally, "points", lambda: read_points(points, (256, 256)))
+        _expect(tally, "settings", lambda: read_settings(chosen))
+        _expect(tally, "recipe", lambda: Recipe.from_json(json.dumps(recipe)))
+        with tempfile.NamedTemporaryFile(suffix=".png") as file:
+            file.write(bytes(damaged) if cuts[2] % 2 else mask)
+            file.flush()
+            _expect(tally, "mask", lambda: read_mask(file.name, (32, 32)))
+        if cuts[2] % 8 == 0:
+            verdict = files.read(cuts)
+            tally.counts[f"model file: {verdict.split(':')[0]}"] += 1
+            if not verdict.startswith(("read", "refused")):
+                tally.wrong.append(f"model file {cuts}: {verdict}")
+
+    numbers = st.tuples(st.integers(0, 2**31), st.integers(0, 2**31), st.integers(0, 2**31))
+    try:
+        tally.repeat(values, _POINTS, _SETTINGS, _JSON, st.binary(max_size=200), numbers)
+    finally:
+        files.close()
+
+
+def _expect(tally: Tally, what: str, read: Callable[[], Any]) -> None:
+    try:
+        read()
+        tally.counts[f"{what}: read"] += 1
+    except DragGANError as error:
+        tally.counts[f"{what}: refused in words"] += 1
+        if any(never in str(error) for never in _NEVER[:3]):
+            tally.wrong.append(f"{what}: {str(error)[:200]}")
+    except Exception as error:  # noqa: BLE001  # that is what is looked for
+        tally.counts[f"{what}: BROKEN"] += 1
+        tally.wrong.append(f"{what}: {error!r}"[:300])
+
+
+class _FileReader:
+    """Reads damaged copies of model files in a process of its own, as long as that lives.
+
+    Args:
+        golden: the files to damage.
+    """
+
+    _PROGRAM = """
+import json, random, sys, types
+sys.path.insert(0, {root!r})
+package = types.ModuleType("draggan")
+package.__path__ = [{root!r} + "/draggan"]
+sys.modules["draggan"] = package
+from draggan.checkpoints.detect import describe_bytes
+from draggan.errors import DragGANError
+contents = [open(path, "rb").read() for path in {paths!r}]
+def hook(event, arguments):
+    if event.startswith(("os.system", "subprocess.", "os.exec", "os.fork", "socket.", "pickle.find_class")):
+        print("EXECUTED: " + event, flush=True)
+sys.addaudithook(hook)
+for line in sys.stdin:
+    a, b, c = json.loads(line)
+    r = random.Random(f"{{a}} {{b}} {{c}}")
+    data = bytearray(r.choice(contents))
+    kind = r.randrange(4)
+    # Mostly where the program is, not in the tensors.
+    ends = [min(4096, len(data)) if r.random() < 0.7 else len(data) for _ in range(r.randrange(1, 9))]
+    places = [r.randrange(end) for end in ends]
+    if kind == 0:
+        for place in places: data[place] = r.randrange(256)
+    elif kind == 1:
+        del data[places[0]:]
+    elif kind == 2:
+        start = places[0]; data[start:start] = data[places[-1]:places[-1] + r.randrange(1, 400)]
+    else:
+        start = places[0]; del data[start:start + r.randrange(1, 400)]
+    try:
+        describe_bytes(memoryview(bytes(data)))
+        print("read", flush=True)
+    except DragGANError as error:
+        print("refused: " + str(error)[:100].replace(chr(10), " "), flush=True)
+    except BaseException as error:
+        print("BROKEN: " + repr(error)[:200].replace(chr(10), " "), flush=True)
+"""
+
+    def __init__(self, golden: Sequence[Path]) -> None:
+        self._code = self._PROGRAM.format(root=str(_ROOT), paths=[str(path) for path in golden])
+        self._begin()
+
+    def _begin(self) -> None:
+        command = [sys.executable, "-I", "-B", "-c", self._code]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def read(self, cuts: tuple[int, int, int]) -> str:
+        """What came of a file damaged like that."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(cuts) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline().strip()
+        if not line:
+            code = self._process.wait()
+            self._begin()
+            return f"ENDED: the process, with {code}"
+        return line
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Try; the table goes to standard output, and into a file with ``--out``. 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks fuzz", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="twenty seconds")
+    parser.add_argument("--minutes", type=float, default=20.0, help="in all (default: %(default)g)")
+    parser.add_argument("--port", type=int, default=7991)
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    options = parser.parse_args(argv)
+    seconds = 20.0 if options.quick else 60 * options.minutes
+    here = machine.describe()
+    with serving(port=options.port):
+        page = Tally(time.monotonic() + seconds / 2)
+        endpoints(page, options.port)
+    files = Tally(time.monotonic() + seconds / 2)
+    readers(files)
+    rows: list[list[object]] = [[what, count] for what, count in sorted((page.counts + files.counts).items())]
+    wrong = page.wrong + files.wrong
+    lines = [
+        "# Made-up requests and files",
+        "",
+        "`python -m benchmarks fuzz`; see benchmarks/fuzz.py for what is tried.",
+        "",
+        f"{here.markdown()}. {seconds:.0f} s; the slowest answer took {page.slowest:.1f} s.",
+        "",
+        table(["", "times"], rows),
+        "",
+        f"Wrong: {len(wrong)}.",
+        *(f"- {what}" for what in wrong[:30]),
+    ]
+    publish("\n".join(lines), options.out)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
