@@ -2,7 +2,7 @@
 
     python -m benchmarks fuzz [--quick] [--minutes N] [--out FILE]
 
-Half of the time goes to the public endpoints of ``python app.py`` in a process of its own: values of the right shape and
+Half of the time goes to the public endpoints of ``python app.py``, running by itself: values of the right shape and
 of any other. Every answer must be a result or a sentence, soon, and the page must draw a known picture in between. The
 other half goes to the readers of model files, masks, points, settings and recipes: real files with bytes changed, cut
 and put together anew, and values of any kind. What is wrong must end in one of our own errors, and a file must not have
