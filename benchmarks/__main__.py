@@ -28,6 +28,7 @@ BENCHMARKS = {
     "live": "pulling by hand in the page: pictures a second, and how far they lag behind the pointer",
     "fairness": "a short drag beside eight long ones: how long it waits, and how soon Stop stops",
     "drags": "sixty fixed drags on the built-in cat through the command line",
+    "truth": "whether what is said to have arrived has arrived",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",
     "target": "from start to arrival at 512 px against the published procedure, on the widened cat",

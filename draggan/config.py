@@ -17,12 +17,14 @@ __all__ = [
     "MASK_HOLDS",
     "PRECISIONS",
     "SOLVER_NAMES",
+    "TRACKER_NAMES",
     "DragConfig",
     "Limits",
     "MaskHold",
     "Precision",
     "SolverName",
     "Space",
+    "TrackerName",
     "TrustRegion",
     "at_size",
     "describe",
@@ -34,6 +36,8 @@ MaskHold = Literal["exact", "soft"]
 MASK_HOLDS: tuple[MaskHold, ...] = ("exact", "soft")
 SolverName = Literal["adam", "gauss-newton"]
 SOLVER_NAMES: tuple[SolverName, ...] = ("adam", "gauss-newton")
+TrackerName = Literal["auto", "continuity", "template"]
+TRACKER_NAMES: tuple[TrackerName, ...] = ("auto", "continuity", "template")
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
@@ -103,13 +107,37 @@ class DragConfig:
         source="paper: adam; gauss-newton is ours",
         help="adam: the published optimiser, a pixel a step; gauss-newton: solves for the step that reaches the target",
     )
-    naturalness: float = _setting(
-        0.25,
+    tracker: TrackerName = _setting(
+        "auto",
         unit="",
-        source="ours: on the built-in cat as local as the published optimiser, and far more like the model's pictures",
+        source="paper: template; continuity is ours (docs/method.md, section 2)",
+        help="continuity: follows the content from picture to picture, and says where it is lost; template: the "
+        "published one, the nearest place that resembles the start most; auto: each solver's own",
+    )
+    naturalness: float = _setting(
+        1.0,
+        unit="",
+        source="ours: with 0.25 fewer pulls of the built-in models truly arrive (benchmarks/truth.md)",
         low=0.0,
         high=1.0,
         help="gauss-newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
+    )
+    row_independence: float = _setting(
+        0.2,
+        unit="",
+        source="ours: with 1 fewer pulls of the built-in models truly arrive (benchmarks/truth.md)",
+        low=0.0,
+        high=1.0,
+        help="gauss-newton: how far the rows of W+ may part: 1 as they like, 0 not at all, which is W",
+    )
+    max_departure: float = _setting(
+        0.5,
+        unit="distances between two random pictures of the model",
+        source="ours: beyond it hardly a pull of the built-in models truly arrives (benchmarks/truth.md)",
+        low=0.01,
+        high=100.0,
+        help="with continuity, the drag stops before the latent has gone farther than this from where it began; "
+        "100: it goes on regardless",
     )
     trust_radius: float = _setting(
         16.0,
@@ -223,8 +251,17 @@ class DragConfig:
         help="feature level to drag on; none given: a quarter of the picture's size",
     )
 
+    @property
+    def follows(self) -> bool:
+        """Whether content is tracked by continuity."""
+        return self.tracker == "continuity" or (self.tracker == "auto" and self.solver == "gauss-newton")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "solver", solver_name(self.solver))
+        if self.tracker not in TRACKER_NAMES:
+            raise ConfigError(
+                f"tracker '{self.tracker}' is not allowed; choose {' or '.join(map(repr, TRACKER_NAMES))}"
+            )
         if self.space not in ("w+", "w"):
             raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
         if self.mask_hold not in MASK_HOLDS:
@@ -286,6 +323,13 @@ class TrustRegion:
     min_step: float = _setting(
         0.05, unit="image pixels", source="ours", help="a step that moves the handles by less is none"
     )
+    min_refused_step: float = _setting(
+        1.0,
+        unit="px at 512 px",
+        source="ours",
+        help="a step that is not taken because nothing true could be said after it is shortened no further: to creep "
+        "up to the edge costs many steps and wins a pixel",
+    )
     max_uphill_steps: int = _setting(
         2,
         unit="steps a drag",
@@ -306,12 +350,12 @@ class TrustRegion:
         help="how much worse than the best a match nearer to where a handle was expected may be",
     )
     masked_naturalness: float = _setting(
-        0.6,
+        0.15,
         unit="share of the naturalness",
         source="ours",
-        help="how much of it counts with a mask: more local steps leave more to make up with. On the cat a quarter "
-        "less changes outside than with all of it, and latents stay about as near to the model's as Adam's; with 0.4 "
-        "they go farther, and nothing is gained",
+        help="how much of it counts with a mask, whose rows are all independent: more local steps leave more to make "
+        "up with. On the cat, steps as natural as without a mask change a quarter more outside; with less than this "
+        "latents go farther, and nothing is gained",
     )
     max_mask_steps: int = _setting(
         4,

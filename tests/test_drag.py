@@ -87,7 +87,7 @@ def test_a_handle_on_its_target_arrives_at_once():
 
 def test_everything_in_a_step_describes_the_same_latent():
     G = bump()
-    drag = Drag(G, WS, [(20, 20)], [(30, 26)])
+    drag = Drag(G, WS, [(20, 20)], [(30, 26)], config=DragConfig(tracker="template"))
     template = sample(G.features(WS, "map"), G.grid("map"), torch.tensor([[20.0, 20.0]]))
     before = None
     for step in drag:
@@ -222,7 +222,7 @@ def test_more_than_five_points_may_stop_at_twice_the_distance():
 @pytest.mark.parametrize(("setting", "value"), [("r1", 40.0), ("r2", 100.0), ("step_size", 1e-3), ("free_rows", 2)])
 def test_a_setting_changes_the_drag(setting, value):
     # Six pixels a step: with the default r2, three pixels here, the bump leaves the window it is looked for in.
-    base = {"step_size": 6e-2 if setting == "r2" else 2e-2, "max_steps": 8}
+    base = {"step_size": 6e-2 if setting == "r2" else 2e-2, "max_steps": 8, "tracker": "template"}
     a, b = (
         run(Drag(bump(), WS, [(20, 20)], [(50, 44)], config=DragConfig(**{**base, **extra})))
         for extra in ({}, {setting: value})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +17,23 @@ from PIL import Image
 from benchmarks import evaluation, machine
 from draggan.cli import main
 from draggan.config import DragConfig
+from draggan.drag import Drag
 from draggan.errors import ConfigError, OpBuildError
 from draggan.evaluation import protocols, report, results
 from draggan.evaluation.command import config_from
 from draggan.evaluation.instructions import Instruction, read_instructions
-from draggan.evaluation.protocols import ALL, Instructions, Landmarks, Mask, Quality, Reconstruction, Roundtrip
+from draggan.evaluation.protocols import (
+    ALL,
+    Instructions,
+    Landmarks,
+    Mask,
+    Method,
+    Pulls,
+    PullsApart,
+    Quality,
+    Reconstruction,
+    Roundtrip,
+)
 from draggan.evaluation.results import ResultFile, Row, changed, measure
 from draggan.evaluation.similarity import (
     correspondences,
@@ -291,6 +304,34 @@ def test_without_a_network_landmarks_are_the_scenes_and_nothing_is_found_again()
     row.add(0)
     assert row.main.key == "tracked"
     assert "found again" not in report.text(row)
+
+
+@pytest.mark.parametrize("protocol", [Pulls, PullsApart])
+def test_a_claim_is_measured_by_what_the_network_finds(protocol):
+    # Not by the drag: this method moves nothing and says that it has arrived.
+    def claiming(generator, ws, handles, targets, mask, config):
+        *_, last = Drag(generator, ws, handles, handles, mask, config)
+        yield replace(last, outcome="arrived", distances=last.distances * 0)
+
+    subject, measured = bumps(), 0
+    for index in range(12):
+        case = protocol().case(subject, CONFIG, index, Method(key="claiming", begin=claiming))
+        f = case.figures
+        if not f:
+            assert "inside" in case.outcome or "visible" in case.outcome
+            continue
+        measured += 1
+        assert (f["claimed"], f["truly"], f["claims_true"], f["truly_claimed"]) == (1, 0, 0, None)
+        assert f["off"] == pytest.approx(f["landmarks"] / 64, rel=0.01)
+        assert f["landmarks"] > 2
+    assert measured > 3
+
+
+def test_a_quantile_has_an_interval_too():
+    values = RANDOM.uniform(0, 1, 500).tolist()
+    interval = bootstrap(values, quantile=0.9)
+    assert interval.low < 0.9 < interval.high
+    assert interval.mean == pytest.approx(np.quantile(values, 0.9))
 
 
 def test_hidden_landmarks_are_not_dragged():

@@ -13,7 +13,7 @@ import draggan.drag.problem as problem_module
 from draggan import geometry
 from draggan.config import DragConfig
 from draggan.drag.mask import FixedRegion
-from draggan.drag.problem import Problem
+from draggan.drag.problem import Pattern, Problem
 from draggan.drag.solvers import gauss_newton as gauss_newton_module
 from draggan.drag.solvers import jacobian as jacobian_module
 from draggan.drag.solvers import mask_constraint as mask_constraint_module
@@ -128,6 +128,7 @@ class Recorded(cuda_graphs.Recorder):
 def problem_of(G, count, config, mask=None):
     """A drag there."""
     patch = disc_offsets(2).to("meta")
+    channels = G.synthesis.b32.conv1.weight.shape[0]
     return Problem(
         generator=G,
         config=config,
@@ -135,11 +136,21 @@ def problem_of(G, count, config, mask=None):
         grid=G.grid("b32"),
         dtype=torch.float32,
         ws=torch.zeros(1, G.num_ws, G.w_dim, device="meta"),
+        origin=torch.zeros(G.num_ws, G.w_dim, device="meta"),
         handles=torch.zeros(count, 2, device="meta"),
         patch=patch,
         window=square_offsets(3).to("meta"),
         reach=6.0,
-        templates=torch.zeros(count, len(patch), G.synthesis.b32.conv1.weight.shape[0], device="meta"),
+        templates=torch.zeros(count, len(patch), channels, device="meta"),
+        pattern=Pattern(
+            offsets=patch,
+            weights=torch.ones(len(patch), device="meta"),
+            features=torch.zeros(count, len(patch), channels, device="meta"),
+            slopes=torch.zeros(count, len(patch), channels, 2, device="meta"),
+            mean=torch.zeros(count, channels, device="meta"),
+            clicked=torch.zeros(count, 2, device="meta"),
+            image_size=G.image_size,
+        ),
         mask=mask,
         blend=None,
         stop_distance=1.0,

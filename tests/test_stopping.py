@@ -76,6 +76,8 @@ def step(index, x, target=10.0, ws=0.0):
         targets=goal,
         distances=np.linalg.norm(goal - at, axis=1),
         loss=1.0,
+        start=np.zeros((1, 2)),
+        lost=np.zeros(1, bool),
     )
 
 
@@ -93,6 +95,15 @@ def test_a_drag_that_went_wrong_ends_with_the_step_nearest_to_its_targets():
     # A latent that is not finite is never the result, whatever is said of where its handles are.
     assert nearest.last_step(step(3, 10.0, ws=float("nan")), "arrived").handles[0, 0] == 8
     assert Nearest().last_step(steps[0], "stopped").handles[0, 0] == 0
+    # Nothing true can be said of this one.
+    assert nearest.last_step(step(3, 9.5), "lost", gone=True).handles[0, 0] == 8
+
+
+def test_how_much_of_the_way_a_step_has_gone():
+    assert step(0, 0.0).way == 0
+    assert step(1, 7.5).way == pytest.approx(0.75)
+    assert step(1, -5.0).way == pytest.approx(-0.5)
+    assert step(1, 0.0, target=0.0).way == 1
 
 
 def test_for_other_targets_the_first_step_may_be_the_nearest():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,27 @@ class BumpGenerator(Generator):
     Bump k has its centre at ``start[k] + gain * (w[2k], w[2k + 1])`` image pixels, averaged over the first
     ``moving_rows`` rows. Its features are the bump's height and its two first moments, which tell every
     position around the centre apart, as a trained network's features do.
+
+    Args:
+        start: centres at latent 0, image pixels.
+        limit: no bump moves farther than this from there, image pixels, whatever the latent says.
+        decoys: centres of bumps that look like the first one and never move.
+        curtain: whatever lies at this x or beyond is hidden, image pixels.
     """
 
     family = "bump"
 
-    def __init__(self, start: list[tuple[float, float]], *, size: tuple[int, int] = (64, 64)) -> None:
+    def __init__(
+        self,
+        start: list[tuple[float, float]],
+        *,
+        size: tuple[int, int] = (64, 64),
+        limit: float | None = None,
+        decoys: Sequence[tuple[float, float]] = (),
+        curtain: float | None = None,
+    ) -> None:
         super().__init__()
+        self.limit, self.decoys, self.curtain = limit, decoys, curtain
         self.image_size = size
         self.num_ws, self.w_dim, self.z_dim, self.c_dim = 8, max(2 * len(start), 4), max(2 * len(start), 4), 0
         self.moving_rows = 6
@@ -35,7 +52,10 @@ class BumpGenerator(Generator):
 
     def centres(self, ws: Latent) -> Tensor:
         w = torch.stack(list(latent_rows(ws))[: self.moving_rows]).mean(0)
-        return self.start + self.gain * w[:, : 2 * len(self.start)].reshape(len(w), -1, 2)
+        moved = self.gain * w[:, : 2 * len(self.start)].reshape(len(w), -1, 2)
+        if self.limit is not None:
+            moved = self.limit * torch.tanh(moved / self.limit)
+        return self.start + moved
 
     def _render(self, ws: Latent, grid: Grid) -> Tensor:
         height, width = grid.size
@@ -44,7 +64,16 @@ class BumpGenerator(Generator):
         delta = (pixels - self.centres(ws)[:, :, None, None]) / self.radius
         height_of = torch.exp(-delta.square().sum(-1) / 2)
         channels = [height_of, height_of * delta[..., 0], height_of * delta[..., 1]]
-        return torch.cat(channels, 1)
+        for decoy in self.decoys:
+            away = (pixels - torch.tensor(decoy)) / self.radius
+            like = torch.exp(-away.square().sum(-1) / 2)
+            alike = (like, like * away[..., 0], like * away[..., 1])
+            channels = [
+                torch.cat([channel[:, :1] + more, channel[:, 1:]], 1)
+                for channel, more in zip(channels, alike, strict=True)
+            ]
+        out = torch.cat(channels, 1)
+        return out if self.curtain is None else out * (pixels[..., 0] < self.curtain)
 
     def synthesis(self, ws: Latent) -> Tensor:
         grid = Grid(size=self.image_size, scale=(1.0, 1.0))

@@ -33,6 +33,9 @@ _DRAG_OPTIONS = (
     "free_rows",
     "step_size",
     "naturalness",
+    "row_independence",
+    "max_departure",
+    "tracker",
     "trust_radius",
     "r1",
     "r2",
@@ -46,7 +49,9 @@ _OUTCOMES = {
     "done": "nothing left to drag: the recipe has its result already",
     "arrived": "arrived",
     "max_steps": "step limit reached; the best picture so far was kept",
-    "stalled": "no more progress; the best picture so far was kept",
+    "stalled": "as far as it goes: this model makes no picture nearer to that; the nearest one was kept",
+    "unlikely": "stopped before the picture would be unlike any that this model makes (--max-departure 100 goes on)",
+    "lost": "the content of a handle would be out of sight further on; the last picture with it was kept",
     "stopped": "stopped",
     "diverged": "the optimisation ran out of bounds; the best picture so far was kept (try a smaller --step-size)",
 }
@@ -297,6 +302,7 @@ def _report(
         "outcome": outcome,
         "tracked": [] if last is None else last.handles.tolist(),
         "distances": [] if last is None else [round(float(d), 3) for d in last.distances],
+        "way": 1.0 if last is None else round(last.way, 4),
         "seconds": round(seconds, 3),
         "seconds_per_step": round(seconds / max(steps, 1), 4),
         "load_seconds": round(load_seconds, 3),
@@ -306,6 +312,8 @@ def _report(
         print(json.dumps(result))
         return 0
     done = "" if running is None else f" after {steps} steps, {seconds:.1f} s"
+    if last is not None and outcome != "arrived":
+        done += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
     print(_OUTCOMES[outcome or "stopped"] + done)
     if last is not None:
         for i, (h, t, d) in enumerate(zip(last.handles, last.targets, last.distances, strict=True), 1):

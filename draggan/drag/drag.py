@@ -14,13 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
+from draggan.drag.continuity import ContinuityTracker
 from draggan.drag.live import MovingTargets
 from draggan.drag.motion_supervision import directions
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
+from draggan.drag.refusal import Refusal, refused
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck
 from draggan.drag.step import DragStep, Nearest
-from draggan.drag.stopping import Findings, Progress, decide
+from draggan.drag.stopping import CLOSE, RESTS, Findings, Progress, decide
 from draggan.drag.tracking import TemplateTracker
 from draggan.generators.base import Generator
 
@@ -105,6 +107,8 @@ class Drag(Iterator[DragStep]):
     def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
         """The solver that the settings name, with its tracker. Another kind of drag may make another."""
         method = SOLVERS[self.config.solver]
+        if self.config.follows:
+            return method(self.problem, ContinuityTracker(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)
 
@@ -157,12 +161,17 @@ class Drag(Iterator[DragStep]):
             self._counted_from = self._index
         last = stopped or self._index - self._counted_from >= self.config.max_steps
         here, stuck = self._here, False
+        refusal: Refusal | None = None
+        gone: Refusal | None = None
         if here is None:
             here = self._solver.initial(self.problem.handles, last=last)
         elif not stopped and (self._farther_than(self.near) or not (live or last or here.converged)):
             there = self._solver.step(here, self._targets, last=last, stopped=lambda: self._moving.stopped)
-            stuck = isinstance(there, Stuck)
-            here = there.evaluation if isinstance(there, Stuck) else there
+            if isinstance(there, Stuck):
+                stuck, refusal, here = True, there.refusal, there.evaluation
+            else:
+                # Some solvers refuse such steps themselves.
+                gone, here = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked), there
         self._here = here
         distances = directions(here.tracked.handles, self._targets)[1]
         self._progress = self._progress.after(self._index, distances.sum().item(), self.problem.least_progress)
@@ -177,16 +186,21 @@ class Drag(Iterator[DragStep]):
                 converged=here.converged,
                 idle_steps=self._index - self._progress.index,
                 stall_steps=self._solver.stall_steps,
+                refusal=refusal,
+                close=bool((distances <= CLOSE * self.stop_distance).all()),
+                lost=bool(here.tracked.lost.any()),
+                gone=gone,
             )
         )
-        self._moving.idle = live and outcome in ("arrived", "stalled")
+        self._moving.idle = live and outcome in RESTS
         if outcome is None or self._moving.idle:
             step = self._step(here, distances, here.loss(self._targets).item())
             if np.isfinite(step.loss):
-                self._nearest = self._nearest.including(step)
+                if gone is None:
+                    self._nearest = self._nearest.including(step)
                 return step
             outcome = "diverged"
-        return self._nearest.last_step(self._step(here, distances, 0.0), outcome)
+        return self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=gone is not None)
 
     @property
     def _handles(self) -> Float[Tensor, "n 2"]:
@@ -206,5 +220,7 @@ class Drag(Iterator[DragStep]):
             handles=here.tracked.handles.cpu().numpy().copy(),
             targets=self._targets.cpu().numpy().copy(),
             distances=distances.detach().cpu().numpy().copy(),
+            start=self.problem.handles.cpu().numpy().copy(),
+            lost=here.tracked.lost.cpu().numpy().copy(),
             loss=loss,
         )

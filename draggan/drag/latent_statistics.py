@@ -14,13 +14,15 @@ from torch import Tensor
 from draggan.errors import DragGANError
 from draggan.generators.base import Generator
 
-__all__ = ["LatentStatistics", "latent_statistics", "principal_axes", "sample_latents"]
+__all__ = ["FLOOR", "LatentStatistics", "departure", "latent_statistics", "principal_axes", "sample_latents"]
 
 log = logging.getLogger(__name__)
 
 # Latents that mean and covariance are taken from. The covariance of 512 numbers has 131,000 entries; ten thousand
 # samples give its larger eigenvalues, which are what a step follows, to a few percent, in under a second.
 SAMPLES = 10_000
+# Variances below this share of the largest count as this much in distances.
+FLOOR = 1e-3
 # So many at a time.
 CHUNK = 1000
 
@@ -37,6 +39,17 @@ class LatentStatistics:
     mean: Float[Tensor, "w_dim"]
     variances: Float[Tensor, "w_dim"]
     directions: Float[Tensor, "w_dim w_dim"]
+
+
+def departure(known: LatentStatistics, change: Float[Tensor, "rows w_dim"]) -> float:
+    """How far a latent has gone, in distances between two random pictures of the model: 1 is as good as another one.
+
+    The root mean square of whitened coordinates over all rows, over the root of 2, which is what two random latents
+    differ by. Variances below `FLOOR` of the largest count as that much: latents lie close to a surface of fewer
+    dimensions, and a step off it that can hardly be seen would outweigh everything else.
+    """
+    spread = known.variances.clamp(min=FLOOR * float(known.variances[-1])).sqrt()
+    return float(((change @ known.directions) / spread).square().mean().sqrt()) / 2**0.5
 
 
 _known: WeakKeyDictionary[Generator, LatentStatistics | None] = WeakKeyDictionary()

@@ -14,15 +14,16 @@ from torch import Tensor
 from draggan.config import DragConfig, at_size
 from draggan.drag.mask import FixedRegion, MaskView
 from draggan.drag.precision import compute_picture_features, feature_dtype
-from draggan.drag.problem import Problem
+from draggan.drag.problem import Pattern, Problem
 from draggan.drag.solvers.base import Solver
+from draggan.drag.tracking import derivatives
 from draggan.errors import LatentError, MaskError, PointError
 from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
-from draggan.geometry import disc_offsets, fixed_cells, sample, square_offsets
+from draggan.geometry import FeatureSampler, Grid, disc_offsets, fixed_cells, square_offsets
 from draggan.points import check_mask, check_points
 
-__all__ = ["PointsLike", "Reference", "check_pairs", "check_targets", "prepare"]
+__all__ = ["PointsLike", "Reference", "check_pairs", "check_targets", "pattern_slack", "prepare", "surroundings"]
 
 # Points as people have them: pairs (x, y) in any sequence or array.
 PointsLike: TypeAlias = Sequence[Any] | np.ndarray | Tensor
@@ -76,8 +77,17 @@ def prepare(
     if reference is None:
         reference = Reference(handles=points, pictures=[Picture(ws=start)] * len(points))
     view = solver.mask_view(generator, config, level)
+    grid = generator.grid(level)
+    if config.follows:
+        offsets, weights = (t.to(start.device) for t in surroundings(size, grid))
+        # As far as content may be found from where it is expected, and what its surroundings are compared by.
+        reach = max(float(r2 + r1 + 1), float(offsets.norm(dim=-1).max()) + pattern_slack(size) + 1)
+    else:
+        offsets, weights = patch, torch.ones(len(patch), device=start.device)
+        # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
+        reach = float(r2 + r1 + 1)
     with torch.no_grad():
-        templates = _template_features(generator, level, dtype, reference, points, patch)
+        templates, pattern = _clicked_features(generator, level, dtype, reference, points, patch, offsets, weights)
         held = None if mask is None else _held(generator, mask)
         base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
         fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
@@ -86,15 +96,16 @@ def prepare(
         generator=generator,
         config=config,
         level=level,
-        grid=generator.grid(level),
+        grid=grid,
         dtype=dtype,
         ws=start,
+        origin=_on_device(generator, reference.pictures[0]).ws[0],
         handles=points,
         patch=patch,
         window=square_offsets(r2).to(start.device),
-        # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
-        reach=float(r2 + r1 + 1),
+        reach=reach,
         templates=templates,
+        pattern=pattern,
         mask=fixed,
         blend=generator.blend(held, base, level) if held is not None and exactly else None,
         stop_distance=stop_distance,
@@ -150,30 +161,65 @@ def _one_latent(generator: Generator, ws: Tensor | np.ndarray) -> Float[Tensor, 
     return ws.detach().to(generator.device, torch.float32, copy=True)
 
 
-def _template_features(
+def surroundings(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
+    """By what the content of a handle is known: offsets in image pixels, the handle first, and how much each counts.
+
+    Densely within 6 px at 128 px, and thinly, at half the weight, as far again: a contour or a smooth cheek looks alike
+    for several pixels, and only what surrounds it says which place it is. Six cells at most: in large pictures the
+    features of one cell show more of what surrounds it.
+    """
+    unit = min(at_size(4.0, image_size), 0.5 / max(grid.scale))
+    near, far = square_offsets(3) * 2, square_offsets(4) * 3
+    near, far = near[near.norm(dim=-1) <= 6], far[(far.norm(dim=-1) > 6) & (far.norm(dim=-1) <= 12)]
+    weights = torch.cat([torch.ones(len(near)), torch.full((len(far),), 0.5)])
+    return torch.cat([near, far]) * unit, weights
+
+
+def pattern_slack(image_size: tuple[int, int]) -> float:
+    """How far from where it is expected content is followed in one step, image pixels; as far as the paper's r2."""
+    return max(at_size(12.0, image_size), 3.0)
+
+
+def _clicked_features(
     generator: Generator,
     level: str,
     dtype: torch.dtype,
     reference: Reference,
     handles: Float[Tensor, "n 2"],
     patch: Float[Tensor, "p 2"],
-) -> Float[Tensor, "n p channel"]:
-    """``f_i = F_0(p_i)`` and the rest of the patch. Handles clicked in the same picture share one pass."""
+    offsets: Float[Tensor, "m 2"],
+    weights: Float[Tensor, "m"],
+) -> tuple[Float[Tensor, "n p channel"], Pattern]:
+    """``f_i = F_0(p_i)`` and the rest of the patch, and the pattern. Handles clicked in one picture share one pass."""
     clicked, pictures = reference.handles.to(handles), reference.pictures
     if len(pictures) != len(handles) or len(clicked) != len(handles):
         raise PointError(
             f"the reference has {len(clicked)} handles and {len(pictures)} pictures; there are {len(handles)} handles"
         )
-    templates: list[Tensor] = [torch.empty(0)] * len(clicked)
+    nothing = torch.empty(0)
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = [(nothing, nothing, nothing, nothing)] * len(clicked)
     remaining = dict(enumerate(_on_device(generator, picture) for picture in pictures))
     while remaining:
         picture = next(iter(remaining.values()))
         alike = [i for i, other in remaining.items() if _same(picture, other)]
-        features = compute_picture_features(generator, picture, level, dtype)
+        shown = compute_picture_features(generator, picture, level, dtype)
+        sampler, mean = FeatureSampler(shown, generator.grid(level)), shown.mean((0, 2, 3))
         for i in alike:
-            templates[i] = sample(features, generator.grid(level), clicked[i] + patch)
+            at = clicked[i]
+            slopes_there = derivatives(sampler, at[None], offsets)[0]
+            parts[i] = sampler(at + patch), sampler(at + offsets), slopes_there, mean
             del remaining[i]
-    return torch.stack(templates)
+    templates, features, slopes, means = (torch.stack(part) for part in zip(*parts, strict=True))
+    pattern = Pattern(
+        offsets=offsets,
+        weights=weights,
+        features=features,
+        slopes=slopes,
+        mean=means,
+        clicked=clicked,
+        image_size=generator.image_size,
+    )
+    return templates, pattern
 
 
 def _on_device(generator: Generator, picture: Picture) -> Picture:

@@ -9,14 +9,53 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig, at_size
+from draggan.drag.latent_statistics import departure, latent_statistics
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import Sampler
 from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend
-from draggan.geometry import FeatureSampler, Grid, Windows, cover
+from draggan.geometry import FeatureSampler, Grid, Windows, cover, inside
 
-__all__ = ["Problem"]
+__all__ = ["Pattern", "Problem"]
+
+# `DragConfig.max_departure` from which on it does not matter how far.
+NO_LIMIT = 100.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pattern:
+    """The surroundings by which the content of a handle is known, and what they look like where it was clicked.
+
+    Attributes:
+        offsets: image pixels, the handle itself first.
+        weights: how much a squared difference there counts.
+        features: of every handle.
+        slopes: their derivatives by the position, per image pixel.
+        mean: of all features of the picture that each handle was clicked in.
+        clicked: where, image pixels.
+        image_size: of the picture; what lies outside it does not count.
+    """
+
+    offsets: Float[Tensor, "p 2"]
+    weights: Float[Tensor, "p"]
+    features: Float[Tensor, "n p channel"]
+    slopes: Float[Tensor, "n p channel 2"]
+    mean: Float[Tensor, "n channel"]
+    clicked: Float[Tensor, "n 2"]
+    image_size: tuple[int, int]
+
+    def root_weights(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "n p 1"]:
+        """Roots of the weights, 0 for what is outside the picture here or where the handles were clicked."""
+        here, there = (inside(points[:, None] + self.offsets, self.image_size) for points in (handles, self.clicked))
+        valid = here & there
+        valid[:, 0] = True
+        return (self.weights.sqrt() * valid)[:, :, None]
+
+    @property
+    def radius(self) -> float:
+        """How far around a handle it reaches, image pixels."""
+        return float(self.offsets.norm(dim=-1).max())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,11 +66,13 @@ class Problem:
         level, grid: the feature level dragged on, and how it lies over the picture.
         dtype: in which type features are computed; they are returned as float32.
         ws: the latent the drag starts from.
+        origin: the one that a continued drag began with, else the same.
         handles: where its handles are in that picture, image pixels.
         patch: offsets of Omega_1, image pixels, the handle itself first.
         window: offsets of Omega_2, image pixels, nearest first.
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
+        pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
         stop_distance: image pixels within which a handle has arrived.
@@ -45,11 +86,13 @@ class Problem:
     grid: Grid
     dtype: torch.dtype
     ws: Float[Tensor, "1 num_ws w_dim"]
+    origin: Float[Tensor, "num_ws w_dim"]
     handles: Float[Tensor, "n 2"]
     patch: Float[Tensor, "p 2"]
     window: Float[Tensor, "q 2"]
     reach: float
     templates: Float[Tensor, "n p channel"]
+    pattern: Pattern
     mask: FixedRegion | None
     blend: Blend | None
     stop_distance: float
@@ -77,6 +120,17 @@ class Problem:
     def least_progress(self) -> float:
         """Less than this, summed over the handles, is no progress; image pixels."""
         return self.pixels(self.config.stall_progress)
+
+    def departure(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
+        """How far the free rows have gone from where the drag began, see `latent_statistics.departure`.
+
+        0 for a model of whose latents nothing is known, or where it does not matter how far.
+        """
+        known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
+        if known is None:
+            return 0.0
+        change = self.ws[0, : self.free_rows] + shift[0] - self.origin[: self.free_rows]
+        return departure(known, change)
 
     def pixels(self, length: float) -> float:
         """A length given at 512 px, in pixels of this picture."""

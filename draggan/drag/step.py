@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.drag.stopping import Outcome
@@ -23,11 +23,12 @@ class DragStep:
         ws: the latent, ``[1, num_ws, w_dim]``; `Drag.picture` draws it.
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
+        start: ``[n, 2]`` image pixels, where the handles were when the drag began.
+        lost: ``[n]`` whether a handle's content is no longer to be seen; it is where it was last, then.
         loss: the supervision loss at this latent; 0 in a last step.
         done: this is the last step.
         outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After
-            "max_steps", "stalled" and "diverged" the last step shows the best latent of the drag (smallest summed
-            distance).
+            all but "arrived" and "stopped" the last step shows the best latent of the drag (smallest summed distance).
     """
 
     index: int
@@ -36,6 +37,8 @@ class DragStep:
     targets: Float[np.ndarray, "n 2"]
     distances: Float[np.ndarray, "n"]
     loss: float
+    start: Float[np.ndarray, "n 2"]
+    lost: Bool[np.ndarray, "n"]
     done: bool = False
     outcome: Outcome | None = None
 
@@ -43,6 +46,12 @@ class DragStep:
     def total_distance(self) -> float:
         """How far all handles together are from their targets, image pixels."""
         return float(self.distances.sum())
+
+    @property
+    def way(self) -> float:
+        """How much of the way all handles together have gone: 1 at the targets, negative where they are farther."""
+        asked = float(np.linalg.norm(self.targets - self.start, axis=1).sum())
+        return 1 - self.total_distance / asked if asked > 0 else 1.0
 
     def measured_against(self, targets: Float[Tensor, "n 2"]) -> DragStep:
         """The same step with other targets."""
@@ -70,10 +79,14 @@ class Nearest:
         first, best = self.first.measured_against(targets), self.best.measured_against(targets)
         return Nearest(first, first).including(best)
 
-    def last_step(self, here: DragStep, outcome: Outcome) -> DragStep:
-        """How the drag ends that has come here: with this latent or, where the outcome calls for it, the best one."""
+    def last_step(self, here: DragStep, outcome: Outcome, *, gone: bool = False) -> DragStep:
+        """How the drag ends that has come here: with this latent or, where the outcome calls for it, the best one.
+
+        Args:
+            gone: nothing true can be said of this latent's picture.
+        """
         best = self.best
-        broken = outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
+        broken = gone or outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
         keeps = outcome in ("arrived", "stopped") or best is None or best.total_distance >= here.total_distance
         shown = here if best is None or (keeps and not broken) else best
         return replace(shown, index=here.index, loss=0.0, done=True, outcome=outcome)

@@ -5,18 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Findings", "Outcome", "Progress", "decide"]
+from draggan.drag.refusal import Refusal
 
-Outcome = Literal["arrived", "max_steps", "stalled", "stopped", "diverged"]
+__all__ = ["CLOSE", "RESTS", "Findings", "Outcome", "Progress", "decide"]
+
+Outcome = Literal["arrived", "stalled", "unlikely", "lost", "max_steps", "stopped", "diverged"]
 """Why a drag ended.
 
-* "arrived": every handle is within the stop distance. With a mask, Gauss-Newton goes on for some steps then, which make
-  up for what has changed outside.
+* "arrived": the content of every handle is within the stop distance of its target. With a mask, Gauss-Newton goes on
+  for some steps then, which make up for what has changed outside.
+* "stalled": as far as it goes. No progress for `DragConfig.stall_steps` steps, or no step of the solver, however
+  short, leads nearer: the model knows no such picture, or not on this way.
+* "unlikely": likewise, because farther on the picture would be unlike any that the model knows
+  (`DragConfig.max_departure`).
+* "lost": the content of a handle is no longer to be seen, or would not be after any step that leads nearer. The last
+  picture in which it was is kept.
 * "max_steps": the limit was reached.
-* "stalled": no progress for `DragConfig.stall_steps` steps, or no step of the solver, however short, leads nearer.
 * "stopped": `Drag.stop` was called.
 * "diverged": the loss was no longer a finite number.
 """
+
+RESTS: tuple[Outcome, ...] = ("arrived", "stalled", "unlikely", "lost")
+"""With these a live drag rests until there are other targets."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +52,25 @@ class Progress:
         return Progress(index, distance) if nearer else self
 
 
+# A drag that can go no farther has arrived within this many stop distances.
+CLOSE = 1.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What a decision is made from.
 
     Attributes:
         pulled: a handle is still farther from its target than the drag is to bring it.
+        close: no handle is farther from its target than `CLOSE` stop distances.
         within_stop_distance: no handle is farther from its target than the stop distance.
         live: the targets may still move.
         stopped: somebody wants the drag to end with this step.
         last: there are no steps left.
         stuck: the solver finds no step that leads nearer.
+        refusal: the solver finds some, and why it does not take them.
+        lost: the content of a handle is lost, so nothing may be claimed of it.
+        gone: there is nothing left to follow here, or the picture is beyond what the model knows: why.
         converged: once the handles have arrived, there is nothing else to improve.
         idle_steps: how many steps ago the last progress was.
         stall_steps: so many are too many.
@@ -67,11 +85,17 @@ class Findings:
     converged: bool
     idle_steps: int
     stall_steps: int
+    refusal: Refusal | None = None
+    close: bool = False
+    lost: bool = False
+    gone: Refusal | None = None
 
 
 def decide(found: Findings) -> Outcome | None:
     """Why the drag ends here (a live one: rests here); None: it goes on."""
     outcome: Outcome | None = None
+    if found.gone is not None:
+        return found.gone
     if not found.pulled:
         outcome = "arrived"
     elif found.stopped:
@@ -79,7 +103,12 @@ def decide(found: Findings) -> Outcome | None:
     elif found.last:
         outcome = "max_steps"
     elif found.stuck or found.idle_steps >= found.stall_steps:
-        outcome = "stalled"
+        outcome = found.refusal or "stalled"
+    if outcome is not None and found.within_stop_distance and found.lost:
+        return "lost"
+    if found.stuck and found.close and not (found.lost or found.live):
+        # Half a pixel that the picture does not follow any more is none that people see.
+        return "arrived"
     if outcome is not None and found.within_stop_distance:
         # However a drag ends there, it has arrived; only what is left to improve may be worth another step.
         hurried = found.live or found.last or found.stuck

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +23,8 @@ __all__ = [
     "TemplateTracker",
     "Tracked",
     "Tracker",
+    "derivatives",
+    "inverse_slopes",
     "patch_valid",
     "refine",
     "slopes",
@@ -56,7 +59,14 @@ class Tracked:
 
 
 class Tracker(abc.ABC):
-    """Follows content from picture to picture. It is asked for every latent that a solver goes to or only tries."""
+    """Follows content from picture to picture. It is asked for every latent that a solver goes to or only tries.
+
+    Attributes:
+        jumps: the place it names may jump where another one matches better, so that a step that seems to lead away may
+            be worth taking.
+    """
+
+    jumps: ClassVar[bool] = False
 
     @abc.abstractmethod
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Tracked:
@@ -91,6 +101,8 @@ class TemplateTracker(Tracker):
         subpixel: go on to fractions of a pixel (`refine`).
         tolerance: see `track`.
     """
+
+    jumps = True
 
     def __init__(self, problem: Problem, *, subpixel: bool = False, tolerance: float = 0.0) -> None:
         self._problem, self._subpixel, self._tolerance = problem, subpixel, tolerance
@@ -157,22 +169,44 @@ def patch_valid(
     return valid
 
 
-def slopes(
-    sampler: Sampler, handles: Float[Tensor, "n 2"], patch: Float[Tensor, "p 2"], image_size: tuple[int, int]
-) -> tuple[Float[Tensor, "n p channel 2"], Float[Tensor, "n 2 p channel"]]:
-    """``J = dF/dq`` at the patches, and ``(J^T J)^-1 J^T``, which turns a difference of features into pixels.
-
-    The second is zero at pixels outside the picture.
-    """
+def derivatives(
+    sampler: Sampler, handles: Float[Tensor, "n 2"], patch: Float[Tensor, "p 2"]
+) -> Float[Tensor, "n p channel 2"]:
+    """``J = dF/dq`` at the patches, per image pixel."""
     q = handles[:, None] + patch
     steps = HALF_PIXEL * torch.eye(2, dtype=q.dtype, device=q.device)
     there, back = sampler(torch.cat([q + e for e in steps], 1)), sampler(torch.cat([q - e for e in steps], 1))
-    jacobian = torch.stack(((there - back) / (2 * HALF_PIXEL)).chunk(2, 1), -1)
-    jacobian = jacobian * patch_valid(handles, patch, image_size)[:, :, None, None]
+    return torch.stack(((there - back) / (2 * HALF_PIXEL)).chunk(2, 1), -1)
+
+
+def inverse_slopes(jacobian: Float[Tensor, "n p channel 2"]) -> Float[Tensor, "n 2 p channel"]:
+    """``(J^T J)^-1 J^T``, which turns a difference of features into pixels."""
     a = torch.einsum("npci,npcj->nij", jacobian, jacobian)
     identity = torch.eye(2, dtype=a.dtype, device=a.device)
     a = a + (_FLAT * a.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(a.dtype).tiny ** 0.5)[:, None, None] * identity
-    return jacobian, torch.einsum("nij,npcj->nipc", torch.linalg.inv(a), jacobian)
+    return torch.einsum("nij,npcj->nipc", torch.linalg.inv(a), jacobian)
+
+
+def slopes(
+    sampler: Sampler,
+    handles: Float[Tensor, "n 2"],
+    patch: Float[Tensor, "p 2"],
+    image_size: tuple[int, int],
+    weights: Float[Tensor, "p"] | None = None,
+) -> tuple[Float[Tensor, "n p channel 2"], Float[Tensor, "n 2 p channel"]]:
+    """``J = dF/dq`` at the patches, and ``(J^T W J)^-1 J^T W``, which turns a difference of features into pixels.
+
+    The second is zero at pixels outside the picture.
+
+    Args:
+        weights: the diagonal of W; None: all alike.
+    """
+    jacobian = derivatives(sampler, handles, patch)
+    jacobian = jacobian * patch_valid(handles, patch, image_size)[:, :, None, None]
+    if weights is None:
+        return jacobian, inverse_slopes(jacobian)
+    root = weights.sqrt()
+    return jacobian, inverse_slopes(jacobian * root[:, None, None]) * root[:, None]
 
 
 @torch.no_grad()

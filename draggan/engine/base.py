@@ -39,6 +39,7 @@ class Update:
         ws: the latent, ``[1, num_ws, w_dim]``.
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
+        way: how much of the way all handles together have gone: 1 at the targets.
         stop_distance: image pixels; a handle this close to its target has arrived.
         seconds: computing time of the drag so far.
         loss: the supervision loss at this latent; 0 in the last update.
@@ -56,6 +57,7 @@ class Update:
     loss: float = 0.0
     done: bool = False
     outcome: Outcome | None = None
+    way: float = 0.0
 
 
 @runtime_checkable

@@ -468,6 +468,7 @@ class LocalDrag(_Work):
             loss=step.loss,
             done=step.done,
             outcome=step.outcome,
+            way=step.way,
         )
         with self._changed:
             self._update = update

@@ -25,6 +25,8 @@ __all__ = ["PROTOCOLS", "add_options", "config_from", "run"]
 
 PROTOCOLS = {
     "landmarks": "landmarks of one picture to where another has them",
+    "pulls": "random landmarks in random directions: whether what is said to have arrived has arrived",
+    "apart": "two random landmarks away from each other, likewise",
     "reconstruction": "a nearby picture, by 32 points of the flow to it",
     "roundtrip": "there and back",
     "mask": "change outside and inside, with and without a mask",
@@ -169,7 +171,13 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     if args.protocol in ("landmarks", "roundtrip"):
         kind = protocols.Landmarks if args.protocol == "landmarks" else protocols.Roundtrip
         return kind(points=points, first_seed=args.seed)
-    kinds = {"reconstruction": protocols.Reconstruction, "mask": protocols.Mask, "quality": protocols.Quality}
+    kinds = {
+        "pulls": protocols.Pulls,
+        "apart": protocols.PullsApart,
+        "reconstruction": protocols.Reconstruction,
+        "mask": protocols.Mask,
+        "quality": protocols.Quality,
+    }
     return kinds[args.protocol](first_seed=args.seed)
 
 

@@ -90,7 +90,8 @@ class Row:
 
     def interval(self, column: Column) -> Interval:
         """Mean and confidence interval of a figure."""
-        return (share if column.share else bootstrap)(list(self.values(column.key).values()))
+        values = list(self.values(column.key).values())
+        return share(values) if column.share else bootstrap(values, quantile=column.quantile)
 
     @property
     def main(self) -> Column:

@@ -17,7 +17,7 @@ __all__ = ["Interval", "Whitening", "bootstrap", "frechet", "moments", "paired_d
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it may be.
+    """A mean (or a quantile) and where it may be.
 
     Attributes:
         mean: of the values; nan if there are none.
@@ -31,19 +31,33 @@ class Interval:
     count: int
 
 
-def bootstrap(values: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+def bootstrap(
+    values: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    quantile: float | None = None,
+) -> Interval:
     """The mean and its percentile bootstrap interval; the same for the same values.
 
     Cases are drawn anew with replacement ``resamples`` times; the interval holds the middle ``confidence`` of the
     means.
+
+    Args:
+        quantile: of this quantile (0.5 for the median) in place of the mean.
     """
     x = np.asarray(values, dtype=np.float64)
+
+    def statistic(some: np.ndarray) -> np.ndarray:
+        return np.asarray(some.mean(-1) if quantile is None else np.quantile(some, quantile, axis=-1))
+
     if len(x) < 2:
         return Interval(float(x[0]) if len(x) else math.nan, math.nan, math.nan, len(x))
     random = np.random.default_rng(seed)
-    means = x[random.integers(0, len(x), (resamples, len(x)))].mean(1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(x.mean()), float(low), float(high), len(x))
+    drawn = statistic(x[random.integers(0, len(x), (resamples, len(x)))])
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(statistic(x)), float(low), float(high), len(x))
 
 
 def share(values: Sequence[float], *, z: float = 1.96) -> Interval:

@@ -58,8 +58,9 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
 
         points: [[handle x, handle y, target x, target y], ...] in image pixels. mask: a PNG data URL, opaque where the
         picture may change; empty: everywhere. truncation, settings (any of DragConfig's): those left out are what suits
-        the model. While it runs, there come "steps", "handles" and "distances"; at the end also "outcome" and
-        "picture", a PNG data URL.
+        the model. While it runs, there come "steps", "handles", "distances" and "way" (1 at the targets); at the end
+        also "outcome" ("arrived" only where the content is there; "stalled", "unlikely" or "lost" where this model
+        goes no farther) and "picture", a PNG data URL.
         """
         caller = caller_of(request)
         with explained(to_programs=True):
@@ -90,7 +91,12 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
 
 
 def _facts(update: Update) -> dict[str, Any]:
-    return {"steps": update.index, "handles": update.handles.tolist(), "distances": update.distances.tolist()}
+    return {
+        "steps": update.index,
+        "handles": update.handles.tolist(),
+        "distances": update.distances.tolist(),
+        "way": update.way,
+    }
 
 
 def _png(engine: Engine, recipe: Recipe, edit: Edit) -> str:

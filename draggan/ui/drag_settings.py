@@ -29,7 +29,7 @@ __all__ = [
 # Besides the latent space, which has a place of its own.
 SETTINGS = (
     *("step_size", "max_steps", "stop_distance", "mask_weight", "r1", "r2", "free_rows"),
-    *("solver", "naturalness", "mask_hold"),
+    *("solver", "naturalness", "mask_hold", "max_departure"),
 )
 
 OF_THE_MODEL = ("step_size", "solver")

@@ -53,6 +53,7 @@ TITLES = {
     "solver": "Solver",
     "naturalness": "Naturalness",
     "mask_hold": "Outside the mask",
+    "max_departure": "Furthest change",
 }
 # What it calls the values of those that are no numbers.
 CHOICES = {
@@ -172,10 +173,7 @@ def live_outcome(update: Update) -> tuple[str, str]:
         return "bad", "The picture fell apart, so the best one on the way is shown. Undo takes you back."
     if update.outcome == "stopped":
         return "note", f"Stopped {far:.1f} px away. Keep dragging, or press Undo to go back."
-    return (
-        "note",
-        f"This is as close as it got, {far:.1f} px away: the model may not reach further. Undo takes you back.",
-    )
+    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px away. Undo takes you back."
 
 
 def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
@@ -200,17 +198,26 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
             "note",
             f"Stopped at the limit of {steps}, {_to_go(update)}. Press Start to continue; Undo takes you back.",
         )
-    if update.outcome == "stalled":
+    if update.outcome in ("stalled", "unlikely", "lost"):
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
-        advice += " Undo takes you back."
-        return "note", (
-            f"No more progress after {steps}, {_to_go(update)}: this model may not be able to do it. {advice}"
-        )
+        if update.outcome == "unlikely":
+            advice = f"To go on all the same, raise “{TITLES['max_departure']}” under Advanced and press Start."
+        return "note", f"{_as_far_as_it_goes(update)} after {steps}, {_to_go(update)}. {advice} Undo takes you back."
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start; Undo takes you back."
     )
+
+
+def _as_far_as_it_goes(update: Update) -> str:
+    """Why a drag has gone no farther, and how much of the way it has gone."""
+    way = f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way"
+    if update.outcome == "lost":
+        return f"What was under the handle would be out of sight further on. Shown is the last picture with it, {way}"
+    if update.outcome == "unlikely":
+        return f"Further on, the picture would be unlike any that this model makes. It has gone {way}"
+    return f"As far as it goes: this model makes no picture nearer to that. It has gone {way}"
 
 
 def _every(update: Update) -> str:

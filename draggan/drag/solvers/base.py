@@ -13,6 +13,7 @@ from torch import Tensor
 from draggan.config import DragConfig
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Problem
+from draggan.drag.refusal import Refusal
 from draggan.drag.tracking import Tracked, Tracker
 from draggan.generators.base import Generator
 
@@ -53,9 +54,11 @@ class Stuck(Generic[AnEvaluation]):
     Attributes:
         evaluation: the latent that the step began with, and what was learned there. From here a drag goes on if it is
             given other targets.
+        refusal: why the steps that lead nearer are not taken; None: there are none.
     """
 
     evaluation: AnEvaluation
+    refusal: Refusal | None = None
 
 
 class Solver(abc.ABC, Generic[AnEvaluation]):

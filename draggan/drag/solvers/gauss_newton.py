@@ -31,9 +31,10 @@ from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.motion_supervision import directions, motion_supervision_loss
 from draggan.drag.problem import Problem
+from draggan.drag.refusal import Refusal, refused
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck, never
 from draggan.drag.solvers.jacobian import Copies, null_space, position_rows, to_float64
-from draggan.drag.solvers.latent_metric import metric_root
+from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.tracking import AWAY, Tracked, Tracker, slopes
@@ -78,15 +79,16 @@ class Surroundings:
 
     def _position_rows(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
         problem = self._problem
-        _, inverse = slopes(self.sampler, handles, problem.patch, problem.size)
+        offsets = problem.pattern.offsets
+        _, inverse = slopes(self.sampler, handles, offsets, problem.size, problem.pattern.weights)
         if self._copies is not None:
             copies, self._copies = self._copies, None
-            return position_rows(copies.shift, copies.each, handles, problem.patch, inverse)
+            return position_rows(copies.shift, copies.each, handles, offsets, inverse)
         rows = []
-        reach = float(problem.patch.abs().max()) + 1
+        reach = float(offsets.abs().max()) + 1
         for some in torch.arange(len(handles)).split(BATCH // 2):
             copies = Copies(problem, self._shift, handles[some], reach)
-            rows.append(position_rows(copies.shift, copies.each, handles[some], problem.patch, inverse[some]))
+            rows.append(position_rows(copies.shift, copies.each, handles[some], offsets, inverse[some]))
         return torch.cat(rows)
 
 
@@ -149,14 +151,26 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         config = problem.config
         known = latent_statistics(problem.generator) if config.naturalness > 0 else None
         naturalness = config.naturalness * (1 if problem.mask is None else RULES.masked_naturalness)
-        self._root = None if known is None else metric_root(known, naturalness)
-        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._root)
+        # Rows that the features do not depend on stay where they are.
+        used = min(problem.moves, problem.generator.rows_used(problem.level))
+        coupling = row_coupling(problem.moves, used, config.row_independence if problem.mask is None else 1.0)
+        self._metric = LatentMetric(
+            None if known is None else metric_root(known, naturalness),
+            None if coupling is None else coupling.to(problem.ws.device),
+        )
+        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
+        self._shortest_refused = problem.pixels(RULES.min_refused_step)
 
     @classmethod
     def mask_view(cls, generator: Generator, config: DragConfig, level: str) -> MaskView:
         """See `Solver.mask_view`."""
         return mask_view(generator, config, level)
+
+    @property
+    def _uphill_steps(self) -> int:
+        """How many a drag may take."""
+        return RULES.max_uphill_steps if self.tracker.jumps else 0
 
     @property
     def stall_steps(self) -> int:
@@ -167,7 +181,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """See `Solver.initial`."""
         problem, ws = self.problem, self.problem.ws
         v = torch.zeros(1, problem.moves, ws.shape[2], device=ws.device)
-        shift = self._shift(v)
+        shift = self._metric(v)
         surroundings = Surroundings(problem, shift, handles, last=last)
         return GaussNewtonEvaluation(
             problem=problem,
@@ -177,7 +191,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             tracked=self.tracker.begin(handles, shift, surroundings.sampler),
             region=initial_region(RULES, self._widest),
             targets=torch.zeros(0, 2, device=ws.device),
-            uphill_steps=RULES.max_uphill_steps,
+            uphill_steps=self._uphill_steps,
         )
 
     @torch.no_grad()
@@ -191,8 +205,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """See `Solver.step`."""
         # Before anything else is computed: what it takes to differentiate may be gone then.
-        jacobian = self._in_metric(here.surroundings.jacobian(here.tracked.handles))
-        uphill_steps = here.uphill_steps if torch.equal(targets, here.targets) else RULES.max_uphill_steps
+        jacobian = self._metric(here.surroundings.jacobian(here.tracked.handles))
+        uphill_steps = here.uphill_steps if torch.equal(targets, here.targets) else self._uphill_steps
         here = replace(
             here,
             targets=targets,
@@ -219,6 +233,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         )
         region, uphill_steps = here.region, here.uphill_steps
         backtracks, uphill = 0, False
+        refusals: list[Refusal] = []
         attempt = self._attempt(here, jacobian, region, backtracks)
         while True:
             there = self._evaluate(here, attempt, last=last)
@@ -226,18 +241,25 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
                 (targets - p).norm(dim=-1) for p in (handles, attempt.expected, there.tracked.handles)
             )
             gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
-            if uphill or accepts(RULES, gain, hope) or self._all_within(there.tracked, targets, near):
+            refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+            if refusal is not None:
+                refusals.append(refusal)
+            nearer = uphill or accepts(RULES, gain, hope) or self._all_within(there.tracked, targets, near)
+            if nearer and refusal is None:
                 if gain >= RULES.expand_ratio * hope:
                     region = region.expanded(RULES, self._widest)
                 mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
                 return self._with(there, region=region, uphill_steps=uphill_steps, mask_steps=mask_steps)
-            backtracks = RULES.max_backtracks + 1 if region.radius < 2 * RULES.min_step else backtracks + 1
+            smallest = 2 * RULES.min_step if refusal is None else self._shortest_refused
+            backtracks = RULES.max_backtracks + 1 if region.radius < smallest else backtracks + 1
             exhausted = backtracks > RULES.max_backtracks
             hopeless = exhausted and not uphill_steps
             if hopeless:
                 region = initial_region(RULES, self._widest)
             if hopeless or only_once or stopped():
-                return Stuck(replace(here, region=region, uphill_steps=uphill_steps, mask_scale=attempt.mask_scale))
+                left = replace(here, region=region, uphill_steps=uphill_steps, mask_scale=attempt.mask_scale)
+                # Of several reasons the last: of the shortest attempt.
+                return Stuck(left, refusals[-1] if refusals else None)
             if exhausted:
                 uphill_steps, uphill, backtracks = uphill_steps - 1, True, 0
                 region = initial_region(RULES, self._widest)
@@ -264,7 +286,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         step = constraint.restore(here.v, step, jacobian, here.mask_scale)
         there = self._evaluate(here, self._going(here, jacobian, step, here.mask_scale), last=last)
         left = constraint.change(there.v)
-        if not (left < outside and self._all_within(there.tracked, here.targets, self.problem.near)):
+        refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+        arrived = refusal is None and self._all_within(there.tracked, here.targets, self.problem.near)
+        if not (arrived and left < outside):
             return Stuck(self._with(here, mask_steps=0))
         goes_on = left < RULES.mask_progress * outside
         return self._with(there, mask_steps=max(here.mask_steps - 1, 0) if goes_on else 0)
@@ -327,7 +351,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
         """Where an attempt leads."""
         v = here.v + attempt.step
-        shift = self._shift(v)
+        shift = self._metric(v)
         surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
         tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
         return replace(
@@ -337,12 +361,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     @staticmethod
     def _all_within(tracked: Tracked, targets: Float[Tensor, "n 2"], distance: float) -> bool:
         return bool(((targets - tracked.handles).norm(dim=-1) <= distance).all())
-
-    def _in_metric(self, rows: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
-        return rows if self._root is None else rows @ self._root
-
-    def _shift(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
-        return v if self._root is None else v @ self._root
 
 
 def smallest_step(

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from draggan.drag.latent_statistics import LatentStatistics
 
-__all__ = ["metric_root"]
+__all__ = ["LatentMetric", "metric_root", "row_coupling"]
+
+
+class LatentMetric:
+    """Steps ``dw = K S v`` of the free rows: the shortest v is the most likely way for a picture to differ.
+
+    ``S`` acts on the numbers of a row (`metric_root`), ``K`` on rows (`row_coupling`); both are symmetric, so that the
+    Jacobian in v is the same product of the one in w.
+
+    Args:
+        root: S; None: the identity.
+        coupling: K; None: the identity.
+    """
+
+    def __init__(
+        self, root: Float[Tensor, "w_dim w_dim"] | None, coupling: Float[Tensor, "moves moves"] | None
+    ) -> None:
+        self._root, self._coupling = root, coupling
+
+    def __call__(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
+        """``K S v``, of every v; of rows of a Jacobian in w, what they are in v."""
+        if self._coupling is not None:
+            v = torch.einsum("ij,kjw->kiw", self._coupling, v)
+        return v if self._root is None else v @ self._root
 
 
 def metric_root(known: LatentStatistics, naturalness: float) -> Float[Tensor, "w_dim w_dim"]:
@@ -19,3 +43,20 @@ def metric_root(known: LatentStatistics, naturalness: float) -> Float[Tensor, "w
     powers = known.variances**naturalness
     powers = (powers / powers.mean()).sqrt()
     return (known.directions * powers) @ known.directions.T
+
+
+def row_coupling(rows: int, used: int, independence: float) -> Float[Tensor, "rows rows"] | None:
+    """The symmetric root of a correlation of ``1 - independence`` between any two rows in use; None for the identity.
+
+    The rows of a picture of the model are all alike. With independence 0 they stay so, as in W; the less there is of
+    it, the longer is a step by which they part.
+
+    Args:
+        used: only so many of the first rows are coupled.
+    """
+    if used == 1 or independence == 1:
+        return None
+    # Eigenvalues: of the vector of ones, and of all vectors orthogonal to it.
+    alike, apart = (1 + (used - 1) * (1 - independence)) ** 0.5, independence**0.5
+    mean = torch.full((used, used), 1 / used)
+    return torch.block_diag(alike * mean + apart * (torch.eye(used) - mean), torch.eye(rows - used))

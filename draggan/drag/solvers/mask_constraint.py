@@ -22,6 +22,7 @@ from draggan.config import DragConfig
 from draggan.drag.mask import FixedRegion, MaskView
 from draggan.drag.problem import Problem
 from draggan.drag.solvers.jacobian import null_space
+from draggan.drag.solvers.latent_metric import LatentMetric
 from draggan.generators.base import Generator
 
 __all__ = ["MaskConstraint", "MaskScale", "mask_view"]
@@ -83,11 +84,11 @@ class MaskConstraint:
 
     Args:
         mask: of the view that `mask_view` names.
-        root: the metric S, ``dw = S v``; None: the identity.
+        metric: of the steps.
     """
 
-    def __init__(self, problem: Problem, mask: FixedRegion, root: Float[Tensor, "w_dim w_dim"] | None) -> None:
-        self._problem, self._mask, self._root = problem, mask, root
+    def __init__(self, problem: Problem, mask: FixedRegion, metric: LatentMetric) -> None:
+        self._problem, self._mask, self._metric = problem, mask, metric
         self._view = mask_view(problem.generator, problem.config, problem.level)
         self._kept = mask.kept * mask.fixed
         # What was computed last, and where: asking again at the same place costs nothing.
@@ -200,6 +201,5 @@ class MaskConstraint:
 
     def _fixed_part(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """What the view shows, weighted by how much it is fixed."""
-        shift = v if self._root is None else v @ self._root
         problem = self._problem
-        return self._view.compute(problem.generator, problem.rows(shift), problem.dtype) * self._mask.fixed
+        return self._view.compute(problem.generator, problem.rows(self._metric(v)), problem.dtype) * self._mask.fixed

@@ -1,0 +1,132 @@
+"""Whether a drag that says it has arrived has arrived: pulls, two landmarks apart, and pairs of pictures.
+
+``published`` is the published optimiser as it is, ``Adam, the model's step`` the same with the step size that suits the
+model, ``before`` our solver as it was (nearest resembling place, naturalness 0.25, independent rows), and ``now`` the
+defaults. The others change one thing of ``now``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+from benchmarks.timing import publish
+from draggan.drag import Drag
+from draggan.evaluation.protocols import Landmarks, Protocol, Pulls, PullsApart, Task
+from draggan.evaluation.report import markdown, tile
+from draggan.evaluation.results import ResultFile, Row, measure
+from draggan.evaluation.subject import Subject, load_subject
+from draggan.export import save_png
+from draggan.suggestions import suggested_config
+
+__all__ = ["CONFIGURATIONS", "main"]
+
+_AS_BEFORE: dict[str, Any] = {
+    "tracker": "template",
+    "naturalness": 0.25,
+    "row_independence": 1.0,
+    "max_departure": 100.0,
+}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "before": {"solver": "gauss-newton", **_AS_BEFORE},
+    "now": {"solver": "gauss-newton"},
+    "published": {"solver": "adam", "step_size": 2e-3},
+    "Adam, the model's step": {"solver": "adam"},
+    "Adam, continuity": {"solver": "adam", "tracker": "continuity"},
+    "now, template tracker": {"solver": "gauss-newton", "tracker": "template"},
+    "now, identity metric": {"solver": "gauss-newton", "naturalness": 0.0, "max_departure": 100.0},
+    "now, independent rows": {"solver": "gauss-newton", "row_independence": 1.0},
+    "now, W": {"solver": "gauss-newton", "space": "w"},
+}
+
+PROTOCOLS: dict[str, type[Protocol]] = {"pulls": Pulls, "apart": PullsApart}
+
+# Claims of `before` that a person would see to be false; seeds at truncation 0.7, handle and target.
+KNOWN_CLAIMS: dict[str, list[tuple[int, tuple[float, float], tuple[float, float]]]] = {
+    "cat": [(0, (82, 86), (82, 62)), (0, (82, 86), (5, 10)), (0, (64, 10), (64, 60))],
+    "face": [(0, (64, 75), (95, 75))],
+}
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks truth", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="six cases")
+    parser.add_argument("--models", nargs="+", default=["cat", "face", "car"])
+    parser.add_argument("--protocol", choices=[*PROTOCOLS, "pairs"], default="pulls")
+    parser.add_argument("--points", type=int, default=1, help="of pairs; 0 for all")
+    parser.add_argument("--configurations", nargs="+", default=["before", "now"], choices=[*CONFIGURATIONS])
+    parser.add_argument("--cases", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="a model; no case begins later")
+    parser.add_argument("--json", type=Path, help="keep results here; what is there is not redone")
+    parser.add_argument("--claims", type=Path, metavar="JPG", help="the worst claims of `before`, before and now")
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    if args.protocol == "pairs":
+        protocol: Protocol = Landmarks(points=args.points, first_seed=args.seed)
+    else:
+        protocol = PROTOCOLS[args.protocol](first_seed=args.seed)  # type: ignore[call-arg]
+    file = None if args.json is None else ResultFile(args.json)
+    parts, tiles = [], []
+    for model in args.models:
+        subject = load_subject(model, device="cpu")
+        rows = [
+            Row(subject, protocol, suggested_config(model, **CONFIGURATIONS[name]), name)
+            for name in args.configurations
+        ]
+        if file is not None:
+            for row in rows:
+                file.load(row)
+        measure(rows, 6 if args.quick else args.cases, file=file, seconds=60 * args.minutes)
+        parts.append(f"### {model}, {protocol.title}\n\n{markdown(rows)}")
+        if args.claims is not None:
+            tiles += _claims(subject, rows[0])
+    if args.claims is not None and tiles:
+        save_png(args.claims.with_suffix(".png"), np.concatenate(tiles), {"benchmark": "truth"})
+    publish("\n".join([machine.describe().markdown(), "", *parts]), args.out)
+    return 0
+
+
+def _claims(subject: Subject, before: Row, side: int = 160) -> list[np.ndarray]:
+    """The known false claims and the worst of a row, up to four a model: start, before, now, with what each says."""
+    found = [
+        (seed, 0.7, np.array([handle], np.float32), np.array([target], np.float32))
+        for seed, handle, target in KNOWN_CLAIMS.get(subject.name, [])
+    ]
+    worst = sorted(
+        (i for i, c in before.cases.items() if c.figures.get("claims_true") == 0),
+        key=lambda i: -float(before.cases[i].figures["landmarks"] or 0),
+    )
+    lines = []
+    for seed, truncation, handles, targets in found:
+        ws = subject.generator.sample(seed, truncation)
+        lines.append(_line(subject, ws, handles, targets, seed, side))
+    for i in worst[: 4 - len(found)]:
+        task = before.protocol.task(subject, i)
+        assert isinstance(task, Task)
+        lines.append(_line(subject, task.ws, task.handles, task.targets, task.seed, side))
+    return lines
+
+
+def _line(
+    subject: Subject, ws: torch.Tensor, handles: np.ndarray, targets: np.ndarray, seed: int, side: int
+) -> np.ndarray:
+    tiles = [tile(subject.picture(ws), handles, targets, side, f"{subject.name}, seed {seed}")]
+    for name in ("before", "now"):
+        config = suggested_config(subject.name, **CONFIGURATIONS[name])
+        *_, last = Drag(subject.generator, ws, handles, targets, config=config)
+        said = {"arrived": "Arrived", "stalled": "As far as it goes", "lost": "Lost further on"}
+        words = said.get(last.outcome or "", last.outcome or "")
+        words += "" if last.outcome == "arrived" else f", {max(last.way, 0):.0%} of the way"
+        tiles.append(tile(subject.picture(last.ws), last.handles, last.targets, side, f"{name}: {words}"))
+    return np.concatenate(tiles, 1)

@@ -1,0 +1,185 @@
+"""Where the content went, on generators where that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from draggan import Drag, DragConfig
+from draggan.drag.continuity import displacement, lucas_kanade, similarity
+from draggan.drag.latent_statistics import LatentStatistics, departure
+from draggan.drag.prepare import surroundings
+from draggan.drag.problem import Pattern
+from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
+from draggan.drag.tracking import derivatives
+from draggan.geometry import FeatureSampler
+from tests.toys import BumpGenerator
+
+WS = torch.zeros(1, 8, 4)
+START = (20.0, 32.0)
+SOLVERS = ("gauss-newton", "adam")
+
+
+def run(generator, target, *, handle=START, **settings):
+    settings = {"tracker": "continuity", "step_size": 5e-3, "max_steps": 200} | settings
+    *_, last = Drag(generator.freeze(), WS, [handle], [target], config=DragConfig(**settings))
+    return last
+
+
+def where(generator, last):
+    """Where the first bump is."""
+    return generator.centres(last.ws)[0, 0].numpy()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_content_that_moves_is_followed(solver):
+    generator = BumpGenerator([START])
+    last = run(generator, (38.0, 24.0), solver=solver)
+    assert last.outcome == "arrived"
+    assert not last.lost.any()
+    assert np.linalg.norm(where(generator, last) - last.handles[0]) < 0.5
+    assert last.way > 0.9
+
+
+def test_another_place_that_looks_the_same_is_not_taken_for_the_content():
+    """The bump goes 6 px and no farther. One like it lies where it should go."""
+    target = (34.0, 32.0)
+    claims, errors = {}, {}
+    for tracker in ("template", "continuity"):
+        generator = BumpGenerator([START], limit=6.0, decoys=[target])
+        generator.radius = 2.5
+        last = run(generator, target, solver="gauss-newton", tracker=tracker, trust_radius=64.0, max_departure=100.0)
+        claims[tracker] = last.outcome == "arrived"
+        errors[tracker] = float(np.linalg.norm(where(generator, last) - last.handles[0]))
+    assert claims == {"template": True, "continuity": False}
+    assert errors["template"] > 6
+    assert errors["continuity"] < 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_pull_beyond_what_the_model_does_goes_as_far_as_it_goes(solver):
+    generator = BumpGenerator([START], limit=8.0)
+    last = run(generator, (50.0, 32.0), solver=solver, stall_steps=20)
+    assert last.outcome in ("stalled", "unlikely", "max_steps")
+    assert 0 < last.way < 0.4
+    assert np.linalg.norm(where(generator, last) - last.handles[0]) < 0.5
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_content_that_is_hidden_is_lost_and_the_last_picture_with_it_is_kept(solver):
+    generator = BumpGenerator([START], curtain=36.0)
+    last = run(generator, (56.0, 32.0), solver=solver)
+    assert last.outcome == "lost"
+    assert not last.lost.any()
+    x = where(generator, last)[0]
+    assert 26 < x < 42
+    # What is half covered is misjudged, by less than its size.
+    assert abs(last.handles[0, 0] - x) < generator.radius
+
+
+def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on():
+    generator = BumpGenerator([START])
+    generator.gain = 4.0  # so that 20 px are five times what pictures of this model differ by
+    last = run(generator, (44.0, 32.0), solver="gauss-newton")
+    assert last.outcome == "unlikely"
+    assert 0 < last.way < 1
+    assert run(generator, (44.0, 32.0), solver="gauss-newton", max_departure=100.0).outcome == "arrived"
+
+
+def test_other_targets_wake_a_drag_that_rests_at_the_edge():
+    generator = BumpGenerator([START], limit=8.0).freeze()
+    drag = Drag(generator, WS, [START], [START], config=DragConfig(solver="gauss-newton"), live=True)
+    drag.retarget([(50.0, 32.0)])
+    for _ in range(60):
+        if drag.would_sleep():
+            break
+        step = next(drag)
+    assert 24 < step.handles[0, 0] < 29
+    drag.retarget([(22.0, 30.0)])
+    drag.settle()
+    *_, last = drag
+    assert last.outcome == "arrived"
+
+
+def pattern_of(features, grid, handle):
+    sampler = FeatureSampler(features, grid)
+    offsets, weights = surroundings((64, 64), grid)
+    at = torch.tensor([handle])
+    return Pattern(
+        offsets=offsets,
+        weights=weights,
+        features=sampler(at[:, None] + offsets),
+        slopes=derivatives(sampler, at, offsets),
+        mean=features.mean((0, 2, 3))[None],
+        clicked=at,
+        image_size=(64, 64),
+    )
+
+
+def test_the_change_is_said_in_pixels_of_the_direction_in_which_it_shows_least():
+    generator = BumpGenerator([START])
+    grid = generator.grid("map")
+    pattern = pattern_of(generator.features(WS, "map"), grid, START)
+    at = torch.tensor([START])
+    assert float(displacement(pattern, at, pattern.features, pattern.slopes)) == 0
+    assert float(similarity(pattern, at, pattern.features)) == pytest.approx(1)
+    moved = WS.clone()
+    moved[..., 0] = 0.01  # one pixel
+    sampler = FeatureSampler(generator.features(moved, "map"), grid)
+    at = torch.tensor([START])
+    seen = sampler(at[:, None] + pattern.offsets), derivatives(sampler, at, pattern.offsets)
+    assert float(displacement(pattern, at, *seen)) == pytest.approx(1, rel=0.3)
+    # Ten times the features are the same content.
+    louder = Pattern(
+        offsets=pattern.offsets,
+        weights=pattern.weights,
+        features=10 * pattern.features,
+        slopes=10 * pattern.slopes,
+        mean=10 * pattern.mean,
+        clicked=at,
+        image_size=(64, 64),
+    )
+    assert float(displacement(louder, at, 10 * seen[0], 10 * seen[1])) == pytest.approx(
+        float(displacement(pattern, at, *seen))
+    )
+    # Lucas and Kanade's step finds it.
+    found = lucas_kanade(sampler, pattern.features, pattern.slopes, at, pattern, longest=2.0, shortest=0.01)
+    assert found[0].tolist() == pytest.approx([START[0] + 1, START[1]], abs=0.1)
+
+
+def test_along_an_edge_a_change_is_a_large_displacement():
+    grid = BumpGenerator([START]).grid("map")
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    edge = torch.sigmoid(x - 10)[None, None] + 1e-3 * torch.sin(y)[None, None]
+    pattern = pattern_of(edge, grid, START)
+    sampler = FeatureSampler(edge + 0.05, grid)
+    at = torch.tensor([START])
+    seen = sampler(at[:, None] + pattern.offsets), derivatives(sampler, at, pattern.offsets)
+    assert float(displacement(pattern, at, *seen)) > 20
+
+
+def test_rows_part_at_a_price():
+    v = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    free, together, between = (LatentMetric(None, row_coupling(6, 6, a)) for a in (1.0, 0.0, 0.2))
+    assert torch.equal(free(v), v)
+    rows = together(v)
+    assert torch.allclose(rows, rows.mean(1, keepdim=True).expand_as(rows), atol=1e-6)
+    # The root of a correlation of 0.8 between any two rows.
+    eye = torch.eye(6)[:, :, None]
+    root = between(eye)[:, :, 0]
+    assert torch.allclose(root @ root, 0.8 * torch.ones(6, 6) + 0.2 * torch.eye(6), atol=1e-6)
+    assert row_coupling(1, 1, 0.2) is None
+    # Rows that nothing depends on are left out.
+    assert torch.equal(row_coupling(3, 2, 0.2)[2], torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_two_random_latents_are_one_departure_apart():
+    random = torch.Generator().manual_seed(0)
+    spread = torch.tensor([0.5, 1.0, 2.0])
+    known = LatentStatistics(mean=torch.zeros(3), variances=spread.square(), directions=torch.eye(3))
+    a, b = (torch.randn(4000, 3, generator=random) * spread for _ in range(2))
+    assert departure(known, a - b) == pytest.approx(1, rel=0.02)
+    # A direction in which the model's latents do not differ does not outweigh all others.
+    flat = LatentStatistics(mean=torch.zeros(2), variances=torch.tensor([0.0, 1.0]), directions=torch.eye(2))
+    assert departure(flat, torch.tensor([[0.01, 0.0]])) < 0.5
