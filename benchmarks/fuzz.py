@@ -60,7 +60,8 @@ _POINTS = st.one_of(st.lists(st.lists(_NUMBERS, min_size=3, max_size=5), max_siz
 _NAMES = list(DragConfig.__dataclass_fields__)
 _SETTINGS = st.one_of(
     st.fixed_dictionaries(
-        {"max_steps": st.integers(1, 3)}, optional={n: st.one_of(_NUMBERS, st.text(max_size=8)) for n in _NAMES}
+        {"max_steps": st.integers(1, 3)},
+        optional={n: st.one_of(_NUMBERS, st.text(max_size=8)) for n in _NAMES if n != "max_steps"},
     ),
     st.dictionaries(st.sampled_from([*_NAMES, "speed", ""]), _JSON, max_size=4),
     _JSON,
