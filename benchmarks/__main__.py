@@ -22,6 +22,7 @@ BENCHMARKS = {
     "mask": "how well the fixed region is held, by the loss and to the last bit, and what that costs",
     "preview": "how much showing pictures slows a drag",
     "load": "reading a model file the first and the second time, against plain unpickling",
+    "versions": "two versions of the project against each other: steps, drags, the start",
     "house": "how the code is put together: circles, sizes, things stated more than once",
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
