@@ -93,7 +93,7 @@ def main(argv: Sequence[str] = ()) -> int:
             "# Two versions by turns",
             "",
             f"`python -m benchmarks versions`: {_commit(args.before)} before, {_commit(args.after)} after; medians of",
-            f"{len(rounds)} rounds, one process of either in each; the best of five repeats in a process, in processor time",
+            f"{len(rounds)} rounds, one process of either in each; the best of five repeats, in processor time",
             "(the first line: wall clock, Python's imports included). Ratios are after / before within a round, with",
             "quartiles.",
             "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import traceback
@@ -413,12 +414,16 @@ class LocalDrag(_Work):
     def preview(self, update: Update, height: int) -> UInt8[np.ndarray, "_ _ channels"]:
         """The picture of an update, perhaps smaller, in the precision of the drag."""
         self._watched = time.monotonic()
-        generator, engine = self._generator, self._engine
-        low = self._dtype != torch.float32
-        before = engine._pictures_of(self.recipe, generator)
-        picture = picture_after(self.edit, _tensor(update.ws, generator), before, engine._suited(self.recipe))
-        with torch.autocast(generator.device.type, dtype=self._dtype, enabled=low):
-            return to_uint8(engine._pictures.draw(generator, picture, height))
+        generator = self._generator
+        picture = replace(self._begun_with, ws=_tensor(update.ws, generator))
+        with torch.autocast(generator.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+            return to_uint8(self._engine._pictures.draw(generator, picture, height))
+
+    @functools.cached_property
+    def _begun_with(self) -> Picture:
+        """The edit's picture before anything has moved. All others of it differ in their latent alone."""
+        before = self._engine._pictures_of(self.recipe, self._generator)
+        return picture_after(self.edit, before[-1].ws, before, self._engine._suited(self.recipe))
 
     def __iter__(self) -> Iterator[Update]:
         update = None

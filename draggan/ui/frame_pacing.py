@@ -11,25 +11,34 @@ __all__ = ["FramePacer", "PreviewHeight"]
 class FramePacer:
     """Says when the next picture is due.
 
-    A picture takes processor time that the drag does not get: rendering and encoding. With a ``share`` of a quarter
-    the drag takes at most 4/3 of the time it would take unseen.
+    A picture takes processor time that drags do not get: rendering and encoding. With a ``share`` of a quarter a drag
+    takes at most 4/3 of the time it would take unseen; the share is one of the machine, so drags that run beside each
+    other divide it among them.
 
     Args:
         rate: pictures per second at most. More would only pile up between here and a browser.
         share: part of the time that pictures may take, in (0, 1).
+        drags: how many divide the share now.
         clock: seconds, ever increasing.
     """
 
-    def __init__(self, rate: float = 14.0, share: float = 0.25, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        rate: float = 14.0,
+        share: float = 0.25,
+        drags: Callable[[], int] = lambda: 1,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._interval = 1 / rate
-        self._rest = (1 - share) / share
+        self._share, self._drags = share, drags
         self._clock = clock
         self._started = self._ended = clock()
 
     def wait(self) -> float:
         """Seconds until the next picture is due; 0 if it is due now."""
-        cost = self._ended - self._started
-        return max(self._started + self._interval - self._clock(), self._ended + cost * self._rest - self._clock(), 0.0)
+        cost, share = self._ended - self._started, self._share / max(self._drags(), 1)
+        rest = cost * (1 - share) / share
+        return max(self._started + self._interval - self._clock(), self._ended + rest - self._clock(), 0.0)
 
     def begin(self) -> None:
         """A picture is begun."""

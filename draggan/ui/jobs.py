@@ -117,6 +117,10 @@ class JobsByTab:
             if self._running.get(tab) is job:
                 del self._running[tab]
 
+    def __len__(self) -> int:
+        """How many run now."""
+        return len(self._running)
+
     def __contains__(self, tab: str) -> bool:
         """Whether this tab runs one."""
         with self._lock:

@@ -27,6 +27,17 @@ def test_pictures_come_as_often_as_they_may_and_never_slow_a_drag_by_more_than_a
     assert pictures >= 60 / interval * 0.95
 
 
+def test_drags_beside_each_other_divide_what_pictures_may_take():
+    now, running = 0.0, 1
+    pace = FramePacer(rate=14, share=0.25, drags=lambda: running, clock=lambda: now)
+    pace.begin()
+    now += 0.1
+    pace.end()
+    assert pace.wait() == pytest.approx(0.3)
+    running = 5
+    assert pace.wait() == pytest.approx(1.9), "a twentieth of the time"
+
+
 def test_pictures_of_a_drag_are_as_large_as_there_is_time_for():
     size = PreviewHeight((4, 8, 64, 128, 256, 512, 1024), budget=0.1)
     heights = []

@@ -69,7 +69,7 @@ def start(
         session = session.set_space(space).sent_to_page()
         recipe, edit = session.recipe, session.edit()
         drag = page.drags.begin(tab, lambda: page.engine.drag(recipe, edit, visitor=visitor_of(request)))
-    yield from _attend(page, tab, drag, session, FramePacer(), caller=caller_of(request))
+    yield from _attend(page, tab, drag, session, FramePacer(drags=page.drags.__len__), caller=caller_of(request))
 
 
 def follow_pointer(
@@ -87,7 +87,8 @@ def follow_pointer(
         drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=visitor_of(request)))
     page.live.begin(key, drag)
     try:
-        yield from _attend(page, tab, drag, session, FramePacer(rate=25, share=0.9), key, caller_of(request))
+        pacer = FramePacer(rate=25, share=0.9, drags=page.drags.__len__)
+        yield from _attend(page, tab, drag, session, pacer, key, caller_of(request))
     finally:
         page.live.end(key)
 
