@@ -38,6 +38,8 @@ SolverName = Literal["adam", "gauss-newton"]
 SOLVER_NAMES: tuple[SolverName, ...] = ("adam", "gauss-newton")
 TrackerName = Literal["auto", "continuity", "template"]
 TRACKER_NAMES: tuple[TrackerName, ...] = ("auto", "continuity", "template")
+FEW_HANDLES = 2
+"""Up to so many, content is followed by itself (`DragConfig.follows`)."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
@@ -112,7 +114,8 @@ class DragConfig:
         unit="",
         source="paper: template; continuity is ours (docs/method.md, section 2)",
         help="continuity: follows the content from picture to picture, and says where it is lost; template: the "
-        "published one, the nearest place that resembles the start most; auto: each solver's own",
+        "published one, the nearest place that resembles the start most; auto: continuity for one or two handles of "
+        "gauss-newton",
     )
     naturalness: float = _setting(
         1.0,
@@ -131,7 +134,7 @@ class DragConfig:
         help="gauss-newton: how far the rows of W+ may part: 1 as they like, 0 not at all, which is W",
     )
     max_departure: float = _setting(
-        0.5,
+        0.25,
         unit="distances between two random pictures of the model",
         source="ours: beyond it hardly a pull of the built-in models truly arrives (benchmarks/truth.md)",
         low=0.01,
@@ -251,10 +254,13 @@ class DragConfig:
         help="feature level to drag on; none given: a quarter of the picture's size",
     )
 
-    @property
-    def follows(self) -> bool:
-        """Whether content is tracked by continuity."""
-        return self.tracker == "continuity" or (self.tracker == "auto" and self.solver == "gauss-newton")
+    def follows(self, handles: int) -> bool:
+        """Whether so many handles are tracked by continuity.
+
+        With "auto" a few are. Many tell one another apart: there the published tracker comes nearer, at less cost.
+        """
+        few = self.solver == "gauss-newton" and handles <= FEW_HANDLES
+        return self.tracker == "continuity" or (self.tracker == "auto" and few)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "solver", solver_name(self.solver))
@@ -356,6 +362,12 @@ class TrustRegion:
         help="how much of it counts with a mask, whose rows are all independent: more local steps leave more to make "
         "up with. On the cat, steps as natural as without a mask change a quarter more outside; with less than this "
         "latents go farther, and nothing is gained",
+    )
+    many_naturalness: float = _setting(
+        0.25,
+        unit="share of the naturalness",
+        source="ours: five landmarks of pairs of pictures come nearer than with all of it",
+        help="how much of it counts with more than two handles, whose rows are all independent",
     )
     max_mask_steps: int = _setting(
         4,

@@ -151,6 +151,7 @@ def problem_of(G, count, config, mask=None):
             clicked=torch.zeros(count, 2, device="meta"),
             image_size=G.image_size,
         ),
+        follows=False,
         mask=mask,
         blend=None,
         stop_distance=1.0,

@@ -107,7 +107,7 @@ class Drag(Iterator[DragStep]):
     def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
         """The solver that the settings name, with its tracker. Another kind of drag may make another."""
         method = SOLVERS[self.config.solver]
-        if self.config.follows:
+        if self.problem.follows:
             return method(self.problem, ContinuityTracker(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)

@@ -78,7 +78,8 @@ def prepare(
         reference = Reference(handles=points, pictures=[Picture(ws=start)] * len(points))
     view = solver.mask_view(generator, config, level)
     grid = generator.grid(level)
-    if config.follows:
+    follows = config.follows(len(points))
+    if follows:
         offsets, weights = (t.to(start.device) for t in surroundings(size, grid))
         # As far as content may be found from where it is expected, and what its surroundings are compared by.
         reach = max(float(r2 + r1 + 1), float(offsets.norm(dim=-1).max()) + pattern_slack(size) + 1)
@@ -106,6 +107,7 @@ def prepare(
         reach=reach,
         templates=templates,
         pattern=pattern,
+        follows=follows,
         mask=fixed,
         blend=generator.blend(held, base, level) if held is not None and exactly else None,
         stop_distance=stop_distance,

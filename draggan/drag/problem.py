@@ -72,6 +72,7 @@ class Problem:
         window: offsets of Omega_2, image pixels, nearest first.
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
+        follows: content is tracked by continuity.
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
@@ -93,6 +94,7 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
+    follows: bool
     mask: FixedRegion | None
     blend: Blend | None
     stop_distance: float

@@ -35,7 +35,7 @@ def refused(
     Nothing is refused as published, where content is not followed. A step that leads back is never refused, nor one
     that only leaves lost what was lost already.
     """
-    if not problem.config.follows:
+    if not problem.follows:
         return None
     lost = new_tracked.lost & ~tracked.lost
     if int(lost.sum()) > MOST_LOST * len(lost):

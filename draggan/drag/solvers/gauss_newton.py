@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import DragConfig, TrustRegion
+from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.motion_supervision import directions, motion_supervision_loss
@@ -150,10 +150,14 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         super().__init__(problem, tracker)
         config = problem.config
         known = latent_statistics(problem.generator) if config.naturalness > 0 else None
-        naturalness = config.naturalness * (1 if problem.mask is None else RULES.masked_naturalness)
+        # With a mask, or many handles to bring where they are to be, there must be something left to do that with.
+        free = problem.mask is not None or len(problem.handles) > FEW_HANDLES
+        naturalness = config.naturalness * (1 if not free else RULES.masked_naturalness)
+        if free and problem.mask is None:
+            naturalness = config.naturalness * RULES.many_naturalness
         # Rows that the features do not depend on stay where they are.
         used = min(problem.moves, problem.generator.rows_used(problem.level))
-        coupling = row_coupling(problem.moves, used, config.row_independence if problem.mask is None else 1.0)
+        coupling = row_coupling(problem.moves, used, 1.0 if free else config.row_independence)
         self._metric = LatentMetric(
             None if known is None else metric_root(known, naturalness),
             None if coupling is None else coupling.to(problem.ws.device),
