@@ -21,9 +21,10 @@ The JSON form, version 1; everything but ``recipe``, ``model``, ``size`` and ``s
                 "recorded": LATENT}],
      "results": [LATENT, null]}
 
-LATENT is ``{"shape": [1, num_ws, w_dim], "float32": BASE64}``, little-endian. ``runs`` are the lengths of the stretches
-of a mask read row by row, alternately False and True, the first of them False. ``recorded`` is where a picture was
-pulled to by hand, which cannot be computed again. ``results`` are latents of the numbered pictures as far as they are
+LATENT is ``{"shape": [1, num_ws, w_dim], "float32": BASE64}``, little-endian; or ``"deflated"`` in place of
+``"float32"``, the same bytes compressed by zlib. ``runs`` are the lengths of the stretches of a mask read row by row,
+alternately False and True, the first of them False. ``recorded`` is where a picture was pulled to by hand, which cannot
+be computed again. ``results`` are latents of the numbered pictures as far as they are
 known and not in the recipe anyway: they spare work, and neither equality nor the hash looks at them.
 """
 
@@ -35,6 +36,7 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
@@ -55,9 +57,18 @@ __all__ = [
     "Seed",
     "Xy",
     "check_latent",
+    "latent_value",
+    "parse_json",
+    "points_value",
+    "read_edit",
+    "read_latent",
+    "read_list",
+    "read_object",
     "read_point",
     "read_points",
+    "read_runs",
     "read_settings",
+    "runs_of",
 ]
 
 Xy: TypeAlias = tuple[float, float]
@@ -301,7 +312,7 @@ class Recipe:
         if results:
             # Those that the recipe itself holds stand in it already.
             values["results"] = [
-                None if result is None or own is not None else _latent_value(result)
+                None if result is None or own is not None else latent_value(result)
                 for own, result in zip(self._own_latents, self.results, strict=True)
             ]
         return json.dumps(values, indent=indent, allow_nan=False)
@@ -314,7 +325,7 @@ class Recipe:
             RecipeError: not such a text, of another version, or with something unknown in it.
             PointError, MaskError, LatentError, ConfigError: a part of it cannot be used.
         """
-        return _read(_parse(text))
+        return _read(parse_json(text))
 
     @property
     def digest(self) -> str:
@@ -348,7 +359,7 @@ class Recipe:
                 "class": None if self.start.label is None else int(self.start.label),
             }
             if isinstance(self.start, Seed)
-            else {"latent": _latent_value(self.start)}
+            else {"latent": latent_value(self.start)}
         )
         return {
             "recipe": VERSION,
@@ -433,9 +444,18 @@ def check_latent(ws: Any) -> Float[np.ndarray, "1 num_ws w_dim"]:
 # ---- JSON ----------------------------------------------------------------------------------------------------------
 
 
-def _parse(text: str | bytes) -> Any:
-    if len(text) > MOST_CHARACTERS:
-        raise RecipeError(f"{len(text)} characters are too many for a recipe; at most {MOST_CHARACTERS} are read")
+def parse_json(text: str | bytes, most: int | None = None) -> Any:
+    """JSON from outside: bounded, without names that appear twice and without NaN and infinities.
+
+    Args:
+        most: characters that may be read; None: as many as a recipe may have.
+
+    Raises:
+        RecipeError: no such text.
+    """
+    most = MOST_CHARACTERS if most is None else most
+    if len(text) > most:
+        raise RecipeError(f"{len(text)} characters are too many for a recipe; at most {most} are read")
     try:
         if isinstance(text, (bytes, bytearray)):
             text = bytes(text).decode("utf-8-sig")
@@ -457,57 +477,62 @@ def _without_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read(values: Any) -> Recipe:
-    values = _object("a recipe", values, needed=("recipe", "model", "size", "start"), known=("edits", "results"))
+    values = read_object("a recipe", values, needed=("recipe", "model", "size", "start"), known=("edits", "results"))
     version = values["recipe"]
     if not _is_whole(version) or version != VERSION:
         raise RecipeError(
             f"a recipe of version {version!r:.40} cannot be read; this program knows version {VERSION}. "
             "A newer program may have written it"
         )
-    model = _object("the model", values["model"], needed=("name",), known=("sha256",))
+    model = read_object("the model", values["model"], needed=("name",), known=("sha256",))
     size = values["size"]
     if not isinstance(size, list):
         raise RecipeError(f"a picture size of {_kind(size)} is not allowed; give [height, width]")
-    start = _object("the start", values["start"], needed=(), known=("seed", "truncation", "class", "latent"))
+    start = read_object("the start", values["start"], needed=(), known=("seed", "truncation", "class", "latent"))
     if ("seed" in start) == ("latent" in start) or ("latent" in start and len(start) > 1):
         raise RecipeError("the start of a recipe is either a seed, with truncation and class, or a latent code")
     begun = Recipe(
         model=ModelReference(name=model["name"], sha256="" if model.get("sha256") is None else model["sha256"]),
         image_size=(*size,),  # type: ignore[arg-type]  # its length is checked there
-        start=_read_latent(start["latent"])
+        start=read_latent(start["latent"])
         if "latent" in start
         else Seed(seed=start["seed"], truncation=start.get("truncation", 1.0), label=start.get("class")),
     )
-    listed = _list("the edits", values.get("edits", []), MOST_EDITS)
+    listed = read_list("the edits", values.get("edits", []), MOST_EDITS)
     masks = 0
     edits = []
     for number, value in enumerate(listed):
         try:
-            edits.append(_read_edit(value, number, begun.image_size))
+            edits.append(read_edit(value, number, begun.image_size))
         except DragGANError as error:
             raise type(error)(f"edit {number + 1}: {error}") from error
         mask = edits[-1].mask
         masks += 0 if mask is None else mask.allowed.size
         if masks > MOST_MASK_PIXELS:
             raise MaskError(f"the masks of this recipe have more than {MOST_MASK_PIXELS} pixels together; split it up")
-    results = _list("the results", values.get("results", []), MOST_EDITS + 1)
+    results = read_list("the results", values.get("results", []), MOST_EDITS + 1)
     return replace(
         begun,
         edits=tuple(edits),
-        results=tuple(None if result is None else _read_latent(result) for result in results),
+        results=tuple(None if result is None else read_latent(result) for result in results),
     )
 
 
-def _read_edit(value: Any, number: int, image_size: tuple[int, int]) -> Edit:
-    value = _object("an edit", value, needed=(), known=("points", "mask", "space", "settings", "recorded"))
+def read_edit(value: Any, number: int, image_size: tuple[int, int]) -> Edit:
+    """An edit in the JSON form of a recipe.
+
+    Args:
+        number: of the picture that it begins with.
+    """
+    value = read_object("an edit", value, needed=(), known=("points", "mask", "space", "settings", "recorded"))
     mask = value.get("mask")
     recorded = value.get("recorded")
     return Edit(
         points=read_points(value.get("points", []), image_size, number),
-        mask=None if mask is None else _read_runs(mask, number, image_size),
+        mask=None if mask is None else read_runs(mask, number, image_size),
         space=value.get("space", "w+"),
         settings=read_settings(value.get("settings", {}), value.get("space", "w+")),
-        recorded=None if recorded is None else _read_latent(recorded),
+        recorded=None if recorded is None else read_latent(recorded),
     )
 
 
@@ -538,8 +563,16 @@ def _picture(what: str, number: Any, newest: int | None) -> int:
     return int(number)
 
 
-def _read_runs(value: Any, number: int, image_size: tuple[int, int]) -> Mask:
-    value = _object("the mask", value, needed=("runs",), known=("picture",), error=MaskError)
+def read_runs(value: Any, number: int, image_size: tuple[int, int]) -> Mask:
+    """A mask in the JSON form of a recipe.
+
+    Args:
+        number: of the picture that is there; a mask cannot have been painted on a later one.
+
+    Raises:
+        MaskError, RecipeError: anything else.
+    """
+    value = read_object("the mask", value, needed=("runs",), known=("picture",), error=MaskError)
     runs = value["runs"]
     pixels = image_size[0] * image_size[1]
     if not isinstance(runs, list) or len(runs) > pixels + 1 or not all(_is_whole(n) and 0 <= n <= pixels for n in runs):
@@ -554,24 +587,40 @@ def _read_runs(value: Any, number: int, image_size: tuple[int, int]) -> Mask:
     return Mask(allowed=allowed, picture=picture)
 
 
-def _read_latent(value: Any) -> Float[np.ndarray, "1 num_ws w_dim"]:
-    value = _object("a latent code", value, needed=("shape", "float32"), known=(), error=LatentError)
-    shape, text = value["shape"], value["float32"]
+def read_latent(value: Any, most: int = MOST_LATENT) -> Float[np.ndarray, "1 num_ws w_dim"]:
+    """A latent code in the JSON form of a recipe.
+
+    Args:
+        most: numbers that it may have.
+
+    Raises:
+        LatentError: anything else.
+    """
+    value = read_object("a latent code", value, needed=("shape",), known=("float32", "deflated"), error=LatentError)
+    shape, text = value["shape"], value.get("float32", value.get("deflated"))
     good = isinstance(shape, list) and len(shape) == 3 and all(_is_whole(n) and 0 < n <= MOST_LATENT for n in shape)
-    if not good or not isinstance(text, str) or math.prod(shape) > MOST_LATENT:
+    if not good or not isinstance(text, str) or math.prod(shape) > min(most, MOST_LATENT) or len(value) != 2:
         raise LatentError('a latent code looks like {"shape": [1, num_ws, w_dim], "float32": "base64"}')
+    bytes_needed = 4 * math.prod(shape)
     try:
         data = base64.b64decode(text, validate=True)
+        if "deflated" in value:
+            # One byte more than there may be, which is found below: a short text may be made to grow without end.
+            data = zlib.decompressobj().decompress(data, bytes_needed + 1)
     except (binascii.Error, ValueError) as error:
         raise LatentError(f"the numbers of a latent code are not base64 ({_one_line(error)})") from error
-    if len(data) != 4 * math.prod(shape):
-        raise LatentError(f"a latent code of shape {shape} has {4 * math.prod(shape)} bytes; {len(data)} were given")
+    except zlib.error as error:
+        raise LatentError(f"the numbers of a latent code cannot be decompressed ({_one_line(error)})") from error
+    if len(data) != bytes_needed:
+        given = f"more than {bytes_needed}" if "deflated" in value and len(data) > bytes_needed else len(data)
+        raise LatentError(f"a latent code of shape {shape} has {bytes_needed} bytes; {given} were given")
     return check_latent(np.frombuffer(data, "<f4").reshape(shape))
 
 
-def _object(
+def read_object(
     what: str, value: Any, *, needed: Iterable[str], known: Iterable[str], error: type[DragGANError] = RecipeError
 ) -> dict[str, Any]:
+    """An object with these names and no others; `error` says what is wrong with anything else."""
     needed, known = tuple(needed), tuple(known)
     if not isinstance(value, dict):
         raise error(f"{what} is given as an object with {', '.join((*needed, *known))}, not as {_kind(value)}")
@@ -584,7 +633,8 @@ def _object(
     return value
 
 
-def _list(what: str, value: Any, most: int) -> list[Any]:
+def read_list(what: str, value: Any, most: int) -> list[Any]:
+    """A list of so many things at most; `RecipeError` otherwise."""
     if not isinstance(value, list) or len(value) > most:
         raise RecipeError(f"{what} are given as a list of at most {most}, not as {_kind(value)}")
     return value
@@ -592,23 +642,28 @@ def _list(what: str, value: Any, most: int) -> list[Any]:
 
 def _edit_value(edit: Edit) -> dict[str, Any]:
     return {
-        "points": [
-            {
-                "handle": list(point.handle),
-                "target": list(point.target),
-                "origin": list(point.origin or point.handle),
-                "picture": point.picture,
-            }
-            for point in edit.points
-        ],
-        "mask": None if edit.mask is None else {"runs": _runs(edit.mask.allowed), "picture": edit.mask.picture},
+        "points": points_value(edit.points),
+        "mask": None if edit.mask is None else {"runs": runs_of(edit.mask.allowed), "picture": edit.mask.picture},
         "space": edit.space,
         "settings": dict(sorted(edit.settings.items())),
-        "recorded": None if edit.recorded is None else _latent_value(edit.recorded),
+        "recorded": None if edit.recorded is None else latent_value(edit.recorded),
     }
 
 
-def _runs(mask: Bool[np.ndarray, "height width"]) -> list[int]:
+def points_value(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The JSON form of points; `read_points` reads it."""
+    return [
+        {
+            "handle": list(point.handle),
+            "target": list(point.target),
+            "origin": list(point.origin or point.handle),
+            "picture": point.picture,
+        }
+        for point in points
+    ]
+
+
+def runs_of(mask: Bool[np.ndarray, "height width"]) -> list[int]:
     """Lengths of the stretches, the first of them of False, perhaps 0."""
     flat = mask.ravel()
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -616,9 +671,15 @@ def _runs(mask: Bool[np.ndarray, "height width"]) -> list[int]:
     return [0, *runs] if flat[0] else runs
 
 
-def _latent_value(ws: np.ndarray) -> dict[str, Any]:
-    data = base64.b64encode(np.ascontiguousarray(ws, "<f4").tobytes()).decode("ascii")
-    return {"shape": list(ws.shape), "float32": data}
+def latent_value(ws: np.ndarray, *, deflated: bool = False) -> dict[str, Any]:
+    """The JSON form of a latent code, exact to the bit.
+
+    Args:
+        deflated: compressed. The rows of a seed's latent are all alike, and those that a drag may not move stay so.
+    """
+    data = np.ascontiguousarray(ws, "<f4").tobytes()
+    text = base64.b64encode(zlib.compress(data, 1) if deflated else data).decode("ascii")
+    return {"shape": list(ws.shape), "deflated" if deflated else "float32": text}
 
 
 # ---- small things --------------------------------------------------------------------------------------------------

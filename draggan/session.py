@@ -8,9 +8,9 @@ Points are ``(x, y)`` in image pixels, integers at pixel centres.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from draggan.errors import ConfigError, LatentError, PointError
 from draggan.points import check_mask, check_points
 from draggan.recipe import MOST_EDITS, Edit, Mask, Point, Recipe, Xy, check_latent
 
-__all__ = ["Moment", "Session"]
+__all__ = ["MOST_MOMENTS", "Moment", "Session"]
 
-_HISTORY = 200  # moments kept; each shares its arrays with its neighbours
+MOST_MOMENTS = 200  # moments kept; each shares its arrays with its neighbours
 _FRAMES = 160  # latents kept of what lies between the ends of drags
 
 
@@ -46,6 +46,14 @@ class Moment:
     pending: Xy | None = None
     mask: Mask | None = None
     frames: tuple[Float[np.ndarray, "1 num_ws w_dim"], ...] = ()
+
+    def begun_anew(self) -> Moment:
+        """The moment with its picture as a start of its own, where a recipe can have no more edits; handles hold what
+        is under them now."""
+        recipe = replace(self.recipe, start=_latent_of(self.recipe), edits=(), results=())
+        pairs = tuple(replace(pair, origin=pair.handle, picture=0) for pair in self.pairs)
+        mask = None if self.mask is None else replace(self.mask, picture=0)
+        return replace(self, recipe=recipe, pairs=pairs, mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -325,6 +333,11 @@ class Session:
             return self
         return replace(self, now=self.future[-1], past=(*self.past, self.now), future=self.future[:-1])
 
+    def without_models(self, gone: Collection[str]) -> Session:
+        """The session without that part of its history that lies beyond a picture of one of these models."""
+        past = _up_to_first(reversed(self.past), gone)[::-1]
+        return replace(self, past=past, future=_up_to_first(reversed(self.future), gone)[::-1])
+
     # The page
 
     def sent_to_page(self) -> Session:
@@ -358,12 +371,12 @@ class Session:
             raise LatentError(f"a drag of {list(self.ws.shape)} cannot end in {list(ws.shape)}")
         moment = replace(moment, recipe=recipe, frames=tuple(check_latent(ws) for ws in frames))
         if len(recipe.edits) >= MOST_EDITS:
-            moment = _begun_anew(moment)
+            moment = moment.begun_anew()
         moved = self._record(moment)
         return replace(moved, past=_with_frames(moved.past, _FRAMES - len(frames)))
 
     def _record(self, moment: Moment) -> Session:
-        return replace(self, now=moment, past=(*self.past, self.now)[-_HISTORY:], future=())
+        return replace(self, now=moment, past=(*self.past, self.now)[-MOST_MOMENTS:], future=())
 
 
 def _with_frames(past: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:
@@ -379,13 +392,8 @@ def _with_frames(past: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:
     return past if most >= 0 else tuple(reversed(kept))
 
 
-def _begun_anew(moment: Moment) -> Moment:
-    """The moment with its picture as a start of its own, where a recipe can have no more edits; handles hold what is
-    under them now."""
-    recipe = replace(moment.recipe, start=_latent_of(moment.recipe), edits=(), results=())
-    pairs = tuple(replace(pair, origin=pair.handle, picture=0) for pair in moment.pairs)
-    mask = None if moment.mask is None else replace(moment.mask, picture=0)
-    return replace(moment, recipe=recipe, pairs=pairs, mask=mask)
+def _up_to_first(moments: Iterable[Moment], gone: Collection[str]) -> tuple[Moment, ...]:
+    return tuple(takewhile(lambda moment: moment.start.model.name not in gone, moments))
 
 
 def _one_seed(*recipes: Recipe) -> bool:
