@@ -59,8 +59,8 @@ from draggan.session import MOST_MOMENTS, Moment, Session
 __all__ = ["BUDGET", "SessionPieces", "pieces_of", "read_session"]
 
 VERSION = 1
-BUDGET = 8 << 20
-"""Characters of all pieces of a session. A browser's database holds far more; a slow network should not have to."""
+BUDGET = 5 << 20
+"""Characters of all pieces of a session. A browser's database holds far more; a request to a public page does not."""
 
 _MOST_CHARACTERS = 2 * BUDGET  # with names and the outline
 _MOST_NUMBERS = 1 << 25  # in all latent codes of a session together, uncompressed
@@ -243,6 +243,9 @@ class _Store:
 
     def _picture(self, recipe: Recipe) -> str:
         """The name of the picture that a recipe makes; those before it are taken in, too."""
+        done = _known_pieces["recipe"].get(recipe)
+        if done in self._sizes:
+            return done
         results = [self._latent(_known(ws)) for ws in recipe.results]
 
         def start() -> str:
@@ -252,6 +255,7 @@ class _Store:
         for edit, result in zip(recipe.edits, results[1:], strict=True):
             value = {"before": name, "edit": self._edit(edit), "result": result}
             name = self._take("picture", edit, (name, result), lambda value=value: _dumps(value))  # type: ignore[misc]
+        _known_pieces["recipe"].put(recipe, name)
         return name
 
     def _edit(self, edit: Edit) -> str:
@@ -333,8 +337,8 @@ class _ByIdentity:
         self._known[key] = weakref.ref(of, forget), value
 
 
-# By kind; moments, edits and arrays are never written to.
-_known_pieces = {kind: _ByIdentity() for kind in ("moment", "start", "picture", "edit", "latent", "mask")}
+# By kind; moments, recipes, edits and arrays are never written to. Of recipes the name of the picture alone.
+_known_pieces = {kind: _ByIdentity() for kind in ("moment", "recipe", "start", "picture", "edit", "latent", "mask")}
 
 
 # ---- putting together ----------------------------------------------------------------------------------------------

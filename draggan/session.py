@@ -333,6 +333,10 @@ class Session:
             return self
         return replace(self, now=self.future[-1], past=(*self.past, self.now), future=self.future[:-1])
 
+    def with_only_opened(self, names: Collection[str]) -> Session:
+        """The session without the opened models of other names."""
+        return replace(self, opened=tuple(pair for pair in self.opened if pair[1] in names))
+
     def without_models(self, gone: Collection[str]) -> Session:
         """The session without that part of its history that lies beyond a picture of one of these models."""
         past = _up_to_first(reversed(self.past), gone)[::-1]

@@ -56,7 +56,22 @@ def there_and_back(session: Session) -> Session:
 
 
 COORDINATES = st.tuples(st.floats(0, SIZE[1] - 1), st.floats(0, SIZE[0] - 1))
-STEPS = "pair pending mask clear drag pull seed undo redo reset settings space opened page".split()
+STEPS = [
+    "pair",
+    "pending",
+    "mask",
+    "clear",
+    "drag",
+    "pull",
+    "seed",
+    "undo",
+    "redo",
+    "reset",
+    "settings",
+    "space",
+    "opened",
+    "page",
+]
 
 
 def worked(steps) -> Session:
@@ -142,14 +157,15 @@ def test_the_newest_is_kept_within_a_budget_and_frames_last():
         session = session.undo()
     whole = pieces_of(session)
     assert len(whole.text()) < BUDGET
-    for budget in (20_000, 60_000, 150_000, 200_000):
+    alone = replaced(session, past=(), future=(), frames=())
+    for more in (2000, 4000, 8000):
+        budget = sum(len(piece) + 30 for piece in pieces_of(alone).pieces.values()) + more
         kept = pieces_of(session, budget=budget)
         assert sum(map(len, kept.pieces.values())) <= budget
         back = read_session(kept.text())
         same(replaced(back, past=(), future=(), frames=()), replaced(session, past=(), future=(), frames=()))
         n, m = len(back.past), len(back.future)
         assert n + m < len(session.past) + len(session.future)
-        assert abs(n - m) <= 1 or m == len(session.future)
         for mine, other in zip(back.past[::-1], session.past[::-1], strict=False):
             assert mine.recipe == other.recipe
 
@@ -160,7 +176,7 @@ def replaced(session: Session, *, past, future, frames) -> Session:
 
 def test_a_picture_with_a_way_too_long_to_be_kept_is_kept_as_a_start_of_its_own():
     session = begun().add_pair((5, 5), (9, 9)).set_mask(np.eye(*SIZE) > 0)
-    for _ in range(MOST_EDITS - 1):
+    for _ in range(60):
         session = session.drag_to(latent(), np.array([[6.0, 5.0]]))
     back = read_session(pieces_of(session, budget=2000).text())
     assert back.ws.tobytes() == session.ws.tobytes()
@@ -168,7 +184,7 @@ def test_a_picture_with_a_way_too_long_to_be_kept_is_kept_as_a_start_of_its_own(
     assert np.array_equal(back.mask, session.mask)
     assert not back.can_undo
     long = there_and_back(session)
-    assert len(long.recipe.edits) == MOST_EDITS - 1
+    assert len(long.recipe.edits) == 60
     same(session, long)
 
 
@@ -251,10 +267,26 @@ def test_a_wrong_outline_is_refused_in_a_sentence(kept, name, value):
 
 @pytest.mark.parametrize("value", HOSTILE, ids=str)
 @pytest.mark.parametrize(
-    "name", "start picture pending mask frames points recipe before edit result recorded shape deflated runs".split()
+    "name",
+    [
+        "start",
+        "picture",
+        "pending",
+        "mask",
+        "frames",
+        "points",
+        "recipe",
+        "before",
+        "edit",
+        "result",
+        "recorded",
+        "shape",
+        "deflated",
+        "runs",
+    ],
 )
 def test_a_wrong_piece_is_refused_in_a_sentence(kept, name, value):
-    if value is None and name in ("pending", "mask", "recorded") or value == [] and name in ("frames", "points"):
+    if (value is None and name in ("pending", "mask", "recorded")) or (value == [] and name in ("frames", "points")):
         return
     refused(changed(kept, name, value))
 
@@ -295,15 +327,18 @@ def test_a_short_text_cannot_take_much_memory(kept):
     refused(values)
 
 
-def test_many_moments_of_long_recipes_are_refused_in_time():
+def test_too_long_recipes_are_refused():
     session = begun()
-    for _ in range(MOST_EDITS - 1):
+    for _ in range(20):
         session = session.pull_to(latent())
     values = json.loads(pieces_of(session).text())
-    started = time.perf_counter()
-    back = read_session(json.dumps(values))
-    assert time.perf_counter() - started < 10
-    assert len(back.recipe.edits) == MOST_EDITS - 1
+    # The last picture with edits upon edits, each of them the same.
+    pieces, now = values["pieces"], values["outline"]["now"]
+    last = pieces[now]["picture"]
+    for k in range(MOST_EDITS):
+        pieces[f"more{k}"] = pieces[last] | {"before": f"more{k - 1}" if k else last}
+    pieces[now]["picture"] = f"more{MOST_EDITS - 1}"
+    assert f"more than {MOST_EDITS} edits" in refused(values)
 
 
 def test_points_outside_and_masks_of_other_sizes_are_refused(kept):

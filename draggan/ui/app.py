@@ -12,6 +12,7 @@ from draggan.engine.base import Engine
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import Models
 from draggan.ui import api
+from draggan.ui.browser_storage.component import storage_script
 from draggan.ui.canvas.component import CSS
 from draggan.ui.events import wire
 from draggan.ui.layout import Needs, Parts
@@ -57,7 +58,7 @@ def launch_options(site: Site | None = None) -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": [CSS, Path(__file__).parent / "page.css"],
         "footer_links": ["api", "settings"],
-        "head": _HEAD,
+        "head": _HEAD + storage_script(),
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
         **(site or Site()).launch_options(),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial, wraps
 from types import MethodType
 from typing import Any
 
 import gradio as gr
 
-from draggan.ui.handlers import downloads, dragging, editing, models, pictures, saving
-from draggan.ui.page import Page
+from draggan.ui.browser_storage.component import READ
+from draggan.ui.errors import PageError, SessionExpired
+from draggan.ui.handlers import downloads, dragging, editing, keeping, models, pictures, saving
+from draggan.ui.page import Page, Updates
 
 __all__ = ["wire"]
 
@@ -50,7 +54,8 @@ class _Wiring:
     def at_once(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """The handler as it is."""
         # A method, of which Gradio finds the types; of a partial function it does not.
-        return MethodType(handler, self.page)
+        noting = handler if handler.__name__ in saving.__all__ else _noting(handler)
+        return MethodType(noting, self.page)
 
     def queued(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """The handler, made to wait until its tab is free."""
@@ -58,19 +63,50 @@ class _Wiring:
 
     def at_rest(self, handler: Callable[..., Any], **chosen: Any) -> Callable[..., Any]:
         """That, and refused while a drag runs in the tab."""
-        return dragging.at_rest(self.page, partial(handler, self.page, **chosen))
+        return dragging.at_rest(self.page, partial(_noting(handler), self.page, **chosen))
+
+
+def _noting(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler, with the news for the browser: the session has changed, or is no longer there."""
+
+    @wraps(handler)
+    def answer(page: Page, *args: Any, **kwargs: Any) -> Any:
+        try:
+            updates = handler(page, *args, **kwargs)
+        except PageError as error:
+            return _expired(page, error)
+        return updates if updates is None else page.note(updates)
+
+    @wraps(handler)
+    def follow(page: Page, *args: Any, **kwargs: Any) -> Iterator[Updates]:
+        with closing(handler(page, *args, **kwargs)) as all_updates:
+            try:
+                for updates in all_updates:
+                    yield page.note(updates)
+            except PageError as error:
+                yield _expired(page, error)
+
+    return follow if inspect.isgeneratorfunction(handler) else answer
+
+
+def _expired(page: Page, error: PageError) -> Updates:
+    """The page loads itself again where its session is no longer there; any other error goes on."""
+    if not isinstance(error.__cause__, SessionExpired):
+        raise error
+    return page.say(error.text, "bad") | {page.parts.keeper: gr.HTML(expired=True)}
 
 
 def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
     """Connect everything; ``local``: models may be opened by a path on this machine."""
     wiring, parts = _Wiring(page), page.parts
-    first = [parts.model, parts.seed, parts.truncation]
-    demo.load(wiring.at_once(models.open_page), first, wiring.outputs, api_name="open", **_QUIET)
+    first = [parts.model, parts.seed, parts.truncation, parts.keeper]
+    demo.load(wiring.at_once(models.open_page), first, wiring.outputs, api_name="open", js=READ, **_QUIET)
     demo.unload(wiring.at_once(dragging.close))
     _wire_models(page, wiring, local=local)
     _wire_pictures(page, wiring)
     _wire_editing(page, wiring)
     _wire_dragging(page, wiring)
+    _wire_keeping(page, wiring)
     _wire_saving(page, wiring)
 
 
@@ -139,10 +175,24 @@ def _wire_dragging(page: Page, wiring: _Wiring) -> None:
     dragged = [*wiring.drawn, parts.space, *parts.settings]
     parts.start.click(wiring.queued(dragging.start), dragged, outputs, api_name="start", **_QUIET)
     # As few as can be: a live drag is to begin and end quickly. The pictures on the way go past them.
-    few = [*wiring.drawn, parts.status, *parts.settings, *(part for part, _ in parts.conditional())]
+    few = [
+        *wiring.drawn,
+        parts.status,
+        parts.progress,
+        parts.keeper,
+        *parts.settings,
+        *(part for part, _ in parts.conditional()),
+    ]
     parts.canvas.pull(wiring.queued(dragging.follow_pointer), dragged, few, api_name="pull", **_EVERY)
     # Outside the queue: it must get through while the drag runs.
     parts.stop.click(wiring.at_once(dragging.stop), None, None, api_name="stop", queue=False, **_QUIET)
+
+
+def _wire_keeping(page: Page, wiring: _Wiring) -> None:
+    parts = page.parts
+    known = [parts.session, parts.progress, parts.keeper, parts.space, *parts.settings]
+    # A drag may run meanwhile.
+    parts.keeper.keep(wiring.at_once(keeping.keep), known, [parts.keeper], api_name="keep", **_LAST)
 
 
 def _wire_saving(page: Page, wiring: _Wiring) -> None:

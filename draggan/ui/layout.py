@@ -17,6 +17,7 @@ from draggan.config import DragConfig, describe
 from draggan.engine.models import Models
 from draggan.session import Session
 from draggan.ui import messages, text
+from draggan.ui.browser_storage.component import keeper
 from draggan.ui.canvas.component import drag_canvas
 from draggan.ui.drag_settings import SETTINGS, control
 
@@ -138,9 +139,12 @@ class Parts:
     session = Part("nowhere", lambda _: gr.State(None, time_to_live=6 * 3600))
     offered = Part("nowhere", lambda _: gr.State(""))
     asked = Part("nowhere", lambda _: gr.State(None))
+    # What a drag under way has reached.
+    progress = Part("nowhere", lambda _: gr.State(None, time_to_live=6 * 3600))
 
     canvas = Part("picture", lambda needs: drag_canvas(needs.steer, elem_id="dg-canvas"))
     status = Part("picture", lambda _: text.status_line(messages.LOADING, elem_id="dg-status"))
+    keeper = Part("picture", lambda _: keeper(elem_id="dg-keeper"))
     start = Part("run", _button("Start", variant="primary", elem_id="dg-start", min_width=110), locked=True)
     stop = Part(
         "run",

@@ -33,9 +33,12 @@ __all__ = [
     "drawing",
     "hint",
     "live_outcome",
+    "model_gone",
     "model_line",
     "preset_ready",
     "reading",
+    "refused_work",
+    "restored",
     "sentence",
     "solver_title",
     "wrong_setting",
@@ -70,7 +73,7 @@ WRONG_VALUE = "Value not allowed"  # titles of what is said in a corner of the p
 FAILED = "That did not work"
 STARTING = "Starting …"
 NO_SEED = f"there is no seed; give a whole number from 0 to {2**32 - 1}, or press Random"
-RELOAD = "the page was away for so long that its work is no longer kept; reload it to start again"
+RELOAD = "the page was away for so long that its work is no longer kept; reload it to get back what your browser has"
 LOADING = "Loading the model …"
 TITLE = "# DragGAN\nDrag points in a picture; the rest follows."
 FILES = (
@@ -139,6 +142,33 @@ def reading(name: str) -> str:
 def drawing(number: int, count: int) -> str:
     """An animation is being drawn."""
     return f"Drawing frame {number} of {count} …"
+
+
+def restored(session: Session) -> str:
+    """Work has come back from the browser."""
+    points = len(session.pairs) + (session.pending is not None)
+    parts = ["the picture"]
+    if points:
+        parts.append(f"{points} point{'' if points == 1 else 's'}")
+    if session.mask is not None:
+        parts.append("the mask")
+    if session.past:
+        parts.append(f"{len(session.past)} step{'' if len(session.past) == 1 else 's'} to undo")
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"Your work is back: {listed}."
+
+
+def model_gone(title: str) -> str:
+    """Kept work cannot be shown, as its model is not here."""
+    return (
+        f"Your last work needs {title}, which is not here as it was. It stays kept: open or download that model again "
+        "and it comes back"
+    )
+
+
+def refused_work(message: str) -> str:
+    """Kept work cannot be shown, as something is wrong with it."""
+    return f"The work kept in this browser cannot be used, so this is a new start. {sentence(message)}"
 
 
 def arrived_model(model: Model) -> str:

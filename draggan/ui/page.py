@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Generator, Sequence
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
@@ -56,6 +56,7 @@ class Page:
         self.drags, self.downloads = JobsByTab("drag"), JobsByTab("download")
         self.tabs = TabQueue(parts.session)
         self.site = site or Site()
+        self._changes = count(1)
 
     # What a handler begins with
 
@@ -135,6 +136,21 @@ class Page:
             | self.say(messages.hint(session))
             | self.enable(session, after_a_drag=after_a_drag)
         )
+
+    def note(self, updates: Updates) -> Updates:
+        """The updates, and with a session the news that the browser has something to keep."""
+        session = updates.get(self.parts.progress) or updates.get(self.parts.session)
+        if session is None:
+            return updates
+        known = updates.get(self.parts.keeper)
+        props = {} if known is None else dict(known.constructor_args)
+        stamp = {"count": next(self._changes), "worth": self.is_worth_keeping(session)}
+        return updates | {self.parts.keeper: gr.HTML(**props, stamp=stamp)}
+
+    @staticmethod
+    def is_worth_keeping(session: Session) -> bool:
+        """Whether anything was done that a person could miss."""
+        return session.is_touched or bool(session.past or session.future)
 
     def busy(self, session: Session, key: str) -> Updates:
         """The page while a drag runs: nothing can be changed, but it can be stopped."""

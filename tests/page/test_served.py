@@ -74,7 +74,7 @@ def test_a_drag_for_programs(client):
 
 
 def test_the_page_over_the_network(client):
-    client.predict("bump", 0, 0.0, api_name="/open")
+    client.predict("bump", 0, 0.0, None, api_name="/open")
     assert status_in(client.predict(ONE_PAIR, api_name="/edit")).startswith("1 point set.")
     job = client.submit(ONE_PAIR, "w+", *DEFAULTS, api_name="/start")
     assert status_in(job.result(timeout=60)).startswith("Arrived after ")
@@ -88,7 +88,7 @@ def test_the_page_over_the_network(client):
 
 
 def test_what_is_asked_for_at_once_is_done_one_after_the_other(client):
-    client.predict("bump", 0, 0.0, api_name="/open")
+    client.predict("bump", 0, 0.0, None, api_name="/open")
     pairs = [[k, k, k + 1, k] for k in range(5)]
     for k in range(1, 6):
         client.predict({"points": pairs[:k], "pending": None, "mask": None}, api_name="/edit")

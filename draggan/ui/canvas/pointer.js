@@ -36,6 +36,7 @@ function grabbed(event) {
 
 function commit() {
   props.value = structuredClone(state);
+  document.dispatchEvent(new CustomEvent('draggan-drawn', { detail: structuredClone(state) }));
   draw();
   trigger('edit', {});
 }

@@ -23,6 +23,7 @@ from draggan.ui.tab_queue import tab_of, visitor_of
 __all__ = ["at_rest", "close", "follow_pointer", "refused_while_dragging", "set_settings", "start", "stop"]
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
+_KEPT_EVERY = 2.0  # seconds after which what a drag has reached is kept
 _LAST_STEP = 600.0  # seconds that the last step of a drag that was stopped may take
 
 
@@ -120,7 +121,7 @@ def _attend(
     try:
         try:
             yield page.busy(session, key)
-            yield from _follow(page, drag, pacer, key, caller)
+            yield from _follow(page, session, drag, pacer, key, caller)
         except PageError as error:
             failed = error
         drag.stop()
@@ -134,14 +135,17 @@ def _attend(
         drag.stop()
         page.drags.end(tab, drag)
     # What was reached is kept; only then is an error shown.
-    yield ended
+    yield ended | {page.parts.progress: None}
     if failed is not None:
         raise failed
 
 
-def _follow(page: Page, drag: RunningDrag, pacer: FramePacer, key: str, caller: Caller | None) -> Iterator[Updates]:
+def _follow(
+    page: Page, session: Session, drag: RunningDrag, pacer: FramePacer, key: str, caller: Caller | None
+) -> Iterator[Updates]:
     """Show the newest picture of a drag whenever one is due, up to its end, or until nobody listens any more."""
     started, size = time.perf_counter(), PreviewHeight(drag.preview_heights)
+    kept = started
     shown: Update | None = None
     while True:
         with explained():
@@ -164,12 +168,21 @@ def _follow(page: Page, drag: RunningDrag, pacer: FramePacer, key: str, caller: 
         with explained():
             frame = frame_url(drag.preview(update, size.height), quality=_DRAGGING_QUALITY)
         size.record(pacer.end())
+        progress: Updates = {}
+        if time.perf_counter() - kept > _KEPT_EVERY:
+            kept = time.perf_counter()
+            with explained():
+                reached, _ = _reached(session, drag, key)
+            # What is drawn on the canvas is older: the points are elsewhere by now.
+            progress = {page.parts.progress: reached.sent_to_page()}
         if key:
             # Past the queue, and no words: a person who pulls does not read.
             page.live.show(key, frame, update.handles.tolist())
+            if progress:
+                yield progress
             continue
         said = page.say(messages.drag_progress(update, time.perf_counter() - started), "run", aloud=False)
-        yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said
+        yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said | progress
 
 
 def _end(

@@ -36,7 +36,9 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
     if not known:
         # Nothing else would tell the page, and all that is drawn there would be passed over.
         begun = {page.parts.model: gr.update(value=session.model)} | page.model_settings(session)
-        return page.show(session) | page.controls(session) | begun | page.say(messages.EXPIRED, "note")
+        # Where the browser has kept the work, the page loads itself again.
+        lost = page.say(messages.EXPIRED, "note") | {page.parts.keeper: gr.HTML(expired=True)}
+        return page.show(session) | page.controls(session) | begun | lost
     if not session.page_outdated:
         # The page is about to be told what is there instead.
         return {page.parts.session: session.mark_page_outdated()}

@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from draggan.engine.models import Model
-from draggan.errors import LimitError
+from draggan.errors import DragGANError, LimitError
 from draggan.session import Session
 from draggan.ui import messages
+from draggan.ui.browser_storage.component import kept_work
 from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import PageError, explained
+from draggan.ui.handlers import keeping
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import is_own
 from draggan.ui.tab_queue import tab_of, visitor_of
@@ -22,11 +25,22 @@ from draggan.ui.tab_queue import tab_of, visitor_of
 __all__ = ["announce", "choose_model", "new_model", "open_file", "open_page", "open_path"]
 
 
-def open_page(page: Page, model: str, seed: int | None, truncation: float) -> Updates:
-    """A first picture. If there is none, the page itself says why."""
+def open_page(page: Page, model: str, seed: int | None, truncation: float, kept: Any = None) -> Updates:
+    """A first picture, or the work that the browser has kept. If there is none, the page itself says why."""
+    work, news = kept_work(kept), {}
     try:
         with explained():
-            return new_model(page, None, model, seed, truncation)
+            if work is not None:
+                try:
+                    return keeping.restored(page, work)
+                except keeping.ModelGone as gone:
+                    text = messages.sentence(str(gone))
+                    waiting = {"text": text, "name": gone.model.name, "sha256": gone.model.sha256}
+                    news = {page.parts.keeper: gr.HTML(aside={"waiting": waiting})}
+                except DragGANError as error:
+                    news = {page.parts.keeper: gr.HTML(aside={"waiting": None})}
+                    news |= page.say(messages.refused_work(str(error)), "bad")
+            return new_model(page, None, model, seed, truncation) | news
     except PageError as e:
         return page.say(e.text, "bad")
 
@@ -117,7 +131,9 @@ def new_model(
     session = Session.of(recipe) if session is None else without_model_settings(session.with_picture(recipe))
     if opened and model not in [name for _, name in session.opened]:
         session = session.with_opened(opened, model)
-    return page.whole_model(session)
+    # Kept work may have waited for it.
+    here = {"name": model, "title": opened, "sha256": recipe.model.sha256}
+    return page.whole_model(session) | {page.parts.keeper: gr.HTML(model=here)}
 
 
 def announce(page: Page, model: Model, tab: str) -> Updates:

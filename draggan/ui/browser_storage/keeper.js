@@ -1,0 +1,113 @@
+// Asks the server for what is new of the work, whenever there is something, and keeps it: see protocol.md.
+
+const storage = window.dragganStorage;
+const line = element.querySelector('.dg-kept'), words = line.querySelector('span');
+const buttons = [...line.querySelectorAll('button')];
+const PAUSE = 200;          // ms in which several changes become one
+const PATIENCE = 3000;      // ms in which an answer comes, if it comes
+let asked = 0, askedAt = 0, written = 0, flying = false, failed = !storage, leaving = false, timer = null;
+let other = null;           // the work of a closed tab that is on offer
+
+// What it says, and which of the buttons it has, with what each does.
+function say(text, actions = {}) {
+  words.textContent = text;
+  line.hidden = !text;
+  for (const button of buttons) {
+    button.hidden = !(button.dataset.name in actions);
+    button.onclick = actions[button.dataset.name] ?? null;
+  }
+}
+const NOTHING_KEPT = 'This browser keeps nothing for this page: reloading or closing it loses your work.';
+
+function ask() {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    const newest = props.stamp?.count ?? 0;
+    if (failed || leaving || newest <= written) return;
+    if (flying && performance.now() - askedAt < PATIENCE) { ask(); return; }
+    flying = true;
+    asked = newest;
+    askedAt = performance.now();
+    props.value = { count: asked, there: storage.names() };
+    trigger('keep', {});
+  }, PAUSE);
+}
+
+async function take() {
+  const answer = props.answer;
+  if (!answer || answer.count !== asked || leaving) return;
+  flying = false;
+  try {
+    if (answer.names) await storage.write(answer.outline, answer.pieces, answer.names);
+    written = Math.max(written, answer.count);
+  } catch {
+    failed = true;
+    say(NOTHING_KEPT);
+  }
+  if (!failed) ask();
+}
+
+function wait() {
+  const waiting = storage.waitingFor();
+  if (!waiting) return;
+  say(waiting.text, { Discard: async () => { say(''); await storage.discardWaiting(); } });
+}
+
+function setAside() {
+  if (!storage || !props.aside) return;
+  storage.setAside(props.aside.waiting);
+  wait();
+}
+
+// Another model is here: perhaps the one that kept work has waited for.
+function arrived() {
+  const waiting = storage?.waitingFor(), { name, title, sha256 } = props.model ?? {};
+  if (!waiting || !(waiting.sha256 && sha256 ? waiting.sha256 === sha256 : waiting.name === name)) return;
+  leaving = true;
+  storage.resume(waiting.id, [title, name]);
+}
+
+// The server knows nothing of this work any more; this browser does.
+function expired() {
+  if (!storage?.names().length) return;
+  leaving = true;
+  location.reload();
+}
+
+async function offer() {
+  const works = await storage.tidy();
+  if (!works.length || storage.names().length || !line.hidden) return;
+  const [work, at] = works[0];
+  const when = new Date(at).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
+  say(`Work of a closed tab is kept in this browser (${when}).`, {
+    Continue: () => { leaving = true; storage.resume(work); },
+    Discard: async () => { say(''); await storage.forget(work); },
+  });
+}
+
+// One string each: Gradio takes a name that stands in quotes alone for an event of the component.
+const [STAMP, ANSWER, ASIDE, MODEL, EXPIRED] = 'stamp answer aside model expired'.split(' ');
+watch(STAMP, ask);
+watch(ANSWER, take);
+watch(ASIDE, setAside);
+watch(MODEL, arrived);
+watch(EXPIRED, expired);
+
+document.addEventListener('draggan-drawn', ({ detail }) => { if (!failed && !leaving) storage.draft(detail); });
+
+// Only where something would be lost: nothing is kept here, or the newest step is still on its way. If no answer has
+// come for long, waiting for it is no use.
+window.addEventListener('beforeunload', (event) => {
+  const onItsWay = (props.stamp?.count ?? 0) > written && (!flying || performance.now() - askedAt < PATIENCE);
+  if (leaving || !props.stamp?.worth || !(failed || onItsWay)) return;
+  event.preventDefault();
+  event.returnValue = true;
+});
+
+if (!storage || storage.isBroken()) {
+  failed = true;
+  say(NOTHING_KEPT);
+} else {
+  wait();
+  setTimeout(() => offer().catch(() => {}), 1500);
+}

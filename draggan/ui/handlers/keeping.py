@@ -1,0 +1,114 @@
+"""Work that the browser keeps: what is new of it goes there, and what was kept comes back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import gradio as gr
+
+from draggan.errors import ConfigError, DragGANError, ModelNotFound, RecipeError
+from draggan.kept_session import pieces_of, read_session
+from draggan.recipe import ModelReference
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.browser_storage.component import KeptWork, asked_for
+from draggan.ui.canvas.value import with_canvas
+from draggan.ui.drag_settings import SETTINGS, chosen_settings
+from draggan.ui.errors import explained
+from draggan.ui.page import Page, Updates
+from draggan.ui.tab_queue import tab_of
+
+__all__ = ["ModelGone", "keep", "restored"]
+
+
+class ModelGone(DragGANError):
+    """Kept work whose model is not here, or not as it was.
+
+    Args:
+        model: of the work.
+        title: what people call it.
+    """
+
+    def __init__(self, model: ModelReference, title: str) -> None:
+        super().__init__(messages.model_gone(title))
+        self.model = model
+
+
+def keep(
+    page: Page,
+    session: Session | None,
+    progress: Session | None,
+    asked: Any,
+    request: gr.Request,
+    space: Any,
+    *settings: Any,
+) -> Updates:
+    """What the browser lacks of the work; of a drag under way, what it has reached."""
+    count, there = asked_for(asked)
+    with explained():
+        if session is None:
+            # Forgotten here, which is what the browser keeps it for.
+            return {page.parts.keeper: gr.HTML(answer={"count": count, "names": None})}
+        if progress is not None and tab_of(request) in page.drags:
+            session = progress
+        if not page.is_worth_keeping(session):
+            return {page.parts.keeper: gr.HTML(answer={"count": count, "outline": None, "names": [], "pieces": {}})}
+        # As the controls show them, though no drag has used them yet.
+        with suppress(ConfigError):
+            session = chosen_settings(session, settings).set_space(space)
+        kept = pieces_of(session, there=there)
+        answer = {"count": count, "outline": kept.outline, "names": list(kept.names), "pieces": dict(kept.pieces)}
+        return {page.parts.keeper: gr.HTML(answer=answer)}
+
+
+def restored(page: Page, work: KeptWork) -> Updates:
+    """The page as it was, from what the browser has kept.
+
+    Raises:
+        ModelGone: the model is not here.
+        DragGANError: what was kept cannot be used.
+    """
+    session = read_session(work.text, found=lambda model: _found(page, model, work))
+    if work.draft is not None:
+        # Drawn on this very state, and perhaps never heard of; anything else is no loss.
+        with suppress(DragGANError):
+            session = with_canvas(session, work.draft)
+    title = {name: title for title, name in session.opened}.get(session.model, session.model)
+    session = _with_models_that_are_here(page, session)
+    try:
+        updates = page.whole_model(session)
+    except (ModelNotFound, RecipeError) as error:
+        raise ModelGone(session.recipe.model, title) from error
+    shown = page.settings_of(session)
+    controls = {part: gr.update(value=shown[name]) for part, name in zip(page.parts.settings, SETTINGS, strict=True)}
+    space = {page.parts.space: gr.update(value=session.space)}
+    return updates | controls | space | page.say(messages.restored(session), "good")
+
+
+def _found(page: Page, model: ModelReference, work: KeptWork) -> ModelReference:
+    """What a model is called now: an opened file has another name each time."""
+    if work.opened is None:
+        return model
+    name = work.opened[1]
+    with suppress(DragGANError):
+        if model.sha256 and page.models.sha256(name) == model.sha256:
+            return ModelReference(name=name, sha256=model.sha256)
+    return model
+
+
+def _with_models_that_are_here(page: Page, session: Session) -> Session:
+    """The session without history and list entries of models that are gone; what is on the screen stays."""
+    here: dict[str, bool] = {}
+    for name in (moment.start.model.name for moment in (*session.past, session.now, *session.future)):
+        if name not in here:
+            here[name] = _is_here(page, name)
+    session = session.without_models([name for name, there in here.items() if not there])
+    return session.with_only_opened([name for _, name in session.opened if _is_here(page, name)])
+
+
+def _is_here(page: Page, name: str) -> bool:
+    try:
+        return page.models.find(name).here
+    except DragGANError:
+        return False
