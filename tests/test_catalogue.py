@@ -129,7 +129,7 @@ def test_a_listed_file_put_there_by_hand_is_found(home):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[[model]", "no TOML"),
+        ("[[model]", "is not a TOML file"),
         ("[model]\nname = 'a'", "every entry begins with"),
         ("[[models]]\nname = 'a'", "'models' is not known"),
         ("[[model]]\nurls = []", "model number 1: name must be made of"),

@@ -696,7 +696,7 @@ def test_ctrl_c_reports_and_keeps_what_there_is(tmp_path, monkeypatch, capsys):
         (["--minutes", "0"], "--minutes 0"),
         (["--truncation", "3"], "truncation"),
         (["--set", "speed=9"], "'speed=9' is not a setting"),
-        (["--set", "r1=big"], "no value for r1"),
+        (["--set", "r1=big"], "is not a value for r1"),
         (["--set", "r1=-1"], "r1 = -1"),
         (["--class", "1"], "no classes"),
         (["--protocol", "instructions"], "--instructions FILE"),

@@ -15,6 +15,7 @@ import pytest
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
 from draggan.ui import build, launch_options
+from draggan.ui.server.bodies import files_in
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
 from tests.pages import BUMP, TinyModels
@@ -319,3 +320,10 @@ def until(true, seconds: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_address_of_an_uploaded_file_may_be_escaped_as_browsers_do_it():
+    path, meta = "/tmp/a b 'c'.pkl", {"_type": "gradio.FileData"}
+    here = {"path": path, "url": "http://127.0.0.1:7860/file=/tmp/a%20b%20'c'.pkl", "meta": meta}
+    assert files_in({"data": [here]}) == [path]
+    assert files_in([{**here, "url": "http://example.org/x"}]) == [path, "http://example.org/x"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["files_in", "is_address", "read"]
 
@@ -40,8 +40,8 @@ def files_in(values: Any) -> list[str]:
         if isinstance(value, dict) and "path" in value and ("meta" in value or "orig_name" in value):
             path, url = value["path"], value.get("url")
             found.append(path if isinstance(path, str) else "")
-            # The page sends back the address that it was given for the same path.
-            if isinstance(url, str) and isinstance(path, str) and path not in url:
+            # The page sends back the address that it was given for the same path, with blanks and signs escaped.
+            if isinstance(url, str) and isinstance(path, str) and path not in url and path not in unquote(url):
                 found.append(url)
         left.extend(_inside(value))
     return found
