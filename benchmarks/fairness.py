@@ -35,6 +35,7 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="threads (default: 1 and 2)")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
+    machine.load_operators()
     here = machine.describe()
     rows = [_row(workers, args.drags, 1 if args.quick else args.rounds) for workers in args.workers]
     lines = [

@@ -75,6 +75,7 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
     trees = {"before": args.before, "after": args.after}
+    machine.load_operators()
     here = machine.describe()
     rounds: list[dict[str, dict[str, float]]] = []
     for k in range(1 if args.quick else args.rounds):
