@@ -12,6 +12,9 @@
     ├── ExportError            a picture, an animation or a recipe could not be written
     ├── RecipeError            a recipe cannot be read, or does not fit the model
     ├── LimitError             more is asked for than a visitor may have
+    ├── ConsentError           nobody has agreed yet to what has to be agreed to first
+    ├── ModerationError        a picture was held back, by a rule, a classifier or a person
+    ├── AuditError             the record of exports could not be written or read
     └── OpBuildError           a compiled op could not be built (costs speed only)
 
 A message says what was given, what is allowed and what to do. The page and the command line show it as it is.
@@ -20,8 +23,10 @@ A message says what was given, what is allowed and what to do. The page and the 
 from __future__ import annotations
 
 __all__ = [
+    "AuditError",
     "CheckpointError",
     "ConfigError",
+    "ConsentError",
     "DownloadError",
     "DragGANError",
     "ExportError",
@@ -29,6 +34,7 @@ __all__ = [
     "LimitError",
     "MaskError",
     "ModelNotFound",
+    "ModerationError",
     "OpBuildError",
     "PointError",
     "RecipeError",
@@ -82,6 +88,18 @@ class RecipeError(DragGANError):
 
 class LimitError(DragGANError):
     """More is asked for than one visitor may have of this engine: points, radii, steps, drags at once."""
+
+
+class ConsentError(DragGANError):
+    """Nobody has agreed yet to what has to be agreed to before a file is taken."""
+
+
+class ModerationError(DragGANError):
+    """A picture is held back: refused, or waiting until a person has looked at it."""
+
+
+class AuditError(DragGANError):
+    """The record of exports could not be written or read, or something may not be written there."""
 
 
 class OpBuildError(DragGANError):

@@ -157,6 +157,15 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/kept_session.py", ("draggan.errors", "draggan.recipe", "draggan.session")),
         ("draggan/images.py", ("draggan.errors",)),
         ("draggan/downloads.py", ("draggan.checkpoints.catalogue",)),
+        ("draggan/moderation/", ("draggan.errors", "draggan.images", "dnnlib")),
+        ("draggan/provenance/audit.py", ("draggan.errors", "draggan.recipe", "dnnlib")),
+        (
+            "draggan/provenance/deployment.py",
+            (
+                *("draggan.errors", "draggan.recipe", "draggan.checkpoints.catalogue", "draggan.moderation"),
+                *("draggan.provenance.audit", "dnnlib"),
+            ),
+        ),
         ("draggan/export.py", ("draggan.errors", "draggan.images", "draggan.recipe", "dnnlib")),
         (
             "draggan/drag/",
