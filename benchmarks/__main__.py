@@ -29,6 +29,7 @@ BENCHMARKS = {
     "live": "pulling by hand in the page: pictures a second, and how far they lag behind the pointer",
     "fairness": "a short drag beside eight long ones: how long it waits, and how soon Stop stops",
     "drags": "sixty fixed drags on the built-in cat through the command line",
+    "batch": "many recipes: a batch against a loop, and a batch that is killed and goes on",
     "truth": "whether what is said to have arrived has arrived",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",

@@ -327,6 +327,11 @@ class Recipe:
         """
         return _read(parse_json(text))
 
+    @classmethod
+    def from_values(cls, values: Any) -> Recipe:
+        """The same of JSON that was parsed already, by `parse_json`."""
+        return _read(values)
+
     @property
     def digest(self) -> str:
         """SHA-256 of what the recipe says, 64 hexadecimal digits, the same on every machine.

@@ -10,7 +10,7 @@ from draggan.checkpoints.catalogue import entry_of
 from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
 
-__all__ = ["ProgressBar", "ensure_downloaded"]
+__all__ = ["CountBar", "ProgressBar", "ensure_downloaded"]
 
 _WIDTH = 28  # characters of the bar
 
@@ -81,6 +81,40 @@ class ProgressBar:
             full = int(_WIDTH * self._progress.fraction)
             bar = f"[{'#' * full}{'.' * (_WIDTH - full)}] " if full else ""
             _write(f"\r{bar + self._progress.text:{_WIDTH + 40}}")
+
+
+class CountBar:
+    """A progress bar of things that are done one after the other, on a terminal; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._first: int | None = None  # that were done before
+        self._drawn = 0.0
+
+    def __call__(self, done: int, failed: int, total: int) -> None:
+        """So many are done, so many have failed, of so many in all."""
+        now, ended = time.monotonic(), done + failed
+        if self._first is None:
+            self._first, self._started = ended, now
+        if not self._shown or (now - self._drawn < 0.1 and ended < total):
+            return
+        self._drawn = now
+        rate = (ended - self._first) / max(now - self._started, 0.1)
+        full = int(_WIDTH * ended / max(total, 1))
+        text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {ended} of {total}"
+        if failed:
+            text += f", {failed} failed"
+        if rate > 0:
+            left = round((total - ended) / rate)
+            text += f" · {rate:.2g} a second · {left // 60}:{left % 60:02} left"
+        _write(f"\r{text:{_WIDTH + 56}}")
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._shown:
+            self._shown = False
+            _write("\n")
 
 
 def _write(text: str) -> None:

@@ -193,6 +193,13 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *("draggan.downloads", "draggan.images", "draggan.points", "draggan.recipe", "draggan.suggestions"),
             ),
         ),
+        (
+            "draggan/batch/",
+            (
+                *("draggan.errors", "draggan.device", "draggan.engine", "draggan.export", "draggan.recipe"),
+                *("draggan.kept_session", "dnnlib"),
+            ),
+        ),
         # The page knows models and drags only through the engine.
         (
             "draggan/ui/",
@@ -219,7 +226,8 @@ def test_a_layer_knows_only_those_below(prefix, allowed):
     ("module", "above"),
     [
         ("draggan.ui", ("app.py", "draggan/cli")),
-        ("draggan.engine", ("app.py", "draggan/cli", "draggan/ui/", "draggan/evaluation/")),
+        ("draggan.engine", ("app.py", "draggan/cli", "draggan/ui/", "draggan/evaluation/", "draggan/batch/")),
+        ("draggan.batch", ("draggan/cli",)),
         ("draggan.cli", ("app.py", "draggan/__main__.py")),
         ("draggan.evaluation", ("draggan/cli",)),
         ("draggan.doctor", ("draggan/cli",)),

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from draggan.cli.options import add_yes, name_of, path_of
-from draggan.config import DragConfig, describe
-from draggan.errors import ConfigError, ModelNotFound, PointError
+from draggan.cli import edit_options
+from draggan.cli.options import add_yes, path_of
+from draggan.errors import ModelNotFound, PointError
 
 if TYPE_CHECKING:
     from draggan.engine.base import RunningDrag, Update
@@ -25,25 +25,6 @@ __all__ = ["HELP", "NAME", "add_options", "joined", "run"]
 
 NAME = "drag"
 HELP = "drag points of a picture and save the result"
-
-# Settings of a drag that are options here; range, unit and default come from the dataclass.
-_DRAG_OPTIONS = (
-    "solver",
-    "space",
-    "free_rows",
-    "step_size",
-    "naturalness",
-    "row_independence",
-    "max_departure",
-    "tracker",
-    "trust_radius",
-    "r1",
-    "r2",
-    "mask_weight",
-    "mask_hold",
-    "stop_distance",
-    "level",
-)
 
 _OUTCOMES = {
     "done": "nothing left to drag: the recipe has its result already",
@@ -59,37 +40,7 @@ _OUTCOMES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument(
-        "--model", type=name_of, help="a registry name, file or https address (default: cat, or the recipe's)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="which picture (default: 0)")
-    parser.add_argument("--latent", type=path_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
-    parser.add_argument(
-        "--recipe", type=path_of, metavar="FILE", help="begin with a recipe, or a saved .png that has one"
-    )
-    parser.add_argument(
-        "--truncation", type=float, metavar="PSI", help="0: average, 1: unchanged (default: the model's)"
-    )
-    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
-    parser.add_argument(
-        "--point",
-        type=_point_pair,
-        action="append",
-        default=[],
-        metavar="X,Y:X,Y",
-        help="a handle and its target in image pixels; may be given more than once",
-    )
-    parser.add_argument("--mask", type=path_of, metavar="PNG", help="white may change, black stays")
-    parser.add_argument("--steps", type=int, help=f"at most (default: {DragConfig.max_steps})")
-    for name in _DRAG_OPTIONS:
-        facts = describe(DragConfig, name)
-        unit = f" [{facts['unit']}]" if facts["unit"] else ""
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            type=str if facts["default"] is None else type(facts["default"]),
-            help=f"{facts['help']}{unit} (default: {_default_of(name, facts['default'])})",
-        )
+    edit_options.add(parser)
     parser.add_argument("--out", type=path_of, metavar="PNG", help="write the result here")
     parser.add_argument("--recipe-out", type=path_of, metavar="JSON", help="write the recipe of the result here")
     parser.add_argument("--before", type=path_of, metavar="PNG", help="write the picture before the drag here")
@@ -99,10 +50,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_yes(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-
-
-def _default_of(name: str, value: Any) -> str:
-    return "the model's" if name in ("step_size", "solver", "level") else str(value)
 
 
 def joined(argv: Sequence[str]) -> list[str]:
@@ -116,18 +63,6 @@ def joined(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    """``60,70:80,64`` as ((60, 70), (80, 64))."""
-    try:
-        handle, target = text.split(":")
-        (x, y), (u, v) = (tuple(float(n) for n in point.split(",")) for point in (handle, target))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a pair of points; write handle and target in pixels like 60,70:80,64"
-        ) from None
-    return (x, y), (u, v)
-
-
 def run(args: argparse.Namespace) -> int:
     """Drag, write what was asked for, and say what happened."""
     # Imported here: `draggan --help` and a wrong option need not wait for torch.
@@ -136,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.terminal import ensure_downloaded
 
     _check(args)
-    given = _given_recipe(args)
+    given = edit_options.given_recipe(args)
     model = given.model.name if given is not None else args.model or "cat"
     try:
         ensure_downloaded(model, yes=args.yes)
@@ -147,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     engine = LocalEngine(AnyModels(args.device))
     try:
-        recipe = _begun(engine, args, model) if given is None else given
+        recipe = edit_options.begun(engine, args, model) if given is None else given
         engine.models.load(model)
         loaded = time.perf_counter()
         before, edit = _to_do(engine, args, recipe)
@@ -168,20 +103,7 @@ def _check(args: argparse.Namespace) -> None:
 
     if not args.point and args.recipe is None:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
-    begins = {"--recipe": args.recipe, "--latent": args.latent, "--seed": args.seed}
-    begins |= {"--truncation": args.truncation, "--class": args.label}
-    used = [name for name, value in begins.items() if value is not None]
-    if "--recipe" in used and len(used) > 1:
-        raise ConfigError(f"{used[1]} does not go with --recipe, which says by itself what to begin with; leave it out")
-    for name in ("--seed", "--truncation", "--class"):
-        if {"--latent", name} <= set(used):
-            raise ConfigError(f"{name} does not go with --latent; give one of them")
-    if not args.point:
-        how = {name: getattr(args, name) for name in ("mask", "steps", *_DRAG_OPTIONS)}
-        for name in (name.replace("_", "-") for name, value in how.items() if value is not None):
-            raise ConfigError(f"--{name} says how points are dragged; add --point, or leave it out to run the recipe")
-    if args.truncation is not None and not 0 <= args.truncation <= 1.5:
-        raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
+    edit_options.check(args)
     for path in (args.out, args.before, args.points_out):
         if path is not None:
             check_png_path(path)
@@ -189,48 +111,12 @@ def _check(args: argparse.Namespace) -> None:
         check_animation_path(args.animation)
 
 
-def _given_recipe(args: argparse.Namespace) -> Recipe | None:
-    from draggan.export import read_recipe
-
-    if args.recipe is None:
-        return None
-    recipe = read_recipe(args.recipe)
-    if args.model is None:
-        return recipe
-    # The same weights elsewhere: the engine compares their hash with the recipe's.
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name=args.model))
-
-
-def _begun(engine: LocalEngine, args: argparse.Namespace, model: str) -> Recipe:
-    """The picture to begin with: a seed's, or that of a latent code in a file."""
-    from draggan.checkpoints.latents import fit_latent, read_latent
-    from draggan.recipe import ModelReference, Recipe
-
-    if args.latent is None:
-        return engine.begin(model, seed=args.seed or 0, truncation=args.truncation, label=args.label)
-    generator = engine.models.load(model)
-    ws = fit_latent(read_latent(args.latent), generator.num_ws, generator.w_dim)
-    reference = ModelReference(name=model, sha256=engine.models.sha256(model))
-    return Recipe(model=reference, image_size=generator.image_size, start=ws)
-
-
 def _to_do(engine: LocalEngine, args: argparse.Namespace, recipe: Recipe) -> tuple[Recipe, Edit | None]:
     """What is there before the drag, complete, and the drag: the points' or else the recipe's last, if it is to do."""
-    from draggan.images import read_mask
-    from draggan.recipe import Edit, Mask, read_points
-
     if not args.point:
         before = engine.complete(recipe.up_to(max(len(recipe.edits) - 1, 0)))
         return before, None if recipe.latent is not None or not recipe.edits else recipe.edits[-1]
-    settings = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
-    space = settings.pop("space", DragConfig.space)
-    edit = Edit(
-        points=read_points(args.point, recipe.image_size),
-        mask=None if args.mask is None else Mask(allowed=read_mask(args.mask, recipe.image_size)),
-        space=space,
-        settings={"max_steps": DragConfig.max_steps if args.steps is None else args.steps, **settings},
-    )
-    return engine.complete(recipe), edit
+    return engine.complete(recipe), edit_options.edit_of(args, recipe)
 
 
 def _watched(running: RunningDrag, *, quiet: bool) -> Update | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dnnlib.download import sha256_of
-from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, find, listed_entry
+from draggan.checkpoints.catalogue import ModelEntry, Preset, all_models, entry_of, find, listed_entry
 from draggan.checkpoints.store import load_generator, locate
 from draggan.downloads import Terms, terms_of
 from draggan.errors import LimitError, ModelNotFound
@@ -171,10 +171,11 @@ class AnyModels:
 
     Args:
         device: where to load them.
+        downloads: whether a model that is not on this machine is downloaded.
     """
 
-    def __init__(self, device: str = "auto") -> None:
-        self._device = device
+    def __init__(self, device: str = "auto", *, downloads: bool = True) -> None:
+        self._device, self._downloads = device, downloads
 
     def find(self, name: str) -> Model:
         """The model of that name, with what the catalogue knows about it."""
@@ -184,7 +185,9 @@ class AnyModels:
         return replace(_model(entry), name=name)
 
     def load(self, name: str) -> Generator:
-        """Its generator; downloaded now if need be."""
+        """Its generator; downloaded now if need be and allowed."""
+        if not self._downloads and not Path(name).expanduser().is_file() and not entry_of(name).on_disk:
+            raise ModelNotFound(f"the model '{name}' is not on this machine; download it first")
         return load_generator(name, self._device)
 
     def sha256(self, name: str) -> str:

@@ -1,0 +1,115 @@
+"""A batch from its beginning, or from where it was broken off, to its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from draggan.batch.jobs import Job
+from draggan.batch.journal import Journal
+from draggan.batch.pool import Alone, Pool
+from draggan.batch.report import write_report
+from draggan.batch.worker import Options, failed
+from draggan.errors import ExportError
+
+__all__ = ["Summary", "run_batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What has become of a batch.
+
+    Attributes:
+        done, failed, left: jobs; those that are left were not begun, or not ended, when somebody interrupted it.
+        known: of those done, how many were done before.
+        seconds: that it took now.
+        files: of the report.
+    """
+
+    done: int
+    failed: int
+    left: int
+    known: int
+    seconds: float
+    files: tuple[Path, ...]
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    options: Options,
+    *,
+    processes: int,
+    progress: Callable[[int, int, int], None] = lambda done, failed, total: None,
+) -> Summary:
+    """Do jobs, except those that were done before.
+
+    Args:
+        jobs: of `read_jobs`, with the key of the same options.
+        options: what is made of every recipe; the folder is made if need be.
+        processes: that share the work.
+        progress: called with the jobs that are done, those that have failed, and all of them.
+
+    Raises:
+        ExportError: the folder cannot be written to, or another batch writes there.
+    """
+    folder = Path(options.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            return _locked(jobs, options, processes, progress)
+    except Timeout as error:
+        raise ExportError(f"another batch writes to {folder}; wait for its end, or choose another folder") from error
+    except OSError as error:
+        raise ExportError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _locked(
+    jobs: Sequence[Job], options: Options, processes: int, progress: Callable[[int, int, int], None]
+) -> Summary:
+    started = time.perf_counter()
+    folder = Path(options.folder)
+    rows: dict[int, dict[str, Any]] = {}
+    with Journal(folder) as journal:
+        left: list[Job] = []
+        for job in jobs:
+            if job.error:
+                rows[job.number] = failed(job, job.error)
+            elif (row := journal.done(job)) is not None:
+                # The line may stand elsewhere in the file by now.
+                rows[job.number] = row | {"number": job.number}
+            else:
+                left.append(job)
+        known = sum(row["state"] == "done" for row in rows.values())
+
+        def tell() -> None:
+            bad = sum(row["state"] == "failed" for row in rows.values())
+            progress(len(rows) - bad, bad, len(jobs))
+
+        tell()
+        try:
+            count = min(processes, len(left))
+            with Pool(options, count) if count > 1 else Alone(options) as workers:
+                for job, row in workers.run(left):
+                    rows[job.number] = row
+                    if row["state"] == "done":
+                        journal.add(job, row)
+                    tell()
+        except KeyboardInterrupt:
+            pass  # what is done is reported; the same command goes on
+    seconds = time.perf_counter() - started
+    facts = {"jobs": len(jobs), "left": len(jobs) - len(rows), "seconds": round(seconds, 2)}
+    files = write_report(folder, list(rows.values()), facts)
+    done = sum(row["state"] == "done" for row in rows.values())
+    return Summary(
+        done=done,
+        failed=len(rows) - done,
+        left=len(jobs) - len(rows),
+        known=known,
+        seconds=seconds,
+        files=files,
+    )

@@ -1,0 +1,91 @@
+"""``draggan batch``: many recipes to pictures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from draggan.cli.options import add_yes, name_of, path_of
+from draggan.errors import ConfigError, DragGANError
+
+if TYPE_CHECKING:
+    from draggan.batch.jobs import Job
+
+__all__ = ["HELP", "NAME", "add_options", "run"]
+
+NAME = "batch"
+HELP = "run many recipes: pictures, animations, figures"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument(
+        "source", type=path_of, metavar="RECIPES", help="a file with a recipe on every line, or a folder of saved work"
+    )
+    parser.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="write everything here")
+    parser.add_argument("--film", choices=("gif", "webp"), help="also write the last drag of every recipe")
+    parser.add_argument("--before", action="store_true", help="also write the pictures before the last edit")
+    parser.add_argument("--measures", action="store_true", help="also measure how much every picture has changed")
+    parser.add_argument("--model", type=name_of, help="draw with this file: it must be the recipes' own model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, help="processes (default: one for each core, or one for a GPU)")
+    add_yes(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run them; 1 if some could not be run, 130 if interrupted. The same command goes on where it was ended."""
+    from draggan.batch.jobs import read_jobs
+    from draggan.batch.pool import usable_cores
+    from draggan.batch.run import run_batch
+    from draggan.batch.worker import Options
+    from draggan.device import choose_device
+    from draggan.terminal import CountBar
+
+    if args.jobs is not None and args.jobs < 1:
+        raise ConfigError(f"--jobs {args.jobs} is not allowed; give a whole number from 1 on")
+    on_processor = choose_device(args.device).type == "cpu"
+    processes = args.jobs or (usable_cores() if on_processor else 1)
+    options = Options(
+        folder=str(args.out),
+        film=f".{args.film}" if args.film else "",
+        before=args.before,
+        measures=args.measures,
+        model=args.model or "",
+        device=args.device,
+        threads=max(usable_cores() // processes, 1),
+    )
+    jobs = _with_models(read_jobs(args.source, options.key), args.model, yes=args.yes)
+    bar = CountBar()
+    try:
+        summary = run_batch(jobs, options, processes=processes, progress=bar)
+    finally:
+        bar.end()
+    made = summary.done - summary.known
+    before = f", {summary.known} were there already" if summary.known else ""
+    print(f"{made} done in {summary.seconds:.1f} s{before}")
+    if summary.failed:
+        print(f"{summary.failed} could not be run; the report says why", file=sys.stderr)
+    if summary.left:
+        print(f"{summary.left} are left; the same command goes on with them", file=sys.stderr)
+    for path in summary.files:
+        print(f"  wrote {path}")
+    return 130 if summary.left else 1 if summary.failed else 0
+
+
+def _with_models(jobs: Sequence[Job], model: str | None, *, yes: bool) -> list[Job]:
+    """The jobs, once their models are here; those whose model cannot be had say so."""
+    from draggan.terminal import ensure_downloaded
+
+    if model is not None:
+        ensure_downloaded(model, yes=yes)
+        return list(jobs)
+    missing: dict[str, str] = {"": ""}
+    for name in {job.model: None for job in jobs if not job.error and job.model}:
+        try:
+            ensure_downloaded(name, yes=yes)
+        except DragGANError as error:
+            missing[name] = str(error)
+    return [dataclasses.replace(job, error=job.error or missing.get(job.model, "")) for job in jobs]

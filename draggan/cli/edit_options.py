@@ -1,0 +1,150 @@
+"""Options that say which picture, and how it is dragged: those of `draggan drag` and of `draggan edits`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from draggan.cli.options import name_of, path_of
+from draggan.config import DragConfig, describe
+from draggan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from draggan.engine.local import LocalEngine
+    from draggan.recipe import Edit, Recipe
+
+__all__ = ["add", "begun", "check", "edit_of", "given_recipe"]
+
+# Settings of a drag that are options here; range, unit and default come from the dataclass.
+_DRAG_OPTIONS = (
+    "solver",
+    "space",
+    "free_rows",
+    "step_size",
+    "naturalness",
+    "row_independence",
+    "max_departure",
+    "tracker",
+    "trust_radius",
+    "r1",
+    "r2",
+    "mask_weight",
+    "mask_hold",
+    "stop_distance",
+    "level",
+)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument(
+        "--model", type=name_of, help="a registry name, file or https address (default: cat, or the recipe's)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="which picture (default: 0)")
+    parser.add_argument("--latent", type=path_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
+    parser.add_argument(
+        "--recipe", type=path_of, metavar="FILE", help="begin with a recipe, or a saved .png that has one"
+    )
+    parser.add_argument(
+        "--truncation", type=float, metavar="PSI", help="0: average, 1: unchanged (default: the model's)"
+    )
+    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
+    parser.add_argument(
+        "--point",
+        type=_point_pair,
+        action="append",
+        default=[],
+        metavar="X,Y:X,Y",
+        help="a handle and its target in image pixels; may be given more than once",
+    )
+    parser.add_argument("--mask", type=path_of, metavar="PNG", help="white may change, black stays")
+    parser.add_argument("--steps", type=int, help=f"at most (default: {DragConfig.max_steps})")
+    for name in _DRAG_OPTIONS:
+        facts = describe(DragConfig, name)
+        unit = f" [{facts['unit']}]" if facts["unit"] else ""
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=str if facts["default"] is None else type(facts["default"]),
+            help=f"{facts['help']}{unit} (default: {_default_of(name, facts['default'])})",
+        )
+
+
+def _default_of(name: str, value: Any) -> str:
+    return "the model's" if name in ("step_size", "solver", "level") else str(value)
+
+
+def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """``60,70:80,64`` as ((60, 70), (80, 64))."""
+    try:
+        handle, target = text.split(":")
+        (x, y), (u, v) = (tuple(float(n) for n in point.split(",")) for point in (handle, target))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a pair of points; write handle and target in pixels like 60,70:80,64"
+        ) from None
+    return (x, y), (u, v)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    begins = {"--recipe": args.recipe, "--latent": args.latent, "--seed": args.seed}
+    begins |= {"--truncation": args.truncation, "--class": args.label}
+    used = [name for name, value in begins.items() if value is not None]
+    if "--recipe" in used and len(used) > 1:
+        raise ConfigError(f"{used[1]} does not go with --recipe, which says by itself what to begin with; leave it out")
+    for name in ("--seed", "--truncation", "--class"):
+        if {"--latent", name} <= set(used):
+            raise ConfigError(f"{name} does not go with --latent; give one of them")
+    if not args.point:
+        how = {name: getattr(args, name) for name in ("mask", "steps", *_DRAG_OPTIONS)}
+        for name in (name.replace("_", "-") for name, value in how.items() if value is not None):
+            raise ConfigError(f"--{name} says how points are dragged; add --point, or leave it out to run the recipe")
+    if args.truncation is not None and not 0 <= args.truncation <= 1.5:
+        raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
+
+
+def given_recipe(args: argparse.Namespace) -> Recipe | None:
+    """The recipe to begin with, if one was given."""
+    from draggan.export import read_recipe
+
+    if args.recipe is None:
+        return None
+    recipe = read_recipe(args.recipe)
+    if args.model is None:
+        return recipe
+    # The same weights elsewhere: the engine compares their hash with the recipe's.
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name=args.model))
+
+
+def begun(engine: LocalEngine, args: argparse.Namespace, model: str) -> Recipe:
+    """The picture to begin with: a seed's, or that of a latent code in a file."""
+    from draggan.checkpoints.latents import fit_latent, read_latent
+    from draggan.recipe import ModelReference, Recipe
+
+    if args.latent is None:
+        return engine.begin(model, seed=args.seed or 0, truncation=args.truncation, label=args.label)
+    generator = engine.models.load(model)
+    ws = fit_latent(read_latent(args.latent), generator.num_ws, generator.w_dim)
+    reference = ModelReference(name=model, sha256=engine.models.sha256(model))
+    return Recipe(model=reference, image_size=generator.image_size, start=ws)
+
+
+def edit_of(args: argparse.Namespace, recipe: Recipe) -> Edit:
+    """The drag that the options say.
+
+    Args:
+        recipe: of the picture that it begins with.
+    """
+    from draggan.images import read_mask
+    from draggan.recipe import Edit, Mask, read_points
+
+    settings = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
+    space = settings.pop("space", DragConfig.space)
+    return Edit(
+        points=read_points(args.point, recipe.image_size),
+        mask=None if args.mask is None else Mask(allowed=read_mask(args.mask, recipe.image_size)),
+        space=space,
+        settings={"max_steps": DragConfig.max_steps if args.steps is None else args.steps, **settings},
+    )
