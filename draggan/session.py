@@ -261,14 +261,22 @@ class Session:
             raise PointError("there is nothing to drag yet; click a point in the picture, then where it should go")
         return self._edit(self.pairs)
 
-    def live_edit(self, at: Xy) -> Edit:
-        """The drag that begins where a hand takes hold of the picture, whatever points there are.
+    def live_edit(self, at: Xy, pair: int | None = None) -> Edit:
+        """The drag that begins where a hand takes hold of the picture.
+
+        Args:
+            pair: it takes hold of this one of `pairs`: all of them are dragged, this one's target is at the hand.
+                None: of the picture itself, whatever points there are.
 
         Raises:
             PointError: that is outside the picture.
         """
         ((x, y),) = check_points("handle", [at], self.image_size).tolist()
-        return self._edit((self._held((x, y), (x, y)),))
+        if pair is None:
+            return self._edit((self._held((x, y), (x, y)),))
+        there = list(self.pairs)
+        there[pair] = replace(there[pair], target=(x, y))
+        return self._edit(tuple(there))
 
     def dragged(self, recipe: Recipe, handles: np.ndarray, frames: Sequence[np.ndarray] = ()) -> Session:
         """After a drag: another picture, handles where they were tracked, targets and origins as they were.
@@ -284,8 +292,20 @@ class Session:
         return self._reached(recipe, replace(self.now, pairs=pairs), frames)
 
     def pulled(self, recipe: Recipe, frames: Sequence[np.ndarray] = ()) -> Session:
-        """After a live drag; points lie on other content now and go, until undo. Arguments as for `dragged`."""
+        """After a live drag of the picture itself; points lie on other content now and go, until undo.
+
+        Arguments as for `dragged`.
+        """
         return self._reached(recipe, replace(self.now, pairs=(), pending=None), frames)
+
+    def pulled_by_pair(
+        self, recipe: Recipe, handles: np.ndarray, targets: np.ndarray, frames: Sequence[np.ndarray] = ()
+    ) -> Session:
+        """After a live drag of all pairs: likewise, and targets are where the hand left them."""
+        after = self.dragged(recipe, handles, frames)
+        aims = check_points("target", targets, self.image_size).tolist()
+        pairs = tuple(replace(pair, target=tuple(xy)) for pair, xy in zip(after.pairs, aims, strict=True))
+        return replace(after, now=replace(after.now, pairs=pairs))
 
     @property
     def frames(self) -> tuple[tuple[Recipe, Float[np.ndarray, "1 num_ws w_dim"]], ...]:

@@ -96,10 +96,29 @@ def test_other_targets_wake_a_drag_that_rests_at_the_edge():
             break
         step = next(drag)
     assert 24 < step.handles[0, 0] < 29
+    assert step.outcome is None
+    assert step.rests in ("unlikely", "stalled")
+    assert step.distances[0] > 20, "the target is where it was asked for, the handle on its content"
     drag.retarget([(22.0, 30.0)])
     drag.settle()
     *_, last = drag
     assert last.outcome == "arrived"
+    assert last.rests is None
+
+
+def test_a_live_drag_of_the_published_solver_goes_on_from_the_last_picture_in_which_its_content_was():
+    generator = BumpGenerator([START], curtain=34.0).freeze()
+    config = DragConfig(solver="adam", tracker="continuity", step_size=5e-3)
+    drag = Drag(generator, WS, [START], [START], config=config, live=True)
+    drag.retarget([(50.0, START[1])])
+    for _ in range(200):
+        if drag.would_sleep():
+            break
+        step = next(drag)
+    assert step.rests == "lost"
+    assert not step.lost.any()
+    assert generator.centres(step.ws)[0, 0, 0] < 36, "its middle has just gone behind the curtain"
+    drag.stop()
 
 
 def pattern_of(features, grid, handle):

@@ -22,7 +22,7 @@ from draggan.drag.refusal import Refusal, refused
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck
 from draggan.drag.step import DragStep, Nearest
-from draggan.drag.stopping import CLOSE, RESTS, Findings, Progress, decide
+from draggan.drag.stopping import CLOSE, RESTS, Findings, Outcome, Progress, decide
 from draggan.drag.tracking import TemplateTracker
 from draggan.generators.base import Generator
 
@@ -45,9 +45,10 @@ class Drag(Iterator[DragStep]):
       that begins after `retarget` returned shows what was asked then, or later.
     * Of several handles all targets are given every time, those that stay included.
     * While live, reaching the targets or finding no way nearer does not end the drag: that step is yielded with
-      ``done`` False and ``outcome`` None, and asking for the next one *sleeps*, with no lock held that a caller could
-      wait for, until `retarget` brings other targets, farther than ``near``, or `settle` or `stop` is called. A program
-      of one thread must therefore ask `would_sleep` first, and call one of them instead of asking for another step.
+      ``done`` False, ``outcome`` None and the reason in ``rests``; its handles are where the content is, however far
+      away the targets are. Asking for the next one *sleeps*, with no lock held that a caller could wait for, until
+      `retarget` brings other targets, farther than ``near``, or `settle` or `stop` is called. A program of one thread
+      must therefore ask `would_sleep` first, and call one of them instead of asking for another step.
       A live drag that is no longer needed must be told to `settle` or `stop`, or the thread that iterates it sleeps for
       ever.
     * A hand sees where content is more exactly than a drag has to end: handles go on to ``near`` their targets, a
@@ -171,7 +172,9 @@ class Drag(Iterator[DragStep]):
                 stuck, refusal, here = True, there.refusal, there.evaluation
             else:
                 # Some solvers refuse such steps themselves.
-                gone, here = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked), there
+                gone = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+                # A live drag goes on from the last picture of which something true could be said.
+                here = there if gone is None or not live else self._solver.again(here)
         self._here = here
         distances = directions(here.tracked.handles, self._targets)[1]
         self._progress = self._progress.after(self._index, distances.sum().item(), self.problem.least_progress)
@@ -194,7 +197,7 @@ class Drag(Iterator[DragStep]):
         )
         self._moving.idle = live and outcome in RESTS
         if outcome is None or self._moving.idle:
-            step = self._step(here, distances, here.loss(self._targets).item())
+            step = self._step(here, distances, here.loss(self._targets).item(), rests=outcome)
             if np.isfinite(step.loss):
                 if gone is None:
                     self._nearest = self._nearest.including(step)
@@ -211,7 +214,9 @@ class Drag(Iterator[DragStep]):
         """Whether a handle is farther from its target."""
         return bool((directions(self._handles, self._targets)[1] > distance).any())
 
-    def _step(self, here: Evaluation, distances: Float[Tensor, "n"], loss: float) -> DragStep:
+    def _step(
+        self, here: Evaluation, distances: Float[Tensor, "n"], loss: float, *, rests: Outcome | None = None
+    ) -> DragStep:
         with torch.no_grad():
             ws = torch.stack(self.problem.rows(here.shift), 1)
         return DragStep(
@@ -223,4 +228,5 @@ class Drag(Iterator[DragStep]):
             start=self.problem.handles.cpu().numpy().copy(),
             lost=here.tracked.lost.cpu().numpy().copy(),
             loss=loss,
+            rests=rests,
         )

@@ -29,6 +29,8 @@ class DragStep:
         done: this is the last step.
         outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After
             all but "arrived" and "stopped" the last step shows the best latent of the drag (smallest summed distance).
+        rests: why a live drag goes no farther until there are other targets, None while it goes on; values as of
+            ``outcome``.
     """
 
     index: int
@@ -41,6 +43,7 @@ class DragStep:
     lost: Bool[np.ndarray, "n"]
     done: bool = False
     outcome: Outcome | None = None
+    rests: Outcome | None = None
 
     @property
     def total_distance(self) -> float:
@@ -89,4 +92,4 @@ class Nearest:
         broken = gone or outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
         keeps = outcome in ("arrived", "stopped") or best is None or best.total_distance >= here.total_distance
         shown = here if best is None or (keeps and not broken) else best
-        return replace(shown, index=here.index, loss=0.0, done=True, outcome=outcome)
+        return replace(shown, index=here.index, loss=0.0, done=True, outcome=outcome, rests=None)

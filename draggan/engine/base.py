@@ -45,6 +45,7 @@ class Update:
         loss: the supervision loss at this latent; 0 in the last update.
         done: this is the last one.
         outcome: why, None before; as in `draggan.DragStep`.
+        rests: why a live drag goes no farther until its targets move, None while it goes on; likewise.
     """
 
     index: int
@@ -58,6 +59,7 @@ class Update:
     done: bool = False
     outcome: Outcome | None = None
     way: float = 0.0
+    rests: Outcome | None = None
 
 
 @runtime_checkable

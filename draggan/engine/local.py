@@ -474,6 +474,7 @@ class LocalDrag(_Work):
             done=step.done,
             outcome=step.outcome,
             way=step.way,
+            rests=step.rests,
         )
         with self._changed:
             self._update = update

@@ -28,13 +28,22 @@ _PATIENCE = 0.05
 
 @dataclass
 class _Channel:
-    """A drag, and its newest frame with a number."""
+    """A drag, and its newest frame with a number.
+
+    Attributes:
+        targets: of all its handles; that number ``moves`` is where the pointer is.
+        taut: the pointer is farther than the content can follow.
+        wake: the message that waits for the next frame.
+    """
 
     drag: LiveDrag
+    targets: list[Any]
+    moves: int
     count: int = 0
     frame: str = ""
     handles: list[list[float]] = field(default_factory=list)
-    wake: Callable[[], object] | None = None  # the message that waits for the next frame
+    taut: bool = False
+    wake: Callable[[], object] | None = None
 
 
 class LiveDrags:
@@ -44,21 +53,30 @@ class LiveDrags:
         self._channels: dict[str, _Channel] = {}
         self._lock = threading.Lock()
 
-    def begin(self, key: str, drag: LiveDrag) -> None:
-        """From now on `steer` reaches that drag; `end` must follow."""
+    def begin(self, key: str, drag: LiveDrag, moves: int = 0) -> None:
+        """From now on `steer` reaches that drag; `end` must follow.
+
+        Args:
+            moves: number of the handle whose target is the pointer; the others' stay as they are.
+        """
         with self._lock:
-            self._channels[key] = _Channel(drag)
+            self._channels[key] = _Channel(drag, [point.target for point in drag.edit.points], moves)
 
     def end(self, key: str) -> None:
         """Forget it."""
         with self._lock:
             self._channels.pop(key, None)
 
-    def show(self, key: str, frame: str, handles: list[list[float]]) -> None:
-        """Keep its newest frame, and where the handle is in it, for the next message."""
+    def show(self, key: str, frame: str, handles: list[list[float]], *, taut: bool = False) -> None:
+        """Keep its newest frame, and where the handles are in it, for the next message.
+
+        Args:
+            taut: the pointer is farther than the content can follow.
+        """
         with self._lock:
             channel = self._channels[key]
             channel.count, channel.frame, channel.handles = channel.count + 1, frame, handles
+            channel.taut = taut
             if channel.wake is not None:
                 channel.wake()
 
@@ -71,8 +89,8 @@ class LiveDrags:
             message: as for `steer`, with ``"seen"``: the count of the newest frame that was seen.
 
         Returns:
-            ``{"count": ..., "frame": ..., "handles": ...}``; empty if there is no other frame within a moment; None if
-            no drag has that key.
+            ``{"count": ..., "frame": ..., "handles": ..., "taut": ...}``; empty if there is no other frame within a
+            moment; None if no drag has that key.
         """
         if not self.steer(message):
             return None
@@ -92,7 +110,14 @@ class LiveDrags:
                 channel.wake = None
         with self._lock:
             new = channel.count != message.get("seen", 0)
-            return {"count": channel.count, "frame": channel.frame, "handles": channel.handles} if new else {}
+            if not new:
+                return {}
+            return {
+                "count": channel.count,
+                "frame": channel.frame,
+                "handles": channel.handles,
+                "taut": channel.taut,
+            }
 
     def steer(self, message: Any) -> bool:
         """The pointer has moved or let go: ``{"key": ..., "at": [x, y], "end": true or false}``, image pixels.
@@ -104,9 +129,11 @@ class LiveDrags:
         with self._lock:
             if not isinstance(key, str) or key not in self._channels:
                 return False
-            drag = self._channels[key].drag
+            channel = self._channels[key]
+        drag, targets = channel.drag, list(channel.targets)
+        targets[channel.moves] = message.get("at")
         try:
-            drag.retarget([message.get("at")])
+            drag.retarget(targets)
         except PointError:
             log.debug("the pointer is outside the picture: %r", message.get("at"))
         if message.get("stop"):

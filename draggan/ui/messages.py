@@ -32,7 +32,9 @@ __all__ = [
     "drag_progress",
     "drawing",
     "hint",
+    "is_taut",
     "live_outcome",
+    "live_rest",
     "model_gone",
     "model_line",
     "preset_ready",
@@ -85,9 +87,10 @@ NO_ROOM = "The file could not be written: the disk of this server is full, or ca
 UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
-can be moved with the mouse. **Live.** Hold the picture and drag: it follows the pointer. **Mask.** Paint what may
-change; the rest stays as it is. Without a mask everything may change. **Save GIF**, **Save WebP.** An animation from
-the starting picture, through every drag, to this one.
+can be moved with the mouse. **Live.** Hold the picture and drag: it follows the pointer as far as the model can, and
+the dot stays on what you hold. Where points are set, hold one of them, and the others go to their targets. **Mask.**
+Paint what may change; the rest stays as it is. Without a mask everything may change. **Save GIF**, **Save WebP.** An
+animation from the starting picture, through every drag, to this one.
 
 | key | |
 |---|---|
@@ -194,8 +197,29 @@ def drag_progress(update: Update, seconds: float) -> str:
     return text
 
 
-def live_outcome(update: Update) -> tuple[str, str]:
-    """How a pull ended: the kind of news and the sentence."""
+def is_taut(update: Update) -> bool:
+    """Whether a live drag's pointer is farther than the content can follow: so far that people see it."""
+    beyond = update.outcome if update.done else update.rests
+    return beyond not in (None, "arrived", "stopped") and float(update.distances.max()) > 2 * update.stop_distance
+
+
+def live_rest(update: Update) -> str:
+    """Why the picture does not follow the pointer any farther."""
+    if update.rests == "lost":
+        why = "further on, what you hold would be out of sight"
+    elif update.rests == "unlikely":
+        why = "further on, the picture would be unlike any that this model makes"
+    else:
+        why = "this model makes no picture nearer to that"
+    return f"As far as it goes: {why}."
+
+
+def live_outcome(update: Update, *, moved: bool = True) -> tuple[str, str]:
+    """How a pull ended: the kind of news and the sentence.
+
+    Args:
+        moved: the picture is another one now.
+    """
     far = float(update.distances.max())
     if update.outcome == "arrived":
         return "good", "Arrived. Keep dragging, or press Undo to go back."
@@ -203,7 +227,8 @@ def live_outcome(update: Update) -> tuple[str, str]:
         return "bad", "The picture fell apart, so the best one on the way is shown. Undo takes you back."
     if update.outcome == "stopped":
         return "note", f"Stopped {far:.1f} px away. Keep dragging, or press Undo to go back."
-    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px away. Undo takes you back."
+    back = " Undo takes you back." if moved else ""
+    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px away.{back}"
 
 
 def drag_outcome(update: Update, session: Session) -> tuple[str, str]:

@@ -73,6 +73,56 @@ def pull(page: Page, start, end, size=(64, 64)) -> None:
     page.mouse.up()
 
 
+class Mouse:
+    """A hand on a mouse: press, move and release."""
+
+    def __init__(self, page: Page) -> None:
+        self._mouse = page.mouse
+
+    def press(self, xy: tuple[float, float]) -> None:
+        self._mouse.move(*xy)
+        self._mouse.down()
+
+    def move(self, xy: tuple[float, float]) -> None:
+        self._mouse.move(*xy)
+
+    def release(self) -> None:
+        self._mouse.up()
+
+
+class Finger:
+    """The same on a screen that is touched."""
+
+    def __init__(self, page: Page) -> None:
+        self._session = page.context.new_cdp_session(page)
+
+    def _send(self, kind: str, *at: tuple[float, float]) -> None:
+        touches = [{"x": x, "y": y} for x, y in at]
+        self._session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    def press(self, xy: tuple[float, float]) -> None:
+        self._send("touchStart", xy)
+
+    def move(self, xy: tuple[float, float]) -> None:
+        self._send("touchMove", xy)
+
+    def release(self) -> None:
+        self._send("touchEnd")
+
+
+def ink_at(page: Page, xy: tuple[float, float], size: tuple[int, int] = (64, 64)) -> list[int]:
+    """Red, green, blue and opacity of what is drawn over that pixel of the picture."""
+    return page.evaluate(
+        """([fx, fy]) => {
+            const c = document.querySelector('.dg-ink'), p = document.querySelector('.dg-picture');
+            const scale = c.width / c.clientWidth;
+            const x = scale * (14 + fx * p.clientWidth), y = scale * (14 + fy * p.clientHeight);
+            return [...c.getContext('2d').getImageData(Math.round(x), Math.round(y), 1, 1).data];
+        }""",
+        [(xy[0] + 0.5) / size[0], (xy[1] + 0.5) / size[1]],
+    )
+
+
 def status(page: Page, pattern: str) -> None:
     expect(page.locator(".dg-status")).to_have_text(re.compile(pattern), timeout=PATIENCE)
 

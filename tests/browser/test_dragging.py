@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from tests.browser.driving import PATIENCE, at, brightest, click, creep, expect, frames, needs_browser, pull, status
+from tests.browser.driving import (
+    PATIENCE,
+    Finger,
+    Mouse,
+    at,
+    brightest,
+    click,
+    creep,
+    expect,
+    frames,
+    ink_at,
+    needs_browser,
+    points,
+    pull,
+    status,
+)
 from tests.pages import BUMP
 
 pytestmark = needs_browser
@@ -89,6 +107,61 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
             break
         page.wait_for_timeout(50)
     assert brightest(page) == BUMP
+
+
+@pytest.mark.parametrize(("finger", "theme"), [(False, "light"), (True, "dark")])
+def test_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_a_line_leads_to_the_pointer(
+    visit, models, monkeypatch, finger, theme
+):
+    first, *others = models.listed()
+    quick = replace(first, settings={"solver": "gauss-newton"})
+    monkeypatch.setattr(models, "listed", lambda: [quick, *others])
+    monkeypatch.setattr(models.load("bump"), "curtain", 40.0)
+    page = visit(query=f"?__theme={theme}", has_touch=finger)
+    page.click("[data-tool=pull]")
+    hand = Finger(page) if finger else Mouse(page)
+    hand.press(at(page, BUMP))
+    for x in range(22, 51, 4):
+        hand.move(at(page, (x, 30)))
+        page.wait_for_timeout(30)
+    page.wait_for_function("document.querySelector('.dg-stage').dataset.taut === 'true'")
+    status(page, r"^As far as it goes: further on, what you hold would be out of sight\.$")
+    ((x, y),) = json.loads(page.locator(".dg-stage").get_attribute("data-handles"))
+    bright = brightest(page)
+    assert abs(x - bright[0]) <= 3
+    assert abs(y - bright[1]) <= 1.5
+    assert 33 < x < 40
+    page.wait_for_timeout(100)
+    red, green, blue, _ = ink_at(page, (x, y))
+    assert red > 200 > 100 > max(green, blue), "the dot is on the content"
+    line = [ink_at(page, (x + share * (50 - x), y)) for share in np.linspace(0.3, 0.7, 60)]
+    amber = [c for c in line if c[3] > 200 and c[0] > 220 and c[2] < 110]
+    assert 5 < len(amber) < 50, "the line to the pointer is amber, and broken: it is told without colour too"
+    hand.move(at(page, (24, 30)))
+    page.wait_for_function("document.querySelector('.dg-stage').dataset.taut === 'false'")
+    status(page, "^The picture follows the pointer")
+    hand.move(at(page, (60, 30)))
+    hand.release()
+    status(page, r"[0-9]+ % of the way, [0-9.]+ px away\. Undo takes you back\.$")
+    assert abs(brightest(page)[0] - x) <= 3
+
+
+def test_a_point_that_is_set_can_be_pulled_and_stays(visit, seen):
+    page = visit()
+    click(page, BUMP)
+    click(page, (26, 30))
+    page.click("[data-tool=pull]")
+    pull(page, (26, 30), (32, 36))
+    page.wait_for_function("document.querySelector('.dg-stage').dataset.frames > 2")
+    status(page, "^Arrived")
+    x, y = brightest(page)
+    assert abs(x - 32) <= 1.5
+    assert abs(y - 36) <= 1.5
+    page.click("[data-tool=points]")
+    click(page, (5, 5))
+    ((handle, target),) = points(seen.until(lambda session: session.pending is not None))
+    assert np.abs(np.array(target) - (32, 36)).max() < 0.2
+    assert np.abs(np.array(handle) - (32, 36)).max() < 1.5
 
 
 def test_pressed_twice_before_the_server_has_answered_nothing_is_held(visit, engine, monkeypatch):

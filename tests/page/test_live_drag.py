@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 
 import gradio as gr
@@ -11,7 +12,9 @@ import pytest
 
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
+from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
+from draggan.ui.drag_settings import SETTINGS
 from draggan.ui.page import Page
 from draggan.ui.warmup import warm_up
 from tests.page.driving import (
@@ -82,6 +85,63 @@ def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
     last = list(run)[-1]
     assert last[parts.session].now is there.now
     assert text_of(last, parts).startswith("1 point set")
+
+
+def test_pulled_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_the_page_says_so(
+    do, parts, session, models, monkeypatch
+):
+    monkeypatch.setattr(models.load("bump"), "curtain", 40.0)
+    quick = tuple("gauss-newton" if name == "solver" else v for name, v in zip(SETTINGS, DEFAULTS, strict=True))
+    run = do.follow_pointer(session, holding(), "w+", request(), *quick)
+    next(run)
+    with going_on(run) as updates:
+        answer = {"count": 0, "taut": False}
+        while not answer["taut"]:
+            answer = picture_at(do, (50, 30), answer["count"])
+        x, y = answer["handles"][0]
+        there = int(pixels_of(answer["frame"]).astype(int).sum(-1).argmax())
+        assert 33 < x < 40
+        assert abs(x - there % 64) <= 3
+        assert abs(y - there // 64) <= 1.5
+        for _ in range(200):
+            if any(parts.status in update for update in updates):
+                break
+            threading.Event().wait(0.02)
+        assert [text_of(u, parts) for u in updates if parts.status in u] == [
+            "As far as it goes: further on, what you hold would be out of sight."
+        ]
+        while answer["taut"]:
+            answer = picture_at(do, (24, 30), answer["count"])
+        do.page.live.steer({"key": KEY, "at": [50, 30], "end": True})
+    said = [text_of(update, parts) for update in updates if parts.status in update]
+    assert messages.LIVE in said, "it follows again"
+    assert re.search(r"out of sight .* % of the way, [\d.]+ px away\. Undo takes you back\.$", said[-1])
+
+
+def test_held_by_one_of_several_points_the_others_are_dragged_too_and_all_stay(do, parts, session):
+    there = add_pair(add_pair(session, BUMP, (22, 30)), (22, 30), (30, 36))
+    value = canvas_value(there)
+    value["pull"] = {"key": KEY, "at": [23, 31], "pair": 0}
+    run = do.follow_pointer(there, value, "w+", request(), *DEFAULTS)
+    next(run)
+    with going_on(run) as updates:
+        answer = picture_at(do, (26, 34), 0)
+        assert len(answer["handles"]) == 2
+        do.page.live.steer({"key": KEY, "at": [28, 36], "end": True})
+    after = updates[-1][parts.session]
+    assert [pair.target for pair in after.pairs] == [(28, 36), (30, 36)]
+    assert np.abs(np.array([pair.handle for pair in after.pairs]) - [(28, 36), (30, 36)]).max() < 1.5
+    assert after.recipe.edits[-1].points[1].target == (30, 36)
+    undone = do.undo(after, canvas_value(after))
+    assert undone[parts.session].now is there.now
+
+
+@pytest.mark.parametrize("pair", [-1, 1, True, "0", [0], 10**30])
+def test_no_point_that_is_not_there_can_be_pulled(do, session, pair):
+    there = add_pair(session, BUMP, (22, 30))
+    value = canvas_value(there) | {"pull": {"key": KEY, "at": [23, 31], "pair": pair}}
+    with pytest.raises(gr.Error, match=r"take hold of a point that is there"):
+        next(do.follow_pointer(there, value, "w+", request(), *DEFAULTS))
 
 
 def test_a_pull_that_waits_for_its_turn_can_be_given_up(parts, models, session):

@@ -6,7 +6,7 @@ Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -158,6 +158,11 @@ class Adam(Solver[AdamEvaluation]):
         tracked = self.tracker.follow(here.tracked, shift, seen.sampler, handles)
         supervision = Supervision(self.problem, seen)
         return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=moments)
+
+    def again(self, here: AdamEvaluation) -> AdamEvaluation:
+        """See `Solver.again`. What it took to step from there is gone, so it is computed anew."""
+        seen = self.compute(here.shift, here.tracked.handles, last=False)
+        return replace(here, supervision=Supervision(self.problem, seen))
 
     def compute(self, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool) -> Computed:
         """The features of a latent, around where its handles should be.

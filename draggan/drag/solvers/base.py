@@ -75,6 +75,10 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
     def __init__(self, problem: Problem, tracker: Tracker) -> None:
         self.problem, self.tracker = problem, tracker
 
+    def again(self, here: AnEvaluation) -> AnEvaluation:
+        """The same latent, where the step that was taken from it does not count: another can be taken."""
+        return here
+
     @classmethod
     def mask_view(cls, generator: Generator, config: DragConfig, level: str) -> MaskView:
         """What a change outside the mask is measured on: the features dragged on."""

@@ -1,7 +1,8 @@
 // The tool Live: the picture is held and follows the pointer. See protocol.md, "A live drag".
 
 const REST = 1000;       // ms without news after which a pointer at rest is reported only that often
-let hold = null;         // the live drag: {key, start, at, end, stop, seen, handles, news, told, flying, timer}
+const TAUT = '#ffb224';
+let hold = null;         // the live drag: {key, start, at, pair, finger, end, stop, seen, handles, taut, news, told, flying, timer}
 
 // Tell the server where the pointer is and show the frame it answers with; then again. One call at a time.
 async function steer() {
@@ -27,17 +28,50 @@ async function steer() {
   if (answer.frame) {
     pull.seen = answer.count;
     pull.handles = answer.handles;
+    pull.taut = Boolean(answer.taut);
+    stage.dataset.taut = pull.taut;                     // for those who measure
     pull.news = performance.now();
     show(answer.frame, answer.handles);
   }
   steer();
 }
 
-function takeHold(at) {
+// `pair`: number of the pair whose dot was taken, and then all pairs are dragged; undefined: the picture itself was.
+function takeHold(at, pair, finger) {
   const key = crypto.getRandomValues(new Uint32Array(4)).join('-');
-  hold = { key, start: at, at, end: false, stop: false, seen: 0, told: 0, news: performance.now() };
-  props.value = structuredClone({ ...state, pull: { key: hold.key, at } });
+  hold = { key, start: at, at, pair, finger, end: false, stop: false, seen: 0, taut: false, told: 0, news: performance.now() };
+  props.value = structuredClone({ ...state, pull: { key, at, pair: pair ?? null } });
   trigger('pull', {});
+}
+
+// Dots on the content, wherever it has got to, and from each an elastic line to where it is pulled.
+function paintPull() {
+  const pairs = hold.pair === undefined ? [[hold.start, hold.at]]
+    : state.points.map(([hx, hy, tx, ty], i) => [[hx, hy], i === hold.pair ? hold.at : [tx, ty]]);
+  const there = pairs.map(([start], i) => place(hold.handles?.[i] || start)), mine = hold.pair ?? 0;
+  const number = (i) => hold.pair === undefined ? '' : i + 1;
+  pairs.forEach(([, aim], i) => elastic(there[i], place(aim), i === mine && hold.taut));
+  pairs.forEach(([, aim], i) => { if (i !== mine) dot(place(aim), TARGET, number(i), true); });
+  if (!hold.end) ring(place(hold.at), hold.finger ? 30 : 9);      // around a finger, or it could not be seen
+  there.forEach((at, i) => { if (i === mine) ring(at, 13); dot(at, HANDLE, number(i), false); });
+}
+
+// The longer, the thinner; broken and amber where the content follows no farther.
+function elastic(from, to, taut) {
+  const length = Math.hypot(to[0] - from[0], to[1] - from[1]);
+  if (length < 4) return;
+  const width = Math.max(2, 6 - length / 50);
+  onInk.lineCap = 'round';
+  for (const [wide, colour] of [[width + 3, 'rgba(16, 18, 24, 0.75)'], [width, taut ? TAUT : '#ffffff']]) {
+    onInk.strokeStyle = colour;
+    onInk.lineWidth = wide;
+    onInk.setLineDash(taut ? [1, 10] : []);
+    onInk.beginPath();
+    onInk.moveTo(from[0], from[1]);
+    onInk.lineTo(to[0], to[1]);
+    onInk.stroke();
+  }
+  onInk.setLineDash([]);
 }
 
 function letGo(at) {

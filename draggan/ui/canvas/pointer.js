@@ -1,6 +1,7 @@
 // Mouse, pen and finger on the picture, and the choice of the tool.
 
 const HIT = 11;          // CSS px around a dot that take hold of it
+const FINGER = 22;       // and under a finger with the tool Live
 const PULL = 4;          // CSS px of movement that make a press a pull
 
 // Pointer -> index of the pixel under it. The picture's client rectangle already contains zoom, transforms and scroll.
@@ -22,7 +23,8 @@ function exactly(event) {
 
 function near(event, point) {
   const r = ink.getBoundingClientRect(), [x, y] = place(point), zoom = r.width / ink.clientWidth;
-  return Math.hypot((event.clientX - r.left) / zoom - x, (event.clientY - r.top) / zoom - y) <= HIT;
+  const hit = tool === 'pull' && event.pointerType === 'touch' ? FINGER : HIT;
+  return Math.hypot((event.clientX - r.left) / zoom - x, (event.clientY - r.top) / zoom - y) <= hit;
 }
 
 function grabbed(event) {
@@ -75,7 +77,7 @@ ink.addEventListener('pointerdown', (event) => {
     press = { start: at, at, client, pulled: false };
     if (!state.pending) Object.assign(press, grabbed(event));
   } else if (tool === 'pull') {
-    takeHold(exactly(event));
+    takeHold(exactly(event), grabbed(event)?.pair, event.pointerType === 'touch');
   } else {
     press = { brush: true, at };
     stroke(at, at);

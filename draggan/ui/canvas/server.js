@@ -39,7 +39,7 @@ watch(HELD, () => {
 });
 watch(BUSY, () => {
   press = null;
-  if (!props.busy) hold = null;
+  if (!props.busy) { hold = null; delete stage.dataset.taut; }
   steer();
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);

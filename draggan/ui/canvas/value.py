@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from draggan.session import Session
 __all__ = [
     "EMPTY",
     "CanvasValue",
+    "Pull",
     "canvas_value",
     "is_outdated",
     "read_canvas",
@@ -87,14 +89,40 @@ def read_mask_url(url: Any, image_size: tuple[int, int]) -> Bool[np.ndarray, "he
     return read_mask(url, image_size)
 
 
-def read_pull(value: CanvasValue | None, image_size: tuple[int, int]) -> tuple[str, Xy]:
-    """The key of a live drag, and where it took hold of the picture: ``{"pull": {"key": ..., "at": [x, y]}}``."""
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """How a live drag begins.
+
+    Attributes:
+        key: by which the page steers it.
+        at: where the pointer took hold, image pixels.
+        pair: number of the pair whose dot it took, from 0; None: it took the picture itself.
+    """
+
+    key: str
+    at: Xy
+    pair: int | None = None
+
+
+def read_pull(value: CanvasValue | None, image_size: tuple[int, int], pairs: int) -> Pull:
+    """``{"pull": {"key": ..., "at": [x, y], "pair": number or null}}``.
+
+    Args:
+        pairs: how many there are.
+
+    Raises:
+        PointError: what came is not what a canvas sends, or does not fit the picture.
+    """
     pull = value.get("pull") if isinstance(value, dict) else None
     pull = pull if isinstance(pull, dict) else {}
-    key = pull.get("key")
+    key, pair = pull.get("key"), pull.get("pair")
     if not isinstance(key, str) or not 16 <= len(key) <= 64:
         raise PointError('a pull looks like {"pull": {"key": "16 to 64 letters", "at": [x, y]}}')
-    return key, read_point("the point", pull.get("at"), image_size)
+    if pair is not None and (not isinstance(pair, int) or isinstance(pair, bool) or not 0 <= pair < pairs):
+        raise PointError(
+            f"the pull is at point {str(pair)[:20]} of {pairs}, counted from 0; take hold of a point that is there"
+        )
+    return Pull(key=key, at=read_point("the point", pull.get("at"), image_size), pair=pair)
 
 
 def _mask_url(mask: Bool[np.ndarray, "height width"]) -> str:

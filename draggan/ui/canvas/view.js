@@ -40,7 +40,8 @@ function paint() {
   onInk.setTransform(ink.width / width, 0, 0, ink.height / height, 0, 0);
   onInk.clearRect(0, 0, width, height);
   paintMask();
-  const pairs = props.held ? [] : shownPairs();
+  const pulled = hold && props.held === hold.key;
+  const pairs = pulled ? [] : shownPairs();
   for (const [h, t] of pairs) arrow(place(h), place(t));
   pairs.forEach(([h, t], i) => { dot(place(t), TARGET, i + 1, true); dot(place(h), HANDLE, i + 1, false); });
   const start = state.pending || (press && press.pulled && press.pair === undefined && !press.brush ? press.start : null);
@@ -55,12 +56,7 @@ function paint() {
     ring(place(start), 15);
     dot(place(start), HANDLE, pairs.length + 1, false);
   }
-  if (hold && props.held === hold.key) {
-    const there = hold.handles?.[0] || hold.start;
-    if (!hold.end) arrow(place(there), place(hold.at));
-    ring(place(there), 13);
-    dot(place(there), HANDLE, '', false);
-  }
+  if (pulled) paintPull();
   if ((tool === 'mask' || tool === 'erase') && hover && !props.busy) {
     ring(place(hover), Math.max(brushPixels() / 2 * picture.clientWidth / size[0], 3));
   }

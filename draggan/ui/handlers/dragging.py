@@ -13,9 +13,10 @@ from draggan.engine.base import RunningDrag, Update
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
-from draggan.ui.canvas.value import CanvasValue, read_pull
+from draggan.ui.canvas.value import CanvasValue, Pull, read_pull
 from draggan.ui.errors import PageError, explained
 from draggan.ui.frame_pacing import FramePacer, PreviewHeight
+from draggan.ui.live_words import LiveWords
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import Caller, caller_of
 from draggan.ui.tab_queue import tab_of, visitor_of
@@ -82,16 +83,16 @@ def follow_pointer(
         session = page.drawn(session, value)
     session = yield from page.with_settings(session, settings)
     with explained():
-        key, at = read_pull(value, session.image_size)
+        pull = read_pull(value, session.image_size, len(session.pairs))
         session = session.set_space(space)
-        recipe, edit = session.recipe, session.live_edit(at)
+        recipe, edit = session.recipe, session.live_edit(pull.at, pull.pair)
         drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=visitor_of(request)))
-    page.live.begin(key, drag)
+    page.live.begin(pull.key, drag, pull.pair or 0)
     try:
         pacer = FramePacer(rate=25, share=0.9, drags=page.drags.__len__)
-        yield from _attend(page, tab, drag, session, pacer, key, caller_of(request))
+        yield from _attend(page, tab, drag, session, pacer, pull, caller_of(request))
     finally:
-        page.live.end(key)
+        page.live.end(pull.key)
 
 
 def stop(page: Page, request: gr.Request) -> None:
@@ -111,23 +112,23 @@ def _attend(
     drag: RunningDrag,
     session: Session,
     pacer: FramePacer,
-    key: str = "",
+    pull: Pull | None = None,
     caller: Caller | None = None,
 ) -> Iterator[Updates]:
-    """Show a drag from its first picture to its last; ``key``: of a live one, ``caller``: who is to see it."""
+    """Show a drag from its first picture to its last; ``pull``: how a live one began, ``caller``: who is to see it."""
     # What others do to the session meanwhile (a file was opened) counts at the end.
     page.tabs.remember(tab, {page.parts.session: session})
     failed = None
     try:
         try:
-            yield page.busy(session, key)
-            yield from _follow(page, session, drag, pacer, key, caller)
+            yield page.busy(session, "" if pull is None else pull.key)
+            yield from _follow(page, session, drag, pacer, pull, caller)
         except PageError as error:
             failed = error
         drag.stop()
         drag.ended(patience=_LAST_STEP)
         with page.tabs.exclusive(tab, session) as newest:
-            ended, failed = _end(page, newest or session, drag, key, failed)
+            ended, failed = _end(page, newest or session, drag, pull, failed)
             page.tabs.remember(tab, ended)
             # From here on, others may change the picture again.
             page.drags.end(tab, drag)
@@ -141,10 +142,11 @@ def _attend(
 
 
 def _follow(
-    page: Page, session: Session, drag: RunningDrag, pacer: FramePacer, key: str, caller: Caller | None
+    page: Page, session: Session, drag: RunningDrag, pacer: FramePacer, pull: Pull | None, caller: Caller | None
 ) -> Iterator[Updates]:
     """Show the newest picture of a drag whenever one is due, up to its end, or until nobody listens any more."""
     started, size = time.perf_counter(), PreviewHeight(drag.preview_heights)
+    words = LiveWords()
     kept = started
     shown: Update | None = None
     while True:
@@ -162,7 +164,7 @@ def _follow(
         if update is None or update is shown or update.done:
             continue  # the last one has come meanwhile: nothing newer will, so it is shown at rest
         shown = update
-        if key and update.index == 0:
+        if pull is not None and update.index == 0:
             continue  # the picture that is there
         pacer.begin()
         with explained():
@@ -172,21 +174,22 @@ def _follow(
         if time.perf_counter() - kept > _KEPT_EVERY:
             kept = time.perf_counter()
             with explained():
-                reached, _ = _reached(session, drag, key)
+                reached, _ = _reached(session, drag, pull)
             # What is drawn on the canvas is older: the points are elsewhere by now.
             progress = {page.parts.progress: reached.sent_to_page()}
-        if key:
-            # Past the queue, and no words: a person who pulls does not read.
-            page.live.show(key, frame, update.handles.tolist())
-            if progress:
-                yield progress
+        if pull is not None:
+            # Past the queue; words only when they change: a person who pulls reads a line, not figures.
+            page.live.show(pull.key, frame, update.handles.tolist(), taut=messages.is_taut(update))
+            sentence = words.after(update, time.perf_counter())
+            if progress or sentence is not None:
+                yield progress | ({} if sentence is None else page.say(sentence, "run"))
             continue
         said = page.say(messages.drag_progress(update, time.perf_counter() - started), "run", aloud=False)
         yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said | progress
 
 
 def _end(
-    page: Page, session: Session, drag: RunningDrag, key: str, failed: PageError | None
+    page: Page, session: Session, drag: RunningDrag, pull: Pull | None, failed: PageError | None
 ) -> tuple[Updates, PageError | None]:
     """The page at rest again, with what the drag has reached, and what has failed first.
 
@@ -196,25 +199,32 @@ def _end(
     news = None
     try:
         with explained():
-            session, news = _reached(session, drag, key)
-            shown = page.show(session, after_a_drag=not key)
+            session, news = _reached(session, drag, pull)
+            shown = page.show(session, after_a_drag=pull is None)
     except PageError as error:
         failed = failed or error
-        shown = page.show(session, picture=False, after_a_drag=not key)
+        shown = page.show(session, picture=False, after_a_drag=pull is None)
     if failed is not None:
         return shown | page.say(failed.text, "bad"), failed
     return shown if news is None else shown | page.say(*reversed(news)), None
 
 
-def _reached(session: Session, drag: RunningDrag, key: str) -> tuple[Session, tuple[str, str] | None]:
+def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Session, tuple[str, str] | None]:
     """The session with what the drag has reached, and the kind of news and the sentence about it, if any."""
     update, recipe = drag.update, drag.reached()
     if update is None:
         return session, None
     moved = len(recipe.edits) > len(drag.recipe.edits)
-    if key:
-        # Held and let go again: nothing has happened.
-        return (session.pulled(recipe, drag.frames), messages.live_outcome(update)) if moved else (session, None)
+    if pull is not None:
+        if not moved:
+            # Held and let go again: nothing has happened. Or nothing could.
+            beyond = update.done and messages.is_taut(update)
+            return session, messages.live_outcome(update, moved=False) if beyond else None
+        if pull.pair is None:
+            session = session.pulled(recipe, drag.frames)
+        else:
+            session = session.pulled_by_pair(recipe, update.handles, update.targets, drag.frames)
+        return session, messages.live_outcome(update)
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
     if drag.notice:
