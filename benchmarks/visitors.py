@@ -36,7 +36,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.timing import publish, table
 
-__all__ = ["Visitor", "main", "serving"]
+__all__ = ["Visitor", "main", "page_settings", "serving"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _API = "/gradio_api"
@@ -70,6 +70,8 @@ class Visitor:
         self.port, self.address = port, address
         self.session = os.urandom(6).hex()
         self._numbers: dict[str, tuple[int, int]] = {}
+        self._kept: list[str] = []
+        self._changes = 0
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -143,6 +145,15 @@ class Visitor:
         """Ask a handler of the page, and read all that it answers."""
         self.join(name, *values)
         return list(self.messages())
+
+    def keep(self) -> None:
+        """Ask for what a browser keeps of the work, as the page does after every step."""
+        self._changes += 1
+        asked = {"count": self._changes, "there": self._kept}
+        for message in self.page("keep", None, None, asked):
+            if message["msg"] == "process_completed":
+                (update,) = message["output"]["data"]
+                self._kept = update.get("props", update)["answer"]["names"]
 
     def stop(self) -> None:
         """Press Stop."""
@@ -276,7 +287,7 @@ class Crowd:
         """Begins a long drag, and stops it."""
         seed = next(seeds)
         visitor.page("seed", None, seed)
-        visitor.join("start", None, _drawn((120, 10)), "w+", *_settings(visitor, 900, adam=True))
+        visitor.join("start", None, _drawn((120, 10)), "w+", *page_settings(visitor, 900, adam=True))
         stopped, sent = 0.0, threading.Timer(3.0, lambda: None)
         for message in visitor.messages():
             if message["msg"] == "process_generating" and not stopped and sent.ident is None:
@@ -290,7 +301,7 @@ class Crowd:
             self.found.count("long drags that ended before Stop")
 
     def _drag(self, visitor: Visitor, value: dict[str, Any], steps: int, began: float) -> None:
-        visitor.join("start", None, value, "w+", *_settings(visitor, steps))
+        visitor.join("start", None, value, "w+", *page_settings(visitor, steps))
         first = True
         for message in visitor.messages():
             if first and message["msg"] == "process_starts":
@@ -369,7 +380,7 @@ def _drawn(target: tuple[int, int]) -> dict[str, Any]:
     return {"points": [[*_HANDLE, *target]], "pending": None, "mask": None}
 
 
-def _settings(visitor: Visitor, steps: int, *, adam: bool = False) -> list[Any]:
+def page_settings(visitor: Visitor, steps: int, *, adam: bool = False) -> list[Any]:
     """The settings of the page in its order, with these changed."""
     values = [visitor._defaults.get(part) for part in visitor._inputs["start"][3:]]
     for i, part in enumerate(visitor._inputs["start"][3:]):

@@ -62,6 +62,9 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     # Before Gradio is imported: it would otherwise report its start over the network.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
+    # It would also make a table of its last ten thousand events with every other one, which nobody reads.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
     # Before PyTorch is imported: waiting threads sleep instead of spinning. Beside anything else that is busy, such as
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

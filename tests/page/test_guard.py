@@ -315,6 +315,40 @@ def test_open_tabs_are_counted():
         connection.sock and connection.close()
 
 
+def test_requests_leave_nothing_behind_in_their_session(public):
+    def ask(name: str, *values) -> None:
+        function = next(fn for fn in public.demo.fns.values() if fn.api_name == name)
+        given = [*values, *(getattr(block, "value", None) for block in function.inputs[len(values) :])]
+        body = json.dumps({"data": given, "fn_index": function._id, "session_hash": "mine"}).encode()
+        assert public.ask("POST", "/gradio_api/queue/join", body, Content_Type="application/json")[0] == 200
+        assert '"success":true' in public.ask("GET", "/gradio_api/queue/data?session_hash=mine")[1]
+
+    ask("open", "bump", 0, 0.0)
+    states = public.demo.app.state_holder
+    components = states["mine"].blocks_config.blocks
+    count = len(components)
+    for x in (24, 26, 28):
+        value = {"points": [[*BUMP, x, 30]], "pending": None, "mask": None}
+        ask("start", None, value, "w+")
+        ask("keep", None, None, {"count": 1, "there": []})
+        ask("undo", None, value)
+    assert len(components) == count
+    assert all(component._id == number for number, component in components.items())
+    canvas = next(block for block in public.demo.blocks.values() if block.elem_id == "dg-canvas")
+    assert components[canvas._id] is canvas, "a picture stays behind with every tab"
+    assert not states["mine"].config_values
+
+
+def test_sessions_that_remember_nothing_are_forgotten(public, monkeypatch):
+    monkeypatch.setattr("draggan.ui.server.session_states._UNUSED", 0.0)
+    states = public.demo.app.state_holder
+    tab = states["a tab that shows something"]
+    tab[next(block._id for block in public.demo.blocks.values() if block.stateful)] = "work"
+    assert "data:image/png" in public.result("picture", "tiny", 3, 0.7, 0)
+    until(lambda: set(states.session_data) <= {"a tab that shows something", "mine"})
+    assert "a tab that shows something" in states
+
+
 def until(true, seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():

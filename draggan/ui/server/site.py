@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 from draggan.config import Limits
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.guard import Guard
+from draggan.ui.server.session_states import SessionStates
 from draggan.ui.server.uploads import Uploads
 
 __all__ = ["Site"]
@@ -59,9 +60,16 @@ class Site:
             )
             # Around everything that Gradio has put around its own answers, such as headers for other origins.
             app.middleware_stack = guard
+            app.state_holder = SessionStates()
+            app.state_holder.set_blocks(app.get_blocks())
             yield
 
-        return {"app_kwargs": {"lifespan": lifespan}, "max_file_size": self.limits.upload_bytes}
+        return {
+            "app_kwargs": {"lifespan": lifespan},
+            "max_file_size": self.limits.upload_bytes,
+            # Twice as many as can be open: those of tabs that were closed a moment ago, and calls of programs.
+            "state_session_capacity": min(2 * self.limits.all_tabs, 10_000),
+        }
 
 
 def _endpoints(functions: dict[int, Any]) -> dict[str | int, tuple[int, ...]]:
