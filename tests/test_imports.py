@@ -200,6 +200,13 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *("draggan.kept_session", "dnnlib"),
             ),
         ),
+        (
+            "draggan/datasets/",
+            (
+                *("draggan.errors", "draggan.export", "draggan.recipe", "draggan.scenes", "draggan.batch.jobs"),
+                *("draggan.evaluation.landmarks", "dnnlib"),
+            ),
+        ),
         # The page knows models and drags only through the engine.
         (
             "draggan/ui/",
@@ -227,9 +234,10 @@ def test_a_layer_knows_only_those_below(prefix, allowed):
     [
         ("draggan.ui", ("app.py", "draggan/cli")),
         ("draggan.engine", ("app.py", "draggan/cli", "draggan/ui/", "draggan/evaluation/", "draggan/batch/")),
-        ("draggan.batch", ("draggan/cli",)),
+        ("draggan.batch", ("draggan/cli", "draggan/datasets/")),
+        ("draggan.datasets", ("draggan/cli",)),
         ("draggan.cli", ("app.py", "draggan/__main__.py")),
-        ("draggan.evaluation", ("draggan/cli",)),
+        ("draggan.evaluation", ("draggan/cli", "draggan/datasets/")),
         ("draggan.doctor", ("draggan/cli",)),
         ("app", ("draggan/cli",)),
         ("benchmarks", ()),

@@ -22,7 +22,7 @@ __all__ = ["COLUMNS", "Options", "Worker", "failed"]
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("number", "name", "state", "error", "model", "seed", "edits", "outcome", "steps", "way", "distance"),
+    *("number", "name", "state", "error", "model", "seed", "edits", "outcome", "steps", "way", "distance", "reached"),
     *("change", "change_outside", "seconds", "picture", "before", "film"),
 )
 """What is known of every job, in the order of the report."""
@@ -98,6 +98,7 @@ class Worker:
                     "steps": update.index,
                     "way": round(update.way, 4),
                     "distance": round(float(update.distances.mean()), 3),
+                    "reached": np.round(update.handles, 3).tolist(),
                 }
         else:
             # Its last picture is known, or it has no edit.

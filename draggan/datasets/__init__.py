@@ -1,0 +1,1 @@
+"""Data sets for other models: pictures before and after, and what is true of them."""
