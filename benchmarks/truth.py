@@ -27,7 +27,7 @@ from draggan.evaluation.protocols import DRAG, Landmarks, Method, Protocol, Pull
 from draggan.evaluation.report import markdown, tile
 from draggan.evaluation.results import ResultFile, Row, measure
 from draggan.evaluation.subject import Subject, load_subject
-from draggan.export import save_png
+from draggan.export import save_picture
 from draggan.suggestions import suggested_config
 
 __all__ = ["CONFIGURATIONS", "main"]
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] = ()) -> int:
         if args.claims is not None:
             tiles += _claims(subject, rows[0])
     if args.claims is not None and tiles:
-        save_png(args.claims.with_suffix(".png"), np.concatenate(tiles), {"benchmark": "truth"})
+        save_picture(args.claims.with_suffix(".png"), np.concatenate(tiles), {"benchmark": "truth"})
     publish("\n".join([machine.describe().markdown(), "", *parts]), args.out)
     return 0
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from draggan.drag import Drag, DragStep, Reference
     from draggan.engine.run import RunResult, run
     from draggan.errors import DragGANError
-    from draggan.export import encode_animation, encode_png, save_animation, save_png
+    from draggan.export import encode_animation, encode_picture, save_animation, save_picture
     from draggan.generators.base import Generator, z_from_seed
     from draggan.images import to_uint8
     from draggan.recipe import Recipe
@@ -37,12 +37,12 @@ __all__ = [
     "Reference",
     "RunResult",
     "encode_animation",
-    "encode_png",
+    "encode_picture",
     "load_discriminator",
     "load_generator",
     "run",
     "save_animation",
-    "save_png",
+    "save_picture",
     "suggested_config",
     "suggested_truncation",
     "to_uint8",
@@ -55,7 +55,7 @@ _HOMES = {
     "draggan.drag": ("Drag", "DragStep", "Reference"),
     "draggan.engine.run": ("RunResult", "run"),
     "draggan.errors": ("DragGANError",),
-    "draggan.export": ("encode_animation", "encode_png", "save_animation", "save_png"),
+    "draggan.export": ("encode_animation", "encode_picture", "save_animation", "save_picture"),
     "draggan.generators.base": ("Generator", "z_from_seed"),
     "draggan.images": ("to_uint8",),
     "draggan.recipe": ("Recipe",),

@@ -1,18 +1,26 @@
-"""The one door through which pictures leave as files. Every file says that it was made by AI.
+"""The one way out for pictures: every file that leaves is looked at, marked, signed and recorded, in this order.
 
-The mark is the IPTC vocabulary's ``DigitalSourceType: trainedAlgorithmicMedia`` in an XMP packet, which picture
-agencies, search engines and social networks read, and, where the format has one, a plain text comment for people.
-Previews are not files and do not pass here.
+1. *Moderation* may refuse it (`draggan.moderation`).
+2. An *invisible mark* with a random number goes into the pixels (`draggan.provenance.watermark`).
+3. A *caption* that people see, if it is wanted.
+4. The file is *encoded*, with a packet that says "made by AI" in IPTC's words (`draggan.provenance.metadata`).
+5. *Content credentials* sign it, if the extra ``provenance`` is installed (`draggan.provenance.credentials`).
+6. The *record of exports* gets its row (`draggan.provenance.audit`).
+
+Nothing is encoded again after that. Previews are not files and do not pass here. `tests/test_export.py` lists every way
+out and looks for other ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,45 +29,79 @@ from PIL.PngImagePlugin import PngInfo
 
 from dnnlib.cache import replacing
 from draggan.errors import ExportError, RecipeError
-from draggan.images import over_white
+from draggan.images import over_white, with_caption
+from draggan.provenance.credentials import Ingredient, seal
+from draggan.provenance.deployment import Deployment, default
+from draggan.provenance.metadata import (
+    RECIPE,
+    SourceType,
+    gif_with_xmp,
+    note_of,
+    read_metadata,
+    recipe_for_xmp,
+    xmp_packet,
+)
+from draggan.provenance.watermark import IDENTITY_BYTES, can_carry, own_watermark
 from draggan.recipe import Recipe
 
 __all__ = [
-    "SOURCE_TYPE",
+    "ANIMATIONS",
+    "PICTURES",
     "check_animation_path",
-    "check_png_path",
+    "check_picture_path",
     "encode_animation",
-    "encode_png",
+    "encode_picture",
     "read_recipe",
     "save_animation",
-    "save_png",
+    "save_picture",
     "save_recipe",
 ]
 
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-_RECIPE = "DragGAN recipe"
 _MOST_BYTES = 256 << 20  # of a picture with a recipe in it
-_NOTE = "AI-generated image, made with DragGAN"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ANIMATIONS = (".gif", ".webp")
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
+CAPTION = "AI-generated"
 # What an animation shows before and after the movement stays this long.
 _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
 # A second-order drag has few pictures, another one many: each of them is shown at least and at most this long.
 _SHORTEST, _LONGEST = 0.06, 0.3
 
 
-def encode_png(
+def encode_picture(
     pixels: UInt8[np.ndarray, "height width channels"],
+    suffix: str = ".png",
     details: dict[str, Any] | None = None,
     *,
     recipe: Recipe | None = None,
+    source: SourceType = "trainedAlgorithmicMedia",
+    photo: Ingredient | None = None,
+    caption: bool | None = None,
+    deployment: Deployment | None = None,
+    door: str = "python",
+    session: str = "",
 ) -> bytes:
-    """A marked PNG.
+    """The bytes of a picture's file.
 
     Args:
-        details: JSON-able facts about how it was made (model, seed, points, ...), stored as the text ``DragGAN``.
-        recipe: how it was made, exactly, stored as the text ``DragGAN recipe``; `read_recipe` opens it again.
+        suffix: ".png" (lossless; the only one that keeps transparency), ".jpg", ".jpeg" or ".webp".
+        details: JSON-able facts about how it was made (model, seed, points, ...), for people.
+        recipe: how it was made, exactly; `read_recipe` opens it again. A JPEG or WebP has it without the latents that
+            can be computed again, and not at all if it is very long (a start from a latent, many masks).
+        source: how its pixels came about, in IPTC's words. "algorithmicMedia", what no network has drawn, gets no
+            invisible mark and no caption.
+        photo: the photograph that it was made from, as it came in.
+        caption: whether "AI-generated" is written into a corner; None: as ``DRAGGAN_CAPTION`` says, else not.
+        deployment: whose keys, record and rules; None: this process's own.
+        door: what asks for it: "page", "api", "command line", "batch" or "python".
+        session: random name of the visit, hexadecimal, for the record.
+
+    Raises:
+        ExportError: another suffix, or the export cannot be recorded on a public server.
+        ModerationError: the picture may not leave, or not yet.
     """
-    return _marked([pixels], ".png", details, recipe=recipe)
+    way = _Way(source, photo, caption, deployment or default(), door, session)
+    return way.out([pixels], _suffix(suffix, PICTURES, "a picture"), details, recipe)
 
 
 def encode_animation(
@@ -68,42 +110,77 @@ def encode_animation(
     details: dict[str, Any] | None = None,
     *,
     seconds: float | None = None,
+    recipe: Recipe | None = None,
+    source: SourceType = "trainedAlgorithmicMedia",
+    photo: Ingredient | None = None,
+    caption: bool | None = None,
+    deployment: Deployment | None = None,
+    door: str = "python",
+    session: str = "",
 ) -> bytes:
-    """A marked GIF or WebP that repeats for ever.
+    """The bytes of an animation that repeats for ever. Its frames carry the same invisible mark.
 
     Args:
         suffix: ".gif" (256 colours a frame) or ".webp".
-        details: as for `encode_png`.
         seconds: how long each frame is shown, the first and the last one longer; None: so that all take about two.
+        recipe: of the last frame.
+        details, source, photo, caption, deployment, door, session: as for `encode_picture`.
+
+    Raises:
+        ExportError, ModerationError: as for `encode_picture`; or there is no frame.
     """
     if not len(frames):
         raise ExportError("there is no frame to write; drag something first")
     if seconds is None:
         seconds = min(max(2 / len(frames), _SHORTEST), _LONGEST)
-    return _marked(frames, _animation(suffix), details, seconds)
+    way = _Way(source, photo, caption, deployment or default(), door, session)
+    return way.out(frames, _suffix(suffix, ANIMATIONS, "an animation"), details, recipe, seconds)
 
 
-def check_png_path(path: str | Path) -> Path:
+def check_picture_path(path: str | Path) -> Path:
     """The path itself, or `ExportError` if no picture can be written there: ask before work that would be lost."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ExportError(f"cannot write {path.name}: only .png is supported; choose a name that ends in .png")
-    return _in_a_folder(path)
+    _suffix(Path(path).suffix, PICTURES, "a picture")
+    return _in_a_folder(Path(path))
 
 
-def save_png(
+def check_animation_path(path: str | Path) -> Path:
+    """The path itself, or `ExportError` if no animation can be written there."""
+    _suffix(Path(path).suffix, ANIMATIONS, "an animation")
+    return _in_a_folder(Path(path))
+
+
+def save_picture(
     path: str | Path,
     pixels: UInt8[np.ndarray, "height width channels"],
     details: dict[str, Any] | None = None,
     *,
     recipe: Recipe | None = None,
+    source: SourceType = "trainedAlgorithmicMedia",
+    photo: Ingredient | None = None,
+    caption: bool | None = None,
+    deployment: Deployment | None = None,
+    door: str = "python",
+    session: str = "",
 ) -> Path:
-    """Write a marked PNG, whole or not at all; arguments as for `encode_png`.
+    """Write a picture as its name ends, whole or not at all; arguments and errors as for `encode_picture`.
 
     Raises:
-        ExportError: the name does not end in .png, or the file cannot be written.
+        ExportError: also where the file cannot be written.
     """
-    return _write(check_png_path(path), encode_png(pixels, details, recipe=recipe))
+    path = check_picture_path(path)
+    data = encode_picture(
+        pixels,
+        path.suffix,
+        details,
+        recipe=recipe,
+        source=source,
+        photo=photo,
+        caption=caption,
+        deployment=deployment,
+        door=door,
+        session=session,
+    )
+    return _write(path, data)
 
 
 def save_animation(
@@ -112,14 +189,34 @@ def save_animation(
     details: dict[str, Any] | None = None,
     *,
     seconds: float | None = None,
+    recipe: Recipe | None = None,
+    source: SourceType = "trainedAlgorithmicMedia",
+    photo: Ingredient | None = None,
+    caption: bool | None = None,
+    deployment: Deployment | None = None,
+    door: str = "python",
+    session: str = "",
 ) -> Path:
-    """Write a marked GIF or WebP, as the name ends, whole or not at all; arguments as for `encode_animation`.
+    """Write an animation as its name ends, whole or not at all; arguments and errors as for `encode_animation`.
 
     Raises:
-        ExportError: there is no frame, the name ends otherwise, or the file cannot be written.
+        ExportError: also where the file cannot be written.
     """
     path = check_animation_path(path)
-    return _write(path, encode_animation(frames, path.suffix, details, seconds=seconds))
+    data = encode_animation(
+        frames,
+        path.suffix,
+        details,
+        seconds=seconds,
+        recipe=recipe,
+        source=source,
+        photo=photo,
+        caption=caption,
+        deployment=deployment,
+        door=door,
+        session=session,
+    )
+    return _write(path, data)
 
 
 def save_recipe(path: str | Path, recipe: Recipe) -> Path:
@@ -132,7 +229,7 @@ def save_recipe(path: str | Path, recipe: Recipe) -> Path:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a JSON file, or in a PNG that was saved with one.
+    """The recipe in a JSON file, or in a picture or animation that was saved with one.
 
     Raises:
         RecipeError: there is none.
@@ -143,28 +240,90 @@ def read_recipe(path: str | Path) -> Recipe:
         if path.stat().st_size > _MOST_BYTES:
             raise RecipeError(f"{path.name} is too large for a recipe; at most {_MOST_BYTES >> 20} MB are read")
         data = path.read_bytes()
-        if not data.startswith(b"\x89PNG"):
+        if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
             return Recipe.from_json(data)
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            text = picture.info.get(_RECIPE)
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
+            text = read_metadata(data, picture).recipe
     except OSError as e:
         raise RecipeError(f"cannot read {path}: {e.strerror or e}") from e
     except (ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise RecipeError(f"{path.name} cannot be read as a picture ({e})") from e
-    if not isinstance(text, str):
+    if text is None:
         raise RecipeError(f"{path.name} has no recipe in it; only pictures that DragGAN has saved have one")
     return Recipe.from_json(text)
 
 
-def check_animation_path(path: str | Path) -> Path:
-    """The path itself, or `ExportError` if no animation can be written there."""
-    _animation(Path(path).suffix)
-    return _in_a_folder(Path(path))
+class _Way:
+    """Out.
+
+    Args:
+        source, photo, caption, deployment, door, session: as for `encode_picture`.
+    """
+
+    def __init__(
+        self,
+        source: SourceType,
+        photo: Ingredient | None,
+        caption: bool | None,
+        deployment: Deployment,
+        door: str,
+        session: str,
+    ) -> None:
+        wanted = os.environ.get("DRAGGAN_CAPTION", "").strip().lower() in ("1", "on", "true", "yes")
+        self._caption = wanted if caption is None else caption
+        self._source, self._photo = source, photo
+        self._deployment, self._door, self._session = deployment, door, session
+
+    def out(
+        self,
+        frames: Sequence[UInt8[np.ndarray, "height width channels"]],
+        suffix: str,
+        details: dict[str, Any] | None,
+        recipe: Recipe | None,
+        seconds: float = 0.0,
+    ) -> bytes:
+        """Everything that leaves as a file passes here."""
+        deployment = self._deployment
+        model = "" if recipe is None else recipe.model.sha256
+        verdict = deployment.moderation.check_export(list(frames), model_sha256=model, photo=self._photo is not None)
+        by_ai = self._source != "algorithmicMedia"
+        identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(frames[0].shape[:2]) else None
+        if identity is not None:
+            watermark = own_watermark(deployment.folder)
+            frames = [watermark.embed(pixels, identity) for pixels in frames]
+        if by_ai and self._caption:
+            frames = [with_caption(pixels, CAPTION) for pixels in frames]
+        data = _encoded(frames, suffix, details, recipe, seconds, self._source)
+        kind = _FORMATS[suffix].lower()
+        sealed = seal(
+            data,
+            kind,
+            folder=deployment.folder,
+            source=self._source,
+            recipe=recipe,
+            watermarked=identity is not None,
+            head=deployment.chain_head(),
+            photo=self._photo,
+        )
+        deployment.record_export(
+            sha256=hashlib.sha256(sealed.data).hexdigest(),
+            kind=kind,
+            recipe=recipe,
+            watermark=None if identity is None else identity.hex(),
+            credentials=sealed.state,
+            verdict=verdict.code,
+            door=self._door,
+            session=self._session,
+        )
+        return sealed.data
 
 
-def _animation(suffix: str) -> str:
-    if suffix.lower() not in ANIMATIONS:
-        raise ExportError(f"an animation cannot be written as '{suffix}'; choose a name that ends in .gif or .webp")
+def _suffix(suffix: str, allowed: tuple[str, ...], what: str) -> str:
+    if suffix.lower() not in allowed:
+        *others, last = allowed
+        raise ExportError(
+            f"{what} cannot be written as '{suffix}'; choose a name that ends in {', '.join(others)} or {last}"
+        )
     return suffix.lower()
 
 
@@ -183,70 +342,47 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def _marked(
+def _encoded(
     frames: Sequence[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
     details: dict[str, Any] | None,
-    seconds: float = 0.0,
-    recipe: Recipe | None = None,
+    recipe: Recipe | None,
+    seconds: float,
+    source: SourceType,
 ) -> bytes:
-    """The bytes of a file with its mark: all that leaves as a file passes here."""
+    """The bytes of a file that says how it was made."""
     facts = json.dumps(details, sort_keys=True) if details else ""
-    images = [Image.fromarray(pixels) for pixels in frames]
+    form = _FORMATS[suffix]
     options: dict[str, Any] = {}
-    if suffix == ".png":
+    if form == "PNG":
         info = PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", _xmp())
+        info.add_itxt("XML:com.adobe.xmp", xmp_packet(source))
         info.add_text("Software", "DragGAN")
-        info.add_itxt("Comment", _NOTE)
+        info.add_itxt("Comment", note_of(source))
         if facts:
             info.add_itxt("DragGAN", facts)
         if recipe is not None:
-            info.add_itxt(_RECIPE, recipe.portable().to_json())
+            info.add_itxt(RECIPE, recipe.portable().to_json())
         options = {"pnginfo": info}
-    else:
+    packet = xmp_packet(source, details=facts, recipe=recipe_for_xmp(recipe))
+    if form == "WEBP":
+        options = {"xmp": packet.encode(), "quality": 90, "method": 4}
+    elif form == "JPEG":
+        options = {"xmp": packet.encode(), "quality": 92, "subsampling": 0, "comment": note_of(source).encode()}
+    elif form == "GIF":
+        options = {"comment": note_of(source).encode()}
+    if form in ("JPEG", "GIF"):
+        frames = [over_white(pixels) for pixels in frames]
+    images = [Image.fromarray(pixels) for pixels in frames]
+    if form == "GIF":
+        # Colours are chosen for each frame: a palette for all of them would show in every one.
+        images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in images]
+    if seconds:
         shown = [seconds] * len(images)
         shown[0], shown[-1] = max(shown[0], _FIRST_SECONDS), max(shown[-1], _LAST_SECONDS)
         durations: Any = [round(1000 * s) for s in shown]
-        options = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
-        if suffix == ".webp":
-            options |= {"xmp": _xmp(facts).encode(), "quality": 90, "method": 4}
-        else:
-            # Colours are chosen for each frame: a palette for all of them would show in every one.
-            images = [
-                Image.fromarray(over_white(pixels)).quantize(256, method=Image.Quantize.MEDIANCUT) for pixels in frames
-            ]
-            options |= {"append_images": images[1:], "comment": _NOTE.encode()}
+        options |= {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
     buffer = io.BytesIO()
-    images[0].save(buffer, suffix[1:].upper(), **options)
+    images[0].save(buffer, form, **options)
     data = buffer.getvalue()
-    return _with_xmp(data, _xmp(facts)) if suffix == ".gif" else data
-
-
-def _with_xmp(gif: bytes, packet: str) -> bytes:
-    """A GIF with an XMP packet, as XMP's specification (part 3) puts it: an application extension before the frames.
-
-    The packet stands there as it is, without lengths of blocks. The bytes after it lead a reader that takes every byte
-    for a length to the end of the extension, wherever the packet has sent it.
-    """
-    table = 3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0
-    head = 13 + table
-    landing = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"
-    extension = b"\x21\xff\x0bXMP DataXMP" + packet.encode() + landing
-    return gif[:head] + extension + gif[head:]
-
-
-def _xmp(facts: str = "") -> str:
-    """The XMP packet; ``facts`` is what a format keeps there that has no place of its own for it."""
-    ours = f"<draggan:details>{escape(facts)}</draggan:details>" if facts else ""
-    return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" '
-        'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:draggan="urn:draggan:1.0/">'
-        f"<Iptc4xmpExt:DigitalSourceType>{SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
-        "<xmp:CreatorTool>DragGAN</xmp:CreatorTool><photoshop:Credit>AI-generated</photoshop:Credit>"
-        f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(_NOTE)}</rdf:li></rdf:Alt></dc:description>'
-        f'{ours}</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    )
+    return gif_with_xmp(data, packet) if form == "GIF" else data

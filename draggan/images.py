@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
 from draggan.errors import MaskError
 
-__all__ = ["draw_points", "over_white", "read_mask", "to_uint8"]
+__all__ = ["draw_points", "over_white", "read_mask", "to_uint8", "with_caption"]
 
 _DATA_URL = "data:image/png;base64,"
 HANDLE_COLOUR, TARGET_COLOUR = (229, 57, 53), (30, 136, 229)
@@ -114,4 +114,21 @@ def draw_points(
         draw.line([*a, *b], fill=(255, 255, 255), width=max(1, radius // 2))
         for (x, y), colour in ((a, HANDLE_COLOUR), (b, TARGET_COLOUR)):
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour, outline=(255, 255, 255))
+    return np.asarray(picture)
+
+
+def with_caption(
+    pixels: UInt8[np.ndarray, "height width channels"], text: str
+) -> UInt8[np.ndarray, "height width channels"]:
+    """A copy of a picture with a line of text in its lower right corner, white on a dark veil."""
+    picture = Image.fromarray(pixels)
+    font = ImageFont.load_default(max(9, min(picture.size) // 24))
+    left, top, right, bottom = ImageDraw.Draw(picture).textbbox((0, 0), text, font=font)
+    margin = max(2, round((bottom - top) / 3))
+    width, height = (round(right - left) + 2 * margin, round(bottom - top) + 2 * margin)
+    corner = (max(0, picture.width - width), max(0, picture.height - height))
+    veil = picture.crop((*corner, picture.width, picture.height)).convert("RGB")
+    veil = Image.blend(veil, Image.new("RGB", veil.size, (0, 0, 0)), 0.55)
+    ImageDraw.Draw(veil).text((margin - left, margin - top), text, font=font, fill=(255, 255, 255))
+    picture.paste(veil, corner)
     return np.asarray(picture)

@@ -36,6 +36,7 @@ from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.kept_session import pieces_of
 from draggan.session import Session
+from tests.marks import marks_of
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,8 @@ def test_lines_become_pictures_and_a_bad_line_costs_one_line(model, tmp_path, ca
     }
     assert float(rows[0]["change"]) > 0
     assert json.loads((out / "report.json").read_text())["done"] == 3
+    for name in ("mine.png", "mine-before.png", "mine.gif"):
+        assert {"words", "signature", "record"} <= marks_of((out / name).read_bytes())
     with Image.open(out / "mine.png") as picture:
         assert picture.size == (32, 32)
         assert json.loads(picture.info["DragGAN"])["seed"] == 5

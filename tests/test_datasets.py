@@ -17,6 +17,7 @@ from draggan.datasets.folder import Pairs
 from draggan.datasets.scene_pairs import APPEARANCE, _moved
 from draggan.errors import ConfigError
 from draggan.scenes import SCENES
+from tests.marks import marks_of
 from tests.scene_helpers import compiled  # noqa: F401 - a fixture
 from tests.test_batch import model, short, written  # noqa: F401 - a fixture
 
@@ -54,6 +55,8 @@ def test_the_layout_is_that_of_an_imagefolder(cats):
     ).read_text(encoding="utf-8")
     with Image.open(cats / "train" / named[0]) as picture:
         assert picture.size == (SIZE, SIZE)
+    # What a program has drawn is not marked as if a network had.
+    assert marks_of((cats / "train" / named[0]).read_bytes()) == {"not AI", "signature", "record"}
 
 
 def test_points_and_landmarks_are_where_the_flow_and_the_segments_say(cats):

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from draggan.errors import ExportError, MaskError
-from draggan.export import SOURCE_TYPE, encode_animation, encode_png, save_animation, save_png
+from draggan.export import encode_animation, encode_picture, save_animation, save_picture
 from draggan.images import draw_points, over_white, read_mask, to_uint8
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 def test_bytes_follow_the_published_formula():
@@ -28,7 +30,7 @@ def test_grey_becomes_grey_and_opacity_stays():
 
 def test_transparency_is_kept_in_png_and_shows_white_where_there_is_none():
     pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 4), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(encode_png(pixels)))
+    picture = Image.open(io.BytesIO(encode_picture(pixels)))
     assert picture.mode == "RGBA"
     assert np.array_equal(np.asarray(picture), pixels)
     pixels[..., 3] = 0
@@ -41,7 +43,7 @@ def test_transparency_is_kept_in_png_and_shows_white_where_there_is_none():
 
 def test_png_keeps_every_pixel_and_says_it_is_ai_made():
     pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(encode_png(pixels, {"seed": 7})))
+    picture = Image.open(io.BytesIO(encode_picture(pixels, ".png", {"seed": 7})))
     assert np.array_equal(np.asarray(picture), pixels)
     assert SOURCE_TYPE in picture.info["XML:com.adobe.xmp"]
     assert "AI-generated" in picture.info["Comment"]
@@ -49,15 +51,15 @@ def test_png_keeps_every_pixel_and_says_it_is_ai_made():
 
 
 def test_a_saved_picture_is_whole_and_readable_by_others(tmp_path):
-    path = save_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    path = save_picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     assert stat.S_IMODE(path.stat().st_mode) & 0o400
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "nowhere/a.png"])
+@pytest.mark.parametrize("name", ["a.tiff", "nowhere/a.png"])
 def test_a_picture_that_cannot_be_written_is_explained(tmp_path, name):
     with pytest.raises(ExportError, match="choose"):
-        save_png(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+        save_picture(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 

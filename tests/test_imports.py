@@ -166,7 +166,13 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *("draggan.provenance.audit", "dnnlib"),
             ),
         ),
-        ("draggan/export.py", ("draggan.errors", "draggan.images", "draggan.recipe", "dnnlib")),
+        ("draggan/export.py", ("draggan.errors", "draggan.images", "draggan.provenance", "draggan.recipe", "dnnlib")),
+        (
+            "draggan/provenance/credentials.py",
+            ("draggan.errors", "draggan.provenance.metadata", "draggan.recipe", "dnnlib"),
+        ),
+        ("draggan/provenance/metadata.py", ("draggan.recipe",)),
+        ("draggan/provenance/watermark.py", ("draggan.errors", "dnnlib")),
         (
             "draggan/drag/",
             (

@@ -28,7 +28,7 @@ from draggan.checkpoints.store import ModelStore
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.errors import CheckpointError, ConfigError, UnsafeCheckpoint
-from draggan.export import encode_png
+from draggan.export import encode_picture
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.geometry import Windows, crop
@@ -496,4 +496,4 @@ def test_grey_and_transparent_networks_open(channels: int) -> None:
     assert pixels.shape == (32, 32, 3 if channels == 1 else 4)
     if channels == 1:
         assert (pixels == pixels[..., :1]).all()
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels)))), pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_picture(pixels)))), pixels)

@@ -14,7 +14,7 @@ import numpy as np
 from draggan.batch.jobs import Job, read_job
 from draggan.engine.base import Engine
 from draggan.errors import DragGANError
-from draggan.export import save_animation, save_png
+from draggan.export import save_animation, save_picture
 from draggan.recipe import Recipe
 
 __all__ = ["COLUMNS", "Options", "Worker", "failed"]
@@ -112,11 +112,15 @@ class Worker:
             if options.measures:
                 row |= _change(first, pixels, recipe)
             if options.before:
-                row["before"] = save_png(folder / f"{job.name}-before.png", first, details, recipe=before).name
+                row["before"] = save_picture(
+                    folder / f"{job.name}-before.png", first, details, recipe=before, door="batch"
+                ).name
         if recipe.edits and options.film:
             shown = [engine.render(recipe, ws) for ws in (*frames, recipe.latent) if ws is not None]
-            row["film"] = save_animation(folder / f"{job.name}{options.film}", shown, details).name
-        row["picture"] = save_png(folder / f"{job.name}.png", pixels, details, recipe=recipe).name
+            row["film"] = save_animation(
+                folder / f"{job.name}{options.film}", shown, details, recipe=recipe, door="batch"
+            ).name
+        row["picture"] = save_picture(folder / f"{job.name}.png", pixels, details, recipe=recipe, door="batch").name
         row["seconds"] = round(time.perf_counter() - started, 3)
         return row
 

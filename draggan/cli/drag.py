@@ -41,10 +41,11 @@ _OUTCOMES = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     edit_options.add(parser)
-    parser.add_argument("--out", type=path_of, metavar="PNG", help="write the result here")
+    parser.add_argument("--out", type=path_of, metavar="PNG", help="write the result here (.png, .jpg or .webp)")
     parser.add_argument("--recipe-out", type=path_of, metavar="JSON", help="write the recipe of the result here")
     parser.add_argument("--before", type=path_of, metavar="PNG", help="write the picture before the drag here")
     parser.add_argument("--animation", type=path_of, metavar="GIF", help="write the drag as a .gif or .webp here")
+    parser.add_argument("--caption", action="store_true", help="write 'AI-generated' into a corner of what is written")
     parser.add_argument(
         "--points-out", type=path_of, metavar="PNG", help="write the result, enlarged, with points here"
     )
@@ -99,14 +100,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be written, or makes no sense, before any work that would be lost."""
-    from draggan.export import check_animation_path, check_png_path
+    from draggan.export import check_animation_path, check_picture_path
 
     if not args.point and args.recipe is None:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
     edit_options.check(args)
     for path in (args.out, args.before, args.points_out):
         if path is not None:
-            check_png_path(path)
+            check_picture_path(path)
     if args.animation is not None:
         check_animation_path(args.animation)
 
@@ -147,7 +148,7 @@ def _report(
     last: Update | None,
     load_seconds: float,
 ) -> int:
-    from draggan.export import save_animation, save_png, save_recipe
+    from draggan.export import save_animation, save_picture, save_recipe
     from draggan.images import draw_points
 
     # The last edit says what was dragged, also where nothing had to be done any more.
@@ -166,19 +167,20 @@ def _report(
         "steps": steps,
     }
     after = engine.picture(recipe)
+    how: dict[str, Any] = {"caption": args.caption or None, "door": "command line"}
     written = []
     if args.out:
-        written.append(save_png(args.out, after, details, recipe=recipe))
+        written.append(save_picture(args.out, after, details, recipe=recipe, **how))
     if args.animation:
         latents = [before.latent, recipe.latent] if running is None else [*running.frames, recipe.latent]
         frames = [engine.render(recipe, ws) for ws in latents if ws is not None]
-        written.append(save_animation(args.animation, frames, details))
+        written.append(save_animation(args.animation, frames, details, recipe=recipe, **how))
     if args.before:
-        written.append(save_png(args.before, engine.picture(before), details, recipe=before))
+        written.append(save_picture(args.before, engine.picture(before), details, recipe=before, **how))
     if args.points_out and last is not None:
         enlarge = math.ceil(512 / max(recipe.image_size))
         picture = draw_points(after, last.handles, last.targets, enlarge=enlarge)
-        written.append(save_png(args.points_out, picture, details))
+        written.append(save_picture(args.points_out, picture, details, recipe=recipe, **how))
     if args.recipe_out:
         written.append(save_recipe(args.recipe_out, recipe))
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32
 
 from draggan.datasets.folder import check_split, row_of, truth_path, write_split, write_truth
 from draggan.errors import ConfigError
-from draggan.export import save_png
+from draggan.export import save_picture
 from draggan.scenes import find_scene
 from draggan.scenes.scene import Scene
 
@@ -41,6 +41,10 @@ ARRAYS = (
     "`parameters_before` and `parameters_after` of the scene; `points` [n, 4], as in the metadata"
 )
 _BLOCK = 16
+
+
+# No network draws them, so they are not marked as if one had.
+_HOW: dict[str, Any] = {"source": "algorithmicMedia", "door": "command line"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,7 @@ class _Pair:
         if not (folder / truth_path(wanted.split, name)).is_file():
             details = {"scene": scene.name, "seed": wanted.seed, "pair": self.number}
             for end, pixels in zip(("before", "after"), self.pictures, strict=True):
-                save_png(folder / wanted.split / f"{name}-{end}.png", pixels, details)
+                save_picture(folder / wanted.split / f"{name}-{end}.png", pixels, details, **_HOW)
             # Last: where the arrays are, the pictures are.
             write_truth(folder, wanted.split, name, self.arrays)
         facts = {

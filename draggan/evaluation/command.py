@@ -129,11 +129,11 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     from draggan.evaluation.report import strip, text
     from draggan.evaluation.results import ResultFile, Row, measure
     from draggan.evaluation.subject import load_subject
-    from draggan.export import check_png_path, save_png
+    from draggan.export import check_picture_path, save_picture
     from draggan.terminal import ensure_downloaded
 
     if args.strips is not None:
-        check_png_path(args.strips)
+        check_picture_path(args.strips)
     file = None if args.json is None else ResultFile(args.json)
     protocol = _protocol(args)
     ensure_downloaded(args.model, yes=args.yes)
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     line.end()
     say(text(row))
     if args.strips is not None and (picture := strip(row)) is not None:
-        say(f"wrote {save_png(args.strips, picture, {'evaluation': row.identity})}")
+        say(f"wrote {save_picture(args.strips, picture, {'evaluation': row.identity}, door='command line')}")
     if args.json is not None:
         say(f"wrote {args.json}")
     return 130 if ended == "interrupted" else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from draggan.config import Limits
 from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models
 from draggan.errors import ModelNotFound
-from draggan.export import encode_png
+from draggan.export import encode_picture
 from draggan.recipe import Edit, Mask, Recipe, read_points
 from draggan.ui.canvas.value import read_mask_url
 from draggan.ui.errors import explained
@@ -42,7 +43,7 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
         """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: null: what
         suits the model."""
         with explained(to_programs=True):
-            return _png(engine, begin(model, seed, truncation, label), Edit())
+            return _png(engine, models, begin(model, seed, truncation, label), Edit())
 
     def drag(
         model: str,
@@ -79,7 +80,7 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
             with explained(to_programs=True):
                 update = running.result()
                 facts = {"steps": 0} if update is None else _facts(update) | {"outcome": update.outcome}
-                result = facts | {"picture": _png(engine, running.reached(), edit)}
+                result = facts | {"picture": _png(engine, models, running.reached(), edit)}
         finally:
             running.stop()
         yield result
@@ -99,7 +100,8 @@ def _facts(update: Update) -> dict[str, Any]:
     }
 
 
-def _png(engine: Engine, recipe: Recipe, edit: Edit) -> str:
+def _png(engine: Engine, models: Models, recipe: Recipe, edit: Edit) -> str:
+    """A picture as a file: whatever a program gets may be kept."""
     seed = recipe.seed
     details = {
         "model": recipe.model.name,
@@ -109,4 +111,6 @@ def _png(engine: Engine, recipe: Recipe, edit: Edit) -> str:
         "handles": [point.handle for point in edit.points],
         "targets": [point.target for point in edit.points],
     }
-    return "data:image/png;base64," + base64.b64encode(encode_png(engine.picture(recipe), details)).decode()
+    portable = replace(recipe, model=replace(recipe.model, name=models.find(recipe.model.name).file))
+    data = encode_picture(engine.picture(recipe), ".png", details, recipe=portable, door="api")
+    return "data:image/png;base64," + base64.b64encode(data).decode()

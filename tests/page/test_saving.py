@@ -14,6 +14,7 @@ from PIL import Image
 
 from draggan.export import read_recipe
 from draggan.ui.canvas.value import EMPTY, canvas_value
+from tests.marks import marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, picture_of, request, shown, text_of
 from tests.pages import BUMP
 
@@ -30,7 +31,7 @@ def test_a_drag_is_saved_as_an_animation_marked(do, parts, session, suffix, form
     assert text_of(updates[0], parts).startswith("Drawing frame 1 of ")
     path = Path(updates[-1][parts.file])
     assert path.name == f"bump-seed0-dragged.{suffix}"
-    assert b"trainedAlgorithmicMedia" in path.read_bytes()
+    assert marks_of(path.read_bytes()) == {"words", "pixels", "signature", "record"}
     with Image.open(path) as film:
         assert film.format == form
         assert 3 <= film.n_frames <= 35
@@ -53,6 +54,7 @@ def test_saving_gives_the_clean_picture_marked(do, parts, session):
         assert saved.size == (64, 64)
         assert "AI-generated" in saved.text["Comment"]
         assert '"seed": 0' in saved.text["DragGAN"]
+    assert marks_of(path.read_bytes()) == {"words", "pixels", "signature", "record"}
     # What the canvas shows and no drag has done yet is no part of how the picture came about.
     assert replace(read_recipe(path), model=session.recipe.model) == session.recipe
     with Image.open(path) as saved:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from draggan.ui import build
 from draggan.ui.canvas.value import EMPTY
+from tests.marks import marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, drawn_on, slow
 from tests.pages import BUMP, TinyModels
 
@@ -52,7 +53,9 @@ def test_pictures_and_models_for_programs(client):
     listed = {m["name"]: m["here"] for m in client.predict(api_name="/models")}
     assert listed == {"bump": True, "tiny": True, "classes": True, "far": False, "hand": False}
     url = client.predict("classes", 3, 0.7, 2, api_name="/picture")
-    with Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) as png:
+    data = base64.b64decode(url.split(",", 1)[1])
+    assert {"words", "signature", "record"} <= marks_of(data)
+    with Image.open(io.BytesIO(data)) as png:
         assert png.size == (16, 32)
         assert "AI-generated" in png.text["Comment"]
     with pytest.raises(Exception, match="There is no model 'dog' here"):
@@ -63,7 +66,9 @@ def test_a_drag_for_programs(client):
     result = client.predict("bump", 0, [[*BUMP, BUMP[0] + 6, BUMP[1]]], 0.0, 0, "", None, api_name="/drag")
     assert result["outcome"] == "arrived"
     assert abs(result["handles"][0][0] - 26) <= 1
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(result["picture"].split(",", 1)[1])))).astype(int)
+    data = base64.b64decode(result["picture"].split(",", 1)[1])
+    assert marks_of(data) == {"words", "pixels", "signature", "record"}
+    pixels = np.asarray(Image.open(io.BytesIO(data))).astype(int)
     y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
     assert abs(x - 26) <= 1
     assert abs(y - 30) <= 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from draggan.errors import ExportError
-from draggan.export import save_animation, save_png
+from draggan.export import save_animation, save_picture
 from draggan.recipe import Recipe
 from draggan.session import Session
 from draggan.ui import messages
@@ -33,7 +33,7 @@ def save(page: Page, session: Session | None, value: CanvasValue) -> Updates:
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
         recipe = _portable(page, session.recipe)
-        save_png(path, page.engine.picture(session.recipe), _details(recipe, session), recipe=recipe)
+        save_picture(path, page.engine.picture(session.recipe), _details(recipe, session), recipe=recipe, door="page")
         return {page.parts.file: str(path)}
 
 
@@ -61,7 +61,8 @@ def _save_animation(page: Page, session: Session | None, value: CanvasValue, suf
             frames.append(page.engine.render(recipe, ws))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
-        save_animation(path, frames, _details(_portable(page, session.recipe), session))
+        recipe = _portable(page, session.recipe)
+        save_animation(path, frames, _details(recipe, session), recipe=recipe, door="page")
     yield {page.parts.file: str(path)} | page.say(messages.hint(session))
 
 

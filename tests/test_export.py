@@ -1,0 +1,153 @@
+"""The one way out: whatever leaves carries every mark that its format has, and nothing leaves past it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.syntax import read_modules
+from draggan.errors import ExportError, ModerationError
+from draggan.export import ANIMATIONS, PICTURES, encode_animation, encode_picture, read_recipe, save_picture
+from draggan.images import with_caption
+from draggan.provenance.deployment import Deployment
+from draggan.recipe import Edit, ModelReference, Point, Recipe, Seed
+from tests.marks import marks_of
+from tests.test_watermark import drawing
+
+ROOT = Path(__file__).parent.parent
+MODULES = read_modules(ROOT, ("draggan", "app"))
+WHOLE = {"words", "pixels", "signature", "record"}
+RECIPE = Recipe(
+    model=ModelReference(name="cat", sha256="ab" * 32),
+    image_size=(128, 128),
+    start=Seed(seed=7, truncation=0.7),
+    edits=(Edit(points=(Point(handle=(60.0, 60.0), target=(64.0, 60.0)),)),),
+)
+
+
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_a_picture_carries_every_mark(suffix):
+    data = encode_picture(drawing(128), suffix, {"seed": 7}, recipe=RECIPE)
+    assert marks_of(data) == WHOLE
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_an_animation_carries_every_mark(suffix):
+    film = [drawing(128, seed) for seed in range(3)]
+    assert marks_of(encode_animation(film, suffix, recipe=RECIPE)) == WHOLE
+
+
+@pytest.mark.parametrize("suffix", [*PICTURES, *ANIMATIONS])
+def test_the_recipe_comes_back_from_every_format(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    encode = encode_animation if suffix in ANIMATIONS else encode_picture
+    pixels = drawing(64)
+    path.write_bytes(encode([pixels] * 2 if suffix in ANIMATIONS else pixels, suffix, recipe=RECIPE))
+    assert read_recipe(path) == RECIPE
+
+
+def test_every_export_has_a_number_of_its_own():
+    first, second = (np.asarray(Image.open(io.BytesIO(encode_picture(drawing(128))))) for _ in range(2))
+    assert not np.array_equal(first, second)
+
+
+# Who asks for files, and the test that looks at what they get.
+WAYS_OUT = {
+    "draggan/cli/drag.py": "tests/test_cli.py",
+    "draggan/batch/worker.py": "tests/test_batch.py",
+    "draggan/datasets/scene_pairs.py": "tests/test_datasets.py",
+    "draggan/evaluation/command.py": "tests/test_evaluation.py",
+    "draggan/ui/handlers/saving.py": "tests/page/test_saving.py",
+    "draggan/ui/api.py": "tests/page/test_served.py",
+}
+# Who else writes pictures, none of which is handed to anybody.
+OTHERS = {
+    "draggan/export.py": "the way out itself",
+    "draggan/ui/canvas/component.py": "previews on the page",
+    "draggan/ui/canvas/value.py": "masks on the page",
+    "draggan/moderation/review.py": "what a person is to look at, before it may leave",
+    "draggan/scenes/train.py": "samples beside a training, for whoever trains",
+}
+SAVERS = {"save_picture", "save_animation", "encode_picture", "encode_animation"}
+
+
+def calls_of(tree: ast.AST) -> set[str]:
+    functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {f.id for f in functions if isinstance(f, ast.Name)} | {
+        f.attr for f in functions if isinstance(f, ast.Attribute)
+    }
+
+
+def test_every_way_out_is_known_and_has_its_test():
+    asking = {m.path for m in MODULES.values() if SAVERS & calls_of(m.tree) and m.path != "draggan/export.py"}
+    assert asking == set(WAYS_OUT)
+    for test in set(WAYS_OUT.values()):
+        assert "marks_of" in (ROOT / test).read_text(), f"{test} does not look at the marks of what is saved"
+
+
+def test_nothing_else_writes_pictures():
+    """No module that knows Pillow, or another library for pictures, writes files but the one way out."""
+    libraries = ("PIL", "cv2", "imageio", "torchvision", "matplotlib", "av", "skimage")
+    writers = set()
+    for module in MODULES.values():
+        knows = any(found.name.split(".")[0] in libraries for found in module.imports())
+        if knows and calls_of(module.tree) & {"save", "imwrite", "imsave", "save_image", "savefig", "mimsave"}:
+            writers.add(module.path)
+    drawing_for_others = {"draggan/scenes/train.py"}  # its sheets come from a module beside it
+    assert writers | drawing_for_others == set(OTHERS)
+
+
+def test_a_caption_is_seen_and_off_unless_wanted(monkeypatch):
+    pixels = np.full((128, 128, 3), 200, np.uint8)
+
+    def corner() -> float:
+        return float(np.asarray(Image.open(io.BytesIO(encode_picture(pixels))))[-12:, -40:].mean())
+
+    assert corner() > 190
+    monkeypatch.setenv("DRAGGAN_CAPTION", "on")
+    assert corner() < 170
+    captioned = with_caption(drawing(64, channels=4), "AI-generated")
+    assert captioned.shape == (64, 64, 4)
+    assert with_caption(drawing(16), "AI-generated").shape == (16, 16, 3)
+
+
+def test_what_may_not_leave_leaves_nothing(tmp_path):
+    environment = {"DRAGGAN_UNMODERATED_EXPORTS": "off", "DRAGGAN_MODERATORS": "none"}
+    strict = Deployment.of(folder=tmp_path / "state", environment=environment)
+    with pytest.raises(ModerationError):
+        save_picture(tmp_path / "a.png", drawing(64), deployment=strict)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_the_record_knows_the_file_as_it_left(tmp_path):
+    own = Deployment.of(folder=tmp_path / "state", environment={"DRAGGAN_MODERATORS": "none"})
+    data = encode_picture(drawing(128), ".jpg", recipe=RECIPE, deployment=own, door="batch")
+    assert marks_of(data, own) == WHOLE
+    assert own.audit is not None
+    (row,) = own.audit.rows(last=1)
+    assert row.facts["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (row.facts["kind"], row.facts["door"], row.facts["recipe"]) == ("jpeg", "batch", RECIPE.digest)
+
+
+def test_a_picture_too_small_for_a_mark_still_says_what_it_is():
+    data = encode_picture(drawing(20))
+    assert marks_of(data) == {"words", "signature", "record"}
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), drawing(20))
+
+
+def test_details_are_where_their_format_has_them():
+    details = {"seed": 7, "note": "a < b & c"}
+    with Image.open(io.BytesIO(encode_picture(drawing(20), ".png", details))) as picture:
+        assert json.loads(picture.text["DragGAN"]) == details
+    for suffix in (".jpg", ".webp"):
+        with Image.open(io.BytesIO(encode_picture(drawing(20), suffix, details))) as picture:
+            assert b"a &lt; b &amp; c" in picture.info["xmp"]
+    with pytest.raises(ExportError, match=r"choose a name that ends in \.png"):
+        encode_picture(drawing(20), ".bmp")
