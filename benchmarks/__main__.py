@@ -27,6 +27,7 @@ BENCHMARKS = {
     "start": "from the command to the first picture in a browser",
     "page": "steps and pictures a second in the page, and how soon something moves",
     "live": "pulling by hand in the page: pictures a second, and how far they lag behind the pointer",
+    "service": "the service's live connection: pictures a second and lag, one client and four",
     "fairness": "a short drag beside eight long ones: how long it waits, and how soon Stop stops",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "batch": "many recipes: a batch against a loop, and a batch that is killed and goes on",

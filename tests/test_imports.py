@@ -131,6 +131,10 @@ def test_private_names_of_pytorch_are_found():
     [
         (("gradio", "gradio_client"), ("app.py", "draggan/ui/")),
         (("pickle", "cloudpickle", "dill", "marshal", "shelve"), ("draggan/checkpoints/", "benchmarks/load.py")),
+        (
+            ("fastapi", "starlette", "uvicorn", "websockets"),
+            ("draggan/service/", "draggan/ui/", "benchmarks/service.py"),
+        ),
         (("torch.utils.cpp_extension",), ("torch_utils/ops/build.py",)),
         (
             ("socket", "ssl", "http", "urllib.request", "requests", "httpx", "huggingface_hub"),
@@ -225,6 +229,14 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                     "draggan.checkpoints.catalogue",
                 ),
                 *("draggan.downloads", "draggan.recipe", "draggan.session", "draggan.kept_session", "draggan.engine"),
+                "draggan.service.app",
+            ),
+        ),
+        (
+            "draggan/service/",
+            (
+                *("draggan.errors", "draggan.config", "draggan.images", "draggan.export", "draggan.recipe"),
+                "draggan.engine",
             ),
         ),
         ("torch_utils/", ("dnnlib",)),
@@ -239,7 +251,11 @@ def test_a_layer_knows_only_those_below(prefix, allowed):
     ("module", "above"),
     [
         ("draggan.ui", ("app.py", "draggan/cli")),
-        ("draggan.engine", ("app.py", "draggan/cli", "draggan/ui/", "draggan/evaluation/", "draggan/batch/")),
+        (
+            "draggan.engine",
+            ("app.py", "draggan/cli", "draggan/ui/", "draggan/evaluation/", "draggan/batch/", "draggan/service/"),
+        ),
+        ("draggan.service", ("draggan/ui/",)),
         ("draggan.batch", ("draggan/cli", "draggan/datasets/")),
         ("draggan.datasets", ("draggan/cli",)),
         ("draggan.cli", ("app.py", "draggan/__main__.py")),

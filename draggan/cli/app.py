@@ -41,6 +41,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", action="append", default=[], help="another name that the page is asked for by, such as draw.lan"
     )
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages of this origin, such as https://example.org, may use /v1 (see docs/service.md)",
+    )
     parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
@@ -131,7 +138,12 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     _tell(local_url, share_url)
     # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
     library.build_in_background()
-    threading.Thread(target=warm_up, args=(engine, models), name="warm-up", daemon=True).start()
+
+    def prepare() -> None:
+        warm_up(engine, models)
+        site.warm.set()
+
+    threading.Thread(target=prepare, name="warm-up", daemon=True).start()
     demo.block_thread()
 
 
@@ -139,7 +151,14 @@ def exposure_of(args: argparse.Namespace) -> Exposure:
     """Who can reach a page with these options, and by which names."""
     from draggan.ui.server.exposure import Exposure
 
-    return Exposure.of(host=args.host, listen=args.listen, share=args.share, root_path=args.root_path, names=args.name)
+    return Exposure.of(
+        host=args.host,
+        listen=args.listen,
+        share=args.share,
+        root_path=args.root_path,
+        names=args.name,
+        origins=args.origin,
+    )
 
 
 def _tell(local_url: str, share_url: str | None) -> None:

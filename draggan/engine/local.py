@@ -56,6 +56,8 @@ class LocalEngine:
         self._scheduler = Scheduler(workers)
         self._pictures = PictureCache()
         self._running: list[_Work] = []
+        self._ended: Counter[str] = Counter()
+        self._computed = 0.0
         self._memory = MemoryReturn()
         self._lock = threading.Lock()
 
@@ -129,6 +131,22 @@ class LocalEngine:
         for work in running:
             work.stop()
 
+    # For whoever watches over it
+
+    @property
+    def under_way(self) -> int:
+        """Drags and completions that are not over."""
+        return len(self._running)
+
+    def ended(self) -> dict[str, int]:
+        """How many drags have ended so far, by their outcome; "failed": with an error."""
+        with self._lock:
+            return dict(self._ended)
+
+    def computed(self) -> float:
+        """Seconds that the steps of what has ended have taken."""
+        return self._computed
+
     # Of its own work
 
     def _suited(self, recipe: Recipe) -> Mapping[str, Any]:
@@ -173,9 +191,13 @@ class LocalEngine:
             self._running.append(work)
         self._scheduler.add(work)
 
-    def _remove(self, work: _Work) -> None:
+    def _remove(self, work: _Work, outcome: str) -> None:
+        """It is over; an empty outcome is that of something that is not a drag."""
         with self._lock:
             self._running.remove(work)
+            self._computed += work._seconds
+            if outcome:
+                self._ended[outcome] += 1
 
     def _give_memory_back(self) -> None:
         self._memory(idle=not self._running)
@@ -280,11 +302,15 @@ class _Work:
         # What the drag holds is given back, though somebody may keep this for its result.
         self._turns.close()
         self._drag = None
-        self._engine._remove(self)
+        self._engine._remove(self, "failed" if error is not None else self._outcome())
         with self._changed:
             self._error, self._over = error, True
             self._changed.notify_all()
         self._engine._give_memory_back()
+
+    def _outcome(self) -> str:
+        """How it has ended, in a word; empty: nobody counts such."""
+        return ""
 
     # The work itself. Nothing is held across a yield, no lock and no grad mode; a turn may come on another thread.
 
@@ -376,6 +402,10 @@ class LocalDrag(_Work):
     def update(self) -> Update | None:
         """The newest update; None before the first."""
         return self._update
+
+    def _outcome(self) -> str:
+        update = self._update
+        return "stopped" if update is None or update.outcome is None else update.outcome
 
     @property
     def frames(self) -> Sequence[Float[np.ndarray, "1 num_ws w_dim"]]:

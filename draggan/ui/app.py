@@ -11,6 +11,7 @@ import gradio as gr
 from draggan.engine.base import Engine
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import Models
+from draggan.service.app import build_service
 from draggan.ui import api
 from draggan.ui.browser_storage.component import storage_script
 from draggan.ui.canvas.component import CSS
@@ -42,6 +43,7 @@ def build(
         engine, live, site = engine or LocalEngine(models), LiveDrags(), site or Site()
         parts = Parts(Needs(models=models, steer=live.answer, local=local))
         wire(demo, Page(parts, models, engine, live, site), local=local)
+        site.service = build_service(engine, models, site.limits, ready=site.why_not_ready)
         api.register(engine, models, site.limits)
     # Twice as many handlers as drags, so that those who drag do not keep others from clicking.
     # Handlers are reached through the queue alone: it ends them with whoever has asked.

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from draggan.errors import ConfigError
+
 __all__ = ["Exposure", "host_name"]
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -26,6 +28,7 @@ class Exposure:
         names: the host names under which it may be asked for, in small letters.
         endings: what other names may end with.
         any_address: whether a number (an IP address) will do as a name; nobody else's name can stand for a number.
+        origins: of web pages elsewhere that may use the service under /v1, such as ``https://example.org``.
         any_name: whether every name will do. A proxy in front of the page is asked by names that we do not know; as the
             page is public then, a foreign name gets nothing that its owner could not have anyway.
     """
@@ -36,6 +39,7 @@ class Exposure:
     endings: tuple[str, ...] = ()
     any_address: bool = False
     any_name: bool = False
+    origins: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -46,6 +50,7 @@ class Exposure:
         share: bool = False,
         root_path: str | None = None,
         names: Iterable[str] = (),
+        origins: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> Exposure:
         """The exposure that options and environment mean together.
@@ -56,6 +61,10 @@ class Exposure:
             share: a public link is made.
             root_path: where a proxy serves the page; None: ``GRADIO_ROOT_PATH``. A whole address names its host.
             names: more names that the page has.
+            origins: of web pages that may use the service.
+
+        Raises:
+            ConfigError: an origin that is none.
         """
         env = os.environ if environment is None else environment
         host = "0.0.0.0" if listen else (host or env.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip().strip("[]")
@@ -76,6 +85,7 @@ class Exposure:
             endings=((_TUNNEL,) if share else ()) + ((_SPACE,) if space else ()),
             any_address=public,
             any_name=bool(space or (root_path and behind is None and not named)),
+            origins=frozenset(map(_origin, origins)),
         )
 
     def serves(self, host: str) -> bool:
@@ -103,6 +113,14 @@ def host_name(host: str) -> str:
         return (urlsplit(host if "://" in host else f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it."""
+    parts = urlsplit(text.strip().lower())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ConfigError(f"'{text:.80}' is not the origin of a web page; write it like https://example.org")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,6 +37,8 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 _API = "/gradio_api/"
 _CALLS = ("queue/join", "call/", "run/", "api/", "component_server", "cancel")
 _EVENT = re.compile(rb'"event_id":\s*"([0-9a-f]{32})"')
+# The service's paths; what begins with one of them is no page's.
+_SERVICE = ("/v1/", "/health", "/ready", "/metrics")
 _DONE = b'"process_completed"'
 _UNNAMED_PROXY = ("127.0.0.1", "::1")
 _POINTER = 0.05  # of a call: what a pointer says comes many times a second, and costs little
@@ -49,6 +53,7 @@ class Guard:
         exposure: who can reach it.
         limits: what they may ask for.
         uploads: account of their files.
+        service: what answers programs, at the paths in `_SERVICE`; None: the page alone is served.
         endpoints: how many values each endpoint takes, by its name and by its number: with and without hidden ones.
     """
 
@@ -60,7 +65,9 @@ class Guard:
         limits: Limits,
         uploads: Uploads,
         endpoints: Mapping[str | int, tuple[int, ...]],
+        service: App | None = None,
     ) -> None:
+        self._service = service
         self._app, self._exposure, self._limits, self._uploads = app, exposure, limits, uploads
         self._endpoints = endpoints
         self._rates, self._listeners = Rates(limits), Listeners()
@@ -73,15 +80,21 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self._service is not None and path.startswith(_SERVICE):
+            await self._serve(self._service, scope, receive, send, headers, path)
+            return
         method = scope.get("method", "GET")
         refused = origins.why_not(self._exposure, method, headers)
         if not refused and "access-control-request-method" in headers:
             refused = "other web pages may not use this page"
-        if refused or scope["type"] != "http":
+        if scope["type"] != "http":
+            await _hang_up(send, "There is nothing to connect to here.")
+            return
+        if refused:
             await _refuse(send, 403, refused)
             return
         send = self._without_cross_origin(send)
-        path = scope["path"]
         route = path[path.index(_API) + len(_API) :].rstrip("/") if _API in path else ""
         caller = self._caller(scope, headers)
         scope.setdefault("state", {})["caller"] = caller
@@ -109,6 +122,85 @@ class Guard:
             visitor = f"{address} "  # and the tab: see _call
         own = not self._exposure.public and "x-forwarded-for" not in headers and "forwarded" not in headers
         return Caller(visitor=visitor, own_user=own, listeners=self._listeners)
+
+    # The service
+
+    async def _serve(
+        self, service: App, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str], path: str
+    ) -> None:
+        """A request of a program, or of a page that may use the service."""
+        is_socket = scope["type"] == "websocket"
+        caller = self._caller(scope, headers)
+        visitor = caller.visitor = caller.visitor.strip() or "program"
+        scope.setdefault("state", {})["caller"] = caller
+        origin = headers.get("origin", "")
+        friend = origin in self._exposure.origins
+        if path == "/metrics" and not _is_near(scope, headers):
+            await _refuse(send, 404, "There is nothing here for you.")
+            return
+        method = scope.get("method", "GET")
+        # Any page may open a socket, and read from it: as strict as with what changes something.
+        asked = {name: headers[name] for name in headers if not friend or name not in ("origin", "sec-fetch-site")}
+        refused = origins.why_not(self._exposure, "POST" if is_socket else method, asked)
+        if refused and is_socket:
+            await _hang_up(send, refused)
+            return
+        if "access-control-request-method" in headers and not friend:
+            refused = refused or "other web pages may not use this page"
+        if refused:
+            await _refuse(send, 403, refused)
+            return
+        send = self._without_cross_origin(_allowing(send, origin) if friend else send)
+        if method == "OPTIONS" and friend:
+            await _refuse(send, 200, "")
+            return
+        try:
+            if is_socket:
+                await self._socket(service, scope, receive, send, visitor)
+            elif method == "POST":
+                body = await self._body(receive)
+                if body is None:
+                    await _refuse(send, 413, f"A request may have {self._limits.call_bytes / 1e6:.0f} MB here.")
+                    return
+                self._rates.call(visitor)
+                event = secrets.token_hex(16)
+                self._rates.begin(visitor, event)
+                try:
+                    await service(scope, _replayed(body, receive), send)
+                finally:
+                    self._rates.end(visitor, event)
+            else:
+                self._rates.call(visitor, _POINTER if path.startswith("/v1/") else 0.0)
+                await service(scope, receive, send)
+        except LimitError as error:
+            await _refuse(send, 429, messages.sentence(str(error)))
+
+    async def _socket(self, service: App, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
+        """A connection that stays open counts as a tab, and what is said on it as a pointer's words."""
+
+        async def counted() -> Message:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return message
+            try:
+                if len(message.get("text") or message.get("bytes") or "") > self._limits.call_bytes:
+                    raise LimitError(f"a message may have {self._limits.call_bytes / 1e6:.0f} MB here")
+                self._rates.call(visitor, _POINTER)
+            except LimitError as error:
+                await _hang_up(send, messages.sentence(str(error)))
+                return {"type": "websocket.disconnect", "code": 1008}
+            return message
+
+        try:
+            self._rates.call(visitor)
+            self._rates.open_tab(visitor)
+        except LimitError as error:
+            await _hang_up(send, messages.sentence(str(error)))
+            return
+        try:
+            await service(scope, counted, send)
+        finally:
+            self._rates.close_tab(visitor)
 
     # Calls
 
@@ -323,6 +415,40 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _is_near(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from this machine or a private network, and not by way of a proxy that says so."""
+    client = scope.get("client")
+    if not client or "x-forwarded-for" in headers or "forwarded" in headers:
+        return False
+    try:
+        return ipaddress.ip_address(client[0]).is_private
+    except ValueError:
+        return False
+
+
+def _allowing(send: Send, origin: str) -> Send:
+    """Let a page of that origin read the answer."""
+    allowed = {
+        "access-control-allow-origin": origin,
+        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-headers": "content-type, accept",
+        "vary": "origin",
+    }
+
+    async def allowing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in allowed.items())]
+        await send(message)
+
+    return allowing
+
+
+async def _hang_up(send: Send, sentence: str) -> None:
+    """End a WebSocket; one that was not accepted yet is refused with 403."""
+    reason = sentence.encode()[:123].decode("utf-8", "ignore")
+    await send({"type": "websocket.close", "code": 1008, "reason": reason})
 
 
 async def _refuse(send: Send, status: int, sentence: str) -> None:

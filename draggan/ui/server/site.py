@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ class Site:
     ) -> None:
         self.exposure = exposure or Exposure()
         self.limits = limits or (Limits.public() if self.exposure.public else Limits())
+        self.service: Any = None  # what answers programs beside the page: an ASGI application
+        self.warm = threading.Event()  # the first model is loaded and has drawn
         self._own = None if folder else TemporaryDirectory(prefix="draggan-")
         place = folder or Path(self._own.name if self._own else "")
         # Within Gradio's own folder for files, where there is one: no second copy is made then.
@@ -45,6 +48,10 @@ class Site:
         self.saved.mkdir(parents=True, exist_ok=True)
         kept = place / "models"
         self.uploads = Uploads(Path(get_upload_folder()), kept, self.limits, unused=unused)
+
+    def why_not_ready(self) -> str:
+        """Why it cannot draw at once yet, as a sentence; empty: it can."""
+        return "" if self.warm.is_set() else "The first model is being prepared; ask again in a few seconds."
 
     def launch_options(self) -> dict[str, Any]:
         """What ``launch`` needs so that every request passes the gate."""
@@ -57,6 +64,7 @@ class Site:
                 limits=self.limits,
                 uploads=self.uploads,
                 endpoints=_endpoints(app.get_blocks().fns),
+                service=self.service,
             )
             # Around everything that Gradio has put around its own answers, such as headers for other origins.
             app.middleware_stack = guard

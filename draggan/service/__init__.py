@@ -1,0 +1,1 @@
+"""Recipes over plain HTTP and WebSockets, for other programs: no page, no Gradio, nothing remembered."""

@@ -1,0 +1,253 @@
+"""The routes of the service (an ASGI application): recipes in, pictures out.
+
+    GET  /v1/models        the models there are
+    POST /v1/picture       a recipe; its picture
+    POST /v1/drag          a recipe; its last edit step by step, as lines or events
+         /v1/live          WebSocket: targets in, pictures out (`draggan.service.live`)
+    GET  /v1/openapi.json  this, for programs
+    GET  /health, /ready, /metrics
+
+It knows engines and models by their seams only. Who may ask, how often and under which name is for the gate before it:
+`draggan.ui.server.guard`, which also says whose budget a request counts in (``scope["state"]["caller"]``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse, StreamingResponse
+
+import draggan.service.description as described
+from draggan.config import Limits
+from draggan.engine.base import Engine, RunningDrag, Update
+from draggan.engine.models import Models
+from draggan.engine.short_form import recipe_from
+from draggan.errors import ConfigError, RecipeError
+from draggan.export import encode_png
+from draggan.recipe import Recipe, parse_json
+from draggan.service.answers import data_url, error_of, facts_of, jpeg, line_of
+from draggan.service.live import Live
+from draggan.service.metrics import CONTENT_TYPE, EngineCounts, Metrics
+
+__all__ = ["build_service"]
+
+T = TypeVar("T")
+
+_REPORT_EVERY = 0.1  # seconds between two lines of a drag
+_PATIENCE = 0.5  # seconds for which a thread waits for a step before it looks whether anybody still listens
+_EXAMPLE = {"model": "cat", "seed": 7, "points": [[78, 78, 64, 78]]}
+
+
+def build_service(
+    engine: Engine, models: Models, limits: Limits | None = None, *, ready: Callable[[], str] = lambda: ""
+) -> FastAPI:
+    """The service.
+
+    Args:
+        engine: what draws and drags.
+        models: what it offers.
+        limits: what visitors may have.
+        ready: why it is not ready yet, as a sentence; empty: it is.
+    """
+    limits = limits or Limits()
+    service = FastAPI(
+        title="DragGAN",
+        summary="Pictures of generative models, and drags of their content.",
+        version="1",
+        openapi_url="/v1/openapi.json",
+        # Their pages fetch scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    metrics = Metrics(engine if isinstance(engine, EngineCounts) else None)
+    # Threads that wait for steps do nothing meanwhile; they must not keep others from having one.
+    threads = anyio.CapacityLimiter(2 * limits.all_drags + 32)
+
+    async def in_thread(function: Callable[..., T], *args: Any) -> T:
+        return await anyio.to_thread.run_sync(partial(function, *args), limiter=threads, abandon_on_cancel=False)
+
+    async def recipe_of(request: Request) -> Recipe:
+        body = await request.body()
+        return await in_thread(lambda: recipe_from(parse_json(body), engine))
+
+    errors: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 404, 413, 429, 500, 503), described.ERROR)
+
+    @service.get("/v1/models", summary="The models there are")
+    async def list_models() -> list[dict[str, Any]]:
+        """Name, title, whether it can be used now, and at which truncation its pictures look best."""
+        started = time.perf_counter()
+        listed = [
+            {"name": m.name, "title": m.title, "here": m.here, "truncation": m.truncation} for m in models.listed()
+        ]
+        metrics.count("models", 200, time.perf_counter() - started)
+        return listed
+
+    @service.post(
+        "/v1/picture",
+        summary="The picture that a recipe makes",
+        responses={200: described.PICTURE, **errors},
+        openapi_extra=described.json_body(described.RECIPE, {"model": "cat", "seed": 7}),
+        response_class=Response,
+    )
+    async def picture(request: Request) -> Response:
+        """Edits whose result the recipe does not carry are run first."""
+        started = time.perf_counter()
+        answer = await picture_of(request)
+        metrics.count("picture", answer.status_code, time.perf_counter() - started)
+        return answer
+
+    async def picture_of(request: Request) -> Response:
+        try:
+            recipe = await recipe_of(request)
+            recipe = await in_thread(lambda: engine.complete(recipe, visitor=_visitor(request)))
+            data = await in_thread(_encoded, engine, recipe)
+        except Exception as error:  # noqa: BLE001  # becomes the answer
+            return _failed(error)
+        if "application/json" in request.headers.get("accept", ""):
+            return JSONResponse({"picture": data_url(data), "recipe": _as_json(recipe)})
+        return Response(data, media_type="image/png")
+
+    @service.post(
+        "/v1/drag",
+        summary="Run the last edit of a recipe, step by step",
+        responses={200: described.STREAM, **errors},
+        openapi_extra=described.json_body(described.RECIPE, _EXAMPLE)
+        | {
+            "parameters": [
+                {
+                    "name": "previews",
+                    "in": "query",
+                    "description": "the height in pixels of a preview in every line, a JPEG data URL; 0: none",
+                    "schema": {"type": "integer", "minimum": 0, "maximum": 8192, "default": 0},
+                }
+            ]
+        },
+        response_class=StreamingResponse,
+    )
+    async def drag(request: Request) -> Response:
+        """A line for every step that is worth one; whoever stops listening stops the drag."""
+        started = time.perf_counter()
+        try:
+            height = _height(request.query_params.get("previews", "0"))
+            recipe = await recipe_of(request)
+            if not recipe.edits:
+                raise RecipeError("there is nothing to drag in this recipe; give points, or ask for its picture")
+            before = await in_thread(
+                lambda: engine.complete(recipe.up_to(len(recipe.edits) - 1), visitor=_visitor(request))
+            )
+            running = await in_thread(lambda: engine.drag(before, recipe.edits[-1], visitor=_visitor(request)))
+        except Exception as error:  # noqa: BLE001  # becomes the answer
+            answer = _failed(error)
+            metrics.count("drag", answer.status_code, time.perf_counter() - started)
+            return answer
+        media_type, line = line_of(request.headers.get("accept", ""))
+
+        async def lines() -> AsyncIterator[str]:
+            code = 499  # nobody listened to the end
+            try:
+                async for value in _steps(engine, running, height, in_thread):
+                    code = value.pop("status", code)
+                    yield line(value)
+            finally:
+                running.stop()
+                metrics.count("drag", code, time.perf_counter() - started)
+
+        return StreamingResponse(lines(), media_type=media_type, headers={"cache-control": "no-store"})
+
+    @service.websocket("/v1/live")
+    async def live(socket: WebSocket) -> None:
+        await Live(socket, engine, metrics, in_thread, _visitor(socket)).run()
+
+    @service.get("/health", summary="Whether this process answers")
+    async def health() -> dict[str, str]:
+        """It does."""
+        return {"status": "up"}
+
+    @service.get("/ready", summary="Whether it can draw at once", responses={503: described.ERROR})
+    async def is_ready() -> Response:
+        """200 once a model is loaded and warm; 503 before."""
+        why = ready()
+        return JSONResponse({"status": "ready"}) if not why else JSONResponse({"detail": why, "error": why}, 503)
+
+    @service.get("/metrics", summary="Counters in Prometheus' text form", response_class=Response)
+    async def counters() -> Response:
+        """For those nearby only."""
+        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    return service
+
+
+async def _steps(
+    engine: Engine, running: RunningDrag, height: int, in_thread: Callable[..., Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """What is known after every step that is due, and the result at last, with a status."""
+    update: Update | None = None
+    try:
+        while True:
+            newer = await in_thread(running.newer, update, _PATIENCE)
+            if (newer is not None and newer.done) or (newer is update and running.ended(0)):
+                break
+            if newer is None or newer is update:
+                continue
+            update = newer
+            facts = facts_of(update)
+            if height:
+                facts["preview"] = await in_thread(_preview, running, update, height)
+            yield facts
+            await anyio.sleep(_REPORT_EVERY)
+        last = await in_thread(running.result)
+        reached = running.reached()
+        data = await in_thread(_encoded, engine, reached)
+        result = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
+        if running.notice:
+            result["notice"] = running.notice
+        yield result | {"recipe": _as_json(reached), "picture": data_url(data), "status": 200}
+    except Exception as error:  # noqa: BLE001  # the last line says it
+        status, sentence = error_of(error)
+        yield {"error": sentence, "status": status}
+
+
+def _preview(running: RunningDrag, update: Update, height: int) -> str:
+    fitting = [h for h in running.preview_heights if h <= height] or running.preview_heights[:1]
+    return data_url(jpeg(running.preview(update, fitting[-1])), "image/jpeg")
+
+
+def _encoded(engine: Engine, recipe: Recipe) -> bytes:
+    """A picture as a file, which says how it came about and that it was made by AI."""
+    seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
+    details = {
+        "model": recipe.portable().model.name,
+        "seed": seed and seed.seed,
+        "truncation": seed and seed.truncation,
+        "class": seed and seed.label,
+        "handles": [] if edit is None else [point.handle for point in edit.points],
+        "targets": [] if edit is None else [point.target for point in edit.points],
+    }
+    return encode_png(engine.picture(recipe), details, recipe=recipe)
+
+
+def _as_json(recipe: Recipe) -> Any:
+    return parse_json(recipe.portable().to_json())
+
+
+def _visitor(connection: Request | WebSocket) -> str:
+    """Whose budget it counts in, as the gate says; without a gate all are one."""
+    caller = connection.scope.get("state", {}).get("caller")
+    return f"{getattr(caller, 'visitor', '')}".strip() or "program"
+
+
+def _height(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 5):
+        raise ConfigError(f"previews={text[:20]!r} is not a height in pixels; give 0 to 8192")
+    return int(text)
+
+
+def _failed(error: Exception) -> JSONResponse:
+    code, sentence = error_of(error)
+    return JSONResponse({"detail": sentence, "error": sentence}, code)

@@ -1,0 +1,318 @@
+"""The service: recipes over plain HTTP and WebSockets, with no page and no gate before it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from draggan.config import Limits
+from draggan.engine.local import LocalEngine
+from draggan.engine.short_form import recipe_from
+from draggan.errors import DragGANError
+from draggan.recipe import Recipe
+from draggan.service.app import build_service
+from tests.pages import BUMP, TinyModels
+
+RIGHT = {"model": "bump", "seed": 0, "points": [[*BUMP, BUMP[0] + 6, BUMP[1]]]}
+ENDLESS = {"max_steps": 5000, "solver": "adam", "stall_steps": 1000, "stop_distance": 0.1, "step_size": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = LocalEngine(TinyModels(), Limits(unwatched=30))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def client(engine):
+    with TestClient(build_service(engine, engine.models, engine.limits), raise_server_exceptions=True) as client:
+        yield client
+
+
+def picture_in(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+
+
+def brightest(pixels: np.ndarray) -> tuple[int, int]:
+    y, x = np.unravel_index(pixels.astype(int).sum(-1).argmax(), pixels.shape[:2])
+    return int(x), int(y)
+
+
+def test_models_and_health(client):
+    assert {m["name"]: m["here"] for m in client.get("/v1/models").json()}["bump"] is True
+    assert client.get("/health").status_code == client.get("/ready").status_code == 200
+
+
+def test_it_is_not_ready_before_it_can_draw(engine):
+    cold = TestClient(build_service(engine, engine.models, ready=lambda: "The first model is being loaded."))
+    assert cold.get("/ready").status_code == 503
+    assert cold.get("/health").status_code == 200
+
+
+def test_a_recipe_becomes_a_picture_with_its_recipe(client, engine):
+    answer = client.post("/v1/picture", json=RIGHT)
+    assert answer.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        x, y = brightest(np.asarray(picture))
+        assert abs(x - 26) <= 1
+        assert abs(y - 30) <= 1
+        carried = Recipe.from_json(picture.info["DragGAN recipe"])
+    assert carried.edits[0].points[0].target == (26, 30)
+    again = client.post("/v1/picture", content=carried.to_json(), headers={"accept": "application/json"}).json()
+    assert recipe_from(again["recipe"], engine) == carried
+    assert picture_in(again["picture"]).size == (64, 64)
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
+def test_a_drag_comes_step_by_step(client, accept):
+    slowly = RIGHT | {"settings": {"solver": "adam", "step_size": 0.02, "max_steps": 60}}
+    answer = client.post("/v1/drag?previews=64", json=slowly, headers={"accept": accept})
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+    values = [json.loads(line) for line in lines]
+    assert answer.headers["content-type"].startswith("text/event-stream" if "event" in accept else "application/x-ndj")
+    steps = [value["steps"] for value in values]
+    assert steps == sorted(steps)
+    assert len(values) > 1
+    assert picture_in(values[0]["preview"]).size == (64, 64)
+    last = values[-1]
+    assert last["outcome"] in ("arrived", "max_steps", "stalled")
+    assert len(last["recipe"]["edits"]) == 1
+    assert picture_in(last["picture"]).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"{", 400, "this is not a recipe"),
+        (b"", 400, "this is not a recipe"),
+        (b"[1]", 400, "given as an object"),
+        (b'{"model": "dog"}', 404, "There is no model 'dog' here"),
+        (b'{"model": "far"}', None, ""),
+        (b'{"model": "bump", "sed": 3}', 400, "has no 'sed'"),
+        (b'{"model": "bump", "seed": -1}', 400, "seed -1 is not allowed"),
+        (b'{"model": "bump", "points": [[1, 2, 900, 4]]}', 400, "outside the picture"),
+        (b'{"model": "bump", "points": [[1, 2, 3, 4]], "settings": {"max_steps": 0}}', 400, "max_steps = 0"),
+        (b'{"model": "/etc/passwd"}', 404, "There is no model"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(client, body, status, says):
+    for route in ("picture", "drag"):
+        answer = client.post(f"/v1/{route}", content=body)
+        if status is None:
+            assert answer.status_code >= 400
+            continue
+        assert answer.status_code == status
+        assert says.lower() in answer.json()["error"].lower()
+        assert answer.json()["error"].endswith(".")
+
+
+def test_too_much_is_refused(engine):
+    small = LocalEngine(engine.models, Limits(points=1, steps=10, drags=1))
+    client = TestClient(build_service(small, engine.models, small.limits))
+    two = RIGHT | {"points": [[1, 2, 3, 4], [5, 6, 7, 8]]}
+    assert client.post("/v1/drag", json=two).status_code == 429
+    assert client.post("/v1/picture", json=two).status_code == 429
+    assert client.post("/v1/drag", json=RIGHT | {"settings": {"max_steps": 100}}).status_code == 429
+    assert client.post("/v1/drag?previews=-1", json=RIGHT).status_code == 400
+
+
+def test_who_stops_listening_stops_the_drag(engine):
+    """Over a real connection, as the test client reads every answer to its end."""
+    import httpx
+    import uvicorn
+
+    service = build_service(engine, engine.models, engine.limits)
+    server = uvicorn.Server(uvicorn.Config(service, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.stream("POST", f"http://127.0.0.1:{port}/v1/drag", json=RIGHT | {"settings": ENDLESS}) as answer:
+        assert json.loads(next(answer.iter_lines()))["steps"] >= 0
+        assert engine.under_way == 1
+    deadline = time.monotonic() + 20
+    while engine.under_way and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert engine.under_way == 0
+    server.should_exit = True
+    thread.join()
+
+
+def message_of(data: bytes) -> tuple[dict, Image.Image]:
+    length = int.from_bytes(data[:4], "big")
+    return json.loads(data[4 : 4 + length]), Image.open(io.BytesIO(data[4 + length :]))
+
+
+def pulled(socket, way, **begin):
+    """Pull along a way, wait for a picture of its last target, settle; the pictures and the last message."""
+    socket.send_json({"handles": [list(BUMP)], **begin})
+    assert socket.receive_json()["began"] is True
+    for number, place in enumerate(way):
+        socket.send_json({"targets": [place], "id": number})
+    pictures = []
+    while not pictures or pictures[-1][0]["id"] != len(way) - 1:
+        pictures.append(message_of(socket.receive_bytes()))
+    socket.send_json({"settle": True})
+    while True:
+        message = socket.receive()
+        if message.get("text") is not None:
+            return pictures, json.loads(message["text"])
+        pictures.append(message_of(message["bytes"]))
+
+
+def test_targets_come_in_and_pictures_go_out(client):
+    with client.websocket_connect("/v1/live") as socket:
+        recipe = {"model": "bump", "seed": 0}
+        pictures, last = pulled(socket, [[24, 32], [30, 36]], recipe=recipe, height=64, quality=90)
+        assert last["done"] is True
+        assert last["outcome"] in ("arrived", "stalled", "stopped")
+        x, y = brightest(np.asarray(picture_in(last["picture"])))
+        assert abs(x - 30) <= 2
+        assert abs(y - 36) <= 2
+        header, picture = pictures[-1]
+        assert picture.size == (64, 64)
+        assert set(header) >= {"id", "handles", "targets", "distances", "way", "steps"}
+        # Late news of a pull that is over is no error; a second pull goes on from what the first has reached.
+        socket.send_json({"targets": [[1, 1]], "id": 9})
+        socket.send_json({"handles": [[30, 36]]})
+        assert socket.receive_json()["began"] is True
+        socket.send_json({"stop": True})
+        while "text" not in (message := socket.receive()) or message["text"] is None:
+            continue
+        assert len(json.loads(message["text"])["recipe"]["edits"]) >= 1
+
+
+def test_bad_messages_are_told_and_cost_nothing_else(client):
+    with client.websocket_connect("/v1/live") as socket:
+        for bad, says in (
+            ({"handles": [[1, 2]]}, "needs a recipe"),
+            ({"recipe": RIGHT, "handles": 3}, "Handles are given as"),
+            ({"recipe": {"model": "bump"}, "handles": [[900, 2]]}, "outside the picture"),
+            ({"recipe": {"model": "bump"}, "handles": [[1, 2]], "height": "x"}, "not allowed"),
+            ([], "given as an object"),
+        ):
+            socket.send_json(bad)
+            assert says in socket.receive_json()["error"]
+        socket.send_text("{")
+        assert "not a recipe" in socket.receive_json()["error"]
+        socket.send_json({"recipe": {"model": "bump"}, "handles": [list(BUMP)]})
+        assert socket.receive_json()["began"] is True
+        for bad in ({"targets": [[900, 2]]}, {"targets": [[1, 2], [3, 4]]}, {"targets": "x"}, {"go": 1}, {"id": {}}):
+            socket.send_json(bad)
+        errors = 0
+        while errors < 4:
+            message = socket.receive()
+            errors += message.get("text") is not None and "error" in json.loads(message["text"])
+        socket.send_json({"stop": True})
+        while "done" not in json.loads((message := socket.receive()).get("text") or "{}"):
+            continue
+
+
+def test_who_hangs_up_stops_the_pull(client, engine):
+    with client.websocket_connect("/v1/live") as socket:
+        socket.send_json({"recipe": {"model": "bump"}, "handles": [list(BUMP)]})
+        socket.receive_json()
+        assert engine.under_way >= 1
+    deadline = time.monotonic() + 20
+    while engine.under_way and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert engine.under_way == 0
+
+
+def test_what_is_counted(client):
+    text = client.get("/metrics").text
+    assert 'draggan_requests_total{route="picture",status="200"}' in text
+    assert 'draggan_requests_total{route="drag",status="404"}' in text
+    assert "draggan_drags_under_way 0.0" in text
+    assert 'draggan_drags_total{outcome="arrived"}' in text
+    pictures = next(line for line in text.splitlines() if line.startswith("draggan_live_pictures_total"))
+    assert float(pictures.split()[1]) > 0
+    assert "draggan_live_connections 0.0" in text
+
+
+# The description, against what is really read.
+
+
+@pytest.fixture(scope="module")
+def description(client):
+    return client.get("/v1/openapi.json").json()
+
+
+def test_the_description_is_whole(description):
+    assert description["openapi"].startswith("3.1")
+    assert set(description["paths"]) == {"/v1/models", "/v1/picture", "/v1/drag", "/health", "/ready", "/metrics"}
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            assert operation["summary"], (path, method)
+            assert {"200"} <= set(operation["responses"])
+            assert all(answer["description"] for answer in operation["responses"].values())
+            if method == "post":
+                assert operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    names = [operation["operationId"] for methods in description["paths"].values() for operation in methods.values()]
+    assert len(set(names)) == len(names)
+
+
+def from_schema(schema: dict) -> st.SearchStrategy:
+    """Values that a schema allows: as much of JSON Schema as the description uses."""
+    if "oneOf" in schema:
+        return st.one_of(*map(from_schema, schema["oneOf"]))
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if len(kinds) > 1:
+        return st.one_of(*(from_schema(schema | {"type": kind}) for kind in kinds))
+    low, high = schema.get("minimum", -1e3), schema.get("maximum", 1e3)
+    if kinds[0] == "object":
+        properties, needed = schema["properties"], set(schema.get("required", ()))
+        return st.fixed_dictionaries(
+            {name: from_schema(properties[name]) for name in properties if name in needed},
+            optional={name: from_schema(properties[name]) for name in properties if name not in needed},
+        )
+    if kinds[0] == "array":
+        most = min(schema.get("maxItems", 3), 3)
+        return st.lists(
+            from_schema(schema["items"]),
+            min_size=schema.get("minItems", 0),
+            max_size=max(most, schema.get("minItems", 0)),
+        )
+    return {
+        "null": st.none(),
+        "boolean": st.booleans(),
+        "string": st.just("bump") | st.text(max_size=20),
+        "integer": st.integers(int(low), int(high)),
+        "number": st.floats(low, high),
+    }[kinds[0]]
+
+
+@given(data=st.data())
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+def test_what_the_description_allows_is_read_or_refused_with_a_sentence(description, engine, data):
+    schema = description["paths"]["/v1/picture"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    value = data.draw(from_schema(schema))
+    said = ""
+    try:
+        recipe_from(json.loads(json.dumps(value)), engine)
+    except DragGANError as error:
+        said = str(error)
+    # No word about names: everything that the description names is known.
+    assert " has no '" not in said
+    assert "there is no setting" not in said
+
+
+@given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.sampled_from(["model", "recipe", "seed", "points", "mask", "edits", "start", "size", "settings"]), v), max_leaves=8))  # fmt: skip  # noqa: E501
+@settings(max_examples=60)
+def test_whatever_is_sent_is_answered(client, value):
+    answer = client.post("/v1/picture", content=json.dumps(value))
+    assert answer.status_code in (200, 400, 404)
