@@ -236,7 +236,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             "draggan/service/",
             (
                 *("draggan.errors", "draggan.config", "draggan.images", "draggan.export", "draggan.recipe"),
-                "draggan.engine",
+                *("draggan.engine", "draggan.provenance.deployment"),
             ),
         ),
         ("torch_utils/", ("dnnlib",)),

@@ -65,8 +65,8 @@ def test_a_recipe_becomes_a_picture_with_its_recipe(client, engine):
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as picture:
         x, y = brightest(np.asarray(picture))
-        assert abs(x - 26) <= 1
-        assert abs(y - 30) <= 1
+        assert abs(x - 26) <= 3
+        assert abs(y - 30) <= 3
         carried = Recipe.from_json(picture.info["DragGAN recipe"])
     assert carried.edits[0].points[0].target == (26, 30)
     again = client.post("/v1/picture", content=carried.to_json(), headers={"accept": "application/json"}).json()
@@ -179,8 +179,8 @@ def test_targets_come_in_and_pictures_go_out(client):
         assert last["done"] is True
         assert last["outcome"] in ("arrived", "stalled", "stopped")
         x, y = brightest(np.asarray(picture_in(last["picture"])))
-        assert abs(x - 30) <= 2
-        assert abs(y - 36) <= 2
+        assert abs(x - 30) <= 3
+        assert abs(y - 36) <= 3
         header, picture = pictures[-1]
         assert picture.size == (64, 64)
         assert set(header) >= {"id", "handles", "targets", "distances", "way", "steps"}

@@ -29,7 +29,8 @@ from draggan.engine.base import Engine, RunningDrag, Update
 from draggan.engine.models import Models
 from draggan.engine.short_form import recipe_from
 from draggan.errors import ConfigError, RecipeError
-from draggan.export import encode_png
+from draggan.export import encode_picture
+from draggan.provenance.deployment import Deployment
 from draggan.recipe import Recipe, parse_json
 from draggan.service.answers import data_url, error_of, facts_of, jpeg, line_of
 from draggan.service.live import Live
@@ -45,7 +46,12 @@ _EXAMPLE = {"model": "cat", "seed": 7, "points": [[78, 78, 64, 78]]}
 
 
 def build_service(
-    engine: Engine, models: Models, limits: Limits | None = None, *, ready: Callable[[], str] = lambda: ""
+    engine: Engine,
+    models: Models,
+    limits: Limits | None = None,
+    *,
+    ready: Callable[[], str] = lambda: "",
+    deployment: Deployment | None = None,
 ) -> FastAPI:
     """The service.
 
@@ -54,6 +60,7 @@ def build_service(
         models: what it offers.
         limits: what visitors may have.
         ready: why it is not ready yet, as a sentence; empty: it is.
+        deployment: whose keys, record and rules count for what leaves; None: this process's own.
     """
     limits = limits or Limits()
     service = FastAPI(
@@ -106,7 +113,7 @@ def build_service(
         try:
             recipe = await recipe_of(request)
             recipe = await in_thread(lambda: engine.complete(recipe, visitor=_visitor(request)))
-            data = await in_thread(_encoded, engine, recipe)
+            data = await in_thread(_encoded, engine, recipe, deployment)
         except Exception as error:  # noqa: BLE001  # becomes the answer
             return _failed(error)
         if "application/json" in request.headers.get("accept", ""):
@@ -151,7 +158,7 @@ def build_service(
         async def lines() -> AsyncIterator[str]:
             code = 499  # nobody listened to the end
             try:
-                async for value in _steps(engine, running, height, in_thread):
+                async for value in _steps(engine, running, height, in_thread, deployment):
                     code = value.pop("status", code)
                     yield line(value)
             finally:
@@ -162,7 +169,7 @@ def build_service(
 
     @service.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
-        await Live(socket, engine, metrics, in_thread, _visitor(socket)).run()
+        await Live(socket, engine, metrics, in_thread, _visitor(socket), deployment).run()
 
     @service.get("/health", summary="Whether this process answers")
     async def health() -> dict[str, str]:
@@ -184,7 +191,7 @@ def build_service(
 
 
 async def _steps(
-    engine: Engine, running: RunningDrag, height: int, in_thread: Callable[..., Any]
+    engine: Engine, running: RunningDrag, height: int, in_thread: Callable[..., Any], deployment: Deployment | None
 ) -> AsyncIterator[dict[str, Any]]:
     """What is known after every step that is due, and the result at last, with a status."""
     update: Update | None = None
@@ -203,7 +210,7 @@ async def _steps(
             await anyio.sleep(_REPORT_EVERY)
         last = await in_thread(running.result)
         reached = running.reached()
-        data = await in_thread(_encoded, engine, reached)
+        data = await in_thread(_encoded, engine, reached, deployment)
         result = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
         if running.notice:
             result["notice"] = running.notice
@@ -218,7 +225,7 @@ def _preview(running: RunningDrag, update: Update, height: int) -> str:
     return data_url(jpeg(running.preview(update, fitting[-1])), "image/jpeg")
 
 
-def _encoded(engine: Engine, recipe: Recipe) -> bytes:
+def _encoded(engine: Engine, recipe: Recipe, deployment: Deployment | None) -> bytes:
     """A picture as a file, which says how it came about and that it was made by AI."""
     seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
     details = {
@@ -229,7 +236,7 @@ def _encoded(engine: Engine, recipe: Recipe) -> bytes:
         "handles": [] if edit is None else [point.handle for point in edit.points],
         "targets": [] if edit is None else [point.target for point in edit.points],
     }
-    return encode_png(engine.picture(recipe), details, recipe=recipe)
+    return encode_picture(engine.picture(recipe), details=details, recipe=recipe, deployment=deployment, door="api")
 
 
 def _as_json(recipe: Recipe) -> Any:

@@ -33,7 +33,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from draggan.engine.base import Engine, LiveDrag, Update
 from draggan.engine.short_form import edit_from, recipe_from
 from draggan.errors import PointError, RecipeError
-from draggan.export import encode_png
+from draggan.export import encode_picture
+from draggan.provenance.deployment import Deployment
 from draggan.recipe import Recipe, parse_json, read_object
 from draggan.service.answers import data_url, error_of, facts_of, jpeg
 from draggan.service.metrics import Metrics
@@ -57,6 +58,7 @@ class Live:
         metrics: where pictures and lags are counted.
         in_thread: awaits a function in a thread.
         visitor: whose budget it counts in.
+        deployment: as for `build_service`.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class Live:
         metrics: Metrics,
         in_thread: Callable[..., Awaitable[Any]],
         visitor: str,
+        deployment: Deployment | None = None,
     ) -> None:
         self._socket, self._engine, self._metrics = socket, engine, metrics
-        self._in_thread, self._visitor = in_thread, visitor
+        self._in_thread, self._visitor, self._deployment = in_thread, visitor, deployment
         self._reached: Recipe | None = None
         self._current: _Pull | None = None
         # What has come and was not for a pull under way; None: the client has gone.
@@ -193,8 +196,8 @@ class Live:
         if drag.notice:
             result["notice"] = drag.notice
         details = {"model": reached.portable().model.name, "seed": reached.seed and reached.seed.seed}
-        picture = data_url(encode_png(pixels, details, recipe=reached))
-        return result | {"recipe": parse_json(reached.portable().to_json()), "picture": picture}
+        data = encode_picture(pixels, details=details, recipe=reached, deployment=self._deployment, door="api")
+        return result | {"recipe": parse_json(reached.portable().to_json()), "picture": data_url(data)}
 
     async def _send(self, value: dict[str, Any] | bytes) -> None:
         try:
