@@ -343,6 +343,13 @@ class TrustRegion:
         help="when even the shortest attempt is no good, so often the first is taken all the same: the best latent is "
         "remembered, and beyond a ridge where two positions match a handle equally well the way is often open",
     )
+    last_bit: float = _setting(
+        32.0,
+        unit="px at 512 px",
+        source="ours",
+        help="nearer than this to its targets a drag of few handles that can go no farther lets the rows of the latent "
+        "part as they like; farther away they cost steps and seldom bring it there",
+    )
     homing: float = _setting(
         0.5,
         unit="share of what the drag has changed so far",

@@ -78,6 +78,47 @@ def test_content_that_is_hidden_is_lost_and_the_last_picture_with_it_is_kept(sol
     assert abs(last.handles[0, 0] - x) < generator.radius
 
 
+def test_a_drag_that_does_not_arrive_ends_with_a_picture_in_which_the_place_is_certain():
+    """Unless a hand has led it there: what it has seen does not jump back."""
+    ends = {}
+    for live in (False, True):
+        generator = BumpGenerator([START], curtain=36.0).freeze()
+        target = (56.0, 32.0)
+        drag = Drag(generator, WS, [START], [target], config=DragConfig(solver="gauss-newton"), live=live)
+        steps = []
+        while live and not drag.would_sleep():
+            steps.append(next(drag))
+        drag.settle()
+        *more, last = [*drag]
+        steps += more
+        ends[live] = last
+        if not live:
+            tracker = drag._solver.tracker
+            shift = (last.ws - WS)[:, :6]
+            at = torch.from_numpy(last.handles)
+            seen = tracker.begin(at, shift, drag.problem.around(drag.problem.rows(shift), at, drag.problem.reach))
+            assert seen.sure.all()
+            nearest = min(steps, key=lambda step: step.total_distance)
+            assert last.total_distance >= nearest.total_distance
+    assert ends[False].outcome == ends[True].outcome == "lost"
+    assert ends[True].total_distance <= ends[False].total_distance
+
+
+def test_the_rows_are_let_go_for_the_last_bit_of_a_way():
+    """The bump goes 8 px and no farther: 3 px are left there, and every latent is still the one that is said."""
+    generator = BumpGenerator([START], limit=8.0).freeze()
+    drag = Drag(generator, WS, [START], [(31.0, 32.0)], config=DragConfig(solver="gauss-newton", max_departure=100.0))
+    *_, last = drag
+    here = drag._here
+    assert here.let_go
+    torch.testing.assert_close(here.shift, here.origin + drag._solver._loose_metric(here.v))
+    assert last.outcome == "stalled"
+    assert np.linalg.norm(where(generator, last) - last.handles[0]) < 0.5
+    # Far from its target, and where a pointer is followed, it is not worth the steps.
+    far = Drag(generator, WS, [START], [(50.0, 32.0)], config=DragConfig(solver="gauss-newton"))
+    assert not [*far][-1].done or not far._here.let_go
+
+
 def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on():
     generator = BumpGenerator([START])
     generator.gain = 4.0  # so that 20 px are five times what pictures of this model differ by

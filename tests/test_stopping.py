@@ -15,7 +15,7 @@ from draggan.drag.live import MovingTargets
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.step import Nearest
-from draggan.drag.stopping import Findings, Progress, decide
+from draggan.drag.stopping import Findings, Progress, close, decide
 
 ON_THE_WAY = Findings(
     pulled=True,
@@ -51,10 +51,30 @@ THERE = {"pulled": False, "within_stop_distance": True}
         ({"within_stop_distance": True, "live": True}, None),
         ({"within_stop_distance": True, "stuck": True}, "arrived"),
         ({"within_stop_distance": True, "stopped": True, "last": True}, "arrived"),
+        # Nearer than this nobody could tell where it is.
+        ({"close": True}, None),
+        ({"close": True, "stuck": True}, "arrived"),
+        ({"close": True, "stuck": True, "refusal": "unlikely"}, "arrived"),
+        ({"close": True, "idle_steps": 5}, "arrived"),
+        ({"close": True, "last": True}, "arrived"),
+        ({"close": True, "stopped": True, "last": True}, "stopped"),
+        ({"close": True, "stuck": True, "live": True}, "stalled"),
+        ({"close": True, "stuck": True, "lost": True}, "stalled"),
     ],
 )
 def test_why_a_drag_ends(found, outcome):
     assert decide(replace(ON_THE_WAY, **found)) == outcome
+
+
+def test_how_close_is_as_good_as_there():
+    """Where content is followed, as exactly as anybody could tell; else by stop distances."""
+    distances = torch.tensor([1.9, 0.2])
+    assert close(distances, 1.0, (128, 128), follows=True)
+    assert not close(distances, 1.0, (128, 128), follows=False)
+    assert not close(distances + 0.2, 1.0, (128, 128), follows=True)
+    assert close(torch.tensor([1.4]), 1.0, (128, 128), follows=False)
+    # In pictures of few pixels a stop distance is more.
+    assert close(torch.tensor([1.4]), 1.0, (32, 32), follows=True)
 
 
 def test_progress_is_less_distance_by_enough():

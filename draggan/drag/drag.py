@@ -18,11 +18,11 @@ from draggan.drag.continuity import ContinuityTracker
 from draggan.drag.live import MovingTargets
 from draggan.drag.motion_supervision import directions
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
-from draggan.drag.refusal import Refusal, refused
+from draggan.drag.refusal import Refusal, refused, trusted
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck
 from draggan.drag.step import DragStep, Nearest
-from draggan.drag.stopping import CLOSE, RESTS, Findings, Outcome, Progress, decide
+from draggan.drag.stopping import RESTS, Findings, Outcome, Progress, close, decide
 from draggan.drag.tracking import TemplateTracker
 from draggan.generators.base import Generator
 
@@ -103,6 +103,7 @@ class Drag(Iterator[DragStep]):
         self._index = 0
         self._counted_from = 0  # the step from which `max_steps` counts
         self._progress, self._nearest = Progress(), Nearest()
+        self._led = live  # a hand has led it
         self._ended = False
 
     def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
@@ -190,7 +191,7 @@ class Drag(Iterator[DragStep]):
                 idle_steps=self._index - self._progress.index,
                 stall_steps=self._solver.stall_steps,
                 refusal=refusal,
-                close=bool((distances <= CLOSE * self.stop_distance).all()),
+                close=close(distances, self.stop_distance, self.problem.size, follows=self.problem.follows),
                 lost=bool(here.tracked.lost.any()),
                 gone=gone,
             )
@@ -199,11 +200,13 @@ class Drag(Iterator[DragStep]):
         if outcome is None or self._moving.idle:
             step = self._step(here, distances, here.loss(self._targets).item(), rests=outcome)
             if np.isfinite(step.loss):
-                if gone is None:
+                if gone is None and (self._led or trusted(here.tracked)):
                     self._nearest = self._nearest.including(step)
                 return step
             outcome = "diverged"
-        return self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=gone is not None)
+        # What a hand has led to stays.
+        doubtful = outcome not in ("arrived", "stopped") and not (self._led or trusted(here.tracked))
+        return self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=doubtful or gone is not None)
 
     @property
     def _handles(self) -> Float[Tensor, "n 2"]:

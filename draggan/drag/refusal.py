@@ -10,7 +10,7 @@ from torch import Tensor
 from draggan.drag.problem import Problem
 from draggan.drag.tracking import Tracked
 
-__all__ = ["Refusal", "refused"]
+__all__ = ["Refusal", "refused", "trusted"]
 
 Refusal = Literal["lost", "unlikely"]
 """Why a step that leads nearer is not taken.
@@ -44,3 +44,9 @@ def refused(
     if far > problem.config.max_departure and far > problem.departure(shift):
         return "unlikely"
     return None
+
+
+def trusted(tracked: Tracked) -> bool:
+    """Whether a picture may be what a drag that does not arrive ends with: the places of the handles are as good as
+    certain, of many those of two thirds."""
+    return int((~tracked.sure).sum()) <= MOST_LOST * len(tracked.sure)

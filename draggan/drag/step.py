@@ -28,7 +28,8 @@ class DragStep:
         loss: the supervision loss at this latent; 0 in a last step.
         done: this is the last step.
         outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After
-            all but "arrived" and "stopped" the last step shows the best latent of the drag (smallest summed distance).
+            all but "arrived" and "stopped" the last step shows the best latent of the drag (smallest summed distance)
+            of which it is as good as certain where the content is.
         rests: why a live drag goes no farther until there are other targets, None while it goes on; values as of
             ``outcome``.
     """

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.config import at_size
 from draggan.drag.refusal import Refusal
 
-__all__ = ["CLOSE", "RESTS", "Findings", "Outcome", "Progress", "decide"]
+__all__ = ["RESTS", "Findings", "Outcome", "Progress", "close", "decide"]
 
 Outcome = Literal["arrived", "stalled", "unlikely", "lost", "max_steps", "stopped", "diverged"]
 """Why a drag ended.
@@ -52,8 +56,22 @@ class Progress:
         return Progress(index, distance) if nearer else self
 
 
-# A drag that can go no farther has arrived within this many stop distances.
-CLOSE = 1.5
+# A drag that can go no farther has arrived all the same within so many image pixels at 512 px, if content is followed:
+# nobody could tell more exactly where it is. With a tracker that only looks for what resembles the start, within so
+# many stop distances.
+CLOSE, CLOSE_BY_LOOKS = 8.0, 1.5
+
+
+def close(distances: Float[Tensor, "n"], stop_distance: float, image_size: tuple[int, int], *, follows: bool) -> bool:
+    """Whether a drag that can go no farther has arrived all the same.
+
+    Args:
+        distances: of the handles from their targets, image pixels.
+        stop_distance: image pixels.
+        follows: the content of the handles is followed.
+    """
+    limit = CLOSE_BY_LOOKS * stop_distance
+    return bool((distances <= (max(at_size(CLOSE, image_size), limit) if follows else limit)).all())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +80,7 @@ class Findings:
 
     Attributes:
         pulled: a handle is still farther from its target than the drag is to bring it.
-        close: no handle is farther from its target than `CLOSE` stop distances.
+        close: see `close`.
         within_stop_distance: no handle is farther from its target than the stop distance.
         live: the targets may still move.
         stopped: somebody wants the drag to end with this step.
@@ -106,8 +124,8 @@ def decide(found: Findings) -> Outcome | None:
         outcome = found.refusal or "stalled"
     if outcome is not None and found.within_stop_distance and found.lost:
         return "lost"
-    if found.stuck and found.close and not (found.lost or found.live):
-        # Half a pixel that the picture does not follow any more is none that people see.
+    if outcome in ("stalled", "unlikely", "lost", "max_steps") and found.close and not (found.lost or found.live):
+        # What is left is no more than how exactly anybody could tell.
         return "arrived"
     if outcome is not None and found.within_stop_distance:
         # However a drag ends there, it has arrived; only what is left to improve may be worth another step.

@@ -57,6 +57,11 @@ class Tracked:
     handles: Float[Tensor, "n 2"]
     lost: Bool[Tensor, "n"]
 
+    @property
+    def sure(self) -> Bool[Tensor, "n"]:
+        """Whose place is as good as certain: a drag that does not arrive ends with the last such picture."""
+        return ~self.lost
+
 
 class Tracker(abc.ABC):
     """Follows content from picture to picture. It is asked for every latent that a solver goes to or only tries.

@@ -97,7 +97,9 @@ class GaussNewtonEvaluation(Evaluation):
     """See `Evaluation`.
 
     Attributes:
-        v: the latent in coordinates of the metric, ``shift = S v``.
+        v: the latent in coordinates of the metric, ``shift = origin + S v``.
+        origin: the shift from which v counts: zero, or where the rows were let go.
+        let_go: the rows may part as they like from there (`GaussNewton` says when).
         surroundings: its features.
         region: how far the next step may go.
         targets: those that uphill steps are counted for.
@@ -108,6 +110,8 @@ class GaussNewtonEvaluation(Evaluation):
 
     problem: Problem
     v: Float[Tensor, "1 moves w_dim"]
+    origin: Float[Tensor, "1 moves w_dim"]
+    let_go: bool
     surroundings: Surroundings
     region: Region
     targets: Float[Tensor, "n 2"]
@@ -141,7 +145,11 @@ class Attempt:
 
 
 class GaussNewton(Solver[GaussNewtonEvaluation]):
-    """One forward pass a step or attempt, one backward pass a step, over a batch of two copies per handle."""
+    """One forward pass a step or attempt, one backward pass a step, over a batch of two copies per handle.
+
+    The last bit of a way is often open only if the rows of the latent part: where a drag of few handles can go no
+    farther and little is left, they are let go, and steps give back only what they have done since.
+    """
 
     subpixel = True
     match_tolerance = RULES.match_tolerance
@@ -158,10 +166,11 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # Rows that the features do not depend on stay where they are.
         used = min(problem.moves, problem.generator.rows_used(problem.level))
         coupling = row_coupling(problem.moves, used, 1.0 if free else config.row_independence)
-        self._metric = LatentMetric(
-            None if known is None else metric_root(known, naturalness),
-            None if coupling is None else coupling.to(problem.ws.device),
-        )
+        root = None if known is None else metric_root(known, naturalness)
+        self._metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
+        self._loose_metric = LatentMetric(root, None)
+        self._lets_go = problem.follows and not free and problem.near >= problem.stop_distance
+        self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
         self._shortest_refused = problem.pixels(RULES.min_refused_step)
@@ -191,6 +200,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             problem=problem,
             shift=shift,
             v=v,
+            origin=shift,
+            let_go=False,
             surroundings=surroundings,
             tracked=self.tracker.begin(handles, shift, surroundings.sampler),
             region=initial_region(RULES, self._widest),
@@ -209,7 +220,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """See `Solver.step`."""
         # Before anything else is computed: what it takes to differentiate may be gone then.
-        jacobian = self._metric(here.surroundings.jacobian(here.tracked.handles))
+        jacobian = self._metric_of(here)(here.surroundings.jacobian(here.tracked.handles))
         uphill_steps = here.uphill_steps if torch.equal(targets, here.targets) else self._uphill_steps
         here = replace(
             here,
@@ -260,6 +271,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             hopeless = exhausted and not uphill_steps
             if hopeless:
                 region = initial_region(RULES, self._widest)
+            if hopeless and not only_once and not stopped() and self._may_let_go(here):
+                loose = replace(here, origin=here.shift, v=torch.zeros_like(here.v), let_go=True, region=region)
+                rows = self._loose_metric(here.surroundings.jacobian(handles))
+                return self._approach(loose, rows, last=last, stopped=stopped)
             if hopeless or only_once or stopped():
                 left = replace(here, region=region, uphill_steps=uphill_steps, mask_scale=attempt.mask_scale)
                 # Of several reasons the last: of the shortest attempt.
@@ -275,6 +290,12 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             else:
                 # Solving anew would cost as much as several steps.
                 attempt = self._going(here, jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
+
+    def _metric_of(self, here: GaussNewtonEvaluation) -> LatentMetric:
+        return self._loose_metric if here.let_go else self._metric
+
+    def _may_let_go(self, here: GaussNewtonEvaluation) -> bool:
+        return self._lets_go and not here.let_go and self._all_within(here.tracked, here.targets, self._last_bit)
 
     def _restore(
         self,
@@ -355,7 +376,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
         """Where an attempt leads."""
         v = here.v + attempt.step
-        shift = self._metric(v)
+        shift = here.origin + self._metric_of(here)(v)
         surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
         tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
         return replace(
