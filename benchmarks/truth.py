@@ -29,7 +29,7 @@ from benchmarks.evaluation import nested
 from benchmarks.line_search import LINE_SEARCH
 from benchmarks.timing import publish
 from draggan.drag import Drag
-from draggan.evaluation.protocols import DRAG, Landmarks, Method, Protocol, Pulls, PullsApart, Task
+from draggan.evaluation.protocols import DRAG, Cycle, Landmarks, Method, Protocol, Pulls, PullsApart, Task
 from draggan.evaluation.report import markdown, tile
 from draggan.evaluation.results import ResultFile, Row, measure
 from draggan.evaluation.subject import Subject, load_subject
@@ -65,7 +65,7 @@ METHODS: dict[str, Method] = {
 }
 """What drags, where it is not the package's own."""
 
-PROTOCOLS: dict[str, type[Protocol]] = {"pulls": Pulls, "apart": PullsApart}
+PROTOCOLS: dict[str, type[Protocol]] = {"pulls": Pulls, "apart": PullsApart, "cycle": Cycle}
 
 # Claims of `before` that a person would see to be false; seeds at truncation 0.7, handle and target.
 KNOWN_CLAIMS: dict[str, list[tuple[int, tuple[float, float], tuple[float, float]]]] = {

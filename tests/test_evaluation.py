@@ -24,6 +24,7 @@ from draggan.evaluation.command import config_from
 from draggan.evaluation.instructions import Instruction, read_instructions
 from draggan.evaluation.protocols import (
     ALL,
+    Cycle,
     Instructions,
     Landmarks,
     Mask,
@@ -45,6 +46,7 @@ from draggan.evaluation.similarity import (
 )
 from draggan.evaluation.statistics import Whitening, bootstrap, frechet, moments, paired_difference, share
 from draggan.evaluation.subject import Subject
+from draggan.evaluation.witnesses import distinct_point
 from draggan.geometry import Grid
 from draggan.scenes.scene import renderer
 from tests.conftest import tiny_stylegan2
@@ -328,6 +330,35 @@ def test_a_claim_is_measured_by_what_the_network_finds(protocol):
     assert measured > 3
 
 
+def test_witnesses_find_content_where_it_went_and_see_through_a_claim_without_any_truth():
+    # The network is there to judge the judgement; the subject without it has the same pictures.
+    def claiming(generator, ws, handles, targets, mask, config):
+        *_, last = Drag(generator, ws, handles, handles, mask, config)
+        yield replace(last, outcome="arrived", handles=targets.copy(), distances=last.distances * 0)
+
+    quick, subject, measured = replace(CONFIG, solver="gauss-newton", max_departure=100.0), bumps(), 0
+    for index in range(6):
+        true = Cycle().case(subject, quick, index)
+        false = Cycle().case(subject, quick, index, Method(key="claiming", begin=claiming))
+        if not true.figures or not true.figures["claimed"]:
+            continue
+        measured += 1
+        assert (true.figures["confirmed"], true.figures["judged"], true.figures["confirmed_true"]) == (1, 1, 1)
+        assert true.figures["line_off"] < 0.01
+        assert true.figures["resembles_off"] < 0.03
+        assert true.figures["latent_back"] < 0.3
+        assert (false.figures["line"], false.figures["resembles"]) == (0, 0)
+        assert (false.figures["confirmed"], false.figures["judged"], false.figures["doubted_false"]) == (0, 1, 1)
+    assert measured > 1
+
+
+def test_a_point_that_says_something_is_chosen_where_nothing_is_known():
+    generator = BumpGenerator([(30.0, 34.0)]).freeze()
+    ws = torch.zeros(1, 8, 4)
+    points = [distinct_point(generator, ws, np.random.default_rng(i), DragConfig()) for i in range(8)]
+    assert np.linalg.norm(np.array(points) - (30, 34), axis=1).max() < 12, "on the bump, not on the flat ground"
+
+
 def test_a_quantile_has_an_interval_too():
     values = RANDOM.uniform(0, 1, 500).tolist()
     interval = bootstrap(values, quantile=0.9)
@@ -409,26 +440,30 @@ def test_what_cannot_be_measured_says_so(tiny_generator):
     assert {name for name, why in protocols.possible(subject).items() if not why} == {
         "reconstruction",
         "roundtrip",
+        "cycle",
         "mask",
         "instructions",
     }
-    with pytest.raises(ConfigError, match=r"landmarks.*tiny.*possible are reconstruction, roundtrip, mask"):
+    with pytest.raises(ConfigError, match=r"landmarks.*tiny.*possible are reconstruction, roundtrip, cycle, mask"):
         Row(subject, Landmarks(), CONFIG)
     with pytest.raises(ConfigError, match="truncation 1 only"):
         Row(Subject(name="b", generator=bumps().generator, scene=bumps().scene, truncation=0.5), Quality(), CONFIG)
 
 
 @pytest.mark.parametrize("square", [True, False])
-@pytest.mark.parametrize("protocol", [Reconstruction(points=4), Roundtrip(), Mask()], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [Reconstruction(points=4), Roundtrip(), Cycle(), Mask()], ids=lambda p: p.name)
 def test_any_generator_can_be_measured(protocol, square):
     generator = tiny_stylegan2(c_dim=0 if square else 3, square=square)
     label = None if square else torch.eye(3)[1][None]
     row = Row(Subject(name="tiny", generator=generator, truncation=0.7, label=label), protocol, DragConfig(max_steps=2))
-    case = row.add(0)
+    case = row.add(2)
     assert case.figures["steps"] >= 1
     assert case.features == {}
     height, width = generator.image_size
-    assert report.strip(row, side=64).shape[:2] == (80, (2 + (protocol.name != "mask")) * 64 * width // height)
+    assert report.strip(row, side=64).shape[:2] == (
+        80,
+        (2 + (protocol.name not in ("mask", "cycle"))) * 64 * width // height,
+    )
 
 
 # ------------------------------------------------------------------------------------------------- Instruction files

@@ -29,6 +29,7 @@ PROTOCOLS = {
     "apart": "two random landmarks away from each other, likewise",
     "reconstruction": "a nearby picture, by 32 points of the flow to it",
     "roundtrip": "there and back",
+    "cycle": "pulls of any model, judged without a truth: by the way back and by other trackers",
     "mask": "change outside and inside, with and without a mask",
     "quality": "generated pictures against renderings; nothing is dragged",
     "instructions": "the drags of a file",
@@ -171,9 +172,10 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     if args.protocol in ("landmarks", "roundtrip"):
         kind = protocols.Landmarks if args.protocol == "landmarks" else protocols.Roundtrip
         return kind(points=points, first_seed=args.seed)
-    kinds = {
+    kinds: dict[str, Callable[..., Protocol]] = {
         "pulls": protocols.Pulls,
         "apart": protocols.PullsApart,
+        "cycle": protocols.Cycle,
         "reconstruction": protocols.Reconstruction,
         "mask": protocols.Mask,
         "quality": protocols.Quality,
