@@ -337,7 +337,8 @@ def test_witnesses_find_content_where_it_went_and_see_through_a_claim_without_an
         yield replace(last, outcome="arrived", handles=targets.copy(), distances=last.distances * 0)
 
     quick, subject, measured = replace(CONFIG, solver="gauss-newton", max_departure=100.0), bumps(), 0
-    for index in range(6):
+    # Farther than these three go, a bump leaves the window in which the network looks for it.
+    for index in range(3):
         true = Cycle().case(subject, quick, index)
         false = Cycle().case(subject, quick, index, Method(key="claiming", begin=claiming))
         if not true.figures or not true.figures["claimed"]:
