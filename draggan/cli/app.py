@@ -48,6 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         help="web pages of this origin, such as https://example.org, may use /v1 (see docs/service.md)",
     )
+    parser.add_argument(
+        "--mcp", action="store_true", help="also offer tools to language models at /mcp; needs the package mcp"
+    )
     parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
@@ -119,7 +122,7 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
     ensure_downloaded(args.model, yes=args.yes)
     models = CatalogueModels(args.device, args.model, downloads=not exposure.public)
-    site = Site(exposure, folder=folder, unused=models.unused)
+    site = Site(exposure, folder=folder, unused=models.unused, tools=args.mcp)
     engine = LocalEngine(models, site.limits)
     demo = build(models, engine, local=not exposure.public, site=site)
     # Gradio asks its own server whether it answers; only a public link goes out from here.

@@ -6,6 +6,7 @@
          /v1/live          WebSocket: targets in, pictures out (`draggan.service.live`)
     GET  /v1/openapi.json  this, for programs
     GET  /health, /ready, /metrics
+         /mcp              tools for language models, where they are wanted (`draggan.service.tools`)
 
 It knows engines and models by their seams only. Who may ask, how often and under which name is for the gate before it:
 `draggan.ui.server.guard`, which also says whose budget a request counts in (``scope["state"]["caller"]``).
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,6 +37,7 @@ from draggan.recipe import Recipe, parse_json
 from draggan.service.answers import data_url, error_of, facts_of, jpeg, line_of
 from draggan.service.live import Live
 from draggan.service.metrics import CONTENT_TYPE, EngineCounts, Metrics
+from draggan.service.tools import build_tools
 
 __all__ = ["build_service"]
 
@@ -52,6 +55,7 @@ def build_service(
     *,
     ready: Callable[[], str] = lambda: "",
     deployment: Deployment | None = None,
+    tools: bool = False,
 ) -> FastAPI:
     """The service.
 
@@ -61,9 +65,23 @@ def build_service(
         limits: what visitors may have.
         ready: why it is not ready yet, as a sentence; empty: it is.
         deployment: whose keys, record and rules count for what leaves; None: this process's own.
+        tools: also answer language models at /mcp (`draggan.service.tools`).
+
+    Raises:
+        ConfigError: tools are wanted, and the package for them is missing.
     """
     limits = limits or Limits()
+    running_beside: list[Callable[[], AbstractAsyncContextManager[Any]]] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for begun in running_beside:
+                await stack.enter_async_context(begun())
+            yield
+
     service = FastAPI(
+        lifespan=lifespan,
         title="DragGAN",
         summary="Pictures of generative models, and drags of their content.",
         version="1",
@@ -187,6 +205,10 @@ def build_service(
         """For those nearby only."""
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
+    if tools:
+        server = build_tools(engine, models, partial(_encoded, engine, deployment=deployment), in_thread, _visitor_of)
+        service.router.routes.extend(server.streamable_http_app().routes)
+        running_beside.append(server.session_manager.run)
     return service
 
 
@@ -247,6 +269,12 @@ def _visitor(connection: Request | WebSocket) -> str:
     """Whose budget it counts in, as the gate says; without a gate all are one."""
     caller = connection.scope.get("state", {}).get("caller")
     return f"{getattr(caller, 'visitor', '')}".strip() or "program"
+
+
+def _visitor_of(context: Any) -> str:
+    """The same of a tool's call."""
+    request = context.request_context.request
+    return "program" if request is None else _visitor(request)
 
 
 def _height(text: str) -> int:

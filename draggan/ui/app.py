@@ -43,7 +43,7 @@ def build(
         engine, live, site = engine or LocalEngine(models), LiveDrags(), site or Site()
         parts = Parts(Needs(models=models, steer=live.answer, local=local))
         wire(demo, Page(parts, models, engine, live, site), local=local)
-        site.service = build_service(engine, models, site.limits, ready=site.why_not_ready)
+        site.service = build_service(engine, models, site.limits, ready=site.why_not_ready, tools=site.tools)
         api.register(engine, models, site.limits)
     # Twice as many handlers as drags, so that those who drag do not keep others from clicking.
     # Handlers are reached through the queue alone: it ends them with whoever has asked.

@@ -38,7 +38,7 @@ _API = "/gradio_api/"
 _CALLS = ("queue/join", "call/", "run/", "api/", "component_server", "cancel")
 _EVENT = re.compile(rb'"event_id":\s*"([0-9a-f]{32})"')
 # The service's paths; what begins with one of them is no page's.
-_SERVICE = ("/v1/", "/health", "/ready", "/metrics")
+_SERVICE = ("/v1/", "/mcp", "/health", "/ready", "/metrics")
 _DONE = b'"process_completed"'
 _UNNAMED_PROXY = ("127.0.0.1", "::1")
 _POINTER = 0.05  # of a call: what a pointer says comes many times a second, and costs little
@@ -170,7 +170,7 @@ class Guard:
                 finally:
                     self._rates.end(visitor, event)
             else:
-                self._rates.call(visitor, _POINTER if path.startswith("/v1/") else 0.0)
+                self._rates.call(visitor, _POINTER if path.startswith(("/v1/", "/mcp")) else 0.0)
                 await service(scope, receive, send)
         except LimitError as error:
             await _refuse(send, 429, messages.sentence(str(error)))

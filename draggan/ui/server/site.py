@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,7 @@ class Site:
         limits: what they may have; None: as suits the exposure.
         folder: where the files of this run lie; None: one that goes with this object.
         unused: how long a file that models were read from has not been used, seconds.
+        tools: whether language models are answered too (`draggan.service.tools`).
     """
 
     def __init__(
@@ -36,9 +37,12 @@ class Site:
         limits: Limits | None = None,
         folder: Path | None = None,
         unused: Callable[[Path], float] = lambda path: 0.0,
+        *,
+        tools: bool = False,
     ) -> None:
         self.exposure = exposure or Exposure()
         self.limits = limits or (Limits.public() if self.exposure.public else Limits())
+        self.tools = tools
         self.service: Any = None  # what answers programs beside the page: an ASGI application
         self.warm = threading.Event()  # the first model is loaded and has drawn
         self._own = None if folder else TemporaryDirectory(prefix="draggan-")
@@ -70,7 +74,9 @@ class Site:
             app.middleware_stack = guard
             app.state_holder = SessionStates()
             app.state_holder.set_blocks(app.get_blocks())
-            yield
+            service = self.service
+            async with nullcontext() if service is None else service.router.lifespan_context(service):
+                yield
 
         return {
             "app_kwargs": {"lifespan": lifespan},

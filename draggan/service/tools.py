@@ -1,0 +1,145 @@
+"""Tools for language models, by the Model Context Protocol (the optional package ``mcp``): make a picture, drag it.
+
+Pictures come back as pictures, and recipes beside them without latents: short enough to be read, and to be handed back
+for the next drag.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from draggan.engine.base import Engine
+from draggan.engine.models import Models
+from draggan.engine.short_form import edit_from, recipe_from
+from draggan.errors import ConfigError, DragGANError
+from draggan.recipe import Recipe
+from draggan.service.answers import error_of, facts_of
+
+__all__ = ["Encode", "build_tools"]
+
+# A recipe's picture as a file.
+Encode = Callable[[Recipe], bytes]
+
+_ABOUT = """Pictures drawn by generative networks, and drags of their content: a point of the picture (a handle) is
+moved to another place (its target), and the rest follows as it must for the picture to stay plausible. Make a picture,
+look at where things are in it, and drag. Points are x and y in image pixels, from the upper left corner. All pictures
+are marked as made by AI; say so when you show them to people."""
+
+
+def build_tools(
+    engine: Engine,
+    models: Models,
+    encode: Encode,
+    in_thread: Callable[..., Awaitable[Any]],
+    visitor_of: Callable[[Any], str],
+) -> Any:
+    """A server of the tools (``mcp.server.fastmcp.FastMCP``).
+
+    Args:
+        encode: what a picture leaves by.
+        in_thread: awaits a function in a thread.
+        visitor_of: whose budget a request counts in.
+
+    Raises:
+        ConfigError: the package is missing.
+    """
+    try:
+        fastmcp = importlib.import_module("mcp.server.fastmcp")
+        security = importlib.import_module("mcp.server.transport_security")
+        types = importlib.import_module("mcp.types")
+    except ImportError as error:
+        raise ConfigError("--mcp needs the package mcp; install it with `pip install mcp`") from error
+    server = fastmcp.FastMCP(
+        "DragGAN",
+        instructions=_ABOUT,
+        # All that a step needs is in its arguments.
+        stateless_http=True,
+        json_response=True,
+        # The gate before it has looked at names and origins.
+        transport_security=security.TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+
+    def answer(facts: dict[str, Any], recipe: Recipe, data: bytes) -> list[Any]:
+        facts = facts | {"recipe": json.loads(recipe.portable().to_json(results=False))}
+        picture = types.ImageContent(type="image", data=base64.b64encode(data).decode(), mimeType="image/png")
+        return [picture, types.TextContent(type="text", text=json.dumps(facts))]
+
+    async def refused(function: Callable[[], Any]) -> Any:
+        try:
+            return await in_thread(function)
+        except Exception as error:  # noqa: BLE001
+            # Its sentence is for the model to read; what nobody foresaw is in the log.
+            raise DragGANError(error_of(error)[1]) from None
+
+    async def list_models() -> str:
+        """The models there are: their names, what they draw, and whether they can be used now."""
+        return json.dumps([{"name": m.name, "title": m.title, "here": m.here} for m in models.listed()])
+
+    async def make(
+        context: Any, model: str = "cat", seed: int = 0, truncation: float | None = None, label: int | None = None
+    ) -> list[Any]:
+        """Make a picture. The same model and seed always give the same picture; another seed gives another one.
+
+        Args:
+            model: a name that list_models gives, such as "cat", "face" or "car".
+            seed: any whole number from 0 on.
+            truncation: 0 gives the average picture of the model, 1 its full variety; leave it out for what suits it.
+            label: the number of the class, for the few models that have classes.
+
+        Returns:
+            The picture, and as JSON its size and its recipe: hand that to drag.
+        """
+
+        def made() -> list[Any]:
+            value = {"model": model, "seed": seed, "truncation": truncation, "class": label}
+            recipe = recipe_from(value, engine)
+            height, width = recipe.image_size
+            return answer({"width": width, "height": height}, recipe, encode(recipe))
+
+        return await refused(made)
+
+    async def drag(
+        context: Any, recipe: dict[str, Any], points: list[list[float]], settings: dict[str, Any] | None = None
+    ) -> list[Any]:
+        """Drag points of a picture: what is at each handle moves to its target. Takes some seconds.
+
+        One to three points do best, a tenth of the width or less apart at first. Handles belong on things that can be
+        recognised: a nose, the corner of a mouth, the tip of an ear, a wheel.
+
+        Args:
+            recipe: of the picture, as make or drag has given it.
+            points: [[handle x, handle y, target x, target y], ...] in image pixels.
+            settings: of the drag, such as {"max_steps": 50}; leave it out for what suits the model.
+
+        Returns:
+            The picture after the drag, and as JSON: "outcome" ("arrived" only where the content is at its target; any
+            other word says that this model goes no farther, and the picture is the nearest one), where the handles are
+            now, how far they are from their targets, and the recipe for the next drag.
+        """
+
+        def dragged() -> list[Any]:
+            visitor = visitor_of(context)
+            before = engine.complete(recipe_from(recipe, engine), visitor=visitor)
+            edit = edit_from({"points": points, "settings": settings or {}}, before)
+            running = engine.drag(before, edit, visitor=visitor)
+            try:
+                update = running.result()
+            finally:
+                running.stop()
+            reached = running.reached()
+            facts = facts_of(update) | {"outcome": "stopped" if update is None else update.outcome}
+            return answer(facts, reached, encode(reached))
+
+        return await refused(dragged)
+
+    for tool, title in ((list_models, "List models"), (make, "Make a picture"), (drag, "Drag points of a picture")):
+        # The context is found by its annotation, which has to be the package's own class.
+        if "context" in tool.__annotations__:
+            tool.__annotations__["context"] = fastmcp.Context
+        hints = types.ToolAnnotations(title=title, readOnlyHint=True, openWorldHint=False)
+        server.tool(title=title, annotations=hints, structured_output=False)(tool)
+    return server
