@@ -39,7 +39,7 @@ SOLVER_NAMES: tuple[SolverName, ...] = ("adam", "gauss-newton")
 TrackerName = Literal["auto", "continuity", "template"]
 TRACKER_NAMES: tuple[TrackerName, ...] = ("auto", "continuity", "template")
 FEW_HANDLES = 2
-"""Up to so many, content is followed by itself (`DragConfig.follows`)."""
+"""Handles more than these are many: they describe another picture, and are followed all at once."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
@@ -114,8 +114,7 @@ class DragConfig:
         unit="",
         source="paper: template; continuity is ours (docs/method.md, section 2)",
         help="continuity: follows the content from picture to picture, and says where it is lost; template: the "
-        "published one, the nearest place that resembles the start most; auto: continuity for one or two handles of "
-        "gauss-newton",
+        "published one, the nearest place that resembles the start most; auto: continuity with gauss-newton",
     )
     naturalness: float = _setting(
         1.0,
@@ -139,7 +138,8 @@ class DragConfig:
         source="ours: beyond it hardly a pull of the built-in models truly arrives (benchmarks/truth.md)",
         low=0.01,
         high=100.0,
-        help="with continuity, the drag stops before the latent has gone farther than this from where it began; "
+        help="with continuity, the drag stops before the latent has gone farther than this (with more than two handles "
+        "four times as far) from where it began; "
         "100: it goes on regardless",
     )
     trust_radius: float = _setting(
@@ -254,13 +254,10 @@ class DragConfig:
         help="feature level to drag on; none given: a quarter of the picture's size",
     )
 
-    def follows(self, handles: int) -> bool:
-        """Whether so many handles are tracked by continuity.
-
-        With "auto" a few are. Many tell one another apart: there the published tracker comes nearer, at less cost.
-        """
-        few = self.solver == "gauss-newton" and handles <= FEW_HANDLES
-        return self.tracker == "continuity" or (self.tracker == "auto" and few)
+    @property
+    def follows(self) -> bool:
+        """Whether handles are tracked by continuity."""
+        return self.tracker == "continuity" or (self.tracker == "auto" and self.solver == "gauss-newton")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "solver", solver_name(self.solver))

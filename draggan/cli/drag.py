@@ -33,6 +33,7 @@ _OUTCOMES = {
     "stalled": "as far as it goes: this model makes no picture nearer to that; the nearest one was kept",
     "unlikely": "stopped before the picture would be unlike any that this model makes (--max-departure 100 goes on)",
     "lost": "the content of a handle would be out of sight further on; the last picture with it was kept",
+    "unsure": "the points seem to be there, but some look too different now to be certain",
     "stopped": "stopped",
     "diverged": "the optimisation ran out of bounds; the best picture so far was kept (try a smaller --step-size)",
 }
@@ -191,6 +192,7 @@ def _report(
         "tracked": [] if last is None else last.handles.tolist(),
         "distances": [] if last is None else [round(float(d), 3) for d in last.distances],
         "way": 1.0 if last is None else round(last.way, 4),
+        "lost": [] if last is None or last.lost is None else last.lost.tolist(),
         "seconds": round(seconds, 3),
         "seconds_per_step": round(seconds / max(steps, 1), 4),
         "load_seconds": round(load_seconds, 3),
@@ -202,10 +204,13 @@ def _report(
     done = "" if running is None else f" after {steps} steps, {seconds:.1f} s"
     if last is not None and outcome != "arrived":
         done += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
-    print(_OUTCOMES[outcome or "stopped"] + done)
+    unsure = last is not None and outcome == "lost" and bool((last.distances <= last.stop_distance).all())
+    print(_OUTCOMES["unsure" if unsure else outcome or "stopped"] + done)
     if last is not None:
-        for i, (h, t, d) in enumerate(zip(last.handles, last.targets, last.distances, strict=True), 1):
-            print(f"  point {i}: at ({h[0]:g}, {h[1]:g}), target ({t[0]:g}, {t[1]:g}), {d:.1f} px to go")
+        lost = [False] * len(last.handles) if last.lost is None else last.lost.tolist()
+        for i, (h, t, d, gone) in enumerate(zip(last.handles, last.targets, last.distances, lost, strict=True), 1):
+            so = " (not certain)" if gone else ""
+            print(f"  point {i}: at ({h[0]:g}, {h[1]:g}), target ({t[0]:g}, {t[1]:g}), {d:.1f} px to go{so}")
     for path in written:
         print(f"  wrote {path}")
     if not written:

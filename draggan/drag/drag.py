@@ -6,6 +6,7 @@ Pan et al., "Drag Your GAN: Interactive Point-based Manipulation on the Generati
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from draggan.config import DragConfig
 from draggan.drag.continuity import ContinuityTracker
+from draggan.drag.line import LineTracker
 from draggan.drag.live import MovingTargets
 from draggan.drag.motion_supervision import directions
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
@@ -27,6 +29,9 @@ from draggan.drag.tracking import TemplateTracker
 from draggan.generators.base import Generator
 
 __all__ = ["Drag"]
+
+# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`).
+CORRECTIONS = 1
 
 
 class Drag(Iterator[DragStep]):
@@ -105,12 +110,13 @@ class Drag(Iterator[DragStep]):
         self._progress, self._nearest = Progress(), Nearest()
         self._led = live  # a hand has led it
         self._ended = False
+        self._corrections = CORRECTIONS
 
     def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
         """The solver that the settings name, with its tracker. Another kind of drag may make another."""
         method = SOLVERS[self.config.solver]
         if self.problem.follows:
-            return method(self.problem, ContinuityTracker(self.problem))
+            return method(self.problem, (LineTracker if self.problem.along_lines else ContinuityTracker)(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)
 
@@ -177,25 +183,27 @@ class Drag(Iterator[DragStep]):
                 # A live drag goes on from the last picture of which something true could be said.
                 here = there if gone is None or not live else self._solver.again(here)
         self._here = here
-        distances = directions(here.tracked.handles, self._targets)[1]
-        self._progress = self._progress.after(self._index, distances.sum().item(), self.problem.least_progress)
-        outcome = decide(
-            Findings(
-                pulled=bool((distances > self.near).any()),
-                within_stop_distance=bool((distances <= self.stop_distance).all()),
-                live=live,
-                stopped=stopped or self._moving.stopped,
-                last=last,
-                stuck=stuck,
-                converged=here.converged,
-                idle_steps=self._index - self._progress.index,
-                stall_steps=self._solver.stall_steps,
-                refusal=refusal,
-                close=close(distances, self.stop_distance, self.problem.size, follows=self.problem.follows),
-                lost=bool(here.tracked.lost.any()),
-                gone=gone,
-            )
+        self._progress = self._progress.after(self._index, self._distances.sum().item(), self.problem.least_progress)
+        findings = Findings(
+            pulled=self._farther_than(self.near),
+            within_stop_distance=not self._farther_than(self.stop_distance),
+            live=live,
+            stopped=stopped or self._moving.stopped,
+            last=last,
+            stuck=stuck,
+            converged=here.converged,
+            idle_steps=self._index - self._progress.index,
+            stall_steps=self._solver.stall_steps,
+            refusal=refusal,
+            close=self._close(),
+            lost=bool(here.tracked.lost.any()),
+            gone=gone,
         )
+        outcome = decide(findings)
+        if outcome is not None and outcome != "stopped" and gone is None and not live:
+            findings, here = self._second_opinion(findings, here)
+            outcome = decide(findings)
+        distances = self._distances
         self._moving.idle = live and outcome in RESTS
         if outcome is None or self._moving.idle:
             step = self._step(here, distances, here.loss(self._targets).item(), rests=outcome)
@@ -208,6 +216,42 @@ class Drag(Iterator[DragStep]):
         doubtful = outcome not in ("arrived", "stopped") and not (self._led or trusted(here.tracked))
         return self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=doubtful or gone is not None)
 
+    def _second_opinion(self, findings: Findings, here: Evaluation) -> tuple[Findings, Evaluation]:
+        """What is said at the end is said of content that was looked for once more, where the tracker can do that.
+
+        A drag whose content turns out to be elsewhere goes on from there, if it may.
+        """
+        there = self._solver.confirmed(here)
+        if there is here:
+            return findings, here
+        moved = (there.tracked.handles - here.tracked.handles).norm(dim=-1).max().item()
+        elsewhere = moved > self.stop_distance and self._corrections > 0 and not findings.last
+        self._corrections -= elsewhere
+        # Nothing that was said on the way is as sure.
+        self._here, self._nearest = there, Nearest()
+        if elsewhere:
+            self._progress = Progress().after(self._index, self._distances.sum().item(), 0.0)
+        findings = replace(
+            findings,
+            pulled=self._farther_than(self.near),
+            within_stop_distance=not self._farther_than(self.stop_distance),
+            close=self._close(),
+            lost=bool(there.tracked.lost.any()),
+            stuck=findings.stuck and not elsewhere,
+            refusal=None if elsewhere else findings.refusal,
+            idle_steps=0 if elsewhere else findings.idle_steps,
+        )
+        return findings, there
+
+    def _close(self) -> bool:
+        problem = self.problem
+        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows)
+
+    @property
+    def _distances(self) -> Float[Tensor, "n"]:
+        """From the handles to their targets, image pixels."""
+        return directions(self._handles, self._targets)[1]
+
     @property
     def _handles(self) -> Float[Tensor, "n 2"]:
         """Where they are now."""
@@ -215,7 +259,7 @@ class Drag(Iterator[DragStep]):
 
     def _farther_than(self, distance: float) -> bool:
         """Whether a handle is farther from its target."""
-        return bool((directions(self._handles, self._targets)[1] > distance).any())
+        return bool((self._distances > distance).any())
 
     def _step(
         self, here: Evaluation, distances: Float[Tensor, "n"], loss: float, *, rests: Outcome | None = None

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.config import DragConfig, at_size
+from draggan.config import FEW_HANDLES, DragConfig, at_size
 from draggan.drag.mask import FixedRegion, MaskView
 from draggan.drag.precision import compute_picture_features, feature_dtype
 from draggan.drag.problem import Pattern, Problem
@@ -23,7 +23,16 @@ from draggan.generators.blending import Picture
 from draggan.geometry import FeatureSampler, Grid, disc_offsets, fixed_cells, square_offsets
 from draggan.points import check_mask, check_points
 
-__all__ = ["PointsLike", "Reference", "check_pairs", "check_targets", "pattern_slack", "prepare", "surroundings"]
+__all__ = [
+    "PointsLike",
+    "Reference",
+    "check_pairs",
+    "check_targets",
+    "many_surroundings",
+    "pattern_slack",
+    "prepare",
+    "surroundings",
+]
 
 # Points as people have them: pairs (x, y) in any sequence or array.
 PointsLike: TypeAlias = Sequence[Any] | np.ndarray | Tensor
@@ -78,9 +87,11 @@ def prepare(
         reference = Reference(handles=points, pictures=[Picture(ws=start)] * len(points))
     view = solver.mask_view(generator, config, level)
     grid = generator.grid(level)
-    follows = config.follows(len(points))
+    follows = config.follows
+    along_lines = follows and solver.subpixel and len(points) > FEW_HANDLES
     if follows:
-        offsets, weights = (t.to(start.device) for t in surroundings(size, grid))
+        around = many_surroundings if along_lines else surroundings
+        offsets, weights = (t.to(start.device) for t in around(size, grid))
         # As far as content may be found from where it is expected, and what its surroundings are compared by.
         reach = max(float(r2 + r1 + 1), float(offsets.norm(dim=-1).max()) + pattern_slack(size) + 1)
     else:
@@ -108,6 +119,7 @@ def prepare(
         templates=templates,
         pattern=pattern,
         follows=follows,
+        along_lines=along_lines,
         mask=fixed,
         blend=generator.blend(held, base, level) if held is not None and exactly else None,
         stop_distance=stop_distance,
@@ -175,6 +187,18 @@ def surroundings(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor,
     offsets = square_offsets(5) * 3
     offsets = offsets[offsets.norm(dim=-1) <= 15] * unit
     return offsets, torch.ones(len(offsets))
+
+
+def many_surroundings(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
+    """Likewise of many handles, which pull parts of a picture in many directions: nearer, and densely.
+
+    Densely within 6 px at 128 px, and thinly, at half the weight, as far again; six cells at most.
+    """
+    unit = min(at_size(4.0, image_size), 0.5 / max(grid.scale))
+    near, far = square_offsets(3) * 2, square_offsets(4) * 3
+    near, far = near[near.norm(dim=-1) <= 6], far[(far.norm(dim=-1) > 6) & (far.norm(dim=-1) <= 12)]
+    weights = torch.cat([torch.ones(len(near)), torch.full((len(far),), 0.5)])
+    return torch.cat([near, far]) * unit, weights
 
 
 def pattern_slack(image_size: tuple[int, int]) -> float:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import DragConfig, at_size
+from draggan.config import FEW_HANDLES, DragConfig, at_size
 from draggan.drag.latent_statistics import departure, latent_statistics
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import Sampler
@@ -21,6 +21,8 @@ __all__ = ["Pattern", "Problem"]
 
 # `DragConfig.max_departure` from which on it does not matter how far.
 NO_LIMIT = 100.0
+# Many handles describe another picture, which lies farther away than one handle should lead.
+MANY_DEPARTURE = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +75,7 @@ class Problem:
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
         follows: content is tracked by continuity.
+        along_lines: that of many handles is, and looked for once more at the end (`draggan.drag.line`).
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
@@ -95,6 +98,7 @@ class Problem:
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
     follows: bool
+    along_lines: bool
     mask: FixedRegion | None
     blend: Blend | None
     stop_distance: float
@@ -121,7 +125,24 @@ class Problem:
     @property
     def least_progress(self) -> float:
         """Less than this, summed over the handles, is no progress; image pixels."""
-        return self.pixels(self.config.stall_progress)
+        least = self.pixels(self.config.stall_progress)
+        # Many that are followed truly creep on for long, and hardly get nearer.
+        return least * len(self.handles) if self.along_lines else least
+
+    @property
+    def max_departure(self) -> float:
+        """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies."""
+        return self.config.max_departure * (MANY_DEPARTURE if len(self.handles) > FEW_HANDLES else 1)
+
+    @property
+    def probe(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"] | None]:
+        """From which change around a handle its motion is told in Gauss-Newton steps: offsets, and their weights."""
+        return (self.patch, None) if self.along_lines else (self.pattern.offsets, self.pattern.weights)
+
+    @property
+    def probe_reach(self) -> float:
+        """How far around a handle features are needed for that, and for the loss; image pixels."""
+        return max(float(offsets.norm(dim=-1).max()) for offsets in (self.probe[0], self.patch)) + 1
 
     def departure(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
         """How far the free rows have gone from where the drag began, see `latent_statistics.departure`.

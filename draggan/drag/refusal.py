@@ -41,7 +41,7 @@ def refused(
     if int(lost.sum()) > MOST_LOST * len(lost):
         return "lost"
     far = problem.departure(new_shift)
-    if far > problem.config.max_departure and far > problem.departure(shift):
+    if far > problem.max_departure and far > problem.departure(shift):
         return "unlikely"
     return None
 

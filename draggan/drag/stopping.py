@@ -23,7 +23,8 @@ Outcome = Literal["arrived", "stalled", "unlikely", "lost", "max_steps", "stoppe
 * "unlikely": likewise, because farther on the picture would be unlike any that the model knows
   (`DragConfig.max_departure`).
 * "lost": the content of a handle is no longer to be seen, or would not be after any step that leads nearer. The last
-  picture in which it was is kept.
+  picture in which it was is kept. Of many handles: all are where they should be, but of some that is not known for
+  certain (`DragStep.lost`).
 * "max_steps": the limit was reached.
 * "stopped": `Drag.stop` was called.
 * "diverged": the loss was no longer a finite number.

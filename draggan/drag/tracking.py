@@ -25,6 +25,7 @@ __all__ = [
     "Tracker",
     "derivatives",
     "inverse_slopes",
+    "nowhere",
     "patch_valid",
     "refine",
     "slopes",
@@ -69,9 +70,11 @@ class Tracker(abc.ABC):
     Attributes:
         jumps: the place it names may jump where another one matches better, so that a step that seems to lead away may
             be worth taking.
+        looks_itself: `follow` computes what it needs; the sampler that it is given is `nowhere`.
     """
 
     jumps: ClassVar[bool] = False
+    looks_itself: ClassVar[bool] = False
 
     @abc.abstractmethod
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Tracked:
@@ -97,6 +100,20 @@ class Tracker(abc.ABC):
             expected: about where the handles should be now, image pixels, inside the picture; features are there
                 within `Problem.reach` of that.
         """
+
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"]) -> Tracked:
+        """A second opinion of the place where a drag is about to end; asked once, so it may cost as much as a step.
+
+        Args:
+            tracked: what this tracker said of it.
+            shift: of its latent.
+        """
+        return tracked
+
+
+def nowhere(at: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n channel"]:
+    """The sampler of a tracker that takes none."""
+    raise AssertionError("features were asked for that have not been computed")
 
 
 class TemplateTracker(Tracker):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from draggan.config import DragConfig
 from draggan.drag import Outcome
@@ -40,6 +40,7 @@ class Update:
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
         way: how much of the way all handles together have gone: 1 at the targets.
+        lost: ``[n]`` of which handles nothing is claimed; None: of none. As in `draggan.DragStep`.
         stop_distance: image pixels; a handle this close to its target has arrived.
         seconds: computing time of the drag so far.
         loss: the supervision loss at this latent; 0 in the last update.
@@ -59,6 +60,7 @@ class Update:
     done: bool = False
     outcome: Outcome | None = None
     way: float = 0.0
+    lost: Bool[np.ndarray, "n"] | None = None
     rests: Outcome | None = None
 
 

@@ -504,6 +504,7 @@ class LocalDrag(_Work):
             done=step.done,
             outcome=step.outcome,
             way=step.way,
+            lost=step.lost,
             rests=step.rests,
         )
         with self._changed:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+from jaxtyping import Bool
+
 from draggan.engine.base import Update
 from draggan.engine.models import Model
 from draggan.session import Session
@@ -251,14 +254,18 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     if update.outcome == "max_steps":
         return (
             "note",
-            f"Stopped at the limit of {steps}, {_to_go(update)}. Press Start to continue; Undo takes you back.",
+            f"Stopped at the limit of {steps}, {_arrivals(update)}{_to_go(update)}. Press Start to continue; "
+            "Undo takes you back.",
         )
+    if update.outcome == "lost" and (doubtful := _doubtful(update, steps)):
+        return "note", f"{doubtful} Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
         if update.outcome == "unlikely":
             advice = f"To go on all the same, raise “{TITLES['max_departure']}” under Advanced and press Start."
-        return "note", f"{_as_far_as_it_goes(update)} after {steps}, {_to_go(update)}. {advice} Undo takes you back."
+        left = f"{_arrivals(update)}{_to_go(update)}"
+        return "note", f"{_as_far_as_it_goes(update)} after {steps}, {left}. {advice} Undo takes you back."
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start; Undo takes you back."
@@ -273,6 +280,37 @@ def _as_far_as_it_goes(update: Update) -> str:
     if update.outcome == "unlikely":
         return f"Further on, the picture would be unlike any that this model makes. It has gone {way}"
     return f"As far as it goes: this model makes no picture nearer to that. It has gone {way}"
+
+
+def _arrived(update: Update) -> Bool[np.ndarray, "n"]:
+    """Which points are on their targets for certain."""
+    there = update.distances <= update.stop_distance
+    return there if update.lost is None else there & ~update.lost
+
+
+def _share(update: Update) -> str:
+    """How many of several points are there."""
+    return f"{int(_arrived(update).sum()) or 'None'} of {len(update.distances)}"
+
+
+def _arrivals(update: Update) -> str:
+    """Where there are several points, the beginning of a list: how many are there."""
+    return "" if len(update.distances) == 1 else f"{_share(update).lower()} points there, "
+
+
+def _doubtful(update: Update, steps: str) -> str:
+    """Where several points should all be there, and that is not certain of some, a sentence on those; else empty."""
+    if len(update.distances) == 1 or update.lost is None or (update.distances > update.stop_distance).any():
+        return ""
+    names = [str(i + 1) for i in np.flatnonzero(update.lost)]
+    if not names:
+        return ""
+    if len(names) == len(update.lost):
+        return f"The points may have arrived after {steps}, but they look too different now to be sure."
+    if len(names) == 1:
+        return f"{_share(update)} points arrived after {steps}; point {names[0]} looks too different now to be sure."
+    some = f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{_share(update)} points arrived after {steps}; points {some} look too different now to be sure."
 
 
 def _every(update: Update) -> str:

@@ -9,7 +9,7 @@ from draggan.engine.base import Update
 from draggan.ui import messages
 
 
-def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,)) -> Update:
+def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=None) -> Update:
     n = len(distances)
     return Update(
         index=index,
@@ -21,6 +21,7 @@ def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] =
         seconds=0.0,
         done=outcome is not None,
         outcome=outcome,
+        lost=None if lost is None else np.array(lost),
     )
 
 
@@ -54,6 +55,17 @@ def test_progress(seconds, distances, text):
         (step("unlikely"), "note", "unlike any that this model makes"),
         (step("unlikely"), "note", "raise “Furthest change” under Advanced"),
         (step("lost"), "note", "out of sight further on. Shown is the last picture with it"),
+        (step("stalled", distances=(0.2, 4.2)), "note", "after 42 steps, 1 of 2 points there, 4.2 px to go (point 2)"),
+        (
+            step("lost", distances=(0.2, 0.4, 0.5), lost=(False, True, False)),
+            "note",
+            "2 of 3 points arrived after 42 steps; point 2 looks too different now to be sure. Undo takes",
+        ),
+        (
+            step("lost", distances=(0.2, 0.4), lost=(True, True)),
+            "note",
+            "The points may have arrived after 42 steps, but they look too different now to be sure. Undo",
+        ),
         (step("stalled"), "note", "Undo takes you back"),
         (step("diverged"), "bad", "Undo takes you back"),
         (step("diverged"), "bad", "smaller step size"),

@@ -98,6 +98,10 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
             last: no step will be taken from here, so nothing needs a gradient.
         """
 
+    def confirmed(self, here: AnEvaluation) -> AnEvaluation:
+        """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object."""
+        return here
+
     @abc.abstractmethod
     def step(
         self,

@@ -29,7 +29,7 @@ from torch import Tensor
 from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
-from draggan.drag.motion_supervision import directions, motion_supervision_loss
+from draggan.drag.motion_supervision import Sampler, directions, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, refused
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck, never
@@ -37,7 +37,7 @@ from draggan.drag.solvers.jacobian import Copies, null_space, position_rows, to_
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
-from draggan.drag.tracking import AWAY, Tracked, Tracker, slopes
+from draggan.drag.tracking import AWAY, Tracked, Tracker, nowhere, slopes
 from draggan.generators.base import Generator
 
 __all__ = ["GaussNewton", "GaussNewtonEvaluation", "smallest_step"]
@@ -53,22 +53,38 @@ class Surroundings:
     Args:
         handles: about where they are, image pixels.
         last: the Jacobian will not be asked for.
+        reach: how far around them features are needed, image pixels; None: as far as tracking looks for them.
     """
 
     def __init__(
-        self, problem: Problem, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool
+        self,
+        problem: Problem,
+        shift: Float[Tensor, "1 moves w_dim"],
+        handles: Float[Tensor, "n 2"],
+        *,
+        last: bool,
+        reach: float | None = None,
     ) -> None:
-        self._problem, self._shift = problem, shift
-        self._copies: Copies | None = None
-        self._rows: Tensor | None = None
+        self._problem, self._shift, self._handles = problem, shift, handles
         # A window holds what tracking and the patch need.
-        reach = problem.reach + AWAY
-        if last or 2 * len(handles) > BATCH:
-            with torch.no_grad():
-                self.sampler = problem.around(problem.rows(shift), handles, reach)
-        else:
-            self._copies = Copies(problem, shift, handles, reach)
-            self.sampler = self._copies.sampler
+        self._reach = problem.reach + AWAY if reach is None else reach
+        self._alone = last or 2 * len(handles) > BATCH
+        self._copies: Copies | None = None
+        self._sampler: Sampler | None = None
+        self._rows: Tensor | None = None
+
+    @property
+    def sampler(self) -> Sampler:
+        """The features, computed when they are asked for."""
+        if self._sampler is None:
+            problem = self._problem
+            if self._alone:
+                with torch.no_grad():
+                    self._sampler = problem.around(problem.rows(self._shift), self._handles, self._reach)
+            else:
+                self._copies = Copies(problem, self._shift, self._handles, self._reach)
+                self._sampler = self._copies.sampler
+        return self._sampler
 
     @torch.no_grad()
     def jacobian(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
@@ -79,8 +95,8 @@ class Surroundings:
 
     def _position_rows(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
         problem = self._problem
-        offsets = problem.pattern.offsets
-        _, inverse = slopes(self.sampler, handles, offsets, problem.size, problem.pattern.weights)
+        offsets, weights = problem.probe
+        _, inverse = slopes(self.sampler, handles, offsets, problem.size, weights)
         if self._copies is not None:
             copies, self._copies = self._copies, None
             return position_rows(copies.shift, copies.each, handles, offsets, inverse)
@@ -208,6 +224,18 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             targets=torch.zeros(0, 2, device=ws.device),
             uphill_steps=self._uphill_steps,
         )
+
+    @torch.no_grad()
+    def confirmed(self, here: GaussNewtonEvaluation) -> GaussNewtonEvaluation:
+        """See `Solver.confirmed`."""
+        tracked = self.tracker.confirm(here.tracked, here.shift)
+        if tracked is here.tracked:
+            return here
+        surroundings = Surroundings(
+            self.problem, here.shift, tracked.handles, last=False, reach=self.problem.probe_reach
+        )
+        region = initial_region(RULES, self._widest)
+        return replace(here, tracked=tracked, surroundings=surroundings, region=region)
 
     @torch.no_grad()
     def step(
@@ -377,8 +405,12 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """Where an attempt leads."""
         v = here.v + attempt.step
         shift = here.origin + self._metric_of(here)(v)
-        surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
-        tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
+        if self.tracker.looks_itself:
+            tracked = self.tracker.follow(here.tracked, shift, nowhere, attempt.expected)
+            surroundings = Surroundings(self.problem, shift, tracked.handles, last=last, reach=self.problem.probe_reach)
+        else:
+            surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
+            tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
         return replace(
             here, v=v, shift=shift, surroundings=surroundings, tracked=tracked, mask_scale=attempt.mask_scale
         )

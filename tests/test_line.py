@@ -1,0 +1,75 @@
+"""Many handles: where their content is, looked for once more at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from draggan import Drag, DragConfig
+from draggan.drag import line
+from draggan.drag.line import LineTracker
+from tests.toys import BumpGenerator
+
+WS = torch.zeros(1, 8, 6)
+START = [(16.0, 16.0), (44.0, 20.0), (30.0, 46.0)]
+
+
+def drag(generator, targets, **settings):
+    config = DragConfig(solver="gauss-newton", **({"max_departure": 100.0} | settings))
+    return Drag(generator.freeze(), WS, START, targets, config=config)
+
+
+def where(generator, last):
+    return generator.centres(last.ws)[0].numpy()
+
+
+def test_many_handles_are_followed_to_their_targets():
+    generator = BumpGenerator(START)
+    targets = [(24.0, 20.0), (40.0, 28.0), (26.0, 40.0)]
+    *_, last = drag(generator, targets)
+    assert last.outcome == "arrived"
+    assert not last.lost.any()
+    assert np.abs(where(generator, last) - last.handles).max() < 0.5
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole maps", "windows"])
+def test_where_content_is_is_a_matter_of_the_latent_alone(monkeypatch, whole):
+    """Whatever the steps have said of it."""
+    monkeypatch.setattr(line, "WHOLE", 64 * 64 if whole else 0)
+    generator = BumpGenerator(START)
+    running = drag(generator, START)
+    tracker = running._solver.tracker
+    assert isinstance(tracker, LineTracker)
+    shift = torch.zeros(1, running.problem.moves, 6)
+    first = tracker.begin(running.problem.handles, shift, running.problem.anywhere(generator.features(WS, "map")))
+    moved = shift + torch.tensor([0.06, 0.03, -0.04, 0.05, 0.03, -0.05])
+    astray = replace(first, handles=first.handles + 9)
+    found = tracker.confirm(astray, moved)
+    expected = generator.centres(WS + torch.cat([moved, torch.zeros(1, 2, 6)], 1))[0]
+    assert (found.handles - expected).norm(dim=-1).max() < 0.5
+    assert not found.lost.any()
+    followed = tracker.follow(first, moved, pytest.fail, expected)
+    assert (followed.handles - expected).norm(dim=-1).max() < 0.5
+
+
+def test_one_of_many_that_did_not_arrive_is_not_claimed():
+    """The first bump goes 6 px and no farther. One like it lies where it should go; the others are there."""
+    targets = [(30.0, 16.0), (46.0, 23.0), (32.0, 43.0)]
+    claims = {}
+    for tracker in ("template", "continuity"):
+        generator = BumpGenerator(START, limit=6.0, decoys=[targets[0]])
+        generator.radius = 2.5
+        *_, last = drag(generator, targets, tracker=tracker, trust_radius=64.0)
+        claims[tracker] = last.outcome == "arrived"
+        if tracker == "continuity":
+            assert np.linalg.norm(where(generator, last)[0] - last.handles[0]) < 1 or last.lost[0]
+    assert not claims["continuity"]
+
+
+def test_content_that_is_hidden_in_the_end_is_not_claimed():
+    generator = BumpGenerator(START, curtain=52.0)
+    *_, last = drag(generator, [(16.0, 20.0), (60.0, 20.0), (30.0, 50.0)])
+    assert last.outcome != "arrived"
