@@ -76,6 +76,7 @@ Xy: TypeAlias = tuple[float, float]
 VERSION = 1
 # What a recipe may be made of, far above anything that makes sense, so that hostile text uses up no memory.
 MOST_CHARACTERS = 32 << 20
+MOST_VALUES = 1 << 21  # numbers, texts, lists and objects in them: each takes up to 64 bytes of memory
 MOST_EDITS = 500
 MOST_POINTS = 500
 MOST_MASK_PIXELS = 1 << 28  # of all masks together
@@ -464,6 +465,8 @@ def parse_json(text: str | bytes, most: int | None = None) -> Any:
     try:
         if isinstance(text, (bytes, bytearray)):
             text = bytes(text).decode("utf-8-sig")
+        if sum(map(text.count, ",[{")) > MOST_VALUES:
+            raise RecipeError(f"a text of more than {MOST_VALUES} values is too much for a recipe")
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_twice)
     # UnicodeDecodeError and JSONDecodeError are ValueErrors, as is a number of too many digits.
     except (ValueError, RecursionError) as error:

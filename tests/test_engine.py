@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -368,6 +369,37 @@ class Gate:
 
     def check(self) -> None:
         pass
+
+
+def test_a_look_that_fails_takes_no_thread_away(caplog):
+    class Bad(Steps):
+        def check(self) -> None:
+            raise ValueError("not meant to happen")
+
+    clock, done = [0.0], []
+    scheduler = Scheduler(1, clock=lambda: clock[0])
+    scheduler.add(Bad(clock, "bad", 4, 1.0, done))
+    assert eventually(lambda: len(scheduler) == 0)
+    scheduler.add(Steps(clock, "good", 2, 1.0, done))
+    assert eventually(lambda: len(scheduler) == 0)
+    assert done == ["bad"] * 4 + ["good"] * 2
+    assert "a look at a task has failed" in caplog.text
+
+
+def test_only_what_is_to_be_computed_counts_in_a_budget(recipe):
+    engine = LocalEngine(Few(), Limits(points=1, drags=1))
+    two = replace(to(22, 30), points=to(22, 30).points * 2)
+    known = recipe.then(two, recipe.latent)
+    again = replace(known, results=(None, known.latent))
+    assert engine.complete(again).is_complete
+    with pytest.raises(LimitError, match="2 points are too many here"):
+        engine.complete(recipe.then(two))
+    running = engine.drag(recipe, to(62, 62, max_steps=5000, solver="adam", step_size=2e-4), visitor="a")
+    with pytest.raises(LimitError, match="1 of your drags are under way"):
+        engine.complete(recipe.then(to(22, 30)), visitor="a")
+    running.stop()
+    running.wait()
+    engine.close()
 
 
 def test_time_is_shared_and_not_steps():

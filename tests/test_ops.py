@@ -45,11 +45,18 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 4e-6, torch.bfloat16: 2**-7}
 DTYPES = list(TOLERANCE)
 
 
+def kept(request: pytest.FixtureRequest, name: str) -> str:
+    """A folder in pytest's own cache; without one (``-p no:cacheprovider``) a temporary one."""
+    cache = getattr(request.config, "cache", None)
+    folders = request.getfixturevalue("tmp_path_factory")
+    return str(folders.mktemp(name) if cache is None else cache.mkdir(name))
+
+
 @pytest.fixture(scope="module")
 def loaded(request: pytest.FixtureRequest) -> Iterator[None]:
     """The compiled operators, loaded for this file only; built once and kept in pytest's own cache folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DRAGGAN_HOME", str(request.config.cache.mkdir("ops")))
+        patch.setenv("DRAGGAN_HOME", kept(request, "ops"))
         try:
             library.load()
         except BuildError as error:
@@ -375,7 +382,7 @@ for order in (torch.contiguous_format, torch.channels_last):
         got, F.conv_transpose2d(x.float(), weight.transpose(0, 1), stride=2), atol=1e-4, rtol=1e-4
     )
 """
-    home = str(request.config.cache.mkdir("ops-narrow"))
+    home = kept(request, "ops-narrow")
     environment = {**os.environ, "DRAGGAN_MARCH": "haswell", "DRAGGAN_HOME": home}
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

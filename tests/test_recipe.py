@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -425,3 +426,12 @@ def test_settings_are_numbers_of_their_kind_and_what_is_chosen_goes_before_what_
     assert read_settings({"max_steps": 5.0, "r1": 3}) == {"max_steps": 5, "r1": 3.0}
     edit = Edit(settings={"max_steps": 5}, space="w")
     assert edit.config({"max_steps": 9, "step_size": 0.01}) == DragConfig(max_steps=5, step_size=0.01, space="w")
+
+
+@pytest.mark.parametrize("filling", ["{},", "[],", "0,", '"",'])
+def test_millions_of_values_are_refused_before_they_are_read(filling):
+    text = '{"recipe":[' + filling * (2_500_000) + "0]}"
+    started = time.perf_counter()
+    with pytest.raises(RecipeError, match="a text of more than 2097152 values is too much for a recipe"):
+        Recipe.from_json(text)
+    assert time.perf_counter() - started < 5, "counting them takes some hundredths of a second"

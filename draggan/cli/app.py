@@ -126,11 +126,11 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     engine = LocalEngine(models, site.limits)
     demo = build(models, engine, local=not exposure.public, site=site)
     # Gradio asks its own server whether it answers; only a public link goes out from here.
-    with proxies.set_aside(all_of_them=not args.share):
+    with proxies.set_aside(all_of_them=not exposure.shared):
         _, local_url, share_url = demo.launch(
             server_name=exposure.host,
             server_port=port,
-            share=args.share,
+            share=exposure.shared,
             root_path=args.root_path,
             inbrowser=args.open,
             prevent_thread_lock=True,

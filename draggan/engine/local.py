@@ -6,7 +6,6 @@ import functools
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Generator as Turns
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -97,12 +96,20 @@ class LocalEngine:
             return recipe
         generator = self._fitting(recipe)
         suited = self.models.find(recipe.model.name).settings
-        for edit in recipe.edits:
-            check_budget(
-                self.limits, edit.config(suited), points=len(edit.points), image_size=recipe.image_size, under_way=0
-            )
+        missing = [edit for edit, result in zip(recipe.edits, recipe.results[1:], strict=True) if result is None]
         work = _Completion(self, generator, recipe, visitor)
-        self._add(work)
+        with self._lock:
+            under_way = self._under_way(visitor)
+            for edit in missing:
+                check_budget(
+                    self.limits,
+                    edit.config(suited),
+                    points=len(edit.points),
+                    image_size=recipe.image_size,
+                    under_way=under_way,
+                )
+            self._running.append(work)
+        self._scheduler.add(work)
         work.wait()
         return work.recipe
 
@@ -179,17 +186,16 @@ class LocalEngine:
         if not points:
             raise PointError("no points were given; set at least one handle and its target")
         with self._lock:
-            under_way = Counter(other.visitor for other in self._running)[work.visitor]
+            under_way = self._under_way(work.visitor)
             check_budget(self.limits, config, points=points, image_size=work.recipe.image_size, under_way=under_way)
             if len(self._running) >= self.limits.all_drags:
                 raise LimitError("too many drags are under way here at this moment; try again in a few seconds")
             self._running.append(work)
         self._scheduler.add(work)
 
-    def _add(self, work: _Work) -> None:
-        with self._lock:
-            self._running.append(work)
-        self._scheduler.add(work)
+    def _under_way(self, visitor: str) -> int:
+        """How much of a visitor's runs; with the lock held."""
+        return sum(work.visitor == visitor for work in self._running)
 
     def _remove(self, work: _Work, outcome: str) -> None:
         """It is over; an empty outcome is that of something that is not a drag."""

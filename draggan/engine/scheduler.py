@@ -192,4 +192,8 @@ class Scheduler:
             tasks = list(self._entries)
         # With no lock held: a task may stop, and wake itself.
         for task in tasks:
-            task.check()
+            try:
+                task.check()
+            except Exception:
+                # The thread is everybody's: it goes on, and the task with it.
+                log.exception("a look at a task has failed")

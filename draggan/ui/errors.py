@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import logging
 import os
@@ -23,6 +24,7 @@ __all__ = ["Cancelled", "PageError", "SessionExpired", "explained", "presentable
 log = logging.getLogger(__name__)
 
 _LONGEST = 600  # letters of a message
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PROGRAM = Path(__file__).resolve().parents[2]
 
@@ -91,6 +93,11 @@ def explained(hide: str = "", *, to_programs: bool = False) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as e:
         log.exception("out of memory")
         raise PageError(messages.NO_MEMORY, "Out of memory") from e
+    except OSError as e:
+        if e.errno not in _FULL:
+            log.exception("unexpected error in the page")
+            raise PageError(messages.UNEXPECTED, "Unexpected error") from e
+        raise PageError(messages.NO_ROOM, messages.FAILED) from e
     except Exception as e:
         log.exception("unexpected error in the page")
         raise PageError(messages.UNEXPECTED, "Unexpected error") from e

@@ -150,8 +150,8 @@ def drawing(number: int, count: int) -> str:
     return f"Drawing frame {number} of {count} …"
 
 
-def restored(session: Session) -> str:
-    """Work has come back from the browser."""
+def restored(session: Session, *, lost: int = 0) -> str:
+    """Work has come back from the browser; ``lost``: steps of its history that a model is missing for."""
     points = len(session.pairs) + (session.pending is not None)
     parts = ["the picture"]
     if points:
@@ -159,9 +159,14 @@ def restored(session: Session) -> str:
     if session.mask is not None:
         parts.append("the mask")
     if session.past:
-        parts.append(f"{len(session.past)} step{'' if len(session.past) == 1 else 's'} to undo")
+        parts.append(f"{_steps(len(session.past))} to undo")
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"Your work is back: {listed}."
+    gone = f" {_steps(lost)} with a model that is not here could not be kept." if lost else ""
+    return f"Your work is back: {listed}.{gone}"
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def model_gone(title: str) -> str:

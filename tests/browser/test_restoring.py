@@ -281,6 +281,16 @@ def test_a_crash_in_a_drag_loses_nothing(tab, server):
     assert pixels(tab) == moved
 
 
+def test_an_idle_tab_notices_by_itself_that_the_server_has_come_back(tab, server):
+    moved = drag(tab)
+    tab.wait_for_timeout(500)
+    server.kill()
+    returned = server.start()
+    status(tab, r"^Your work is back: the picture, 1 point and 2 steps to undo\.$")
+    assert time.monotonic() - returned < 5
+    assert pixels(tab) == moved
+
+
 def test_work_on_a_file_that_is_gone_waits_for_it(tab, server, tmp_path):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(b"anything")

@@ -25,7 +25,12 @@ def test_what_counts_as_public():
     assert not Exposure.of(host="127.0.0.3", environment={}).public
     for exposure in (LISTENING, BEHIND, NAMED, SPACE, SHARED):
         assert exposure.public
-    for name, value in (("GRADIO_ROOT_PATH", "/x"), ("SPACE_ID", "a/b"), ("GRADIO_SERVER_NAME", "0.0.0.0")):
+    for name, value in (
+        ("GRADIO_ROOT_PATH", "/x"),
+        ("SPACE_ID", "a/b"),
+        ("GRADIO_SHARE", "True"),
+        ("GRADIO_SERVER_NAME", "0.0.0.0"),
+    ):
         assert Exposure.of(environment={name: value}).public, name
     assert Exposure.of(host="192.168.1.5", environment={}).public
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import replace
@@ -89,3 +90,14 @@ def test_a_saved_picture_names_an_opened_model_by_its_file_and_keeps_its_secret(
     assert "secret" in opened.model
     assert b"secret" not in path.read_bytes()
     assert read_recipe(path).model.name == "mine"
+
+
+def test_a_full_temporary_folder_is_a_sentence_and_nothing_is_lost(do, session, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("draggan.ui.handlers.saving.mkdtemp", full)
+    with pytest.raises(gr.Error, match="The file could not be written: the disk of this server is full"):
+        do.save(session, EMPTY)
+    monkeypatch.undo()
+    assert do.save(session, EMPTY)

@@ -75,7 +75,9 @@ def restored(page: Page, work: KeptWork) -> Updates:
         with suppress(DragGANError):
             session = with_canvas(session, work.draft)
     title = {name: title for title, name in session.opened}.get(session.model, session.model)
+    steps = len(session.past) + len(session.future)
     session = _with_models_that_are_here(page, session)
+    lost = steps - len(session.past) - len(session.future)
     try:
         updates = page.whole_model(session)
     except (ModelNotFound, RecipeError) as error:
@@ -83,7 +85,7 @@ def restored(page: Page, work: KeptWork) -> Updates:
     shown = page.settings_of(session)
     controls = {part: gr.update(value=shown[name]) for part, name in zip(page.parts.settings, SETTINGS, strict=True)}
     space = {page.parts.space: gr.update(value=session.space)}
-    return updates | controls | space | page.say(messages.restored(session), "good")
+    return updates | controls | space | page.say(messages.restored(session, lost=lost), "good")
 
 
 def _found(page: Page, model: ModelReference, work: KeptWork) -> ModelReference:

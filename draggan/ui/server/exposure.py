@@ -24,6 +24,7 @@ class Exposure:
 
     Attributes:
         host: the address it listens on.
+        shared: whether a public link is made.
         public: whether anybody but this machine's own user may come: limits apply, and no path can be typed.
         names: the host names under which it may be asked for, in small letters.
         endings: what other names may end with.
@@ -34,6 +35,7 @@ class Exposure:
     """
 
     host: str = "127.0.0.1"
+    shared: bool = False
     public: bool = False
     names: frozenset[str] = _LOOPBACK_NAMES
     endings: tuple[str, ...] = ()
@@ -58,7 +60,7 @@ class Exposure:
         Args:
             host: address to listen on; None: ``GRADIO_SERVER_NAME``, else this machine only.
             listen: on all addresses.
-            share: a public link is made.
+            share: make a public link; ``GRADIO_SHARE=true`` asks for one, too.
             root_path: where a proxy serves the page; None: ``GRADIO_ROOT_PATH``. A whole address names its host.
             names: more names that the page has.
             origins: of web pages that may use the service.
@@ -70,6 +72,7 @@ class Exposure:
         host = "0.0.0.0" if listen else (host or env.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip().strip("[]")
         root_path = env.get("GRADIO_ROOT_PATH", "") if root_path is None else root_path
         space = bool(env.get("SPACE_ID"))
+        share = share or env.get("GRADIO_SHARE", "").strip().lower() == "true"
         named = {name.strip().lower().rstrip(".") for name in names}
         behind = urlsplit(root_path).hostname if "://" in root_path else None
         known = {name for name in (behind, env.get("SPACE_HOST", "").lower()) if name}
@@ -80,6 +83,7 @@ class Exposure:
             known |= machine | {f"{name}.local" for name in machine}
         return cls(
             host=host,
+            shared=share,
             public=public,
             names=frozenset(_LOOPBACK_NAMES | {host.lower()} | named | known),
             endings=((_TUNNEL,) if share else ()) + ((_SPACE,) if space else ()),
