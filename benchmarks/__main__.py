@@ -37,6 +37,7 @@ BENCHMARKS = {
     "target": "from start to arrival at 512 px against the published procedure, on the widened cat",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "visitors": "sixteen visitors at once, two of them attackers: errors, waiting, Stop, memory",
+    "restore": "a page is killed in a drag and comes back: seconds until an open tab shows its work again",
     "hostile": "everything known to harm a page or its reader: refused, executed, a picture after it",
     "fuzz": "made-up requests to a running page, and made-up files to the readers",
     "ops": "compiled operations against their PyTorch twins",

@@ -43,6 +43,7 @@ _API = "/gradio_api"
 _HANDLE, _TARGET = (64, 64), (70, 62)
 _SHORT = {"max_steps": 3, "solver": "gauss-newton"}
 _ENDLESS = {"max_steps": 1000, "solver": "adam", "stall_steps": 1000, "stop_distance": 0.1, "step_size": 1e-6}
+_SEEN = ("pictures right", "PICTURES OF SOMEBODY ELSE")
 _PAGES = 6  # of the visitors; as many use the API, and two stop long drags
 
 
@@ -231,7 +232,11 @@ class serving:  # used as a context
 
     def __exit__(self, *error: object) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         self.left = [str(path) for path in Path(self._home.name).rglob("*")]
         self._home.cleanup()
 
@@ -259,7 +264,7 @@ class Crowd:
     def check(self, seed: int, pixels: np.ndarray) -> None:
         """Whether a picture is nearer to that of its seed than to any other."""
         nearest = min(self.pictures, key=lambda other: float(np.abs(self.pictures[other] - pixels).mean()))
-        self.found.count("pictures right" if nearest == seed else "PICTURES OF SOMEBODY ELSE")
+        self.found.count(_SEEN[nearest != seed])
 
     def program(self, visitor: Visitor, seeds: Iterator[int]) -> None:
         """Looks at a picture, drags a little."""
@@ -420,8 +425,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         [what, len(times), *(f"{np.percentile(times, p):.2f}" for p in (50, 95)), f"{max(times):.2f}"]
         for what, times in sorted(found.seconds.items())
     ]
-    fifth = max(len(resident) // 5, 1)
-    early, late = float(np.mean(resident[fifth : 2 * fifth])), float(np.mean(resident[-fifth:]))
+    minutes = _minutes(resident, min(60.0, seconds / 6))
+    # Every visitor has been there in the first of them; what is prepared once is prepared.
+    early, late = minutes[1][1], minutes[-1][1]
     lines = [
         "# Sixteen visitors, two of them attackers",
         "",
@@ -431,7 +437,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "",
         table(["", "times", "p50 s", "p95 s", "max s"], rows),
         "",
-        f"Errors of the fourteen: {len(found.errors)}.",
+        f"Errors of the fourteen: {len(found.errors)}. Pictures of somebody else: "
+        f"{found.counts['PICTURES OF SOMEBODY ELSE']} of {sum(found.counts[name] for name in _SEEN)}.",
         *(f"- {error}" for error in found.errors[:10]),
         "",
         *(f"- {what}: {count}" for what, count in sorted(found.counts.items())),
@@ -439,12 +446,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"Attacks refused: {sum(found.refused.values())}.",
         *(f"- {count} x {what}" for what, count in found.refused.most_common()),
         "",
-        f"Memory: {early:.0f} MB in the second fifth of the time, {late:.0f} MB in the last "
-        f"({100 * (late / early - 1):+.1f} %), at most {max(resident):.0f}, {rest:.0f} at rest afterwards. "
+        "Memory, mean of a minute (of a sixth of the time where that is shorter):",
+        "",
+        table(
+            ["until s", *(f"{until:.0f}" for until, _ in minutes)], [["MB", *(f"{mean:.0f}" for _, mean in minutes)]]
+        ),
+        "",
+        f"{early:.0f} MB in the second of them, {late:.0f} MB in the last ({100 * (late / early - 1):+.1f} %), at most "
+        f"{max(resident):.0f} in any second, {rest:.0f} at rest afterwards. "
         f"The next picture after it took {healthy:.2f} s. Files left on the disk after its end: {len(server.left)}.",
     ]
     publish("\n".join(lines), options.out)
     return 0
+
+
+def _minutes(resident: Sequence[float], seconds: float) -> list[tuple[float, float]]:
+    """Means of so many seconds each, with their ends; memory was asked for every second."""
+    size = max(round(seconds), 1)
+    parts = [resident[i : i + size] for i in range(0, len(resident), size)]
+    parts = [part for part in parts if len(part) > size / 2] or parts
+    if len(parts) == 1:
+        parts *= 2
+    return [(sum(map(len, parts[: i + 1])), float(np.mean(part))) for i, part in enumerate(parts)]
 
 
 def _resident(pid: int) -> float:

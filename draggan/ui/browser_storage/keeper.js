@@ -5,7 +5,7 @@ const line = element.querySelector('.dg-kept'), words = line.querySelector('span
 const buttons = [...line.querySelectorAll('button')];
 const PAUSE = 200;          // ms in which several changes become one
 const PATIENCE = 3000;      // ms in which an answer comes, if it comes
-const LOOK = 3000;          // ms between two looks whether the server is the one that it was
+const LOOK = 2000;          // ms between two looks whether the server is the one that it was
 let asked = 0, askedAt = 0, written = 0, flying = false, failed = !storage, leaving = false, timer = null;
 let other = null;           // the work of a closed tab that is on offer
 
@@ -77,14 +77,14 @@ function expired() {
 
 // Another server answers here: the one that knew this tab has ended. Nobody has to click before the page notices.
 const APP = `${location.origin}${location.pathname.replace(/\/+$/, '')}/gradio_api/app_id`;
-let server = null, looking = false;
+let known = null, looking = false;
 async function look() {
   if (looking || leaving || document.hidden) return;
   looking = true;
   try {
     const answer = await fetch(APP, { cache: 'no-store' }), { app_id: now } = answer.ok ? await answer.json() : {};
-    if (server !== null && now !== undefined && now !== server) expired();
-    server ??= now ?? null;
+    if (known !== null && now !== undefined && now !== known) expired();
+    known ??= now ?? null;
   } catch { /* it is not there at this moment */ }
   looking = false;
 }
