@@ -6,6 +6,7 @@ import functools
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Generator as Turns
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -99,7 +100,7 @@ class LocalEngine:
         missing = [edit for edit, result in zip(recipe.edits, recipe.results[1:], strict=True) if result is None]
         work = _Completion(self, generator, recipe, visitor)
         with self._lock:
-            under_way = self._under_way(visitor)
+            under_way = self._running_of(visitor)
             for edit in missing:
                 check_budget(
                     self.limits,
@@ -186,14 +187,14 @@ class LocalEngine:
         if not points:
             raise PointError("no points were given; set at least one handle and its target")
         with self._lock:
-            under_way = self._under_way(work.visitor)
+            under_way = self._running_of(work.visitor)
             check_budget(self.limits, config, points=points, image_size=work.recipe.image_size, under_way=under_way)
             if len(self._running) >= self.limits.all_drags:
                 raise LimitError("too many drags are under way here at this moment; try again in a few seconds")
             self._running.append(work)
         self._scheduler.add(work)
 
-    def _under_way(self, visitor: str) -> int:
+    def _running_of(self, visitor: str) -> int:
         """How much of a visitor's runs; with the lock held."""
         return sum(work.visitor == visitor for work in self._running)
 
