@@ -44,10 +44,11 @@ _LARGE = 10**400
 
 @dataclass
 class Kind:
-    """What came of attacks of one kind."""
+    """What came of attacks of one kind; harmless: files of which what is hostile is left aside, as it should be."""
 
     tried: int = 0
     refused: int = 0
+    harmless: int = 0
     executed: int = 0
     healthy: int = 0
     slowest: float = 0.0
@@ -72,7 +73,7 @@ class Attacks:
         self._count += 1
         return Visitor(self._port, f"127.0.{1 + self._count // 250}.{1 + self._count % 250}")
 
-    def attempt(self, kind: str, what: str, act: Callable[[Visitor], Any]) -> None:
+    def attempt(self, kind: str, what: str, act: Callable[[Visitor], Any], *, harmless: bool = False) -> None:
         """One attack, and whether a picture is drawn after it. No refusal is needed where nothing came of it."""
         found = self.kinds.setdefault(kind, Kind())
         found.tried += 1
@@ -89,7 +90,9 @@ class Attacks:
             said = ""
             found.odd.append(f"{what}: {error!r}")
         else:
-            found.odd.append(f"{what}: taken: {said[:120]}")
+            found.harmless += harmless
+            if not harmless:
+                found.odd.append(f"{what}: taken: {said[:120]}")
         found.slowest = max(found.slowest, time.monotonic() - began)
         if any(secret in said for secret in _SECRETS) or Path(files.CANARY % "shell").exists():
             found.executed += 1
@@ -239,6 +242,8 @@ def _read_files(quick: bool) -> tuple[Kind, dict[str, bytes]]:
             kind.slowest = max(kind.slowest, seconds)
             if error in (files.SAFE, files.CHECK):
                 kind.refused += 1
+            elif not error and not files.CASES[case][1]:
+                kind.harmless += 1
             else:
                 kind.odd.append(f"{case}: {error} {message[:120]}")
     kind.executed = int(Path(files.CANARY % "shell").exists())
@@ -259,7 +264,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         attacks = Attacks(options.port)
         attacks.kinds["files made to harm, read"] = read
         for case, content in made.items():
-            attacks.attempt("the same files, uploaded and opened in the page", case, _opened(content))
+            # Some are read all the same: what is hostile in them is looked at by nobody.
+            attacks.attempt(
+                "the same files, uploaded and opened in the page",
+                case,
+                _opened(content),
+                harmless=not files.CASES[case][1],
+            )
         for number, (kind, what, act) in enumerate(requests()):
             if not options.quick or number % 8 == 0:
                 attacks.attempt(kind, what, act)
@@ -267,13 +278,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     every = Kind(
         tried=sum(kind.tried for kind in kinds.values()),
         refused=sum(kind.refused for kind in kinds.values()),
+        harmless=sum(kind.harmless for kind in kinds.values()),
         executed=sum(kind.executed for kind in kinds.values()),
         healthy=sum(kind.healthy for kind in kinds.values()),
         slowest=max(kind.slowest for kind in kinds.values()),
         odd=[f"{name}: {what}" for name, kind in kinds.items() for what in kind.odd],
     )
     rows: list[list[object]] = [
-        [name, kind.tried, kind.refused, kind.executed, kind.healthy, f"{kind.slowest:.1f}"]
+        [name, kind.tried, kind.refused, kind.harmless, kind.executed, kind.healthy, f"{kind.slowest:.1f}"]
         for name, kind in [*kinds.items(), ("all", every)]
     ]
     lines = [
@@ -283,7 +295,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "",
         f"{here.markdown()}.",
         "",
-        table(["", "tried", "refused in our words", "executed", "a picture after it", "slowest s"], rows),
+        table(
+            ["", "tried", "refused in our words", "opened without it", "executed", "a picture after it", "slowest s"],
+            rows,
+        ),
         "",
         f"Not refused, or not in our words: {len(every.odd)}.",
         *(f"- {what}" for what in every.odd[:40]),

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     from dnnlib.run_folder import RunFolder
     from draggan.errors import DragGANError
 
-    folder, chosen = None, os.environ.get("GRADIO_TEMP_DIR")
+    folder, chosen, ended = None, os.environ.get("GRADIO_TEMP_DIR"), False
     try:
         folder = RunFolder(_parent_of_temporary_files())
         # Before Gradio is imported: it makes folders and connections then.
@@ -95,6 +95,8 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     except (DragGANError, ListenError, OSError) as e:
         sys.stderr.write(f"{program}: {e}\n")
         return 1
+    except _Ended:
+        ended = True
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
         return 130
@@ -102,7 +104,16 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
         if folder is not None:
             folder.remove()
             os.environ["GRADIO_TEMP_DIR"] = chosen or ""
+        if ended:
+            # Not by way of Python's own end: it cuts off threads that compute, which PyTorch takes for a crash.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
     return 0
+
+
+class _Ended(SystemExit):
+    """A signal has asked for the end."""
 
 
 def _serve(args: argparse.Namespace, folder: Path) -> None:
@@ -187,7 +198,7 @@ def _end_tidily() -> None:
     """Signals that end a process at once would leave its files behind."""
 
     def end(number: int, frame: object) -> NoReturn:
-        raise SystemExit(0)
+        raise _Ended(0)
 
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):

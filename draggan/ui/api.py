@@ -67,7 +67,11 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
         with explained(to_programs=True):
             recipe = begin(model, seed, truncation, label)
             allowed = Mask(allowed=read_mask_url(mask, recipe.image_size)) if mask else None
-            edit = Edit(points=read_points(points, recipe.image_size), mask=allowed, settings=settings or {})
+            edit = Edit(
+                points=read_points(points, recipe.image_size),
+                mask=allowed,
+                settings={} if settings is None else settings,
+            )
             running = engine.drag(recipe, edit, visitor=visitor_of(request))
         try:
             update = None

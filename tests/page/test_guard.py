@@ -204,6 +204,7 @@ FILE = {"path": "https://example.com/x.pkl", "meta": {"_type": "gradio.FileData"
         ("drag", ("bump", 0, [[10**400, 1, 2, 3]], 0.0, 0, "", None), 200, "point"),
         ("drag", ("bump", 0, FAR, 0.0, 0, "", 5), 200, "ettings"),
         ("drag", ("bump", 0, FAR, 0.0, 0, "", "max_steps"), 200, "ettings"),
+        ("drag", ("bump", 0, FAR, 0.0, 0, "", []), 200, "ettings"),
         ("drag", ("bump", 0, FAR, 0.0, 0, "", {"r1": 10**400}), 200, "r1"),
         ("drag", ("bump", 0, FAR, 0.0, 0, "", {"level": "y" * 1_000_000}), 200, "Level"),
         ("drag", ("bump", 0, FAR, 0.0, 0, "data:image/png;base64,AAAA", None), 200, "mask"),
