@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,19 @@ def chromium(path: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def visit(browser: Any, port: int) -> Iterator[Visit]:
-    """Start ``python app.py`` and open it, from nothing to the first picture; it ends with the block."""
+def visit(browser: Any, port: int, program: Sequence[str] = ("app.py",)) -> Iterator[Visit]:
+    """Start ``python app.py`` and open it, from nothing to the first picture; it ends with the block.
+
+    Args:
+        program: what Python runs in its place. Its standard input is that of `Visit.process`.
+    """
     from playwright.sync_api import Error
 
     begun = time.perf_counter()
-    command = [sys.executable, "app.py", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, *program, "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     try:
         while True:

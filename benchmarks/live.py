@@ -4,6 +4,10 @@
 `benchmarks.drags` on the built-in cat with the tool Live and moves at an even speed to the target. For every picture
 that the browser has drawn: how long ago the pointer was where the content is now. The processor time of the application
 for each picture (steps, rendering, encoding, sending) hardly depends on what else is running.
+
+Every pull is done with each tracker, by turns in one process (`benchmarks.live_app`), so that both share whatever else
+the machine does. A picture that rests where the model can go no farther is behind for ever: figures of the lag are of
+pictures that followed.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.browser import Visit, chromium, visit
 from benchmarks.drags import SIZE, drags
+from benchmarks.live_recording import record
 from benchmarks.timing import publish, table
+from draggan.config import TRACKER_NAMES
 
 __all__ = ["behind", "main"]
 
@@ -52,27 +58,53 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--port", type=int, default=7997)
     parser.add_argument("--seconds", type=float, default=2.0, help="that a pull takes (default: %(default)s)")
     parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium (default: %(default)s)")
+    parser.add_argument(
+        "--trackers", nargs="+", choices=TRACKER_NAMES, default=["template", "continuity"], help="by turns"
+    )
+    parser.add_argument("--pulls", nargs="+", choices=("mouth", "ear", "nose"), default=["mouth", "ear", "nose"])
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--gif", type=Path, help="record a pull beyond what the model can do there, and nothing else")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first pull; operators are built")
     args = parser.parse_args(argv)
     here = machine.describe()
     rows: list[list[Any]] = []
-    with chromium(args.browser) as browser, visit(browser, args.port) as seen:
+    with chromium(args.browser) as browser, visit(browser, args.port, ("-m", "benchmarks.live_app")) as seen:
         time.sleep(args.settle)
+        if args.gif is not None:
+            print(f"{args.gif}: {record(seen, args.gif) / 1e6:.2f} MB")
+            return 0
         seen.page.click("[data-tool=pull]")
         # The first pull of a process prepares what all others use.
-        _pull(seen, 99, *drags(0)["nose"], args.seconds)
-        for seed in range(1 if args.quick else 4):
-            for name, (handle, target) in drags(seed).items():
-                rows.append([seed, name, *_pull(seen, seed, handle, target, args.seconds)])
-                print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
-    medians = [f"{np.nanmedian([float(row[k]) for row in rows]):.0f}" for k in range(2, 8)]
+        for tracker in args.trackers:
+            _choose(seen, tracker)
+            _pull(seen, 99, *drags(0)["nose"], args.seconds)
+        for seed in range(1 if args.quick else args.seeds):
+            for name in args.pulls:
+                # The one that comes second finds what the first has prepared: in turns.
+                for tracker in args.trackers[:: -1 if len(rows) // len(args.trackers) % 2 else 1]:
+                    _choose(seen, tracker)
+                    rows.append([tracker, seed, name, *_pull(seen, seed, *drags(seed)[name], args.seconds)])
+                    print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+    rows.sort(key=lambda row: args.trackers.index(row[0]))
+    medians: list[list[Any]] = []
+    for tracker in args.trackers:
+        mine = [[float(v) for v in row[3:]] for row in rows if row[0] == tracker]
+        medians.append([tracker, "", "median", *(f"{v:.0f}" for v in np.nanmedian(mine, 0))])
     columns = [
-        *("seed", "pull", "pictures a second", "behind, median ms", "behind, 9 in 10 ms"),
+        *("tracker", "seed", "pull", "pictures a second", "behind, median ms", "behind, 9 in 10 ms"),
         *("first picture after ms", "left at the end px", "processor ms a picture"),
     ]
-    text = f"{here.markdown()}\n\n{table(columns, [*rows, ['median', '', *medians]])}"
+    text = f"{here.markdown()}\n\n{table(columns, [*medians, *rows])}"
     publish(text, args.out)
     return 0
+
+
+def _choose(seen: Visit, tracker: str) -> None:
+    """For the pulls that follow."""
+    assert seen.process.stdin is not None
+    seen.process.stdin.write(f"{tracker}\n".encode())
+    seen.process.stdin.flush()
+    time.sleep(0.2)
 
 
 def behind(pointer: np.ndarray, pictures: np.ndarray) -> np.ndarray:
@@ -122,7 +154,7 @@ def _pull(seen: Visit, seed: int, handle: Sequence[float], target: Sequence[floa
     status = page.locator("#dg-status")
     for _ in range(600):
         said = status.inner_text()
-        if re.search(r"Arrived|This is as close|Click a point", said):
+        if re.search(r"Arrived|% of the way|Click a point|Stopped", said):
             break
         time.sleep(0.05)
     left = re.search(r"([0-9.]+) px away", said)
