@@ -40,6 +40,7 @@ BENCHMARKS = {
     "restore": "a page is killed in a drag and comes back: seconds until an open tab shows its work again",
     "hostile": "everything known to harm a page or its reader: refused, executed, a picture after it",
     "fuzz": "made-up requests to a running page, and made-up files to the readers",
+    "watermark": "whether the invisible mark is found again after what happens to pictures, and where it is not",
     "ops": "compiled operations against their PyTorch twins",
 }
 

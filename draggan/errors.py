@@ -15,6 +15,7 @@
     ├── ConsentError           nobody has agreed yet to what has to be agreed to first
     ├── ModerationError        a picture was held back, by a rule, a classifier or a person
     ├── AuditError             the record of exports could not be written or read
+    ├── VerifyError            a file cannot be checked for marks
     └── OpBuildError           a compiled op could not be built (costs speed only)
 
 A message says what was given, what is allowed and what to do. The page and the command line show it as it is.
@@ -39,6 +40,7 @@ __all__ = [
     "PointError",
     "RecipeError",
     "UnsafeCheckpoint",
+    "VerifyError",
 ]
 
 
@@ -100,6 +102,10 @@ class ModerationError(DragGANError):
 
 class AuditError(DragGANError):
     """The record of exports could not be written or read, or something may not be written there."""
+
+
+class VerifyError(DragGANError):
+    """A file is missing, too large, or of a kind whose marks cannot be read."""
 
 
 class OpBuildError(DragGANError):

@@ -32,6 +32,7 @@ from draggan.errors import ExportError, RecipeError
 from draggan.images import over_white, with_caption
 from draggan.provenance.credentials import Ingredient, seal
 from draggan.provenance.deployment import Deployment, default
+from draggan.provenance.marks import can_carry, own_watermark
 from draggan.provenance.metadata import (
     RECIPE,
     SourceType,
@@ -41,7 +42,7 @@ from draggan.provenance.metadata import (
     recipe_for_xmp,
     xmp_packet,
 )
-from draggan.provenance.watermark import IDENTITY_BYTES, can_carry, own_watermark
+from draggan.provenance.watermark import IDENTITY_BYTES
 from draggan.recipe import Recipe
 
 __all__ = [

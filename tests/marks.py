@@ -10,8 +10,8 @@ from PIL import Image
 
 from draggan.provenance.credentials import read_credentials, trust_anchors
 from draggan.provenance.deployment import Deployment, default
+from draggan.provenance.marks import can_carry, own_watermark
 from draggan.provenance.metadata import read_metadata
-from draggan.provenance.watermark import can_carry, own_watermark
 
 __all__ = ["marks_of"]
 

@@ -77,10 +77,12 @@ def test_json_is_one_object_with_everything(model, capsys):
     assert len(result["distances"]) == 1
 
 
-def test_the_same_command_gives_the_same_pixels(model, tmp_path):
-    for name in ("a.png", "b.png"):
-        assert drag(model, "--out", str(tmp_path / name)) == 0
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+def test_the_same_command_and_a_saved_picture_give_the_same_pixels(model, tmp_path):
+    """At 32 px, where no mark is put in: what differs otherwise is the number of each export in it."""
+    first, again, drawn = (str(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    assert drag(model, "--out", first) == drag(model, "--out", again) == 0
+    assert main(["drag", "--recipe", first, "--model", model, "--out", drawn]) == 0
+    assert Image.open(first).tobytes() == Image.open(again).tobytes() == Image.open(drawn).tobytes()
 
 
 def test_a_mask_file_is_used(model, tmp_path, capsys):

@@ -64,6 +64,8 @@ WAYS_OUT = {
     "draggan/batch/worker.py": "tests/test_batch.py",
     "draggan/datasets/scene_pairs.py": "tests/test_datasets.py",
     "draggan/evaluation/command.py": "tests/test_evaluation.py",
+    "draggan/service/app.py": "tests/test_service.py",
+    "draggan/service/live.py": "tests/test_service.py",
     "draggan/ui/handlers/saving.py": "tests/page/test_saving.py",
     "draggan/ui/api.py": "tests/page/test_served.py",
 }
@@ -73,6 +75,7 @@ OTHERS = {
     "draggan/ui/canvas/component.py": "previews on the page",
     "draggan/ui/canvas/value.py": "masks on the page",
     "draggan/moderation/review.py": "what a person is to look at, before it may leave",
+    "draggan/service/answers.py": "previews of drags under way",
     "draggan/scenes/train.py": "samples beside a training, for whoever trains",
 }
 SAVERS = {"save_picture", "save_animation", "encode_picture", "encode_animation"}

@@ -176,7 +176,19 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             ("draggan.errors", "draggan.provenance.metadata", "draggan.recipe", "dnnlib"),
         ),
         ("draggan/provenance/metadata.py", ("draggan.recipe",)),
-        ("draggan/provenance/watermark.py", ("draggan.errors", "dnnlib")),
+        ("draggan/provenance/watermark.py", ()),
+        ("draggan/provenance/trustmark.py", ("draggan.errors", "draggan.provenance.watermark")),
+        (
+            "draggan/provenance/marks.py",
+            ("draggan.errors", "draggan.provenance.trustmark", "draggan.provenance.watermark", "dnnlib"),
+        ),
+        (
+            "draggan/provenance/verify.py",
+            (
+                *("draggan.errors", "draggan.recipe", "draggan.provenance.credentials", "draggan.provenance.marks"),
+                *("draggan.provenance.metadata", "draggan.provenance.watermark"),
+            ),
+        ),
         (
             "draggan/drag/",
             (
@@ -230,6 +242,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 ),
                 *("draggan.downloads", "draggan.recipe", "draggan.session", "draggan.kept_session", "draggan.engine"),
                 "draggan.service.app",
+                "draggan.provenance",
             ),
         ),
         (

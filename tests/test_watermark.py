@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from draggan.errors import ConfigError
-from draggan.provenance import watermark
-from draggan.provenance.watermark import SpreadSpectrum, own_watermark
+from draggan.provenance import marks, watermark
+from draggan.provenance.marks import own_watermark
+from draggan.provenance.trustmark import TrustMark
+from draggan.provenance.watermark import SpreadSpectrum
 
 MARK = SpreadSpectrum(b"a key for tests, and only for them")
 IDENTITY = bytes.fromhex("0123456789ab")
@@ -181,7 +183,7 @@ def test_the_key_is_made_once_kept_for_its_owner_and_can_be_given(tmp_path, monk
     file = tmp_path / "one" / "watermark.key"
     assert len(file.read_bytes()) == 32
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    watermark._key_in.cache_clear()
+    marks._key_in.cache_clear()
     assert np.array_equal(own_watermark(tmp_path / "one").embed(drawing(128), IDENTITY), pixels)
     assert not np.array_equal(own_watermark(tmp_path / "two").embed(drawing(128), IDENTITY), pixels)
     monkeypatch.setenv("DRAGGAN_WATERMARK_KEY", "sixteen letters and more")
@@ -190,6 +192,45 @@ def test_the_key_is_made_once_kept_for_its_owner_and_can_be_given(tmp_path, monk
     assert not (tmp_path / "three").exists()
     monkeypatch.setenv("DRAGGAN_WATERMARK_KEY", "short")
     with pytest.raises(ConfigError, match="at least 16"):
+        own_watermark(tmp_path)
+
+
+class Learned:
+    """Stands for the package's model, as its documentation describes it: 61 bits as text of zeros and ones."""
+
+    def __init__(self, room: int = 61) -> None:
+        self.room, self.kept = room, ""
+
+    def schemaCapacity(self) -> int:
+        return self.room
+
+    def encode(self, cover: Image.Image, bits: str, MODE: str) -> Image.Image:
+        assert (MODE, len(bits), cover.mode) == ("binary", self.room, "RGB")
+        self.kept = bits
+        return cover
+
+    def decode(self, stego: Image.Image, MODE: str) -> tuple[str, bool, int]:
+        return self.kept, bool(self.kept), 1
+
+
+def test_trustmark_stands_behind_the_same_two_functions(monkeypatch, tmp_path):
+    model = Learned()
+    mark = TrustMark(model)
+    pixels = drawing(64, channels=4)
+    assert mark.detect([pixels]) is None
+    assert np.array_equal(mark.embed(pixels, IDENTITY), pixels)
+    found = mark.detect([pixels])
+    assert found is not None
+    assert (found.identity, found.chance) == (IDENTITY.hex(), None)
+    model.kept = model.kept[:-1] + "1"
+    assert mark.detect([pixels]) is None
+    with pytest.raises(ConfigError, match="carries 40 bits"):
+        TrustMark(Learned(40))
+    monkeypatch.setenv("DRAGGAN_WATERMARK", "trustmark")
+    with pytest.raises(ConfigError, match="pip install trustmark"):
+        own_watermark(tmp_path)
+    monkeypatch.setenv("DRAGGAN_WATERMARK", "none")
+    with pytest.raises(ConfigError, match="give own or trustmark"):
         own_watermark(tmp_path)
 
 

@@ -127,7 +127,6 @@ def seal(
     watermarked: bool = False,
     head: str | None = None,
     photo: Ingredient | None = None,
-    version: str = "",
 ) -> Sealed:
     """A file with credentials, if it can have them.
 
@@ -139,7 +138,6 @@ def seal(
         watermarked: whether an invisible mark is in it.
         head: of the record of exports.
         photo: what it was made from.
-        version: of this program.
 
     Raises:
         ConfigError: the operator's certificate or key cannot be used.
@@ -147,7 +145,7 @@ def seal(
     c2pa = _library()
     if c2pa is None:
         return Sealed(data=data, state="not installed")
-    agent = {"name": "DragGAN", "version": version or "unknown"}
+    agent = {"name": "DragGAN"}
     created: dict[str, Any] = {
         "action": "c2pa.created",
         "digitalSourceType": VOCABULARY + source,
@@ -276,7 +274,7 @@ def _told(
     signature = active.get("signature_info")
     signature = signature if isinstance(signature, Mapping) else {}
     agents = _dicts(active.get("claim_generator_info"))
-    tool = " ".join(str(agents[0].get(name, "")) for name in ("name", "version")) if agents else None
+    tool = " ".join(str(agents[0].get(name) or "") for name in ("name", "version")) if agents else None
     sources = [str(a["digitalSourceType"]).rsplit("/", 1)[-1] for a in actions if a.get("digitalSourceType")]
     ingredients = _dicts(active.get("ingredients"))
     recipe = own.get("json")

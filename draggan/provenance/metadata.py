@@ -145,7 +145,10 @@ def read_metadata(data: bytes, picture: Image.Image | None = None) -> Metadata:
     notes: dict[str, str] = {}
     for key, kind in _KEYS.items():
         if isinstance(value := info.get(key, info.get(key.lower())), (str, bytes)):
-            notes.setdefault(kind, _short(value))
+            text_of_key = _short(value)
+            # Our own comment says in words what the packet says to programs.
+            if text_of_key not in _NOTES.values():
+                notes.setdefault(kind, text_of_key)
     for kind, pattern in (
         ("software", r"CreatorTool\b[^<>]{0,20}[>=][\"']?([^<>\"']{1,400})"),
         ("AI system", r"AISystemUsed\b[^<>]{0,20}[>=][\"']?([^<>\"']{1,400})"),

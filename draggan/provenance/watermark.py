@@ -21,25 +21,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import math
-import os
-import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Float32, Int, UInt8
 from PIL import Image
 
-from dnnlib.private_files import private_file
-from draggan.errors import ConfigError
-
-__all__ = ["IDENTITY_BYTES", "Found", "SpreadSpectrum", "Watermark", "can_carry", "own_watermark"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "IDENTITY_BYTES",
+    "MOST_OFTEN",
+    "Found",
+    "SpreadSpectrum",
+    "Watermark",
+    "evened_tile",
+    "least_score",
+]
 
 IDENTITY_BYTES = 6
 _TILE = 128  # pixels
@@ -47,7 +47,7 @@ _LOWEST, _HIGHEST = 4.5, 33.0  # waves in a tile, along their direction
 _SYNC = 0.4  # part of the waves that say where the pattern lies
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # An unmarked picture is taken for a marked one at most this often, over everything that one search tries.
-_MOST_OFTEN = 1e-6
+MOST_OFTEN = 1e-6
 # The convolutional code of constraint length 7 and rate 1/3 (octal 133, 171, 165), ended by six zeros.
 _POLYNOMIALS, _MEMORY = (0o133, 0o171, 0o165), 6
 _MESSAGE_BITS = 8 * IDENTITY_BYTES + 16
@@ -58,14 +58,15 @@ _STRENGTH = 2.2
 # Of what is looked at: sides at most, in pixels, for one size and while sizes are searched; frames of a film.
 _MOST_SIDE, _WINDOW, _MOST_FRAMES = 1024, 256, 12
 _SMALLEST_SIDE = 24
-_SMALLEST_MARKED = 48
-_SHORTEST_KEY = 16
 # Sizes that are searched, as factors, so close to each other that a pattern between two of them is seen by both.
 _SCALES = np.geomspace(0.4, 2.6, 310)
 # The best of them are looked at closely.
 _CLOSELY, _NEAR = 3, np.linspace(-0.006, 0.006, 9)
 _USUAL_SIDES = (128, 256, 512, 1024)
 _ORIENTATIONS = [(turned, mirrored) for mirrored in (False, True) for turned in (0, 90, 180, 270)]
+
+# Places, sizes and orientations that one search tries at most: up to 14 sizes are likely, of all frames or the first.
+_TRIED = (2 * 14 + len(_SCALES) + _CLOSELY * len(_NEAR)) * len(_ORIENTATIONS) * _TILE**2
 
 Tile: TypeAlias = Float[np.ndarray, "128 128"]
 
@@ -76,16 +77,16 @@ class Found:
 
     Attributes:
         identity: 12 hexadecimal digits; None: a mark is there, but its number cannot be read.
-        score: how far above chance the agreement with the key is, in standard deviations.
-        chance: at most this often an unmarked picture gives as much, over all that was tried.
+        score: how far above chance the agreement with the key is, in standard deviations; None: not known.
+        chance: at most this often an unmarked picture gives as much, over all that was tried; None: not known.
         scale: size of the picture when it was marked, over its size now.
         turned: by how many degrees it was turned since, clockwise: 0, 90, 180 or 270.
         mirrored: whether it was mirrored left to right, before it was turned.
     """
 
     identity: str | None
-    score: float
-    chance: float
+    score: float | None
+    chance: float | None
     scale: float = 1.0
     turned: int = 0
     mirrored: bool = False
@@ -102,8 +103,14 @@ class Watermark(Protocol):
     ) -> UInt8[np.ndarray, "height width channels"]:
         """The picture with a mark that carries an identity of 6 bytes; opacity stays as it is."""
 
-    def detect(self, frames: Sequence[UInt8[np.ndarray, "height width channels"]]) -> Found | None:
-        """The mark in a picture, or in pictures of one film that carry the same one; None: none was found."""
+    def detect(
+        self, frames: Sequence[UInt8[np.ndarray, "height width channels"]], *, until: float = math.inf
+    ) -> Found | None:
+        """The mark in a picture, or in pictures of one film that carry the same one; None: none was found.
+
+        Args:
+            until: by `time.monotonic`; what takes long is left out from then on.
+        """
 
 
 class SpreadSpectrum:
@@ -134,7 +141,9 @@ class SpreadSpectrum:
         marked = np.clip(np.rint(colours + added[..., None]), 0, 255).astype(np.uint8)
         return np.concatenate([marked, pixels[..., 3:]], axis=2)
 
-    def detect(self, frames: Sequence[UInt8[np.ndarray, "height width channels"]]) -> Found | None:
+    def detect(
+        self, frames: Sequence[UInt8[np.ndarray, "height width channels"]], *, until: float = math.inf
+    ) -> Found | None:
         """See `Watermark`. Tries the size as it is, sizes that the picture is likely to have had, and then all from 0.4
         to 2.6 times it; each as it is, mirrored, and turned by right angles.
         """
@@ -142,54 +151,34 @@ class SpreadSpectrum:
             return None
         frames = frames[:: -(-len(frames) // _MOST_FRAMES)]
         lumas = [frame[..., :3].astype(np.float32) @ _LUMA for frame in frames]
-        likely = _likely_scales(lumas[0].shape)
-        tried = len(likely) + len(_SCALES) + _CLOSELY * len(_NEAR)
-        # The score that an unmarked picture reaches so seldom in all of this.
-        least = math.sqrt(2 * math.log(tried * len(_ORIENTATIONS) * _TILE**2 / _MOST_OFTEN))
-        best = None
-        for scale in likely:
-            best = _better(best, self._waves.look(_folded(lumas, scale, _MOST_SIDE), scale))
-            if best.score > least and best.message is not None:
-                return _told(best, tried)
-        coarse = [self._waves.look(_folded(lumas, scale, _WINDOW), scale, read=False) for scale in _SCALES]
+        # Many frames say as much together as one that is larger; a strongly compressed film has most in its first.
+        most = round(_MOST_SIDE / math.sqrt(len(lumas)))
+        least, best = least_score(), None
+        for scale in _likely_scales(lumas[0].shape):
+            for some, side in ((lumas, most), (lumas[:1], _MOST_SIDE))[: len(lumas)]:
+                best = _better(best, self._waves.look(_folded(some, scale, side), scale))
+                if best.score > least and best.message is not None:
+                    return _told(best)
+        coarse: list[_Sight] = []
+        for scale in _SCALES:
+            if time.monotonic() >= until:
+                break
+            # The first frames: what is seen here is looked at again.
+            coarse.append(self._waves.look(_folded(lumas[:2], float(scale), _WINDOW), float(scale), read=False))
         for sight in sorted(coarse, key=lambda sight: -sight.score)[:_CLOSELY]:
             for scale in sight.scale * (1 + _NEAR):
-                best = _better(best, self._waves.look(_folded(lumas, scale, _MOST_SIDE), scale))
-        return _told(best, tried) if best is not None and best.score > least else None
+                best = _better(best, self._waves.look(_folded(lumas, float(scale), most), float(scale)))
+        return _told(best) if best is not None and best.score > least else None
+
+    def score(self, tile: Tile) -> tuple[float, bool]:
+        """How well a tile agrees with the key in its best orientation, and whether a number can be read there."""
+        sight = self._waves.look(tile, 1.0)
+        return sight.score, sight.message is not None
 
 
-def can_carry(size: tuple[int, int]) -> bool:
-    """Whether a picture of that size, ``(height, width)``, is large enough for a mark to be found in it."""
-    return min(size) >= _SMALLEST_MARKED
-
-
-def own_watermark(folder: Path) -> Watermark:
-    """The mark of this installation.
-
-    ``DRAGGAN_WATERMARK_KEY`` is the secret, where it is set; else what is in ``watermark.key``, which is made at first.
-
-    Args:
-        folder: where the installation keeps its secrets.
-
-    Raises:
-        ConfigError: a key that is too short.
-    """
-    given = os.environ.get("DRAGGAN_WATERMARK_KEY", "")
-    if given and len(given) < _SHORTEST_KEY:
-        raise ConfigError(
-            f"DRAGGAN_WATERMARK_KEY has {len(given)} characters, which can be guessed; give at least {_SHORTEST_KEY} "
-            "random ones"
-        )
-    return SpreadSpectrum(given.encode() or _key_in(folder / "watermark.key"))
-
-
-@functools.cache
-def _key_in(path: Path) -> bytes:
-    try:
-        return private_file(path, lambda: secrets.token_bytes(32))
-    except OSError as error:
-        log.warning("no key can be kept in %s (%s): marks of this run are not found by the next", path.parent, error)
-        return secrets.token_bytes(32)
+def least_score() -> float:
+    """The score that counts as found: an unmarked picture reaches it at most `MOST_OFTEN` in all that is tried."""
+    return math.sqrt(2 * math.log(_TRIED / MOST_OFTEN))
 
 
 class _Sight(NamedTuple):
@@ -209,8 +198,8 @@ def _better(best: _Sight | None, other: _Sight) -> _Sight:
     return best
 
 
-def _told(sight: _Sight, tried: int) -> Found:
-    chance = tried * len(_ORIENTATIONS) * _TILE**2 * math.exp(-(sight.score**2) / 2)
+def _told(sight: _Sight) -> Found:
+    chance = _TRIED * math.exp(-(sight.score**2) / 2)
     return Found(
         identity=None if sight.message is None else sight.message.hex(),
         score=round(sight.score, 2),
@@ -307,6 +296,11 @@ def _likely_scales(shape: tuple[int, int]) -> list[float]:
     fitting = [side / own for side in _USUAL_SIDES for own in shape]
     scales = [1.0, 2.0, 0.5, *fitting, 4.0, 1 / 4]
     return list(dict.fromkeys(scale for scale in scales if 0.25 <= scale <= 4))
+
+
+def evened_tile(pixels: UInt8[np.ndarray, "height width channels"]) -> Tile:
+    """What the key is compared with: a picture at its own size, its contrasts evened out, with all tiles summed."""
+    return _folded([pixels[..., :3].astype(np.float32) @ _LUMA], 1.0, _MOST_SIDE)
 
 
 def _folded(lumas: Sequence[Float32[np.ndarray, "height width"]], scale: float, most: int) -> Tile:

@@ -41,7 +41,7 @@ def build(
     """
     with gr.Blocks(title="DragGAN", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
         engine, live, site = engine or LocalEngine(models), LiveDrags(), site or Site()
-        parts = Parts(Needs(models=models, steer=live.answer, local=local))
+        parts = Parts(Needs(models=models, steer=live.answer, limits=site.limits, local=local))
         wire(demo, Page(parts, models, engine, live, site), local=local)
         site.service = build_service(engine, models, site.limits, ready=site.why_not_ready, tools=site.tools)
         api.register(engine, models, site.limits)

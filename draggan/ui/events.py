@@ -13,7 +13,7 @@ import gradio as gr
 
 from draggan.ui.browser_storage.component import READ
 from draggan.ui.errors import PageError, SessionExpired
-from draggan.ui.handlers import downloads, dragging, editing, keeping, models, pictures, saving
+from draggan.ui.handlers import checking, downloads, dragging, editing, keeping, models, pictures, saving
 from draggan.ui.page import Page, Updates
 
 __all__ = ["wire"]
@@ -108,6 +108,7 @@ def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
     _wire_dragging(page, wiring)
     _wire_keeping(page, wiring)
     _wire_saving(page, wiring)
+    parts.check.check(wiring.at_once(checking.check), [parts.check], [parts.check], api_name="check", **_LAST)
 
 
 def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:

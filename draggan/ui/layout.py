@@ -13,13 +13,14 @@ from typing import Any, Generic, TypeVar, overload
 import gradio as gr
 
 from draggan.checkpoints.catalogue import SUFFIXES
-from draggan.config import DragConfig, describe
+from draggan.config import DragConfig, Limits, describe
 from draggan.engine.models import Models
 from draggan.session import Session
 from draggan.ui import messages, text
 from draggan.ui.browser_storage.component import keeper
 from draggan.ui.canvas.component import drag_canvas
 from draggan.ui.drag_settings import SETTINGS, control
+from draggan.ui.file_check.component import file_check
 
 __all__ = ["Needs", "Part", "Parts"]
 
@@ -35,11 +36,13 @@ class Needs:
     Attributes:
         models: what the list offers.
         steer: hears of the pointer during a live drag; see `drag_canvas`.
+        limits: what visitors may have.
         local: nobody but this machine's own user can reach the page.
     """
 
     models: Models
     steer: Callable[[Any], Awaitable[Any]] | None = None
+    limits: Limits = Limits()
     local: bool = False
 
 
@@ -191,6 +194,8 @@ class Parts:
     )
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
 
+    check = Part("check", lambda needs: file_check(needs.limits, elem_id="dg-check"))
+
     def __init__(self, needs: Needs) -> None:
         self.made: dict[str, Any] = {}
         self._needs = needs
@@ -233,6 +238,9 @@ class Parts:
         with gr.Row(elem_id="dg-saves"):
             self._put("saves")
         self._put("file")
+        with gr.Accordion("Check a file", open=False, elem_id="dg-checking"):
+            gr.Markdown(messages.CHECK)
+            self._put("check")
         with gr.Accordion("Help", open=False):
             gr.Markdown(messages.HELP)
 

@@ -88,6 +88,11 @@ FILES = (
 NO_MEMORY = "There is not enough memory for this. Close other programs, or choose a smaller model."
 NO_ROOM = "The file could not be written: the disk of this server is full, or cannot be written to."
 UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
+CHECK = """
+Which marks a picture or film carries, made here or by any other program: content credentials, the words in it, this
+installation's invisible mark, a recipe. The file is looked at where this page is served, and kept nowhere.
+"""
+
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
 can be moved with the mouse. **Live.** Hold the picture and drag: it follows the pointer as far as the model can, and

@@ -1,0 +1,1 @@
+"""Checking in the page which marks a file carries."""

@@ -1,0 +1,276 @@
+"""Checking a file: what is found is told for what it is worth, and nothing that a file contains does any harm."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import socket
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from draggan.cli import main
+from draggan.errors import VerifyError
+from draggan.export import encode_animation, encode_picture
+from draggan.provenance import watermark
+from draggan.provenance.deployment import Deployment
+from draggan.provenance.verify import Report, verify_bytes, verify_file
+from draggan.recipe import ModelReference, Recipe, Seed
+from tests.test_watermark import drawing
+
+RECIPE = Recipe(
+    model=ModelReference(name="cat", sha256="ab" * 32), image_size=(128, 128), start=Seed(seed=7, truncation=0.7)
+)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Few sizes: what is not there is looked for everywhere, which takes seconds."""
+    monkeypatch.setattr(watermark, "_SCALES", np.geomspace(0.5, 2, 5))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Deployment:
+    return Deployment.of(folder=tmp_path_factory.mktemp("state"), environment={"DRAGGAN_MODERATORS": "none"})
+
+
+@pytest.fixture(scope="module")
+def saved(own) -> bytes:
+    return encode_picture(drawing(128), ".png", recipe=RECIPE, deployment=own)
+
+
+def written(form: str, pixels: np.ndarray | None = None, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(drawing(128) if pixels is None else pixels).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def told(report: Report) -> str:
+    return "\n".join(f"{finding.layer}: {finding.text}" for finding in report.findings())
+
+
+def test_a_file_from_here_is_told_layer_by_layer(own, saved):
+    report = verify_bytes(saved, folder=own.folder)
+    assert report.outcome == "from here"
+    assert report.credentials.state == "trusted"
+    assert report.metadata.source_type == "trainedAlgorithmicMedia"
+    assert report.watermark is not None
+    assert report.recipe == RECIPE
+    assert report.recipes_agree is True
+    text = told(report)
+    assert "whom this installation trusts, and unchanged since" in text
+    assert "a label, not a proof" in text
+    assert 'Model "cat", seed 7, 0 edits' in text
+    assert json.loads(json.dumps(report.to_dict()))["outcome"] == "from here"
+
+
+def test_what_is_saved_anew_keeps_its_invisible_mark_only(own, saved):
+    with Image.open(io.BytesIO(saved)) as picture:
+        smaller = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((64, 64))
+    report = verify_bytes(written("JPEG", np.asarray(smaller), quality=95), folder=own.folder)
+    assert (report.outcome, report.credentials.state, report.metadata.source_type) == ("from here", "none", None)
+    assert "resized to 50 % and mirrored since" in told(report)
+    assert "very likely left this installation" in told(report)
+
+
+def test_somebody_else_sees_a_claim_and_no_proof(saved, tmp_path):
+    report = verify_bytes(saved, folder=tmp_path)
+    assert report.outcome == "says so"
+    assert report.credentials.state == "unknown signer"
+    assert report.watermark is None
+    text = told(report)
+    assert "Valid, but signed by someone unknown" in text
+    assert "proves nothing" in text
+    # Nothing is called good that nobody here can vouch for.
+    assert not [finding for finding in report.findings() if finding.mood == "good"]
+
+
+def test_a_changed_file_is_called_so_first(own, saved):
+    broken = bytearray(saved)
+    broken[-30] ^= 1
+    report = verify_bytes(bytes(broken), folder=own.folder)
+    assert report.outcome == "changed"
+    first = next(report.findings())
+    assert first.mood == "bad"
+    assert "changed after it was signed" in first.text
+
+
+def test_a_recipe_put_in_later_is_noticed(own, saved):
+    with Image.open(io.BytesIO(saved)) as picture:
+        info = PngInfo()
+        other = Recipe(model=RECIPE.model, image_size=(128, 128), start=Seed(seed=8, truncation=0.7))
+        info.add_itxt("DragGAN recipe", other.to_json())
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", pnginfo=info)
+    # The credentials of the first file beside the recipe of another one.
+    begin = saved.index(b"caBX") - 4
+    length = struct.unpack(">I", saved[begin : begin + 4])[0] + 12
+    forged = buffer.getvalue()[:33] + saved[begin : begin + length] + buffer.getvalue()[33:]
+    report = verify_bytes(forged, folder=own.folder)
+    assert report.outcome == "changed"
+    assert report.recipes_agree is False
+    assert "one of them was put in later" in told(report)
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b"<rdf:Description %s/></rdf:RDF></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "says"),
+    [
+        (
+            written(
+                "JPEG",
+                xmp=XMP % b'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
+                b'compositeWithTrainedAlgorithmicMedia"',
+            ),
+            "compositeWithTrainedAlgorithmicMedia",
+            "partly made by AI",
+        ),
+        (
+            written(
+                "WEBP",
+                xmp=XMP % b"><Iptc4xmpExt:DigitalSourceType rdf:resource="
+                b'"http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"/><x ',
+            ),
+            "digitalCapture",
+            "a photograph",
+        ),
+        (written("PNG"), None, "No digital source type"),
+    ],
+)
+def test_words_of_other_programs_are_read(tmp_path, data, source, says):
+    report = verify_bytes(data, folder=tmp_path)
+    assert report.metadata.source_type == source
+    assert says in told(report)
+    assert report.outcome == ("says so" if source and "Trained" in source else "nothing")
+
+
+def test_notes_of_other_generators_are_told_as_their_words(tmp_path):
+    info = PngInfo()
+    info.add_text("parameters", "a cat, <b>bold</b>\nSteps: 20, Sampler: x" + "y" * 9000)
+    report = verify_bytes(written("PNG", pnginfo=info), folder=tmp_path)
+    assert report.outcome == "says so"
+    note = report.metadata.notes["settings of a generator"]
+    assert note.startswith("a cat, <b>bold</b> Steps: 20")
+    assert len(note) < 450
+
+
+def test_nothing_found_is_not_called_made_by_hand(tmp_path):
+    report = verify_bytes(written("JPEG"), folder=tmp_path)
+    assert report.outcome == "nothing"
+    assert "does not mean that it is not" in told(report)
+
+
+def test_frames_of_an_animation_are_looked_at_together(own):
+    film = encode_animation([drawing(128, seed) for seed in range(3)], ".webp", deployment=own)
+    report = verify_bytes(film, folder=own.folder)
+    assert (report.kind, report.frames, report.outcome) == ("webp", 3, "from here")
+    assert report.watermark is not None
+
+
+# ---- files that want to do harm ------------------------------------------------------------------------------------
+
+
+def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of(100_000, 100_000),
+        png_of(60_000, 1),
+        png_of(64, 64, (b"iTXt", b"DragGAN recipe\0\1\0\0\0" + zlib.compress(bytes(200 << 20), 9))),
+        png_of(64, 64, (b"iTXt", b"DragGAN recipe\0\0\0\0\0" + b"[" * 100_000)),
+        png_of(64, 64, (b"caBX", bytes(100))),
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe1\xff\xff" + bytes(70_000),
+        b"GIF89a" + b"\xff" * 500,
+        b"RIFF\xff\xff\xff\x7fWEBPVP8X" + bytes(500),
+        struct.pack(">I", 24) + b"ftypisom" + bytes(12) + struct.pack(">I", 0) + b"moov" + bytes(5000),
+        struct.pack(">I", 28) + b"ftypavif" + bytes(900),
+        b"II*\0" + bytes(900),
+        b"BM" + b"\xff" * 900,
+        b"<x:xmpmeta" * 50_000,
+        written("JPEG", xmp=b"<x:xmpmeta>" + b"DigitalSourceType " * 3000 + b"</x:xmpmeta>"),
+    ],
+    ids=range(15),
+)
+def test_hostile_files_end_in_a_report_or_a_sentence(tmp_path, data):
+    with contextlib.suppress(VerifyError):
+        report = verify_bytes(data, folder=tmp_path, seconds=2.0)
+        assert report.outcome in ("nothing", "changed")
+        assert told(report)
+
+
+def test_damaged_files_end_in_a_report_or_a_sentence(own, saved, monkeypatch):
+    monkeypatch.setattr(watermark, "_SCALES", np.array([1.0]))
+    chance = random.Random(1)
+    film = encode_animation([drawing(64)] * 2, ".gif", deployment=own)
+    for data in (saved, film):
+        for _ in range(12):
+            broken = bytearray(data)
+            for _ in range(20):
+                broken[chance.randrange(12, len(broken))] = chance.randrange(256)
+            assert told(verify_bytes(bytes(broken[: chance.randrange(200, len(broken))]), folder=own.folder))
+
+
+def test_nothing_is_fetched(own, saved, monkeypatch):
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert verify_bytes(saved, folder=own.folder).outcome == "from here"
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_it_and_its_status_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DRAGGAN_STATE", str(tmp_path / "state"))
+    own = Deployment.of(environment={"DRAGGAN_MODERATORS": "none"}, folder=tmp_path / "state")
+    ours, plain, broken, none = (tmp_path / name for name in ("ours.png", "plain.jpg", "broken.png", "none.txt"))
+    ours.write_bytes(encode_picture(drawing(128), recipe=RECIPE, deployment=own))
+    plain.write_bytes(written("JPEG"))
+    broken.write_bytes(ours.read_bytes()[:-30] + b"\0" + ours.read_bytes()[-29:])
+    none.write_text("words")
+    assert main(["verify", str(ours)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ours.png\n  + PNG picture: Made by AI")
+    assert "  ? Recipe: " in out
+    assert main(["verify", str(plain)]) == 3
+    assert main(["verify", str(broken), str(ours)]) == 4
+    assert main(["verify", str(none), str(ours)]) == 1
+    assert "is no picture or film" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "nowhere.png"), "--json"]) == 1
+    assert "there is no file" in json.loads(capsys.readouterr().out)["error"]
+    assert main(["verify", str(ours), str(plain), "--json"]) == 3
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["outcome"], second["outcome"]) == ("from here", "nothing")
+    assert first["watermark"]["identity"]
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("draggan.provenance.verify._MOST_BYTES", 10)
+    path = Path(tmp_path / "a.png")
+    path.write_bytes(bytes(11))
+    with pytest.raises(VerifyError, match="too large"):
+        verify_file(path, folder=tmp_path)
