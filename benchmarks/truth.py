@@ -6,7 +6,8 @@ defaults. The others change one thing of ``now``. Configurations take turns on e
 compared.
 
 As it stands (150 pulls of each of three models, before and now) it takes about 12 minutes in one process on a quiet
-machine, about 8 in two. It can be broken off and goes on where it was, with --json.
+machine, about 8 in two. ``--protocol many`` is two landmarks apart, and pairs with one, five and all landmarks, in one
+go: about half an hour in one process. It can be broken off and goes on where it was, with --json.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.evaluation import nested
 from benchmarks.line_search import LINE_SEARCH
 from benchmarks.timing import publish
 from draggan.drag import Drag
-from draggan.evaluation.protocols import DRAG, Cycle, Landmarks, Method, Protocol, Pulls, PullsApart, Task
+from draggan.evaluation.protocols import ALL, DRAG, Cycle, Method, Pairs, Protocol, Pulls, PullsApart, Task
 from draggan.evaluation.report import markdown, tile
 from draggan.evaluation.results import ResultFile, Row, measure
 from draggan.evaluation.subject import Subject, load_subject
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] = ()) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="six cases")
     parser.add_argument("--models", nargs="+", default=["cat", "face", "car"])
-    parser.add_argument("--protocol", choices=[*PROTOCOLS, "pairs"], default="pulls")
+    parser.add_argument("--protocol", choices=[*PROTOCOLS, "pairs", "many"], default="pulls")
     parser.add_argument("--points", type=int, default=1, help="of pairs; 0 for all")
     parser.add_argument("--configurations", nargs="+", default=["before", "now"], choices=[*CONFIGURATIONS])
     parser.add_argument("--cases", type=int, default=150)
@@ -112,27 +113,38 @@ def main(argv: Sequence[str] = ()) -> int:
 def _model(model: str, args: argparse.Namespace) -> tuple[str, list[np.ndarray]]:
     """The tables of a model, and pictures of claims."""
     torch.set_num_threads(args.threads)
-    if args.protocol == "pairs":
-        protocol: Protocol = Landmarks(points=args.points, first_seed=args.seed)
-    else:
-        protocol = PROTOCOLS[args.protocol](first_seed=args.seed)  # type: ignore[call-arg]
+    subject = load_subject(model, device="cpu")
     # One that others write, too, would lose what they write at the same moment.
     file = None if args.json is None else ResultFile(args.json.with_name(f"{args.json.stem}-{model}.json"))
-    subject = load_subject(model, device="cpu")
-    rows = [
-        Row(subject, protocol, suggested_config(model, **CONFIGURATIONS[name]), name, METHODS.get(name, DRAG))
-        for name in args.configurations
-    ]
-    quick = [row for row in rows if row.config.solver == "gauss-newton"]
-    if file is not None:
-        for row in rows:
-            file.load(row)
-    cases = 6 if args.quick else args.cases
-    begun = time.monotonic()
-    measure(rows, min(cases, args.slow_cases), file=file, seconds=60 * args.minutes)
-    measure(quick, cases, file=file, seconds=60 * args.minutes - (time.monotonic() - begun))
-    tables = "".join(f"### {model}, {protocol.title}\n\n{markdown(some)}\n" for some in nested(rows))
-    return tables, [] if args.claims is None else _claims(subject, rows[0])
+    tables, tiles = "", []
+    for protocol, cases in _protocols(args):
+        rows = [
+            Row(subject, protocol, suggested_config(model, **CONFIGURATIONS[name]), name, METHODS.get(name, DRAG))
+            for name in args.configurations
+        ]
+        quick = [row for row in rows if row.config.solver == "gauss-newton"]
+        if file is not None:
+            for row in rows:
+                file.load(row)
+        begun = time.monotonic()
+        measure(rows, min(cases, args.slow_cases), file=file, seconds=60 * args.minutes)
+        measure(quick, cases, file=file, seconds=60 * args.minutes - (time.monotonic() - begun))
+        tables += "".join(f"### {model}, {protocol.title}\n\n{markdown(some)}\n" for some in nested(rows))
+        if args.claims is not None and protocol.name == "pulls":
+            tiles += _claims(subject, rows[0])
+    return tables, tiles
+
+
+def _protocols(args: argparse.Namespace) -> list[tuple[Protocol, int]]:
+    """What is measured, and in how many cases."""
+    cases, seed = 6 if args.quick else args.cases, args.seed
+    if args.protocol == "pairs":
+        return [(Pairs(points=args.points, first_seed=seed), cases)]
+    if args.protocol == "many":
+        shares = {1: 1, 5: 3, ALL: 15}
+        pairs = [(Pairs(points=points, first_seed=seed), -(-cases // part)) for points, part in shares.items()]
+        return [(PullsApart(first_seed=seed), cases), *pairs]
+    return [(PROTOCOLS[args.protocol](first_seed=seed), cases)]  # type: ignore[call-arg]
 
 
 def _claims(subject: Subject, before: Row, side: int = 160) -> list[np.ndarray]:

@@ -29,6 +29,7 @@ from draggan.evaluation.protocols import (
     Landmarks,
     Mask,
     Method,
+    Pairs,
     Pulls,
     PullsApart,
     Quality,
@@ -328,6 +329,24 @@ def test_a_claim_is_measured_by_what_the_network_finds(protocol):
         assert f["off"] == pytest.approx(f["landmarks"] / 64, rel=0.01)
         assert f["landmarks"] > 2
     assert measured > 3
+
+
+def test_of_several_points_each_claim_is_measured():
+    # Claims everything but the first point, and moves nothing.
+    def claiming(generator, ws, handles, targets, mask, config):
+        *_, last = Drag(generator, ws, handles, handles, mask, config)
+        lost = np.arange(len(handles)) == 0
+        yield replace(last, outcome="lost", distances=last.distances * 0, lost=lost)
+
+    task = Pairs(points=2).task(bumps(), 1)
+    assert isinstance(task, protocols.Task)
+    f = Pairs(points=2).case(bumps(), CONFIG, 1, Method(key="claiming", begin=claiming)).figures
+    away = np.linalg.norm(task.targets - task.handles, axis=1)
+    true = away < 0.035 * 64
+    assert f["claimed"] == 0
+    assert f["points_claimed"] == (len(away) - 1) / len(away)
+    assert f["points_truly"] == pytest.approx(true.mean())
+    assert f["points_claims_true"] == pytest.approx(true[1:].mean())
 
 
 def test_witnesses_find_content_where_it_went_and_see_through_a_claim_without_any_truth():

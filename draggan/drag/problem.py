@@ -127,7 +127,7 @@ class Problem:
         """Less than this, summed over the handles, is no progress; image pixels."""
         least = self.pixels(self.config.stall_progress)
         # Many that are followed truly creep on for long, and hardly get nearer.
-        return least * len(self.handles) if self.along_lines else least
+        return least * min(len(self.handles), 5) if self.along_lines else least
 
     @property
     def max_departure(self) -> float:

@@ -43,6 +43,7 @@ __all__ = [
     "Landmarks",
     "Mask",
     "Method",
+    "Pairs",
     "Protocol",
     "Pulls",
     "PullsApart",
@@ -125,6 +126,7 @@ class Dragged:
         ws: where it ended.
         handles: as tracked there.
         distances: pixels left, by the tracker.
+        lost: which handles it says nothing of.
         steps, outcome: as in `DragStep`.
         seconds, cpu: wall clock and processor time from before the construction to the last step.
     """
@@ -132,6 +134,7 @@ class Dragged:
     ws: WS
     handles: Points
     distances: Float[np.ndarray, "n"]
+    lost: Bool[np.ndarray, "n"]
     steps: int
     outcome: str
     seconds: float
@@ -209,6 +212,7 @@ def drag(
         ws=step.ws,
         handles=step.handles,
         distances=step.distances,
+        lost=step.lost,
         steps=step.index,
         outcome=step.outcome or "stopped",
         seconds=time.perf_counter() - clock,
@@ -225,7 +229,7 @@ def around(handle: Sequence[float], target: Sequence[float], size: tuple[int, in
     return np.hypot(x - p[0] - s * along[0], y - p[1] - s * along[1]) <= margin
 
 
-_DRAG_COLUMNS = (
+_DRAG_COLUMNS: tuple[Column, ...] = (
     Column(key="arrived", title="arrived", unit="%", digits=0, factor=100, share=True),
     Column(key="steps", title="steps", digits=0),
     Column(key="seconds", title="time", unit="s", digits=2),
@@ -438,6 +442,11 @@ TRULY = 0.035
 landmark networks themselves."""
 
 
+SAID = 8 / 512
+"""A handle that its drag says is this near its target counts as claimed to be there, as a share of the width: as near
+as a drag of several may end that says it has arrived."""
+
+
 def _share_column(key: str, title: str) -> Column:
     return Column(key=key, title=title, unit="%", digits=0, factor=100, share=True, more_is_better=True)
 
@@ -465,8 +474,14 @@ def _truth_figures(dragged: Dragged, targets: Points, found: Points, width: int)
         found: the same landmarks in the result, by a network that knows nothing of the drag.
     """
     true = np.linalg.norm(found - targets, axis=1)
-    claimed, truly = dragged.outcome == "arrived", bool((true < TRULY * width).all())
+    there = true < TRULY * width
+    claimed, truly = dragged.outcome == "arrived", bool(there.all())
+    said = (dragged.distances <= SAID * width) & ~dragged.lost
     return {
+        "points_claimed": float(said.mean()),
+        "points_truly": float(there.mean()),
+        "points_claims_true": float(there[said].mean()) if said.any() else None,
+        "points_truly_claimed": float(said[there].mean()) if there.any() else None,
         "claimed": float(claimed),
         "truly": float(truly),
         "claims_true": float(truly) if claimed else None,
@@ -567,6 +582,48 @@ class Pulls(Protocol):
             outcome=dragged.outcome,
             shift=_shift(task.ws, dragged.ws),
             features=_features(subject, before=subject.picture(task.ws), after=after),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Landmarks):
+    """The tasks of `Landmarks`, which are possible, as another picture of the model shows: what is said of them.
+
+    With several points also of each by itself, as a mean over the drags: of many some are always off by more than the
+    landmark network can tell.
+    """
+
+    name = "pairs"
+    columns = (
+        Column(key="asked", title="landmarks to targets, before", unit="px"),
+        *_TRUTH_COLUMNS,
+        Column(key="points_claimed", title="points said to be there", unit="%", digits=0, factor=100),
+        Column(key="points_truly", title="points truly there", unit="%", digits=0, factor=100),
+        Column(key="points_claims_true", title="of the points said to be there, true", unit="%", digits=1, factor=100),
+        Column(key="points_truly_claimed", title="of those truly there, said", unit="%", digits=0, factor=100),
+        *_DRAG_COLUMNS,
+    )
+
+    def missing(self, subject: Subject) -> str:
+        """See `Protocol.missing`."""
+        return "" if subject.finder is not None else "it needs a landmark network, which only built-in models have"
+
+    def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
+        """See `Protocol.measure`."""
+        dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
+        after = subject.picture(dragged.ws)
+        found = subject.find(after)
+        assert found is not None
+        found = found[[subject.names.index(name) for name in task.names]]
+        figures = _drag_figures(subject, task.ws, dragged)
+        figures |= _truth_figures(dragged, task.targets, found, subject.size[1])
+        figures["asked"] = _away(task.handles, task.targets)
+        return Case(
+            seed=task.seed,
+            figures=figures,
+            outcome=dragged.outcome,
+            shift=_shift(task.ws, dragged.ws),
+            features=_features(subject, before=subject.picture(task.ws), after=after, other=task.other),
         )
 
 
@@ -1075,6 +1132,7 @@ def possible(subject: Subject) -> dict[str, str]:
         Landmarks(),
         Pulls(),
         PullsApart(),
+        Pairs(),
         Reconstruction(),
         Roundtrip(),
         Cycle(),
