@@ -333,6 +333,13 @@ class TrustRegion:
         help="a step that is not taken because nothing true could be said after it is shortened no further: to creep "
         "up to the edge costs many steps and wins a pixel",
     )
+    min_lost_step: float = _setting(
+        5.0,
+        unit="px at 512 px",
+        source="ours",
+        help="likewise where content would be lost and nobody leads the drag by hand: one that ends there goes back to "
+        "where its place was certain",
+    )
     max_uphill_steps: int = _setting(
         2,
         unit="steps a drag",

@@ -39,7 +39,7 @@ ANCHORED, ANCHOR_SIMILARITY = 8.0, 0.5
 # Lucas-Kanade iterations, none longer than this (image pixels at 512 px); one shorter than the last is the last.
 ITERATIONS, LONGEST, SHORTEST = 6, 8.0, 0.2
 # Content is lost beyond; displacements in image pixels at 512 px.
-LEAST_SIMILAR, LARGEST = 0.6, 32.0
+LEAST_SIMILAR, LARGEST = 0.65, 30.0
 # Within these its place is as good as certain.
 SURELY_SIMILAR, SURELY_LARGEST = 0.7, 28.0
 

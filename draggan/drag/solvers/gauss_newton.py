@@ -185,11 +185,16 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         root = None if known is None else metric_root(known, naturalness)
         self._metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._loose_metric = LatentMetric(root, None)
-        self._lets_go = problem.follows and not free and problem.near >= problem.stop_distance
+        by_hand = problem.near < problem.stop_distance
+        self._lets_go = problem.follows and not free and not by_hand
         self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
-        self._shortest_refused = problem.pixels(RULES.min_refused_step)
+        self._shortest_refused: dict[Refusal | None, float] = {
+            None: 2 * RULES.min_step,
+            "unlikely": problem.pixels(RULES.min_refused_step),
+            "lost": problem.pixels(RULES.min_refused_step if by_hand else RULES.min_lost_step),
+        }
 
     @classmethod
     def mask_view(cls, generator: Generator, config: DragConfig, level: str) -> MaskView:
@@ -276,6 +281,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         )
         region, uphill_steps = here.region, here.uphill_steps
         backtracks, uphill = 0, False
+        # What a shorter step would win is little where there is another way to go on.
+        most = 1 if self._may_let_go(here) else RULES.max_backtracks
         refusals: list[Refusal] = []
         attempt = self._attempt(here, jacobian, region, backtracks)
         while True:
@@ -293,9 +300,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
                     region = region.expanded(RULES, self._widest)
                 mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
                 return self._with(there, region=region, uphill_steps=uphill_steps, mask_steps=mask_steps)
-            smallest = 2 * RULES.min_step if refusal is None else self._shortest_refused
-            backtracks = RULES.max_backtracks + 1 if region.radius < smallest else backtracks + 1
-            exhausted = backtracks > RULES.max_backtracks
+            backtracks = most + 1 if region.radius < self._shortest_refused[refusal] else backtracks + 1
+            exhausted = backtracks > most
             hopeless = exhausted and not uphill_steps
             if hopeless:
                 region = initial_region(RULES, self._widest)
