@@ -328,6 +328,8 @@ class Crowd:
         self._attack(
             "the heaviest that is allowed", lambda: visitor.call("drag", "cat", 0, many[:40], None, 0, "", allowed)
         )
+        # What an attacker agrees to binds nobody.
+        self._attack("consent", lambda: visitor.call("consent", "model", True))
         self._attack("uploads", lambda: visitor.upload(os.urandom(5_000_000)))
         time.sleep(0.5)
 

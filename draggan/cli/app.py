@@ -71,7 +71,9 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     """
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     # Before Gradio is imported: it would otherwise report its start over the network.
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")
+    # Whatever the environment says: nothing about this page is anybody else's business.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # It would also make a table of its last ten thousand events with every other one, which nobody reads.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
@@ -134,6 +136,7 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     ensure_downloaded(args.model, yes=args.yes)
     models = CatalogueModels(args.device, args.model, downloads=not exposure.public)
     site = Site(exposure, folder=folder, unused=models.unused, tools=args.mcp)
+    site.deployment.record_start()
     engine = LocalEngine(models, site.limits)
     demo = build(models, engine, local=not exposure.public, site=site)
     # Gradio asks its own server whether it answers; only a public link goes out from here.

@@ -144,17 +144,14 @@ class AuditLog:
 
     # What is recorded
 
-    def record_start(self, *, version: str, public: bool, moderator: str) -> Head:
+    def record_start(self, *, public: bool, moderator: str) -> Head:
         """A page is served from now on.
 
         Args:
-            version: of the program, such as 0.1.0.
             public: whether others than this machine's own user can reach it.
             moderator: the name of what looks at pictures, "none" without one.
         """
-        return self._append(
-            "start", {"version": version.replace(".", " "), "public": public, "moderator": _word(moderator)}
-        )
+        return self._append("start", {"public": public, "moderator": _word(moderator)})
 
     def record_consent(self, *, text: str, session: str) -> Head:
         """Somebody has agreed to something.

@@ -127,6 +127,30 @@ class Deployment:
             return None
         return None if head is None else str(head)
 
+    def record_start(self) -> None:
+        """Record that a page is served from now on.
+
+        Raises:
+            AuditError: that could not be written, and the page is public.
+        """
+        self._record(lambda audit: audit.record_start(public=self.public, moderator=self.moderation.name))
+
+    def record_consent(self, text: str, session: str) -> None:
+        """Record that somebody has agreed; arguments as for `AuditLog.record_consent`.
+
+        Raises:
+            AuditError: that could not be written, and the page is public, so that it does not count.
+        """
+        self._record(lambda audit: audit.record_consent(text=text, session=session))
+
+    def record_upload(self, *, what: str, sha256: str, verdict: str, session: str) -> None:
+        """Record that a file was uploaded and read; arguments as for `AuditLog.record_upload`.
+
+        Raises:
+            AuditError: that could not be written, and the page is public.
+        """
+        self._record(lambda audit: audit.record_upload(what=what, sha256=sha256, verdict=verdict, session=session))
+
     def record_export(
         self,
         *,
@@ -146,26 +170,34 @@ class Deployment:
         Raises:
             ExportError: it could not be recorded, and the page is public, so the file must not leave.
         """
+        try:
+            return self._record(
+                lambda audit: audit.record_export(
+                    sha256=sha256,
+                    kind=kind,
+                    recipe=recipe,
+                    watermark=watermark,
+                    credentials=credentials,
+                    verdict=verdict,
+                    door=door,
+                    session=session,
+                )
+            )
+        except AuditError as error:
+            raise ExportError(f"nothing can be saved here at the moment: {error}") from error
+
+    def _record(self, write: Callable[[AuditLog], Head]) -> Head | None:
+        """Write a row. None: nothing is recorded here, or, on this machine only, it could not be."""
         if self.audit is None:
             return None
         try:
-            return self.audit.record_export(
-                sha256=sha256,
-                kind=kind,
-                recipe=recipe,
-                watermark=watermark,
-                credentials=credentials,
-                verdict=verdict,
-                door=door,
-                session=session,
-            )
+            return write(self.audit)
         except AuditError as error:
-            if self.public:
-                raise ExportError(
-                    "nothing can be saved here at the moment: the record of exports cannot be written. Tell the person "
-                    "who runs this page"
-                ) from error
             log.warning("%s", error)
+            if self.public:
+                raise AuditError(
+                    "the record of what leaves this page cannot be written; tell the person who runs it"
+                ) from error
             return None
 
 

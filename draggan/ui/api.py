@@ -9,24 +9,26 @@ from typing import Any
 
 import gradio as gr
 
-from draggan.config import Limits
 from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models
-from draggan.errors import ModelNotFound
+from draggan.errors import ConsentError, ModelNotFound
 from draggan.export import encode_picture
+from draggan.provenance.consent import TEXTS
 from draggan.recipe import Edit, Mask, Recipe, read_points
 from draggan.ui.canvas.value import read_mask_url
 from draggan.ui.errors import explained
-from draggan.ui.server.callers import caller_of
-from draggan.ui.tab_queue import visitor_of
+from draggan.ui.server.callers import caller_of, gate_of
+from draggan.ui.server.site import Site
+from draggan.ui.tab_queue import visit_of, visitor_of
 
 __all__ = ["register"]
 
 _REPORT_EVERY = 0.5  # seconds
 
 
-def register(engine: Engine, models: Models, limits: Limits) -> None:
-    """Add the endpoints ``/models``, ``/picture`` and ``/drag`` to the page under construction."""
+def register(engine: Engine, models: Models, site: Site) -> None:
+    """Add the endpoints ``/models``, ``/picture``, ``/drag`` and ``/consent`` to the page under construction."""
+    limits = site.limits
 
     def list_models() -> list[dict]:
         """The models there are: name, title, whether it can be used without a download."""
@@ -43,7 +45,7 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
         """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: null: what
         suits the model."""
         with explained(to_programs=True):
-            return _png(engine, models, begin(model, seed, truncation, label), Edit())
+            return _png(engine, models, site, begin(model, seed, truncation, label), Edit())
 
     def drag(
         model: str,
@@ -84,15 +86,30 @@ def register(engine: Engine, models: Models, limits: Limits) -> None:
             with explained(to_programs=True):
                 update = running.result()
                 facts = {"steps": 0} if update is None else _facts(update) | {"outcome": update.outcome}
-                result = facts | {"picture": _png(engine, models, running.reached(), edit)}
+                result = facts | {"picture": _png(engine, models, site, running.reached(), edit)}
         finally:
             running.stop()
         yield result
+
+    def agree(
+        text: str = "model",
+        agree: bool = False,
+        request: gr.Request = None,  # type: ignore[assignment]  # filled in by Gradio
+    ) -> dict:
+        """What has to be agreed to before a file is uploaded ("model" or "photo"), in "words"; with agree: true, you
+        say so, and files of this session are taken from then on."""
+        with explained(to_programs=True):
+            if text not in TEXTS:
+                raise ConsentError(f"there is no text '{text!s:.40}' to agree to; there are {', '.join(TEXTS)}")
+            if agree is True:
+                site.consents.agree(visit_of(request), TEXTS[text], gate=gate_of(request))
+            return {"words": TEXTS[text].words, "agreed": text in site.consents.of(visit_of(request))}
 
     # Their own limit is wider than that of drags, as for the page's handlers.
     gr.api(list_models, api_name="models")
     gr.api(picture, api_name="picture")
     gr.api(drag, api_name="drag")
+    gr.api(agree, api_name="consent")
 
 
 def _facts(update: Update) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def _facts(update: Update) -> dict[str, Any]:
     }
 
 
-def _png(engine: Engine, models: Models, recipe: Recipe, edit: Edit) -> str:
+def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit) -> str:
     """A picture as a file: whatever a program gets may be kept."""
     seed = recipe.seed
     details = {
@@ -116,5 +133,6 @@ def _png(engine: Engine, models: Models, recipe: Recipe, edit: Edit) -> str:
         "targets": [point.target for point in edit.points],
     }
     portable = replace(recipe, model=replace(recipe.model, name=models.find(recipe.model.name).file))
-    data = encode_picture(engine.picture(recipe), ".png", details, recipe=portable, door="api")
+    deployment = site.deployment
+    data = encode_picture(engine.picture(recipe), ".png", details, recipe=portable, deployment=deployment, door="api")
     return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -43,18 +43,20 @@ def build(
         engine, live, site = engine or LocalEngine(models), LiveDrags(), site or Site()
         parts = Parts(Needs(models=models, steer=live.answer, limits=site.limits, local=local))
         wire(demo, Page(parts, models, engine, live, site), local=local)
-        site.service = build_service(engine, models, site.limits, ready=site.why_not_ready, tools=site.tools)
-        api.register(engine, models, site.limits)
+        site.service = build_service(
+            engine, models, site.limits, ready=site.why_not_ready, deployment=site.deployment, tools=site.tools
+        )
+        api.register(engine, models, site)
     # Twice as many handlers as drags, so that those who drag do not keep others from clicking.
     # Handlers are reached through the queue alone: it ends them with whoever has asked.
     return demo.queue(max_size=256, default_concurrency_limit=2 * drags, api_open=False)
 
 
-def launch_options(site: Site | None = None) -> dict[str, Any]:
+def launch_options(site: Site) -> dict[str, Any]:
     """What ``build(...).launch`` needs besides the address: style, limits, and nothing recorded or fetched.
 
     Args:
-        site: that of the page; None: on this machine.
+        site: that of the page, which shares with it who has agreed to what.
     """
     options = {
         "theme": _theme(),
@@ -63,7 +65,7 @@ def launch_options(site: Site | None = None) -> dict[str, Any]:
         "head": _HEAD + storage_script(),
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
-        **(site or Site()).launch_options(),
+        **site.launch_options(),
     }
     # run_history came with a later Gradio than our oldest.
     known = inspect.signature(gr.Blocks.launch).parameters

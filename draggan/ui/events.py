@@ -13,7 +13,7 @@ import gradio as gr
 
 from draggan.ui.browser_storage.component import READ
 from draggan.ui.errors import PageError, SessionExpired
-from draggan.ui.handlers import checking, downloads, dragging, editing, keeping, models, pictures, saving
+from draggan.ui.handlers import checking, consenting, downloads, dragging, editing, keeping, models, pictures, saving
 from draggan.ui.page import Page, Updates
 
 __all__ = ["wire"]
@@ -123,6 +123,9 @@ def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
     parts.not_now.click(wiring.queued(downloads.not_now), [parts.session], outputs, api_name="not_now", **_QUIET)
     fetched = [parts.session, parts.offered]
     parts.download.click(wiring.queued(downloads.download), fetched, outputs, api_name="download", **_QUIET)
+    # Not in the tab's turn: it changes no session.
+    agreed = [parts.consent, parts.upload, parts.status]
+    parts.consent.agree(wiring.at_once(consenting.agree), [parts.consent], agreed, api_name="agree", **_EVERY)
     opened = wiring.queued(models.open_file)
     parts.upload.upload(opened, [parts.session, parts.upload], outputs, api_name="upload", **_QUIET)
     if local:

@@ -15,10 +15,13 @@ import gradio as gr
 from draggan.checkpoints.catalogue import SUFFIXES
 from draggan.config import DragConfig, Limits, describe
 from draggan.engine.models import Models
+from draggan.provenance.consent import MODEL
+from draggan.provenance.terms import responsible_use
 from draggan.session import Session
-from draggan.ui import messages, text
+from draggan.ui import messages, terms_of_use, text
 from draggan.ui.browser_storage.component import keeper
 from draggan.ui.canvas.component import drag_canvas
+from draggan.ui.consent_box import consent_box
 from draggan.ui.drag_settings import SETTINGS, control
 from draggan.ui.file_check.component import file_check
 
@@ -179,9 +182,10 @@ class Parts:
     space = Part("space", _space, locked=True)
     settings = Part("settings", lambda _: tuple(control(name) for name in SETTINGS), locked=True)
 
+    consent = Part("files", lambda _: consent_box(f"To upload one: {MODEL.words}", elem_id="dg-consent"))
     upload = Part(
         "files",
-        lambda _: gr.UploadButton("Upload …", file_types=[*SUFFIXES], size="md", elem_id="dg-upload"),
+        lambda _: gr.UploadButton("Upload …", file_types=[*SUFFIXES], size="md", visible=False, elem_id="dg-upload"),
         locked=True,
     )
     path = Part("files", _path, locked=True)
@@ -205,6 +209,7 @@ class Parts:
                 self._picture()
             with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
                 self._controls()
+        terms_of_use.footer(elem_id="dg-foot")
 
     def _picture(self) -> None:
         gr.Markdown(messages.TITLE, elem_id="dg-title")
@@ -215,6 +220,7 @@ class Parts:
             self._put("history")
 
     def _controls(self) -> None:
+        terms_of_use.notice(messages.TERMS, elem_id="dg-notice")
         with gr.Group():
             self._put("model")
             with self._put("offer"):
@@ -243,6 +249,8 @@ class Parts:
             self._put("check")
         with gr.Accordion("Help", open=False):
             gr.Markdown(messages.HELP)
+        with gr.Accordion("Responsible use", open=False, elem_id=terms_of_use.TEXT_ID):
+            gr.Markdown(responsible_use())
 
     def _put(self, place: str) -> Any:
         """Make the parts of a place here, in the order of the table; the last one is returned."""

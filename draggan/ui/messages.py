@@ -12,6 +12,7 @@ from draggan.engine.models import Model
 from draggan.session import Session
 
 __all__ = [
+    "AGREE_FIRST",
     "CHOICES",
     "DRAGGING",
     "EXPIRED",
@@ -26,6 +27,7 @@ __all__ = [
     "OUT_OF_STEP",
     "RELOAD",
     "STARTING",
+    "TERMS",
     "TITLE",
     "TITLES",
     "UNEXPECTED",
@@ -68,6 +70,7 @@ CHOICES = {
     "solver": {"adam": "Adam, as published", "gauss-newton": "Gauss-Newton (fast)"},
     "mask_hold": {"exact": "Nothing changes", "soft": "Little changes, as published"},
 }
+AGREE_FIRST = "Agree first to what stands beside the button for uploads (programs: call /consent), then send the file."
 LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
 EXPIRED = "This page was away for so long that its work is no longer kept. Here is the first picture again."
@@ -79,6 +82,10 @@ FAILED = "That did not work"
 STARTING = "Starting …"
 NO_SEED = f"there is no seed; give a whole number from 0 to {2**32 - 1}, or press Random"
 RELOAD = "the page was away for so long that its work is no longer kept; reload it to get back what your browser has"
+TERMS = (
+    "Nobody's picture without their consent, nothing that deceives, nothing sexual with real people. What you save "
+    "says that it was made by AI."
+)
 LOADING = "Loading the model …"
 TITLE = "# DragGAN\nDrag points in a picture; the rest follows."
 FILES = (

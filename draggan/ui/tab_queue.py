@@ -14,7 +14,7 @@ import gradio as gr
 from draggan.session import Session
 from draggan.ui.server.callers import caller_of
 
-__all__ = ["TabQueue", "tab_of", "visitor_of"]
+__all__ = ["TabQueue", "tab_of", "visit_of", "visitor_of"]
 
 
 def tab_of(request: gr.Request | None) -> str:
@@ -29,6 +29,11 @@ def visitor_of(request: gr.Request | None) -> str:
         return caller.visitor
     client = getattr(request, "client", None)
     return tab_of(request) or getattr(client, "host", None) or ""
+
+
+def visit_of(request: gr.Request | None) -> str:
+    """What a visit is known by: its tab, or the visitor who has none."""
+    return tab_of(request) or visitor_of(request)
 
 
 class TabQueue:

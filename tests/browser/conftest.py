@@ -10,6 +10,7 @@ from draggan.engine.local import LocalEngine
 from draggan.ui import build, launch_options
 from draggan.ui import page as page_module
 from draggan.ui.handlers import editing
+from draggan.ui.server.site import Site
 from tests.browser.driving import CHROMIUM, FLAGS, PATIENCE, Page, Seen, sync_api
 from tests.pages import TinyModels
 
@@ -36,9 +37,10 @@ def engine(models) -> Iterator[LocalEngine]:
 
 @pytest.fixture(scope="module")
 def served(models, engine) -> Iterator[str]:
-    demo = build(models, engine, drags=3, local=True)
+    site = Site()
+    demo = build(models, engine, drags=3, local=True, site=site)
     _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options()
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options(site)
     )
     yield url
     demo.close()

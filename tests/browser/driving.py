@@ -142,6 +142,13 @@ def brightest(page: Page) -> tuple[int, int]:
     return x, y
 
 
+def agree(page: Page) -> None:
+    """Open what a file is uploaded in, and tick what has to be agreed to first."""
+    page.get_by_role("button", name="Open a model file").click()
+    page.locator("#dg-consent").get_by_role("checkbox").check()
+    page.locator("#dg-upload").wait_for()
+
+
 def points(session: Session) -> list:
     return [(pair.handle, pair.target) for pair in session.pairs]
 

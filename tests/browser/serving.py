@@ -13,6 +13,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from draggan.ui import build, launch_options
+from draggan.ui.server.site import Site
 from tests.pages import TinyModels
 
 __all__ = ["Server"]
@@ -54,8 +55,9 @@ class Server:
 
 def main(port: int) -> None:
     """Serve until killed."""
-    demo = build(TinyModels(), drags=3, local=True)
-    options = launch_options()
+    site = Site()
+    demo = build(TinyModels(), drags=3, local=True, site=site)
+    options = launch_options(site)
     demo.launch(quiet=True, server_name="127.0.0.1", server_port=port, ssr_mode=False, **options)
 
 

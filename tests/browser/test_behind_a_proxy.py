@@ -14,7 +14,7 @@ from draggan.engine.local import LocalEngine
 from draggan.ui import build, launch_options
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
-from tests.browser.driving import PATIENCE, needs_browser
+from tests.browser.driving import PATIENCE, agree, needs_browser
 from tests.pages import TinyModels
 from tests.reverse_proxy import proxied
 
@@ -53,7 +53,7 @@ def test_everything_works_and_saving_never_leaves_the_page(browser, tmp_path, ke
         with Image.open(tmp_path / "saved.png") as saved:
             assert saved.size == (64, 64)
         assert page.url == address
-        page.get_by_role("button", name="Open a model file").click()
+        agree(page)
         path = tmp_path / "mine.safetensors"
         path.write_bytes(b"weights")
         page.locator("#dg-upload").locator("xpath=..").locator("input[type=file]").first.set_input_files(path)

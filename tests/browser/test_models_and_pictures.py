@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.browser.driving import PATIENCE, click, expect, frames, needs_browser, status
+from tests.browser.driving import PATIENCE, agree, click, expect, frames, needs_browser, status
 from tests.pages import BUMP
 
 pytestmark = needs_browser
@@ -81,7 +81,7 @@ def test_a_download_asks_shows_a_bar_and_can_be_cancelled(visit, models):
 
 def test_a_file_is_opened_by_upload_and_by_path(visit, tmp_path):
     page = visit()
-    page.get_by_role("button", name="Open a model file").click()
+    agree(page)
     with page.expect_file_chooser() as chooser:
         page.click("#dg-upload")
     (tmp_path / "mine.safetensors").write_bytes(b"weights")
@@ -159,5 +159,5 @@ def test_what_is_offered_by_hand_can_be_closed_and_the_list_is_right_again(visit
 
 def test_only_model_files_are_offered_for_upload(visit):
     page = visit()
-    page.get_by_role("button", name="Open a model file").click()
+    agree(page)
     expect(page.locator("#dg-right input[type=file]")).to_have_attribute("accept", re.compile(r"\.safetensors"))

@@ -12,7 +12,7 @@ from draggan.checkpoints.catalogue import Preset
 from draggan.downloads import Terms
 from draggan.engine.models import Model, Progress
 from draggan.errors import CheckpointError, DownloadError
-from tests.browser.driving import Page, expect, needs_browser
+from tests.browser.driving import Page, agree, expect, needs_browser
 from tests.pages import BUMP, TinyModels
 
 pytestmark = needs_browser
@@ -104,7 +104,7 @@ def test_titles_terms_and_errors_of_downloads(visit):
 def test_the_name_of_an_uploaded_file(visit, tmp_path):
     """Gradio leaves letters, digits and a few signs of it; what it leaves is shown."""
     page = visit()
-    page.get_by_role("button", name="Open a model file").click()
+    agree(page)
     path = tmp_path / "${6*7} {{7*7}} <b>x<b> 'y' `z`.safetensors"
     path.write_bytes(b"weights")
     page.locator("#dg-upload").locator("xpath=..").locator("input[type=file]").first.set_input_files(path)

@@ -12,6 +12,7 @@ from draggan.session import Session
 from draggan.ui import build, launch_options
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.page import Page
+from draggan.ui.server.site import Site
 from tests.page.driving import Handlers
 from tests.pages import TinyModels
 
@@ -54,9 +55,10 @@ def distant(models):
 @pytest.fixture(scope="module")
 def served():
     models = TinyModels()
-    demo = build(models, drags=3)
+    site = Site()
+    demo = build(models, drags=3, site=site)
     _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options()
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options(site)
     )
     yield url
     demo.close()

@@ -11,6 +11,7 @@ import pytest
 from draggan.checkpoints import catalogue
 from draggan.cli import app
 from draggan.ui import build, launch_options
+from draggan.ui.server.site import Site
 from tests.pages import TinyModels
 
 
@@ -45,7 +46,7 @@ def test_nothing_is_shared_recorded_or_fetched_unless_asked():
 
     args = parsed([])
     assert (args.host, args.listen, args.share) == (None, False, False)
-    options = launch_options()
+    options = launch_options(Site())
     assert options.get("run_history", False) is False
     assert "http" not in "".join(options["theme"]._font_css)
     assert build(TinyModels()).analytics_enabled is False

@@ -14,6 +14,7 @@ import pytest
 
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
+from draggan.provenance.consent import MODEL
 from draggan.ui import build, launch_options
 from draggan.ui.server.bodies import files_in
 from draggan.ui.server.exposure import Exposure
@@ -58,10 +59,10 @@ class Server:
             return text
         return self.ask("GET", f"/gradio_api/call/{name}/{json.loads(text)['event_id']}", source=source)[1]
 
-    def page(self, name: str, *values, source: str = "127.0.0.2", **headers: str) -> str:
+    def page(self, name: str, *values, source: str = "127.0.0.2", session: str = "", **headers: str) -> str:
         """What a handler of the page says at the end, asked as the page asks."""
         number = next(number for number, fn in self.demo.fns.items() if fn.api_name == name)
-        session = f"tab{time.monotonic_ns()}"
+        session = session or f"tab{time.monotonic_ns()}"
         body = {"data": list(values), "fn_index": number, "session_hash": session}
         kind = {"Content_Type": "application/json", **headers}
         status, text, _ = self.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode(), source, **kind)
@@ -75,6 +76,10 @@ class Server:
         )
         kind = "multipart/form-data; boundary=x"
         return self.ask("POST", "/gradio_api/upload", body, source, Content_Type=kind, **headers)
+
+    def agree(self, source: str = "127.0.0.2") -> str:
+        """Agree to what has to be agreed to before an upload, as a program does."""
+        return self.result("consent", "model", True, source=source)
 
     def healthy(self) -> bool:
         started = time.monotonic()
@@ -251,16 +256,19 @@ def test_only_the_queue_calls_handlers(public):
 def test_an_upload_leaves_the_disk_when_it_is_refused_and_survives_when_it_is_used():
     with serving(upload_bytes=1000, uploads=2) as server:
         uploads = server.site.uploads
+        server.agree()
+        server.agree("127.0.0.5")
+        assert '"agreed":true' in server.page("agree", {"agreed": True}, session="mine")
         status, text, _ = server.upload(b"x" * 2000)
         assert status == 413 or status == 429
         assert "A file may have 0 MB here" in text
         path = json.loads(server.upload(b"x" * 500, "bad.pkl")[1])[0]
         file = {"path": path, "orig_name": "bad.pkl", "meta": {"_type": "gradio.FileData"}}
-        assert "bad.pkl is not a model file" in server.page("upload", None, file)
+        assert "bad.pkl is not a model file" in server.page("upload", None, file, session="mine")
         assert not Path(path).exists()
         assert uploads._files() == []
         path = json.loads(server.upload(b"x" * 501, "good.safetensors")[1])[0]
-        server.page("upload", None, file | {"path": path, "orig_name": "good.safetensors"})
+        server.page("upload", None, file | {"path": path, "orig_name": "good.safetensors"}, session="mine")
         assert not Path(path).exists()
         assert [place.name for place in uploads._kept] == ["good.safetensors"]
         assert all(place.exists() for place in uploads._kept)
@@ -271,10 +279,36 @@ def test_an_upload_leaves_the_disk_when_it_is_refused_and_survives_when_it_is_us
             file.unlink()
 
 
+def test_nothing_is_taken_from_somebody_who_has_not_agreed():
+    """Neither bytes at the gate nor, where a neighbour behind the same address has agreed, a file in a tab."""
+    with serving() as server:
+        status, text, _ = server.upload(b"x" * 500, "good.safetensors")
+        assert status == 403
+        assert "Agree first" in text
+        assert not list(server.site.uploads.incoming.rglob("good.safetensors"))
+        assert '"agreed": false' in server.result("consent", "model", False)
+        assert "there is no text" in server.result("consent", "everything", True).lower()
+        assert "deceive about real people" in server.agree()
+        assert server.upload(b"x" * 500, source="127.0.0.5")[0] == 403, "another one has agreed"
+        path = json.loads(server.upload(b"x" * 501, "good.safetensors")[1])[0]
+        file = {"path": path, "orig_name": "good.safetensors", "meta": {"_type": "gradio.FileData"}}
+        assert "Agree first, in the page" in server.page("upload", None, file, session="neighbour")
+        assert not Path(path).exists()
+        # A token of before a reload counts, one that was made up does not, and what was agreed to can be withdrawn.
+        token = server.site.consents.agree("before", MODEL, gate="127.0.0.2")
+        assert '"agreed":true' in server.page("agree", {"token": token}, session="after")
+        for wrong in (token[:-1] + "0", token.replace("model", "photo"), "x", 7, None):
+            assert '"agreed":false' in server.page("agree", {"token": wrong}, session=f"forger {wrong}")
+        assert '"agreed":false' in server.page("agree", {"agreed": False}, session="after")
+        rows = [row for row in server.site.deployment.audit.rows(last=4) if row.event == "consent"]
+        assert {row.facts["text"] for row in rows} == {"model 1"}
+
+
 def test_a_cut_off_upload_leaves_nothing(public):
     incoming = public.site.uploads.incoming
     incoming.mkdir(parents=True, exist_ok=True)
     before = set(incoming.glob("tmp*"))
+    public.agree("127.0.0.1")
     connection = http.client.HTTPConnection("127.0.0.1", public.port, timeout=30)
     connection.putrequest("POST", "/gradio_api/upload")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")
@@ -288,6 +322,7 @@ def test_a_cut_off_upload_leaves_nothing(public):
 
 
 def test_a_full_disk_is_a_sentence(public, monkeypatch):
+    public.agree()
     monkeypatch.setattr(type(public.site.uploads), "_free", lambda self: 0.0)
     status, text, _ = public.upload(b"x" * 100)
     assert status == 429

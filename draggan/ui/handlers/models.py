@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from draggan.engine.models import Model
-from draggan.errors import DragGANError, LimitError
+from draggan.errors import ConsentError, DragGANError, LimitError
+from draggan.provenance import consent
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.browser_storage.component import kept_work
@@ -20,7 +21,7 @@ from draggan.ui.errors import PageError, explained
 from draggan.ui.handlers import keeping
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import is_own
-from draggan.ui.tab_queue import tab_of, visitor_of
+from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
 
 __all__ = ["announce", "choose_model", "new_model", "open_file", "open_page", "open_path"]
 
@@ -84,16 +85,34 @@ def open_file(page: Page, session: Session | None, path: str | None, request: gr
     try:
         with explained(hide=f"{place.parent}{os.sep}"):
             # A file that has gone is explained by whoever reads it.
-            if page.site.uploads.holds(place) and place.is_file():
-                place = page.site.uploads.keep(place, visitor_of(request))
+            uploaded = page.site.uploads.holds(place)
+            if uploaded and place.is_file():
+                place = _agreed(page, place, request)
         with explained(hide=f"{place.parent}{os.sep}"):
             model = _read(page, place)
+            if uploaded:
+                page.site.deployment.record_upload(
+                    what="model",
+                    sha256=page.models.sha256(model.name),
+                    verdict="not moderated",  # there is nothing to see in weights
+                    session=page.site.consents.name_of(visit_of(request)),
+                )
             with page.tabs.exclusive(tab, session) as newest:
                 updates = page.tabs.remember(tab, _opened(page, tab, newest, model))
     except PageError as e:
         yield page.say(e.text, "bad")
         raise
     yield updates | {page.parts.path: ""}
+
+
+def _agreed(page: Page, place: Path, request: gr.Request) -> Path:
+    """Where an uploaded file lies from now on; one of somebody who has not agreed leaves the disk."""
+    try:
+        page.site.consents.check(visit_of(request), consent.MODEL)
+    except ConsentError:
+        page.site.uploads.release(place)
+        raise
+    return page.site.uploads.keep(place, visitor_of(request))
 
 
 def _read(page: Page, place: Path) -> Model:

@@ -33,7 +33,7 @@ def save(page: Page, session: Session | None, value: CanvasValue) -> Updates:
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
         recipe = _portable(page, session.recipe)
-        save_picture(path, page.engine.picture(session.recipe), _details(recipe, session), recipe=recipe, door="page")
+        save_picture(path, page.engine.picture(session.recipe), _details(recipe, session), recipe=recipe, **_how(page))
         return {page.parts.file: str(path)}
 
 
@@ -62,8 +62,13 @@ def _save_animation(page: Page, session: Session | None, value: CanvasValue, suf
     with explained():
         path = _place(page, _file_name(page, session, suffix))
         recipe = _portable(page, session.recipe)
-        save_animation(path, frames, _details(recipe, session), recipe=recipe, door="page")
+        save_animation(path, frames, _details(recipe, session), recipe=recipe, **_how(page))
     yield {page.parts.file: str(path)} | page.say(messages.hint(session))
+
+
+def _how(page: Page) -> dict[str, Any]:
+    """By whose rules a file leaves, and through which door."""
+    return {"deployment": page.site.deployment, "door": "page"}
 
 
 def _portable(page: Page, recipe: Recipe) -> Recipe:

@@ -11,7 +11,7 @@ from typing import Any
 
 from draggan.ui.server.listeners import Listeners
 
-__all__ = ["Caller", "address_of", "caller_of", "is_own", "is_own_user"]
+__all__ = ["Caller", "address_of", "caller_of", "gate_of", "is_own", "is_own_user"]
 
 
 @dataclass(kw_only=True)
@@ -22,12 +22,14 @@ class Caller:
         visitor: whose budget it counts in.
         own_user: whether the request comes from this machine's own user, as far as the system tells.
         session: the name of the browser tab; empty for a program without one.
+        gate: whose uploads its files count as, as far as an upload tells: an upload names no tab.
         event: what the server calls this request.
     """
 
     visitor: str
     own_user: bool = True
     session: str = ""
+    gate: str = ""
     event: str = ""
     listeners: Listeners | None = None
     since: float = field(default_factory=time.monotonic)
@@ -41,6 +43,12 @@ def caller_of(request: Any) -> Caller | None:
     """The caller that the server has found for a ``gr.Request``; None where no server stands before the page."""
     scope = getattr(getattr(request, "request", None), "scope", None)
     return scope.get("state", {}).get("caller") if isinstance(scope, dict) else None
+
+
+def gate_of(request: Any) -> str:
+    """Whose uploads the files of a ``gr.Request``'s caller count as."""
+    caller = caller_of(request)
+    return "" if caller is None else caller.gate
 
 
 def is_own(request: Any) -> bool:

@@ -55,6 +55,7 @@ class Guard:
         uploads: account of their files.
         service: what answers programs, at the paths in `_SERVICE`; None: the page alone is served.
         endpoints: how many values each endpoint takes, by its name and by its number: with and without hidden ones.
+        why_no_upload: why nothing is taken from a visitor yet, as a sentence; empty: it is.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class Guard:
         uploads: Uploads,
         endpoints: Mapping[str | int, tuple[int, ...]],
         service: App | None = None,
+        why_no_upload: Callable[[str], str] = lambda visitor: "",
     ) -> None:
         self._service = service
         self._app, self._exposure, self._limits, self._uploads = app, exposure, limits, uploads
-        self._endpoints = endpoints
+        self._endpoints, self._why_no_upload = endpoints, why_no_upload
         self._rates, self._listeners = Rates(limits), Listeners()
         # Events without an answer, each with its visitor, by what a stream would ask for: session or event.
         self._waiting: dict[str, dict[str, str]] = {}
@@ -121,7 +123,7 @@ class Guard:
         elif address in _UNNAMED_PROXY and "x-forwarded-for" not in headers:
             visitor = f"{address} "  # and the tab: see _call
         own = not self._exposure.public and "x-forwarded-for" not in headers and "forwarded" not in headers
-        return Caller(visitor=visitor, own_user=own, listeners=self._listeners)
+        return Caller(visitor=visitor, own_user=own, gate=visitor.strip(), listeners=self._listeners)
 
     # The service
 
@@ -333,6 +335,9 @@ class Guard:
     ) -> None:
         visitor = caller.visitor.strip()
         self._rates.call(visitor)
+        if refused := self._why_no_upload(visitor):
+            await _refuse(send, 403, refused)
+            return
         length = headers.get("content-length", "")
         self._uploads.begin(visitor, int(length) if length.isdecimal() else None)
         done, answer, started, failed, silent = 0, bytearray(), False, "", False

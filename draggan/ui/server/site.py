@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -12,6 +13,9 @@ from typing import Any
 from gradio.utils import get_upload_folder
 
 from draggan.config import Limits
+from draggan.provenance.consent import Consents
+from draggan.provenance.deployment import Deployment
+from draggan.ui import messages
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.guard import Guard
 from draggan.ui.server.session_states import SessionStates
@@ -29,6 +33,10 @@ class Site:
         folder: where the files of this run lie; None: one that goes with this object.
         unused: how long a file that models were read from has not been used, seconds.
         tools: whether language models are answered too (`draggan.service.tools`).
+        deployment: what is recorded and checked; None: as suits the exposure and the environment.
+
+    Attributes:
+        consents: who has agreed to what.
     """
 
     def __init__(
@@ -39,12 +47,15 @@ class Site:
         unused: Callable[[Path], float] = lambda path: 0.0,
         *,
         tools: bool = False,
+        deployment: Deployment | None = None,
     ) -> None:
         self.exposure = exposure or Exposure()
         self.limits = limits or (Limits.public() if self.exposure.public else Limits())
         self.tools = tools
         self.service: Any = None  # what answers programs beside the page: an ASGI application
         self.warm = threading.Event()  # the first model is loaded and has drawn
+        self.deployment = deployment or Deployment.of(public=self.exposure.public)
+        self.consents = Consents(self._consent_key, self.deployment.record_consent)
         self._own = None if folder else TemporaryDirectory(prefix="draggan-")
         place = folder or Path(self._own.name if self._own else "")
         # Within Gradio's own folder for files, where there is one: no second copy is made then.
@@ -56,6 +67,12 @@ class Site:
     def why_not_ready(self) -> str:
         """Why it cannot draw at once yet, as a sentence; empty: it can."""
         return "" if self.warm.is_set() else "The first model is being prepared; ask again in a few seconds."
+
+    def _consent_key(self) -> bytes:
+        return self.deployment.private_file("consent.key", lambda: secrets.token_bytes(32))
+
+    def _why_no_upload(self, visitor: str) -> str:
+        return "" if self.consents.has_visitor(visitor) else messages.AGREE_FIRST
 
     def launch_options(self) -> dict[str, Any]:
         """What ``launch`` needs so that every request passes the gate."""
@@ -69,6 +86,7 @@ class Site:
                 uploads=self.uploads,
                 endpoints=_endpoints(app.get_blocks().fns),
                 service=self.service,
+                why_no_upload=self._why_no_upload,
             )
             # Around everything that Gradio has put around its own answers, such as headers for other origins.
             app.middleware_stack = guard

@@ -1,0 +1,58 @@
+"""Terms of use: shown once in every browser, and a link below the page that opens all of it."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import gradio as gr
+
+__all__ = ["TEXT_ID", "footer", "notice"]
+
+TEXT_ID = "dg-responsible-use"
+
+# Opens the text, wherever on the page it stands.
+_OPEN = f"""
+const open = () => {{
+  const text = document.getElementById('{TEXT_ID}'), head = text?.querySelector('button');
+  if (!head) return;
+  const shown = () => text.querySelector('.prose')?.offsetParent;
+  if (!shown()) head.click();
+  // Once it is as long as it will be: before, there is nowhere to go.
+  const go = (left) => {{
+    if (shown() || !left) text.scrollIntoView({{ block: 'start' }});
+    else setTimeout(() => go(left - 1), 50);
+  }};
+  go(40);
+}};
+element.querySelector('.dg-terms-link').addEventListener('click', open);
+"""
+
+_NOTICE = """<div class="dg-notice" role="note" hidden><span>WORDS</span>
+<button class="dg-terms-link">Terms of use</button><button class="dg-notice-ok">OK</button></div>"""
+
+_FOOTER = """<p class="dg-foot">What is saved here is marked as made by AI.
+<button class="dg-terms-link">Responsible use</button></p>"""
+
+_ONCE = """
+const KEY = 'draggan-terms-1', bar = element.querySelector('.dg-notice');
+const kept = { get: () => { try { return localStorage.getItem(KEY); } catch { return null; } },
+               set: () => { try { localStorage.setItem(KEY, 'seen'); } catch {} } };
+bar.hidden = Boolean(kept.get());
+bar.querySelector('.dg-notice-ok').addEventListener('click', () => { bar.hidden = true; kept.set(); });
+"""
+
+
+def notice(words: str, **look: Any) -> gr.HTML:
+    """A sentence that stays until somebody has said OK, and does not come again in that browser."""
+    return gr.HTML(
+        html_template=_NOTICE.replace("WORDS", html.escape(words)),
+        js_on_load=_ONCE + _OPEN,
+        apply_default_css=False,
+        **look,
+    )
+
+
+def footer(**look: Any) -> gr.HTML:
+    """The line below the page."""
+    return gr.HTML(html_template=_FOOTER, js_on_load=_OPEN, apply_default_css=False, **look)
