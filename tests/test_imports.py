@@ -242,7 +242,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 ),
                 *("draggan.downloads", "draggan.recipe", "draggan.session", "draggan.kept_session", "draggan.engine"),
                 "draggan.service.app",
-                "draggan.provenance",
+                *("draggan.provenance", "draggan.moderation"),
             ),
         ),
         (

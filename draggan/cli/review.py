@@ -1,0 +1,58 @@
+"""``draggan review``: pictures that wait until a person has looked at them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+__all__ = ["HELP", "NAME", "add_options", "run"]
+
+NAME = "review"
+HELP = "decide about pictures that the moderation was not sure of"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    what = parser.add_subparsers(required=True, metavar="WHAT", dest="what")
+    listed = what.add_parser("list", help="what waits, the longest first, and where the pictures lie")
+    listed.add_argument("--json", action="store_true", help="print one JSON object for each")
+    for name, meaning in (("approve", "let it pass, now and when it comes again"), ("refuse", "and again every time")):
+        decide = what.add_parser(name, help=meaning)
+        decide.add_argument("number", help="as 'review list' prints it")
+        decide.add_argument("--why", default="", help="in your own words; recorded, and erased with the other details")
+    serve = what.add_parser("serve", help="a page to decide in, for this machine's own user only")
+    serve.add_argument("--port", type=int, default=None, help="port (default: the first free one from 7870 on)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    from draggan.provenance.deployment import default
+
+    queue = default().queue
+    if args.what == "serve":
+        from dnnlib.errors import ListenError
+        from draggan.ui.review_page import serve
+
+        try:
+            serve(queue, args.port, lambda url: print(f"What waits is at {url} (Ctrl+C ends it).", flush=True))
+        except ListenError as error:
+            print(f"draggan review: {error}")
+            return 1
+        return 0
+    if args.what in ("approve", "refuse"):
+        queue.decide(args.number, allow=args.what == "approve", why=args.why)
+        print(f"{args.number}: {'approved' if args.what == 'approve' else 'refused'}; its picture has left the disk")
+        return 0
+    waiting = queue.waiting()
+    for one in waiting:
+        if args.json:
+            facts = {"number": one.item, "since": one.since, "stage": one.stage, "code": one.code}
+            print(json.dumps(facts | {"moderator": one.moderator, "score": one.score, "picture": str(one.picture)}))
+            continue
+        since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.since))
+        score = "" if one.score is None else f", score {one.score:.2f}"
+        print(f"{one.item}  {since}  {one.stage:6}  {one.code} ({one.moderator}{score})  {one.picture}")
+    if not waiting and not args.json:
+        print("nothing waits")
+    return 0

@@ -1,0 +1,97 @@
+"""The commands and the page of whoever runs it: the record of exports, and what waits for a person."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+import numpy as np
+import pytest
+
+from draggan.cli import main
+from draggan.moderation.review import ReviewQueue
+from draggan.moderation.verdict import Subject, Verdict
+from draggan.provenance import deployment
+from draggan.provenance.deployment import Deployment
+from draggan.ui.review_page import build_review
+from draggan.ui.server.exposure import Exposure
+from draggan.ui.server.site import Site
+
+REVIEW = Verdict(decision="review", code="sexual content", moderator="says", score=0.5)
+
+
+@pytest.fixture
+def ours(tmp_path, monkeypatch):
+    ours = Deployment.of(folder=tmp_path, environment={})
+    monkeypatch.setattr(deployment, "default", lambda: ours)
+    yield ours
+    ours.audit.close()
+
+
+def wait_for_a_person(queue: ReviewQueue, shade: int) -> str:
+    return queue.add(Subject(stage="export", pictures=[np.full((8, 8, 3), shade, np.uint8)]), REVIEW)
+
+
+def test_the_record_is_looked_at_and_details_are_erased(ours, capsys):
+    assert main(["audit", "head"]) == 0
+    assert "nothing has been recorded yet" in capsys.readouterr().out
+    ours.record_consent("model 1", "ab")
+    ours.record_upload(what="model", sha256="12" * 32, verdict="not moderated", session="ab")
+    assert main(["audit", "head"]) == 0
+    head = capsys.readouterr().out.strip()
+    assert main(["audit", "verify", "--head", head]) == 0
+    assert f"head: {head}" in capsys.readouterr().out
+    assert main(["audit", "show", "--json"]) == 0
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == ["consent", "upload"]
+    assert main(["audit", "purge", "--all"]) == 0
+    assert "details of 1 row erased" in capsys.readouterr().out
+    assert main(["audit", "verify", "--head", head]) == 0
+    assert "3 rows, 1 with erased details; whole" in capsys.readouterr().out
+    other = f"{head.partition(':')[0]}:{'0' * 64}"
+    assert main(["audit", "verify", "--head", other]) == 1
+    assert "NOT whole" in capsys.readouterr().out
+    assert main(["audit", "verify", "--head", "nonsense"]) == 1
+
+
+def test_what_waits_is_decided_on_the_command_line(ours, capsys):
+    assert main(["review", "list"]) == 0
+    assert "nothing waits" in capsys.readouterr().out
+    first, second = (wait_for_a_person(ours.queue, shade) for shade in (1, 2))
+    assert main(["review", "list", "--json"]) == 0
+    assert [json.loads(line)["number"] for line in capsys.readouterr().out.splitlines()] == [first, second]
+    assert main(["review", "approve", first, "--why", "a beach"]) == 0
+    assert main(["review", "refuse", second]) == 0
+    assert main(["review", "refuse", second]) == 1
+    assert not list(ours.queue.folder.glob("*.png"))
+    assert [row.facts["decision"] for row in ours.audit.rows(last=2)] == ["approve", "refuse"]
+
+
+def test_what_waits_is_decided_in_a_page_for_its_own_user_alone(ours):
+    item = wait_for_a_person(ours.queue, 1)
+    site, demo = Site(Exposure(), deployment=ours), build_review(ours.queue)
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **site.launch_options()
+    )
+    port = int(url.rstrip("/").rsplit(":", 1)[1])
+
+    def ask(name: str, *values: str, **headers: str) -> str:
+        number = next(number for number, function in demo.fns.items() if function.api_name == name)
+        session = f"tab-{name}-{len(headers)}"
+        body = json.dumps({"data": list(values), "fn_index": number, "session_hash": session})
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/gradio_api/queue/join", body, {"Content-Type": "application/json", **headers})
+        connection.getresponse().read()
+        connection.request("GET", f"/gradio_api/queue/data?session_hash={session}", headers=headers)
+        answer = connection.getresponse().read().decode()
+        connection.close()
+        return answer
+
+    try:
+        assert "only the user who has started this page" in ask("look", **{"X-Forwarded-For": "192.0.2.1"})
+        assert "data:image/png;base64," in (looked := ask("look"))
+        assert item in looked
+        ask("approve", item, "a beach")
+        assert ours.queue.waiting() == []
+        assert ours.audit.rows(last=1)[0].details == {"why": "a beach"}
+    finally:
+        demo.close()
