@@ -297,8 +297,8 @@ def test_nothing_is_taken_from_somebody_who_has_not_agreed():
         # A token of before a reload counts, one that was made up does not, and what was agreed to can be withdrawn.
         token = server.site.consents.agree("before", MODEL, gate="127.0.0.2")
         assert '"agreed":true' in server.page("agree", {"token": token}, session="after")
-        for wrong in (token[:-1] + "0", token.replace("model", "photo"), "x", 7, None):
-            assert '"agreed":false' in server.page("agree", {"token": wrong}, session=f"forger {wrong}")
+        for i, wrong in enumerate((token[:-2] + "zz", token.replace("model", "photo"), "x", 7, None)):
+            assert '"agreed":false' in server.page("agree", {"token": wrong}, session=f"forger{i}")
         assert '"agreed":false' in server.page("agree", {"agreed": False}, session="after")
         rows = [row for row in server.site.deployment.audit.rows(last=4) if row.event == "consent"]
         assert {row.facts["text"] for row in rows} == {"model 1"}
