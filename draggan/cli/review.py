@@ -9,6 +9,7 @@ import time
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
 NAME = "review"
+_FIRST_PORT = 7870
 HELP = "decide about pictures that the moderation was not sure of"
 
 
@@ -32,10 +33,15 @@ def run(args: argparse.Namespace) -> int:
     queue = default().queue
     if args.what == "serve":
         from dnnlib.errors import ListenError
+        from dnnlib.listening import free_port
         from draggan.ui.review_page import serve
 
         try:
-            serve(queue, args.port, lambda url: print(f"What waits is at {url} (Ctrl+C ends it).", flush=True))
+            serve(
+                queue,
+                free_port("127.0.0.1", args.port, first=_FIRST_PORT),
+                lambda url: print(f"What waits is at {url} (Ctrl+C ends it).", flush=True),
+            )
         except ListenError as error:
             print(f"draggan review: {error}")
             return 1

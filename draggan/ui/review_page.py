@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from dnnlib.listening import free_port
 from draggan.errors import LimitError
 from draggan.moderation.review import ReviewQueue
 from draggan.ui import text
@@ -19,7 +18,6 @@ from draggan.ui.server.site import Site
 
 __all__ = ["build_review", "serve"]
 
-_FIRST_PORT = 7870
 # Not gr.Image, which would write a copy of the picture to the disk: it is to lie in the queue and nowhere else.
 _PICTURE = '<img alt="The picture that waits" style="max-width: 100%" hidden>'
 _SHOW = """
@@ -82,13 +80,13 @@ def _check(request: gr.Request) -> None:
         raise LimitError("only the user who has started this page can see what waits")
 
 
-def serve(queue: ReviewQueue, port: int | None, say: Callable[[str], None]) -> None:
+def serve(queue: ReviewQueue, port: int, say: Callable[[str], None]) -> None:
     """Serve it until interrupted; ``say`` gets its address."""
     exposure = Exposure()
     demo = build_review(queue)
     _, url, _ = demo.launch(
         server_name=exposure.host,
-        server_port=free_port(exposure.host, port, first=_FIRST_PORT),
+        server_port=port,
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
