@@ -87,7 +87,7 @@ def test_what_waits_is_decided_in_a_page_for_its_own_user_alone(ours):
         return answer
 
     try:
-        assert "only the user who has started this page" in ask("look", **{"X-Forwarded-For": "192.0.2.1"})
+        assert "Only the user who has started this page" in ask("look", **{"X-Forwarded-For": "192.0.2.1"})
         assert "data:image/png;base64," in (looked := ask("look"))
         assert item in looked
         ask("approve", item, "a beach")

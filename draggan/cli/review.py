@@ -36,12 +36,11 @@ def run(args: argparse.Namespace) -> int:
         from dnnlib.listening import free_port
         from draggan.ui.review_page import serve
 
+        def say(url: str) -> None:
+            print(f"What waits is at {url} (Ctrl+C ends it).", flush=True)
+
         try:
-            serve(
-                queue,
-                free_port("127.0.0.1", args.port, first=_FIRST_PORT),
-                lambda url: print(f"What waits is at {url} (Ctrl+C ends it).", flush=True),
-            )
+            serve(queue, free_port("127.0.0.1", args.port, first=_FIRST_PORT), say)
         except ListenError as error:
             print(f"draggan review: {error}")
             return 1
