@@ -112,6 +112,7 @@ def _opened(content: bytes) -> Callable[[Visitor], Any]:
 
     def act(visitor: Visitor) -> Any:
         visitor.open()
+        visitor.page("agree", {"agreed": True})
         path = visitor.upload(content)
         return visitor.page("upload", None, {"path": path, "orig_name": "a.pkl", "meta": _META})
 
