@@ -11,6 +11,7 @@ import pytest
 from draggan.config import Limits
 from draggan.export import encode_picture
 from draggan.provenance import watermark
+from draggan.provenance.deployment import default
 from draggan.ui.file_check.component import most_bytes, read_sent
 from draggan.ui.handlers import checking
 from tests.test_watermark import drawing
@@ -20,7 +21,7 @@ from tests.test_watermark import drawing
 def check(parts, monkeypatch):
     """The report that the page is to show for a value that it has sent."""
     monkeypatch.setattr(watermark, "_SCALES", np.array([1.0]))
-    page = SimpleNamespace(parts=parts, site=SimpleNamespace(limits=Limits.public()))
+    page = SimpleNamespace(parts=parts, site=SimpleNamespace(limits=Limits.public(), deployment=default()))
 
     def report_of(value: object) -> dict:
         return checking.check(page, value)[parts.check].constructor_args["report"]

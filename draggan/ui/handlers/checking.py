@@ -6,7 +6,6 @@ import threading
 from typing import Any
 
 from draggan.errors import DragGANError, LimitError
-from draggan.provenance.deployment import default
 from draggan.provenance.verify import verify_bytes
 from draggan.ui import messages
 from draggan.ui.errors import explained, presentable
@@ -28,7 +27,7 @@ def check(page: Page, value: Any) -> Updates:
             if not _AT_ONCE.acquire(timeout=_PATIENCE):
                 raise LimitError("other files are being checked; try again in a minute")
             try:
-                report = verify_bytes(sent.content, folder=default().folder, seconds=_SECONDS)
+                report = verify_bytes(sent.content, folder=page.site.deployment.folder, seconds=_SECONDS)
             finally:
                 _AT_ONCE.release()
         except DragGANError as error:
