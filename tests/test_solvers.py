@@ -324,8 +324,11 @@ def test_a_mask_on_a_network():
     mask = np.zeros(G.image_size, bool)
     mask[:30] = True
     start, change = G.features(ws, G.default_level), []
+    # Content of a random network cannot be followed all the way, and a drag that loses it goes back: what is compared
+    # are two that arrive.
+    config = gauss_newton(max_steps=8, precision="float32", tracker="template")
     for given in (None, mask):
-        last = run(Drag(G, ws, [(12, 12)], [(16, 12)], given, gauss_newton(max_steps=8, precision="float32")))[-1]
+        last = run(Drag(G, ws, [(12, 12)], [(16, 12)], given, config))[-1]
         here = G.features(last.ws, G.default_level)
         change.append((here - start)[:, :, round(31 * here.shape[2] / 64) :].square().mean().item())
     assert change[1] < 0.5 * change[0]

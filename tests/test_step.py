@@ -152,6 +152,7 @@ def problem_of(G, count, config, mask=None):
             image_size=G.image_size,
         ),
         follows=False,
+        along_lines=False,
         mask=mask,
         blend=None,
         stop_distance=1.0,
