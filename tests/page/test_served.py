@@ -46,7 +46,7 @@ def status_in(result) -> str:
 
 
 def test_what_programs_are_told_of(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/models", "/picture", "/drag"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/models", "/picture", "/drag", "/consent"}
 
 
 def test_pictures_and_models_for_programs(client):
