@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from draggan.config import Limits
@@ -373,6 +374,14 @@ def test_requests_leave_nothing_behind_in_their_session(public):
     canvas = next(block for block in public.demo.blocks.values() if block.elem_id == "dg-canvas")
     assert components[canvas._id] is canvas, "a picture stays behind with every tab"
     assert not states["mine"].config_values
+
+
+def test_what_appears_and_goes_again_is_sent_as_such(public):
+    bar = next(block for block in public.demo.blocks.values() if block.elem_id == "dg-bar")
+    tab = public.demo.app.state_holder["a tab with a bar"]
+    for visible in (True, True, False, True):
+        tab[bar._id] = gr.HTML(visible=visible, render=False)
+        assert (tab[bar._id].visible, tab[bar._id]._id) == (visible, bar._id)
 
 
 def test_sessions_that_remember_nothing_are_forgotten(public, monkeypatch):

@@ -57,8 +57,9 @@ class _Session(SessionState):
         if not isinstance(value, Block):
             super().__setitem__(key, value)
             self.config_values = {}
-        elif not isinstance(value, gr.HTML):
-            # Theirs is the page's business alone: it takes whatever comes. Pictures are in there.
+        elif not isinstance(value, gr.HTML) or value.visible != self.blocks_config.blocks[key].visible:
+            # What an HTML shows is the page's business alone, which takes whatever comes; pictures are in there.
+            # But whether it is seen is read off this copy when the answer is sent.
             value._id = key
             self.blocks_config.blocks[key] = value
 
