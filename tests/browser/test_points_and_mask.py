@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from draggan.ui import page as page_module
 from draggan.ui.canvas.value import with_canvas
 from draggan.ui.handlers import editing
-from tests.browser.driving import at, click, expect, needs_browser, points, pull, status
+from tests.browser.driving import PATIENCE, at, click, expect, needs_browser, points, pull, status
 
 pytestmark = needs_browser
 
@@ -75,9 +76,10 @@ def test_pull_move_remove_and_keys(visit, seen):
 
 
 def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
-    page = visit()
+    page, clicked = visit(), threading.Event()
 
     def slowly(session, value):
+        assert clicked.wait(PATIENCE / 1000)
         time.sleep(0.4)
         return with_canvas(session, value)
 
@@ -86,6 +88,7 @@ def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
     for xy in ((5, 5), (9, 9), (30, 30), (40, 40)):
         click(page, xy)
     # Before an answer to any of them.
+    clicked.set()
     status(page, "^2 points set")
     twice = "(id) => { const b = document.querySelector(id); b.click(); b.click(); }"
     # Each edit that was told of is a step: the first click, and the others together.
