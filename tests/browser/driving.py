@@ -30,6 +30,8 @@ FLAGS = [
 
 
 PATIENCE = 30_000  # ms
+# What is expected to appear gets as much time as a click does: five seconds are little on a busy machine.
+sync_api.expect.set_options(timeout=PATIENCE)
 
 needs_browser = [
     pytest.mark.browser,
