@@ -28,8 +28,9 @@ from draggan.drag.motion_supervision import Sampler
 from draggan.drag.prepare import pattern_slack
 from draggan.drag.problem import Pattern, Problem
 from draggan.drag.tracking import Tracked, Tracker, derivatives, inverse_slopes
+from draggan.geometry import moved_inside
 
-__all__ = ["ContinuityTracker", "Followed", "displacement", "lucas_kanade", "similarity"]
+__all__ = ["ContinuityTracker", "Followed", "anchor_fits", "displacement", "look", "lucas_kanade", "similarity"]
 
 # How far content moves in one piece, image pixels at 512 px. Half of it finds the same places at more cost.
 PIECE = 12.0
@@ -104,17 +105,16 @@ class ContinuityTracker(Tracker):
             if k < pieces:
                 rows = problem.rows(torch.lerp(before.shift, shift, k / pieces))
                 there = problem.around(rows, at, problem.reach)
-            handles = self._match(there, features, slopes, self._inside(handles + way / pieces))
+            handles = self._match(there, features, slopes, moved_inside(handles + way / pieces, problem.size))
             # Features are there within reach of where the content was expected.
             astray |= (handles - at).norm(dim=-1) > self._slack
             handles = at + (handles - at) * (self._slack / (handles - at).norm(dim=-1, keepdim=True)).clamp(max=1)
             if k < pieces:
-                features, slopes = self._look(there, handles)
+                features, slopes = look(pattern, there, handles)
         found = self._match(sampler, pattern.features, pattern.slopes, handles)
         near = (found - handles).norm(dim=-1) < self._anchored
         near &= (found - expected).norm(dim=-1) <= self._slack
-        fits, fitted = (similarity(pattern, p, sampler(p[:, None] + pattern.offsets)) for p in (found, handles))
-        anchored = near & (fits > fitted.clamp(min=ANCHOR_SIMILARITY))
+        anchored = near & anchor_fits(pattern, sampler, found, handles)
         return self._followed(torch.where(anchored[:, None], found, handles), shift, sampler, astray & ~anchored)
 
     def _match(
@@ -130,18 +130,8 @@ class ContinuityTracker(Tracker):
         away = torch.where(torch.isfinite(place), place - handles, 0)
         # Farther away there are no features to look at.
         limit = self._slack
-        return self._inside(handles + away * (limit / away.norm(dim=-1, keepdim=True).clamp(min=limit)))
-
-    def _inside(self, points: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-        height, width = self._problem.size
-        limit = points.new_tensor([width - 1, height - 1])
-        return points.clamp(torch.zeros_like(limit), limit)
-
-    def _look(
-        self, sampler: Sampler, handles: Float[Tensor, "n 2"]
-    ) -> tuple[Float[Tensor, "n p channel"], Float[Tensor, "n p channel 2"]]:
-        offsets = self._pattern.offsets
-        return sampler(handles[:, None] + offsets), derivatives(sampler, handles, offsets)
+        moved = handles + away * (limit / away.norm(dim=-1, keepdim=True).clamp(min=limit))
+        return moved_inside(moved, self._problem.size)
 
     def _followed(
         self,
@@ -150,7 +140,7 @@ class ContinuityTracker(Tracker):
         sampler: Sampler,
         astray: Bool[Tensor, "n"],
     ) -> Followed:
-        features, slopes = self._look(sampler, handles)
+        features, slopes = look(self._pattern, sampler, handles)
         unlike = similarity(self._pattern, handles, features)
         moved = displacement(self._pattern, handles, features, slopes)
         # Of features that are not numbers nothing is said: the drag ends for that.
@@ -196,6 +186,21 @@ def lucas_kanade(
         if float(length.max()) < shortest:
             break
     return handles
+
+
+def look(
+    pattern: Pattern, sampler: Sampler, handles: Float[Tensor, "n 2"]
+) -> tuple[Float[Tensor, "n p channel"], Float[Tensor, "n p channel 2"]]:
+    """The features of the pattern around the handles, and their derivatives by the position, per image pixel."""
+    return sampler(handles[:, None] + pattern.offsets), derivatives(sampler, handles, pattern.offsets)
+
+
+def anchor_fits(
+    pattern: Pattern, sampler: Sampler, anchor: Float[Tensor, "n 2"], handles: Float[Tensor, "n 2"]
+) -> Bool[Tensor, "n"]:
+    """Where the anchor resembles the first picture, and more than the place does to which content was followed."""
+    fits, fitted = (similarity(pattern, p, sampler(p[:, None] + pattern.offsets)) for p in (anchor, handles))
+    return fits > fitted.clamp(min=ANCHOR_SIMILARITY)
 
 
 def similarity(

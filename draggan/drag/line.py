@@ -4,7 +4,6 @@ Content is followed as in `draggan.drag.continuity`: through pictures between tw
 before, and anchored in each to the picture in which it was clicked. Of many handles every one of these pictures is
 computed whole, all of them in one batch, and what comes next is expected to go on as before.
 
-
 Errors of steps add up, and one of many handles may have lost its way without a word. So before a drag ends, content is
 followed once more, along the straight line from the drag's first latent, which no step has seen: with the anchor and
 without it. Where both agree and little has changed (`displacement`), the place is known. Where the line leads elsewhere
@@ -24,18 +23,20 @@ from torch import Tensor
 
 from draggan.config import at_size
 from draggan.drag.continuity import (
-    ANCHOR_SIMILARITY,
     ANCHORED,
     LONGEST,
     SHORTEST,
     Followed,
+    anchor_fits,
     displacement,
+    look,
     lucas_kanade,
     similarity,
 )
 from draggan.drag.motion_supervision import Sampler
 from draggan.drag.problem import Pattern, Problem
-from draggan.drag.tracking import Tracked, Tracker, derivatives
+from draggan.drag.tracking import Tracked, Tracker
+from draggan.geometry import moved_inside
 
 __all__ = ["LineTracker"]
 
@@ -147,7 +148,7 @@ class LineTracker(Tracker):
         maps = problem.features(rows) if height * width <= WHOLE else None
         places, features, slopes = start.handles, start.features, start.slopes
         for k in range(pieces):
-            expected = self._inside(places + pace)
+            expected = moved_inside(places + pace, problem.size)
             if maps is not None:
                 there = problem.anywhere(maps[k : k + 1])
             else:
@@ -157,7 +158,7 @@ class LineTracker(Tracker):
             found = torch.cat([self._at_anchor(there, found[:n]), found[n:]])
             pace, places = found - places, found
             if k < pieces - 1:
-                features, slopes = self._look(there, places)
+                features, slopes = look(pattern, there, places)
         return there, places
 
     def _around(self, rows: list[Tensor], points: Float[Tensor, "k 2"]) -> Sampler:
@@ -174,8 +175,7 @@ class LineTracker(Tracker):
         pattern = self._problem.pattern
         anchor = self._match(there, pattern.features, pattern.slopes, places, pattern)
         near = (anchor - places).norm(dim=-1) < self._anchored
-        fits, fitted = (similarity(pattern, p, there(p[:, None] + pattern.offsets)) for p in (anchor, places))
-        return torch.where((near & (fits > fitted.clamp(min=ANCHOR_SIMILARITY)))[:, None], anchor, places)
+        return torch.where((near & anchor_fits(pattern, there, anchor, places))[:, None], anchor, places)
 
     def _match(
         self,
@@ -187,18 +187,7 @@ class LineTracker(Tracker):
     ) -> Float[Tensor, "k 2"]:
         found = lucas_kanade(there, features, slopes, places, pattern, longest=self._longest, shortest=self._shortest)
         # Of features that are not numbers nothing is said: the drag ends for that.
-        return self._inside(torch.where(torch.isfinite(found), found, places))
-
-    def _inside(self, points: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
-        height, width = self._problem.size
-        limit = points.new_tensor([width - 1, height - 1])
-        return points.clamp(torch.zeros_like(limit), limit)
-
-    def _look(
-        self, sampler: Sampler, handles: Float[Tensor, "k 2"]
-    ) -> tuple[Float[Tensor, "k p channel"], Float[Tensor, "k p channel 2"]]:
-        offsets = self._problem.pattern.offsets
-        return sampler(handles[:, None] + offsets), derivatives(sampler, handles, offsets)
+        return moved_inside(torch.where(torch.isfinite(found), found, places), self._problem.size)
 
     def _followed(
         self,
@@ -215,7 +204,7 @@ class LineTracker(Tracker):
                 nothing is said.
         """
         pattern = self._problem.pattern
-        features, slopes = self._look(sampler, handles)
+        features, slopes = look(pattern, sampler, handles)
         moved = displacement(pattern, handles, features, slopes)
         lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > self._known)
         return Followed(

@@ -1,6 +1,6 @@
 """Pixels, cells and windows: how a picture, a feature map and the parts of it in use lie over each other."""
 
-from draggan.geometry.coordinates import Grid, disc_offsets, fixed_cells, inside, square_offsets
+from draggan.geometry.coordinates import Grid, disc_offsets, fixed_cells, inside, moved_inside, square_offsets
 from draggan.geometry.sampling import FeatureSampler, sample
 from draggan.geometry.windows import (
     Box,
@@ -32,6 +32,7 @@ __all__ = [
     "disc_offsets",
     "fixed_cells",
     "inside",
+    "moved_inside",
     "nonzero_support",
     "sample",
     "square_offsets",

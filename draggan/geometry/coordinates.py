@@ -58,11 +58,15 @@ class Grid:
         return _constant((self.scale[1], self.scale[0]), like.dtype, like.device)
 
 
+def moved_inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Float[Tensor, "*n 2"]:
+    """The points, those that lie off the picture at its nearest pixel; ``(x, y)``, image pixels."""
+    low, limit = (_constant(v, points.dtype, points.device) for v in ((0, 0), (size[1] - 1, size[0] - 1)))
+    return points.clamp(low, limit)
+
+
 def inside(points: Float[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
     """Which points lie on the picture, ``0 <= x <= width - 1`` and ``0 <= y <= height - 1``."""
-    low, limit = (_constant(v, points.dtype, points.device) for v in ((0, 0), (size[1] - 1, size[0] - 1)))
-    # On the picture is what clamping leaves where it is.
-    return (points.clamp(low, limit) == points).all(-1)
+    return (moved_inside(points, size) == points).all(-1)
 
 
 def disc_offsets(radius: int) -> Float[Tensor, "n 2"]:
