@@ -18,26 +18,15 @@ from PIL import Image
 import draggan
 from draggan import program, terminal
 from draggan.checkpoints import catalogue
-from draggan.checkpoints.description import CheckpointDescription, NetworkDescription
-from draggan.checkpoints.formats import safetensors
 from draggan.cli import main
 from draggan.export import read_recipe
-from draggan.generators.stylegan2 import StyleGAN2Generator
-from draggan.generators.stylegan2.config import StyleGAN2Config
 from tests.marks import marks_of
+from tests.model_files import write_tiny_stylegan2
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    torch.manual_seed(0)
-    kwargs = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 256, "channel_max": 16}
-    tensors = {
-        name: t.numpy() for name, t in StyleGAN2Generator(StyleGAN2Config.from_mapping(kwargs)).state_dict().items()
-    }
-    network = NetworkDescription(family="stylegan2", kwargs=kwargs, tensors=tensors)
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    safetensors.write(path, CheckpointDescription(networks={"G_ema": network}, format="safetensors"))
-    return str(path)
+    return write_tiny_stylegan2(tmp_path_factory.mktemp("models"))
 
 
 def drag(model, *options):
