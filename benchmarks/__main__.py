@@ -41,6 +41,8 @@ BENCHMARKS = {
     "hostile": "everything known to harm a page or its reader: refused, executed, a picture after it",
     "fuzz": "made-up requests to a running page, and made-up files to the readers",
     "watermark": "whether the invisible mark is found again after what happens to pictures, and where it is not",
+    "moderation": "what the optional classifier says of harmless pictures: false alarms, milliseconds",
+    "soak": "eight clients save for three minutes: nothing is left on the disk, no row of the record is lost",
     "ops": "compiled operations against their PyTorch twins",
 }
 

@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.timing import publish, table
 
-__all__ = ["Visitor", "main", "page_settings", "serving"]
+__all__ = ["Refused", "Visitor", "bytes_of", "main", "page_settings", "serving"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _API = "/gradio_api"
@@ -162,12 +162,12 @@ class Visitor:
         body = {"data": [], "fn_index": number, "session_hash": self.session}
         self.request("POST", f"{_API}/run/predict", body).read()
 
-    def saved(self, value: dict[str, Any]) -> np.ndarray:
-        """Save the picture, and fetch the file."""
-        text = json.dumps(self.page("save", None, value))
+    def saved(self, value: dict[str, Any], handler: str = "save") -> bytes:
+        """Save the picture, or with another handler the animation, and fetch the file."""
+        text = json.dumps(self.page(handler, None, value))
         at = text.index("/file=")
         path = text[at : text.index('"', at)]
-        return pixels_of(self.request("GET", _API + path).read())
+        return self.request("GET", _API + path).read()
 
     def upload(self, content: bytes) -> str:
         """Send a file; where it lies."""
@@ -176,9 +176,14 @@ class Visitor:
         return json.loads(self.request("POST", f"{_API}/upload", body + b"\r\n--x--\r\n", headers).read())[0]
 
 
+def bytes_of(url: str) -> bytes:
+    """The file in a data URL."""
+    return base64.b64decode(url.split(",", 1)[1])
+
+
 def pixels_of(png: bytes | str) -> np.ndarray:
     """Pixels of a PNG, or of one in a data URL."""
-    content = base64.b64decode(png.split(",", 1)[1]) if isinstance(png, str) else png
+    content = bytes_of(png) if isinstance(png, str) else png
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.float32)
 
 
@@ -208,14 +213,15 @@ class serving:  # used as a context
 
     Args:
         options: of ``app.py``.
+        environment: what is different in it for the server.
     """
 
-    def __init__(self, *options: str, port: int) -> None:
-        self.options, self.port = options, port
+    def __init__(self, *options: str, port: int, environment: Mapping[str, str] | None = None) -> None:
+        self.options, self.port, self.environment = options, port, environment or {}
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         self._home = tempfile.TemporaryDirectory(prefix="draggan-visitors-")
-        environment = os.environ | {"GRADIO_TEMP_DIR": self._home.name}
+        environment = os.environ | {"GRADIO_TEMP_DIR": self._home.name} | self.environment
         command = [sys.executable, "app.py", "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(
             command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -286,7 +292,7 @@ class Crowd:
         self._drag(visitor, value, 3, began)
         self.found.took("short drag in the page, to its end", time.monotonic() - began)
         # Of the picture; points and revision are the page's, and came with the answers.
-        self.check(seed, visitor.saved(_drawn(_TARGET)))
+        self.check(seed, pixels_of(visitor.saved(_drawn(_TARGET))))
 
     def stopper(self, visitor: Visitor, seeds: Iterator[int]) -> None:
         """Begins a long drag, and stops it."""

@@ -95,7 +95,7 @@ def encode_picture(
         caption: whether "AI-generated" is written into a corner; None: as ``DRAGGAN_CAPTION`` says, else not.
         deployment: whose keys, record and rules; None: this process's own.
         door: what asks for it: "page", "api", "command line", "batch" or "python".
-        session: random name of the visit, hexadecimal, for the record.
+        session: random name of the visit to a page, hexadecimal, for the record; empty: it was none.
 
     Raises:
         ExportError: another suffix, or the export cannot be recorded on a public server.

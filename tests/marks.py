@@ -13,7 +13,18 @@ from draggan.provenance.deployment import Deployment, default
 from draggan.provenance.marks import can_carry, own_watermark
 from draggan.provenance.metadata import read_metadata
 
-__all__ = ["marks_of"]
+__all__ = ["brightest_place", "marks_of"]
+
+
+def brightest_place(picture: Image.Image) -> tuple[float, float]:
+    """x and y of the middle of the brightest part, in pixels.
+
+    Single pixels say nothing: the invisible mark, another one every time, and the format make them brighter or darker.
+    """
+    grey = np.asarray(picture.convert("L"), np.float64)
+    weight = np.clip(grey - np.quantile(grey, 0.98), 0, None)
+    y, x = np.indices(grey.shape)
+    return float((weight * x).sum() / weight.sum()), float((weight * y).sum() / weight.sum())
 
 
 def marks_of(data: bytes, deployment: Deployment | None = None) -> set[str]:

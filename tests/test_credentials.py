@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+import http.server
 import io
 import json
+import shutil
 import stat
-import struct
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +36,14 @@ RECIPE = Recipe(
 KINDS = ("png", "jpeg", "webp", "gif", "mp4")
 
 
-def box(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content) + 8) + name + content
+# Eight frames of 64 px, H.264, as imageio-ffmpeg writes them.
+FILM = Path(__file__).parent / "golden" / "film.mp4"
 
 
 def file_of(kind: str, seed: int = 0) -> bytes:
-    """A small file; of MP4 the boxes that every reader looks for, around a few bytes."""
+    """A small file."""
     if kind == "mp4":
-        header = box(b"mvhd", bytes(12) + struct.pack(">II", 1000, 0) + bytes(80))
-        return box(b"ftyp", b"isom\0\0\2\0isomiso2mp41") + box(b"moov", header) + box(b"mdat", bytes(500))
+        return FILM.read_bytes()
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind.upper())
@@ -137,6 +141,91 @@ def test_without_the_extra_files_leave_unsigned_and_it_is_said(tmp_path, monkeyp
     assert read_credentials(data, "png").state == "not installed"
     assert "draggan[provenance]" in credentials.MISSING
     assert seal(file_of("png"), "png", folder=tmp_path) == Sealed(data=file_of("png"), state="not installed")
+
+
+class Authority(http.server.BaseHTTPRequestHandler):
+    """A time-stamping authority (RFC 3161) by OpenSSL."""
+
+    folder: Path
+
+    def do_POST(self) -> None:
+        (self.folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        command = ["openssl", "ts", "-reply", "-config", "tsa.cnf", "-queryfile", "query", "-out", "reply"]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/timestamp-reply")
+        self.end_headers()
+        self.wfile.write((self.folder / "reply").read_bytes())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+TSA = """
+[tsa]
+default_tsa = ours
+[ours]
+serial = serial
+signer_cert = leaf.pem
+certs = root.pem
+signer_key = tsa.key
+signer_digest = sha256
+digests = sha256, sha384, sha512
+default_policy = 1.2.3.4.1
+accuracy = secs:1
+ess_cert_id_alg = sha256
+[req]
+distinguished_name = name
+x509_extensions = root
+prompt = no
+[name]
+O = A clock
+CN = Root of a clock
+[root]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+[purpose]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = critical, timeStamping
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid:always
+"""
+KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+MAKE = (
+    f"req -x509 {KEY} -config tsa.cnf -days 2 -keyout root.key -out root.pem",
+    f"req {KEY} -config tsa.cnf -subj /O=A_clock/CN=Clock -keyout tsa.key -out tsa.csr",
+    "x509 -req -in tsa.csr -CA root.pem -CAkey root.key -CAcreateserial -days 1 -extfile tsa.cnf -extensions purpose "
+    "-out leaf.pem",
+)
+
+
+@pytest.fixture
+def authority(tmp_path) -> Iterator[str]:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    (tmp_path / "tsa.cnf").write_text(TSA)
+    (tmp_path / "serial").write_text("01")
+    for step in MAKE:
+        subprocess.run(["openssl", *step.split()], cwd=tmp_path, check=True, capture_output=True)
+    server = http.server.HTTPServer(("127.0.0.1", 0), type("Ours", (Authority,), {"folder": tmp_path}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_an_authority_confirms_the_time_of_signing(folder, authority, monkeypatch):
+    monkeypatch.setenv("C2PA_TSA_URL", authority)
+    sealed = seal(file_of("png"), "png", folder=folder)
+    assert sealed.state == "signed"
+    found = read_credentials(sealed.data, "png", trust_anchors(folder))
+    assert found.state == "trusted"
+    assert found.time is not None
+    assert found.time.startswith(f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-}")
 
 
 def test_an_authority_that_does_not_answer_costs_the_time_only(tmp_path, monkeypatch):

@@ -147,6 +147,7 @@ def test_drags_of_a_batch(model, tmp_path):  # noqa: F811 - a fixture
     assert item["latent_after"].shape == item["latent_before"].shape
     first = (tmp_path / "out" / "000001.png").read_bytes()
     assert (tmp_path / "set" / "train" / "000000-after.png").read_bytes() == first, "with all that it says of itself"
+    assert marks_of(first) >= {"words", "signature", "record"}
     assert main(["dataset", "drags", str(tmp_path), "--out", str(tmp_path / "set")]) == 1
 
 

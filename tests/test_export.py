@@ -6,6 +6,7 @@ import ast
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.syntax import read_modules
+from draggan.cli import _COMMANDS
 from draggan.errors import ExportError, ModerationError
 from draggan.export import ANIMATIONS, PICTURES, encode_animation, encode_picture, read_recipe, save_picture
 from draggan.images import with_caption
@@ -58,17 +60,43 @@ def test_every_export_has_a_number_of_its_own():
     assert not np.array_equal(first, second)
 
 
-# Who asks for files, and the test that looks at what they get.
+# Who asks for files, and for each of the ways out there the test that looks at the marks of what comes out.
 WAYS_OUT = {
-    "draggan/cli/drag.py": "tests/test_cli.py",
-    "draggan/batch/worker.py": "tests/test_batch.py",
-    "draggan/datasets/scene_pairs.py": "tests/test_datasets.py",
-    "draggan/evaluation/command.py": "tests/test_evaluation.py",
-    "draggan/service/app.py": "tests/test_service.py",
-    "draggan/service/live.py": "tests/test_service.py",
-    "draggan/ui/handlers/saving.py": "tests/page/test_saving.py",
-    "draggan/ui/api.py": "tests/page/test_served.py",
+    "draggan/cli/drag.py": {
+        "draggan drag --out, --before, --points-out": (
+            "tests/test_cli.py::test_a_drag_writes_marked_pictures_and_says_what_happened"
+        ),
+        "draggan drag --animation": "tests/test_cli.py::test_a_drag_is_written_as_an_animation",
+    },
+    "draggan/batch/worker.py": {
+        "draggan batch": "tests/test_batch.py::test_lines_become_pictures_and_a_bad_line_costs_one_line"
+    },
+    "draggan/datasets/scene_pairs.py": {
+        "draggan dataset scenes": "tests/test_datasets.py::test_the_layout_is_that_of_an_imagefolder"
+    },
+    "draggan/evaluation/command.py": {
+        "draggan evaluate --strips": "tests/test_evaluation.py::test_the_command_measures_the_built_in_cat"
+    },
+    "draggan/service/app.py": {
+        "/v1/picture": "tests/test_service.py::test_a_recipe_becomes_a_picture_with_its_recipe",
+        "/v1/drag": "tests/test_service.py::test_a_drag_comes_step_by_step",
+        "the tools make and drag at /mcp": "tests/test_tools.py::test_a_language_model_makes_a_cat_and_turns_its_head",
+    },
+    "draggan/service/live.py": {"/v1/live": "tests/test_service.py::test_targets_come_in_and_pictures_go_out"},
+    "draggan/ui/handlers/saving.py": {
+        "Save PNG": "tests/page/test_saving.py::test_saving_gives_the_clean_picture_marked",
+        "Save GIF, Save WebP": "tests/page/test_saving.py::test_a_drag_is_saved_as_an_animation_marked",
+        "Save PNG, over the network": "tests/page/test_served.py::test_the_page_over_the_network",
+    },
+    "draggan/ui/api.py": {
+        "/picture": "tests/page/test_served.py::test_pictures_and_models_for_programs",
+        "/drag": "tests/page/test_served.py::test_a_drag_for_programs",
+    },
 }
+# Who hands on files that have left already, as they are.
+COPIES = {"draggan/datasets/batch_pairs.py": {"draggan dataset drags": "tests/test_datasets.py::test_drags_of_a_batch"}}
+HOUSEKEEPING = {"draggan/ui/server/uploads.py"}  # which keeps what was sent in
+NO_WAY_OUT = {"app", "edits", "verify", "models", "convert", "audit", "review", "doctor"}
 # Who else writes pictures, none of which is handed to anybody.
 OTHERS = {
     "draggan/export.py": "the way out itself",
@@ -91,8 +119,32 @@ def calls_of(tree: ast.AST) -> set[str]:
 def test_every_way_out_is_known_and_has_its_test():
     asking = {m.path for m in MODULES.values() if SAVERS & calls_of(m.tree) and m.path != "draggan/export.py"}
     assert asking == set(WAYS_OUT)
-    for test in set(WAYS_OUT.values()):
-        assert "marks_of" in (ROOT / test).read_text(), f"{test} does not look at the marks of what is saved"
+    for doors in [*WAYS_OUT.values(), *COPIES.values()]:
+        for door, test in doors.items():
+            path, _, name = test.partition("::")
+            functions = [n for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.FunctionDef)]
+            (looking,) = (function for function in functions if function.name == name)
+            assert "marks_of" in calls_of(looking), f"{test} does not look at the marks of what leaves by {door}"
+
+
+def test_nothing_else_copies_files_for_others():
+    copying = {m.path for m in MODULES.values() if {"copyfile", "copy2", "copytree"} & calls_of(m.tree)}
+    assert copying - HOUSEKEEPING == set(COPIES)
+
+
+def test_the_doors_of_programs_are_known():
+    """Routes, tools and commands: a new one is either no way out or has its line above."""
+    named = " ".join(door for doors in [*WAYS_OUT.values(), *COPIES.values()] for door in doors)
+    service = (ROOT / "draggan/service/app.py").read_text()
+    routes = set(re.findall(r'@service\.(?:post|websocket)\(\s*"([^"]+)"', service))
+    assert routes
+    assert all(route in named for route in routes)
+    endpoints = set(re.findall(r'api_name="(\w+)"', (ROOT / "draggan/ui/api.py").read_text()))
+    assert endpoints - {"models", "consent"} == {"picture", "drag"}
+    tools = set(re.findall(r'\((\w+), "[A-Z][^"]+"\)', (ROOT / "draggan/service/tools.py").read_text()))
+    assert tools == {"list_models", "make", "drag"}
+    commands = {command.NAME for command in _COMMANDS}
+    assert commands == {name for name in commands if f"draggan {name}" in named} | NO_WAY_OUT
 
 
 def test_nothing_else_writes_pictures():

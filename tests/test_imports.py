@@ -185,8 +185,8 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         (
             "draggan/provenance/verify.py",
             (
-                *("draggan.errors", "draggan.recipe", "draggan.provenance.credentials", "draggan.provenance.marks"),
-                *("draggan.provenance.metadata", "draggan.provenance.watermark"),
+                *("draggan.errors", "draggan.recipe", "draggan.provenance.audit", "draggan.provenance.credentials"),
+                *("draggan.provenance.marks", "draggan.provenance.metadata", "draggan.provenance.watermark"),
             ),
         ),
         (

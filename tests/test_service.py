@@ -41,8 +41,12 @@ def client(engine):
         yield client
 
 
+def file_in(url: str) -> bytes:
+    return base64.b64decode(url.split(",", 1)[1])
+
+
 def picture_in(url: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+    return Image.open(io.BytesIO(file_in(url)))
 
 
 def brightest(pixels: np.ndarray) -> tuple[int, int]:
@@ -91,6 +95,7 @@ def test_a_drag_comes_step_by_step(client, accept):
     assert last["outcome"] in ("arrived", "max_steps", "stalled")
     assert len(last["recipe"]["edits"]) == 1
     assert picture_in(last["picture"]).size == (64, 64)
+    assert marks_of(file_in(last["picture"])) >= {"words", "signature", "record"}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,7 @@ def test_targets_come_in_and_pictures_go_out(client):
         pictures, last = pulled(socket, [[24, 32], [30, 36]], recipe=recipe, height=64, quality=90)
         assert last["done"] is True
         assert last["outcome"] in ("arrived", "stalled", "stopped")
+        assert marks_of(file_in(last["picture"])) >= {"words", "signature", "record"}
         x, y = brightest(np.asarray(picture_in(last["picture"])))
         assert abs(x - 30) <= 3
         assert abs(y - 36) <= 3

@@ -16,6 +16,7 @@ from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.errors import ConfigError
 from draggan.service.app import build_service
+from tests.marks import marks_of
 from tests.pages import TinyModels
 
 
@@ -72,7 +73,9 @@ def test_a_language_model_makes_a_cat_and_turns_its_head():
     assert len(facts["recipe"]["edits"]) == 1
     assert "float32" not in dragged.content[1].text, "short enough to be read"
     for answer in (made, dragged):
-        with Image.open(io.BytesIO(base64.b64decode(answer.content[0].data))) as picture:
+        data = base64.b64decode(answer.content[0].data)
+        assert marks_of(data) == {"words", "pixels", "signature", "record"}
+        with Image.open(io.BytesIO(data)) as picture:
             assert picture.size == (128, 128)
             assert "DragGAN recipe" in picture.info
     assert wrong.isError

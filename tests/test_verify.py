@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -16,10 +17,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dnnlib.digests import sha256_of
+from draggan.checkpoints.catalogue import listed_entry
 from draggan.cli import main
 from draggan.errors import VerifyError
 from draggan.export import encode_animation, encode_picture
 from draggan.provenance import watermark
+from draggan.provenance.audit import AuditLog
 from draggan.provenance.deployment import Deployment
 from draggan.provenance.verify import Report, verify_bytes, verify_file
 from draggan.recipe import ModelReference, Recipe, Seed
@@ -69,6 +73,39 @@ def test_a_file_from_here_is_told_layer_by_layer(own, saved):
     assert "a label, not a proof" in text
     assert 'Model "cat", seed 7, 0 edits' in text
     assert json.loads(json.dumps(report.to_dict()))["outcome"] == "from here"
+
+
+def test_the_record_knows_the_very_file_and_what_was_made_of_it(own, saved, tmp_path):
+    report = verify_bytes(saved, folder=own.folder, record=own.recorded)
+    assert report.recorded is not None
+    assert report.recorded.same_file
+    assert f"Made here on {time.strftime('%Y-%m-%d', time.gmtime())}" in told(report)
+    assert "saved as PNG. This is that very file." in told(report)
+    with Image.open(io.BytesIO(saved)) as picture:
+        anew = written("JPEG", np.asarray(picture), quality=95)
+    assert "This is not that file" in told(verify_bytes(anew, folder=own.folder, record=own.recorded))
+    # Neither the visit nor any detail, such as the seed, and nothing at all of a stranger's file.
+    said = json.dumps(report.to_dict()["recorded"])
+    assert set(json.loads(said)) == {"minute", "kind", "model", "same_file"}
+    stranger = verify_bytes(written("PNG"), folder=own.folder, record=own.recorded)
+    assert (stranger.recorded, stranger.record) == (None, "")
+    assert "Record of exports" not in told(stranger)
+    # Another record, of an installation with the same key, and none at all.
+    empty = AuditLog(tmp_path / "audit.sqlite")
+    assert empty.find_export(sha256=report.sha256, watermark=None) is None
+    other = Deployment.of(folder=tmp_path, environment={"DRAGGAN_MODERATORS": "none"})
+    assert "has no file of that number" in told(verify_bytes(saved, folder=own.folder, record=other.recorded))
+    (tmp_path / "audit.sqlite").write_bytes(b"no database" * 100)
+    assert "cannot be read" in told(verify_bytes(saved, folder=own.folder, record=other.recorded))
+
+
+def test_of_a_listed_model_the_record_tells_the_name(own):
+    sha256 = sha256_of(listed_entry("cat").local)
+    recipe = Recipe(
+        model=ModelReference(name="cat", sha256=sha256), image_size=(64, 64), start=Seed(seed=7, truncation=0.7)
+    )
+    data = encode_picture(drawing(64), ".webp", recipe=recipe, deployment=own)
+    assert 'UTC, drawn by "cat", and saved as WEBP' in told(verify_bytes(data, folder=own.folder, record=own.recorded))
 
 
 def test_what_is_saved_anew_keeps_its_invisible_mark_only(own, saved):
@@ -256,6 +293,7 @@ def test_the_command_says_it_and_its_status_too(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.startswith("ours.png\n  + PNG picture: Made by AI")
     assert "  ? Recipe: " in out
+    assert "  + Record of exports: Made here on " in out
     assert main(["verify", str(plain)]) == 3
     assert main(["verify", str(broken), str(ours)]) == 4
     assert main(["verify", str(none), str(ours)]) == 1

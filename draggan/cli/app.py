@@ -182,7 +182,10 @@ def _tell(local_url: str, share_url: str | None) -> None:
     sys.stdout.write(f"The page is at {local_url} (Ctrl+C ends it).\n")
     if share_url:
         # Gradio has shown the link.
-        sys.stdout.write("Anyone with the public link can use the page.\n")
+        sys.stdout.write(
+            "Anyone with the public link can use the page, and you are the one who offers it: RESPONSIBLE_USE.md says "
+            "what is asked of you then.\n"
+        )
     sys.stdout.flush()
 
 

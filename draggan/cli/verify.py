@@ -31,14 +31,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look at every file; one that cannot be read does not keep the others from it."""
-    from draggan.provenance.deployment import state_folder
+    from draggan.provenance.deployment import Deployment
     from draggan.provenance.verify import verify_file
 
+    ours = Deployment.of()
+    record = None if ours.audit is None else ours.recorded
     worst = 0
     for number, path in enumerate(args.files):
         report: dict[str, Any]
         try:
-            found = verify_file(path, folder=state_folder())
+            found = verify_file(path, folder=ours.folder, record=record)
         except DragGANError as error:
             worst = max(worst, 1)
             if args.json:

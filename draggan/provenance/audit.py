@@ -33,7 +33,7 @@ from dnnlib.private_files import write_private
 from draggan.errors import AuditError
 from draggan.recipe import Recipe
 
-__all__ = ["AuditLog", "Head", "Row", "Verification"]
+__all__ = ["AuditLog", "Head", "Recorded", "Row", "Verification"]
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,23 @@ class Row:
     event: str
     facts: Mapping[str, Fact]
     details: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What whoever has a file may be told of the row of its export: not the visit, nor any of the details.
+
+    Attributes:
+        minute: when it left, in seconds since 1970 (UTC), cut off to the minute.
+        kind: of file, such as "png".
+        model: name of the model that has drawn it, where that is known here; else empty.
+        same_file: whether it is the very file; else only its invisible mark is the one.
+    """
+
+    minute: int
+    kind: str
+    model: str
+    same_file: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +299,35 @@ class AuditLog:
                 (last,),
             )
             return [_row(*values) for values in reversed(found.fetchall())]
+
+    def find_export(self, *, sha256: str, watermark: str | None = None) -> Row | None:
+        """The row of a file: of that hash, else the last one with that number in its invisible mark.
+
+        Args:
+            sha256: of the file.
+            watermark: hexadecimal; None: no number is known.
+
+        Raises:
+            AuditError: the file cannot be read.
+        """
+        if not self.path.exists():
+            return None
+        for name, value in (("sha256", sha256), ("watermark", watermark)):
+            if not value:
+                continue
+            # Bodies have one form only, and what is looked for has no letter that means something to LIKE.
+            pattern = f'%"{name}":"{_hex(value)}"%'
+            with self._lock, self._translated():
+                found = self._open().execute(
+                    "SELECT chain.number, chain.body, details.body FROM chain LEFT JOIN details USING (number) "
+                    "WHERE chain.body LIKE ? ORDER BY number DESC LIMIT 20",
+                    (pattern,),
+                )
+                rows = [_row(*values) for values in found.fetchall()]
+            for row in rows:
+                if row.event == "export" and row.facts.get(name) == value:
+                    return row
+        return None
 
     def verify(self, remembered: Iterable[Head] = ()) -> Verification:
         """Look at the whole chain.

@@ -18,7 +18,7 @@ from draggan.moderation.check import Moderation, Policy
 from draggan.moderation.moderators import load_moderators
 from draggan.moderation.review import ReviewQueue
 from draggan.moderation.verdict import Stage, Verdict
-from draggan.provenance.audit import AuditLog, Head
+from draggan.provenance.audit import AuditLog, Head, Recorded
 from draggan.recipe import Recipe
 
 __all__ = ["Deployment", "default", "state_folder"]
@@ -103,7 +103,7 @@ class Deployment:
             load_moderators(env.get("DRAGGAN_MODERATORS", "auto")),
             Policy.public(exports=exports) if public else Policy(exports=exports),
             queue,
-            _built_in,
+            lambda: _built_in().keys(),
             held_back,
         )
         return cls(folder=folder, public=public, audit=audit, moderation=moderation, queue=queue)
@@ -126,6 +126,26 @@ class Deployment:
             log.warning("%s", error)
             return None
         return None if head is None else str(head)
+
+    def recorded(self, sha256: str, watermark: str | None) -> Recorded | None:
+        """What the record says of a file that somebody has; None: nothing.
+
+        Args:
+            sha256: of the file.
+            watermark: number in its invisible mark, hexadecimal; None: not known.
+
+        Raises:
+            AuditError: the record cannot be read.
+        """
+        row = None if self.audit is None else self.audit.find_export(sha256=sha256, watermark=watermark)
+        if row is None:
+            return None
+        return Recorded(
+            minute=row.minute,
+            kind=str(row.facts.get("kind")),
+            model=_model_names().get(str(row.facts.get("model")), ""),
+            same_file=row.facts.get("sha256") == sha256,
+        )
 
     def record_start(self) -> None:
         """Record that a page is served from now on.
@@ -208,9 +228,14 @@ def default() -> Deployment:
 
 
 @functools.cache
-def _built_in() -> frozenset[str]:
-    """SHA-256 of the models that come with the package: drawings, made by a renderer of our own."""
-    return frozenset(sha256_of(entry.local) for entry in all_models() if entry.builtin and entry.local.is_file())
+def _built_in() -> Mapping[str, str]:
+    """Names by SHA-256 of the models that come with the package: drawings, made by a renderer of our own."""
+    return {sha256_of(entry.local): entry.name for entry in all_models() if entry.builtin and entry.local.is_file()}
+
+
+def _model_names() -> Mapping[str, str]:
+    """Names by SHA-256 of the listed models. What somebody has opened from a file has none here."""
+    return {entry.sha256: entry.name for entry in all_models() if entry.sha256} | dict(_built_in())
 
 
 def _is_on(env: Mapping[str, str], name: str) -> bool:

@@ -18,20 +18,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from draggan.errors import DragGANError, VerifyError
+from draggan.errors import AuditError, DragGANError, VerifyError
+from draggan.provenance.audit import Recorded
 from draggan.provenance.credentials import MISSING, TYPES, Credentials, read_credentials, trust_anchors
 from draggan.provenance.marks import own_watermark
 from draggan.provenance.metadata import Metadata, read_metadata
 from draggan.provenance.watermark import Found
 from draggan.recipe import Recipe
 
-__all__ = ["Finding", "Report", "verify_bytes", "verify_file"]
+__all__ = ["Finding", "Lookup", "Report", "verify_bytes", "verify_file"]
 
 _MOST_BYTES = 512 << 20
 _MOST_PIXELS = 64_000_000  # of all frames that are looked at together
@@ -79,6 +80,8 @@ _SOURCES = {
 _STEPS = {"c2pa.watermarked.unbound": "marked invisibly", "c2pa.watermarked.bound": "marked invisibly"}
 _BY_AI = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "compositeSynthetic")
 Mood = Literal["good", "note", "bad", ""]
+Lookup: TypeAlias = Callable[[str, "str | None"], "Recorded | None"]
+"""From a file's SHA-256 and the number in its invisible mark, if that is known, to what is recorded of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,8 @@ class Report:
         searched: whether it was looked for: "whole", "partly" (time has run out), or why not.
         recipe: how the picture was made, if that can be read; None: not.
         recipes_agree: whether the signed recipe is the one beside it; None: there are not two.
+        recorded: what the record of exports says of the file; None: nothing.
+        record: whether it was looked for there: "whole", or why not; empty: there was no cause.
     """
 
     kind: str
@@ -124,6 +129,8 @@ class Report:
     searched: str
     recipe: Recipe | None
     recipes_agree: bool | None
+    recorded: Recorded | None = None
+    record: str = ""
 
     @property
     def outcome(self) -> Literal["from here", "says so", "changed", "nothing"]:
@@ -147,6 +154,7 @@ class Report:
         yield self._conclusion()
         yield from self._about_credentials()
         yield self._about_watermark()
+        yield from self._about_record()
         yield from self._about_metadata()
         yield from self._about_recipe()
 
@@ -165,6 +173,7 @@ class Report:
             "watermark_searched": self.searched,
             "recipe": None if self.recipe is None else self.recipe.digest,
             "recipes_agree": self.recipes_agree,
+            "recorded": None if self.recorded is None else dataclasses.asdict(self.recorded),
             "findings": [dataclasses.asdict(finding) for finding in self.findings()],
         }
 
@@ -251,6 +260,24 @@ class Report:
         text = f"Found, {number}. {seldom}{changed} Who has many marked files could forge it: a label, not a proof."
         return Finding(layer=layer, text=text, mood="good")
 
+    def _about_record(self) -> Iterator[Finding]:
+        layer, found = "Record of exports", self.recorded
+        if found is None:
+            if self.record == "whole":
+                text = "It has no file of that number: older than the record, or made elsewhere with the same key."
+                yield Finding(layer=layer, text=text, mood="note")
+            elif self.record:
+                yield Finding(layer=layer, text=f"Not looked at: {self.record}.")
+            return
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(found.minute))
+        model = f', drawn by "{found.model}"' if found.model else ""
+        made = f"Made here on {when} UTC{model}, and saved as {found.kind.upper()}."
+        if found.same_file:
+            yield Finding(layer=layer, text=f"{made} This is that very file.", mood="good")
+        else:
+            text = f"{made} This is not that file: it was saved anew or changed since, or has its mark from it."
+            yield Finding(layer=layer, text=text, mood="note")
+
     def _about_metadata(self) -> Iterator[Finding]:
         layer, source = "What it says of itself", self.metadata.source_type
         if source is None:
@@ -280,11 +307,12 @@ class Report:
             yield Finding(layer=layer, text=text, mood="bad")
 
 
-def verify_file(path: Path, *, folder: Path) -> Report:
+def verify_file(path: Path, *, folder: Path, record: Lookup | None = None) -> Report:
     """What marks a file carries.
 
     Args:
         folder: where this installation keeps its keys.
+        record: looks the file up in the record of exports, such as `Deployment.recorded`; None: it is not.
 
     Raises:
         VerifyError: it cannot be read, or is too large.
@@ -297,13 +325,14 @@ def verify_file(path: Path, *, folder: Path) -> Report:
         data = path.read_bytes()
     except OSError as error:
         raise VerifyError(f"cannot read {path}: {error.strerror or error}") from error
-    return verify_bytes(data, folder=folder)
+    return verify_bytes(data, folder=folder, record=record)
 
 
-def verify_bytes(data: bytes, *, folder: Path, seconds: float = _SECONDS) -> Report:
+def verify_bytes(data: bytes, *, folder: Path, record: Lookup | None = None, seconds: float = _SECONDS) -> Report:
     """The same for a file's content.
 
     Args:
+        folder, record: as for `verify_file`.
         seconds: after so long the invisible mark is looked for no further.
 
     Raises:
@@ -326,10 +355,12 @@ def verify_bytes(data: bytes, *, folder: Path, seconds: float = _SECONDS) -> Rep
         found = own_watermark(folder).detect(frames, until=until)
         searched = "whole" if found is not None or time.monotonic() < until else "partly"
         size = size or (frames[0].shape[0], frames[0].shape[1])
+    digest = hashlib.sha256(data).hexdigest()
+    recorded, looked = _looked_up(record, digest, found)
     beside, signed = _recipe_in(metadata.recipe), _recipe_in(credentials.recipe)
     return Report(
         kind=kind,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=digest,
         size=size,
         frames=count,
         credentials=credentials,
@@ -338,7 +369,21 @@ def verify_bytes(data: bytes, *, folder: Path, seconds: float = _SECONDS) -> Rep
         searched=searched,
         recipe=signed or beside,
         recipes_agree=None if signed is None or beside is None else signed == beside,
+        recorded=recorded,
+        record=looked,
     )
+
+
+def _looked_up(record: Lookup | None, sha256: str, found: Found | None) -> tuple[Recorded | None, str]:
+    """What the record says of a file; and whether that was a question: a stranger's file is in no record."""
+    if record is None:
+        return None, ""
+    number = None if found is None else found.identity
+    try:
+        recorded = record(sha256, number)
+    except AuditError:
+        return None, "the record of exports cannot be read"
+    return recorded, "whole" if recorded is not None or number is not None else ""
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------

@@ -41,11 +41,17 @@ def register(engine: Engine, models: Models, site: Site) -> None:
         chosen = label if models.load(model).c_dim else None
         return engine.begin(model, seed=seed, truncation=truncation, label=chosen)
 
-    def picture(model: str, seed: int, truncation: float | None = None, label: int = 0) -> str:
+    def picture(
+        model: str,
+        seed: int,
+        truncation: float | None = None,
+        label: int = 0,
+        request: gr.Request = None,  # type: ignore[assignment]  # filled in by Gradio
+    ) -> str:
         """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: null: what
         suits the model."""
         with explained(to_programs=True):
-            return _png(engine, models, site, begin(model, seed, truncation, label), Edit())
+            return _png(engine, models, site, begin(model, seed, truncation, label), Edit(), request)
 
     def drag(
         model: str,
@@ -86,7 +92,7 @@ def register(engine: Engine, models: Models, site: Site) -> None:
             with explained(to_programs=True):
                 update = running.result()
                 facts = {"steps": 0} if update is None else _facts(update) | {"outcome": update.outcome}
-                result = facts | {"picture": _png(engine, models, site, running.reached(), edit)}
+                result = facts | {"picture": _png(engine, models, site, running.reached(), edit, request)}
         finally:
             running.stop()
         yield result
@@ -121,7 +127,7 @@ def _facts(update: Update) -> dict[str, Any]:
     }
 
 
-def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit) -> str:
+def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit, request: gr.Request | None) -> str:
     """A picture as a file: whatever a program gets may be kept."""
     seed = recipe.seed
     details = {
@@ -133,6 +139,13 @@ def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit)
         "targets": [point.target for point in edit.points],
     }
     portable = replace(recipe, model=replace(recipe.model, name=models.find(recipe.model.name).file))
-    deployment = site.deployment
-    data = encode_picture(engine.picture(recipe), ".png", details, recipe=portable, deployment=deployment, door="api")
+    data = encode_picture(
+        engine.picture(recipe),
+        ".png",
+        details,
+        recipe=portable,
+        deployment=site.deployment,
+        door="api",
+        session=site.consents.name_of(visit_of(request)),
+    )
     return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -15,6 +15,7 @@ from draggan.ui.browser_storage.component import READ
 from draggan.ui.errors import PageError, SessionExpired
 from draggan.ui.handlers import checking, consenting, downloads, dragging, editing, keeping, models, pictures, saving
 from draggan.ui.page import Page, Updates
+from draggan.ui.terms_of_use import SAVED
 
 __all__ = ["wire"]
 
@@ -30,12 +31,13 @@ _EVERY: dict[str, Any] = {"trigger_mode": "multiple", **_QUIET}
 # proxy that does not pass its own on, one that leads out of the page.
 _FETCH = """(file) => {
     if (!file?.path) return;
+    window.dispatchEvent(new Event('SAVED'));
     const link = document.createElement('a');
     const path = file.path.split('/').map(encodeURIComponent).join('/');
     link.href = `${location.origin}${location.pathname.replace(/\\/+$/, '')}/gradio_api/file=${path}`;
     link.download = file.orig_name || 'picture';
     link.click();
-}"""
+}""".replace("SAVED", SAVED)
 
 
 class _Wiring:

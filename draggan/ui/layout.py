@@ -244,6 +244,7 @@ class Parts:
         with gr.Row(elem_id="dg-saves"):
             self._put("saves")
         self._put("file")
+        terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
         with gr.Accordion("Check a file", open=False, elem_id="dg-checking"):
             gr.Markdown(messages.CHECK)
             self._put("check")

@@ -18,6 +18,7 @@ __all__ = [
     "EXPIRED",
     "FAILED",
     "FILES",
+    "FIRST_SAVE",
     "HELP",
     "LIVE",
     "LOADING",
@@ -85,6 +86,10 @@ RELOAD = "the page was away for so long that its work is no longer kept; reload 
 TERMS = (
     "Nobody's picture without their consent, nothing that deceives, nothing sexual with real people. What you save "
     "says that it was made by AI."
+)
+FIRST_SAVE = (
+    "The file says that it was made by AI: in its metadata, in an invisible mark, and signed where that is set up. "
+    "Many sites remove all of that, so say it yourself where you share it. “Check a file” shows what a file carries."
 )
 LOADING = "Loading the model …"
 TITLE = "# DragGAN\nDrag points in a picture; the rest follows."

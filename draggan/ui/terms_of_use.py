@@ -1,4 +1,5 @@
-"""Terms of use: shown once in every browser, and a link below the page that opens all of it."""
+"""What everybody is told once: terms of use at the start, what a saved file carries at the first one; and a link below
+the page that opens all of it."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-__all__ = ["TEXT_ID", "footer", "notice"]
+__all__ = ["SAVED", "TEXT_ID", "at_first_save", "footer", "notice"]
 
 TEXT_ID = "dg-responsible-use"
+SAVED = "dg-saved"
+"""Event of the window: a file has been saved."""
 
 # Opens the text, wherever on the page it stands.
 _OPEN = f"""
@@ -34,20 +37,32 @@ _NOTICE = """<div class="dg-notice" role="note" hidden><span>WORDS</span>
 _FOOTER = """<p class="dg-foot">What is saved here is marked as made by AI.
 <button class="dg-terms-link">Responsible use</button></p>"""
 
+# Where a browser keeps nothing, it is said again.
 _ONCE = """
-const KEY = 'draggan-terms-1', bar = element.querySelector('.dg-notice');
+const KEY = 'NAME', bar = element.querySelector('.dg-notice');
 const kept = { get: () => { try { return localStorage.getItem(KEY); } catch { return null; } },
                set: () => { try { localStorage.setItem(KEY, 'seen'); } catch {} } };
-bar.hidden = Boolean(kept.get());
 bar.querySelector('.dg-notice-ok').addEventListener('click', () => { bar.hidden = true; kept.set(); });
 """
+
+_AT_START = "bar.hidden = Boolean(kept.get());"
+_AT_FIRST_SAVE = f"window.addEventListener('{SAVED}', () => {{ if (!kept.get()) bar.hidden = false; kept.set(); }});"
 
 
 def notice(words: str, **look: Any) -> gr.HTML:
     """A sentence that stays until somebody has said OK, and does not come again in that browser."""
+    return _told_once(words, "draggan-terms-1", _AT_START, **look)
+
+
+def at_first_save(words: str, **look: Any) -> gr.HTML:
+    """A sentence that appears when the first file has been saved in that browser."""
+    return _told_once(words, "draggan-saved-1", _AT_FIRST_SAVE, **look)
+
+
+def _told_once(words: str, key: str, when: str, **look: Any) -> gr.HTML:
     return gr.HTML(
         html_template=_NOTICE.replace("WORDS", html.escape(words)),
-        js_on_load=_ONCE + _OPEN,
+        js_on_load=_ONCE.replace("NAME", key) + when + _OPEN,
         apply_default_css=False,
         **look,
     )

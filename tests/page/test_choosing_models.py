@@ -64,7 +64,7 @@ def test_opening_a_file(do, parts, session):
     assert after.image_size == (16, 16)
     assert ("mine.safetensors", after.model) in shown(last, parts.model)["choices"]
     assert shown(last, parts.model)["value"] == after.model
-    assert Path(do.save(after, EMPTY)[parts.file]).name == "mine-seed0.png"
+    assert Path(do.save(after, EMPTY, request())[parts.file]).name == "mine-seed0.png"
     # Another tab's list does not show it, and this tab's keeps it.
     assert after.model not in str(shown(chosen(do, None, "tiny"), parts.model)["choices"])
     back = chosen(do, after, "tiny")

@@ -27,7 +27,9 @@ def check(page: Page, value: Any) -> Updates:
             if not _AT_ONCE.acquire(timeout=_PATIENCE):
                 raise LimitError("other files are being checked; try again in a minute")
             try:
-                report = verify_bytes(sent.content, folder=page.site.deployment.folder, seconds=_SECONDS)
+                ours = page.site.deployment
+                record = None if ours.audit is None else ours.recorded
+                report = verify_bytes(sent.content, folder=ours.folder, record=record, seconds=_SECONDS)
             finally:
                 _AT_ONCE.release()
         except DragGANError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import gradio as gr
 import numpy as np
 
 from draggan.errors import ExportError
@@ -21,33 +22,37 @@ from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
 from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
+from draggan.ui.tab_queue import visit_of
 
 __all__ = ["save", "save_gif", "save_webp"]
 
 _KEPT = 600.0  # seconds until a saved file makes room: long after it is written and Gradio has copied it
 
 
-def save(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+def save(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
     """A PNG of the picture, without points."""
     with explained():
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
         recipe = _portable(page, session.recipe)
-        save_picture(path, page.engine.picture(session.recipe), _details(recipe, session), recipe=recipe, **_how(page))
+        pixels, details = page.engine.picture(session.recipe), _details(recipe, session)
+        save_picture(path, pixels, details, recipe=recipe, **_how(page, request))
         return {page.parts.file: str(path)}
 
 
-def save_gif(page: Page, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
+def save_gif(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Iterator[Updates]:
     """The way from the starting picture as a GIF, through every drag."""
-    yield from _save_animation(page, session, value, ".gif")
+    yield from _save_animation(page, session, value, ".gif", _how(page, request))
 
 
-def save_webp(page: Page, session: Session | None, value: CanvasValue) -> Iterator[Updates]:
+def save_webp(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Iterator[Updates]:
     """The same as an animated WebP."""
-    yield from _save_animation(page, session, value, ".webp")
+    yield from _save_animation(page, session, value, ".webp", _how(page, request))
 
 
-def _save_animation(page: Page, session: Session | None, value: CanvasValue, suffix: str) -> Iterator[Updates]:
+def _save_animation(
+    page: Page, session: Session | None, value: CanvasValue, suffix: str, how: dict[str, Any]
+) -> Iterator[Updates]:
     with explained():
         session = page.drawn(session, value)
         shown = session.frames
@@ -62,13 +67,14 @@ def _save_animation(page: Page, session: Session | None, value: CanvasValue, suf
     with explained():
         path = _place(page, _file_name(page, session, suffix))
         recipe = _portable(page, session.recipe)
-        save_animation(path, frames, _details(recipe, session), recipe=recipe, **_how(page))
+        save_animation(path, frames, _details(recipe, session), recipe=recipe, **how)
     yield {page.parts.file: str(path)} | page.say(messages.hint(session))
 
 
-def _how(page: Page) -> dict[str, Any]:
-    """By whose rules a file leaves, and through which door."""
-    return {"deployment": page.site.deployment, "door": "page"}
+def _how(page: Page, request: gr.Request) -> dict[str, Any]:
+    """By whose rules a file leaves, through which door, and on whose visit, by its random name."""
+    visit = page.site.consents.name_of(visit_of(request))
+    return {"deployment": page.site.deployment, "door": "page", "session": visit}
 
 
 def _portable(page: Page, recipe: Recipe) -> Recipe:
