@@ -77,6 +77,9 @@ WAYS_OUT = {
     "draggan/evaluation/command.py": {
         "draggan evaluate --strips": "tests/test_evaluation.py::test_the_command_measures_the_built_in_cat"
     },
+    "draggan/cli/audit_model.py": {
+        "draggan audit-model --sheet": "tests/test_bias.py::test_the_command_writes_tables_and_a_marked_sheet"
+    },
     "draggan/service/app.py": {
         "/v1/picture": "tests/test_service.py::test_a_recipe_becomes_a_picture_with_its_recipe",
         "/v1/drag": "tests/test_service.py::test_a_drag_comes_step_by_step",

@@ -12,13 +12,27 @@ import os
 import sys
 from collections.abc import Sequence
 
-from draggan.cli import app, audit, batch, convert, dataset, doctor, drag, edits, evaluate, models, review, verify
+from draggan.cli import (
+    app,
+    audit,
+    audit_model,
+    batch,
+    convert,
+    dataset,
+    doctor,
+    drag,
+    edits,
+    evaluate,
+    models,
+    review,
+    verify,
+)
 from draggan.errors import DragGANError
 from draggan.program import own_command
 
 __all__ = ["main"]
 
-_COMMANDS = (app, drag, batch, edits, dataset, verify, models, convert, evaluate, audit, review, doctor)
+_COMMANDS = (app, drag, batch, edits, dataset, verify, models, convert, evaluate, audit_model, audit, review, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,11 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from draggan.drag.latent_statistics import principal_axes
 
-__all__ = ["Interval", "Whitening", "bootstrap", "frechet", "moments", "paired_difference", "share"]
+__all__ = [
+    "Interval",
+    "Whitening",
+    "bootstrap",
+    "chi_square_alike",
+    "chi_square_fit",
+    "disparate_impact",
+    "frechet",
+    "moments",
+    "paired_difference",
+    "share",
+    "total_variation",
+    "variation_by_chance",
+]
 
 
 @dataclass(frozen=True)
@@ -150,3 +163,69 @@ class Whitening:
         """Likewise from ``a`` to ``b``; about the root of 2 for two unrelated samples."""
         moved = (np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)) @ self.matrix
         return float(np.sqrt(np.mean(moved**2)))
+
+
+def total_variation(first: Float[np.ndarray, "group"], second: Float[np.ndarray, "group"]) -> float:
+    """Distance of two distributions over the same groups, 0 to 1: half the sum of the differences of their shares."""
+    return float(np.abs(np.asarray(first, np.float64) - np.asarray(second, np.float64)).sum() / 2)
+
+
+def variation_by_chance(
+    shares: Float[np.ndarray, "group"], count: int, others: int | None = None, *, quantile: float = 0.95, seed: int = 0
+) -> float:
+    """How large the total variation is by chance alone: a quantile of it between samples of one distribution.
+
+    Args:
+        shares: of the distribution.
+        count: cases of one sample.
+        others: of the other; None: the other one is the distribution itself.
+    """
+    random, shares = np.random.default_rng(seed), np.asarray(shares, np.float64)
+    first = random.multinomial(count, shares, 2000) / count
+    second = shares if others is None else random.multinomial(others, shares, 2000) / others
+    return float(np.quantile(np.abs(first - second).sum(1) / 2, quantile))
+
+
+def chi_square_fit(counts: Int[np.ndarray, "group"], shares: Float[np.ndarray, "group"]) -> tuple[float, int, float]:
+    """Pearson's test of counts against shares that are stated: statistic, degrees of freedom, p.
+
+    Groups that are not expected and not there say nothing; one that is there all the same makes p 0.
+    """
+    expected = np.asarray(shares, np.float64) * counts.sum()
+    there = (expected > 0) | (np.asarray(counts) > 0)
+    with np.errstate(divide="ignore"):
+        statistic = float(((counts[there] - expected[there]) ** 2 / expected[there]).sum())
+    freedom = int(there.sum()) - 1
+    return statistic, freedom, _chi_square_tail(statistic, freedom)
+
+
+def chi_square_alike(first: Int[np.ndarray, "group"], second: Int[np.ndarray, "group"]) -> tuple[float, int, float]:
+    """Pearson's test that two samples have one distribution over the same groups: statistic, degrees of freedom, p.
+
+    p is nan where a sample, or all but one of the groups, is empty.
+    """
+    table = np.array([first, second], np.float64)
+    table = table[:, table.sum(0) > 0]
+    freedom = table.shape[1] - 1
+    if freedom < 1 or not table.sum(1).all():
+        return 0.0, max(freedom, 0), math.nan
+    expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
+    statistic = float(((table - expected) ** 2 / expected).sum())
+    return statistic, freedom, _chi_square_tail(statistic, freedom)
+
+
+def _chi_square_tail(statistic: float, freedom: int) -> float:
+    """How often a chi-square variable is at least that large."""
+    if freedom < 1 or math.isnan(statistic):
+        return math.nan
+    half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
+    return 0.0 if math.isinf(statistic) else float(torch.special.gammaincc(half[0], half[1]))
+
+
+def disparate_impact(hits: Int[np.ndarray, "group"], counts: Int[np.ndarray, "group"]) -> float:
+    """The lowest group's share of hits over the highest's (Bellamy et al., "AI Fairness 360", 2018, for two groups).
+
+    Below 0.8 it counts as adverse impact in US law on employment (29 CFR 1607.4 D). nan: there is no hit, or no case.
+    """
+    rates = hits[counts > 0] / counts[counts > 0]
+    return float(rates.min() / rates.max()) if len(rates) and rates.max() > 0 else math.nan

@@ -1,0 +1,176 @@
+"""``draggan audit-model``: whom a model draws, and how well it draws and drags whom."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from draggan.cli.options import add_yes, name_of, path_of
+from draggan.errors import ConfigError, ExportError
+
+if TYPE_CHECKING:
+    from draggan.evaluation.attributes import AttributeReader
+
+__all__ = ["HELP", "NAME", "add_options", "run"]
+
+NAME = "audit-model"
+HELP = "count whom a model draws, and how well it draws and drags whom: a bias sheet"
+_MOST = 100_000
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.description = (
+        "Attributes are read from many pictures and compared with a reference. For the built-in models they are the "
+        "parameters of the scene, and the reference is what the scene would draw; for any other model, give a function "
+        "that reads them."
+    )
+    parser.add_argument("model", type=name_of, help="a registry name, file or https address")
+    parser.add_argument("--samples", type=int, default=1000, help="pictures to count (default: %(default)s)")
+    parser.add_argument("--drags", type=int, default=120, help="drags to judge (default: %(default)s)")
+    parser.add_argument(
+        "--renderings",
+        type=int,
+        default=2500,
+        help="from which the reading of a scene's parameters is learnt (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--truncation",
+        type=float,
+        action="append",
+        metavar="PSI",
+        help="of the pictures that are counted; repeat it for several (default: as the page has it, then 1)",
+    )
+    parser.add_argument(
+        "--attributes",
+        metavar="MODULE:FUNCTION",
+        help="your own function, or FILE.py:FUNCTION; it takes pictures, uint8 [picture, height, width, 3], and "
+        "returns a dictionary: by name a number or a word of each picture",
+    )
+    parser.add_argument(
+        "--reference",
+        type=path_of,
+        metavar="FOLDER|FILE.json",
+        help="pictures to compare with, or the shares that are expected: "
+        '{"NAME": {"GROUP": 0.5, ...}} (default: the scene, or equal shares)',
+    )
+    parser.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="show every group of this attribute"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
+    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--sheet", type=path_of, metavar="PNG", help="write the first pictures here, side by side")
+    parser.add_argument("--out", type=path_of, metavar="FILE", help="write the tables here (Markdown)")
+    parser.add_argument("--json", type=path_of, metavar="FILE", help="write everything here")
+    add_yes(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it, and print the tables."""
+    for name, least in (("samples", 10), ("drags", 0), ("renderings", 50)):
+        if not least <= getattr(args, name) <= _MOST:
+            raise ConfigError(f"--{name} {getattr(args, name)} is not allowed; give a number from {least} to {_MOST}")
+    if not 0 <= args.seed <= 2**31:
+        raise ConfigError(f"--seed {args.seed} is not allowed; give a whole number from 0 to {2**31}")
+    for truncation in args.truncation or ():
+        if not 0 <= truncation <= 1.5:
+            raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
+    from draggan.evaluation.attributes import load_reader
+    from draggan.evaluation.bias import audit, contact_sheet
+    from draggan.evaluation.subject import load_subject
+    from draggan.export import check_picture_path, save_picture
+    from draggan.suggestions import suggested_config, suggested_truncation
+    from draggan.terminal import ensure_downloaded
+
+    if args.sheet is not None:
+        check_picture_path(args.sheet)
+    reader = None if args.attributes is None else load_reader(args.attributes)
+    ensure_downloaded(args.model, yes=args.yes)
+    subject = load_subject(args.model, device=args.device, label=args.label)
+    sheet, shown = audit(
+        subject,
+        suggested_config(args.model),
+        reader,
+        truncations=args.truncation or (suggested_truncation(args.model), 1.0),
+        samples=args.samples,
+        drags=args.drags,
+        renderings=args.renderings,
+        first_seed=args.seed,
+        reference=None if args.reference is None else _reference(args.reference, reader, subject.size),
+        progress=_progress(),
+    )
+    text = sheet.markdown(args.group)
+    print(text, end="")
+    if args.sheet is not None:
+        details = {
+            "model": subject.name,
+            "truncation": sheet.truncations[0],
+            "seeds": [args.seed, args.seed + len(shown)],
+        }
+        print(f"wrote {save_picture(args.sheet, contact_sheet(shown), details, door='command line')}")
+    for path, content in ((args.out, text), (args.json, json.dumps(sheet.to_dict(), indent=1) + "\n")):
+        if path is not None:
+            _write(path, content)
+            print(f"wrote {path}")
+    return 0
+
+
+def _reference(path: Path, reader: AttributeReader | None, size: tuple[int, int]) -> Any:
+    """Shares that are expected, or attributes of the pictures in a folder.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if path.is_dir():
+        if reader is None:
+            raise ConfigError(
+                "pictures to compare with need --attributes, too: a scene's parameters are read from renderings"
+            )
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _PICTURES)
+        if not files:
+            raise ConfigError(f"there are no pictures ({', '.join(_PICTURES)}) in {path}")
+        pictures = []
+        for file in files:
+            try:
+                with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as picture:
+                    pictures.append(np.asarray(picture.convert("RGB").resize((size[1], size[0]))))
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                raise ConfigError(f"{file} cannot be read as a picture ({error})") from error
+        return reader(np.stack(pictures))
+    try:
+        shares = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): {str(g): float(s) for g, s in groups.items()} for name, groups in shares.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f'{path} is neither a folder of pictures nor JSON like {{"NAME": {{"GROUP": 0.5}}}} ({error})'
+        ) from error
+
+
+def _progress() -> Any:
+    """A line on a terminal; elsewhere nothing."""
+    shown, last = sys.stderr.isatty(), [0.0]
+
+    def show(what: str, done: int, count: int) -> None:
+        if shown and (done == count or time.monotonic() - last[0] > 0.2):
+            last[0] = time.monotonic()
+            print(f"\r{what}: {done} of {count}   ", end="\n" if done == count else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder that is writable"
+        ) from error
