@@ -36,7 +36,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.timing import publish, table
 
-__all__ = ["Refused", "Visitor", "bytes_of", "main", "page_settings", "serving"]
+__all__ = ["CutOff", "Refused", "Visitor", "bytes_of", "main", "page_settings", "serving"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _API = "/gradio_api"
@@ -45,6 +45,10 @@ _SHORT = {"max_steps": 3, "solver": "gauss-newton"}
 _ENDLESS = {"max_steps": 1000, "solver": "adam", "stall_steps": 1000, "stop_distance": 0.1, "step_size": 1e-6}
 _SEEN = ("pictures right", "PICTURES OF SOMEBODY ELSE")
 _PAGES = 6  # of the visitors; as many use the API, and two stop long drags
+
+
+CutOff = http.client.HTTPException
+"""An answer that ended before its end."""
 
 
 class Refused(Exception):

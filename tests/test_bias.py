@@ -56,7 +56,7 @@ def test_of_many_tests_few_are_significant_by_chance():
 
 def test_a_scenes_parameters_are_read_back_from_pictures():
     scene = find_scene("face")
-    reader = SceneReader(scene, find_landmarks("face"), 64, count=400, held=100)
+    reader = SceneReader(scene, find_landmarks("face"), 64, count=300, held=80)
     assert reader.quality["yaw"] > 0.9
     assert reader.quality["skin"] > 0.8
     assert reader.quality["back_hue"] > 0.8, "a hue, on its circle"

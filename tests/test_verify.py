@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -24,7 +25,9 @@ from draggan.errors import VerifyError
 from draggan.export import encode_animation, encode_picture
 from draggan.provenance import watermark
 from draggan.provenance.audit import AuditLog
+from draggan.provenance.credentials import seal
 from draggan.provenance.deployment import Deployment
+from draggan.provenance.marks import own_watermark
 from draggan.provenance.verify import Report, verify_bytes, verify_file
 from draggan.recipe import ModelReference, Recipe, Seed
 from tests.test_watermark import drawing
@@ -214,6 +217,34 @@ def test_frames_of_an_animation_are_looked_at_together(own):
     report = verify_bytes(film, folder=own.folder)
     assert (report.kind, report.frames, report.outcome) == ("webp", 3, "from here")
     assert report.watermark is not None
+
+
+def test_a_film_has_its_mark_and_its_credentials(own):
+    """H.264, crf 23: the mark is found in its frames together, if a package can decode them."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    buffer, identity = io.BytesIO(), b"number"
+    with av.open(buffer, "w", format="mp4") as out:
+        stream = out.add_stream("libx264", rate=12, options={"crf": "23"})
+        stream.width = stream.height = 128
+        stream.pix_fmt = "yuv420p"
+        for seed in range(6):
+            pixels = own_watermark(own.folder).embed(drawing(128, seed), identity)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode(None))
+    film = seal(buffer.getvalue(), "mp4", folder=own.folder, recipe=RECIPE, watermarked=True).data
+    report = verify_bytes(film, folder=own.folder)
+    assert (report.kind, report.outcome, report.credentials.state) == ("mp4", "from here", "trusted")
+    assert report.watermark is not None
+    assert report.watermark.identity == identity.hex()
+    assert report.recipe == RECIPE
+
+
+def test_of_a_film_that_cannot_be_decoded_the_rest_is_told(own, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    film = Path(__file__).parent / "golden" / "film.mp4"
+    report = verify_file(film, folder=own.folder)
+    assert (report.kind, report.outcome) == ("mp4", "nothing")
+    assert 'another package is needed: pip install "av"' in told(report)
 
 
 # ---- files that want to do harm ------------------------------------------------------------------------------------
