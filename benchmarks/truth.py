@@ -7,7 +7,8 @@ compared.
 
 As it stands (150 pulls of each of three models, before and now) it takes about 12 minutes in one process on a quiet
 machine, about 8 in two. ``--protocol many`` is two landmarks apart, and pairs with one, five and all landmarks, in one
-go: about half an hour in one process. It can be broken off and goes on where it was, with --json.
+go: about half an hour in one process. ``--protocol parts`` is lips, eyelids and ears, which the cat and the face have.
+It can be broken off and goes on where it was, with --json.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks import machine
 from benchmarks.ablations import FIXED_STEPS, PRECONDITIONED_ADAM
 from benchmarks.evaluation import nested
 from benchmarks.line_search import LINE_SEARCH
+from benchmarks.parts import PARTS, Parts
 from benchmarks.timing import publish
 from draggan.drag import Drag
 from draggan.evaluation.protocols import ALL, DRAG, Cycle, Method, Pairs, Protocol, Pulls, PullsApart, Task
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] = ()) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="six cases")
     parser.add_argument("--models", nargs="+", default=["cat", "face", "car"])
-    parser.add_argument("--protocol", choices=[*PROTOCOLS, "pairs", "many"], default="pulls")
+    parser.add_argument("--protocol", choices=[*PROTOCOLS, "pairs", "many", "parts"], default="pulls")
     parser.add_argument("--points", type=int, default=1, help="of pairs; 0 for all")
     parser.add_argument("--configurations", nargs="+", default=["before", "now"], choices=[*CONFIGURATIONS])
     parser.add_argument("--cases", type=int, default=150)
@@ -117,7 +119,7 @@ def _model(model: str, args: argparse.Namespace) -> tuple[str, list[np.ndarray]]
     # One that others write, too, would lose what they write at the same moment.
     file = None if args.json is None else ResultFile(args.json.with_name(f"{args.json.stem}-{model}.json"))
     tables, tiles = "", []
-    for protocol, cases in _protocols(args):
+    for protocol, cases in _protocols(model, args):
         rows = [
             Row(subject, protocol, suggested_config(model, **CONFIGURATIONS[name]), name, METHODS.get(name, DRAG))
             for name in args.configurations
@@ -135,11 +137,13 @@ def _model(model: str, args: argparse.Namespace) -> tuple[str, list[np.ndarray]]
     return tables, tiles
 
 
-def _protocols(args: argparse.Namespace) -> list[tuple[Protocol, int]]:
+def _protocols(model: str, args: argparse.Namespace) -> list[tuple[Protocol, int]]:
     """What is measured, and in how many cases."""
     cases, seed = 6 if args.quick else args.cases, args.seed
     if args.protocol == "pairs":
         return [(Pairs(points=args.points, first_seed=seed), cases)]
+    if args.protocol == "parts":
+        return [(Parts(part=part, first_seed=seed), cases) for part in PARTS.get(model, {})]
     if args.protocol == "many":
         shares = {1: 1, 5: 3, ALL: 15}
         pairs = [(Pairs(points=points, first_seed=seed), -(-cases // part)) for points, part in shares.items()]

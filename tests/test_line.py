@@ -10,7 +10,7 @@ import torch
 
 from draggan import Drag, DragConfig
 from draggan.drag import line
-from draggan.drag.line import LineTracker
+from draggan.drag.line import LineTracker, Witnessed
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 6)
@@ -73,3 +73,21 @@ def test_content_that_is_hidden_in_the_end_is_not_claimed():
     generator = BumpGenerator(START, curtain=52.0)
     *_, last = drag(generator, [(16.0, 20.0), (60.0, 20.0), (30.0, 50.0)])
     assert last.outcome != "arrived"
+
+
+def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead():
+    generator = BumpGenerator(START)
+    running = Drag(
+        generator.freeze(), WS, START[:1], START[:1], config=DragConfig(solver="gauss-newton", max_departure=100.0)
+    )
+    tracker = running._solver.tracker
+    assert isinstance(tracker, Witnessed)
+    shift = torch.zeros(1, running.problem.moves, 6)
+    first = tracker.begin(running.problem.handles, shift, running.problem.anywhere(generator.features(WS, "map")))
+    moved = shift + torch.tensor([0.06, 0.03, 0.0, 0.0, 0.0, 0.0])
+    there = generator.centres(WS + torch.cat([moved, torch.zeros(1, 2, 6)], 1))[0][:1]
+    right = replace(first, handles=there, shift=moved)
+    assert tracker.confirm(right, moved) is right
+    astray = replace(right, handles=there + 6)
+    assert tracker.confirm(astray, moved).lost.all()
+    assert (tracker.confirm(astray, moved).handles == astray.handles).all()

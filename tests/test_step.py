@@ -129,6 +129,15 @@ def problem_of(G, count, config, mask=None):
     """A drag there."""
     patch = disc_offsets(2).to("meta")
     channels = G.synthesis.b32.conv1.weight.shape[0]
+    pattern = Pattern(
+        offsets=patch,
+        weights=torch.ones(len(patch), device="meta"),
+        features=torch.zeros(count, len(patch), channels, device="meta"),
+        slopes=torch.zeros(count, len(patch), channels, 2, device="meta"),
+        mean=torch.zeros(count, channels, device="meta"),
+        clicked=torch.zeros(count, 2, device="meta"),
+        image_size=G.image_size,
+    )
     return Problem(
         generator=G,
         config=config,
@@ -142,15 +151,8 @@ def problem_of(G, count, config, mask=None):
         window=square_offsets(3).to("meta"),
         reach=6.0,
         templates=torch.zeros(count, len(patch), channels, device="meta"),
-        pattern=Pattern(
-            offsets=patch,
-            weights=torch.ones(len(patch), device="meta"),
-            features=torch.zeros(count, len(patch), channels, device="meta"),
-            slopes=torch.zeros(count, len(patch), channels, 2, device="meta"),
-            mean=torch.zeros(count, channels, device="meta"),
-            clicked=torch.zeros(count, 2, device="meta"),
-            image_size=G.image_size,
-        ),
+        pattern=pattern,
+        witness=pattern,
         follows=False,
         along_lines=False,
         mask=mask,

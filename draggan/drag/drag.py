@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
-from draggan.drag.continuity import ContinuityTracker
-from draggan.drag.line import LineTracker
+from draggan.drag.line import LineTracker, Witnessed
 from draggan.drag.live import MovingTargets
 from draggan.drag.motion_supervision import directions
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
@@ -116,7 +115,7 @@ class Drag(Iterator[DragStep]):
         """The solver that the settings name, with its tracker. Another kind of drag may make another."""
         method = SOLVERS[self.config.solver]
         if self.problem.follows:
-            return method(self.problem, (LineTracker if self.problem.along_lines else ContinuityTracker)(self.problem))
+            return method(self.problem, (LineTracker if self.problem.along_lines else Witnessed)(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)
 
@@ -200,7 +199,9 @@ class Drag(Iterator[DragStep]):
             gone=gone,
         )
         outcome = decide(findings)
-        if outcome is not None and outcome != "stopped" and gone is None and not live:
+        # Of few handles there is nothing to confirm unless they have arrived.
+        doubted = outcome == "arrived" or (self.problem.along_lines and outcome not in (None, "stopped"))
+        if doubted and gone is None and not live:
             findings, here = self._second_opinion(findings, here)
             outcome = decide(findings)
         distances = self._distances

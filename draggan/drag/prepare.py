@@ -89,17 +89,21 @@ def prepare(
     grid = generator.grid(level)
     follows = config.follows
     along_lines = follows and solver.subpixel and len(points) > FEW_HANDLES
+    patterns = []
     if follows:
-        around = many_surroundings if along_lines else surroundings
-        offsets, weights = (t.to(start.device) for t in around(size, grid))
+        # Of few handles content is known by more of what surrounds it, and looked for once more by less of it.
+        for around in (many_surroundings,) if along_lines else (surroundings, many_surroundings):
+            offsets, weights = around(size, grid)
+            patterns.append((offsets.to(start.device), weights.to(start.device)))
+        offsets, _ = patterns[0]
         # As far as content may be found from where it is expected, and what its surroundings are compared by.
         reach = max(float(r2 + r1 + 1), float(offsets.norm(dim=-1).max()) + pattern_slack(size) + 1)
     else:
-        offsets, weights = patch, torch.ones(len(patch), device=start.device)
+        patterns.append((patch, torch.ones(len(patch), device=start.device)))
         # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
         reach = float(r2 + r1 + 1)
     with torch.no_grad():
-        templates, pattern = _clicked_features(generator, level, dtype, reference, points, patch, offsets, weights)
+        templates, known_by = _clicked_features(generator, level, dtype, reference, points, patch, patterns)
         held = None if mask is None else _held(generator, mask)
         base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
         fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
@@ -117,7 +121,8 @@ def prepare(
         window=square_offsets(r2).to(start.device),
         reach=reach,
         templates=templates,
-        pattern=pattern,
+        pattern=known_by[0],
+        witness=known_by[-1],
         follows=follows,
         along_lines=along_lines,
         mask=fixed,
@@ -213,17 +218,21 @@ def _clicked_features(
     reference: Reference,
     handles: Float[Tensor, "n 2"],
     patch: Float[Tensor, "p 2"],
-    offsets: Float[Tensor, "m 2"],
-    weights: Float[Tensor, "m"],
-) -> tuple[Float[Tensor, "n p channel"], Pattern]:
-    """``f_i = F_0(p_i)`` and the rest of the patch, and the pattern. Handles clicked in one picture share one pass."""
+    patterns: Sequence[tuple[Tensor, Tensor]],
+) -> tuple[Float[Tensor, "n p channel"], list[Pattern]]:
+    """``f_i = F_0(p_i)`` and the rest of the patch, and patterns. Handles clicked in one picture share one pass.
+
+    Args:
+        patterns: offsets and weights of each.
+    """
     clicked, pictures = reference.handles.to(handles), reference.pictures
     if len(pictures) != len(handles) or len(clicked) != len(handles):
         raise PointError(
             f"the reference has {len(clicked)} handles and {len(pictures)} pictures; there are {len(handles)} handles"
         )
     nothing = torch.empty(0)
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = [(nothing, nothing, nothing, nothing)] * len(clicked)
+    templates, means = [nothing] * len(clicked), [nothing] * len(clicked)
+    looks = [[(nothing, nothing)] * len(clicked) for _ in patterns]
     remaining = dict(enumerate(_on_device(generator, picture) for picture in pictures))
     while remaining:
         picture = next(iter(remaining.values()))
@@ -232,20 +241,23 @@ def _clicked_features(
         sampler, mean = FeatureSampler(shown, generator.grid(level)), shown.mean((0, 2, 3))
         for i in alike:
             at = clicked[i]
-            slopes_there = derivatives(sampler, at[None], offsets)[0]
-            parts[i] = sampler(at + patch), sampler(at + offsets), slopes_there, mean
+            templates[i], means[i] = sampler(at + patch), mean
+            for look, (offsets, _) in zip(looks, patterns, strict=True):
+                look[i] = sampler(at + offsets), derivatives(sampler, at[None], offsets)[0]
             del remaining[i]
-    templates, features, slopes, means = (torch.stack(part) for part in zip(*parts, strict=True))
-    pattern = Pattern(
-        offsets=offsets,
-        weights=weights,
-        features=features,
-        slopes=slopes,
-        mean=means,
-        clicked=clicked,
-        image_size=generator.image_size,
-    )
-    return templates, pattern
+    known_by = [
+        Pattern(
+            offsets=offsets,
+            weights=weights,
+            features=torch.stack([features for features, _ in look]),
+            slopes=torch.stack([slopes for _, slopes in look]),
+            mean=torch.stack(means),
+            clicked=clicked,
+            image_size=generator.image_size,
+        )
+        for look, (offsets, weights) in zip(looks, patterns, strict=True)
+    ]
+    return torch.stack(templates), known_by
 
 
 def _on_device(generator: Generator, picture: Picture) -> Picture:

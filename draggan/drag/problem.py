@@ -75,8 +75,9 @@ class Problem:
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
         follows: content is tracked by continuity.
-        along_lines: that of many handles is, and looked for once more at the end (`draggan.drag.line`).
+        along_lines: that of many handles is, in whole pictures (`draggan.drag.line`).
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
+        witness: what content of few handles is looked for by once more before anything is claimed.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
         stop_distance: image pixels within which a handle has arrived.
@@ -97,6 +98,7 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
+    witness: Pattern
     follows: bool
     along_lines: bool
     mask: FixedRegion | None

@@ -35,6 +35,7 @@ from draggan.generators.base import Generator
 __all__ = [
     "ALL",
     "DRAG",
+    "TRULY",
     "Case",
     "Column",
     "Cycle",

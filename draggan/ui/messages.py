@@ -321,12 +321,14 @@ def _arrivals(update: Update) -> str:
 
 
 def _doubtful(update: Update, steps: str) -> str:
-    """Where several points should all be there, and that is not certain of some, a sentence on those; else empty."""
-    if len(update.distances) == 1 or update.lost is None or (update.distances > update.stop_distance).any():
+    """Where all points should be there, and that is not certain of some, a sentence on those; else empty."""
+    if update.lost is None or (update.distances > update.stop_distance).any():
         return ""
     names = [str(i + 1) for i in np.flatnonzero(update.lost)]
     if not names:
         return ""
+    if len(update.lost) == 1:
+        return f"The point may have arrived after {steps}, but it looks too different now to be sure."
     if len(names) == len(update.lost):
         return f"The points may have arrived after {steps}, but they look too different now to be sure."
     if len(names) == 1:
