@@ -44,9 +44,9 @@ from draggan.geometry import moved_inside
 
 __all__ = ["LineTracker", "Witnessed"]
 
-# How far content moves from one picture to the next, image pixels at 512 px; and so many pictures at most. On the line
-# there are at least so many.
-PIECE, FEWEST, MOST = 8.0, 2, 8
+# How far content moves from one picture to the next, image pixels at 512 px; so many pictures at least on the line, and
+# at most, also of one or two handles, which may go far.
+PIECE, FEWEST, MOST, MOST_ALONE = 8.0, 2, 8, 16
 # Content found farther than this from where it should have gone on to has not been found; it goes on as expected.
 # Image pixels at 512 px.
 SURPRISE = 16.0
@@ -136,13 +136,13 @@ class LineTracker(Tracker):
             shift: of the latent where it ends.
             expected: about where it should lead: the farther, the more pictures are looked at.
         """
-        pieces = max(self._pieces(expected - start.handles), FEWEST)
+        pieces = max(self._pieces(expected - start.handles, MOST_ALONE), FEWEST)
         zero = torch.zeros_like(start.handles)
         _, places = self._along(start, torch.zeros_like(shift), shift, pieces, zero, self._pattern)
         return places
 
-    def _pieces(self, way: Float[Tensor, "n 2"]) -> int:
-        return min(max(math.ceil(float(way.norm(dim=-1).max()) / self._piece), 1), MOST)
+    def _pieces(self, way: Float[Tensor, "n 2"], most: int = MOST) -> int:
+        return min(max(math.ceil(float(way.norm(dim=-1).max()) / self._piece), 1), most)
 
     def _along(
         self,
