@@ -130,7 +130,7 @@ def test_the_command_writes_tables_and_a_marked_sheet(tmp_path, capsys):
     assert tables.read_text() in out
     assert marks_of(sheet.read_bytes()) == {"words", "pixels", "signature", "record"}
     found = json.loads(everything.read_text())
-    assert {one["name"] for one in found["distributions"]} | set(found["unread"]) == {
+    assert {one["name"] for one in found["distributions"]} | set(found["unread"]) | set(found["misread"]) == {
         parameter.name for parameter in find_scene("cat").parameters_table
     }
     # Any function of one's own, against pictures of one's own.

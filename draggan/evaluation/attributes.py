@@ -25,7 +25,7 @@ from draggan.errors import ConfigError
 from draggan.evaluation.subject import LandmarkFinder
 from draggan.scenes import Scene
 
-__all__ = ["AttributeReader", "Fit", "SceneReader", "load_reader"]
+__all__ = ["READABLE", "AttributeReader", "Fit", "SceneReader", "load_reader"]
 
 READABLE = 0.5
 """Least share of a parameter's variance that has to be explained for it to count as read."""

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int, UInt8
 
 from draggan.config import DragConfig
 from draggan.errors import ConfigError
-from draggan.evaluation.attributes import AttributeReader, SceneReader
+from draggan.evaluation.attributes import READABLE, AttributeReader, SceneReader
 from draggan.evaluation.protocols import Cycle, Pulls
 from draggan.evaluation.similarity import psnr
 from draggan.evaluation.statistics import (
@@ -47,6 +47,7 @@ __all__ = ["Distribution", "Figures", "Reference", "Sheet", "audit", "contact_sh
 FIFTHS = ("lowest fifth", "second", "middle", "fourth", "highest fifth")
 _MOST_GROUPS = 40
 _FOUR_FIFTHS = 0.8
+_LEVEL = 0.05
 _SHOWN = 64  # pictures of a contact sheet
 
 Values = Mapping[str, "Sequence[float] | Sequence[str] | Float[np.ndarray, 'picture']"]
@@ -120,7 +121,9 @@ class Sheet:
         judged: by what drags are judged, in words.
         distributions: of every attribute that could be read.
         figures: likewise.
-        unread: attributes that cannot be read, and their R².
+        unread: attributes that cannot be read, and their R² on renderings.
+        misread: attributes that can be read from renderings and not from the model's own pictures, and their R² there:
+            it draws them otherwise than it was asked to, or in a way that misleads the reading.
     """
 
     model: str
@@ -132,6 +135,7 @@ class Sheet:
     distributions: tuple[Distribution, ...]
     figures: tuple[Figures, ...]
     unread: Mapping[str, float] = field(default_factory=dict)
+    misread: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it; what is not known is null."""
@@ -164,9 +168,16 @@ class Sheet:
                 f"{self.pictures} pictures of `{self.model}` at truncation {truncation:g}, against {self.against}."
             )
             parts.append(_distribution_table(counted))
-        if self.unread:
-            unread = ", ".join(f"{name} ({quality:.2f})" for name, quality in self.unread.items())
-            parts.append(f"Not read well enough to be counted (R² below a half): {unread}.")
+        for why, some in (
+            ("Not read well enough from renderings to be counted (R² below a half)", self.unread),
+            (
+                "Read from renderings and not from the model's own pictures (R² below a half), which are softer or not "
+                "as asked, and so not counted either",
+                self.misread,
+            ),
+        ):
+            if some:
+                parts.append(f"{why}: {', '.join(f'{name} ({quality:.2f})' for name, quality in some.items())}.")
         parts.append(self._figure_sentence())
         known = {figures.name: figures for figures in self.figures}
         parts += [_group_table(known[name]) for name in groups if name in known]
@@ -174,7 +185,10 @@ class Sheet:
         return "\n\n".join(parts) + "\n"
 
     def _figure_sentence(self) -> str:
-        text = f"{self.drags} drags, judged {self.judged}. "
+        text = (
+            f"{self.drags} drags, random pulls of 5 to 33 % of the width, many of which ask for more than a model can; "
+            f"judged {self.judged}. "
+        )
         worst = min(self.figures, key=lambda one: one.p_value, default=None)
         if worst is None:
             return text
@@ -255,6 +269,7 @@ def audit(
     together = {name: np.concatenate([found[name] for found in values.values()]) for name in values[truncations[0]]}
     grouped = {name: _Grouping.of(name, found, (reference or {}).get(name)) for name, found in together.items()}
     on_model = {} if scene_reader is None else _on_model(subject, scene_reader, first_seed, min(samples, 400))
+    misread = {name: quality for name, quality in on_model.items() if quality < READABLE}
     distributions = [
         group.distribution(
             values[truncation][name],
@@ -264,6 +279,7 @@ def audit(
         )
         for truncation in truncations
         for name, group in grouped.items()
+        if name not in misread
     ]
     figures, judged = _figures(subject, config, reader, grouped, first_seed, samples, drags, progress)
     unread = {}
@@ -279,6 +295,7 @@ def audit(
         distributions=tuple(sorted(distributions, key=lambda one: -one.total_variation)),
         figures=tuple(figures),
         unread=unread,
+        misread=misread,
     )
     return sheet, shown
 
@@ -567,7 +584,9 @@ def _group_table(one: Figures) -> str:
         difference = "–" if math.isnan(one.parity[k]) else f"{100 * one.parity[k]:+.0f} points"
         lines.append(f"| {group} | {drawn} | {success.count} | {_ends(success, 0, 100)} | {difference} |")
     if not math.isnan(one.impact):
-        lines += ["", f"Disparate impact {one.impact:.2f}: {'above' if one.impact >= _FOUR_FIFTHS else 'BELOW'} 0.8."]
+        side = "at least" if one.impact >= _FOUR_FIFTHS else "below"
+        chance = "; that success depends on the group is not shown" if not one.p_value <= _LEVEL else ""
+        lines += ["", f"Disparate impact {one.impact:.2f}, {side} 0.8 (p {_p(one.p_value)}{chance})."]
     return "\n".join(lines)
 
 
@@ -586,7 +605,7 @@ def _p(value: float) -> str:
     return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _strict(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+def _strict(p_values: Sequence[float], level: float = _LEVEL) -> list[bool]:
     """Which of many tests are significant at a level for all of them together (Holm, 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: math.inf if math.isnan(p_values[i]) else p_values[i])
     sure = [False] * len(p_values)
