@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from draggan.checkpoints import catalogue
 from draggan.checkpoints.catalogue import ModelEntry, all_models, builtin_dir, fetch, find, models_dir, parse
 from draggan.config import DragConfig
+from draggan.engine.models import CatalogueModels
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
 from draggan.suggestions import TRUNCATION, suggested_config, suggested_truncation
 
@@ -241,3 +243,34 @@ def test_what_suits_a_model_is_asked_in_one_place(home):
     assert suggested_truncation("plain") == suggested_truncation("unlisted.pkl") == TRUNCATION
     with pytest.raises(ConfigError, match="step_size"):
         suggested_config("own", step_size=-1)
+
+
+def test_finding_one_model_looks_for_no_other_on_the_disk(monkeypatch):
+    """With every step of every drag a model is looked up: forty files each time were half of a busy server's time."""
+    looked_for = []
+    on_disk = ModelEntry.on_disk.fget
+    monkeypatch.setattr(ModelEntry, "on_disk", property(lambda entry: looked_for.append(entry.name) or on_disk(entry)))
+    assert CatalogueModels("cpu").find("cat").here
+    assert set(looked_for) == {"cat"}
+    with pytest.raises(ModelNotFound):
+        CatalogueModels("cpu", downloads=False).find("ffhq")
+
+
+def test_the_list_is_read_again_once_it_has_changed(home, monkeypatch):
+    folder = models_dir()
+    folder.mkdir()
+    for path in (folder, home):
+        os.utime(path, (1e9, 1e9))
+    reads = []
+    read = catalogue._read
+    monkeypatch.setattr(catalogue, "_read", lambda seen: reads.append(seen) or read(seen))
+    for _ in range(3):
+        assert "mine" not in {entry.name for entry in all_models()}
+    assert len(reads) == 1
+    (folder / "mine.pkl").write_bytes(b"x")
+    assert find("mine").file == "mine.pkl"
+    # Written a moment ago: another change may have the same time.
+    (folder / "mine.pkl").rename(folder / "other.pkl")
+    assert find("other").file == "other.pkl"
+    add(home, '[[model]]\nname = "third"\nfile = "other.pkl"\n')
+    assert find("third").local == folder / "other.pkl"

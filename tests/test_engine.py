@@ -461,6 +461,51 @@ def test_who_always_comes_back_has_no_credit_left():
     assert done[:until].count("again") <= 200 + 30
 
 
+def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
+    """However many one visitor asks for: no more at once than there are threads, and another's is not the last."""
+    drawing, most, order, lock = 0, 0, [], threading.Lock()
+    whole = engine._pictures.draw
+
+    def draw(*args, **kwargs):
+        nonlocal drawing, most
+        with lock:
+            drawing += 1
+            most = max(most, drawing)
+        time.sleep(0.02)
+        picture = whole(*args, **kwargs)
+        with lock:
+            drawing -= 1
+        return picture
+
+    def ask(visitor: str) -> None:
+        engine.picture(recipe, visitor=visitor)
+        order.append(visitor)
+
+    monkeypatch.setattr(engine._pictures, "draw", draw)
+    monkeypatch.setattr("draggan.engine.scheduler._CREDIT", 0.0)
+    threads = [threading.Thread(target=ask, args=("many",)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(order) > 2)
+    ask("one")
+    for thread in threads:
+        thread.join()
+    assert most <= 2
+    assert order.index("one") < 15
+    assert engine.under_way == 0
+
+
+def test_a_picture_that_cannot_be_drawn_is_an_error_where_it_was_asked_for(engine, recipe, monkeypatch):
+    def broken(*args, **kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._pictures, "draw", broken)
+        with pytest.raises(MemoryError):
+            engine.picture(recipe)
+    assert engine.picture(recipe).shape == (64, 64, 3)
+
+
 def test_eight_long_drags_do_not_keep_a_short_one_from_arriving(engine, recipe, endless):
     long = [engine.drag(recipe, endless, visitor=f"v{i}") for i in range(8)]
     assert eventually(lambda: all(drag.update is not None for drag in long))

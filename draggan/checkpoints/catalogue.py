@@ -15,10 +15,11 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from dnnlib import errors
@@ -225,18 +226,55 @@ def all_models() -> tuple[ModelEntry, ...]:
 
 
 def read_catalogue() -> Catalogue:
-    """All models, read anew from disk; problems in people's own entries are told, not raised."""
-    models = {entry.name: entry for entry in _builtin_models()}
+    """All models, as the disk has them now; problems in people's own entries are told, not raised."""
+    global _newest
+    user_file, folder = cache_dir("models.toml"), models_dir()
+    seen = _Seen(_builtin_models(), user_file, folder, _written(user_file), _written(folder))
+    if _newest is None or _newest[0] != seen:
+        catalogue = _read(seen)
+        if not seen.is_settled:
+            return catalogue
+        _newest = seen, catalogue
+    return _newest[1]
+
+
+class _Seen(NamedTuple):
+    """Where models are listed, and when that was changed last, in nanoseconds; None: it is not there."""
+
+    builtin: tuple[ModelEntry, ...]
+    user_file: Path
+    folder: Path
+    file_written: int | None
+    folder_written: int | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a change from now on will show in the times; file systems count in steps of up to two seconds."""
+        written = (self.file_written, self.folder_written)
+        return all(at is None or time.time_ns() - at > 2_000_000_000 for at in written)
+
+
+_newest: tuple[_Seen, Catalogue] | None = None
+
+
+def _written(path: Path) -> int | None:
+    """When a file, or which files are in a folder, was changed last; None: it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _read(seen: _Seen) -> Catalogue:
+    models = {entry.name: entry for entry in seen.builtin}
     problems = []
-    user_file = cache_dir("models.toml")
-    if user_file.is_file():
+    if seen.user_file.is_file():
         try:
-            models |= {entry.name: entry for entry in parse(user_file)}
+            models |= {entry.name: entry for entry in parse(seen.user_file)}
         except ConfigError as error:
             problems.append(str(error))
     known = {entry.local for entry in models.values()}
-    folder = models_dir()
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(seen.folder.iterdir()) if seen.folder.is_dir() else ():
         if path.suffix.lower() in SUFFIXES and path.is_file() and path not in known and not path.name.startswith("."):
             # A listed name belongs to what the list says.
             name = path.name if path.stem in models else path.stem

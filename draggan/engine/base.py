@@ -177,7 +177,7 @@ class Engine(Protocol):
         """The picture that a recipe makes."""
 
     def render(
-        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
+        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"], *, visitor: str = ""
     ) -> UInt8[np.ndarray, "height width channels"]:
         """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
 

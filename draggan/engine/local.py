@@ -7,8 +7,9 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Turns
-from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -116,21 +117,28 @@ class LocalEngine:
 
     def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width channels"]:
         """The picture that a recipe makes; see `draggan.engine.base.Engine`."""
-        ws = self.complete(recipe, visitor=visitor).latent
-        assert ws is not None
-        return self.render(recipe, ws)
+        recipe = self.complete(recipe, visitor=visitor)
+        assert recipe.latent is not None
+        return self.render(recipe, recipe.latent, visitor=visitor)
 
     def render(
-        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
+        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"], *, visitor: str = ""
     ) -> UInt8[np.ndarray, "height width channels"]:
         """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
         generator = self._fitting(recipe)
         latent = generator.check_ws(_tensor(ws, generator))
-        picture = Picture(ws=latent)
-        if recipe.edits:
-            before = self._pictures_of(self.complete(recipe.up_to(len(recipe.edits) - 1)), generator)
-            picture = picture_after(recipe.edits[-1], latent, before, self._suited(recipe))
-        return to_uint8(self._pictures.draw(generator, picture))
+        before = self.complete(recipe.up_to(len(recipe.edits) - 1), visitor=visitor) if recipe.edits else None
+
+        def draw() -> UInt8[np.ndarray, "height width channels"]:
+            picture = Picture(ws=latent)
+            if before is not None:
+                earlier = self._pictures_of(before, generator)
+                picture = picture_after(recipe.edits[-1], latent, earlier, self._suited(recipe))
+            return to_uint8(self._pictures.draw(generator, picture))
+
+        drawing = _Drawing(visitor, draw)
+        self._scheduler.add(drawing)
+        return drawing.wait()
 
     def close(self) -> None:
         """Stop everything that runs. Threads end by themselves."""
@@ -208,6 +216,36 @@ class LocalEngine:
 
     def _give_memory_back(self) -> None:
         self._memory(idle=not self._running)
+
+
+class _Drawing:
+    """One picture, drawn when it is its visitor's turn.
+
+    Args:
+        visitor: whose time it takes.
+        draw: gives its pixels.
+    """
+
+    urgent = False
+
+    def __init__(self, visitor: str, draw: Callable[[], UInt8[np.ndarray, "height width channels"]]) -> None:
+        self.visitor, self._draw = visitor, draw
+        self._future: Future[UInt8[np.ndarray, "height width channels"]] = Future()
+
+    def step(self) -> State:
+        """Draw it."""
+        try:
+            self._future.set_result(self._draw())
+        except Exception as error:  # noqa: BLE001  # raised where somebody waits for it
+            self._future.set_exception(error)
+        return "over"
+
+    def check(self) -> None:
+        """It is over soon, whoever looks."""
+
+    def wait(self) -> UInt8[np.ndarray, "height width channels"]:
+        """Its pixels, once they are there; raises what drawing has failed with."""
+        return self._future.result()
 
 
 class _Work:

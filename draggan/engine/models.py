@@ -117,9 +117,13 @@ class CatalogueModels:
         """A listed or opened model."""
         if name in self._opened:
             return self._opened[name][1]
-        for model in self.listed():
+        for model in self._own:
             if model.name == name:
                 return model
+        # Asked with every step: not all of them are looked for on the disk.
+        for entry in all_models():
+            if entry.name == name and (entry.on_disk or self._downloads):
+                return _model(entry)
         raise ModelNotFound(f"there is no model '{name}' here; choose one of the list")
 
     def load(self, name: str) -> Generator:

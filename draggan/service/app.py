@@ -131,7 +131,7 @@ def build_service(
         try:
             recipe = await recipe_of(request)
             recipe = await in_thread(lambda: engine.complete(recipe, visitor=_visitor(request)))
-            data = await in_thread(_encoded, engine, recipe, deployment)
+            data = await in_thread(_encoded, engine, recipe, _visitor(request), deployment)
         except Exception as error:  # noqa: BLE001  # becomes the answer
             return _failed(error)
         if "application/json" in request.headers.get("accept", ""):
@@ -176,7 +176,7 @@ def build_service(
         async def lines() -> AsyncIterator[str]:
             code = 499  # nobody listened to the end
             try:
-                async for value in _steps(engine, running, height, in_thread, deployment):
+                async for value in _steps(engine, running, height, in_thread, deployment, _visitor(request)):
                     code = value.pop("status", code)
                     yield line(value)
             finally:
@@ -206,14 +206,20 @@ def build_service(
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     if tools:
-        server = build_tools(engine, models, partial(_encoded, engine, deployment=deployment), in_thread, _visitor_of)
+        encoded = partial(_encoded, engine, deployment=deployment)
+        server = build_tools(engine, models, encoded, in_thread, _visitor_of)
         service.router.routes.extend(server.streamable_http_app().routes)
         running_beside.append(server.session_manager.run)
     return service
 
 
 async def _steps(
-    engine: Engine, running: RunningDrag, height: int, in_thread: Callable[..., Any], deployment: Deployment | None
+    engine: Engine,
+    running: RunningDrag,
+    height: int,
+    in_thread: Callable[..., Any],
+    deployment: Deployment | None,
+    visitor: str,
 ) -> AsyncIterator[dict[str, Any]]:
     """What is known after every step that is due, and the result at last, with a status."""
     update: Update | None = None
@@ -232,7 +238,7 @@ async def _steps(
             await anyio.sleep(_REPORT_EVERY)
         last = await in_thread(running.result)
         reached = running.reached()
-        data = await in_thread(_encoded, engine, reached, deployment)
+        data = await in_thread(_encoded, engine, reached, visitor, deployment)
         result = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
         if running.notice:
             result["notice"] = running.notice
@@ -247,7 +253,7 @@ def _preview(running: RunningDrag, update: Update, height: int) -> str:
     return data_url(jpeg(running.preview(update, fitting[-1])), "image/jpeg")
 
 
-def _encoded(engine: Engine, recipe: Recipe, deployment: Deployment | None) -> bytes:
+def _encoded(engine: Engine, recipe: Recipe, visitor: str, deployment: Deployment | None) -> bytes:
     """A picture as a file, which says how it came about and that it was made by AI."""
     seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
     details = {
@@ -258,7 +264,8 @@ def _encoded(engine: Engine, recipe: Recipe, deployment: Deployment | None) -> b
         "handles": [] if edit is None else [point.handle for point in edit.points],
         "targets": [] if edit is None else [point.target for point in edit.points],
     }
-    return encode_picture(engine.picture(recipe), details=details, recipe=recipe, deployment=deployment, door="api")
+    pixels = engine.picture(recipe, visitor=visitor)
+    return encode_picture(pixels, details=details, recipe=recipe, deployment=deployment, door="api")
 
 
 def _as_json(recipe: Recipe) -> Any:

@@ -21,8 +21,8 @@ from draggan.service.answers import error_of, facts_of
 
 __all__ = ["Encode", "build_tools"]
 
-# A recipe's picture as a file.
-Encode = Callable[[Recipe], bytes]
+# A recipe's picture as a file, drawn in the time of a visitor.
+Encode = Callable[[Recipe, str], bytes]
 
 _ABOUT = """Pictures drawn by generative networks, and drags of their content: a point of the picture (a handle) is
 moved to another place (its target), and the rest follows as it must for the picture to stay plausible. Make a picture,
@@ -98,7 +98,7 @@ def build_tools(
             value = {"model": model, "seed": seed, "truncation": truncation, "class": label}
             recipe = recipe_from(value, engine)
             height, width = recipe.image_size
-            return answer({"width": width, "height": height}, recipe, encode(recipe))
+            return answer({"width": width, "height": height}, recipe, encode(recipe, visitor_of(context)))
 
         return await refused(made)
 
@@ -132,7 +132,7 @@ def build_tools(
                 running.stop()
             reached = running.reached()
             facts = facts_of(update) | {"outcome": "stopped" if update is None else update.outcome}
-            return answer(facts, reached, encode(reached))
+            return answer(facts, reached, encode(reached, visitor))
 
         return await refused(dragged)
 

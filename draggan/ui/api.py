@@ -140,7 +140,7 @@ def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit,
     }
     portable = replace(recipe, model=replace(recipe.model, name=models.find(recipe.model.name).file))
     data = encode_picture(
-        engine.picture(recipe),
+        engine.picture(recipe, visitor=visitor_of(request)),
         ".png",
         details,
         recipe=portable,

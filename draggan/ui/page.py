@@ -8,6 +8,9 @@ from itertools import count, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
 import gradio as gr
+import numpy as np
+from gradio.context import LocalContext
+from jaxtyping import Float, UInt8
 
 from draggan.downloads import Terms, offer
 from draggan.engine.base import Engine
@@ -24,7 +27,7 @@ from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.server.site import Site
-from draggan.ui.tab_queue import TabQueue
+from draggan.ui.tab_queue import TabQueue, visitor_of
 
 __all__ = ["Page", "Updates", "notice"]
 
@@ -130,12 +133,22 @@ class Page:
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
             height, width = session.image_size
-            canvas |= {"size": [width, height], "frame": frame_url(self.engine.picture(session.recipe))}
+            canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self.say(messages.hint(session))
             | self.enable(session, after_a_drag=after_a_drag)
         )
+
+    def picture(self, recipe: Recipe) -> UInt8[np.ndarray, "height width channels"]:
+        """The picture that a recipe makes, in the time of whoever has called the handler."""
+        return self.engine.picture(recipe, visitor=visitor_of(LocalContext.request.get(None)))
+
+    def render(
+        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """The same with another latent in place of its last."""
+        return self.engine.render(recipe, ws, visitor=visitor_of(LocalContext.request.get(None)))
 
     def note(self, updates: Updates) -> Updates:
         """The updates, and with a session the news that the browser has something to keep."""

@@ -35,7 +35,7 @@ def save(page: Page, session: Session | None, value: CanvasValue, request: gr.Re
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
         recipe = _portable(page, session.recipe)
-        pixels, details = page.engine.picture(session.recipe), _details(recipe, session)
+        pixels, details = page.picture(session.recipe), _details(recipe, session)
         save_picture(path, pixels, details, recipe=recipe, **_how(page, request))
         return {page.parts.file: str(path)}
 
@@ -63,7 +63,7 @@ def _save_animation(
         # A large model takes a while.
         yield page.say(messages.drawing(len(frames) + 1, len(shown)), "run", aloud=not frames)
         with explained():
-            frames.append(page.engine.render(recipe, ws))
+            frames.append(page.render(recipe, ws))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
         recipe = _portable(page, session.recipe)
