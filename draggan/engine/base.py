@@ -173,11 +173,18 @@ class Engine(Protocol):
     def complete(self, recipe: Recipe, *, visitor: str = "") -> Recipe:
         """The recipe with the latents of all its pictures; edits whose result is not known are run now."""
 
-    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width channels"]:
-        """The picture that a recipe makes."""
+    def picture(
+        self, recipe: Recipe, *, visitor: str = "", urgent: bool = False
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """The picture that a recipe makes; ``urgent``: before what others wait for, as where a stopped drag rests."""
 
     def render(
-        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"], *, visitor: str = ""
+        self,
+        recipe: Recipe,
+        ws: Float[np.ndarray, "1 num_ws w_dim"],
+        *,
+        visitor: str = "",
+        urgent: bool = False,
     ) -> UInt8[np.ndarray, "height width channels"]:
         """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
 

@@ -115,14 +115,21 @@ class LocalEngine:
         work.wait()
         return work.recipe
 
-    def picture(self, recipe: Recipe, *, visitor: str = "") -> UInt8[np.ndarray, "height width channels"]:
+    def picture(
+        self, recipe: Recipe, *, visitor: str = "", urgent: bool = False
+    ) -> UInt8[np.ndarray, "height width channels"]:
         """The picture that a recipe makes; see `draggan.engine.base.Engine`."""
         recipe = self.complete(recipe, visitor=visitor)
         assert recipe.latent is not None
-        return self.render(recipe, recipe.latent, visitor=visitor)
+        return self.render(recipe, recipe.latent, visitor=visitor, urgent=urgent)
 
     def render(
-        self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"], *, visitor: str = ""
+        self,
+        recipe: Recipe,
+        ws: Float[np.ndarray, "1 num_ws w_dim"],
+        *,
+        visitor: str = "",
+        urgent: bool = False,
     ) -> UInt8[np.ndarray, "height width channels"]:
         """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
         generator = self._fitting(recipe)
@@ -136,7 +143,7 @@ class LocalEngine:
                 picture = picture_after(recipe.edits[-1], latent, earlier, self._suited(recipe))
             return to_uint8(self._pictures.draw(generator, picture))
 
-        drawing = _Drawing(visitor, draw)
+        drawing = _Drawing(visitor, draw, urgent=urgent)
         self._scheduler.add(drawing)
         return drawing.wait()
 
@@ -224,12 +231,13 @@ class _Drawing:
     Args:
         visitor: whose time it takes.
         draw: gives its pixels.
+        urgent: whether it comes before all others.
     """
 
-    urgent = False
-
-    def __init__(self, visitor: str, draw: Callable[[], UInt8[np.ndarray, "height width channels"]]) -> None:
-        self.visitor, self._draw = visitor, draw
+    def __init__(
+        self, visitor: str, draw: Callable[[], UInt8[np.ndarray, "height width channels"]], *, urgent: bool
+    ) -> None:
+        self.visitor, self.urgent, self._draw = visitor, urgent, draw
         self._future: Future[UInt8[np.ndarray, "height width channels"]] = Future()
 
     def step(self) -> State:

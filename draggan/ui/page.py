@@ -127,22 +127,24 @@ class Page:
 
     # What the page shows
 
-    def show(self, session: Session, *, picture: bool = True, after_a_drag: bool = True) -> Updates:
-        """The page at rest."""
+    def show(
+        self, session: Session, *, picture: bool = True, after_a_drag: bool = True, urgent: bool = False
+    ) -> Updates:
+        """The page at rest; ``urgent``: somebody has pressed Stop."""
         session = session.sent_to_page()
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
             height, width = session.image_size
-            canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe))}
+            canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe, urgent=urgent))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self.say(messages.hint(session))
             | self.enable(session, after_a_drag=after_a_drag)
         )
 
-    def picture(self, recipe: Recipe) -> UInt8[np.ndarray, "height width channels"]:
+    def picture(self, recipe: Recipe, *, urgent: bool = False) -> UInt8[np.ndarray, "height width channels"]:
         """The picture that a recipe makes, in the time of whoever has called the handler."""
-        return self.engine.picture(recipe, visitor=visitor_of(LocalContext.request.get(None)))
+        return self.engine.picture(recipe, visitor=visitor_of(LocalContext.request.get(None)), urgent=urgent)
 
     def render(
         self, recipe: Recipe, ws: Float[np.ndarray, "1 num_ws w_dim"]

@@ -125,10 +125,11 @@ def _attend(
             yield from _follow(page, session, drag, pacer, pull, caller)
         except PageError as error:
             failed = error
+        stopped = drag.stopping
         drag.stop()
         drag.ended(patience=_LAST_STEP)
         with page.tabs.exclusive(tab, session) as newest:
-            ended, failed = _end(page, newest or session, drag, pull, failed)
+            ended, failed = _end(page, newest or session, drag, pull, failed, urgent=stopped)
             page.tabs.remember(tab, ended)
             # From here on, others may change the picture again.
             page.drags.end(tab, drag)
@@ -189,7 +190,7 @@ def _follow(
 
 
 def _end(
-    page: Page, session: Session, drag: RunningDrag, pull: Pull | None, failed: PageError | None
+    page: Page, session: Session, drag: RunningDrag, pull: Pull | None, failed: PageError | None, *, urgent: bool
 ) -> tuple[Updates, PageError | None]:
     """The page at rest again, with what the drag has reached, and what has failed first.
 
@@ -200,7 +201,7 @@ def _end(
     try:
         with explained():
             session, news = _reached(session, drag, pull)
-            shown = page.show(session, after_a_drag=pull is None)
+            shown = page.show(session, after_a_drag=pull is None, urgent=urgent)
     except PageError as error:
         failed = failed or error
         shown = page.show(session, picture=False, after_a_drag=pull is None)
