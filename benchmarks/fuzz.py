@@ -12,6 +12,7 @@ run anything.
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import itertools
 import json
@@ -33,7 +34,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.timing import publish, table
 from benchmarks.visitors import Refused, Visitor, pixels_of, serving
-from draggan.config import DragConfig
+from draggan.config import MASK_HOLDS, PRECISIONS, SOLVER_NAMES, TRACKER_NAMES, DragConfig
 from draggan.errors import DragGANError
 from draggan.images import read_mask
 from draggan.recipe import Recipe, read_points, read_settings
@@ -73,8 +74,77 @@ _MASKS = st.one_of(
     st.sampled_from(["/etc/passwd", "file:///etc/passwd", "data:text/html,<script>"]),
     _JSON,
 )
+
+
+def _number(field: Any) -> st.SearchStrategy[Any]:
+    """Values of a setting from end to end of its range."""
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    if low is None or high is None:
+        return st.just(field.default)
+    numbers = st.integers(low, high) if isinstance(field.default, int) else st.floats(low, high)
+    return st.one_of(numbers, st.sampled_from([low, high]), st.just(field.default))
+
+
+# Drags that may be asked for: every setting within its range, odd as they may be together.
+_IN_RANGE = st.fixed_dictionaries(
+    {"max_steps": st.integers(1, 3), "solver": st.sampled_from(SOLVER_NAMES)},
+    optional={
+        name: _number(field)
+        for name, field in DragConfig.__dataclass_fields__.items()
+        if name not in ("max_steps", "solver", "space")
+    }
+    | {
+        "tracker": st.sampled_from(TRACKER_NAMES),
+        "mask_hold": st.sampled_from(MASK_HOLDS),
+        "precision": st.sampled_from(PRECISIONS),
+        "free_rows": st.integers(1, 14),
+    },
+)
+_PLACES = st.one_of(st.integers(0, 127), st.floats(0, 127))
+_PAIRS = st.lists(st.lists(_PLACES, min_size=4, max_size=4), min_size=1, max_size=8)
+
+
+def _rectangle(edges: tuple[int, int, int, int]) -> str:
+    """A mask that is white in a rectangle, as a data URL."""
+    left, right = sorted(edges[:2])
+    top, bottom = sorted(edges[2:])
+    pixels = np.zeros((128, 128, 4), np.uint8)
+    pixels[top : bottom + 1, left : right + 1] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+_EDGES = st.tuples(*[st.integers(0, 127)] * 4)
+_DRAGS = st.tuples(
+    st.just("cat"),
+    st.integers(0, 2**32 - 1),
+    _PAIRS,
+    st.one_of(st.none(), st.floats(0, 1)),
+    st.just(0),
+    st.one_of(st.just(""), _EDGES.map(_rectangle)),
+    _IN_RANGE,
+)
+_RECIPES = st.one_of(
+    st.fixed_dictionaries(
+        {"model": _MODELS},
+        optional={
+            "seed": _NUMBERS,
+            "truncation": _NUMBERS,
+            "class": _NUMBERS,
+            "points": st.one_of(_PAIRS, _POINTS),
+            "mask": st.one_of(_EDGES.map(_rectangle), _MASKS),
+            "space": st.sampled_from(["w", "w+", 3]),
+            "settings": st.one_of(_IN_RANGE, _SETTINGS),
+        },
+    ),
+    _JSON,
+)
 _CALLS = {
     "models": st.tuples(),
+    "drag ": _DRAGS,
+    "/v1/picture": st.tuples(_RECIPES),
+    "/v1/drag": st.tuples(_RECIPES),
     "picture": st.tuples(_MODELS, _NUMBERS, st.one_of(st.none(), _NUMBERS), _NUMBERS),
     "drag": st.tuples(_MODELS, st.integers(0, 9), _POINTS, st.none(), st.just(0), _MASKS, _SETTINGS),
 }
@@ -120,24 +190,34 @@ class Tally:
 def ask(tally: Tally, visitor: Visitor, name: str, values: Sequence[Any]) -> None:
     """One call of an endpoint."""
     began = time.monotonic()
-    shown = f"/{name} {json.dumps(values)[:200]}"
+    shown = f"{_title(name)} {json.dumps(values)[:900]}"
     try:
-        visitor.call(name, *values)
-        tally.counts[f"/{name}: taken"] += 1
+        if name.startswith("/"):
+            said = visitor.request("POST", name, json.dumps(*values).encode()).read()
+            last = said.splitlines()[-1]
+            if last.startswith(b'{"error"'):
+                raise Refused(200, last.decode())
+        else:
+            visitor.call(name.strip(), *values)
+        tally.counts[f"{_title(name)}: taken"] += 1
     except Refused as refused:
         said = str(refused)
         if refused.status in (429,):
             time.sleep(0.5)
-        tally.counts[f"/{name}: refused in words" if len(said) > 10 else f"/{name}: refused without words"] += 1
+        tally.counts[f"{_title(name)}: refused in words" if len(said) > 10 else f"/{name}: refused without words"] += 1
         if refused.status >= 500 or len(said) <= 10 or any(never in said for never in _NEVER):
             tally.wrong.append(f"{shown} -> {refused.status} {said}")
     except (OSError, ValueError, TypeError) as error:
-        tally.counts[f"/{name}: no answer"] += 1
+        tally.counts[f"{_title(name)}: no answer"] += 1
         tally.wrong.append(f"{shown} -> {error!r}")
     seconds = time.monotonic() - began
     tally.slowest = max(tally.slowest, seconds)
     if seconds > _SLOW:
         tally.wrong.append(f"{shown} took {seconds:.0f} s")
+
+
+def _title(name: str) -> str:
+    return f"/{name.strip()}, every setting in its range" if name.endswith(" ") else f"/{name.lstrip('/')}"
 
 
 def endpoints(tally: Tally, port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -10,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,9 +20,9 @@ from PIL import Image
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
 from draggan.engine.short_form import recipe_from
-from draggan.errors import DragGANError
+from draggan.errors import DragGANError, LimitError
 from draggan.recipe import Recipe
-from draggan.service.app import build_service
+from draggan.service.app import _listening, build_service
 from tests.marks import marks_of
 from tests.pages import BUMP, TinyModels
 
@@ -324,3 +326,58 @@ def test_what_the_description_allows_is_read_or_refused_with_a_sentence(descript
 def test_whatever_is_sent_is_answered(client, value):
     answer = client.post("/v1/picture", content=json.dumps(value))
     assert answer.status_code in (200, 400, 404)
+
+
+MISSING = {"model": "bump", "seed": 0, "points": [[*BUMP, 60, 60]], "settings": ENDLESS}
+
+
+def test_a_picture_that_takes_too_long_is_refused_and_not_begun_again():
+    engine = LocalEngine(TinyModels(), Limits(seconds=1.0))
+    try:
+        client = TestClient(build_service(engine, engine.models, engine.limits))
+        answer = client.post("/v1/picture", json=MISSING)
+        assert answer.status_code == 429
+        assert "has used the 1 s that one may take here before all pictures" in answer.json()["error"]
+        assert engine.computed() < 2
+    finally:
+        engine.close()
+
+
+def test_what_nobody_waits_for_is_not_computed(engine):
+    """The engine asks now and then, and a request says whether its connection is there."""
+    there = [True]
+    recipe = recipe_from(MISSING, engine)
+
+    def wait() -> None:
+        with pytest.raises(LimitError, match="it was stopped before all pictures"):
+            engine.complete(recipe, visitor="gone", wanted=lambda: there[0])
+        there.append(False)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not engine.under_way:
+        time.sleep(0.01)
+    there[0] = False
+    thread.join(20)
+    assert there[-1] is False
+    assert engine.under_way == 0
+
+
+def test_a_request_tells_whether_its_connection_is_there():
+    async def heard(*messages: str) -> list[bool]:
+        left = [{"type": kind, "body": b"", "more_body": False} for kind in messages]
+
+        async def receive():
+            if not left:
+                await asyncio.sleep(60)
+            return left.pop(0)
+
+        request = Request({"type": "http", "headers": []}, receive)
+        await request.body()
+        with _listening(request) as wanted:
+            before = wanted()
+            await asyncio.sleep(0.1)
+            return [before, wanted()]
+
+    assert asyncio.run(heard("http.request")) == [True, True]
+    assert asyncio.run(heard("http.request", "http.disconnect")) == [True, False]

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +38,9 @@ CPU_SECONDS = 8
 # The clock runs on when a machine is busy or its disk slow; the child's own budget ends a slow file much earlier.
 WALL_SECONDS = 60.0
 BYTES_PER_SECOND = 8 << 20
+
+# Each may have gigabytes for a large file, and many people may open one at the same moment.
+_AT_ONCE = threading.BoundedSemaphore(4)
 
 # The child gets the parent's import path but none of its modules, environment or descriptors. The package is made known
 # without running its __init__, which would load PyTorch.
@@ -80,16 +84,17 @@ def run_child(source: Path, work: Path, cache: Path, size: int) -> dict[str, Any
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     timeout = WALL_SECONDS + size / BYTES_PER_SECOND
     try:
-        process = subprocess.run(
-            [sys.executable, "-I", "-B", "-c", CHILD, json.dumps(job)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd=work,
-            timeout=timeout,
-            check=False,
-        )
+        with _AT_ONCE:
+            process = subprocess.run(
+                [sys.executable, "-I", "-B", "-c", CHILD, json.dumps(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                cwd=work,
+                timeout=timeout,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         raise CheckpointError(f"{source}: reading took longer than {timeout:.0f} s and was stopped") from None
     try:

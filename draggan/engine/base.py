@@ -16,7 +16,7 @@ Arrays are numpy's, so that an engine may as well be in another process or on an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -170,8 +170,15 @@ class Engine(Protocol):
     def live(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> LiveDrag:
         """Take hold of the edit's handles and follow targets; arguments and errors as for `drag`."""
 
-    def complete(self, recipe: Recipe, *, visitor: str = "") -> Recipe:
-        """The recipe with the latents of all its pictures; edits whose result is not known are run now."""
+    def complete(self, recipe: Recipe, *, visitor: str = "", wanted: Callable[[], bool] = ...) -> Recipe:
+        """The recipe with the latents of all its pictures; edits whose result is not known are run now.
+
+        Args:
+            wanted: asked now and then whether anybody still waits for it; without, somebody does.
+
+        Raises:
+            LimitError: more than a visitor may have, or it has ended early: by a limit, or as nobody waits for it.
+        """
 
     def picture(
         self, recipe: Recipe, *, visitor: str = "", urgent: bool = False

@@ -39,6 +39,11 @@ __all__ = ["LocalDrag", "LocalEngine", "LocalLiveDrag"]
 
 # Longer than any step; whoever waits for an end looks again then.
 _PATIENCE = 60.0
+_LOOK = 1.0  # seconds between two looks whether somebody still wants what is computed
+
+
+def _always() -> bool:
+    return True
 
 
 class LocalEngine:
@@ -92,7 +97,7 @@ class LocalEngine:
         self._begin(running, config, len(edit.points))
         return running
 
-    def complete(self, recipe: Recipe, *, visitor: str = "") -> Recipe:
+    def complete(self, recipe: Recipe, *, visitor: str = "", wanted: Callable[[], bool] = _always) -> Recipe:
         """The recipe with all results, computing those that are missing; see `draggan.engine.base.Engine`."""
         if recipe.is_complete:
             return recipe
@@ -112,7 +117,12 @@ class LocalEngine:
                 )
             self._running.append(work)
         self._scheduler.add(work)
-        work.wait()
+        work.wait(wanted)
+        if not work.recipe.is_complete:
+            raise LimitError(
+                f"{work.why or 'it was stopped'} before all pictures of the recipe were known; give the latents of "
+                "its edits with it, or ask for fewer at once"
+            )
         return work.recipe
 
     def picture(
@@ -262,6 +272,7 @@ class _Work:
     Attributes:
         recipe: with more and more results.
         visitor: whose budget it counts in.
+        why: what has made the engine end it; empty: nothing has.
     """
 
     def __init__(self, engine: LocalEngine, generator: Generator, recipe: Recipe, visitor: str) -> None:
@@ -274,7 +285,7 @@ class _Work:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._over = False
-        self._notice = ""
+        self.why = self._notice = ""
         self._seconds = 0.0
         self._watched = time.monotonic()
         self._turns = self._run()
@@ -308,11 +319,13 @@ class _Work:
         self._watched = time.monotonic()
         return over
 
-    def wait(self) -> None:
-        """Wait for the end; raises what it failed with."""
+    def wait(self, wanted: Callable[[], bool] = _always) -> None:
+        """Wait for the end, and bring it about once nobody wants it; raises what it failed with."""
         # Not longer at a time than the limit of watching.
-        while not self.ended(min(_PATIENCE, self._limits.unwatched / 2)):
-            pass
+        patience = min(_PATIENCE if wanted is _always else _LOOK, self._limits.unwatched / 2)
+        while not self.ended(patience):
+            if not wanted():
+                self.stop()
         if self._error is not None:
             raise self._error
 
@@ -348,6 +361,7 @@ class _Work:
 
     def _give_up(self, why: str) -> None:
         if not self._stopping.is_set():
+            self.why = why
             self._notice = f"{why}; it was stopped, and what it has reached is kept"
             self.stop()
 

@@ -14,9 +14,18 @@ It knows engines and models by their seams only. Who may ask, how often and unde
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,6 +53,7 @@ __all__ = ["build_service"]
 T = TypeVar("T")
 
 _REPORT_EVERY = 0.1  # seconds between two lines of a drag
+_LISTENER = 1.0  # seconds between two looks whether anybody waits for an answer that takes long
 _PATIENCE = 0.5  # seconds for which a thread waits for a step before it looks whether anybody still listens
 _EXAMPLE = {"model": "cat", "seed": 7, "points": [[78, 78, 64, 78]]}
 
@@ -101,6 +111,10 @@ def build_service(
         body = await request.body()
         return await in_thread(lambda: recipe_from(parse_json(body), engine))
 
+    async def completed(request: Request, recipe: Recipe) -> Recipe:
+        with _listening(request) as wanted:
+            return await in_thread(lambda: engine.complete(recipe, visitor=_visitor(request), wanted=wanted))
+
     errors: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 404, 413, 429, 500, 503), described.ERROR)
 
     @service.get("/v1/models", summary="The models there are")
@@ -130,7 +144,7 @@ def build_service(
     async def picture_of(request: Request) -> Response:
         try:
             recipe = await recipe_of(request)
-            recipe = await in_thread(lambda: engine.complete(recipe, visitor=_visitor(request)))
+            recipe = await completed(request, recipe)
             data = await in_thread(_encoded, engine, recipe, _visitor(request), deployment)
         except Exception as error:  # noqa: BLE001  # becomes the answer
             return _failed(error)
@@ -163,9 +177,7 @@ def build_service(
             recipe = await recipe_of(request)
             if not recipe.edits:
                 raise RecipeError("there is nothing to drag in this recipe; give points, or ask for its picture")
-            before = await in_thread(
-                lambda: engine.complete(recipe.up_to(len(recipe.edits) - 1), visitor=_visitor(request))
-            )
+            before = await completed(request, recipe.up_to(len(recipe.edits) - 1))
             running = await in_thread(lambda: engine.drag(before, recipe.edits[-1], visitor=_visitor(request)))
         except Exception as error:  # noqa: BLE001  # becomes the answer
             answer = _failed(error)
@@ -207,7 +219,7 @@ def build_service(
 
     if tools:
         encoded = partial(_encoded, engine, deployment=deployment)
-        server = build_tools(engine, models, encoded, in_thread, _visitor_of)
+        server = build_tools(engine, models, encoded, in_thread, _visitor_of, _listening_of)
         service.router.routes.extend(server.streamable_http_app().routes)
         running_beside.append(server.session_manager.run)
     return service
@@ -272,6 +284,23 @@ def _as_json(recipe: Recipe) -> Any:
     return parse_json(recipe.portable().to_json())
 
 
+@contextmanager
+def _listening(request: Request) -> Iterator[Callable[[], bool]]:
+    """Says whether somebody still waits for the answer to a request; may be asked from any thread."""
+    gone = threading.Event()
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(_LISTENER)
+        gone.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield lambda: not gone.is_set()
+    finally:
+        watching.cancel()
+
+
 def _visitor(connection: Request | WebSocket) -> str:
     """Whose budget it counts in, as the gate says; without a gate all are one."""
     caller = connection.scope.get("state", {}).get("caller")
@@ -282,6 +311,12 @@ def _visitor_of(context: Any) -> str:
     """The same of a tool's call."""
     request = context.request_context.request
     return "program" if request is None else _visitor(request)
+
+
+def _listening_of(context: Any) -> AbstractContextManager[Callable[[], bool]]:
+    """Likewise, whether somebody listens."""
+    request = context.request_context.request
+    return nullcontext(lambda: True) if request is None else _listening(request)
 
 
 def _height(text: str) -> int:

@@ -10,6 +10,7 @@ import base64
 import importlib
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from draggan.engine.base import Engine
@@ -24,6 +25,7 @@ __all__ = ["Encode", "build_tools"]
 # A recipe's picture as a file, drawn in the time of a visitor.
 Encode = Callable[[Recipe, str], bytes]
 
+_PATIENCE = 1.0  # seconds between two looks whether anybody waits for the end of a drag
 _ABOUT = """Pictures drawn by generative networks, and drags of their content: a point of the picture (a handle) is
 moved to another place (its target), and the rest follows as it must for the picture to stay plausible. Make a picture,
 look at where things are in it, and drag. Points are x and y in image pixels, from the upper left corner. All pictures
@@ -36,6 +38,7 @@ def build_tools(
     encode: Encode,
     in_thread: Callable[..., Awaitable[Any]],
     visitor_of: Callable[[Any], str],
+    listening: Callable[[Any], AbstractContextManager[Callable[[], bool]]],
 ) -> Any:
     """A server of the tools (``mcp.server.fastmcp.FastMCP``).
 
@@ -43,6 +46,7 @@ def build_tools(
         encode: what a picture leaves by.
         in_thread: awaits a function in a thread.
         visitor_of: whose budget a request counts in.
+        listening: whether somebody still waits for the answer to one.
 
     Raises:
         ConfigError: the package is missing.
@@ -121,20 +125,23 @@ def build_tools(
             now, how far they are from their targets, and the recipe for the next drag.
         """
 
-        def dragged() -> list[Any]:
+        def dragged(wanted: Callable[[], bool]) -> list[Any]:
             visitor = visitor_of(context)
-            before = engine.complete(recipe_from(recipe, engine), visitor=visitor)
+            before = engine.complete(recipe_from(recipe, engine), visitor=visitor, wanted=wanted)
             edit = edit_from({"points": points, "settings": settings or {}}, before)
             running = engine.drag(before, edit, visitor=visitor)
             try:
-                update = running.result()
+                while wanted() and not running.ended(_PATIENCE):
+                    pass
             finally:
                 running.stop()
+            update = running.result()
             reached = running.reached()
             facts = facts_of(update) | {"outcome": "stopped" if update is None else update.outcome}
             return answer(facts, reached, encode(reached, visitor))
 
-        return await refused(dragged)
+        with listening(context) as wanted:
+            return await refused(lambda: dragged(wanted))
 
     for tool, title in ((list_models, "List models"), (make, "Make a picture"), (drag, "Drag points of a picture")):
         # The context is found by its annotation, which has to be the package's own class.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from draggan.config import Limits
+from draggan.errors import VerifyError
 from draggan.export import encode_picture
 from draggan.provenance import watermark
 from draggan.provenance.deployment import default
@@ -24,7 +26,7 @@ def check(parts, monkeypatch):
     page = SimpleNamespace(parts=parts, site=SimpleNamespace(limits=Limits.public(), deployment=default()))
 
     def report_of(value: object) -> dict:
-        return checking.check(page, value)[parts.check].constructor_args["report"]
+        return checking.check(page, value, None)[parts.check].constructor_args["report"]
 
     return report_of
 
@@ -65,3 +67,29 @@ def test_a_file_fits_into_a_call():
     content = base64.b64encode(bytes(most_bytes(limits)))
     assert len(content) < limits.call_bytes
     assert len(read_sent(sent(bytes(most_bytes(limits))), limits).content) == most_bytes(limits)
+
+
+def test_one_visitor_leaves_others_a_place(check, monkeypatch):
+    """Two files are looked at together, and one visitor has one of them."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*args, **kwargs):
+        begun.set()
+        go_on.wait(20)
+        raise VerifyError("it was looked at")
+
+    monkeypatch.setattr(checking, "verify_bytes", slowly)
+    monkeypatch.setattr(checking, "visitor_of", lambda request: "a")
+    first = threading.Thread(target=check, args=(sent(b"x"),))
+    first.start()
+    begun.wait(20)
+    try:
+        assert "another file of yours is being checked" in check(sent(b"x"))["error"].lower()
+        monkeypatch.setattr(checking, "visitor_of", lambda request: "b")
+        go_on.set()
+        assert "it was looked at" in check(sent(b"x"))["error"].lower()
+    finally:
+        go_on.set()
+        first.join()
+    monkeypatch.setattr(checking, "visitor_of", lambda request: "a")
+    assert "it was looked at" in check(sent(b"x"))["error"].lower()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import select
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -244,6 +246,59 @@ def test_megabytes_of_input_are_refused():
         assert status == 413
         assert "A request may have 0 MB here" in text
         assert server.healthy()
+
+
+def test_millions_of_values_are_not_read(public):
+    """Reading three million empty lists takes seconds, in which nobody else is answered."""
+    many = b'{"data": [' + b"[]," * 2_600_000 + b"[]]}"
+    for path in ("/gradio_api/call/picture", "/v1/picture", "/gradio_api/cancel"):
+        status, text, _ = public.ask("POST", path, many, Content_Type="application/json")
+        assert status == 400
+        assert json.loads(text)["detail"] == "This request has more than 200000 values."
+    # Letters are no values.
+    assert "There is no model" in public.result("picture", '[,\\",{' * 100_000, 0, None, 0)
+
+
+def test_what_comes_slowly_or_is_large_counts():
+    with serving(call_bytes=100_000, calls_per_minute=1000) as server:
+        begun = (
+            b"POST /gradio_api/call/picture HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99000\r\n\r\n"
+            + b" " * 98_000
+        )
+        slow = [socket.create_connection(("127.0.0.1", server.port), 20, ("127.0.0.3", 0)) for _ in range(5)]
+        for one in slow:
+            one.sendall(begun)
+        one.settimeout(20)
+        ready = select.select(slow, [], [], 20)[0]
+        assert b"too much comes in at this moment" in b"".join(one.recv(4000).lower() for one in ready)
+        assert server.healthy()
+        for one in slow:
+            one.close()
+    with serving(calls_per_minute=16) as server:
+        # Two megabytes are two calls more, and reading the page is half of one.
+        assert "There is no model" in server.result("picture", "x" * 2_000_000, 0, None, 0)
+        assert server.call("models")[0] == 200
+        assert server.call("models")[0] == 429
+        said = [server.ask("GET", "/config", source="127.0.0.4")[0] for _ in range(10)]
+        assert said == [200] * 8 + [429] * 2
+        assert server.ask("GET", "/config", source="127.0.0.5")[0] == 200
+
+
+def test_open_answers_are_counted():
+    with serving(tabs=1, places=2) as server:
+        _, text, _ = server.call("drag", "bump", 0, FAR, 0.0, 0, "", ENDLESS, source="127.0.0.3")
+        path = f"/gradio_api/call/drag/{json.loads(text)['event_id']}"
+        listening, statuses = [], []
+        for _ in range(5):
+            one = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20, source_address=("127.0.0.3", 0))
+            one.request("GET", path)
+            statuses.append(one.getresponse().status)
+            listening.append(one)
+        assert statuses == [200] * 3 + [429] * 2
+        for one in listening:
+            one.close()
+        assert server.healthy()
+        until(lambda: server.ask("GET", path, source="127.0.0.3")[0] != 429)
 
 
 def test_only_the_queue_calls_handlers(public):

@@ -6,6 +6,7 @@ const buttons = [...line.querySelectorAll('button')];
 const PAUSE = 200;          // ms in which several changes become one
 const PATIENCE = 3000;      // ms in which an answer comes, if it comes
 const LOOK = 2000;          // ms between two looks whether the server is the one that it was
+const LOOK_SOON = 250;      // ms while none answers: it may be back at any moment
 let asked = 0, askedAt = 0, written = 0, flying = false, failed = !storage, leaving = false, timer = null;
 let other = null;           // the work of a closed tab that is on offer
 
@@ -77,18 +78,23 @@ function expired() {
 
 // Another server answers here: the one that knew this tab has ended. Nobody has to click before the page notices.
 const APP = `${location.origin}${location.pathname.replace(/\/+$/, '')}/gradio_api/app_id`;
-let known = null, looking = false;
+let known = null, looking = false, next = null;
 async function look() {
-  if (looking || leaving || document.hidden) return;
+  clearTimeout(next);
+  if (looking || leaving) return;
   looking = true;
-  try {
-    const answer = await fetch(APP, { cache: 'no-store' }), { app_id: now } = answer.ok ? await answer.json() : {};
-    if (known !== null && now !== undefined && now !== known) expired();
-    known ??= now ?? null;
-  } catch { /* it is not there at this moment */ }
+  const there = document.hidden || await isKnown().catch(() => false);
   looking = false;
+  next = setTimeout(look, there ? LOOK : LOOK_SOON);
 }
-setInterval(look, LOOK);
+async function isKnown() {
+  const answer = await fetch(APP, { cache: 'no-store' });
+  if (!answer.ok) return false;
+  const { app_id: now } = await answer.json();
+  if (known !== null && now !== undefined && now !== known) expired();
+  known ??= now ?? null;
+  return true;
+}
 document.addEventListener('visibilitychange', look);
 look();
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
+import anyio
 from starlette.formparsers import MultiPartException
 
 from draggan.config import Limits
@@ -41,7 +42,11 @@ _EVENT = re.compile(rb'"event_id":\s*"([0-9a-f]{32})"')
 _SERVICE = ("/v1/", "/mcp", "/health", "/ready", "/metrics")
 _DONE = b'"process_completed"'
 _UNNAMED_PROXY = ("127.0.0.1", "::1")
-_POINTER = 0.05  # of a call: what a pointer says comes many times a second, and costs little
+# Of a call: what a pointer says comes many times a second, and costs little; the page and what it is made of.
+_POINTER, _DOCUMENT = 0.05, 0.5
+_DOCUMENTS = ("", "config", "info", "openapi.json")
+_PER_CALL = 1_000_000  # bytes of a request that count as one call more
+_PATIENCE = 60.0  # seconds in which a request has come whole
 _PRIVATE = {"content-security-policy": "frame-ancestors 'self'"}
 
 
@@ -110,6 +115,8 @@ class Guard:
             elif method == "GET" and (route == "queue/data" or route.startswith("call/")):
                 await self._listen(scope, receive, send, caller, route)
             else:
+                if (route or path.strip("/")) in _DOCUMENTS:
+                    self._rates.ask(caller.visitor.strip(), _DOCUMENT)
                 await self._app(scope, receive, send)
         except LimitError as error:
             await _refuse(send, 429, messages.sentence(str(error)))
@@ -160,11 +167,10 @@ class Guard:
             if is_socket:
                 await self._socket(service, scope, receive, send, visitor)
             elif method == "POST":
-                body = await self._body(receive)
-                if body is None:
-                    await _refuse(send, 413, f"A request may have {self._limits.call_bytes / 1e6:.0f} MB here.")
-                    return
                 self._rates.call(visitor)
+                body = await self._body(receive, send, visitor)
+                if body is None:
+                    return
                 event = secrets.token_hex(16)
                 self._rates.begin(visitor, event)
                 try:
@@ -184,11 +190,14 @@ class Guard:
             message = await receive()
             if message["type"] != "websocket.receive":
                 return message
+            said = message.get("text") or message.get("bytes") or b""
+            said = said.encode("utf-8", "replace") if isinstance(said, str) else said
             try:
-                if len(message.get("text") or message.get("bytes") or "") > self._limits.call_bytes:
+                if len(said) > self._limits.call_bytes:
                     raise LimitError(f"a message may have {self._limits.call_bytes / 1e6:.0f} MB here")
-                self._rates.call(visitor, _POINTER)
-            except LimitError as error:
+                self._rates.call(visitor, _POINTER + len(said) / _PER_CALL)
+                bodies.check_number(said)
+            except (LimitError, ValueError) as error:
                 await _hang_up(send, messages.sentence(str(error)))
                 return {"type": "websocket.disconnect", "code": 1008}
             return message
@@ -207,9 +216,8 @@ class Guard:
     # Calls
 
     async def _call(self, scope: Scope, receive: Receive, send: Send, caller: Caller, route: str) -> None:
-        body = await self._body(receive)
+        body = await self._body(receive, send, caller.visitor.strip())
         if body is None:
-            await _refuse(send, 413, f"A request may have {self._limits.call_bytes / 1e6:.0f} MB here.")
             return
         try:
             values = bodies.read(body)
@@ -227,7 +235,9 @@ class Guard:
         if wrong := self._why_not(values, name):
             await _refuse(send, 400, wrong)
             return
-        if route != "cancel":
+        if route == "cancel":
+            self._rates.ask(caller.visitor, _POINTER)
+        else:
             self._rates.call(caller.visitor, _POINTER if route == "component_server" else 1.0)
         if caller.own_user:
             caller.own_user = is_own_user(scope.get("client"), scope.get("server"))
@@ -254,18 +264,38 @@ class Guard:
         while len(self._waiting) > 20_000:
             del self._waiting[next(iter(self._waiting))]
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body of a request; None: it is too large."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return bytes(body)
-            body.extend(message.get("body", b""))
-            if len(body) > self._limits.call_bytes:
-                return None
-            if not message.get("more_body"):
-                return bytes(body)
+    async def _body(self, receive: Receive, send: Send, visitor: str) -> bytes | None:
+        """The whole body of a request, before anything in it is read; None: it was refused.
+
+        Raises:
+            LimitError: too many bytes have come, of it or of others that are on their way.
+        """
+        body, most = bytearray(), self._limits.call_bytes
+        try:
+            with anyio.fail_after(_PATIENCE):
+                more = True
+                while more and len(body) <= most:
+                    message = await receive()
+                    part = message.get("body", b"")
+                    self._rates.come(visitor, len(part))
+                    body.extend(part)
+                    more = message["type"] != "http.disconnect" and bool(message.get("more_body"))
+        except TimeoutError:
+            await _refuse(send, 408, f"This request has not come whole within {_PATIENCE:.0f} s.")
+            return None
+        finally:
+            self._rates.come(visitor, -len(body))
+        if len(body) > most:
+            await _refuse(send, 413, f"A request may have {most / 1e6:.0f} MB here.")
+            return None
+        if len(body) > _PER_CALL / 10:
+            self._rates.ask(visitor, len(body) / _PER_CALL)
+        try:
+            bodies.check_number(body)
+        except ValueError as error:
+            await _refuse(send, 400, str(error))
+            return None
+        return bytes(body)
 
     def _why_not(self, values: Any, name: str) -> str:
         """What is wrong with the values of a call, as a sentence; empty: nothing that could be seen from here."""
@@ -297,10 +327,13 @@ class Guard:
                 self._answered(key, message.get("body", b""), by_event=route != "queue/data")
             await send(message)
 
+        own = caller.visitor.strip()
+        self._rates.open_stream(own)
         with self._listeners.listening(key):
             try:
                 await self._app(scope, receive, watched)
             finally:
+                self._rates.close_stream(own)
                 for event, visitor in self._waiting.pop(key, {}).items():
                     self._rates.end(visitor, event)
                     self._waiting.pop(event, None)

@@ -1,4 +1,4 @@
-"""How often a visitor may call, and how many of the calls may wait for an answer."""
+"""How often a visitor may call, how much of it may come at once, and how many of the calls may wait for an answer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["Rates"]
 _BURST = 0.25  # share of a minute's calls that may come at once
 _PATIENCE = 60.0  # seconds after which a call whose answer nobody fetched gives its place back
 _VISITORS = 10_000  # remembered at once
+# Requests of the largest size that may be on their way at once, of one visitor and of all.
+_COMING, _ALL_COMING = 4, 64
 
 
 @dataclass
@@ -24,6 +26,8 @@ class _Account:
     at: float
     places: dict[str, float] = field(default_factory=dict)  # calls without an answer, and since when
     tabs: int = 0
+    streams: int = 0
+    coming: int = 0  # bytes of requests that have not come whole
 
 
 class Rates:
@@ -46,23 +50,38 @@ class Rates:
         Raises:
             LimitError: one too many.
         """
-        per_minute = self._limits.calls_per_minute
         with self._lock:
             account = self._account(visitor)
-            if not self._take(account, per_minute, weight):
-                raise LimitError(
-                    f"{per_minute} calls a minute are allowed here for one visitor, and yours came faster; "
-                    f"wait {60 / per_minute:.1f} s before the next"
-                )
-            if not self._take(self._all, self._limits.all_calls_per_minute, weight):
-                account.calls += weight
-                raise LimitError("too many people ask for something at this moment; wait a few seconds and try again")
+            self._charge(account, weight)
             self._forget(account)
             if len(account.places) >= self._limits.places:
                 raise LimitError(
                     f"{len(account.places)} of your calls wait for an answer, and {self._limits.places} at once are "
                     "allowed here; fetch the answers first"
                 )
+
+    def ask(self, visitor: str, weight: float) -> None:
+        """Something that is answered at once, and needs no place.
+
+        Raises:
+            LimitError: too often.
+        """
+        with self._lock:
+            self._charge(self._account(visitor), weight)
+
+    def come(self, visitor: str, more: int) -> None:
+        """So many more bytes of a request have come; with a minus: it is whole, or nobody waits for the rest.
+
+        Raises:
+            LimitError: too much is on its way at once.
+        """
+        with self._lock:
+            account = self._account(visitor)
+            for counted, most in ((account, _COMING), (self._all, _ALL_COMING)):
+                if more > 0 and counted.coming + more > most * self._limits.call_bytes:
+                    raise LimitError("too much comes in at this moment; send one request after the other")
+            account.coming += more
+            self._all.coming += more
 
     def begin(self, visitor: str, event: str) -> None:
         """A call was taken, and waits for its answer under that name."""
@@ -97,6 +116,39 @@ class Rates:
             self._account(visitor).tabs -= 1
             self._all.tabs -= 1
 
+    def open_stream(self, visitor: str) -> None:
+        """Somebody listens to answers: a tab does all the time, a program for each of its calls.
+
+        Raises:
+            LimitError: one too many.
+        """
+        limits = self._limits
+        with self._lock:
+            account = self._account(visitor)
+            if account.streams >= limits.tabs + limits.places:
+                raise LimitError(f"{account.streams} of your connections wait for answers, as many as are allowed")
+            if self._all.streams >= 2 * limits.all_tabs:
+                raise LimitError("too many people wait for answers at this moment; try again later")
+            account.streams += 1
+            self._all.streams += 1
+
+    def close_stream(self, visitor: str) -> None:
+        """They do no longer."""
+        with self._lock:
+            self._account(visitor).streams -= 1
+            self._all.streams -= 1
+
+    def _charge(self, account: _Account, weight: float) -> None:
+        per_minute = self._limits.calls_per_minute
+        if not self._take(account, per_minute, weight):
+            raise LimitError(
+                f"{per_minute} calls a minute are allowed here for one visitor, and yours came faster; "
+                f"wait {60 / per_minute:.1f} s before the next"
+            )
+        if not self._take(self._all, self._limits.all_calls_per_minute, weight):
+            account.calls += weight
+            raise LimitError("too many people ask for something at this moment; wait a few seconds and try again")
+
     def _account(self, visitor: str) -> _Account:
         account = self._accounts.get(visitor)
         if account is None:
@@ -104,7 +156,7 @@ class Rates:
             for name, other in list(self._accounts.items()):
                 if len(self._accounts) <= _VISITORS:
                     break
-                if not (other.tabs or other.places) and other is not account:
+                if not (other.tabs or other.places or other.streams or other.coming) and other is not account:
                     del self._accounts[name]
         self._accounts.move_to_end(visitor)
         return account
