@@ -118,11 +118,6 @@ class LocalEngine:
             self._running.append(work)
         self._scheduler.add(work)
         work.wait(wanted)
-        if not work.recipe.is_complete:
-            raise LimitError(
-                f"{work.why or 'it was stopped'} before all pictures of the recipe were known; give the latents of "
-                "its edits with it, or ask for fewer at once"
-            )
         return work.recipe
 
     def picture(
@@ -430,11 +425,14 @@ class _Work:
 class _Completion(_Work):
     """Computes what a recipe lacks."""
 
-    def wait(self) -> None:
+    def wait(self, wanted: Callable[[], bool] = _always) -> None:
         """Wait for the end; raises what it failed with, or why it was stopped."""
-        super().wait()
+        super().wait(wanted)
         if not self.recipe.is_complete:
-            raise DragGANError(self._notice or "the recipe was stopped before its end")
+            raise LimitError(
+                f"{self.why or 'it was stopped'} before all pictures of the recipe were known; give the latents of "
+                "its edits with it, or ask for fewer at once"
+            )
 
 
 class LocalDrag(_Work):
