@@ -28,7 +28,7 @@ from draggan.engine.memory import MemoryReturn
 from draggan.engine.models import ModelSource
 from draggan.engine.pictures import PictureCache, picture_after, pictures_of
 from draggan.engine.scheduler import Scheduler, State
-from draggan.errors import DragGANError, LimitError, PointError, RecipeError
+from draggan.errors import LimitError, PointError, RecipeError
 from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
 from draggan.images import to_uint8
