@@ -22,7 +22,6 @@ from benchmarks import machine
 from benchmarks.browser import chromium
 from benchmarks.timing import publish, table
 from benchmarks.visitors import Visitor, serving
-from draggan.ui.messages import solver_title
 
 __all__ = ["main"]
 
@@ -89,7 +88,7 @@ class Tab:
         """A drag that goes on for long, and some of which is kept."""
         self.page.get_by_role("button", name="Advanced").click()
         # The other solver would be at the end of its way at once.
-        self.page.locator("#dg-solver").get_by_label(solver_title("adam")).check()
+        self.page.locator('#dg-solver input[value="adam"]').check()
         self.page.fill("#dg-step-size input", "0.0002")
         self.page.fill("#dg-max-steps input", "10000")
         self.page.locator("#dg-max-steps input").blur()
