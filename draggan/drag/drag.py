@@ -22,6 +22,7 @@ from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targe
 from draggan.drag.refusal import Refusal, refused, trusted
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck
+from draggan.drag.state import DragState, on_device
 from draggan.drag.step import DragStep, Nearest
 from draggan.drag.stopping import RESTS, Findings, Outcome, Progress, close, decide
 from draggan.drag.tracking import TemplateTracker
@@ -74,6 +75,8 @@ class Drag(Iterator[DragStep]):
         config: settings.
         reference: for a continued drag, where and in which latents the handles were clicked; None: here and now.
         live: follow the targets until `settle`.
+        state: go on from there, with the same numbers: of a drag that was begun with all the same arguments, perhaps in
+            another process.
 
     Raises:
         PointError: no points, unequal numbers, not finite, or outside the picture.
@@ -92,6 +95,7 @@ class Drag(Iterator[DragStep]):
         *,
         reference: Reference | None = None,
         live: bool = False,
+        state: DragState | None = None,
     ) -> None:
         self.generator, self.config = generator, config or DragConfig()
         method = SOLVERS[self.config.solver]
@@ -110,6 +114,8 @@ class Drag(Iterator[DragStep]):
         self._led = live  # a hand has led it
         self._ended = False
         self._corrections = CORRECTIONS
+        if state is not None:
+            self._resume(state)
 
     def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
         """The solver that the settings name, with its tracker. Another kind of drag may make another."""
@@ -118,6 +124,24 @@ class Drag(Iterator[DragStep]):
             return method(self.problem, (LineTracker if self.problem.along_lines else Witnessed)(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)
+
+    def state(self) -> DragState:
+        """All that is needed to go on from here elsewhere; to be asked for between two steps."""
+        targets, live = self._moving.current
+        state = DragState(
+            index=self._index,
+            counted_from=self._counted_from,
+            targets=targets,
+            live=live,
+            idle=self._moving.idle,
+            led=self._led,
+            ended=self._ended,
+            corrections=self._corrections,
+            progress=self._progress,
+            nearest=self._nearest,
+            here=None if self._here is None else self._solver.kept(self._here),
+        )
+        return on_device(state, "cpu")
 
     def stop(self) -> None:
         """End the drag with the next step, whose outcome is "stopped". May be called from any thread."""
@@ -161,6 +185,16 @@ class Drag(Iterator[DragStep]):
         self._ended = step.done
         self._index += 1
         return step
+
+    def _resume(self, state: DragState) -> None:
+        state = on_device(state, self.problem.ws.device)
+        self._targets = state.targets
+        self._moving = MovingTargets(self._targets, near=self.near, live=state.live)
+        self._moving.idle = state.idle
+        self._index, self._counted_from = state.index, state.counted_from
+        self._progress, self._nearest = state.progress, state.nearest
+        self._led, self._ended, self._corrections = state.led, state.ended, state.corrections
+        self._here = None if state.here is None else self._solver.resumed(state.here)
 
     def _advance(self, *, live: bool, stopped: bool) -> DragStep:
         """One turn of the paper's loop: optimise (section 3.2), track (3.3), see whether that is enough."""

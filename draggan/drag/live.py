@@ -37,6 +37,12 @@ class MovingTargets:
         """Whether `stop` was called."""
         return self._stop.is_set()
 
+    @property
+    def current(self) -> tuple[Float[Tensor, "n 2"], bool]:
+        """The targets that the last step went to, and whether they may still move."""
+        with self._news:
+            return self._targets, self._live
+
     def retarget(self, targets: Float[Tensor, "n 2"]) -> None:
         """Go there instead. On the host: to bring them to the device from here would wait for what it is doing."""
         with self._news:

@@ -5,9 +5,10 @@ Pan et al., "Drag Your GAN" (SIGGRAPH 2023), section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,10 @@ from torch import Tensor
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import Sampler, directions, mask_loss, motion_supervision_loss
 from draggan.drag.problem import Problem
-from draggan.drag.solvers.base import Evaluation, Solver, never
-from draggan.drag.tracking import Tracker
+from draggan.drag.solvers.base import Evaluation, Kept, Solver, never
+from draggan.drag.tracking import Tracked, Tracker
 
-__all__ = ["Adam", "AdamEvaluation", "Computed", "Moments", "Supervision"]
+__all__ = ["Adam", "AdamEvaluation", "AdamKept", "Computed", "Moments", "Supervision"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +111,32 @@ class Supervision:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdamEvaluation(Evaluation):
-    """See `Evaluation`. One step can be taken from it."""
+    """See `Evaluation`. One step can be taken from it.
+
+    Attributes:
+        supervision: its loss.
+        moments: of the steps so far.
+        around: where its features were computed, image pixels.
+        random: the state of the random numbers that its loss may draw.
+    """
 
     supervision: Supervision
     moments: Moments
+    around: Float[Tensor, "n 2"]
+    random: Mapping[str, Any]
 
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """See `Evaluation.loss`."""
         return self.supervision.loss(self.tracked.handles, targets)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AdamKept(Kept):
+    """See `Kept`; the rest as in `AdamEvaluation`."""
+
+    moments: Moments
+    around: Float[Tensor, "n 2"]
+    random: Mapping[str, Any]
 
 
 class Adam(Solver[AdamEvaluation]):
@@ -139,8 +158,7 @@ class Adam(Solver[AdamEvaluation]):
         shift = torch.zeros(1, self.problem.moves, ws.shape[2], device=ws.device)
         seen = self.compute(shift, handles, last=last)
         tracked = self.tracker.begin(handles, shift, seen.sampler)
-        supervision = Supervision(self.problem, seen)
-        return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=Moments.zero(shift))
+        return self._evaluation(shift, tracked, seen, Moments.zero(shift), handles)
 
     def step(
         self,
@@ -156,13 +174,49 @@ class Adam(Solver[AdamEvaluation]):
         shift, moments = here.moments.step(here.shift, gradient, self.problem.config.step_size)
         seen = self.compute(shift, handles, last=last)
         tracked = self.tracker.follow(here.tracked, shift, seen.sampler, handles)
-        supervision = Supervision(self.problem, seen)
-        return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=moments)
+        return self._evaluation(shift, tracked, seen, moments, handles)
 
     def again(self, here: AdamEvaluation) -> AdamEvaluation:
         """See `Solver.again`. What it took to step from there is gone, so it is computed anew."""
-        seen = self.compute(here.shift, here.tracked.handles, last=False)
-        return replace(here, supervision=Supervision(self.problem, seen))
+        around = here.tracked.handles
+        seen = self.compute(here.shift, around, last=False)
+        random = self._random.bit_generator.state
+        return replace(here, supervision=Supervision(self.problem, seen), around=around, random=random)
+
+    def kept(self, here: AdamEvaluation) -> AdamKept:
+        """See `Solver.kept`."""
+        return AdamKept(
+            shift=here.shift,
+            tracked=here.tracked,
+            converged=here.converged,
+            moments=here.moments,
+            around=here.around,
+            random=here.random,
+        )
+
+    def resumed(self, kept: Kept) -> AdamEvaluation:
+        """See `Solver.resumed`."""
+        assert isinstance(kept, AdamKept)
+        self._random.bit_generator.state = kept.random
+        seen = self.compute(kept.shift, kept.around, last=False)
+        return self._evaluation(kept.shift, kept.tracked, seen, kept.moments, kept.around)
+
+    def _evaluation(
+        self,
+        shift: Float[Tensor, "1 moves w_dim"],
+        tracked: Tracked,
+        seen: Computed,
+        moments: Moments,
+        around: Float[Tensor, "n 2"],
+    ) -> AdamEvaluation:
+        return AdamEvaluation(
+            shift=shift,
+            tracked=tracked,
+            supervision=Supervision(self.problem, seen),
+            moments=moments,
+            around=around,
+            random=self._random.bit_generator.state,
+        )
 
     def compute(self, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool) -> Computed:
         """The features of a latent, around where its handles should be.

@@ -17,7 +17,7 @@ from draggan.drag.refusal import Refusal
 from draggan.drag.tracking import Tracked, Tracker
 from draggan.generators.base import Generator
 
-__all__ = ["Evaluation", "Solver", "Stuck", "never"]
+__all__ = ["Evaluation", "Kept", "Solver", "Stuck", "never"]
 
 
 def never() -> bool:
@@ -42,6 +42,19 @@ class Evaluation(abc.ABC):
     @abc.abstractmethod
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """The supervision loss here (Eq. 1), for these targets."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Kept:
+    """An evaluation without what can be computed again from the problem: values only, for `Solver.resumed`.
+
+    Attributes:
+        shift, tracked, converged: as in `Evaluation`.
+    """
+
+    shift: Float[Tensor, "1 moves w_dim"]
+    tracked: Tracked
+    converged: bool
 
 
 AnEvaluation = TypeVar("AnEvaluation", bound=Evaluation)
@@ -97,6 +110,14 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
             handles: where they are in its picture.
             last: no step will be taken from here, so nothing needs a gradient.
         """
+
+    @abc.abstractmethod
+    def kept(self, here: AnEvaluation) -> Kept:
+        """What is needed to go on from there elsewhere."""
+
+    @abc.abstractmethod
+    def resumed(self, kept: Kept) -> AnEvaluation:
+        """The evaluation of which that was kept, by a solver of the same problem."""
 
     def confirmed(self, here: AnEvaluation) -> AnEvaluation:
         """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object."""

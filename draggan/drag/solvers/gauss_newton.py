@@ -32,7 +32,7 @@ from draggan.drag.mask import MaskView
 from draggan.drag.motion_supervision import Sampler, directions, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, refused
-from draggan.drag.solvers.base import Evaluation, Solver, Stuck, never
+from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
 from draggan.drag.solvers.jacobian import Copies, null_space, position_rows, to_float64
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
@@ -65,9 +65,10 @@ class Surroundings:
         last: bool,
         reach: float | None = None,
     ) -> None:
-        self._problem, self._shift, self._handles = problem, shift, handles
+        self._problem, self._shift, self.handles = problem, shift, handles
         # A window holds what tracking and the patch need.
-        self._reach = problem.reach + AWAY if reach is None else reach
+        self.reach = problem.reach + AWAY if reach is None else reach
+        self.last = last
         self._alone = last or 2 * len(handles) > BATCH
         self._copies: Copies | None = None
         self._sampler: Sampler | None = None
@@ -80,9 +81,9 @@ class Surroundings:
             problem = self._problem
             if self._alone:
                 with torch.no_grad():
-                    self._sampler = problem.around(problem.rows(self._shift), self._handles, self._reach)
+                    self._sampler = problem.around(problem.rows(self._shift), self.handles, self.reach)
             else:
-                self._copies = Copies(problem, self._shift, self._handles, self._reach)
+                self._copies = Copies(problem, self._shift, self.handles, self.reach)
                 self._sampler = self._copies.sampler
         return self._sampler
 
@@ -130,7 +131,7 @@ class GaussNewtonEvaluation(Evaluation):
     let_go: bool
     surroundings: Surroundings
     region: Region
-    targets: Float[Tensor, "n 2"]
+    targets: Float[Tensor, "_ 2"]
     uphill_steps: int
     mask_steps: int = 0
     mask_scale: MaskScale | None = None
@@ -143,6 +144,29 @@ class GaussNewtonEvaluation(Evaluation):
         return motion_supervision_loss(
             self.surroundings.sampler, handles, d, distances > problem.near, problem.patch, problem.size
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussNewtonKept(Kept):
+    """See `Kept`.
+
+    Attributes:
+        around, last, reach: with which the surroundings are made again, see `Surroundings`.
+
+    The rest as in `GaussNewtonEvaluation`.
+    """
+
+    v: Float[Tensor, "1 moves w_dim"]
+    origin: Float[Tensor, "1 moves w_dim"]
+    let_go: bool
+    around: Float[Tensor, "n 2"]
+    last: bool
+    reach: float
+    region: Region
+    targets: Float[Tensor, "_ 2"]
+    uphill_steps: int
+    mask_steps: int
+    mask_scale: MaskScale | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +252,48 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             region=initial_region(RULES, self._widest),
             targets=torch.zeros(0, 2, device=ws.device),
             uphill_steps=self._uphill_steps,
+        )
+
+    def kept(self, here: GaussNewtonEvaluation) -> GaussNewtonKept:
+        """See `Solver.kept`."""
+        surroundings = here.surroundings
+        return GaussNewtonKept(
+            shift=here.shift,
+            tracked=here.tracked,
+            converged=here.converged,
+            v=here.v,
+            origin=here.origin,
+            let_go=here.let_go,
+            around=surroundings.handles,
+            last=surroundings.last,
+            reach=surroundings.reach,
+            region=here.region,
+            targets=here.targets,
+            uphill_steps=here.uphill_steps,
+            mask_steps=here.mask_steps,
+            mask_scale=here.mask_scale,
+        )
+
+    def resumed(self, kept: Kept) -> GaussNewtonEvaluation:
+        """See `Solver.resumed`."""
+        assert isinstance(kept, GaussNewtonKept)
+        if self.tracker.looks_itself:
+            # It compares the end with the beginning.
+            self.initial(self.problem.handles)
+        return GaussNewtonEvaluation(
+            problem=self.problem,
+            shift=kept.shift,
+            tracked=kept.tracked,
+            converged=kept.converged,
+            v=kept.v,
+            origin=kept.origin,
+            let_go=kept.let_go,
+            surroundings=Surroundings(self.problem, kept.shift, kept.around, last=kept.last, reach=kept.reach),
+            region=kept.region,
+            targets=kept.targets,
+            uphill_steps=kept.uphill_steps,
+            mask_steps=kept.mask_steps,
+            mask_scale=kept.mask_scale,
         )
 
     @torch.no_grad()
