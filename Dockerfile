@@ -1,5 +1,6 @@
 # The page and the service on processors, as small as PyTorch allows:
 #   docker build -t draggan . && docker run --rm -p 127.0.0.1:7860:7860 draggan
+# With --build-arg EXTRAS=ray (or mcp, provenance, several with commas) those are in it, too.
 # For CUDA build with --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 and run with --gpus all.
 
 FROM python:3.12-slim AS build
@@ -12,7 +13,9 @@ RUN python -m venv /opt/draggan \
     && /opt/draggan/bin/pip install --index-url "$TORCH_INDEX" -r torch.txt \
     && /opt/draggan/bin/pip install -r requirements.txt
 COPY . .
-RUN /opt/draggan/bin/pip install --no-deps .
+ARG EXTRAS=
+RUN /opt/draggan/bin/pip install --no-deps . \
+    && if [ -n "$EXTRAS" ]; then /opt/draggan/bin/pip install ".[$EXTRAS]"; fi
 
 FROM python:3.12-slim
 RUN useradd --uid 1000 --create-home draggan

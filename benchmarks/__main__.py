@@ -28,6 +28,8 @@ BENCHMARKS = {
     "page": "steps and pictures a second in the page, and how soon something moves",
     "live": "pulling by hand in the page: pictures a second, and how far they lag behind the pointer",
     "service": "the service's live connection: pictures a second and lag, one client and four",
+    "ray": "replicas and batches on two nodes: the same pictures, what it costs, what is killed",
+    "capacity": "how many machines so many visitors a day need, simulated with measured service times",
     "fairness": "a short drag beside eight long ones: how long it waits, and how soon Stop stops",
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "batch": "many recipes: a batch against a loop, and a batch that is killed and goes on",

@@ -13,8 +13,9 @@ from benchmarks import machine
 from benchmarks.models import points
 from benchmarks.timing import publish
 from draggan.config import DragConfig
-from draggan.engine.local import LocalDrag, LocalEngine
+from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels
+from draggan.engine.turns import TurnsDrag
 from draggan.recipe import Edit, Recipe, read_points
 
 __all__ = ["main"]
@@ -86,7 +87,7 @@ def _row(workers: int, count: int, rounds: int) -> str:
     return f"| {workers} | " + " | ".join(cells) + f" | {_figures(stops)} |"
 
 
-def _long(engine: LocalEngine, recipe: Recipe, k: int) -> LocalDrag:
+def _long(engine: LocalEngine, recipe: Recipe, k: int) -> TurnsDrag:
     """An endless drag; the first one with 20 points, the others with one."""
     handles, targets = points(20 if k == 0 else 1, recipe.image_size[0], seed=k)
     pairs = np.concatenate([handles, targets], 1).tolist()

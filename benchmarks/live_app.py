@@ -12,7 +12,8 @@ from dataclasses import replace
 from draggan.cli.app import main as serve
 from draggan.config import TRACKER_NAMES
 from draggan.engine import local
-from draggan.engine.local import LocalEngine, LocalLiveDrag
+from draggan.engine.local import LocalEngine
+from draggan.engine.turns import TurnsLiveDrag
 from draggan.recipe import Edit, Recipe
 
 __all__ = ["main"]
@@ -23,7 +24,7 @@ _chosen = "auto"
 class _ChosenTracker(LocalEngine):
     """The engine in one process, but for that setting."""
 
-    def live(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> LocalLiveDrag:
+    def live(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> TurnsLiveDrag:
         """See `Engine.live`."""
         return super().live(recipe, replace(edit, settings={**edit.settings, "tracker": _chosen}), visitor=visitor)
 

@@ -25,7 +25,7 @@ import websockets
 from benchmarks import machine
 from benchmarks.timing import publish, table
 
-__all__ = ["main"]
+__all__ = ["Seen", "clients", "main", "until_up"]
 
 _EVERY = 1 / 30
 _SWING = (7.0, 4.0)  # pixels, half the width and height of the figure
@@ -33,7 +33,7 @@ _NOSES = ((7, (78.0, 78.0)), (0, (64.0, 78.0)), (3, (62.0, 79.0)), (4, (62.0, 78
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What one client has seen: seconds since its first target."""
 
     pictures: list[float] = field(default_factory=list)
@@ -57,12 +57,12 @@ def main(argv: Sequence[str] = ()) -> int:
     server = subprocess.Popen([sys.executable, "app.py", "--port", str(args.port)], stdout=subprocess.DEVNULL)
     rows: list[list[object]] = []
     try:
-        asyncio.run(_until_up(args.port))
+        asyncio.run(until_up(args.port))
         time.sleep(args.settle)
-        asyncio.run(_all(args.port, 1, 3.0))  # what the first pull of a process prepares
+        asyncio.run(clients(args.port, 1, 3.0))  # what the first pull of a process prepares
         for count in args.clients:
             before = _processor_seconds(server.pid)
-            seen = asyncio.run(_all(args.port, count, seconds))
+            seen = asyncio.run(clients(args.port, count, seconds))
             used = _processor_seconds(server.pid) - before
             shown = sum(len(one.pictures) for one in seen)
             lags, behind = (np.concatenate([getattr(one, name) for one in seen]) for name in ("lags", "behind"))
@@ -95,7 +95,8 @@ def main(argv: Sequence[str] = ()) -> int:
     return 0
 
 
-async def _until_up(port: int) -> None:
+async def until_up(port: int) -> None:
+    """Wait until somebody listens there."""
     for _ in range(600):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -106,12 +107,13 @@ async def _until_up(port: int) -> None:
     raise SystemExit("the page did not start")
 
 
-async def _all(port: int, count: int, seconds: float) -> list[_Seen]:
+async def clients(port: int, count: int, seconds: float) -> list[Seen]:
+    """What so many clients see that pull at once, for so long."""
     return list(await asyncio.gather(*(_client(port, *_NOSES[k % len(_NOSES)], seconds) for k in range(count))))
 
 
-async def _client(port: int, seed: int, nose: tuple[float, float], seconds: float) -> _Seen:
-    seen, sent, first = _Seen(), {}, set()
+async def _client(port: int, seed: int, nose: tuple[float, float], seconds: float) -> Seen:
+    seen, sent, first = Seen(), {}, set()
     async with websockets.connect(f"ws://127.0.0.1:{port}/v1/live", max_size=None) as socket:
         recipe = {"model": "cat", "seed": seed}
         await socket.send(json.dumps({"recipe": recipe, "handles": [nose], "height": 128}))

@@ -18,6 +18,7 @@ __all__ = [
     "PRECISIONS",
     "SOLVER_NAMES",
     "TRACKER_NAMES",
+    "Cluster",
     "DragConfig",
     "Limits",
     "MaskHold",
@@ -515,3 +516,41 @@ class Limits:
             visitor_bytes=1_500_000_000,
             all_bytes=8_000_000_000,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Machines that compute together (`draggan.engine.ray`).
+
+    Raises:
+        ConfigError: a value is outside its range, or the replicas are fewer at most than at least.
+    """
+
+    address: str = _setting(
+        "", unit="", source="ours", help="of a Ray cluster, or 'auto' for this machine's; empty: one is started here"
+    )
+    least: int = _setting(1, unit="replicas", source="ours", low=1, high=10_000, help="replicas that are always there")
+    most: int = _setting(
+        1, unit="replicas", source="ours", low=1, high=10_000, help="replicas while many requests wait"
+    )
+    cpus: float = _setting(
+        1.0,
+        unit="cores",
+        source="ours: two replicas of a core each take more steps a second than one of two (benchmarks/ray.md)",
+        low=0.01,
+        high=1024.0,
+        help="cores that a replica has",
+    )
+    gpus: float = _setting(
+        0.0, unit="GPUs", source="ours", low=0.0, high=8.0, help="of which a replica has so many, or a share of one"
+    )
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if self.most < self.least:
+            raise ConfigError(f"at most {self.most} replicas and at least {self.least} are not possible together")
+
+    @property
+    def device(self) -> str:
+        """Where a replica computes."""
+        return "cuda" if self.gpus else "cpu"

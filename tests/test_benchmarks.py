@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import live
+from benchmarks import capacity, live
 from benchmarks.__main__ import main
 from benchmarks.evaluation import nested
 from benchmarks.examples import joined
@@ -148,3 +148,16 @@ def test_a_table_of_few_cases_does_not_cost_the_others_theirs():
     rows = [SimpleNamespace(name=name, measured=count) for name, count in counts.items()]
     groups = [[row.name for row in some] for some in nested(rows)]
     assert groups == [["adam", "newton"], ["adam", "larger", "newton"]]
+
+
+def test_alone_a_visitor_waits_for_nobody_and_many_need_more_machines():
+    few, many = (capacity.Visits(day=day, pulls=0.0, drags=1.0) for day in (50, 20_000))
+    alone = capacity.simulated(capacity.CPU, few, 1, 600.0, 0)
+    assert alone.drag == pytest.approx(capacity.CPU.drag, abs=0.06)
+    assert alone.enough
+    crowded = capacity.simulated(capacity.CPU, many, 1, 60.0, 0)
+    assert not crowded.enough
+    count, seen = capacity.needed(capacity.CPU, many, 60.0, 0)
+    assert count > 1
+    assert seen.enough
+    assert seen.busy < 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import pickle
 import re
 import shlex
 import socket
@@ -15,9 +17,14 @@ import urllib.request
 from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from draggan.cli.app import add_options
+from draggan.engine.local import LocalEngine
+from draggan.engine.models import CatalogueModels
+from draggan.engine.zero import ZeroEngine, lent_gpu
+from draggan.recipe import Edit, read_points
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 600  # seconds; a busy machine is not a failure
@@ -93,6 +100,49 @@ def test_it_starts_as_a_space_does(tmp_path):
             space.terminate()
 
 
+class FakeSpaces:
+    """What the platform's package promises: a decorated function runs in another process, sent there and back."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.orders: list[int] = []
+
+    def GPU(self, duration: int):
+        self.asked.append(duration)
+
+        def decorated(function):
+            def lent(*args):
+                self.orders.append(len(pickle.dumps(args)))
+                return pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(args)))))
+
+            return lent
+
+        return decorated
+
+
+def test_a_drag_on_a_space_that_lends_gpus_is_the_same_and_asks_once(monkeypatch):
+    models = CatalogueModels("cpu", "cat")
+    spaces, local = FakeSpaces(), LocalEngine(models)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    assert lent_gpu() is spaces
+    engine = ZeroEngine(models, lent_gpu())
+    assert spaces.asked == [60]
+    recipe = engine.begin("cat", seed=7)
+    edit = Edit(points=read_points([[78, 78, 64, 78]], recipe.image_size))
+    running, alone = engine.drag(recipe, edit), local.drag(recipe, edit)
+    assert running.result().outcome == alone.result().outcome == "arrived"
+    assert np.array_equal(running.reached().latent, alone.reached().latent)
+    assert len(spaces.orders) == 1, "a loan for the whole drag"
+    assert np.array_equal(engine.picture(running.reached()), local.picture(alone.reached()))
+    assert len(spaces.orders) == 1, "pictures need none"
+
+
+def test_elsewhere_nothing_is_lent(monkeypatch):
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    assert lent_gpu() is None
+
+
 # The container
 
 
@@ -116,8 +166,6 @@ def test_the_container_is_slim_and_not_roots_and_says_how_it_is():
 
 
 def test_the_container_starts_with_options_that_there_are():
-    import argparse
-
     parser = argparse.ArgumentParser()
     add_options(parser)
     for command in (json.loads(dict(steps())["CMD"]), compose()["services"]["draggan"]["command"]):
@@ -157,6 +205,27 @@ def test_prometheus_asks_the_service_by_a_name_that_it_has():
     command = services[host]["command"]
     assert command[command.index("--name") + 1] == host
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service["ports"])
+
+
+def test_the_manifests_start_programs_and_options_that_there_are():
+    documents = list(yaml.safe_load_all((ROOT / "examples" / "kubernetes.yaml").read_text(encoding="utf-8")))
+    pods = {d["metadata"]["name"]: d["spec"]["template"] for d in documents if d["kind"] == "Deployment"}
+    services = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "Service"}
+    (page,) = pods["draggan"]["spec"]["containers"]
+    start, app = (shlex.split(part) for part in page["args"][0].split("&&"))
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    assert app[:3] == ["exec", "draggan", "app"]
+    options = parser.parse_args(app[3:])
+    assert (options.engine, options.replicas, options.replica_cpus) == ("ray:auto", "2-8", 2.0)
+    # Asked by the name that it has, on the port that it listens to.
+    assert page["readinessProbe"]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": options.name[0]}]
+    assert page["readinessProbe"]["httpGet"]["port"] == services["draggan"]["ports"][0]["port"] == options.port
+    for command in (start, pods["draggan-ray-worker"]["spec"]["containers"][0]["command"]):
+        assert "--address=draggan-ray:6379" in command
+    for name, service in (("draggan-ray-head", "draggan-ray"), ("draggan", "draggan")):
+        assert services[service]["selector"].items() <= pods[name]["metadata"]["labels"].items()
+    assert all(pod["metadata"]["labels"]["ray"] == "yes" for pod in pods.values()), "nobody else reaches Ray"
 
 
 # The notebook

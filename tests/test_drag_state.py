@@ -14,8 +14,8 @@ from draggan.drag import Drag, DragStep
 from draggan.generators.base import Generator
 from tests.conftest import tiny_stylegan2
 
-HANDLES = [[20.0, 30.0], [40.0, 40.0], [10.0, 50.0]]
-TARGETS = [[27.0, 30.0], [40.0, 46.0], [16.0, 44.0]]
+HANDLES = [[10.0, 15.0], [20.0, 20.0], [5.0, 25.0]]
+TARGETS = [[14.0, 15.0], [20.0, 23.0], [8.0, 22.0]]
 
 
 def elsewhere(drag: Drag) -> bytes:
@@ -30,25 +30,23 @@ def assert_same(one: DragStep, other: DragStep) -> None:
 
 def mask_of(generator: Generator) -> np.ndarray:
     mask = np.zeros(generator.image_size, bool)
-    mask[:, : generator.image_size[1] // 2 + 20] = True
+    mask[:, : generator.image_size[1] // 2 + 8] = True
     return mask
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
-    "settings",
+    ("count", "masked", "settings"),
     [
-        {"solver": "gauss-newton"},
-        {"solver": "gauss-newton", "tracker": "template", "space": "w"},
-        {"solver": "adam"},
-        {"solver": "adam", "mask_windows": 2},
+        (1, False, {"solver": "gauss-newton"}),
+        (3, True, {"solver": "gauss-newton"}),
+        (1, True, {"solver": "gauss-newton", "tracker": "template", "space": "w"}),
+        (3, False, {"solver": "adam"}),
+        (1, True, {"solver": "adam", "mask_windows": 2}),
     ],
-    ids=lambda settings: " ".join(map(str, settings.values())),
 )
 def test_every_step_of_a_drag_may_be_taken_by_another_process(settings, count, masked):
-    generator = tiny_stylegan2(64)
-    config = DragConfig(max_steps=6, **settings)
+    generator = tiny_stylegan2(32)
+    config = DragConfig(max_steps=4, **settings)
     ws = generator.sample(1, 0.7)
     begun = (generator, ws, HANDLES[:count], TARGETS[:count], mask_of(generator) if masked else None, config)
     state = None
@@ -60,10 +58,10 @@ def test_every_step_of_a_drag_may_be_taken_by_another_process(settings, count, m
 
 
 def test_a_pull_goes_on_elsewhere_and_rests_there_too():
-    generator = tiny_stylegan2(64)
+    generator = tiny_stylegan2(32)
     begun = (generator, generator.sample(1, 0.7), HANDLES[:1], HANDLES[:1], None, DragConfig(solver="gauss-newton"))
     here, there = Drag(*begun, live=True), Drag(*begun, live=True)
-    for target in ([24.0, 30.0], [24.0, 33.0], [18.0, 30.0]):
+    for target in ([12.0, 15.0], [12.0, 17.0]):
         here.retarget([target])
         there = Drag(*begun, live=True, state=pickle.loads(elsewhere(there)))
         there.retarget([target])

@@ -14,10 +14,11 @@ from torch import Tensor
 from draggan.config import DragConfig, Limits
 from draggan.engine.budget import check_budget, samples_per_step
 from draggan.engine.frames import EvenFrames
-from draggan.engine.local import LocalEngine, LocalLiveDrag
+from draggan.engine.local import LocalEngine
 from draggan.engine.models import Model
 from draggan.engine.pictures import PictureCache
 from draggan.engine.scheduler import Scheduler
+from draggan.engine.turns import TurnsLiveDrag
 from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Picture
@@ -464,7 +465,7 @@ def test_who_always_comes_back_has_no_credit_left():
 def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
     """However many one visitor asks for: no more at once than there are threads, and another's is not the last."""
     drawing, most, order, lock = 0, 0, [], threading.Lock()
-    whole = engine._pictures.draw
+    whole = engine._computing._pictures.draw
 
     def draw(*args, **kwargs):
         nonlocal drawing, most
@@ -481,7 +482,7 @@ def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
         engine.picture(recipe, visitor=visitor)
         order.append(visitor)
 
-    monkeypatch.setattr(engine._pictures, "draw", draw)
+    monkeypatch.setattr(engine._computing._pictures, "draw", draw)
     monkeypatch.setattr("draggan.engine.scheduler._CREDIT", 0.0)
     threads = [threading.Thread(target=ask, args=("many",)) for _ in range(20)]
     for thread in threads:
@@ -500,7 +501,7 @@ def test_a_picture_that_cannot_be_drawn_is_an_error_where_it_was_asked_for(engin
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._pictures, "draw", broken)
+        patch.setattr(engine._computing._pictures, "draw", broken)
         with pytest.raises(MemoryError):
             engine.picture(recipe)
     assert engine.picture(recipe).shape == (64, 64, 3)
@@ -623,7 +624,7 @@ def test_a_pointer_that_says_nothing_for_long_is_let_go(recipe):
 
 
 def test_a_live_drag_may_end_while_its_pointer_moves(engine, recipe):
-    class EndsAtOnce(LocalLiveDrag):
+    class EndsAtOnce(TurnsLiveDrag):
         """Between any two looks at its drag, that is given back."""
 
         looks = 0
@@ -640,7 +641,7 @@ def test_a_live_drag_may_end_while_its_pointer_moves(engine, recipe):
     running.retarget([[25, 30]])
     running.looks = 0
     running.settle()
-    running.__class__ = LocalLiveDrag
+    running.__class__ = TurnsLiveDrag
     assert running.result().outcome == "arrived"
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from draggan.batch.jobs import Job
 from draggan.batch.journal import Journal
 from draggan.batch.pool import Alone, Pool
+from draggan.batch.ray import RayWorkers
 from draggan.batch.report import write_report
 from draggan.batch.worker import Options, failed
 from draggan.errors import ExportError
@@ -44,6 +45,7 @@ def run_batch(
     options: Options,
     *,
     processes: int,
+    cluster: str | None = None,
     progress: Callable[[int, int, int], None] = lambda done, failed, total: None,
 ) -> Summary:
     """Do jobs, except those that were done before.
@@ -52,6 +54,7 @@ def run_batch(
         jobs: of `read_jobs`, with the key of the same options.
         options: what is made of every recipe; the folder is made if need be.
         processes: that share the work.
+        cluster: the address of a Ray cluster that does it instead (`draggan.batch.ray`); empty: one of this machine's.
         progress: called with the jobs that are done, those that have failed, and all of them.
 
     Raises:
@@ -61,7 +64,7 @@ def run_batch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
-            return _locked(jobs, options, processes, progress)
+            return _locked(jobs, options, processes, cluster, progress)
     except Timeout as error:
         raise ExportError(f"another batch writes to {folder}; wait for its end, or choose another folder") from error
     except OSError as error:
@@ -69,7 +72,11 @@ def run_batch(
 
 
 def _locked(
-    jobs: Sequence[Job], options: Options, processes: int, progress: Callable[[int, int, int], None]
+    jobs: Sequence[Job],
+    options: Options,
+    processes: int,
+    cluster: str | None,
+    progress: Callable[[int, int, int], None],
 ) -> Summary:
     started = time.perf_counter()
     folder = Path(options.folder)
@@ -92,8 +99,7 @@ def _locked(
 
         tell()
         try:
-            count = min(processes, len(left))
-            with Pool(options, count) if count > 1 else Alone(options) as workers:
+            with _workers(options, min(processes, len(left)), cluster if left else None) as workers:
                 for job, row in workers.run(left):
                     rows[job.number] = row
                     if row["state"] == "done":
@@ -113,3 +119,9 @@ def _locked(
         seconds=seconds,
         files=files,
     )
+
+
+def _workers(options: Options, count: int, cluster: str | None) -> RayWorkers | Pool | Alone:
+    if cluster is not None:
+        return RayWorkers(options, cluster)
+    return Pool(options, count) if count > 1 else Alone(options)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 from draggan.cli.options import name_of
 
 if TYPE_CHECKING:
+    from draggan.config import Cluster, Limits
+    from draggan.engine.models import CatalogueModels
+    from draggan.engine.turns import TurnsEngine
     from draggan.ui.server.exposure import Exposure
 
 __all__ = ["HELP", "NAME", "add_options", "exposure_of", "main", "run"]
@@ -50,6 +53,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mcp", action="store_true", help="also offer tools to language models at /mcp; needs the package mcp"
+    )
+    parser.add_argument(
+        "--engine",
+        default="local",
+        help="local: this process computes; ray or ray:ADDRESS: replicas on a Ray cluster do (see docs/scale.md)",
+    )
+    parser.add_argument(
+        "--replicas",
+        default="1",
+        metavar="LEAST[-MOST]",
+        help="with --engine ray: how many compute, more while many requests wait (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replica-cpus", type=float, default=1.0, help="with --engine ray: cores of a replica (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--replica-gpus", type=float, default=0.0, help="with --engine ray: GPUs of a replica, or a share of one"
     )
     parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
@@ -121,8 +141,8 @@ class _Ended(SystemExit):
 def _serve(args: argparse.Namespace, folder: Path) -> None:
     from dnnlib import proxies
     from dnnlib.listening import free_port
-    from draggan.engine.local import LocalEngine
     from draggan.engine.models import CatalogueModels
+    from draggan.engine.zero import ZeroEngine, lent_gpu
     from draggan.terminal import ensure_downloaded
     from draggan.ui import build, launch_options, warm_up
     from draggan.ui.server.site import Site
@@ -134,10 +154,12 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
         # All visitors come through a Space's own proxies, which say whom they bring.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
     ensure_downloaded(args.model, yes=args.yes)
-    models = CatalogueModels(args.device, args.model, downloads=not exposure.public)
+    # Where GPUs are lent, this process has none.
+    lent = lent_gpu()
+    models = CatalogueModels("cpu" if lent else args.device, args.model, downloads=not exposure.public)
     site = Site(exposure, folder=folder, unused=models.unused, tools=args.mcp)
     site.deployment.record_start()
-    engine = LocalEngine(models, site.limits)
+    engine = ZeroEngine(models, lent, site.limits) if lent else _engine_of(args, models, site.limits)
     demo = build(models, engine, local=not exposure.public, site=site)
     # Gradio asks its own server whether it answers; only a public link goes out from here.
     with proxies.set_aside(all_of_them=not exposure.shared):
@@ -175,6 +197,36 @@ def exposure_of(args: argparse.Namespace) -> Exposure:
         root_path=args.root_path,
         names=args.name,
         origins=args.origin,
+    )
+
+
+def _engine_of(args: argparse.Namespace, models: CatalogueModels, limits: Limits) -> TurnsEngine:
+    """The engine of these options."""
+    from draggan.engine.local import LocalEngine
+    from draggan.engine.ray import RayEngine
+    from draggan.errors import ConfigError
+
+    kind, _, address = args.engine.partition(":")
+    if kind == "local" and not address:
+        return LocalEngine(models, limits)
+    if kind != "ray":
+        raise ConfigError(f"--engine {args.engine} is not allowed; give local, ray or ray:ADDRESS")
+    return RayEngine(models, _cluster_of(args, address), limits)
+
+
+def _cluster_of(args: argparse.Namespace, address: str) -> Cluster:
+    from draggan.config import Cluster
+    from draggan.errors import ConfigError
+
+    least, _, most = args.replicas.partition("-")
+    if not (least.isdecimal() and (most or least).isdecimal()):
+        raise ConfigError(f"--replicas {args.replicas} is not allowed; give a number, or LEAST-MOST")
+    return Cluster(
+        address=address,
+        least=int(least),
+        most=int(most or least),
+        cpus=args.replica_cpus,
+        gpus=args.replica_gpus,
     )
 
 

@@ -31,6 +31,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--measures", action="store_true", help="also measure how much every picture has changed")
     parser.add_argument("--model", type=name_of, help="draw with this file: it must be the recipes' own model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="have the machines of this Ray cluster do it; without an address, one is started on this machine",
+    )
     parser.add_argument("--jobs", type=int, help="processes (default: one for each core, or one for a GPU)")
     add_yes(parser)
 
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = _with_models(read_jobs(args.source, options.key), args.model, yes=args.yes)
     bar = CountBar()
     try:
-        summary = run_batch(jobs, options, processes=processes, progress=bar)
+        summary = run_batch(jobs, options, processes=processes, cluster=args.ray, progress=bar)
     finally:
         bar.end()
     made = summary.done - summary.known

@@ -18,16 +18,18 @@ class MovingTargets:
 
     Attributes:
         idle: set by the drag: it has nothing to do until there are other targets.
+        near: targets that no handle is farther from than this, in image pixels, do not wake it.
 
     Args:
         targets: image pixels, where the drag computes.
-        near: targets that no handle is farther from than this, in image pixels, do not wake it.
+        near: likewise.
         live: the drag follows until `settle`.
     """
 
     def __init__(self, targets: Float[Tensor, "n 2"], *, near: float, live: bool) -> None:
         self.idle = False
-        self._targets, self._near, self._live = targets, near, live
+        self.near = near
+        self._targets, self._live = targets, live
         self._wanted: Float[Tensor, "n 2"] | None = None  # not looked at yet
         self._stop = threading.Event()
         self._news = threading.Condition()
@@ -86,5 +88,5 @@ class MovingTargets:
             wanted, self._wanted = self._wanted.to(handles), None
             if not torch.equal(wanted, self._targets):
                 self._targets = wanted
-                self.idle = self.idle and not bool((directions(handles, wanted)[1] > self._near).any())
+                self.idle = self.idle and not bool((directions(handles, wanted)[1] > self.near).any())
         return self._live and self.idle and not self._stop.is_set()

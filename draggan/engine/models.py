@@ -143,6 +143,13 @@ class CatalogueModels:
         self.find(name)
         return file_sha256(locate(name))
 
+    def file(self, name: str) -> Path | None:
+        """Where an opened model is, which no other machine knows by its name; None: it is a listed one."""
+        if name in self._opened:
+            return self._opened[name][0]
+        own = next((Path(model.name).expanduser() for model in self._own if model.name == name), None)
+        return own if own is not None and own.is_file() else None
+
     def terms(self, name: str, *, ask: bool) -> Terms:
         """What the registry and, if asked, the server say."""
         self.find(name)
@@ -197,6 +204,11 @@ class AnyModels:
     def sha256(self, name: str) -> str:
         """Of the file, computed once."""
         return file_sha256(locate(name))
+
+    def file(self, name: str) -> Path | None:
+        """Where a model is that is a file of this machine; None: it is known by its name."""
+        path = Path(name).expanduser()
+        return path if listed_entry(name) is None and path.is_file() else None
 
 
 def file_sha256(path: Path) -> str:

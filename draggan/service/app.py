@@ -39,9 +39,10 @@ from draggan.config import Limits
 from draggan.engine.base import Engine, RunningDrag, Update
 from draggan.engine.models import Models
 from draggan.engine.short_form import recipe_from
-from draggan.errors import ConfigError, RecipeError
+from draggan.errors import ConfigError, LimitError, RecipeError
 from draggan.export import encode_picture
-from draggan.provenance.deployment import Deployment
+from draggan.provenance.deployment import Deployment, default
+from draggan.provenance.verify import verify_bytes
 from draggan.recipe import Recipe, parse_json
 from draggan.service.answers import data_url, error_of, facts_of, jpeg, line_of
 from draggan.service.live import Live
@@ -55,6 +56,8 @@ T = TypeVar("T")
 _REPORT_EVERY = 0.1  # seconds between two lines of a drag
 _LISTENER = 1.0  # seconds between two looks whether anybody waits for an answer that takes long
 _PATIENCE = 0.5  # seconds for which a thread waits for a step before it looks whether anybody still listens
+_VERIFY = 8.0  # seconds for the search of the invisible mark
+_WAIT_TO_VERIFY = 20.0  # seconds
 _EXAMPLE = {"model": "cat", "seed": 7, "points": [[78, 78, 64, 78]]}
 
 
@@ -218,8 +221,15 @@ def build_service(
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     if tools:
-        encoded = partial(_encoded, engine, deployment=deployment)
-        server = build_tools(engine, models, encoded, in_thread, _visitor_of, _listening_of)
+        server = build_tools(
+            engine,
+            models,
+            partial(_encoded, engine, deployment=deployment),
+            partial(_verified, deployment or default(), threading.BoundedSemaphore(2)),
+            in_thread,
+            _visitor_of,
+            _listening_of,
+        )
         service.router.routes.extend(server.streamable_http_app().routes)
         running_beside.append(server.session_manager.run)
     return service
@@ -278,6 +288,19 @@ def _encoded(engine: Engine, recipe: Recipe, visitor: str, deployment: Deploymen
     }
     pixels = engine.picture(recipe, visitor=visitor)
     return encode_picture(pixels, details=details, recipe=recipe, deployment=deployment, door="api")
+
+
+def _verified(deployment: Deployment, places: threading.BoundedSemaphore, content: bytes) -> dict[str, Any]:
+    """What marks a file carries, as the page says it."""
+    if not places.acquire(timeout=_WAIT_TO_VERIFY):
+        raise LimitError("other files are being checked; try again in a minute")
+    try:
+        record = None if deployment.audit is None else deployment.recorded
+        report = verify_bytes(content, folder=deployment.folder, record=record, seconds=_VERIFY)
+    finally:
+        places.release()
+    told = report.to_dict()
+    return {name: told[name] for name in ("outcome", "kind", "size", "frames", "digital_source_type", "findings")}
 
 
 def _as_json(recipe: Recipe) -> Any:

@@ -6,7 +6,7 @@ Requests are read by the recipe's own readers, not by these; tests hold them aga
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from draggan.config import DragConfig, describe
 
@@ -58,12 +58,22 @@ _RUNS = {
 }
 
 
+_TYPES = get_type_hints(DragConfig)
+
+
+def _choices(name: str) -> list[str] | None:
+    """The words that a setting may be; None: it is no choice of words."""
+    return list(get_args(_TYPES[name])) if get_origin(_TYPES[name]) is Literal else None
+
+
 def _setting(name: str) -> dict[str, Any]:
     facts = describe(DragConfig, name)
     default = facts["default"]
     kind = {bool: "boolean", int: "integer", float: "number", str: "string"}.get(type(default), "string")
     unit = f" [{facts['unit']}]" if facts["unit"] else ""
-    return {"type": kind if default is not None else [kind, "null"], "description": f"{facts['help']}{unit}"}
+    told = {"type": kind if default is not None else [kind, "null"], "description": f"{facts['help']}{unit}"}
+    limits = {"minimum": facts["low"], "maximum": facts["high"], "enum": _choices(name)}
+    return told | {word: value for word, value in limits.items() if value is not None}
 
 
 _SETTINGS = {

@@ -1,4 +1,5 @@
-"""Tools for language models, by the Model Context Protocol (the optional package ``mcp``): make a picture, drag it.
+"""Tools for language models, by the Model Context Protocol (the optional package ``mcp``): make a picture, drag it,
+see which marks a file carries.
 
 Pictures come back as pictures, and recipes beside them without latents: short enough to be read, and to be handed back
 for the next drag.
@@ -16,14 +17,18 @@ from typing import Any
 from draggan.engine.base import Engine
 from draggan.engine.models import Models
 from draggan.engine.short_form import edit_from, recipe_from
-from draggan.errors import ConfigError, DragGANError
+from draggan.errors import ConfigError, DragGANError, VerifyError
 from draggan.recipe import Recipe
 from draggan.service.answers import error_of, facts_of
 
-__all__ = ["Encode", "build_tools"]
+__all__ = ["Encode", "Verify", "build_tools"]
 
 # A recipe's picture as a file, drawn in the time of a visitor.
 Encode = Callable[[Recipe, str], bytes]
+# What marks a file's content carries, as JSON has it.
+Verify = Callable[[bytes], dict[str, Any]]
+
+_LONGEST = 32 << 20  # letters of a file in base64
 
 _PATIENCE = 1.0  # seconds between two looks whether anybody waits for the end of a drag
 _ABOUT = """Pictures drawn by generative networks, and drags of their content: a point of the picture (a handle) is
@@ -36,6 +41,7 @@ def build_tools(
     engine: Engine,
     models: Models,
     encode: Encode,
+    verify_content: Verify,
     in_thread: Callable[..., Awaitable[Any]],
     visitor_of: Callable[[Any], str],
     listening: Callable[[Any], AbstractContextManager[Callable[[], bool]]],
@@ -44,6 +50,7 @@ def build_tools(
 
     Args:
         encode: what a picture leaves by.
+        verify_content: what looks at a file.
         in_thread: awaits a function in a thread.
         visitor_of: whose budget a request counts in.
         listening: whether somebody still waits for the answer to one.
@@ -143,7 +150,37 @@ def build_tools(
         with listening(context) as wanted:
             return await refused(lambda: dragged(wanted))
 
-    for tool, title in ((list_models, "List models"), (make, "Make a picture"), (drag, "Drag points of a picture")):
+    async def verify(file: str) -> str:
+        """Say which marks a picture or film carries: whether it says that it is made by AI, and who says so.
+
+        It looks for content credentials (C2PA), for an invisible mark of this server, and for what the file says of
+        itself. Nothing is fetched, and no mark is no proof that a picture is not made by AI.
+
+        Args:
+            file: the whole content of a PNG, JPEG, WebP, GIF or MP4 in base64, or as a data URL.
+
+        Returns:
+            JSON: "outcome" ("from here": made by this server or signed by somebody whom it trusts; "says so": it says
+            that it is made by AI, which could not be checked; "changed": signed, and changed since; "nothing": no mark
+            says so), and "findings", sentences for people.
+        """
+
+        def found() -> str:
+            if len(file) > _LONGEST:
+                raise VerifyError(f"the file is too large to be checked here; at most {_LONGEST >> 20} MB of text")
+            try:
+                content = base64.b64decode(file.rpartition(",")[2], validate=True)
+            except ValueError as error:
+                raise VerifyError("this is not base64; give the content of a file in base64") from error
+            return json.dumps(verify_content(content))
+
+        return await refused(found)
+
+    every = (
+        *((list_models, "List models"), (make, "Make a picture"), (drag, "Drag points of a picture")),
+        (verify, "Check a file for marks of AI"),
+    )
+    for tool, title in every:
         # The context is found by its annotation, which has to be the package's own class.
         if "context" in tool.__annotations__:
             tool.__annotations__["context"] = fastmcp.Context

@@ -11,7 +11,8 @@ import torch
 
 from draggan.config import Limits
 from draggan.drag import Drag
-from draggan.engine.local import LocalDrag, LocalEngine
+from draggan.engine.local import LocalEngine
+from draggan.engine.turns import TurnsDrag
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.drag_settings import SETTINGS
 from draggan.ui.page import Page
@@ -197,9 +198,9 @@ def test_the_last_step_is_not_waited_for_once_it_has_come(do, parts, session, mo
         seen.append(than)
         return look(run, than, patience)
 
-    ended, look = LocalDrag.ended, LocalDrag.newer
-    monkeypatch.setattr(LocalDrag, "ended", just_missed)
-    monkeypatch.setattr(LocalDrag, "newer", newer)
+    ended, look = TurnsDrag.ended, TurnsDrag.newer
+    monkeypatch.setattr(TurnsDrag, "ended", just_missed)
+    monkeypatch.setattr(TurnsDrag, "newer", newer)
     last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
     assert text_of(last, parts).startswith("Arrived")
     assert not any(step is not None and step.done for step in seen), "there is nothing newer than the last"

@@ -19,7 +19,7 @@ from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import Sampler, directions, mask_loss, motion_supervision_loss
 from draggan.drag.problem import Problem
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, never
-from draggan.drag.tracking import Tracked, Tracker
+from draggan.drag.tracking import Tracker
 
 __all__ = ["Adam", "AdamEvaluation", "AdamKept", "Computed", "Moments", "Supervision"]
 
@@ -65,18 +65,27 @@ class Computed:
         leaf: its shift, which gradients are taken with respect to.
         sampler: features as a function of it.
         change: the mask loss, likewise; None: nothing is fixed.
+        around: where the features were computed, image pixels.
+        random: the state of the random numbers that the mask loss may draw.
     """
 
     leaf: Float[Tensor, "1 moves w_dim"]
     sampler: Sampler
     change: Callable[[], Tensor] | None
+    around: Float[Tensor, "n 2"]
+    random: Mapping[str, Any]
 
 
 class Supervision:
-    """The loss of one latent (Eq. 1) as a function of where its handles are to go, and its gradient."""
+    """The loss of one latent (Eq. 1) as a function of where its handles are to go, and its gradient.
+
+    Attributes:
+        around, random: as in `Computed`.
+    """
 
     def __init__(self, problem: Problem, computed: Computed) -> None:
         self.problem = problem
+        self.around, self.random = computed.around, computed.random
         self._computed: Computed | None = computed
         # What was asked for last: a drag reports the loss and then steps along its gradient.
         self._asked: Tensor | None = None
@@ -111,19 +120,10 @@ class Supervision:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdamEvaluation(Evaluation):
-    """See `Evaluation`. One step can be taken from it.
-
-    Attributes:
-        supervision: its loss.
-        moments: of the steps so far.
-        around: where its features were computed, image pixels.
-        random: the state of the random numbers that its loss may draw.
-    """
+    """See `Evaluation`. One step can be taken from it."""
 
     supervision: Supervision
     moments: Moments
-    around: Float[Tensor, "n 2"]
-    random: Mapping[str, Any]
 
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """See `Evaluation.loss`."""
@@ -132,7 +132,7 @@ class AdamEvaluation(Evaluation):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdamKept(Kept):
-    """See `Kept`; the rest as in `AdamEvaluation`."""
+    """See `Kept`; the rest as in `AdamEvaluation` and `Computed`."""
 
     moments: Moments
     around: Float[Tensor, "n 2"]
@@ -158,7 +158,8 @@ class Adam(Solver[AdamEvaluation]):
         shift = torch.zeros(1, self.problem.moves, ws.shape[2], device=ws.device)
         seen = self.compute(shift, handles, last=last)
         tracked = self.tracker.begin(handles, shift, seen.sampler)
-        return self._evaluation(shift, tracked, seen, Moments.zero(shift), handles)
+        supervision = Supervision(self.problem, seen)
+        return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=Moments.zero(shift))
 
     def step(
         self,
@@ -174,14 +175,13 @@ class Adam(Solver[AdamEvaluation]):
         shift, moments = here.moments.step(here.shift, gradient, self.problem.config.step_size)
         seen = self.compute(shift, handles, last=last)
         tracked = self.tracker.follow(here.tracked, shift, seen.sampler, handles)
-        return self._evaluation(shift, tracked, seen, moments, handles)
+        supervision = Supervision(self.problem, seen)
+        return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=moments)
 
     def again(self, here: AdamEvaluation) -> AdamEvaluation:
         """See `Solver.again`. What it took to step from there is gone, so it is computed anew."""
-        around = here.tracked.handles
-        seen = self.compute(here.shift, around, last=False)
-        random = self._random.bit_generator.state
-        return replace(here, supervision=Supervision(self.problem, seen), around=around, random=random)
+        seen = self.compute(here.shift, here.tracked.handles, last=False)
+        return replace(here, supervision=Supervision(self.problem, seen))
 
     def kept(self, here: AdamEvaluation) -> AdamKept:
         """See `Solver.kept`."""
@@ -190,33 +190,18 @@ class Adam(Solver[AdamEvaluation]):
             tracked=here.tracked,
             converged=here.converged,
             moments=here.moments,
-            around=here.around,
-            random=here.random,
+            around=here.supervision.around,
+            random=here.supervision.random,
         )
 
     def resumed(self, kept: Kept) -> AdamEvaluation:
         """See `Solver.resumed`."""
         assert isinstance(kept, AdamKept)
+        self.begin_again()
         self._random.bit_generator.state = kept.random
         seen = self.compute(kept.shift, kept.around, last=False)
-        return self._evaluation(kept.shift, kept.tracked, seen, kept.moments, kept.around)
-
-    def _evaluation(
-        self,
-        shift: Float[Tensor, "1 moves w_dim"],
-        tracked: Tracked,
-        seen: Computed,
-        moments: Moments,
-        around: Float[Tensor, "n 2"],
-    ) -> AdamEvaluation:
-        return AdamEvaluation(
-            shift=shift,
-            tracked=tracked,
-            supervision=Supervision(self.problem, seen),
-            moments=moments,
-            around=around,
-            random=self._random.bit_generator.state,
-        )
+        supervision = Supervision(self.problem, seen)
+        return AdamEvaluation(shift=kept.shift, tracked=kept.tracked, supervision=supervision, moments=kept.moments)
 
     def compute(self, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool) -> Computed:
         """The features of a latent, around where its handles should be.
@@ -227,18 +212,19 @@ class Adam(Solver[AdamEvaluation]):
         """
         problem, mask = self.problem, self.problem.mask
         leaf = shift.detach().requires_grad_()
+        computed = partial(Computed, around=handles, random=self._random.bit_generator.state)
         with torch.set_grad_enabled(not last):
             rows = problem.rows(leaf)
             if mask is None:
-                return Computed(leaf, problem.around(rows, handles, problem.reach), None)
+                return computed(leaf, problem.around(rows, handles, problem.reach), None)
             if problem.config.mask_windows > 0:
                 sampler = problem.around(rows, handles, problem.reach)
-                return Computed(leaf, sampler, partial(self._estimated_change, rows, mask))
+                return computed(leaf, sampler, partial(self._estimated_change, rows, mask))
             features = problem.latent_features(rows)
             change = partial(mask_loss, features, mask.kept, mask.fixed)
             if problem.blend is not None:
-                return Computed(leaf, problem.around(rows, handles, problem.reach), change)
-            return Computed(leaf, problem.anywhere(features), change)
+                return computed(leaf, problem.around(rows, handles, problem.reach), change)
+            return computed(leaf, problem.anywhere(features), change)
 
     def _estimated_change(self, rows: list[Tensor], mask: FixedRegion) -> Float[Tensor, ""]:
         """The mask loss, from random windows of the fixed region."""

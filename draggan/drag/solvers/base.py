@@ -119,6 +119,11 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
     def resumed(self, kept: Kept) -> AnEvaluation:
         """The evaluation of which that was kept, by a solver of the same problem."""
 
+    def begin_again(self) -> None:
+        """Show the tracker the first picture: where content is followed, the end is compared with it."""
+        if self.problem.follows:
+            self.initial(self.problem.handles)
+
     def confirmed(self, here: AnEvaluation) -> AnEvaluation:
         """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object."""
         return here

@@ -277,9 +277,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def resumed(self, kept: Kept) -> GaussNewtonEvaluation:
         """See `Solver.resumed`."""
         assert isinstance(kept, GaussNewtonKept)
-        if self.tracker.looks_itself:
-            # It compares the end with the beginning.
-            self.initial(self.problem.handles)
+        self.begin_again()
         return GaussNewtonEvaluation(
             problem=self.problem,
             shift=kept.shift,

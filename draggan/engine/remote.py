@@ -1,0 +1,222 @@
+"""Computing by replicas that are elsewhere: in other processes, on other machines. How they are asked is told apart.
+
+All that a step needs goes with the request or can be fetched, so it does not matter who takes it (`replica.py`).
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from draggan.config import DragConfig, Precision
+from draggan.drag import DragStep
+from draggan.drag.live import MovingTargets
+from draggan.drag.state import DragState
+from draggan.engine.computing import Drawing, Facts, Steps
+from draggan.engine.models import ModelSource
+from draggan.engine.replica import Begun, Order, Sent, Taken
+from draggan.errors import LatentError, ModelNotFound
+from draggan.recipe import Edit, Recipe, Seed
+
+__all__ = ["FileSource", "RemoteComputing"]
+
+
+@runtime_checkable
+class FileSource(Protocol):
+    """Models of which some are files of this machine alone."""
+
+    def file(self, name: str) -> Path | None:
+        """Such a file; None: the name is enough everywhere."""
+
+
+class RemoteComputing(abc.ABC):
+    """Has everything computed by replicas (`draggan.engine.computing.Computing`).
+
+    Args:
+        models: what is known of models here.
+        slice_seconds: of steps in one request, where no hand leads.
+    """
+
+    def __init__(self, models: ModelSource, *, slice_seconds: float) -> None:
+        self._models = models
+        self.slice_seconds = slice_seconds
+        self._facts: dict[tuple[str, str], Facts] = {}
+        self._contents: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    @abc.abstractmethod
+    def call(self, method: str, *args: Any, model: Sent, session: str = "") -> Any:
+        """Have a replica do something (`draggan.engine.replica.Replica`).
+
+        Args:
+            model: that it needs.
+            session: best goes to the replica that this session was at last.
+
+        Raises:
+            LimitError: all are too busy.
+            DragGANError: nobody could do it; and whatever a replica has raised.
+        """
+
+    @abc.abstractmethod
+    def put(self, value: Any) -> Any:
+        """What replicas fetch it by."""
+
+    def facts(self, model: str) -> Facts:
+        """See `draggan.engine.computing.Computing.facts`."""
+        sent = self.sent(model)
+        key = sent.name, sent.sha256
+        if key not in self._facts:
+            self._facts[key] = self.call("facts", sent, model=sent)
+        return self._facts[key]
+
+    def check_latent(self, model: str, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> None:
+        """See `draggan.engine.computing.Computing.check_latent`."""
+        wanted = self.facts(model).latent
+        if ws.shape[1:] != wanted:
+            raise LatentError(
+                f"a latent code of shape {list(ws.shape)} is not one of this model; its latents are {[1, *wanted]}"
+            )
+
+    def latent(self, model: str, start: Seed) -> Float[np.ndarray, "1 num_ws w_dim"]:
+        """See `draggan.engine.computing.Computing.latent`."""
+        sent = self.sent(model)
+        return self.call("latent", sent, start, model=sent)
+
+    def steps(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool) -> Steps:
+        """See `draggan.engine.computing.Computing.steps`."""
+        return _RemoteSteps(
+            self, self.sent(recipe.model.name), Begun(recipe=recipe, edit=edit, config=config, live=live)
+        )
+
+    def drawing(self, recipe: Recipe, edit: Edit | None) -> Drawing:
+        """See `draggan.engine.computing.Computing.drawing`."""
+        return _RemoteDrawing(self, self.sent(recipe.model.name), recipe, edit)
+
+    def close(self) -> None:  # noqa: B027  # most have nothing to give back
+        """See `draggan.engine.computing.Computing.close`."""
+
+    def sent(self, name: str) -> Sent:
+        """A model as replicas know it.
+
+        Raises:
+            ModelNotFound: it is not one that is offered here.
+        """
+        if not self._models.find(name).here:
+            raise ModelNotFound(f"the model '{name}' is not on this machine; download it first")
+        path = self._models.file(name) if isinstance(self._models, FileSource) else None
+        if path is None:
+            return Sent(name=name)
+        sha256 = self._models.sha256(name)
+        with self._lock:
+            if sha256 not in self._contents:
+                self._contents[sha256] = self.put(path.read_bytes())
+            return Sent(name=name, file=path.name, sha256=sha256, content=self._contents[sha256])
+
+
+class _RemoteSteps:
+    """A drag whose steps replicas take (`draggan.engine.computing.Steps`).
+
+    Args:
+        computing: who is asked.
+        model: of the recipe.
+        begun: what it is begun with.
+    """
+
+    def __init__(self, computing: RemoteComputing, model: Sent, begun: Begun) -> None:
+        self._computing, self._model = computing, model
+        self._name = uuid.uuid4().hex
+        self._begun = computing.put(begun)
+        points = begun.edit.points
+        self._handles = torch.tensor([point.handle for point in points], dtype=torch.float32)
+        targets = torch.tensor([point.target for point in points], dtype=torch.float32)
+        # What comes with the first step is not needed before it.
+        self.stop_distance = 0.0
+        self._moving = MovingTargets(targets, near=0.0, live=begun.live)
+        self._state: DragState | None = None
+        self._ahead: deque[DragStep] = deque()  # taken, and not asked for yet
+        self._index, self._ended = 0, False
+
+    def __iter__(self) -> Iterator[DragStep]:
+        return self
+
+    def __next__(self) -> DragStep:
+        if self._ended:
+            raise StopIteration
+        if not self._ahead:
+            self._ask()
+        step = self._ahead.popleft()
+        self._ended = step.done
+        return step
+
+    def _ask(self) -> None:
+        """Have the next steps taken."""
+        targets, live = self._moving.newest(self._handles)
+        taken = self._taken(targets.numpy(), live, None)
+        if taken is None:
+            # The replica that knew it is gone, or too busy.
+            taken = self._taken(targets.numpy(), live, self._state)
+        assert taken is not None
+        self._state = taken.state
+        self._moving.idle = taken.state.idle
+        # A copy: what comes from elsewhere cannot be written to.
+        self._handles = torch.tensor(taken.steps[-1].handles)
+        self.stop_distance, self._moving.near = taken.stop_distance, taken.near
+        self._index += len(taken.steps)
+        self._ahead.extend(taken.steps)
+
+    def would_sleep(self) -> bool:
+        """See `draggan.drag.Drag.would_sleep`."""
+        return not (self._ended or self._ahead) and self._moving.would_sleep(self._handles)
+
+    def stop(self) -> None:
+        """See `draggan.drag.Drag.stop`."""
+        self._moving.stop()
+
+    def retarget(self, targets: Float[np.ndarray, "n 2"]) -> None:
+        """See `draggan.drag.Drag.retarget`."""
+        self._moving.retarget(torch.from_numpy(np.asarray(targets, np.float32)))
+
+    def settle(self) -> None:
+        """See `draggan.drag.Drag.settle`."""
+        self._moving.settle()
+
+    def _taken(self, targets: Float[np.ndarray, "n 2"], live: bool, state: DragState | None) -> Taken | None:
+        order = Order(
+            drag=self._name,
+            model=self._model,
+            begun=self._begun,
+            index=self._index,
+            seconds=0.0 if live else self._computing.slice_seconds,
+            state=state,
+            targets=targets,
+            live=live,
+            stopped=self._moving.stopped,
+        )
+        return self._computing.call("step", order, model=self._model, session=self._name)
+
+
+class _RemoteDrawing:
+    """Pictures that replicas draw (`draggan.engine.computing.Drawing`)."""
+
+    def __init__(self, computing: RemoteComputing, model: Sent, recipe: Recipe, edit: Edit | None) -> None:
+        self._computing, self._model = computing, model
+        self._name = uuid.uuid4().hex
+        self._begun = computing.put((recipe, edit))
+
+    def __call__(
+        self, ws: Float[np.ndarray, "1 num_ws w_dim"], height: int | None = None, precision: Precision = "float32"
+    ) -> UInt8[np.ndarray, "_ _ channels"]:
+        return self._computing.call(
+            *("draw", self._name, self._model, self._begun, ws, height, precision),
+            model=self._model,
+            session=self._name,
+        )

@@ -1,0 +1,93 @@
+"""Replicas take any step of any drag, as the engine of one process would."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from draggan.drag.drag import Drag
+from draggan.engine.computing import LocalComputing
+from draggan.engine.models import AnyModels, CatalogueModels
+from draggan.engine.replica import Begun, Order, Replica, Sent
+from draggan.errors import ModelNotFound
+from draggan.recipe import Edit, ModelReference, Recipe, Seed, read_points
+from tests.model_files import write_tiny_stylegan2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Sent:
+    path = write_tiny_stylegan2(tmp_path_factory.mktemp("models"))
+    models = AnyModels("cpu")
+    assert str(models.file(path)) == path
+    content = [models.file(path).read_bytes()]
+    return Sent(name="a visitor's", file="../model one.pkl", sha256=models.sha256(path), content=content)
+
+
+def replica() -> Replica:
+    return Replica(lambda where: where[0], "cpu")
+
+
+def begun(model: Sent, one: Replica) -> Begun:
+    facts = one.facts(model)
+    start = Seed(seed=3, truncation=0.7)
+    recipe = Recipe(model=ModelReference(name=model.name), image_size=facts.image_size, start=start)
+    edit = Edit(points=read_points([[10, 12, 14, 12]], recipe.image_size), settings={"max_steps": 5})
+    recipe = recipe.with_results([one.latent(model, start)])
+    # With every place and number filled in.
+    edit = recipe.then(edit).edits[-1]
+    return Begun(recipe=recipe, edit=edit, config=edit.config(), live=False)
+
+
+def order(model: Sent, what: Begun, index: int, **more) -> Order:
+    targets = np.float32([point.target for point in what.edit.points])
+    given = {"seconds": 0.0, "state": None, "stopped": False, **more}
+    return Order(drag="d", model=model, begun=[what], index=index, targets=targets, live=False, **given)
+
+
+def test_replicas_take_the_steps_of_a_drag_by_turns(model):
+    ours, others = replica(), replica()
+    what = begun(model, ours)
+    computing = LocalComputing(ours._models)
+    drag: Drag = computing.steps(what.recipe, what.edit, what.config, live=False)
+    state = None
+    turns = itertools.cycle((ours, others))
+    for index, step in enumerate(drag):
+        one = next(turns)
+        if index:
+            assert one.step(order(model, what, index)) is None, "it does not know where the drag stands"
+        taken = pickle.loads(pickle.dumps(one.step(order(model, what, index, state=state))))
+        state = taken.state
+        assert len(taken.steps) == 1
+        assert np.array_equal(taken.steps[0].ws.numpy(), step.ws.numpy())
+        assert (taken.steps[0].done, taken.steps[0].outcome) == (step.done, step.outcome)
+        assert taken.stop_distance == drag.stop_distance
+
+
+def test_a_replica_goes_on_where_it_knows_the_drag_and_takes_several_short_steps(model):
+    one = replica()
+    what = begun(model, one)
+    first = one.step(order(model, what, 0))
+    rest = one.step(order(model, what, 1, seconds=600.0))
+    assert [step.index for step in (*first.steps, *rest.steps)] == list(range(6))
+    assert rest.steps[-1].done
+
+
+def test_a_model_that_was_sent_is_found_by_the_name_that_its_opener_has(model):
+    one = replica()
+    what = begun(model, one)
+    drawn = one.draw("p", model, [(what.recipe, None)], what.recipe.latent, None, "float32")
+    assert drawn.shape[:2] == what.recipe.image_size
+    with pytest.raises(ModelNotFound):
+        one.facts(Sent(name="nowhere"))
+
+
+def test_a_file_that_is_only_here_has_to_be_sent_and_a_listed_model_has_not(tmp_path):
+    path = write_tiny_stylegan2(tmp_path)
+    models = CatalogueModels("cpu", path)
+    assert str(models.file(path)) == path
+    assert models.file("cat") is None
+    opened = models.open(tmp_path / path.rpartition("/")[2])
+    assert str(models.file(opened.name)) == path
