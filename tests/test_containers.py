@@ -179,7 +179,15 @@ def test_what_the_container_copies_is_there_and_nothing_else_is_sent():
     assert lines[1] == "*"
     assert all((ROOT / name).exists() for name in sent)
     packages = {"draggan", "torch_utils", "dnnlib", "checkpoints"}
-    needed = {*packages, "app.py", "pyproject.toml", "requirements.txt", "LICENSE", "docs/package.md"}
+    needed = {
+        *packages,
+        "app.py",
+        "pyproject.toml",
+        "requirements.txt",
+        "LICENSE",
+        "RESPONSIBLE_USE.md",
+        "docs/package.md",
+    }
     assert needed <= set(sent)
     assert not any(fnmatch(name, line) for name in needed for line in lines[2:] if not line.startswith("!"))
 
