@@ -51,6 +51,10 @@ class PageError(gr.Error):
         super().__init__(html.escape(text, quote=False), title=title, print_exception=False)
         self.text = text
 
+    def said_already(self) -> None:
+        """The status line has its sentence: nothing is said twice."""
+        self.visible = False
+
 
 def presentable(text: str) -> str:
     """A message without what is nobody's business or of no use: where things lie on this machine, and megabytes."""

@@ -116,7 +116,7 @@ def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
 def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
     parts, outputs = page.parts, wiring.outputs
     # Each with what was chosen: the answer to the first says in the list what is on the canvas.
-    chosen = [parts.session, parts.model, parts.seed]
+    chosen = [parts.session, parts.model, parts.seed, parts.offered]
     offered = parts.model.input(wiring.at_rest(models.choose_model), chosen, outputs, api_name="model", **_EVERY)
     # Apart, so that another one can be chosen without waiting for the server.
     ask, tell = wiring.at_once(downloads.ask), wiring.at_once(downloads.tell)

@@ -123,6 +123,7 @@ class Page:
                 return work()
         except PageError as error:
             yield back | self.say(error.text, "bad")
+            error.said_already()
             raise
 
     # What the page shows

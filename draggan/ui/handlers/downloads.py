@@ -69,6 +69,7 @@ def download(page: Page, session: Session | None, model: str, request: gr.Reques
                 back |= page.offer(chosen, page.models.terms(model, ask=False))
         yield back | page.say(e.text, "note")
         if not job.stopping:
+            e.said_already()
             raise
     finally:
         job.stop()

@@ -56,7 +56,8 @@ def refused_while_dragging(page: Page, tab: str, session: Session | None) -> Upd
 def set_settings(page: Page, session: Session | None, *settings: float | None) -> Iterator[Updates]:
     """Settings were typed: wrong ones are explained, and the last good ones come back."""
     session = yield from page.with_settings(session, settings)
-    yield {page.parts.session: session}
+    # In place of what was wrong before.
+    yield {page.parts.session: session} | page.say(messages.hint(session))
 
 
 def start(
@@ -139,6 +140,7 @@ def _attend(
     # What was reached is kept; only then is an error shown.
     yield ended | {page.parts.progress: None}
     if failed is not None:
+        failed.said_already()
         raise failed
 
 

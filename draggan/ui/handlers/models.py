@@ -46,12 +46,24 @@ def open_page(page: Page, model: str, seed: int | None, truncation: float, kept:
         return page.say(e.text, "bad")
 
 
-def choose_model(page: Page, session: Session | None, model: str, seed: int | None) -> Iterator[Updates]:
-    """Another model, with the truncation that suits it and the same seed. One that is not here is offered."""
+def choose_model(
+    page: Page, session: Session | None, model: str, seed: int | None, offered: str = ""
+) -> Iterator[Updates]:
+    """Another model, with the truncation that suits it and the same seed. One that is not here is offered.
+
+    A list that is left says once more what is chosen: of what is there already, nothing is done.
+
+    Args:
+        offered: the model on offer, if one is.
+    """
     try:
         with explained():
             chosen = page.models.find(model)
-            if chosen.here:
+            if session is not None and model == (offered or session.model):
+                updates: Updates = {page.parts.session: session}
+            elif session is not None and model == session.model:
+                updates = {page.parts.session: session} | page.list_models(session)
+            elif chosen.here:
                 updates = new_model(page, session, model, seed, chosen.truncation)
             else:
                 # `ask` and `tell` follow.
@@ -59,6 +71,7 @@ def choose_model(page: Page, session: Session | None, model: str, seed: int | No
     except PageError as error:
         # The list says what is on the canvas, not what was refused.
         yield page.list_models(session) | page.say(error.text, "bad")
+        error.said_already()
         raise
     yield updates
 
@@ -101,6 +114,7 @@ def open_file(page: Page, session: Session | None, path: str | None, request: gr
                 updates = page.tabs.remember(tab, _opened(page, tab, newest, model))
     except PageError as e:
         yield page.say(e.text, "bad")
+        e.said_already()
         raise
     yield updates | {page.parts.path: ""}
 
