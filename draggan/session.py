@@ -319,9 +319,35 @@ class Session:
             if after.recipe is after.start:
                 frames = []
             elif after.recipe is not before.recipe:
+                # Where work went on from an earlier frame, those after it are no part of the way any more.
+                if 0 < len(after.recipe.edits) <= len(before.recipe.edits):
+                    while frames and len(frames[-1][0].edits) >= len(after.recipe.edits):
+                        frames.pop()
                 begin = frames or [(before.recipe, _latent_of(before.recipe))]
                 frames = [*begin, *((after.recipe, ws) for ws in (*after.frames, _latent_of(after.recipe)))]
         return tuple(frames)
+
+    def from_frame(self, number: int) -> Session:
+        """Back to one of `frames`, to go on from there; points lie on other content there and go, until undo.
+
+        Raises:
+            LatentError: there is no such frame.
+        """
+        frames = self.frames
+        if not 0 <= number < len(frames):
+            raise LatentError(f"there is no frame {number}; the drags so far have {len(frames)}")
+        recipe, ws = frames[number]
+        if not recipe.edits:
+            return self.reset()
+        if ws is not _latent_of(recipe):
+            # It cannot be computed again without the drag that it is on the way of.
+            *_, last = recipe.edits
+            recipe = recipe.up_to(len(recipe.edits) - 1).then(replace(last, recorded=ws))
+        way = tuple(seen for of, seen in frames[:number] if len(of.edits) == len(recipe.edits))
+        mask = self.now.mask
+        if mask is not None:
+            mask = replace(mask, picture=min(mask.picture or 0, len(recipe.edits)))
+        return self._record(Moment(start=self.start, recipe=recipe, mask=mask, frames=way))
 
     def reset(self) -> Session:
         """Back to the starting picture, every handle to where it was clicked, mask as it is. Undo takes it back."""

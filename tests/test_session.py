@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draggan.errors import LatentError, MaskError, PointError
-from draggan.recipe import Edit
+from draggan.recipe import Edit, Recipe
 from draggan.session import Session
 from tests.sessions import Hand, recipe_of
 
@@ -240,6 +240,28 @@ def test_frames_lead_to_what_is_on_the_screen(session):
     assert shown(pulled.reset().pull_to(latent(6))) == [0, 6]
     assert pulled.frames[-1][1] is pulled.ws
     assert pulled.frames[-1][0] is pulled.recipe
+
+
+def test_work_goes_on_from_any_frame(session):
+    def shown(session: Session) -> list[float]:
+        return [ws[0, 0, 0] for _, ws in session.frames]
+
+    dragged = session.add_pair((1, 1), (9, 9)).drag_to(latent(3), np.array([[8, 8]]), [latent(1), latent(2)])
+    pulled = dragged.clear_points().pull_to(latent(6), [latent(4), latent(5)])
+    there = pulled.from_frame(4)
+    assert shown(pulled)[4] == there.ws[0, 0, 0] == 4
+    assert shown(there) == [0, 1, 2, 3, 4]
+    assert there.pairs == ()
+    assert there.undo().now is pulled.now
+    assert Recipe.from_json(there.recipe.to_json(results=False)).latent[0, 0, 0] == 4, "the recipe leads there"
+    back = there.from_frame(2)
+    assert shown(back) == [0, 1, 2]
+    assert shown(back.pull_to(latent(7))) == [0, 1, 2, 7]
+    assert shown(pulled.from_frame(3)) == [0, 1, 2, 3]
+    assert pulled.from_frame(3).recipe is dragged.recipe
+    assert pulled.from_frame(0).recipe is session.start
+    with pytest.raises(LatentError, match="there is no frame 7; the drags so far have 7"):
+        pulled.from_frame(7)
 
 
 def test_frames_are_bounded_and_what_is_long_ago_goes_first(session):

@@ -23,8 +23,7 @@ from draggan.ui.server.site import Site
 
 __all__ = ["build", "launch_options"]
 
-# The footer is not Gradio's to style with our sheet. Where it has no room for the first link, the dot after it stays.
-_HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
+_HERE = Path(__file__).parent
 
 
 def build(
@@ -60,9 +59,9 @@ def launch_options(site: Site) -> dict[str, Any]:
     """
     options = {
         "theme": _theme(),
-        "css_paths": [CSS, Path(__file__).parent / "page.css"],
+        "css_paths": [CSS, _HERE / "page.css"],
         "footer_links": ["api", "settings"],
-        "head": _HEAD + storage_script(),
+        "head": f"<style>{(_HERE / 'head.css').read_text(encoding='utf-8')}</style>{storage_script()}",
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
         **site.launch_options(),

@@ -162,10 +162,9 @@ def _wire_pictures(page: Page, wiring: _Wiring) -> None:
 def _wire_editing(page: Page, wiring: _Wiring) -> None:
     parts, drawn, outputs = page.parts, wiring.drawn, wiring.outputs
     parts.canvas.edit(wiring.queued(editing.edit), drawn, outputs, api_name="edit", **_LAST)
+    parts.canvas.look(wiring.queued(editing.look), drawn, [parts.canvas], api_name="look", **_LAST)
+    parts.canvas.go_on(wiring.at_rest(editing.go_on), drawn, outputs, api_name="go_on", **_EVERY)
     for button, handler in (
-        (parts.remove_last, editing.remove_last),
-        (parts.clear_points, editing.clear_points),
-        (parts.clear_mask, editing.clear_mask),
         (parts.undo, editing.undo),
         (parts.redo, editing.redo),
         (parts.reset, editing.reset),

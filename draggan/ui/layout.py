@@ -20,7 +20,7 @@ from draggan.provenance.terms import responsible_use
 from draggan.session import Session
 from draggan.ui import messages, terms_of_use, text
 from draggan.ui.browser_storage.component import keeper
-from draggan.ui.canvas.component import drag_canvas
+from draggan.ui.canvas.component import drag_canvas, points_list
 from draggan.ui.consent_box import consent_box
 from draggan.ui.drag_settings import SETTINGS, control
 from draggan.ui.file_check.component import file_check
@@ -88,15 +88,15 @@ def _button(label: str, **look: Any) -> Callable[[Needs], gr.Button]:
 
 
 def _small(label: str, name: str) -> Callable[[Needs], gr.Button]:
-    return _button(label, size="md", min_width=64, interactive=False, elem_id=f"dg-{name}")
+    return _button(label, size="md", min_width=40, interactive=False, elem_id=f"dg-{name}")
 
 
 def _save(label: str, name: str, *, interactive: bool = True) -> Callable[[Needs], gr.Button]:
     return _button(label, size="md", min_width=90, interactive=interactive, elem_id=f"dg-{name}")
 
 
-def _has_points(session: Session) -> bool:
-    return bool(session.pairs) or session.pending is not None
+def _can_start(session: Session) -> bool:
+    return bool(session.pairs) and session.pending is None
 
 
 def _models(needs: Needs) -> gr.Dropdown:
@@ -149,9 +149,14 @@ class Parts:
     progress = Part("nowhere", lambda _: gr.State(None, time_to_live=6 * 3600))
 
     canvas = Part("picture", lambda needs: drag_canvas(needs.steer, elem_id="dg-canvas"))
-    status = Part("picture", lambda _: text.status_line(messages.LOADING, elem_id="dg-status"))
-    keeper = Part("picture", lambda _: keeper(elem_id="dg-keeper"))
-    start = Part("run", _button("Start", variant="primary", elem_id="dg-start", min_width=110), locked=True)
+    status = Part("said", lambda _: text.status_line(messages.LOADING, elem_id="dg-status"))
+    keeper = Part("said", lambda _: keeper(elem_id="dg-keeper"))
+    start = Part(
+        "run",
+        _button("Start", variant="primary", interactive=False, elem_id="dg-start", min_width=110),
+        locked=True,
+        when=_can_start,
+    )
     stop = Part(
         "run",
         _button("Stop", variant="stop", interactive=False, elem_id="dg-stop", min_width=110),
@@ -159,11 +164,6 @@ class Parts:
     )
     undo = Part("history", _small("Undo", "undo"), locked=True, when=lambda session: session.can_undo)
     redo = Part("history", _small("Redo", "redo"), locked=True, when=lambda session: session.can_redo)
-    remove_last = Part("history", _small("Remove last", "remove-last"), locked=True, when=_has_points)
-    clear_points = Part("history", _small("Clear points", "clear-points"), locked=True, when=_has_points)
-    clear_mask = Part(
-        "history", _small("Clear mask", "clear-mask"), locked=True, when=lambda session: session.mask is not None
-    )
     reset = Part("history", _small("Reset", "reset"), locked=True, when=lambda session: session.is_edited)
 
     model = Part("model", _models, locked=True)
@@ -212,12 +212,14 @@ class Parts:
         terms_of_use.footer(elem_id="dg-foot")
 
     def _picture(self) -> None:
-        gr.Markdown(messages.TITLE, elem_id="dg-title")
-        self._put("picture")
-        with gr.Row(elem_classes="dg-row"):
-            self._put("run")
-        with gr.Row(elem_classes="dg-row dg-small"):
+        with gr.Row(elem_id="dg-head"):
+            gr.Markdown(messages.TITLE, elem_id="dg-title")
             self._put("history")
+        self._put("picture")
+        with gr.Row(elem_id="dg-run", elem_classes="dg-row"):
+            self._put("run")
+        # Last: however long a sentence is, it moves nothing that is pressed.
+        self._put("said")
 
     def _controls(self) -> None:
         terms_of_use.notice(messages.TERMS, elem_id="dg-notice")
@@ -236,6 +238,8 @@ class Parts:
             self._put("truncation")
         with gr.Group():
             self._put("space")
+        with gr.Group():
+            points_list(elem_id="dg-points-box")
         with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
             self._put("settings")
         with gr.Accordion("Open a model file", open=False):

@@ -38,11 +38,13 @@ __all__ = [
     "drag_progress",
     "drawing",
     "hint",
+    "hints",
     "is_taut",
     "live_outcome",
     "live_rest",
     "model_gone",
     "model_line",
+    "preset_hints",
     "preset_ready",
     "reading",
     "refused_work",
@@ -139,22 +141,39 @@ def sentence(message: str) -> str:
 
 
 def hint(session: Session) -> str:
-    """What to do next."""
-    n = len(session.pairs)
+    """What to do next, with the tool for points."""
+    return hints(session)["points"]
+
+
+def hints(session: Session) -> dict[str, str]:
+    """What to do next, by the tool that is chosen on the canvas."""
+    n, lit = len(session.pairs), session.mask is not None
+    only = " Only the bright region may change." if lit else ""
     if session.pending is not None:
-        text = f"Now click where point {n + 1} should go."
+        points = f"Now click where point {n + 1} should go."
+        live = f"Point {n + 1} has no target yet. Choose Points and click where it should go."
     elif n == 0:
-        text = "Click a point in the picture, then where it should go. Or choose Live and drag."
+        points = "Click a point in the picture, then where it should go. Or choose Live and drag."
+        live = "Hold the picture and drag: it follows the pointer."
     else:
-        text = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
-    if session.mask is not None:
-        text += " Only the bright region may change."
-    return text
+        points = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
+        live = "Hold a point and drag it. If you hold anything else, your points are dropped."
+    if lit:
+        mask, erase = "Only the bright region may change. Paint more, or choose Points.", "Wipe paint away."
+    else:
+        mask, erase = "Paint what may change; the rest stays as it is.", "There is no paint to erase yet. Choose Mask."
+    return {"points": points + only, "pull": live + only, "mask": mask, "erase": erase}
 
 
 def preset_ready(preset: str) -> str:
     """An example has been chosen."""
     return f"{preset}: press Start, or move the points first."
+
+
+def preset_hints(session: Session, preset: str) -> dict[str, str]:
+    """The same by tool."""
+    live = f"{preset}: press Start, or hold a point and drag it."
+    return hints(session) | {"points": preset_ready(preset), "pull": live}
 
 
 def reading(name: str) -> str:
@@ -239,21 +258,25 @@ def live_rest(update: Update) -> str:
     return f"As far as it goes: {why}."
 
 
-def live_outcome(update: Update, *, moved: bool = True) -> tuple[str, str]:
+def live_outcome(update: Update, *, moved: bool = True, dropped: bool = False) -> tuple[str, str]:
     """How a pull ended: the kind of news and the sentence.
 
     Args:
         moved: the picture is another one now.
+        dropped: there were points, and they are gone, as they lie on other content now.
     """
     far = float(update.distances.max())
+    undo = "Undo takes you back." if moved else ""
+    on = "Keep dragging, or press Undo to go back."
+    if dropped:
+        undo = on = "Your points are gone; Undo brings them back."
     if update.outcome == "arrived":
-        return "good", "Arrived. Keep dragging, or press Undo to go back."
+        return "good", f"Arrived. {on}"
     if update.outcome == "diverged":
-        return "bad", "The picture fell apart, so the best one on the way is shown. Undo takes you back."
+        return "bad", f"The picture fell apart, so the best one on the way is shown. {undo}"
     if update.outcome == "stopped":
-        return "note", f"Stopped {far:.1f} px away. Keep dragging, or press Undo to go back."
-    back = " Undo takes you back." if moved else ""
-    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px away.{back}"
+        return "note", f"Stopped {far:.1f} px away. {on}"
+    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px away. {undo}".strip()
 
 
 def drag_outcome(update: Update, session: Session) -> tuple[str, str]:

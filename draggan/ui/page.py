@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import count, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
@@ -137,6 +137,7 @@ class Page:
         if picture:
             height, width = session.image_size
             canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe, urgent=urgent))}
+            canvas["film"] = self._film(session)
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self.say(messages.hint(session))
@@ -153,11 +154,23 @@ class Page:
         """The same with another latent in place of its last."""
         return self.engine.render(recipe, ws, visitor=visitor_of(LocalContext.request.get(None)))
 
+    def _film(self, session: Session) -> dict[str, Any]:
+        """How many frames the drags so far have, where each drag ended, and a name that another film does not have."""
+        recipes = [recipe for recipe, _ in session.frames]
+        ends = [
+            i for i, recipe in enumerate(recipes) if recipe is not (recipes[i + 1] if i + 1 < len(recipes) else None)
+        ]
+        return {"count": len(recipes), "ends": ends, "key": next(self._changes)}
+
     def note(self, updates: Updates) -> Updates:
-        """The updates, and with a session the news that the browser has something to keep."""
+        """The updates, and with a session what there is to do next and that the browser has something to keep."""
         session = updates.get(self.parts.progress) or updates.get(self.parts.session)
         if session is None:
             return updates
+        status = updates.get(self.parts.status)
+        if status is not None and "hints" not in status.constructor_args:
+            said = {**status.constructor_args, "hints": messages.hints(session)}
+            updates = updates | {self.parts.status: gr.HTML(**said)}
         known = updates.get(self.parts.keeper)
         props = {} if known is None else dict(known.constructor_args)
         stamp = {"count": next(self._changes), "worth": self.is_worth_keeping(session)}
@@ -186,9 +199,18 @@ class Page:
         on = {part: gr.update(interactive=True) for part in self.parts.locked() if after_a_drag}
         return on | {part: gr.update(interactive=when(session)) for part, when in self.parts.conditional()}
 
-    def say(self, text: str, kind: str = "", *, aloud: bool = True) -> Updates:
-        """The status line; not ``aloud``: seen only, as what changes many times a second is no use read out."""
-        return {self.parts.status: gr.HTML(text=text, kind=kind, spoken="polite" if aloud else "off")}
+    def say(self, text: str, kind: str = "", *, aloud: bool = True, hints: Mapping[str, str] | None = None) -> Updates:
+        """The status line.
+
+        Args:
+            kind: of news; "": what to do next, which is another sentence with each tool of the canvas.
+            aloud: False: seen only, as what changes many times a second is no use read out.
+            hints: those sentences, where they are not what `messages.hints` has for the session.
+        """
+        props: dict[str, Any] = {"text": text, "kind": kind, "spoken": "polite" if aloud else "off"}
+        if hints is not None:
+            props["hints"] = dict(hints)
+        return {self.parts.status: gr.HTML(**props, said=next(self._changes))}
 
     def whole_model(self, session: Session) -> Updates:
         """The picture with everything that depends on its model."""

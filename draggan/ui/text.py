@@ -13,14 +13,22 @@ import gradio as gr
 
 __all__ = ["progress_bar", "status_line", "text_block"]
 
+# With each tool of the canvas something else is to be done next; what has happened is said until another is chosen.
 _STATUS = """
 const line = element.querySelector('p');
+let tool = 'points', chosen = false;
 const show = () => {
-  line.textContent = props.text ?? '';
-  line.dataset.kind = props.kind;
+  const hint = props.hints?.[tool], next = (chosen && props.kind !== 'run') || !props.kind;
+  line.textContent = next && hint ? hint : props.text ?? '';
+  line.dataset.kind = next ? '' : props.kind;
   line.setAttribute('aria-live', props.spoken);
 };
-watch(['text', 'kind', 'spoken'], show);
+watch(['text', 'kind', 'spoken', 'hints', 'said'], () => { chosen = false; show(); });
+document.addEventListener('draggan-tool', ({ detail }) => {
+  chosen = chosen || detail !== tool;
+  tool = detail;
+  show();
+});
 show();
 """
 
@@ -52,9 +60,12 @@ show();
 
 
 def status_line(text: str, **look: Any) -> gr.HTML:
-    """One line; its props ``kind`` ("run", "good", "note", "bad" or "") and ``spoken`` (of ``aria-live``) go along."""
+    """One line; its props ``kind`` ("run", "good", "note", "bad" or "") and ``spoken`` (of ``aria-live``) go along.
+
+    Of kind "", it is the one of the prop ``hints`` that belongs to the tool chosen on the canvas.
+    """
     template = '<p class="dg-status" role="status"></p>'
-    return _component(text, template, _STATUS, kind="run", spoken="polite", **look)
+    return _component(text, template, _STATUS, kind="run", spoken="polite", hints=None, said=0, **look)
 
 
 def progress_bar(**look: Any) -> gr.HTML:

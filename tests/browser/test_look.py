@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from draggan.errors import LimitError
 from tests.browser.driving import Page, click, creep, expect, needs_browser, status
 from tests.pages import BUMP
 
@@ -17,13 +18,68 @@ def apart(page: Page, one: str, other: str) -> bool:
     return beside or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
 
 
-def test_an_error_is_a_sentence_on_the_page_that_covers_nothing(visit):
+def box(page: Page, part: str) -> dict[str, float]:
+    return page.locator(part).bounding_box()
+
+
+def test_what_is_said_moves_nothing_and_start_waits_for_something_to_start(visit):
     page = visit()
+    expect(page.locator("#dg-start")).to_be_disabled()
+    place = box(page, "#dg-start")
+    click(page, BUMP)
+    status(page, "^Now click where point 1 should go")
+    expect(page.locator("#dg-start")).to_be_disabled()
+    click(page, (30, 34))
+    expect(page.locator("#dg-start")).to_be_enabled()
     page.click("#dg-start")
-    expect(page.get_by_text("There is nothing to drag yet; click a point in the picture")).to_be_visible()
+    status(page, "^Arrived")
+    assert box(page, "#dg-start") == place
+    said = "The longest sentence there is. " * 12
+    page.evaluate("(text) => { document.querySelector('.dg-status').textContent = text; }", said)
+    assert box(page, "#dg-start") == place
+    page.evaluate("document.querySelector('.dg-status').textContent = ''")
+    assert box(page, "#dg-start") == place
+
+
+def test_an_error_is_said_once_and_covers_nothing(visit, engine, monkeypatch):
+    page = visit()
+    click(page, BUMP)
+    click(page, (30, 34))
+
+    def refuse(*args, **more):
+        raise LimitError("too many drags run here; try again in a minute")
+
+    monkeypatch.setattr(engine, "drag", refuse)
+    page.click("#dg-start")
+    expect(page.get_by_text("Too many drags run here; try again in a minute.")).to_have_count(1)
     for part in ("#dg-model", "#dg-seed-row", "#dg-canvas", "#dg-start", "#dg-stop", "#dg-undo"):
         assert apart(page, ".toast-body", part), part
-    assert page.locator("#dg-start").is_enabled()
+    expect(page.locator("#dg-start")).to_be_enabled()
+
+
+SIZES = [(1440, 900), (1366, 768), (1280, 720), (1024, 768), (820, 1180), (390, 844), (844, 390)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_picture_tools_undo_and_start_are_in_the_window(visit, width, height):
+    page = visit(width, height, has_touch=width < 900)
+    for part in (".dg-tools", ".dg-stage", "#dg-undo", "#dg-redo", "#dg-reset", "#dg-start", "#dg-stop", ".dg-status"):
+        there = box(page, part)
+        assert there["x"] >= 0, part
+        assert there["y"] >= 0, part
+        assert there["x"] + there["width"] <= width, part
+        assert there["y"] + there["height"] <= height, part
+    assert box(page, ".dg-stage")["width"] >= min(340, 0.42 * width)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    labels = page.locator("#dg-left button:visible, #dg-saves button")
+    sticks_out = "(all) => all.filter((b) => b.scrollWidth > b.clientWidth).map((b) => b.textContent)"
+    assert labels.evaluate_all(sticks_out) == [], "its words fit"
+    if width > 900:
+        page.get_by_role("button", name="Advanced").click()
+        page.mouse.move(width - 200, height - 100)
+        page.mouse.wheel(0, 600)
+        page.wait_for_function("window.scrollY > 200")
+        assert box(page, ".dg-stage")["y"] >= 0, "the picture stays while settings are tried"
 
 
 @pytest.mark.parametrize("width", [1280, 760, 380])

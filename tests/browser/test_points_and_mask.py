@@ -75,6 +75,133 @@ def test_pull_move_remove_and_keys(visit, seen):
     assert page.locator("#dg-undo").is_enabled()
 
 
+def test_points_are_edited_like_in_an_editor(visit, seen):
+    page = visit()
+    cursor = "getComputedStyle(document.querySelector('.dg-ink')).cursor"
+    page.mouse.dblclick(*at(page, (10, 20)))
+    status(page, "^Now click where point 1 should go")
+    click(page, (40, 22))
+    click(page, (10, 50))
+    click(page, (40, 52))
+    assert points(seen.until(lambda s: len(s.pairs) == 2)) == [((10, 20), (40, 22)), ((10, 50), (40, 52))]
+    page.mouse.move(*at(page, (25, 8)))
+    assert page.evaluate(cursor) == "crosshair"
+    page.mouse.move(*at(page, (40, 22)))
+    assert page.evaluate(cursor) == "move"
+    # Clicked once or twice, a dot is selected, and no other point is set.
+    page.mouse.dblclick(*at(page, (10, 20)))
+    status(page, "^2 points set")
+    expect(page.locator(".dg-points li[data-selected]")).to_have_count(1)
+    # The selected dot goes by the keys, as one step; then it is deleted, though it is not the last one.
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowDown"):
+        page.keyboard.press(key)
+    assert points(seen.until(lambda s: s.pairs[0].handle != (10, 20)))[0] == ((12, 30), (40, 22))
+    page.keyboard.press("Delete")
+    assert points(seen.until(lambda s: len(s.pairs) == 1)) == [((10, 50), (40, 52))]
+    page.keyboard.press("Control+z")
+    status(page, "^2 points set")
+    page.keyboard.press("Control+z")
+    status(page, "^2 points set")
+    # The list: exact places, and what deletes one of them.
+    fields = page.locator(".dg-points li").nth(1).locator("input")
+    fields.nth(2).fill("55")
+    fields.nth(2).press("Enter")
+    assert points(seen.until(lambda s: s.pairs[1].target != (40, 52)))[1] == ((10, 50), (55, 52))
+    fields.nth(0).fill("999")
+    fields.nth(0).press("Tab")
+    expect(fields.nth(0)).to_have_value("63")
+    page.get_by_role("button", name="Delete point 1").click()
+    assert points(seen.until(lambda s: len(s.pairs) == 1)) == [((63, 50), (55, 52))]
+    page.click("#dg-delete")
+    expect(page.locator("#dg-delete")).to_be_disabled()
+    expect(page.locator(".dg-points")).to_be_hidden()
+
+
+def test_the_sentence_follows_the_tool(visit):
+    page = visit()
+    page.keyboard.press("2")
+    status(page, "^Hold the picture and drag: it follows the pointer\\.$")
+    page.click("#dg-preset-0")
+    status(page, "^Right: press Start, or hold a point and drag it\\.$")
+    page.keyboard.press("3")
+    status(page, "^Paint what may change; the rest stays as it is\\.$")
+    page.keyboard.press("4")
+    status(page, "^There is no paint to erase yet\\. Choose Mask\\.$")
+    page.keyboard.press("1")
+    status(page, "^Right: press Start, or move the points first\\.$")
+
+
+def test_live_and_masks_work_by_the_keys_alone(visit, seen):
+    page = visit()
+    page.focus("[data-tool=points]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("button[data-tool=mask]").get_attribute("aria-checked") == "true"
+    page.focus(".dg-ink")
+    for key in ("ArrowRight", "]", "]", "Enter", "Shift+ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    mask = seen.until(lambda s: s.mask is not None).mask
+    assert mask[32, 33]
+    assert mask[32, 43]
+    assert not mask[5, 5]
+    expect(page.locator(".dg-aloud")).to_have_text("43, 32")
+    page.click("#dg-clear-mask")
+    seen.until(lambda s: s.mask is None)
+    page.keyboard.press("2")
+    page.focus(".dg-ink")
+    before = page.locator(".dg-stage").get_attribute("data-frames")
+    for key in ("Shift+ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowUp", "Enter", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
+    page.keyboard.press("Enter")
+    status(page, "^(Arrived|As far as|Stopped)")
+    assert page.evaluate("document.activeElement.className") == "dg-ink"
+
+
+def test_zoomed_and_moved_every_click_lands_on_its_pixel(visit, seen):
+    page = visit(1366, 768, device_scale_factor=1.5)
+    label = page.locator("[data-zoom=fit]")
+    fitted = label.inner_text()
+    x, y = at(page, (17, 42))
+    page.mouse.move(x, y)
+    for _ in range(4):
+        page.mouse.wheel(0, -150)
+    page.wait_for_function("Number(document.querySelector('.dg-stage').dataset.zoom) > 2")
+    there = at(page, (17, 42))
+    assert abs(there[0] - x) < 1, "what is under the pointer stays under it"
+    assert abs(there[1] - y) < 1
+    click(page, (17, 42))
+    click(page, (20, 45))
+    assert points(seen.until(lambda s: s.pairs)) == [((17, 42), (20, 45))]
+    red, green, blue, _ = page.evaluate(INK, [*at(page, (17, 42))])
+    assert red > 150 > 100 > max(green, blue), "the dot is drawn where it is"
+    page.keyboard.down(" ")
+    pull(page, (17, 42), (12, 42))
+    page.keyboard.up(" ")
+    assert at(page, (17, 42))[0] < x - 20, "moved with Space held"
+    page.mouse.move(*at(page, (30, 30)))
+    click(page, (22, 40))
+    click(page, (22, 47))
+    assert points(seen.until(lambda s: len(s.pairs) == 2))[1] == ((22, 40), (22, 47))
+    assert not page.locator(".dg-stage").get_attribute("class").count("dg-busy"), "Space has moved, not started"
+    label.click()
+    expect(label).to_have_text(fitted)
+    label.click()
+    expect(label).to_have_text("100 %")
+    page.keyboard.press("0")
+    expect(label).to_have_text(fitted)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press(" ")
+    status(page, "^(Starting|Step|Arrived|As far|Stopped)")
+
+
+INK = """([x, y]) => {
+    const c = document.querySelector('.dg-ink'), r = c.getBoundingClientRect(), by = c.width / r.width;
+    const at = [(x - 6 - r.left) * by, (y - r.top) * by].map(Math.round);
+    return [...c.getContext('2d').getImageData(...at, 1, 1).data];
+}"""
+
+
 def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
     page, clicked = visit(), threading.Event()
 
@@ -97,7 +224,7 @@ def test_of_quick_clicks_every_one_counts(visit, monkeypatch):
     expect(page.locator("#dg-undo")).to_be_disabled()
     page.evaluate(twice, "#dg-redo")
     status(page, "^2 points set")
-    page.evaluate(twice, "#dg-remove-last")
+    page.evaluate(twice, "#dg-delete")
     status(page, "^Click a point in the picture")
 
 
@@ -123,7 +250,7 @@ def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
     expect(page.locator("#dg-redo")).to_be_enabled()
     page.click("#dg-clear-mask")
     expect(page.locator("#dg-clear-mask")).to_be_disabled()
-    status(page, "^Click a point in the picture, then where it should go. Or choose Live and drag.$")
+    status(page, "^There is no paint to erase yet. Choose Mask.$")
 
 
 def test_fingers(visit, seen):
@@ -139,3 +266,11 @@ def test_fingers(visit, seen):
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
     assert points(seen.until(lambda s: len(s.pairs) == 2))[1] == ((30, 10), (30, 50))
     assert page.evaluate("window.scrollY") == 0
+    # Two fingers zoom the picture; they set no point, and so does the first tap after it.
+    for kind, apart in [("touchStart", 20), *(("touchMove", d) for d in (40, 60, 80)), ("touchEnd", 0)]:
+        touches = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}] if apart else []
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+    page.wait_for_function("Number(document.querySelector('.dg-stage').dataset.zoom) > 2")
+    page.touchscreen.tap(*at(page, (30, 20)))
+    page.touchscreen.tap(*at(page, (33, 14)))
+    assert points(seen.until(lambda s: len(s.pairs) == 3))[2] == ((30, 20), (33, 14))

@@ -25,7 +25,18 @@ def test_the_page_opens_on_a_picture(do, parts, session):
     assert (x, y) == BUMP
     assert text_of(updates, parts).startswith("Click a point in the picture, then where it should go. Or choose Live")
     assert updates[parts.undo]["interactive"] is False
-    assert updates[parts.start]["interactive"] is True
+    assert updates[parts.start]["interactive"] is False
+
+
+def test_what_is_chosen_already_is_not_chosen_again(do, parts, session):
+    there = do.edit(session, ONE_PAIR)[parts.session]
+    assert chosen(do, there, "bump") == {parts.session: there}
+    far = list(do.choose_model(there, "far", 1))[-1]
+    assert far[parts.offered] == "far"
+    assert list(do.choose_model(there, "far", 1, "far")) == [{parts.session: there}], "it is on offer already"
+    back = list(do.choose_model(there, "bump", 1, "far"))[-1]
+    assert (back[parts.session], back[parts.offered]) == (there, "")
+    assert parts.canvas not in back
 
 
 def test_a_page_without_a_model_says_so(do, parts):

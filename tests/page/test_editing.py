@@ -7,7 +7,7 @@ import pytest
 
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.tab_queue import TabQueue
-from tests.page.driving import DEFAULTS, ONE_PAIR, drawn_on, holding, last_of, png, request, shown, text_of
+from tests.page.driving import DEFAULTS, ONE_PAIR, drawn_on, holding, last_of, pixels_of, png, request, shown, text_of
 from tests.sessions import click as clicks
 
 
@@ -15,21 +15,23 @@ def test_edits_lead_from_sentence_to_sentence(do, parts, session):
     updates = do.edit(session, {"points": [], "pending": [3, 4]})
     assert text_of(updates, parts) == "Now click where point 1 should go."
     assert parts.canvas not in updates, "what is being drawn is not overwritten"
-    assert updates[parts.remove_last]["interactive"] is True
+    assert updates[parts.start]["interactive"] is False, "there is nothing to start yet"
     updates = do.edit(updates[parts.session], ONE_PAIR | {"mask": png((64, 64))})
     assert text_of(updates, parts).startswith("1 point set. Press Start")
     assert "Only the bright region may change." in text_of(updates, parts)
+    assert updates[parts.start]["interactive"] is True
+    by_tool = shown(do.page.note(updates), parts.status)["hints"]
+    assert by_tool["points"] == text_of(updates, parts)
+    assert by_tool["pull"].startswith("Hold a point and drag it.")
+    assert by_tool["mask"].startswith("Only the bright region may change. Paint more")
     with pytest.raises(gr.Error, match="outside the picture"):
         do.edit(session, {"points": [[1, 1, 99, 1]]})
 
 
-def test_remove_clear_undo_redo(do, parts, session):
-    value = ONE_PAIR | {"pending": [3, 4]}
-    removed = do.remove_last(session, value)[parts.session]
-    assert removed.pending is None
-    assert len(removed.pairs) == 1
-    cleared = do.clear_points(session, value)
-    assert drawn_on(shown(cleared, parts.canvas)["value"]) == EMPTY
+def test_clear_undo_redo(do, parts, session):
+    there = do.edit(session, ONE_PAIR | {"pending": [3, 4]})[parts.session]
+    cleared = do.edit(there, EMPTY)
+    assert cleared[parts.session].pairs == ()
     undone = do.undo(cleared[parts.session], EMPTY)
     assert shown(undone, parts.canvas)["value"]["points"] == ONE_PAIR["points"]
     assert undone[parts.redo]["interactive"] is True
@@ -45,14 +47,33 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
     twice = do.undo(once, seen)
     assert drawn_on(shown(twice, parts.canvas)["value"]) == {"points": [], "pending": [1, 1], "mask": None}
     assert do.redo(twice[parts.session], seen)[parts.session].now is once.now
-    # So does what was pressed after it; what was drawn on what is gone now does not.
-    assert do.clear_points(once, seen)[parts.session].pairs == ()
+    # What was drawn on what is gone now does not.
     passed_over = do.edit(once, seen | {"points": [[5, 5, 6, 6]]})
     assert passed_over.keys() == {parts.session}
     assert passed_over[parts.session].now is once.now
     # What was drawn and not told of yet does count, and Undo takes it back.
     further = seen | {"points": [[1, 1, 2, 2], [3, 3, 4, 4]], "pending": None}
     assert do.undo(there, further)[parts.session].now is there.now
+
+
+def test_frames_of_a_drag_are_seen_and_gone_on_from(do, parts, session):
+    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    after, film = last[parts.session], shown(last, parts.canvas)["film"]
+    assert film["count"] == len(after.frames) > 2
+    assert film["ends"] == [0, film["count"] - 1]
+    seen = shown(do.look(after, {"frame": 0, "film": film["key"]}), parts.canvas)["seen"]
+    assert (seen["number"], seen["film"]) == (0, film["key"])
+    assert (pixels_of(seen["frame"]) == pixels_of(shown(do.reset(after, EMPTY), parts.canvas)["frame"])).all()
+    middle = film["count"] // 2
+    gone = do.go_on(after, canvas_value(after) | {"frame": middle})
+    assert gone[parts.session].ws is after.frames[middle][1]
+    assert shown(gone, parts.canvas)["film"]["count"] == middle + 1
+    assert "frame" not in shown(do.look(after, {"frame": 999}), parts.canvas)["seen"]
+    for wrong in (True, "1", None, 1.5):
+        with pytest.raises(gr.Error, match="rame is asked for as"):
+            do.look(after, {"frame": wrong})
+    with pytest.raises(gr.Error, match="here is no frame"):
+        do.go_on(after, {"frame": -1})
 
 
 def test_a_page_whose_session_is_gone_is_told(do, parts, session):
@@ -63,9 +84,7 @@ def test_a_page_whose_session_is_gone_is_told(do, parts, session):
     assert shown(told, parts.canvas)["value"]["revision"] == told[parts.session].revision
 
 
-@pytest.mark.parametrize(
-    "click", ["start", "follow_pointer", "undo", "redo", "reset", "clear_points", "save", "save_gif"]
-)
+@pytest.mark.parametrize("click", ["start", "follow_pointer", "undo", "redo", "reset", "save", "save_gif"])
 def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, session, click):
     seen = holding(**canvas_value(session) | ONE_PAIR)
     more = ["w+", request(), *DEFAULTS] if click in ("start", "follow_pointer") else []

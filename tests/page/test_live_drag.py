@@ -44,7 +44,7 @@ def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, w
         there = there.set_mask(mask)
     run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
     last = follow(do, run, [(24, 32), (28, 34), (32, 36), (36, 36)])
-    assert text_of(last, parts) == "Arrived. Keep dragging, or press Undo to go back."
+    assert text_of(last, parts) == "Arrived. Your points are gone; Undo brings them back."
     pixels = picture_of(last, parts).astype(int)
     y, x = np.unravel_index(pixels.sum(-1).argmax(), (64, 64))
     assert abs(x - 36) <= 1

@@ -20,10 +20,10 @@ from PIL import Image
 from draggan.images import over_white
 from draggan.ui.canvas.value import EMPTY
 
-__all__ = ["CSS", "drag_canvas", "frame_url"]
+__all__ = ["CSS", "drag_canvas", "frame_url", "points_list"]
 
 _HERE = Path(__file__).parent
-_SCRIPT = ("view", "mask", "live", "pointer", "keyboard", "server")
+_SCRIPT = ("view", "zoom", "mask", "live", "film", "points_list", "pointer", "keyboard", "server")
 
 CSS = _HERE / "canvas.css"
 
@@ -31,7 +31,8 @@ CSS = _HERE / "canvas.css"
 def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: Any) -> gr.HTML:
     """A new canvas component.
 
-    Its events are ``edit``: a person has changed points or mask; and ``pull``: a person holds the picture and pulls.
+    Its events are ``edit``: a person has changed points or mask; ``pull``: a person holds the picture and pulls;
+    ``look``: a frame of the drags is to be seen; ``go_on``: work is to go on from one.
 
     Args:
         steer: called with where the pointer is during a live drag, and when it lets go; what it returns goes to the
@@ -53,8 +54,19 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
         live=None,
         busy=False,
         held="",
+        film=None,
+        seen=None,
         server_functions=[steer_],
         **kwargs,
+    )
+
+
+def points_list(**look: Any) -> gr.HTML:
+    """Where the canvas lists its points, elsewhere on the page; it fills the list by itself."""
+    return gr.HTML(
+        html_template='<section class="dg-points" aria-label="Points" hidden><h2>Points</h2><ol></ol></section>',
+        apply_default_css=False,
+        **look,
     )
 
 

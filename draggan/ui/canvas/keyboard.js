@@ -1,50 +1,130 @@
 // Keys: a cross on the picture in place of a mouse, and shortcuts for the whole page.
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-ink.addEventListener('keydown', (event) => {
-  if (props.busy || event.ctrlKey || event.metaKey || event.altKey) return;
-  const by = ARROWS[event.key];
-  if (by && tool === 'points') {
-    const far = event.shiftKey ? 10 : 1, from = cross || state.pending || size.map((n) => n >> 1);
-    cross = from.map((v, k) => Math.min(Math.max(v + far * by[k], 0), size[k] - 1));
-    hover = cross;
-    draw();
-  } else if ((event.key === 'Enter' || event.key === ' ') && cross && tool === 'points') {
-    setPoint(cross);
-  } else {
-    return;
+const aloud = element.querySelector('.dg-aloud');
+let nudged = null, spoken = null;
+
+// Where the cross is, once it rests.
+function tell(at) {
+  clearTimeout(spoken);
+  spoken = setTimeout(() => { aloud.textContent = at.map((v) => Math.round(v)).join(', '); }, 400);
+}
+
+const within = (at, by, far) => at.map((v, k) => Math.min(Math.max(v + far * by[k], 0), size[k] - 1));
+
+function moveBy(by, far) {
+  const pair = tool === 'points' && !state.pending && selected ? state.points[selected.pair] : null;
+  if (pair) {
+    const k = selected.end === 'handle' ? 0 : 2, to = within(pair.slice(k, k + 2), by, far);
+    pair.splice(k, 2, ...to);
+    // One step of history for as long as keys are being pressed.
+    clearTimeout(nudged);
+    nudged = setTimeout(commit, 300);
+    changed();
+    return tell(to);
   }
+  const from = cross || state.pending || size.map((n) => n >> 1);
+  cross = hover = within(from, by, far);
+  if (hold && !hold.end) {
+    hold.at = cross;
+    hold.news = performance.now();
+    steer();
+  } else if (press?.brush) {
+    stroke(press.at, cross);
+    press.at = cross;
+  }
+  tell(cross);
+}
+
+// The pair whose dot the cross is on.
+function pairAt(at) {
+  const [x, y] = place(at);
+  const near = (point) => { const [px, py] = place(point); return Math.hypot(px - x, py - y) <= HIT; };
+  const found = state.points.findIndex(([hx, hy, tx, ty]) => near([hx, hy]) || near([tx, ty]));
+  return found < 0 ? undefined : found;
+}
+
+function enter() {
+  if (tool === 'points') return cross && setPoint(cross);
+  if (tool === 'pull') {
+    if (hold && !hold.end) return letGo(hold.at);
+    return !props.busy && props.frame && takeHold(cross, pairAt(cross));
+  }
+  if (press?.brush) { press = null; return endStroke(); }
+  press = { brush: true, at: cross };
+  stroke(cross, cross);
+}
+
+ink.addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (props.busy && !(hold && !hold.end)) return;
+  if (ARROWS[event.key]) moveBy(ARROWS[event.key], event.shiftKey ? 10 : 1);
+  else if (event.key === 'Enter') { if (cross) enter(); }
+  else return;
+  draw();
   event.preventDefault();
 });
 
 // Keys for the whole page; never while something is being typed or chosen.
-const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', remove: '#dg-remove-last' };
+const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', start: '#dg-start', save: '#dg-save' };
 const hit = (name) => {
   const at = document.querySelector(BUTTON_OF[name]), button = at?.matches('button') ? at : at?.querySelector('button');
   if (button && !button.disabled) button.click();
 };
+const pressable = (target) => target.closest?.('button, a, summary, [role=option], [role=checkbox], input, label');
+
 function onKey(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey); return; }
   if (event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range])')) return;
-  const key = event.key.toLowerCase();
+  const key = event.key.toLowerCase(), held = hold && props.busy;
   if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === 'z' || key === 'y')) {
-    if (!hold || !props.busy) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
+    if (!held) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
+  } else if ((event.ctrlKey || event.metaKey) && !event.altKey && key === 's') {
+    if (!held) hit('save');
   } else if (event.ctrlKey || event.metaKey || event.altKey) {
     return;
   } else if (event.key === 'Escape') {
     if (hold && props.held) { hold.stop = true; hold.end = false; letGo(null); }
     else if (props.busy) hit('stop');
-    else if (press) { press = null; draw(); }
+    else if (peek !== null) peekAt(null);
+    else if (press) giveUp();
     else if (state.pending) { state.pending = null; commit(); }
+    else if (selected) select(null);
     else return;
-  } else if (event.key === 'Backspace') {
-    if (!hold || !props.busy) hit('remove');
+  } else if (event.key === 'Backspace' || event.key === 'Delete') {
+    removePoint();
+  } else if (event.key === ' ') {
+    // Held, it moves the picture; pressed and released, it starts and stops. A button that has the focus is pressed.
+    if (pressable(event.target)) return;
+    if (!spaceHeld) panned = false;
+    spaceHeld = true;
+    stage.dataset.space = '';
+  } else if ('1234'.includes(key)) {
+    if (!props.busy) choose(tools[key - 1].dataset.tool);
+  } else if (key === 'b') {
+    peekAt(0);
+  } else if (key === '[' || key === ']') {
+    resizeBrush(key === ']' ? 1 : -1);
+  } else if (key === '+' || key === '=') {
+    look(view.zoom * 1.5);
+  } else if (key === '-' || key === '−') {
+    look(view.zoom / 1.5);
+  } else if (key === '0') {
+    fit();
   } else {
     return;
   }
   event.preventDefault();
 }
 document.addEventListener('keydown', onKey);
+document.addEventListener('keyup', (event) => {
+  if (event.key.toLowerCase() === 'b' && peek === 0) peekAt(null);
+  if (event.key !== ' ' || !spaceHeld) return;
+  spaceHeld = false;
+  delete stage.dataset.space;
+  if (!panned && !(hold && props.busy)) hit(props.busy ? 'stop' : 'start');
+});
+window.addEventListener('blur', () => { spaceHeld = false; delete stage.dataset.space; });
 
 for (const button of tools) {
   button.addEventListener('click', () => choose(button.dataset.tool));

@@ -33,9 +33,20 @@ function showBrush() {
   brush.querySelector('output').textContent = `${brushPixels()} px`;
 }
 
+function resizeBrush(by) {
+  brushSize.value = Math.round(Math.max(1, Number(brushSize.value) + by * Math.max(1, brushSize.value / 8)));
+  showBrush();
+  draw();
+}
+
 function paintMask() {
   if (!painted) return;
-  const [x, y, w, h] = [MARGIN, MARGIN, picture.clientWidth, picture.clientHeight];
+  const [wide, high] = [picture.clientWidth, picture.clientHeight];
+  const [x, y, w, h] = [view.x, view.y, view.zoom * wide, view.zoom * high];
+  onInk.save();
+  onInk.beginPath();
+  onInk.rect(MARGIN, MARGIN, wide, high);
+  onInk.clip();
   // What is held still is dimmed; hatching tells it from a dark part of the picture.
   onShade.globalCompositeOperation = 'copy';
   onShade.fillStyle = '#0b0d14';
@@ -44,30 +55,60 @@ function paintMask() {
   onShade.drawImage(mask, 0, 0);
   onInk.imageSmoothingQuality = 'high';
   onInk.globalAlpha = tool === 'points' || tool === 'pull' || props.busy ? 0.38 : 0.62;
-  onInk.drawImage(shade, x, y, w, h);
+  onInk.imageSmoothingEnabled = scale() < PIXELS_SEEN;
+  onInk.drawImage(shade, MARGIN + x, MARGIN + y, w, h);
   onInk.globalAlpha = 1;
-  outline(x, y, w, h);
+  outline(wide, high, x, y, w, h);
+  onInk.restore();
 }
 
 // A light line with a dark one inside, along the border of the painted region: seen on any picture.
 const edge = layer(), onEdge = edge.getContext('2d');
-function outline(x, y, w, h) {
-  edge.width = Math.max(Math.round(w), 1); edge.height = Math.max(Math.round(h), 1);
+function outline(wide, high, x, y, w, h) {
+  edge.width = Math.max(Math.round(wide), 1); edge.height = Math.max(Math.round(high), 1);
+  onEdge.imageSmoothingEnabled = scale() < PIXELS_SEEN;
   const ringOf = (width, colour) => {
     onEdge.globalCompositeOperation = 'source-over';
     for (let k = 0; k < 8; k++) {
-      onEdge.drawImage(mask, width * Math.cos(k * Math.PI / 4), width * Math.sin(k * Math.PI / 4), w, h);
+      onEdge.drawImage(mask, x + width * Math.cos(k * Math.PI / 4), y + width * Math.sin(k * Math.PI / 4), w, h);
     }
     onEdge.globalCompositeOperation = 'source-in';
     onEdge.fillStyle = colour;
-    onEdge.fillRect(0, 0, w, h);
+    onEdge.fillRect(0, 0, wide, high);
     onEdge.globalCompositeOperation = 'destination-out';
-    onEdge.drawImage(mask, 0, 0, w, h);
-    onInk.drawImage(edge, x, y);
-    onEdge.clearRect(0, 0, w, h);
+    onEdge.drawImage(mask, x, y, w, h);
+    onInk.drawImage(edge, MARGIN, MARGIN);
+    onEdge.clearRect(0, 0, wide, high);
   };
   ringOf(2.5, '#101218');
   ringOf(1.25, '#ffffff');
 }
 
+// The mask as it was told last: a stroke was given up.
+function restoreMask() {
+  const url = state.mask;
+  if (!url) {
+    onMask.clearRect(0, 0, mask.width, mask.height);
+    painted = false;
+    draw();
+    return;
+  }
+  const image = new Image();
+  image.onload = () => {
+    if (state.mask !== url) return;
+    onMask.globalCompositeOperation = 'copy';
+    onMask.drawImage(image, 0, 0);
+    onMask.globalCompositeOperation = 'source-over';
+    painted = true;
+    draw();
+  };
+  image.src = url;
+}
+
+element.querySelector('#dg-clear-mask').addEventListener('click', () => {
+  if (props.busy || !state.mask) return;
+  state.mask = null;
+  restoreMask();
+  commit();
+});
 brushSize.addEventListener('input', () => { showBrush(); draw(); });

@@ -1,7 +1,7 @@
 // Mouse, pen and finger on the picture, and the choice of the tool.
 
 const HIT = 11;          // CSS px around a dot that take hold of it
-const FINGER = 22;       // and under a finger with the tool Live
+const FINGER = 22;       // and under a finger
 const PULL = 4;          // CSS px of movement that make a press a pull
 
 // Pointer -> index of the pixel under it. The picture's client rectangle already contains zoom, transforms and scroll.
@@ -21,26 +21,42 @@ function exactly(event) {
   return [along(event.clientX - r.left, r.width, size[0]), along(event.clientY - r.top, r.height, size[1])];
 }
 
-function near(event, point) {
-  const r = ink.getBoundingClientRect(), [x, y] = place(point), zoom = r.width / ink.clientWidth;
-  const hit = tool === 'pull' && event.pointerType === 'touch' ? FINGER : HIT;
-  return Math.hypot((event.clientX - r.left) / zoom - x, (event.clientY - r.top) / zoom - y) <= hit;
+// CSS px from the pointer to a point, where that is near enough to take hold of it; else Infinity.
+function distance(event, point) {
+  const r = ink.getBoundingClientRect(), [x, y] = place(point), by = r.width / ink.clientWidth;
+  const far = Math.hypot((event.clientX - r.left) / by - x, (event.clientY - r.top) / by - y);
+  return far <= (event.pointerType === 'touch' ? FINGER : HIT) ? far : Infinity;
 }
 
+// The dot under the pointer: the nearest, and of two in one place the one that is on top.
 function grabbed(event) {
-  for (let i = state.points.length - 1; i >= 0; i--) {
-    const [hx, hy, tx, ty] = state.points[i];
-    if (near(event, [tx, ty])) return { pair: i, end: 'target' };
-    if (near(event, [hx, hy])) return { pair: i, end: 'handle' };
-  }
-  return null;
+  let best = null, least = Infinity;
+  state.points.forEach(([hx, hy, tx, ty], pair) => {
+    for (const [end, point] of [['target', [tx, ty]], ['handle', [hx, hy]]]) {
+      const far = distance(event, point);
+      if (far < Infinity && far <= least) [best, least] = [{ pair, end }, far];
+    }
+  });
+  return best;
 }
 
 function commit() {
   props.value = structuredClone(state);
   document.dispatchEvent(new CustomEvent('draggan-drawn', { detail: structuredClone(state) }));
+  changed();
   draw();
   trigger('edit', {});
+}
+
+// Points or mask are others, or another one is selected: what shows them follows, without waiting for the server.
+function changed() {
+  const busy = Boolean(props.busy), some = state.points.length > 0 || Boolean(state.pending);
+  element.querySelector('#dg-delete').disabled = busy || !some;
+  element.querySelector('#dg-clear-points').disabled = busy || !some;
+  element.querySelector('#dg-clear-mask').disabled = busy || !state.mask;
+  const start = document.querySelector('#dg-start');
+  if (start && !busy) start.disabled = !state.points.length || Boolean(state.pending);
+  showPoints();
 }
 
 function setPoint(at) {
@@ -50,7 +66,32 @@ function setPoint(at) {
   } else {
     state.pending = at;
   }
+  selected = null;
   commit();
+}
+
+// The selected point, else the handle that waits for its target, else the last one.
+function removePoint(pair = selected?.pair) {
+  if (props.busy) return;
+  if (pair !== undefined) state.points.splice(pair, 1);
+  else if (state.pending) state.pending = null;
+  else if (!state.points.pop()) return;
+  selected = null;
+  commit();
+}
+
+function select(pair, end) {
+  selected = pair === null ? null : { pair, end };
+  changed();
+  draw();
+}
+
+// What was begun and is not finished, such as by a second finger that turns a stroke into a pinch.
+function giveUp() {
+  if (hold && !hold.end) { hold.stop = true; letGo(null); }
+  if (press?.brush) restoreMask();
+  press = null;
+  draw();
 }
 
 function choose(next) {
@@ -60,15 +101,25 @@ function choose(next) {
     button.setAttribute('aria-checked', chosen);
     button.tabIndex = chosen ? 0 : -1;
   }
-  // Its place stays: the picture does not move.
-  brush.classList.toggle('dg-off', tool === 'points' || tool === 'pull');
+  // Their place stays: the picture does not move.
+  for (const option of element.querySelectorAll('.dg-option')) {
+    option.classList.toggle('dg-off', !option.dataset.for.split(' ').includes(tool));
+  }
   stage.dataset.tool = tool;
+  document.dispatchEvent(new CustomEvent('draggan-tool', { detail: tool }));
   showBrush();
   draw();
 }
 
+function point(event) {
+  const over = props.busy ? null : press?.end ?? grabbed(event)?.end;
+  stage.dataset.over = (tool === 'points' || tool === 'pull') && over ? over : '';
+}
+
 ink.addEventListener('pointerdown', (event) => {
+  if (viewPressed(event)) return;
   if (!event.isPrimary || event.button !== 0 || props.busy || !props.frame) return;
+  if (peek !== null) return peekAt(null);
   ink.setPointerCapture(event.pointerId);
   cross = hold = null;
   const at = hover = pixel(event);
@@ -76,6 +127,9 @@ ink.addEventListener('pointerdown', (event) => {
   if (tool === 'points') {
     press = { start: at, at, client, pulled: false };
     if (!state.pending) Object.assign(press, grabbed(event));
+    else press.again = distance(event, state.pending) < Infinity;
+    selected = press.pair === undefined ? null : { pair: press.pair, end: press.end };
+    changed();
   } else if (tool === 'pull') {
     takeHold(exactly(event), grabbed(event)?.pair, event.pointerType === 'touch');
   } else {
@@ -86,6 +140,7 @@ ink.addEventListener('pointerdown', (event) => {
 });
 
 ink.addEventListener('pointermove', (event) => {
+  if (viewMoved(event)) return;
   hover = pixel(event);
   if (hold && !hold.end && event.isPrimary) {
     hold.at = exactly(event);
@@ -104,16 +159,20 @@ ink.addEventListener('pointermove', (event) => {
       press.pulled ||= Math.hypot(event.clientX - press.client[0], event.clientY - press.client[1]) >= PULL;
     }
   }
+  point(event);
   draw();
 });
 
 ink.addEventListener('pointerup', (event) => {
+  if (viewReleased(event)) return;
   if (hold && event.isPrimary) return letGo(exactly(event));
   if (!press || !event.isPrimary) return;
   const done = press, at = pixel(event);
   press = null;
+  point(event);
   if (done.brush) return endStroke();
-  if (!done.pulled) return setPoint(done.start);
+  // A click on a dot selects it; a double click sets no second one on top.
+  if (!done.pulled) return done.pair !== undefined || done.again ? draw() : setPoint(done.start);
   if (done.pair !== undefined) {
     state.points[done.pair].splice(done.end === 'handle' ? 0 : 2, 2, ...at);
     return commit();
@@ -124,7 +183,22 @@ ink.addEventListener('pointerup', (event) => {
 });
 
 ink.addEventListener('lostpointercapture', () => letGo(null));
-ink.addEventListener('pointercancel', () => { letGo(null); const wasBrush = press?.brush; press = null; if (wasBrush) endStroke(); draw(); });
+ink.addEventListener('pointercancel', (event) => {
+  if (viewReleased(event)) return;
+  letGo(null);
+  const wasBrush = press?.brush;
+  press = null;
+  if (wasBrush) endStroke();
+  draw();
+});
 ink.addEventListener('pointerleave', () => { hover = null; draw(); });
 ink.addEventListener('blur', () => { cross = null; draw(); });
 ink.addEventListener('contextmenu', (event) => event.preventDefault());
+
+element.querySelector('#dg-delete').addEventListener('click', () => removePoint());
+element.querySelector('#dg-clear-points').addEventListener('click', () => {
+  if (props.busy) return;
+  Object.assign(state, { points: [], pending: null });
+  selected = null;
+  commit();
+});

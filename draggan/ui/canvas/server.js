@@ -4,32 +4,18 @@ function take() {
   state = { ...blank(), ...structuredClone(props.value || {}) };
   delete state.pull;
   press = null;
-  const url = state.mask;
-  if (!url) {
-    onMask.clearRect(0, 0, mask.width, mask.height);
-    painted = false;
-    showBrush();
-  } else {
-    const image = new Image();
-    image.onload = () => {
-      if (state.mask !== url) return;
-      onMask.globalCompositeOperation = 'copy';
-      onMask.drawImage(image, 0, 0);
-      onMask.globalCompositeOperation = 'source-over';
-      painted = true;
-      showBrush();
-      draw();
-    };
-    image.src = url;
-  }
+  if (selected && selected.pair >= state.points.length) selected = null;
+  restoreMask();
+  changed();
   draw();
 }
 
 // One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
-const [SIZE, FRAME, LIVE, BUSY, HELD] = 'size frame live busy held'.split(' ');
+const [SIZE, FRAME, LIVE, BUSY, HELD, FILM, SEEN] = 'size frame live busy held film seen'.split(' ');
 watch(SIZE, resize);
-const showFrame = () => { if (props.frame) show(props.frame, props.live); };
-watch(FRAME, () => { resize(); showFrame(); });
+watch(FRAME, () => { resize(); if (peek === null) showFrame(); });
+watch(FILM, takeFilm);
+watch(SEEN, takeSeen);
 watch('value', take);
 watch(LIVE, draw);
 watch(HELD, () => {
@@ -37,18 +23,38 @@ watch(HELD, () => {
   if (props.held && hold?.key !== props.held) server.steer({ key: props.held, stop: true }).catch(() => {});
   steer();
 });
+// A button that is switched off under one's fingers takes the focus along: it goes to the one that is on.
+let pressedStart = false;
+document.addEventListener('click', (event) => {
+  if (event.target.closest?.('#dg-start')) pressedStart = true;
+}, true);
+function keepFocus() {
+  if (!pressedStart) return;
+  if (!props.busy) pressedStart = false;
+  const next = props.busy ? '#dg-stop' : '#dg-start', began = performance.now();
+  const go = () => {
+    const button = document.querySelector(next), at = document.activeElement;
+    if (at && at !== document.body && !at.matches('#dg-start, #dg-stop')) return;
+    if (button && !button.disabled) button.focus({ preventScroll: true });
+    else if (performance.now() - began < 2000) setTimeout(go, 50);
+  };
+  go();
+}
+
 watch(BUSY, () => {
   press = null;
+  if (props.busy) peekAt(null);
   if (!props.busy) { hold = null; delete stage.dataset.taut; }
   steer();
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);
+  changed();
+  keepFocus();
   const page = element.closest('#dg-page');
   if (page) page.dataset.pulling = Boolean(props.busy && props.held);
-  showBrush();
   draw();
 });
-new ResizeObserver(draw).observe(stage);
+new ResizeObserver(() => look(view.zoom)).observe(stage);
 resize();
 choose('points');
 showFrame();

@@ -26,6 +26,7 @@ __all__ = [
     "canvas_value",
     "is_outdated",
     "read_canvas",
+    "read_frame",
     "read_mask_url",
     "read_pull",
     "with_canvas",
@@ -123,6 +124,18 @@ def read_pull(value: CanvasValue | None, image_size: tuple[int, int], pairs: int
             f"the pull is at point {str(pair)[:20]} of {pairs}, counted from 0; take hold of a point that is there"
         )
     return Pull(key=key, at=read_point("the point", pull.get("at"), image_size), pair=pair)
+
+
+def read_frame(value: CanvasValue | None) -> int:
+    """``{"frame": number}``: which frame of the drags is to be seen, from 0.
+
+    Raises:
+        PointError: what came is not what a canvas sends.
+    """
+    frame = value.get("frame") if isinstance(value, dict) else None
+    if not isinstance(frame, int) or isinstance(frame, bool):
+        raise PointError('a frame is asked for as {"frame": number}, counted from 0')
+    return frame
 
 
 def _mask_url(mask: Bool[np.ndarray, "height width"]) -> str:

@@ -1,7 +1,7 @@
 // What is on the canvas: the picture, and over it, on a canvas of its own, the ink: points, arrows, mask and crosses.
 //
-// The files of this folder are one script: __init__.py joins them in the order view, mask, live, pointer, keyboard,
-// server. What crosses between page and server is written down in protocol.md.
+// The files of this folder are one script: component.py joins them in the order of its _SCRIPT. What crosses between
+// page and server is written down in protocol.md.
 
 const stage = element.querySelector('.dg-stage'), picture = element.querySelector('.dg-picture');
 const ink = element.querySelector('.dg-ink'), empty = element.querySelector('.dg-empty');
@@ -14,6 +14,7 @@ const MARGIN = 14;      // CSS px of ink around the picture: dots on the border 
 let state = blank();     // points, pending and mask, as they are drawn
 let tool = 'points', size = [1, 1];
 let press = null;        // what the pointer is doing: {start, at, pair, end} or {start, at} or {brush}
+let selected = null;     // the dot that keys act on: {pair, end}
 let hover = null;        // image pixel under the pointer
 let cross = null;        // image pixel of the keyboard's cross
 let drawDue = false;
@@ -22,8 +23,13 @@ function blank() { return { points: [], pending: null, mask: null }; }
 
 // Image pixel -> place on the ink, in CSS px of the untransformed page; integers are pixel centres.
 function place([x, y]) {
-  return [MARGIN + (x + 0.5) * picture.clientWidth / size[0], MARGIN + (y + 0.5) * picture.clientHeight / size[1]];
+  const { x: left, y: top, zoom } = view;
+  return [MARGIN + left + (x + 0.5) * zoom * picture.clientWidth / size[0],
+    MARGIN + top + (y + 0.5) * zoom * picture.clientHeight / size[1]];
 }
+
+// CSS px of the screen to one pixel of the picture.
+function scale() { return view.zoom * picture.clientWidth / size[0]; }
 
 function draw() {
   if (drawDue) return;
@@ -39,10 +45,14 @@ function paint() {
   }
   onInk.setTransform(ink.width / width, 0, 0, ink.height / height, 0, 0);
   onInk.clearRect(0, 0, width, height);
+  if (peek !== null) return;         // points and mask lie on other content there
   paintMask();
   const pulled = hold && props.held === hold.key;
   const pairs = pulled ? [] : shownPairs();
   for (const [h, t] of pairs) arrow(place(h), place(t));
+  if (selected && pairs[selected.pair] && !props.busy) {
+    ring(place(pairs[selected.pair][selected.end === 'handle' ? 0 : 1]), 15);
+  }
   pairs.forEach(([h, t], i) => { dot(place(t), TARGET, i + 1, true); dot(place(h), HANDLE, i + 1, false); });
   const start = state.pending || (press && press.pulled && press.pair === undefined && !press.brush ? press.start : null);
   if (start && !props.busy) {
@@ -58,7 +68,7 @@ function paint() {
   }
   if (pulled) paintPull();
   if ((tool === 'mask' || tool === 'erase') && hover && !props.busy) {
-    ring(place(hover), Math.max(brushPixels() / 2 * picture.clientWidth / size[0], 3));
+    ring(place(hover), Math.max(brushPixels() / 2 * scale(), 3));
   }
   if (cross && document.activeElement === ink && !props.busy) crosshair(place(cross));
 }
@@ -100,6 +110,7 @@ function arrow(from, to, dashed = false) {
 
 // Handles are filled, targets are rings with a pale centre: told apart without colour too.
 function dot([x, y], colour, number, hollow) {
+  if (x < 0 || y < 0 || x > ink.clientWidth || y > ink.clientHeight) return;    // zoomed out of sight
   const disc = (radius, fill) => { onInk.beginPath(); onInk.arc(x, y, radius, 0, 7); onInk.fillStyle = fill; onInk.fill(); };
   disc(11, 'rgba(16, 18, 24, 0.55)');
   disc(10, '#ffffff');
@@ -142,9 +153,13 @@ function resize() {
   for (const canvas of [picture, mask, shade]) { canvas.width = width; canvas.height = height; }
   document.documentElement.style.setProperty('--dg-ratio', width / height);
   painted = false;
+  selected = null;
+  look(1);
   showBrush();
   draw();
 }
+
+function showFrame() { if (props.frame) show(props.frame, props.live); }
 
 let newest = 0, shown = 0;
 function show(url, handles) {

@@ -223,11 +223,12 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
             # Held and let go again: nothing has happened. Or nothing could.
             beyond = update.done and messages.is_taut(update)
             return session, messages.live_outcome(update, moved=False) if beyond else None
+        dropped = pull.pair is None and bool(session.pairs)
         if pull.pair is None:
             session = session.pulled(recipe, drag.frames)
         else:
             session = session.pulled_by_pair(recipe, update.handles, update.targets, drag.frames)
-        return session, messages.live_outcome(update)
+        return session, messages.live_outcome(update, dropped=dropped)
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
     if drag.notice:

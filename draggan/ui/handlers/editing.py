@@ -8,13 +8,14 @@ import gradio as gr
 
 from draggan.session import Session
 from draggan.ui import messages
-from draggan.ui.canvas.value import CanvasValue, is_outdated, with_canvas
+from draggan.ui.canvas.component import frame_url
+from draggan.ui.canvas.value import CanvasValue, is_outdated, read_frame, with_canvas
 from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import tab_of
 
-__all__ = ["clear_mask", "clear_points", "edit", "redo", "remove_last", "reset", "undo"]
+__all__ = ["edit", "go_on", "look", "redo", "reset", "undo"]
 
 
 def edit(page: Page, session: Session | None, value: CanvasValue, request: gr.Request | None = None) -> Updates:
@@ -47,24 +48,6 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
     return there | page.say(messages.OUT_OF_STEP, "note")
 
 
-def remove_last(page: Page, session: Session | None, value: CanvasValue) -> Updates:
-    """Drop the last point."""
-    with explained():
-        return page.show(page.drawn(session, value).remove_last(), picture=False)
-
-
-def clear_points(page: Page, session: Session | None, value: CanvasValue) -> Updates:
-    """Drop all points."""
-    with explained():
-        return page.show(page.drawn(session, value).clear_points(), picture=False)
-
-
-def clear_mask(page: Page, session: Session | None, value: CanvasValue) -> Updates:
-    """Everything may change again."""
-    with explained():
-        return page.show(page.drawn(session, value).clear_mask(), picture=False)
-
-
 def undo(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     """Take the last step back."""
     return _travel(page, session, value, Session.undo)
@@ -91,3 +74,21 @@ def reset(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     """Back to the starting picture."""
     with explained():
         return page.show(page.drawn(session, value).reset())
+
+
+def look(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """A frame of the drags so far, to be looked at: nothing changes."""
+    with explained():
+        frames = page.session_of(session).frames
+        number = read_frame(value)
+        if not 0 <= number < len(frames):
+            return {page.parts.canvas: gr.HTML(seen={"number": number})}
+        frame = frame_url(page.render(*frames[number]))
+        film = value.get("film") if isinstance(value, dict) else None
+        return {page.parts.canvas: gr.HTML(seen={"film": film, "number": number, "frame": frame})}
+
+
+def go_on(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """Work goes on from a frame of the drags so far."""
+    with explained():
+        return page.show(page.drawn(session, value).from_frame(read_frame(value)))

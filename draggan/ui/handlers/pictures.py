@@ -63,7 +63,8 @@ def try_preset(page: Page, session: Session | None, number: int) -> Updates:
         preset = model.presets[number]
         recipe = page.begin(model.name, preset.seed, model.truncation, session.label)
         session = session.with_picture(recipe, [((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points])
-        return page.show(session) | page.controls(session) | page.say(messages.preset_ready(preset.title))
+        said = page.say(messages.preset_ready(preset.title), hints=messages.preset_hints(session, preset.title))
+        return page.show(session) | page.controls(session) | said
 
 
 def _another(page: Page, session: Session, **changes: Any) -> Updates:

@@ -1,0 +1,65 @@
+// What came before: every drag is a film, from the starting picture through all drags to the one on the screen.
+// Frames are drawn by the server when they are asked for, and kept here for as long as the film is the same.
+
+const slider = element.querySelector('.dg-film input'), marks = element.querySelector('.dg-film datalist');
+const before = element.querySelector('#dg-before'), goOn = element.querySelector('#dg-go-on');
+const kept = new Map();        // frames by number, as data URLs
+let peek = null;               // number of the frame that is looked at; null: the picture of now
+
+function peekAt(number) {
+  const count = props.film?.count ?? 0;
+  if (props.busy || !count || number >= count - 1) number = null;
+  if (number === peek) return;
+  peek = number;
+  slider.value = peek ?? Math.max(count - 1, 0);
+  goOn.disabled = peek === null;
+  stage.dataset.peek = peek ?? '';
+  slider.setAttribute('aria-valuetext', peek === null ? 'now' : `frame ${peek + 1} of ${count}`);
+  if (peek === null) showFrame();
+  else if (kept.has(peek)) show(kept.get(peek));
+  else ask();
+  draw();
+}
+
+// One at a time, and then the newest one that is wanted.
+let asking = false;
+function ask() {
+  if (asking || peek === null || kept.has(peek)) return;
+  asking = true;
+  props.value = structuredClone({ ...state, frame: peek, film: props.film.key });
+  trigger('look', {});
+}
+
+function takeFilm() {
+  kept.clear();
+  asking = false;
+  const count = props.film?.count ?? 0;
+  slider.max = Math.max(count - 1, 0);
+  slider.disabled = before.disabled = count < 2;
+  marks.replaceChildren(...(props.film?.ends ?? []).map((at) => Object.assign(document.createElement('option'), { value: at })));
+  peek = undefined;
+  peekAt(null);
+}
+
+function takeSeen() {
+  const { film, number, frame } = props.seen ?? {};
+  asking = false;
+  if (!frame || film !== props.film?.key) return ask();
+  kept.set(number, frame);
+  if (number === peek) show(frame);
+  else ask();
+}
+
+slider.addEventListener('input', () => peekAt(Number(slider.value)));
+const comparing = (on) => (event) => {
+  if (event.type.startsWith('key') && event.key !== ' ' && event.key !== 'Enter') return;
+  if (event.type.startsWith('key')) event.preventDefault();
+  peekAt(on ? 0 : null);
+};
+for (const name of ['pointerdown', 'keydown']) before.addEventListener(name, comparing(true));
+for (const name of ['pointerup', 'pointerleave', 'pointercancel', 'keyup', 'blur']) before.addEventListener(name, comparing(false));
+goOn.addEventListener('click', () => {
+  if (peek === null || props.busy) return;
+  props.value = structuredClone({ ...state, frame: peek });
+  trigger('go_on', {});
+});
