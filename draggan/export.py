@@ -53,6 +53,7 @@ __all__ = [
     "encode_animation",
     "encode_picture",
     "read_recipe",
+    "recipe_in",
     "save_animation",
     "save_picture",
     "save_recipe",
@@ -241,16 +242,22 @@ def read_recipe(path: str | Path) -> Recipe:
         if path.stat().st_size > _MOST_BYTES:
             raise RecipeError(f"{path.name} is too large for a recipe; at most {_MOST_BYTES >> 20} MB are read")
         data = path.read_bytes()
-        if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
-            return Recipe.from_json(data)
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
-            text = read_metadata(data, picture).recipe
     except OSError as e:
         raise RecipeError(f"cannot read {path}: {e.strerror or e}") from e
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise RecipeError(f"{path.name} cannot be read as a picture ({e})") from e
+    return recipe_in(data, path.name)
+
+
+def recipe_in(data: bytes, name: str) -> Recipe:
+    """The same of a file's content; ``name``: what messages call it."""
+    if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
+        return Recipe.from_json(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
+            text = read_metadata(data, picture).recipe
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise RecipeError(f"{name} cannot be read as a picture ({e})") from e
     if text is None:
-        raise RecipeError(f"{path.name} has no recipe in it; only pictures that DragGAN has saved have one")
+        raise RecipeError(f"{name} has no recipe in it; only pictures that DragGAN has saved have one")
     return Recipe.from_json(text)
 
 

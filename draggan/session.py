@@ -172,6 +172,29 @@ class Session:
             return replace(self, now=begun.now, future=())
         return self._record(begun.now)
 
+    def with_work(self, recipe: Recipe) -> Session:
+        """The picture of a recipe, with the edits that led to it as steps of history; before them, what was there.
+
+        Raises:
+            LatentError: the latents of its pictures are not all known.
+        """
+        recipe = _complete(recipe)
+        start = recipe.up_to(0) if recipe.edits else recipe
+        work = self
+        for number, edit in enumerate(recipe.edits):
+            pairs = tuple(
+                replace(
+                    point,
+                    origin=point.handle if point.origin is None else point.origin,
+                    picture=number if point.picture is None else point.picture,
+                )
+                for point in edit.points
+            )
+            before = recipe.up_to(number) if number else start
+            work = work._record(Moment(start=start, recipe=before, pairs=pairs, mask=edit.mask))
+        mask = recipe.edits[-1].mask if recipe.edits else None
+        return work._record(Moment(start=start, recipe=recipe, mask=mask))
+
     # Points
 
     def with_points(self, pairs: Sequence[tuple[Xy, Xy]], pending: Xy | None = None) -> Session:

@@ -13,7 +13,18 @@ import gradio as gr
 
 from draggan.ui.browser_storage.component import READ
 from draggan.ui.errors import PageError, SessionExpired
-from draggan.ui.handlers import checking, consenting, downloads, dragging, editing, keeping, models, pictures, saving
+from draggan.ui.handlers import (
+    checking,
+    consenting,
+    downloads,
+    dragging,
+    editing,
+    keeping,
+    models,
+    opening,
+    pictures,
+    saving,
+)
 from draggan.ui.page import Page, Updates
 from draggan.ui.terms_of_use import SAVED
 
@@ -130,6 +141,8 @@ def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
     parts.consent.agree(wiring.at_once(consenting.agree), [parts.consent], agreed, api_name="agree", **_EVERY)
     opened = wiring.queued(models.open_file)
     parts.upload.upload(opened, [parts.session, parts.upload], outputs, api_name="upload", **_QUIET)
+    sent = [parts.session, parts.opener]
+    parts.opener.open_work(wiring.at_rest(opening.open_work), sent, outputs, api_name="open_work", **_EVERY)
     if local:
         typed = wiring.queued(models.open_path)
         parts.path.submit(typed, [parts.session, parts.path], outputs, api_name="path", **_QUIET)
@@ -202,11 +215,11 @@ def _wire_keeping(page: Page, wiring: _Wiring) -> None:
 
 def _wire_saving(page: Page, wiring: _Wiring) -> None:
     parts = page.parts
-    for button, handler, outputs in (
-        (parts.save, saving.save, [parts.file]),
-        # Only an animation takes so long that it has something to say.
-        (parts.save_gif, saving.save_gif, [parts.file, parts.status]),
-        (parts.save_webp, saving.save_webp, [parts.file, parts.status]),
+    for button, handler in (
+        (parts.save, saving.save),
+        (parts.save_gif, saving.save_gif),
+        (parts.save_webp, saving.save_webp),
     ):
-        saved = button.click(wiring.queued(handler), wiring.drawn, outputs, api_name=handler.__name__, **_QUIET)
+        inputs, outputs = [*wiring.drawn, parts.times], [parts.file, parts.status]
+        saved = button.click(wiring.queued(handler), inputs, outputs, api_name=handler.__name__, **_QUIET)
         saved.success(None, [parts.file], None, js=_FETCH, api_visibility="private")

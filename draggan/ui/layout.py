@@ -24,11 +24,14 @@ from draggan.ui.canvas.component import drag_canvas, points_list
 from draggan.ui.consent_box import consent_box
 from draggan.ui.drag_settings import SETTINGS, control
 from draggan.ui.file_check.component import file_check
+from draggan.ui.work_file.component import work_opener
 
-__all__ = ["Needs", "Part", "Parts"]
+__all__ = ["TIMES", "Needs", "Part", "Parts"]
 
 T = TypeVar("T")
 
+TIMES = (1, 2, 4)
+"""How many times as large as it is drawn a picture can be saved."""
 _PRESETS = 6  # examples that there is room for
 
 
@@ -120,6 +123,11 @@ def _space(needs: Needs) -> gr.Radio:
     return gr.Radio(choices, value=describe(DragConfig, "space")["default"], label="Latent space", elem_id="dg-space")
 
 
+def _times(needs: Needs) -> gr.Radio:
+    choices = [("as drawn" if n == 1 else f"{n} x", n) for n in TIMES]
+    return gr.Radio(choices, value=1, label="Saved size", info="Larger: plain resampling.", elem_id="dg-times")
+
+
 def _presets(needs: Needs) -> tuple[gr.Button, ...]:
     return tuple(
         gr.Button("", size="sm", min_width=40, visible=False, elem_id=f"dg-preset-{i}") for i in range(_PRESETS)
@@ -196,6 +204,8 @@ class Parts:
     save_webp = Part(
         "saves", _save("Save WebP", "webp", interactive=False), locked=True, when=lambda session: bool(session.frames)
     )
+    times = Part("work", _times)
+    opener = Part("work", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
 
     check = Part("check", lambda needs: file_check(needs.limits, elem_id="dg-check"))
@@ -247,6 +257,8 @@ class Parts:
             self._put("files")
         with gr.Row(elem_id="dg-saves"):
             self._put("saves")
+        with gr.Row(elem_id="dg-work"):
+            self._put("work")
         self._put("file")
         terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
         with gr.Accordion("Check a file", open=False, elem_id="dg-checking"):

@@ -49,8 +49,10 @@ __all__ = [
     "reading",
     "refused_work",
     "restored",
+    "saved",
     "sentence",
     "solver_title",
+    "work_opened",
     "wrong_setting",
 ]
 
@@ -109,17 +111,14 @@ installation's invisible mark, a recipe. The file is looked at where this page i
 
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
-can be moved with the mouse. **Live.** Hold the picture and drag: it follows the pointer as far as the model can, and
-the dot stays on what you hold. Where points are set, hold one of them, and the others go to their targets. **Mask.**
-Paint what may change; the rest stays as it is. Without a mask everything may change. **Save GIF**, **Save WebP.** An
-animation from the starting picture, through every drag, to this one.
+can be moved with the mouse, or with the arrow keys once they are selected. **Live.** Hold the picture and drag: it
+follows the pointer as far as the model can, and the dot stays on what you hold. Where points are set, hold one of them,
+and the others go to their targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask everything
+may change. **Before** and the slider beside it show the starting picture and every picture on the way; **Use** goes on
+from the one that is shown. **Save GIF**, **Save WebP.** An animation from the starting picture, through every drag, to
+this one. Pictures saved here open again as work: drop one on the page.
 
-| key | |
-|---|---|
-| `Ctrl Z` / `Ctrl Shift Z` | undo / redo: points, mask, drags |
-| `Backspace` | remove the last point |
-| `Esc` | drop a point that has no target; stop a drag |
-| arrows, `Enter` | on the picture: move a cross, set a point |
+Press `?` for all keys. The wheel zooms; hold Space and drag to move the picture.
 """
 
 
@@ -199,6 +198,16 @@ def restored(session: Session, *, lost: int = 0) -> str:
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     gone = f" {_steps(lost)} with a model that is not here could not be kept." if lost else ""
     return f"Your work is back: {listed}.{gone}"
+
+
+def work_opened(name: str, edits: int) -> str:
+    """A saved picture or a recipe is on the canvas again."""
+    return f"{name} is open again: the picture{f' and {_steps(edits)} to undo' if edits else ''}."
+
+
+def saved(name: str) -> str:
+    """A file has been written."""
+    return f"Saved as {name}."
 
 
 def _steps(count: int) -> str:

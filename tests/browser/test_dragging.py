@@ -46,10 +46,47 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     assert abs(x - 30) <= 1
     assert abs(y - 34) <= 1
     assert int(page.locator(".dg-stage").get_attribute("data-frames")) > int(before)
+    # Before, held, shows the start; the slider any frame, and Use goes on from there.
+    page.focus("#dg-before")
+    page.keyboard.down("Enter")
+    seen(page, BUMP)
+    page.keyboard.up("Enter")
+    seen(page, (x, y))
+    film = page.locator(".dg-film input")
+    film.focus()
+    for _ in range(int(film.get_attribute("max")) // 2):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("document.querySelector('.dg-stage').dataset.peek > 0")
+    page.wait_for_timeout(300)
+    between = brightest(page)
+    assert BUMP[0] < between[0] < x
+    page.click("#dg-go-on")
+    status(page, "^Click a point")
+    seen(page, between)
+    page.click("#dg-undo")
+    status(page, "^1 point set")
+    seen(page, (x, y))
     with page.expect_download() as download:
         page.click("#dg-save")
+    status(page, r"^Saved as bump-seed0-dragged\.png\.$")
     assert download.value.suggested_filename == "bump-seed0-dragged.png"
     download.value.save_as(tmp_path / "saved.png")
+    # Saved twice as large; the small one opens again as its work.
+    page.get_by_label("2 x").check()
+    with page.expect_download() as large:
+        page.click("#dg-save")
+    with Image.open(large.value.path()) as twice:
+        assert twice.size == (128, 128)
+    page.click("#dg-random")
+    expect(page.locator("#dg-seed input")).not_to_have_value("0")
+    page.set_input_files("#dg-opener input", tmp_path / "saved.png")
+    status(page, r"^saved\.png is open again: the picture and 1 step to undo\.$")
+    seen(page, (x, y))
+    expect(page.locator("#dg-seed input")).to_have_value("0")
+    page.evaluate(DROP, "holiday.png")
+    status(page, r"^holiday\.png cannot be read as a picture")
+    page.evaluate(DROP, "cats.pkl")
+    status(page, r"^cats\.pkl is a model file; open it under “Open a model file”\.$")
     with Image.open(tmp_path / "saved.png") as saved:
         assert "AI-generated" in saved.text["Comment"]
         assert brightest_place(saved) == pytest.approx((x, y), abs=2)
@@ -62,6 +99,24 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
             break
         time.sleep(0.02)
     assert brightest(page) == BUMP
+
+
+# A file that is dropped on the picture.
+DROP = """(name) => {
+    const data = new DataTransfer();
+    data.items.add(new File([new Uint8Array([137, 80, 78, 71, 1, 2, 3])], name));
+    const event = new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
+    document.querySelector('.dg-ink').dispatchEvent(event);
+}"""
+
+
+def seen(page, place) -> None:
+    """Wait until the brightest place of the picture is there."""
+    for _ in range(200):
+        if max(abs(a - b) for a, b in zip(brightest(page), place, strict=True)) <= 1:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError((brightest(page), place))
 
 
 def test_the_picture_follows_the_pointer_and_undo_returns(visit):

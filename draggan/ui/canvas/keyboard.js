@@ -1,7 +1,7 @@
 // Keys: a cross on the picture in place of a mouse, and shortcuts for the whole page.
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const aloud = element.querySelector('.dg-aloud');
+const sheet = element.querySelector('.dg-sheet'), aloud = element.querySelector('.dg-aloud');
 let nudged = null, spoken = null;
 
 // Where the cross is, once it rests.
@@ -75,7 +75,7 @@ const pressable = (target) => target.closest?.('button, a, summary, [role=option
 
 function onKey(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey); return; }
-  if (event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range])')) return;
+  if (sheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range])')) return;
   const key = event.key.toLowerCase(), held = hold && props.busy;
   if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === 'z' || key === 'y')) {
     if (!held) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
@@ -101,6 +101,8 @@ function onKey(event) {
     stage.dataset.space = '';
   } else if ('1234'.includes(key)) {
     if (!props.busy) choose(tools[key - 1].dataset.tool);
+  } else if (event.key === '?') {
+    sheet.showModal();
   } else if (key === 'b') {
     peekAt(0);
   } else if (key === '[' || key === ']') {
@@ -125,6 +127,18 @@ document.addEventListener('keyup', (event) => {
   if (!panned && !(hold && props.busy)) hit(props.busy ? 'stop' : 'start');
 });
 window.addEventListener('blur', () => { spaceHeld = false; delete stage.dataset.space; });
+
+element.querySelector('#dg-keys').addEventListener('click', () => sheet.showModal());
+sheet.addEventListener('click', (event) => { if (event.target === sheet) sheet.close(); });
+
+// Gradio's list of models: what is typed replaces the name that is there, and Tab leads out of it, not into the list.
+document.addEventListener('focusin', ({ target }) => {
+  if (target.matches?.('#dg-model input')) setTimeout(() => target.select());
+});
+document.addEventListener('keydown', ({ key, target }) => {
+  if (key !== 'Tab' || !target.matches?.('#dg-model input')) return;
+  for (const list of document.querySelectorAll('ul.options, #dg-model ul')) list.tabIndex = -1;
+}, true);
 
 for (const button of tools) {
   button.addEventListener('click', () => choose(button.dataset.tool));

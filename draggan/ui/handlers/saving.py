@@ -13,6 +13,8 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from draggan.errors import ExportError
 from draggan.export import save_animation, save_picture
@@ -21,37 +23,50 @@ from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
 from draggan.ui.errors import explained
+from draggan.ui.layout import TIMES
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import visit_of
 
 __all__ = ["save", "save_gif", "save_webp"]
 
+_LARGEST = 4096  # pixels of the longer side of what is enlarged
+
 _KEPT = 600.0  # seconds until a saved file makes room: long after it is written and Gradio has copied it
 
 
-def save(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
-    """A PNG of the picture, without points."""
+def save(
+    page: Page, session: Session | None, value: CanvasValue, request: gr.Request, times: int | None = 1
+) -> Updates:
+    """A PNG of the picture, without points.
+
+    Args:
+        times: how much larger than it is drawn, by plain resampling.
+    """
     with explained():
         session = page.drawn(session, value)
         path = _place(page, _file_name(page, session, ".png"))
         recipe = _portable(page, session.recipe)
-        pixels, details = page.picture(session.recipe), _details(recipe, session)
+        pixels, details = _enlarged(page.picture(session.recipe), times), _details(recipe, session)
         save_picture(path, pixels, details, recipe=recipe, **_how(page, request))
-        return {page.parts.file: str(path)}
+        return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
-def save_gif(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Iterator[Updates]:
+def save_gif(
+    page: Page, session: Session | None, value: CanvasValue, request: gr.Request, times: int | None = 1
+) -> Iterator[Updates]:
     """The way from the starting picture as a GIF, through every drag."""
-    yield from _save_animation(page, session, value, ".gif", _how(page, request))
+    yield from _save_animation(page, session, value, ".gif", _how(page, request), times)
 
 
-def save_webp(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Iterator[Updates]:
+def save_webp(
+    page: Page, session: Session | None, value: CanvasValue, request: gr.Request, times: int | None = 1
+) -> Iterator[Updates]:
     """The same as an animated WebP."""
-    yield from _save_animation(page, session, value, ".webp", _how(page, request))
+    yield from _save_animation(page, session, value, ".webp", _how(page, request), times)
 
 
 def _save_animation(
-    page: Page, session: Session | None, value: CanvasValue, suffix: str, how: dict[str, Any]
+    page: Page, session: Session | None, value: CanvasValue, suffix: str, how: dict[str, Any], times: int | None
 ) -> Iterator[Updates]:
     with explained():
         session = page.drawn(session, value)
@@ -63,12 +78,23 @@ def _save_animation(
         # A large model takes a while.
         yield page.say(messages.drawing(len(frames) + 1, len(shown)), "run", aloud=not frames)
         with explained():
-            frames.append(page.render(recipe, ws))
+            frames.append(_enlarged(page.render(recipe, ws), times))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
         recipe = _portable(page, session.recipe)
         save_animation(path, frames, _details(recipe, session), recipe=recipe, **how)
-    yield {page.parts.file: str(path)} | page.say(messages.hint(session))
+    yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
+
+
+def _enlarged(pixels: UInt8[np.ndarray, "height width channels"], times: Any) -> UInt8[np.ndarray, "..."]:
+    """The picture so many times as large, at most `_LARGEST` pixels a side; with no detail that was not there."""
+    if times not in TIMES:
+        raise ExportError(f"a file can be {', '.join(map(str, TIMES))} times as large; choose one of them")
+    height, width = pixels.shape[:2]
+    times = max(1, min(int(times), _LARGEST // max(height, width)))
+    if times == 1:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((times * width, times * height), Image.Resampling.LANCZOS))
 
 
 def _how(page: Page, request: gr.Request) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Opening what was saved: a picture with its recipe, or a recipe, goes on as work."""
