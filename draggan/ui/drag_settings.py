@@ -19,6 +19,7 @@ from draggan.ui import messages
 __all__ = [
     "OF_THE_MODEL",
     "SETTINGS",
+    "UP_FRONT",
     "chosen_settings",
     "control",
     "last_good_values",
@@ -32,6 +33,9 @@ SETTINGS = (
     *("solver", "naturalness", "mask_hold", "max_departure"),
 )
 
+UP_FRONT = ("naturalness", "mask_hold")
+"""Those of them that everybody may want to choose."""
+
 OF_THE_MODEL = ("step_size", "solver")
 """Those of them that belong to a model: another model brings its own."""
 
@@ -43,6 +47,7 @@ def control(name: str) -> gr.Number | gr.Slider | gr.Radio:
         facts["help"] = facts["help"].replace(f"{solver}:", f"{messages.solver_title(solver)}:")
     facts["help"] = facts["help"][:1].upper() + facts["help"][1:]
     look: dict[str, Any] = {"label": messages.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
+    look["render"] = False  # the page renders it where it belongs
     if name == "solver":
         choices = [(messages.solver_title(solver), solver) for solver in SOLVER_NAMES]
         return gr.Radio(choices, value=facts["default"], **look)

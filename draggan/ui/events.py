@@ -190,6 +190,8 @@ def _wire_dragging(page: Page, wiring: _Wiring) -> None:
     settings = [parts.session, *parts.settings]
     typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
     gr.on(typed, wiring.queued(dragging.set_settings), settings, outputs, api_name="settings", **_QUIET)
+    again = wiring.at_rest(dragging.reset_settings)
+    parts.reset_settings.click(again, [parts.session], outputs, api_name="reset_settings", **_QUIET)
     dragged = [*wiring.drawn, parts.space, *parts.settings]
     parts.start.click(wiring.queued(dragging.start), dragged, outputs, api_name="start", **_QUIET)
     # As few as can be: a live drag is to begin and end quickly. The pictures on the way go past them.

@@ -22,7 +22,7 @@ from draggan.ui import messages, terms_of_use, text
 from draggan.ui.browser_storage.component import keeper
 from draggan.ui.canvas.component import drag_canvas, points_list
 from draggan.ui.consent_box import consent_box
-from draggan.ui.drag_settings import SETTINGS, control
+from draggan.ui.drag_settings import SETTINGS, UP_FRONT, control
 from draggan.ui.file_check.component import file_check
 from draggan.ui.work_file.component import work_opener
 
@@ -190,6 +190,10 @@ class Parts:
     space = Part("space", _space, locked=True)
     settings = Part("settings", lambda _: tuple(control(name) for name in SETTINGS), locked=True)
 
+    reset_settings = Part(
+        "settings end", _button("Reset all settings", size="md", elem_id="dg-reset-settings"), locked=True
+    )
+
     consent = Part("files", lambda _: consent_box(f"To upload one: {MODEL.words}", elem_id="dg-consent"))
     upload = Part(
         "files",
@@ -248,10 +252,15 @@ class Parts:
             self._put("truncation")
         with gr.Group():
             self._put("space")
+            settings = dict(zip(SETTINGS, self._put("settings"), strict=True))
+            for name in UP_FRONT:
+                settings.pop(name).render()
         with gr.Group():
             points_list(elem_id="dg-points-box")
         with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
-            self._put("settings")
+            for control_ in settings.values():
+                control_.render()
+            self._put("settings end")
         with gr.Accordion("Open a model file", open=False):
             gr.Markdown(messages.FILES)
             self._put("files")

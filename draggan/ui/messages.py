@@ -66,7 +66,7 @@ TITLES = {
     "r2": "Search radius (r2)",
     "free_rows": "Free latent rows",
     "solver": "Solver",
-    "naturalness": "Naturalness",
+    "naturalness": "Follow exactly (0) – keep natural (1)",
     "mask_hold": "Outside the mask",
     "max_departure": "Furthest change",
 }

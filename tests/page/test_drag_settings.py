@@ -42,6 +42,15 @@ def test_a_wrong_setting_is_explained_and_the_last_good_one_comes_back(do, parts
         assert error.value.title == "Value not allowed"
 
 
+def test_all_settings_go_back_to_what_suits_the_model(do, parts, session):
+    i = SETTINGS.index("naturalness")
+    mine = list(do.set_settings(session, 0.5, 77, *DEFAULTS[2:i], 0.3, *DEFAULTS[i + 1 :]))[-1][parts.session]
+    updates = do.reset_settings(mine)
+    assert [updates[part]["value"] for part in parts.settings] == [*DEFAULTS]
+    assert updates[parts.session].settings == {}
+    assert updates[parts.space]["value"] == "w+"
+
+
 def test_half_a_step_is_refused_and_a_whole_one_with_a_point_is_not(do, parts, session):
     run = do.set_settings(session, *DEFAULTS[:1], 2.5, *DEFAULTS[2:])
     assert "Maximum steps 2.5 is not allowed; give a whole number from 1 to 10000" in text_of(next(run), parts)

@@ -22,17 +22,17 @@ function peekAt(number) {
 }
 
 // One at a time, and then the newest one that is wanted.
-let asking = false;
+let asking = 0;                // when; 0: nothing is asked for
 function ask() {
-  if (asking || peek === null || kept.has(peek)) return;
-  asking = true;
+  if (peek === null || kept.has(peek) || (asking && performance.now() - asking < 3000)) return;
+  asking = performance.now();
   props.value = structuredClone({ ...state, frame: peek, film: props.film.key });
   trigger('look', {});
 }
 
 function takeFilm() {
   kept.clear();
-  asking = false;
+  asking = 0;
   const count = props.film?.count ?? 0;
   slider.max = Math.max(count - 1, 0);
   slider.disabled = before.disabled = count < 2;
@@ -43,8 +43,9 @@ function takeFilm() {
 
 function takeSeen() {
   const { film, number, frame } = props.seen ?? {};
-  asking = false;
-  if (!frame || film !== props.film?.key) return ask();
+  asking = 0;
+  if (!frame) return peekAt(null);
+  if (film !== props.film?.key) return ask();
   kept.set(number, frame);
   if (number === peek) show(frame);
   else ask();

@@ -14,6 +14,7 @@ from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, Pull, read_pull
+from draggan.ui.drag_settings import SETTINGS
 from draggan.ui.errors import PageError, explained
 from draggan.ui.frame_pacing import FramePacer, PreviewHeight
 from draggan.ui.live_words import LiveWords
@@ -21,7 +22,16 @@ from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import Caller, caller_of
 from draggan.ui.tab_queue import tab_of, visitor_of
 
-__all__ = ["at_rest", "close", "follow_pointer", "refused_while_dragging", "set_settings", "start", "stop"]
+__all__ = [
+    "at_rest",
+    "close",
+    "follow_pointer",
+    "refused_while_dragging",
+    "reset_settings",
+    "set_settings",
+    "start",
+    "stop",
+]
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
 _KEPT_EVERY = 2.0  # seconds after which what a drag has reached is kept
@@ -58,6 +68,17 @@ def set_settings(page: Page, session: Session | None, *settings: float | None) -
     session = yield from page.with_settings(session, settings)
     # In place of what was wrong before.
     yield {page.parts.session: session} | page.say(messages.hint(session))
+
+
+def reset_settings(page: Page, session: Session | None) -> Updates:
+    """All settings as they suit the model."""
+    with explained():
+        session = page.session_of(session).set_settings({}).set_space("w+")
+        suited = page.settings_of(session)
+        controls = {
+            part: gr.update(value=suited[name]) for part, name in zip(page.parts.settings, SETTINGS, strict=True)
+        }
+        return {page.parts.session: session, page.parts.space: gr.update(value=session.space)} | controls
 
 
 def start(
