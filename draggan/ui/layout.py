@@ -124,7 +124,7 @@ def _space(needs: Needs) -> gr.Radio:
 
 
 def _times(needs: Needs) -> gr.Radio:
-    choices = [("as drawn" if n == 1 else f"{n} x", n) for n in TIMES]
+    choices = [(f"{n} x", n) for n in TIMES]
     return gr.Radio(choices, value=1, label="Saved size", info="Larger: plain resampling.", elem_id="dg-times")
 
 
