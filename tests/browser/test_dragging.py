@@ -56,8 +56,10 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     film.focus()
     for _ in range(int(film.get_attribute("max")) // 2):
         page.keyboard.press("ArrowLeft")
-    page.wait_for_function("document.querySelector('.dg-stage').dataset.peek > 0")
-    page.wait_for_timeout(300)
+    for _ in range(100):
+        if BUMP[0] < brightest(page)[0] < x:
+            break
+        page.wait_for_timeout(100)
     between = brightest(page)
     assert BUMP[0] < between[0] < x
     page.click("#dg-go-on")

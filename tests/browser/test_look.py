@@ -112,6 +112,8 @@ def test_a_button_that_does_nothing_does_not_look_as_if(visit):
 @pytest.mark.parametrize(("width", "query"), [(390, ""), (1280, "?__theme=dark")])
 def test_nothing_sticks_out_and_everything_can_be_read(visit, width, query):
     page = visit(width, 800, query)
+    page.click("#dg-preset-0")
+    expect(page.locator("#dg-start")).to_be_enabled()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     contrast = page.evaluate(CONTRAST)
     assert contrast, "nothing was measured"
