@@ -114,6 +114,7 @@ def test_nothing_sticks_out_and_everything_can_be_read(visit, width, query):
     page = visit(width, 800, query)
     page.click("#dg-preset-0")
     expect(page.locator("#dg-start")).to_be_enabled()
+    page.wait_for_timeout(500)  # until its colours have changed
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     contrast = page.evaluate(CONTRAST)
     assert contrast, "nothing was measured"
