@@ -88,6 +88,7 @@ def test_a_page_whose_session_is_gone_is_told(do, parts, session):
 def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, session, click):
     seen = holding(**canvas_value(session) | ONE_PAIR)
     more = ["w+", request(), *DEFAULTS] if click in ("start", "follow_pointer") else []
+    more = more or ([request()] if click.startswith("save") else [])
     with pytest.raises(gr.Error, match="no longer kept; reload it"):
         last_of(getattr(do, click)(None, seen, *more))
 

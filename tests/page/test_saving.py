@@ -49,6 +49,17 @@ def test_a_drag_is_saved_as_an_animation_marked(do, parts, session, suffix, form
     assert shown(undone, parts.save_gif)["interactive"] is False
 
 
+def test_a_picture_is_saved_larger_by_plain_resampling(do, parts, session):
+    path = do.save(session, EMPTY, request(), 4)[parts.file]
+    assert marks_of(Path(path).read_bytes()) >= {"words", "signature", "record"}
+    with Image.open(path) as saved:
+        assert saved.size == (256, 256)
+        assert brightest_place(saved) == pytest.approx([4 * v + 1.5 for v in BUMP], abs=4)
+    for wrong in (3, None, "2"):
+        with pytest.raises(gr.Error, match="1, 2, 4 times as large"):
+            do.save(session, EMPTY, request(), wrong)
+
+
 def test_saving_gives_the_clean_picture_marked(do, parts, session):
     updates = do.save(session, ONE_PAIR, request())
     path = Path(updates[parts.file])

@@ -29,8 +29,8 @@ from draggan.ui.tab_queue import visit_of
 
 __all__ = ["save", "save_gif", "save_webp"]
 
-_LARGEST = 4096  # pixels of the longer side of what is enlarged
-
+# Pixels of the longer side of what is enlarged: a picture, and a frame of many that are in memory together.
+_LARGEST, _LARGEST_FRAME = 4096, 1024
 _KEPT = 600.0  # seconds until a saved file makes room: long after it is written and Gradio has copied it
 
 
@@ -78,7 +78,7 @@ def _save_animation(
         # A large model takes a while.
         yield page.say(messages.drawing(len(frames) + 1, len(shown)), "run", aloud=not frames)
         with explained():
-            frames.append(_enlarged(page.render(recipe, ws), times))
+            frames.append(_enlarged(page.render(recipe, ws), times, _LARGEST_FRAME))
     with explained():
         path = _place(page, _file_name(page, session, suffix))
         recipe = _portable(page, session.recipe)
@@ -86,12 +86,14 @@ def _save_animation(
     yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
-def _enlarged(pixels: UInt8[np.ndarray, "height width channels"], times: Any) -> UInt8[np.ndarray, "..."]:
-    """The picture so many times as large, at most `_LARGEST` pixels a side; with no detail that was not there."""
+def _enlarged(
+    pixels: UInt8[np.ndarray, "height width channels"], times: Any, most: int = _LARGEST
+) -> UInt8[np.ndarray, "..."]:
+    """The picture so many times as large, with no detail that was not there; or fewer, up to ``most`` pixels a side."""
     if times not in TIMES:
         raise ExportError(f"a file can be {', '.join(map(str, TIMES))} times as large; choose one of them")
     height, width = pixels.shape[:2]
-    times = max(1, min(int(times), _LARGEST // max(height, width)))
+    times = max(1, min(int(times), most // max(height, width)))
     if times == 1:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((times * width, times * height), Image.Resampling.LANCZOS))
