@@ -223,7 +223,7 @@ def most(machine: Machine, visits: Visits, seed: int) -> float:
     """Visitors a day for whom one machine is enough, to a tenth."""
 
     def enough(day: float) -> bool:
-        return simulated(machine, replace(visits, day=day), 1, 3600.0, seed).enough
+        return simulated(machine, replace(visits, day=day), 1, 1200.0, seed).enough
 
     low, high = 50.0, 100.0
     while enough(high):

@@ -48,6 +48,7 @@ from torch_utils.ops import library
 __all__ = ["main"]
 
 ROOT = Path(__file__).parent.parent
+_SHARE = 0.5  # of a core, as Ray counts them
 _POINTS = {
     "one handle": [[78, 78, 64, 78]],
     "one handle, mask": [[78, 78, 70, 78]],
@@ -73,17 +74,17 @@ def main(argv: Sequence[str] = ()) -> int:
     # As the page and replicas do it beside their work.
     library.load()
     models = AnyModels("cpu")
-    # Two tasks a node, so that there is room for one replica and for two side by side; one of them works at a time.
-    with _two_nodes(cpus=2) as address:
+    with _two_nodes() as address:
         local = LocalEngine(models, workers=1)
-        one, two = (RayEngine(models, Cluster(address=address, least=n, most=n)) for n in (1, 2))
+        # Half a core each, so that one replica and two fit side by side; one of them works at a time.
+        one, two = (RayEngine(models, Cluster(address=address, least=n, most=n, cpus=_SHARE)) for n in (1, 2))
         parts = [
             _compared(local, one, args.seeds),
             _throughput({"this process, one thread": local, "one replica": one, "two replicas": two}, args.seeds),
             _killed_drag(local, two),
             _pages(address, args.port, args.seconds),
         ]
-    with _two_nodes(cpus=1) as address:
+        importlib.import_module("ray.serve").shutdown()
         parts.append(_killed_batch(address, args.batch))
     head = f"{here.markdown()}\n\nRay {import_ray().__version__}; two nodes on this machine, one core for each replica."
     publish("\n\n".join([head, *parts]), args.out)
@@ -91,8 +92,8 @@ def main(argv: Sequence[str] = ()) -> int:
 
 
 @contextmanager
-def _two_nodes(cpus: int) -> Iterator[str]:
-    """A cluster of two nodes on this machine; its address."""
+def _two_nodes() -> Iterator[str]:
+    """A cluster of two nodes of a core each on this machine; its address."""
     # Processes of the cluster find this program where it is not installed.
     os.environ["PYTHONPATH"] = str(ROOT)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -100,10 +101,10 @@ def _two_nodes(cpus: int) -> Iterator[str]:
     clusters = importlib.import_module("ray.cluster_utils")
     memory = {"object_store_memory": 200 << 20}
     cluster = clusters.Cluster(
-        initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False, **memory}
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory}
     )
     try:
-        cluster.add_node(num_cpus=cpus, **memory)
+        cluster.add_node(num_cpus=1, **memory)
         yield cluster.address
     finally:
         ray.shutdown()
@@ -295,7 +296,7 @@ def _pages(address: str, port: int, seconds: float) -> str:
     latents: dict[str, Any] = {}
     for name, options in {
         "this process, two threads": [],
-        "two replicas": ["--engine", f"ray:{address}", "--replicas", "2"],
+        "two replicas": ["--engine", f"ray:{address}", "--replicas", "2", "--replica-cpus", str(_SHARE)],
     }.items():
         command = [sys.executable, "app.py", "--port", str(port), *options]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as page:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _APP = "draggan"
 _MODELS = 4  # in one replica, as in the store of every process
-_WAITING = 8  # requests at one replica; two are computed at a time
+_WAITING = 8  # requests at one replica; two are computed at a time, by a replica of one core one
 _BUSY = 2.0  # requests at every replica beyond which another one is added
 _ATTEMPTS = 8
 _SLICE = 0.1  # seconds of steps in one request, where no hand leads: as long as a person may wait for Stop
@@ -181,7 +181,8 @@ def _served(ray: Any, serve: Any) -> type:
         def __init__(self, device: str, threads: int | None) -> None:
             library.build_in_background()
             self._replica = Replica(lambda where: ray.get(where[0]), device, threads)
-            self._turns = asyncio.Semaphore(2)
+            # Two threads of one core would wait for each other at every small operation.
+            self._turns = asyncio.Semaphore(1 if threads == 1 else 2)
 
         @serve.multiplexed(max_num_models_per_replica=_MODELS)
         async def load(self, model_id: str) -> str:
