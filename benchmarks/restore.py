@@ -63,6 +63,8 @@ class Tab:
 
     def pull(self, begin: tuple[int, int], end: tuple[int, int]) -> None:
         """A handle and its target, in pixels of the picture."""
+        # What was set in the panel below may have moved the picture out of sight.
+        self.page.evaluate("scrollTo(0, 0)")
         box = self.page.locator(".dg-stage canvas").first.bounding_box()
         scale = box["width"] / 128
         for act, (x, y) in ((self.page.mouse.down, begin), (self.page.mouse.up, end)):

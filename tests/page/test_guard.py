@@ -287,18 +287,21 @@ def test_what_comes_slowly_or_is_large_counts():
 def test_open_answers_are_counted():
     with serving(tabs=1, places=2) as server:
         _, text, _ = server.call("drag", "bump", 0, FAR, 0.0, 0, "", ENDLESS, source="127.0.0.3")
-        path = f"/gradio_api/call/drag/{json.loads(text)['event_id']}"
-        listening, statuses = [], []
-        for _ in range(5):
+        listening = []
+
+        def listen() -> int:
             one = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20, source_address=("127.0.0.3", 0))
-            one.request("GET", path)
-            statuses.append(one.getresponse().status)
             listening.append(one)
-        assert statuses == [200] * 3 + [429] * 2
+            one.request("GET", f"/gradio_api/call/drag/{json.loads(text)['event_id']}")
+            return one.getresponse().status
+
+        assert [listen() for _ in range(5)] == [200] * 3 + [429] * 2
         for one in listening:
             one.close()
         assert server.healthy()
-        until(lambda: server.ask("GET", path, source="127.0.0.3")[0] != 429)
+        until(lambda: listen() != 429)
+        for one in listening:
+            one.close()
 
 
 def test_only_the_queue_calls_handlers(public):
