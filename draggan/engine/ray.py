@@ -18,6 +18,7 @@ import random
 import time
 import uuid
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from draggan.config import Cluster, Limits
@@ -69,6 +70,10 @@ def connect(address: str) -> Any:
     """
     ray = import_ray()
     if not ray.is_initialized():
+        if not address:
+            # What is started here finds this program where it is not installed.
+            paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            os.environ["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
         try:
             ray.init(
                 address=address or "local",
