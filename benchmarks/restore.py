@@ -91,7 +91,8 @@ class Tab:
         self.page.get_by_role("button", name="Advanced").click()
         # The other solver would be at the end of its way at once.
         self.page.locator('#dg-solver input[value="adam"]').check()
-        self.page.fill("#dg-step-size input", "0.0002")
+        # Slow enough to be killed in, and fast enough not to count as stalled.
+        self.page.fill("#dg-step-size input", "0.0005")
         self.page.fill("#dg-max-steps input", "10000")
         self.page.locator("#dg-max-steps input").blur()
         self.page.click("#dg-clear-points")
