@@ -131,7 +131,7 @@ def problem_of(G, count, config, mask=None):
     channels = G.synthesis.b32.conv1.weight.shape[0]
     pattern = Pattern(
         offsets=patch,
-        weights=torch.ones(len(patch), device="meta"),
+        weights=torch.ones(count, len(patch), device="meta"),
         features=torch.zeros(count, len(patch), channels, device="meta"),
         slopes=torch.zeros(count, len(patch), channels, 2, device="meta"),
         mean=torch.zeros(count, channels, device="meta"),

@@ -79,6 +79,7 @@ class LineTracker(Tracker):
         # Once anchored and once free, side by side.
         self._twice = replace(
             pattern,
+            weights=torch.cat([pattern.weights] * 2),
             features=torch.cat([pattern.features] * 2),
             slopes=torch.cat([pattern.slopes] * 2),
             mean=torch.cat([pattern.mean] * 2),

@@ -248,7 +248,7 @@ def _clicked_features(
     known_by = [
         Pattern(
             offsets=offsets,
-            weights=weights,
+            weights=_own(weights, offsets, clicked),
             features=torch.stack([features for features, _ in look]),
             slopes=torch.stack([slopes for _, slopes in look]),
             mean=torch.stack(means),
@@ -258,6 +258,19 @@ def _clicked_features(
         for look, (offsets, weights) in zip(looks, patterns, strict=True)
     ]
     return torch.stack(templates), known_by
+
+
+def _own(
+    weights: Float[Tensor, "p"], offsets: Float[Tensor, "p 2"], clicked: Float[Tensor, "n 2"]
+) -> Float[Tensor, "n p"]:
+    """The weights of every handle's surroundings; of two, what lies nearer to the other one moves with that one.
+
+    Two lips that open are surrounded by each other. Many handles have their nearer surroundings.
+    """
+    if len(clicked) > FEW_HANDLES:
+        return weights.expand(len(clicked), -1)
+    away = ((clicked[:, None] + offsets)[:, :, None] - clicked).norm(dim=-1)
+    return weights * (offsets.norm(dim=-1) <= away.amin(-1) + 1e-3)
 
 
 def _on_device(generator: Generator, picture: Picture) -> Picture:

@@ -31,7 +31,7 @@ class Pattern:
 
     Attributes:
         offsets: image pixels, the handle itself first.
-        weights: how much a squared difference there counts.
+        weights: how much a squared difference there counts, for every handle.
         features: of every handle.
         slopes: their derivatives by the position, per image pixel.
         mean: of all features of the picture that each handle was clicked in.
@@ -40,7 +40,7 @@ class Pattern:
     """
 
     offsets: Float[Tensor, "p 2"]
-    weights: Float[Tensor, "p"]
+    weights: Float[Tensor, "n p"]
     features: Float[Tensor, "n p channel"]
     slopes: Float[Tensor, "n p channel 2"]
     mean: Float[Tensor, "n channel"]
@@ -137,7 +137,7 @@ class Problem:
         return self.config.max_departure * (MANY_DEPARTURE if len(self.handles) > FEW_HANDLES else 1)
 
     @property
-    def probe(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"] | None]:
+    def probe(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "n p"] | None]:
         """From which change around a handle its motion is told in Gauss-Newton steps: offsets, and their weights."""
         return (self.patch, None) if self.along_lines else (self.pattern.offsets, self.pattern.weights)
 

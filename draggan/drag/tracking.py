@@ -214,21 +214,21 @@ def slopes(
     handles: Float[Tensor, "n 2"],
     patch: Float[Tensor, "p 2"],
     image_size: tuple[int, int],
-    weights: Float[Tensor, "p"] | None = None,
+    weights: Float[Tensor, "n p"] | None = None,
 ) -> tuple[Float[Tensor, "n p channel 2"], Float[Tensor, "n 2 p channel"]]:
     """``J = dF/dq`` at the patches, and ``(J^T W J)^-1 J^T W``, which turns a difference of features into pixels.
 
     The second is zero at pixels outside the picture.
 
     Args:
-        weights: the diagonal of W; None: all alike.
+        weights: the diagonals of W; None: all alike.
     """
     jacobian = derivatives(sampler, handles, patch)
     jacobian = jacobian * patch_valid(handles, patch, image_size)[:, :, None, None]
     if weights is None:
         return jacobian, inverse_slopes(jacobian)
     root = weights.sqrt()
-    return jacobian, inverse_slopes(jacobian * root[:, None, None]) * root[:, None]
+    return jacobian, inverse_slopes(jacobian * root[..., None, None]) * root[:, None, :, None]
 
 
 @torch.no_grad()

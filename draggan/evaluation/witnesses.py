@@ -105,7 +105,7 @@ def _best(pattern: Pattern, i: int, candidates: Float[Tensor, "k 2"], sampler: S
     alike = []
     for some in candidates.split(BATCH):
         at = some[:, None] + pattern.offsets
-        root = (pattern.weights.sqrt() * inside(at, pattern.image_size) * clicked)[..., None]
+        root = (pattern.weights[i].sqrt() * inside(at, pattern.image_size) * clicked)[..., None]
         first = ((pattern.features[i] - pattern.mean[i]) * root).flatten(1)
         alike.append(F.cosine_similarity(first, ((sampler(at) - pattern.mean[i]) * root).flatten(1), dim=1))
     return candidates[int(torch.cat(alike).argmax())]
