@@ -168,7 +168,7 @@ def pattern_of(features, grid, handle):
     at = torch.tensor([handle])
     return Pattern(
         offsets=offsets,
-        weights=weights,
+        weights=weights[None],
         features=sampler(at[:, None] + offsets),
         slopes=derivatives(sampler, at, offsets),
         mean=features.mean((0, 2, 3))[None],
