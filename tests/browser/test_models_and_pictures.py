@@ -190,4 +190,5 @@ def test_what_is_offered_by_hand_can_be_closed_and_the_list_is_right_again(visit
 def test_only_model_files_are_offered_for_upload(visit):
     page = visit()
     agree(page)
-    expect(page.locator("#dg-right input[type=file]")).to_have_attribute("accept", re.compile(r"\.safetensors"))
+    chooser = page.locator("#dg-upload").locator("xpath=..").locator("input[type=file]").first
+    expect(chooser).to_have_attribute("accept", re.compile(r"\.safetensors"))

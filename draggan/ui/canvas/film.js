@@ -37,8 +37,13 @@ function takeFilm() {
   slider.max = Math.max(count - 1, 0);
   slider.disabled = before.disabled = count < 2;
   marks.replaceChildren(...(props.film?.ends ?? []).map((at) => Object.assign(document.createElement('option'), { value: at })));
-  peek = undefined;
-  peekAt(null);
+  const looked = peek !== null;
+  peek = null;
+  slider.value = slider.max;
+  goOn.disabled = true;
+  stage.dataset.peek = '';
+  if (looked) showFrame();
+  draw();
 }
 
 function takeSeen() {
