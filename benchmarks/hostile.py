@@ -100,7 +100,9 @@ class Attacks:
 
     def _is_healthy(self) -> bool:
         try:
-            return np.array_equal(self._known, pixels_of(self._friend.call("picture", "cat", 7, None, 0)))
+            drawn = pixels_of(self._friend.call("picture", "cat", 7, None, 0))
+            # Every picture carries a mark of its own, three grey levels on the average; other seeds differ by tens.
+            return drawn.shape == self._known.shape and float(np.abs(drawn - self._known).mean()) < 6
         except (Refused, OSError):
             return False
         finally:
