@@ -50,7 +50,7 @@ _FOUR_FIFTHS = 0.8
 _LEVEL = 0.05
 _SHOWN = 64  # pictures of a contact sheet
 
-Values = Mapping[str, "Sequence[float] | Sequence[str] | Float[np.ndarray, 'picture']"]
+Values = Mapping[str, Sequence[float] | Sequence[str] | Float[np.ndarray, "picture"]]
 Reference = Mapping[str, Mapping[str, float]]
 """What is expected, by attribute: the share of every group, by its word."""
 
