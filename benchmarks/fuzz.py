@@ -234,7 +234,8 @@ def endpoints(tally: Tally, port: int) -> None:
         rounds += 1
         if rounds % 50 == 0:
             began = time.monotonic()
-            same = np.array_equal(known, pixels_of(healthy.call("picture", "cat", 7, None, 0)))
+            # Every picture carries a mark of its own, three grey levels on the average; other seeds differ by tens.
+            same = float(np.abs(known - pixels_of(healthy.call("picture", "cat", 7, None, 0))).mean()) < 6
             tally.counts["healthy after 50 calls" if same and time.monotonic() - began < _SLOW else "NOT HEALTHY"] += 1
 
     tally.repeat(one, calls)
