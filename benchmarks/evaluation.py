@@ -178,7 +178,7 @@ def document(
         "# Evaluation",
         "",
         "`python -m benchmarks evaluation --json FILE --minutes N` measures, and with the same file goes on measuring;",
-        "`python -m draggan evaluate` does one protocol. What each protocol does: `draggan/evaluation/protocols.py`.",
+        "`python -m draggan evaluate` does one protocol. What each protocol does: `draggan/evaluation/protocols/`.",
         "",
         f"{here.markdown()}. Other work shared the machine: compare times within a table only.",
         "",
