@@ -35,7 +35,7 @@ from draggan.export import read_recipe
 
 __all__ = ["main"]
 
-_DRAG = ("--model", "cat", "--point", "78,78:64,78")
+_DRAG = ("--model", "cat", "--point", "156,156:128,156")
 
 
 def main(argv: Sequence[str] = ()) -> int:

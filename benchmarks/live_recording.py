@@ -17,6 +17,8 @@ from benchmarks.browser import Visit
 
 __all__ = ["record"]
 
+SIZE = 256
+"""Pixels of the cat's pictures."""
 WIDTH = 380
 """Of the GIF, pixels."""
 FRAME, REST = 260, 1600
@@ -24,8 +26,8 @@ FRAME, REST = 260, 1600
 COMMENT = b"AI-generated images, made with DragGAN"
 
 # A seed of the built-in cat, the nose, and where it is pulled: there, far beyond, back, and let go.
-SEED, HANDLE = 39, (77.0, 79.0)
-WAY = ((50.0, 81.0), (6.0, 92.0), (77.0, 79.0))
+SEED, HANDLE = 39, (154.0, 158.0)
+WAY = ((100.0, 162.0), (12.0, 184.0), (154.0, 158.0))
 
 # Nothing has changed on the canvas for so long: the picture rests.
 _QUIET, _LONGEST = 0.5, 4.0
@@ -44,7 +46,7 @@ def record(seen: Visit, path: Path) -> int:
 
     def move(xy: Sequence[float]) -> None:
         box = page.locator(".dg-picture").bounding_box()
-        page.mouse.move(box["x"] + (xy[0] + 0.5) * box["width"] / 128, box["y"] + (xy[1] + 0.5) * box["height"] / 128)
+        page.mouse.move(box["x"] + (xy[0] + 0.5) * box["width"] / SIZE, box["y"] + (xy[1] + 0.5) * box["height"] / SIZE)
         _rest(page)
 
     clip = _clip(page)

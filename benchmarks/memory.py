@@ -24,7 +24,7 @@ from benchmarks.visitors import Visitor, page_settings, serving
 
 __all__ = ["main", "of_a_session", "peak"]
 
-_HANDLE, _REACH = (64, 64), 10  # pixels
+_HANDLE, _REACH = (128, 128), 20  # pixels
 _STEPS = 10
 _FIRST = 20  # drags after which everything has been prepared that is prepared once
 _HEAVY = [[10 + k % 100, 10 + k // 5, 64, 64] for k in range(40)], {"r1": 8, "r2": 24, "max_steps": 2}

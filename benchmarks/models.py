@@ -12,11 +12,12 @@ from draggan.generators.stylegan2.config import StyleGAN2Config
 __all__ = ["LAYOUTS", "face_mask", "network", "points", "start"]
 
 # Picture size to (channel_base, channel_max). Published 256 px models have half the channels in their fine blocks;
-# "cat" is the layout of the built-in model.
+# "256-cat" is the layout of the built-in model.
 LAYOUTS: dict[str, tuple[int, int, int]] = {
     "32-tiny": (32, 512, 16),
     "64-tiny": (64, 1024, 16),
     "128-cat": (128, 4096, 256),
+    "256-cat": (256, 4096, 256),
     "128": (128, 32768, 512),
     "256": (256, 16384, 512),
     "512": (512, 32768, 512),

@@ -50,10 +50,16 @@ __all__ = ["main"]
 ROOT = Path(__file__).parent.parent
 _SHARE = 0.5  # of a core, as Ray counts them
 _POINTS = {
-    "one handle": [[78, 78, 64, 78]],
-    "one handle, mask": [[78, 78, 70, 78]],
-    "five handles": [[78, 78, 70, 78], [50, 60, 46, 62], [90, 60, 86, 62], [60, 95, 56, 95], [85, 95, 80, 95]],
-    "one handle, adam": [[78, 78, 70, 78]],
+    "one handle": [[156, 156, 128, 156]],
+    "one handle, mask": [[156, 156, 140, 156]],
+    "five handles": [
+        [156, 156, 140, 156],
+        [100, 120, 92, 124],
+        [180, 120, 172, 124],
+        [120, 190, 112, 190],
+        [170, 190, 160, 190],
+    ],
+    "one handle, adam": [[156, 156, 140, 156]],
 }
 
 
@@ -254,7 +260,7 @@ def _killed_batch(address: str, count: int) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "recipes.jsonl"
-        lines = [{"model": "cat", "seed": k, "points": [[78, 78, 64, 78]]} for k in range(count)]
+        lines = [{"model": "cat", "seed": k, "points": [[156, 156, 128, 156]]} for k in range(count)]
         source.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         made: dict[str, Any] = {}
         killed: list[int] = []
@@ -340,6 +346,6 @@ def _pages(address: str, port: int, seconds: float) -> str:
 
 def _asked(port: int, seed: int) -> Any:
     """The recipe that a drag has reached."""
-    body = json.dumps({"model": "cat", "seed": seed, "points": [[78, 78, 64, 78]]}).encode()
+    body = json.dumps({"model": "cat", "seed": seed, "points": [[156, 156, 128, 156]]}).encode()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/drag", body, timeout=120) as answer:
         return json.loads(answer.read().splitlines()[-1])["recipe"]

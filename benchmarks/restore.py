@@ -78,7 +78,7 @@ class Tab:
     def drag(self) -> None:
         """A drag, to its end, and kept."""
         before = self.kept()
-        self.pull((64, 64), (70, 62))
+        self.pull((128, 128), (140, 124))
         self.says("^1 point")
         self.page.click("#dg-start")
         self.says("^(Arrived|As far|Lost|No more|Stopped)")
@@ -97,7 +97,7 @@ class Tab:
         self.page.locator("#dg-max-steps input").blur()
         self.page.click("#dg-clear-points")
         self.says("^Click a point")
-        self.pull((70, 62), (110, 20))
+        self.pull((140, 124), (220, 40))
         self.says("^1 point")
         self.page.click("#dg-start")
         self.says(r"^Step \d+")

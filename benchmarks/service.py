@@ -29,7 +29,7 @@ __all__ = ["Seen", "clients", "main", "until_up"]
 
 _EVERY = 1 / 30
 _SWING = (7.0, 4.0)  # pixels, half the width and height of the figure
-_NOSES = ((7, (78.0, 78.0)), (0, (64.0, 78.0)), (3, (62.0, 79.0)), (4, (62.0, 78.0)))
+_NOSES = ((7, (156.0, 156.0)), (0, (128.0, 156.0)), (3, (124.0, 158.0)), (4, (124.0, 156.0)))
 
 
 @dataclass

@@ -32,7 +32,7 @@ from draggan.provenance.audit import AuditLog
 
 __all__ = ["main"]
 
-_HANDLE, _TARGET = (64, 64), (70, 62)
+_HANDLE, _TARGET = (128, 128), (140, 124)
 _SHORT = {"max_steps": 3, "solver": "gauss-newton"}
 # What one installation keeps; anything else in its state folder is left over.
 _KEPT = {

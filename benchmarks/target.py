@@ -1,7 +1,7 @@
 """From the start of a drag to its arrival at 512 px, against the published procedure: steps times seconds a step.
 
 `step` times steps on networks with random weights, which cannot be dragged; `solvers` and `drags` count steps on the
-built-in cat, which has 128 px. Here the cat is widened to the published 512 px layout (`widen.py`: the same pictures,
+built-in cat, which has 256 px. Here the cat is widened to the published 512 px layout (`widen.py`: the same pictures,
 upsampled; 512 channels up to 64 px, 256 on the map that is dragged), with the features of the map that it is dragged on
 carried to the map that a 512 px network is dragged on. So whole drags can be timed on the published arithmetic.
 
@@ -160,11 +160,11 @@ def cases(generator: Generator, seeds: Sequence[int], names: Sequence[str]) -> l
 
 
 def network(quick: bool, device: str) -> StyleGAN2Generator:
-    """The cat of the published 512 px layout; for a try one of 128 px with twice the cat's channels."""
+    """The cat of the published 512 px layout; for a try one of 256 px with twice the cat's channels."""
     cat = load_generator("cat", device)
     assert isinstance(cat, StyleGAN2Generator)
     if quick:
-        return widen(cat, img_resolution=128, channel_base=8192, channel_max=256, w_dim=256)
+        return widen(cat, img_resolution=256, channel_base=8192, channel_max=256, w_dim=256)
     return widen(cat, carry=cat.default_level)
 
 

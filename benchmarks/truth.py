@@ -72,8 +72,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {"pulls": Pulls, "apart": PullsApart, "cy
 
 # Claims of `before` that a person would see to be false; seeds at truncation 0.7, handle and target.
 KNOWN_CLAIMS: dict[str, list[tuple[int, tuple[float, float], tuple[float, float]]]] = {
-    "cat": [(0, (82, 86), (82, 62)), (0, (82, 86), (5, 10)), (0, (64, 10), (64, 60))],
-    "face": [(0, (64, 75), (95, 75))],
+    "cat": [(0, (164, 172), (164, 124)), (0, (164, 172), (10, 20)), (0, (128, 20), (128, 120))],
+    "face": [(0, (128, 150), (190, 150))],
 }
 
 

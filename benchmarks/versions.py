@@ -35,7 +35,7 @@ found = {"import, load and first picture": time.perf_counter() - begun}
 import numpy as np
 from benchmarks.machine import load_operators
 load_operators()
-mask = np.zeros(G.image_size, bool); mask[32:112, 24:104] = True
+mask = np.zeros((128, 128), bool); mask[32:112, 24:104] = True
 cases = {
     "Adam step, one handle": ("adam", [(78, 78)], [(30, 78)], None, 30),
     "Adam step, five handles": ("adam", [(78, 78), (50, 60), (82, 60), (64, 96), (64, 40)], [(70, 70)] * 5, None, 30),
@@ -44,7 +44,11 @@ cases = {
     "Gauss-Newton drag, two handles": ("newton", [(44, 30), (84, 30)], [(42, 24), (86, 24)], None, 40),
     "Gauss-Newton drag, exact mask": ("newton", [(78, 78)], [(70, 78)], mask, 40),
 }
+scale = G.image_size[0] / 128
+mask = mask.repeat(int(scale), 0).repeat(int(scale), 1)
 for name, (solver, handles, targets, allowed, steps) in cases.items():
+    handles, targets = ([(x * scale, y * scale) for x, y in p] for p in (handles, targets))
+    allowed = None if allowed is None else mask
     best = []
     for _ in range(6):
         config = draggan.suggested_config("cat", solver=solver, max_steps=steps)

@@ -40,7 +40,7 @@ __all__ = ["CutOff", "Refused", "Visitor", "bytes_of", "main", "page_settings", 
 
 _ROOT = Path(__file__).resolve().parent.parent
 _API = "/gradio_api"
-_HANDLE, _TARGET = (64, 64), (70, 62)
+_HANDLE, _TARGET = (128, 128), (140, 124)
 _SHORT = {"max_steps": 3, "solver": "gauss-newton"}
 _ENDLESS = {"max_steps": 1000, "solver": "adam", "stall_steps": 1000, "stop_distance": 0.1, "step_size": 1e-6}
 _SEEN = ("pictures right", "PICTURES OF SOMEBODY ELSE")

@@ -1,7 +1,8 @@
 """How well the invisible mark is found again: after what happens to pictures, by size, and where it is not.
 
-Pictures of the built-in models at random seeds (128 px), and the same enlarged by bicubic interpolation (256 to 1024
-px: smoother than what a network of that size draws, and so the harder case for hiding, the easier one for finding).
+Pictures of the built-in models at random seeds (256 px), and the same reduced to 128 px and enlarged to 512 and 1024
+by bicubic interpolation (smoother than what a network of that size draws, and so the harder case for hiding, the easier
+one for finding).
 Every one is marked with a number of its own, attacked, and searched for as `draggan verify` does.
 
 The false positives are measured over pairs of unmarked pictures and keys: what is random is the key. Where PyAV is

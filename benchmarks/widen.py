@@ -28,8 +28,8 @@ up for any scale of the weights, so that gain is undone by the shares: ``sum_j a
 gain of ``1 / sqrt 2`` (two copies at least; a channel that has one comes out sqrt 2 times as large). ToRGB adds zero
 there, so the picture is the narrow one upsampled by the network's own filter, exactly.
 
-*Carried features.* A 512 px network is dragged on its 128 x 128 map, a quarter of the picture; the 128 px network on
-its quarter, 32 x 32. Widened, its 128 x 128 map is that of its last block, made for colours. Drags arrive on that, too;
+*Carried features.* A 512 px network is dragged on its 128 x 128 map, a quarter of the picture; the 256 px network on
+its quarter, 64 x 64. Widened, its 128 x 128 map is that of its last block, made for colours. Drags arrive on that, too;
 but a 512 px network's knows of parts. So the map of one level can be carried along through the blocks after it, in
 channels of its own that pass it on as above and that nothing else reads: some copies of that level's channels have the
 constant style, and all blocks to the narrow network's last have it, upsampled, with every layer's noise and leaky ReLU.

@@ -4,7 +4,7 @@ import draggan
 G = draggan.load_generator("cat")
 ws = G.mapping(draggan.z_from_seed(7, G.z_dim), truncation_psi=draggan.suggested_truncation("cat"))
 config = draggan.suggested_config("cat")       # what suits this model; max_steps=100 and so on go before it
-drag = draggan.Drag(G, ws, handles=[(78, 78)], targets=[(64, 78)], config=config)
+drag = draggan.Drag(G, ws, handles=[(156, 156)], targets=[(128, 156)], config=config)
 for step in drag:
     print(step.index, step.distances)
 picture = draggan.to_uint8(drag.picture(step))

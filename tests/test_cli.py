@@ -129,7 +129,7 @@ def test_a_picture_that_is_written_nowhere_is_told_of(model, capsys):
 
 
 def test_the_settings_are_those_that_suit_the_model(tmp_path, capsys):
-    short = ["--model", "cat", "--seed", "7", "--point", "78,78:74,78", "--steps", "1", "--json"]
+    short = ["--model", "cat", "--seed", "7", "--point", "156,156:148,156", "--steps", "1", "--json"]
     assert main(["drag", *short]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["settings"]["step_size"], result["model"], result["truncation"]) == (0.005, "cat", 0.7)

@@ -129,7 +129,7 @@ def test_a_drag_on_a_space_that_lends_gpus_is_the_same_and_asks_once(monkeypatch
     engine = ZeroEngine(models, lent_gpu())
     assert spaces.asked == [60]
     recipe = engine.begin("cat", seed=7)
-    edit = Edit(points=read_points([[78, 78, 64, 78]], recipe.image_size))
+    edit = Edit(points=read_points([[156, 156, 128, 156]], recipe.image_size))
     running, alone = engine.drag(recipe, edit), local.drag(recipe, edit)
     assert running.result().outcome == alone.result().outcome == "arrived"
     assert np.array_equal(running.reached().latent, alone.reached().latent)

@@ -57,7 +57,7 @@ def test_a_language_model_makes_a_cat_and_turns_its_head():
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
             made = await session.call_tool("make", {"model": "cat", "seed": 7})
             recipe = json.loads(made.content[1].text)["recipe"]
-            points = [[78, 78, 64, 78]]
+            points = [[156, 156, 128, 156]]
             dragged = await session.call_tool("drag", {"recipe": recipe, "points": points})
             wrong = await session.call_tool("drag", {"recipe": recipe, "points": [[900, 1, 2, 3]]})
             models = await session.call_tool("list_models", {})
@@ -93,7 +93,7 @@ def test_a_language_model_makes_a_cat_and_turns_its_head():
         data = base64.b64decode(answer.content[0].data)
         assert marks_of(data) == {"words", "pixels", "signature", "record"}
         with Image.open(io.BytesIO(data)) as picture:
-            assert picture.size == (128, 128)
+            assert picture.size == (256, 256)
             assert "DragGAN recipe" in picture.info
     assert wrong.isError
     assert "outside the picture" in wrong.content[0].text
@@ -122,10 +122,10 @@ def test_tools_pass_the_gate_of_the_page():
         ):
             await session.initialize()
             recipe = {"model": "cat", "seed": 7}
-            dragged = await session.call_tool("drag", {"recipe": recipe, "points": [[78, 78, 64, 78]]})
+            dragged = await session.call_tool("drag", {"recipe": recipe, "points": [[156, 156, 128, 156]]})
             checked = await session.call_tool("verify", {"file": dragged.content[0].data})
             many = await session.call_tool(
-                "drag", {"recipe": recipe, "points": [[70, 70 + k, 64, 78] for k in range(3)]}
+                "drag", {"recipe": recipe, "points": [[140, 140 + k, 128, 156] for k in range(3)]}
             )
             return dragged, checked, many
 

@@ -4,7 +4,7 @@ The page, the command line and the API know models and drags only through this s
 
     engine = LocalEngine(CatalogueModels())
     recipe = engine.begin("cat", seed=7)
-    edit = Edit(points=read_points([[78, 78, 64, 78]], recipe.image_size))
+    edit = Edit(points=read_points([[156, 156, 128, 156]], recipe.image_size))
     running = engine.drag(recipe, edit)
     for update in running:                      # the newest one there is, whenever it is asked for
         print(update.index, update.distances)

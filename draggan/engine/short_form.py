@@ -3,7 +3,7 @@
 In a few words, everything but the model may be left out::
 
     {"model": "cat", "seed": 7, "truncation": 0.7, "class": null,
-     "points": [[78, 78, 64, 78]], "mask": {"runs": [...]}, "space": "w+", "settings": {"max_steps": 100}}
+     "points": [[156, 156, 128, 156]], "mask": {"runs": [...]}, "space": "w+", "settings": {"max_steps": 100}}
 
 A mask may also be a PNG data URL. Without points it is the picture of the seed.
 """

@@ -58,7 +58,7 @@ _LISTENER = 1.0  # seconds between two looks whether anybody waits for an answer
 _PATIENCE = 0.5  # seconds for which a thread waits for a step before it looks whether anybody still listens
 _VERIFY = 8.0  # seconds for the search of the invisible mark
 _WAIT_TO_VERIFY = 20.0  # seconds
-_EXAMPLE = {"model": "cat", "seed": 7, "points": [[78, 78, 64, 78]]}
+_EXAMPLE = {"model": "cat", "seed": 7, "points": [[156, 156, 128, 156]]}
 
 
 def build_service(
