@@ -15,7 +15,7 @@ from draggan.config import DragConfig, Limits
 from draggan.engine.budget import check_budget, samples_per_step
 from draggan.engine.frames import EvenFrames
 from draggan.engine.local import LocalEngine
-from draggan.engine.models import Model
+from draggan.engine.models import AnyModels, Model
 from draggan.engine.pictures import PictureCache
 from draggan.engine.scheduler import Scheduler
 from draggan.engine.turns import TurnsLiveDrag
@@ -133,6 +133,25 @@ def test_what_was_reached_is_a_recipe_that_gives_the_same_again(engine, recipe):
     assert again == reached
     assert np.array_equal(again.latent, reached.latent)
     assert np.array_equal(engine.picture(reached), engine.picture(reached.with_results([])))
+
+
+def test_neither_threads_nor_what_ran_before_change_a_bit():
+    """On one machine a recipe that is run again gives the same latent."""
+    reached = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            engine = LocalEngine(AnyModels("cpu"))
+            begun = engine.begin("cat", seed=0)
+            width = begun.image_size[1]
+            edit = Edit(points=read_points([[0.6 * width, 0.6 * width, 0.5 * width, 0.6 * width]], begun.image_size))
+            reached.append(engine.drag(begun, edit))
+            reached[-1].result()
+    finally:
+        torch.set_num_threads(threads)
+    first, *others = (one.reached().latent for one in reached)
+    assert all(np.array_equal(first, other) for other in others)
 
 
 def test_edits_follow_one_another(engine, recipe):
@@ -464,7 +483,7 @@ def test_who_always_comes_back_has_no_credit_left():
 
 def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
     """However many one visitor asks for: no more at once than there are threads, and another's is not the last."""
-    drawing, most, order, lock = 0, 0, [], threading.Lock()
+    drawing, most, order, lock, gate = 0, 0, [], threading.Lock(), threading.Event()
     whole = engine._computing._pictures.draw
 
     def draw(*args, **kwargs):
@@ -472,7 +491,7 @@ def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
         with lock:
             drawing += 1
             most = max(most, drawing)
-        time.sleep(0.02)
+        gate.wait(20)
         picture = whole(*args, **kwargs)
         with lock:
             drawing -= 1
@@ -485,10 +504,11 @@ def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
     monkeypatch.setattr(engine._computing._pictures, "draw", draw)
     monkeypatch.setattr("draggan.engine.scheduler._CREDIT", 0.0)
     threads = [threading.Thread(target=ask, args=("many",)) for _ in range(20)]
-    for thread in threads:
+    threads.append(threading.Thread(target=ask, args=("one",)))
+    for number, thread in enumerate(threads, 1):
         thread.start()
-    assert eventually(lambda: len(order) > 2)
-    ask("one")
+        assert eventually(lambda number=number: len(engine._scheduler) == number)
+    gate.set()
     for thread in threads:
         thread.join()
     assert most <= 2
@@ -593,6 +613,28 @@ def test_live_drags_that_rest_take_no_time_and_no_place(engine, recipe):
     assert resting[1].result().outcome in ("stopped", "arrived")
     resting[2].settle()
     assert resting[2].result().outcome == "arrived"
+
+
+def test_pulls_that_follow_one_another_lead_together_only_so_far(engine, recipe):
+    """Each of them counts from where it began; so do all of them, until a drag comes between."""
+    at, outcomes = BUMP, []
+    for _ in range(6):
+        edit = Edit(points=read_points([[*at, *at]], SIZE), settings={"max_departure": 0.03})
+        running = engine.live(recipe, edit)
+        running.retarget([(at[0] + 6, at[1])])
+        running.settle()
+        last = running.result()
+        recipe, at = running.reached(), tuple(map(float, last.handles[0]))
+        outcomes.append(last.outcome)
+    assert outcomes[0] == "arrived"
+    assert outcomes[-1] == "far"
+    alone = engine.drag(recipe, Edit(points=read_points([[*at, at[0] + 3, at[1]]], SIZE), settings=edit.settings))
+    assert alone.result().outcome == "arrived"
+    at = tuple(map(float, alone.result().handles[0]))
+    running = engine.live(alone.reached(), Edit(points=read_points([[*at, *at]], SIZE), settings=edit.settings))
+    running.retarget([(at[0] + 3, at[1])])
+    running.settle()
+    assert running.result().outcome == "arrived"
 
 
 def test_targets_that_come_before_it_has_begun_count(engine, recipe):

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from draggan import doctor
+from draggan.engine.local import LocalEngine
+from draggan.engine.models import AnyModels
 from torch_utils.errors import BuildError
 from torch_utils.ops import build, library, status
 from torch_utils.ops.bias_act import (
@@ -669,6 +671,35 @@ def test_nobody_waits_for_a_build_and_status_tells(fresh: Path, monkeypatch: pyt
     assert not thread.is_alive()
     assert [s.state for s in build.builds()] == ["failed"]
     assert list((fresh / "home" / "ops").iterdir()) == []
+
+
+@needs_compiler
+def test_what_is_built_is_used_from_the_first_number_on(
+    fresh: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LocalEngine(AnyModels("cpu"))
+    assert not status.loaded("cpu")
+    assert build.builds() == []
+    monkeypatch.setenv("DRAGGAN_HOME", kept(request, "ops"))
+    library.load()
+    for table in (build._loaded, build._builds, status._loaded):
+        table.clear()
+    LocalEngine(AnyModels("cpu"))
+    assert status.loaded("cpu")
+    assert [s.state for s in build.builds()] == ["cached"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a shell script")
+def test_whoever_takes_what_is_built_waits_for_no_build(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler(fresh, monkeypatch, "sleep 60")
+    thread = library.build_in_background()
+    assert thread is not None
+    while not build._children and thread.is_alive():
+        time.sleep(0.01)
+    assert not library.load_built()
+    assert thread.is_alive()
+    build._stop_children()
+    thread.join(20)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a shell script")

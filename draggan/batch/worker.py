@@ -22,7 +22,7 @@ __all__ = ["COLUMNS", "Options", "Worker", "failed"]
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("number", "name", "state", "error", "model", "seed", "edits", "outcome", "steps", "way", "distance", "reached"),
+    *("number", "name", "state", "error", "model", "seed", "edits", "outcome", "faded", "steps", "way", "distance", "reached"),
     *("change", "change_outside", "seconds", "picture", "before", "film"),
 )
 """What is known of every job, in the order of the report."""
@@ -95,6 +95,7 @@ class Worker:
             if update is not None:
                 figures = {
                     "outcome": update.outcome,
+                    "faded": update.faded,
                     "steps": update.index,
                     "way": round(update.way, 4),
                     "distance": round(float(update.distances.mean()), 3),

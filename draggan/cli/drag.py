@@ -29,9 +29,11 @@ HELP = "drag points of a picture and save the result"
 _OUTCOMES = {
     "done": "nothing left to drag: the recipe has its result already",
     "arrived": "arrived",
+    "faded": "arrived, but the picture has lost much of its detail on the way",
     "max_steps": "step limit reached; the best picture so far was kept",
     "stalled": "as far as it goes: this model makes no picture nearer to that; the nearest one was kept",
     "unlikely": "stopped before the picture would be unlike any that this model makes (--max-departure 100 goes on)",
+    "far": "stopped, as pulls together have changed the picture as much as this model can take",
     "lost": "the content of a handle would be out of sight further on; the last picture with it was kept",
     "unsure": "the points seem to be there, but some look too different now to be certain",
     "stopped": "stopped",
@@ -191,6 +193,7 @@ def _report(
         "outcome": outcome,
         "tracked": [] if last is None else last.handles.tolist(),
         "distances": [] if last is None else [round(float(d), 3) for d in last.distances],
+        "faded": last is not None and last.faded,
         "way": 1.0 if last is None else round(last.way, 4),
         "lost": [] if last is None or last.lost is None else last.lost.tolist(),
         "seconds": round(seconds, 3),
@@ -205,7 +208,8 @@ def _report(
     if last is not None and outcome != "arrived":
         done += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
     unsure = last is not None and outcome == "lost" and bool((last.distances <= last.stop_distance).all())
-    print(_OUTCOMES["unsure" if unsure else outcome or "stopped"] + done)
+    faded = last is not None and last.faded
+    print(_OUTCOMES["unsure" if unsure else "faded" if faded else outcome or "stopped"] + done)
     if last is not None:
         lost = [False] * len(last.handles) if last.lost is None else last.lost.tolist()
         for i, (h, t, d, gone) in enumerate(zip(last.handles, last.targets, last.distances, lost, strict=True), 1):

@@ -2,7 +2,7 @@
 
 from draggan.drag.drag import Drag
 from draggan.drag.prepare import Reference
-from draggan.drag.step import DragStep
+from draggan.drag.step import FADED, DragStep
 from draggan.drag.stopping import Outcome
 
-__all__ = ["Drag", "DragStep", "Outcome", "Reference"]
+__all__ = ["FADED", "Drag", "DragStep", "Outcome", "Reference"]

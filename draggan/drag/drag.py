@@ -249,7 +249,10 @@ class Drag(Iterator[DragStep]):
             outcome = "diverged"
         # What a hand has led to stays.
         doubtful = outcome not in ("arrived", "stopped") and not (self._led or trusted(here.tracked))
-        return self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=doubtful or gone is not None)
+        step = self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=doubtful or gone is not None)
+        if outcome != "arrived" or self._index == 0:
+            return step
+        return replace(step, contrast=self.problem.contrast(here.shift))
 
     def _second_opinion(self, findings: Findings, here: Evaluation) -> tuple[Findings, Evaluation]:
         """What is said at the end is said of content that was looked for once more, where the tracker can do that.

@@ -50,11 +50,14 @@ class Reference:
         handles: ``[n, 2]`` where each handle was clicked, image pixels ``(x, y)``.
         pictures: for each handle the picture it was clicked in.
         mask_picture: the picture whose fixed region the mask protects; None: that of the drag's first latent.
+        led_from: of a pull by hand, the latent that the pulls before it began with, which followed one another; None:
+            there were none.
     """
 
     handles: Float[Tensor, "n 2"]
     pictures: Sequence[Picture]
     mask_picture: Picture | None = None
+    led_from: Latent | None = None
 
 
 def prepare(
@@ -116,6 +119,7 @@ def prepare(
         dtype=dtype,
         ws=start,
         origin=_on_device(generator, reference.pictures[0]).ws[0],
+        led_from=None if reference.led_from is None else _one_latent(generator, reference.led_from)[0],
         handles=points,
         patch=patch,
         window=square_offsets(r2).to(start.device),

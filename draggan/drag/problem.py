@@ -23,6 +23,8 @@ __all__ = ["Pattern", "Problem"]
 NO_LIMIT = 100.0
 # Many handles describe another picture, which lies farther away than one handle should lead.
 MANY_DEPARTURE = 4.0
+# Pulls by hand that follow one another may lead together so many times as far as one of them.
+TOGETHER = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +71,7 @@ class Problem:
         dtype: in which type features are computed; they are returned as float32.
         ws: the latent the drag starts from.
         origin: the one that a continued drag began with, else the same.
+        led_from: of a pull by hand, the one that the pulls before it began with; None: there were none.
         handles: where its handles are in that picture, image pixels.
         patch: offsets of Omega_1, image pixels, the handle itself first.
         window: offsets of Omega_2, image pixels, nearest first.
@@ -92,6 +95,7 @@ class Problem:
     dtype: torch.dtype
     ws: Float[Tensor, "1 num_ws w_dim"]
     origin: Float[Tensor, "num_ws w_dim"]
+    led_from: Float[Tensor, "num_ws w_dim"] | None
     handles: Float[Tensor, "n 2"]
     patch: Float[Tensor, "p 2"]
     window: Float[Tensor, "q 2"]
@@ -137,6 +141,11 @@ class Problem:
         return self.config.max_departure * (MANY_DEPARTURE if len(self.handles) > FEW_HANDLES else 1)
 
     @property
+    def max_together(self) -> float:
+        """The same of pulls by hand that follow one another, all together."""
+        return TOGETHER * self.max_departure
+
+    @property
     def probe(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "n p"] | None]:
         """From which change around a handle its motion is told in Gauss-Newton steps: offsets, and their weights."""
         return (self.patch, None) if self.along_lines else (self.pattern.offsets, self.pattern.weights)
@@ -151,11 +160,26 @@ class Problem:
 
         0 for a model of whose latents nothing is known, or where it does not matter how far.
         """
+        return self._departure(shift, self.origin)
+
+    def departed_together(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
+        """Likewise of pulls by hand, from where the first of those began that followed one another; 0 without such."""
+        return 0.0 if self.led_from is None else self._departure(shift, self.led_from)
+
+    def _departure(self, shift: Float[Tensor, "1 moves w_dim"], since: Float[Tensor, "num_ws w_dim"]) -> float:
         known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
         if known is None:
             return 0.0
-        change = self.ws[0, : self.free_rows] + shift[0] - self.origin[: self.free_rows]
-        return departure(known, change)
+        return departure(known, self.ws[0, : self.free_rows] + shift[0] - since[: self.free_rows])
+
+    @torch.no_grad()
+    def contrast(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
+        """See `DragStep.contrast`: standard deviations over the picture, root mean square over channels."""
+        first = self.origin if self.led_from is None else self.led_from
+        before, now = (
+            float(self.features(rows).var((2, 3)).mean().sqrt()) for rows in (first[None], self.rows(shift))
+        )
+        return now / before if before > 0 else 1.0
 
     def pixels(self, length: float) -> float:
         """A length given at 512 px, in pixels of this picture."""

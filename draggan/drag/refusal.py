@@ -12,11 +12,12 @@ from draggan.drag.tracking import Tracked
 
 __all__ = ["Refusal", "refused", "trusted"]
 
-Refusal = Literal["lost", "unlikely"]
+Refusal = Literal["lost", "unlikely", "far"]
 """Why a step that leads nearer is not taken.
 
 * "lost": the content of a handle would no longer be seen; of many handles, that of more than a third.
 * "unlikely": it would lead beyond what the model knows (`DragConfig.max_departure`).
+* "far": likewise, with the pulls by hand that came before this one; each of them alone went no farther than it may.
 """
 
 # More of the handles than this lose their content: the step is not taken. One of many does not hold up the others.
@@ -43,6 +44,9 @@ def refused(
     far = problem.departure(new_shift)
     if far > problem.max_departure and far > problem.departure(shift):
         return "unlikely"
+    together = problem.departed_together(new_shift)
+    if together > problem.max_together and together > problem.departed_together(shift):
+        return "far"
     return None
 
 

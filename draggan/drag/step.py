@@ -11,7 +11,10 @@ from torch import Tensor
 
 from draggan.drag.stopping import Outcome
 
-__all__ = ["DragStep", "Nearest"]
+__all__ = ["FADED", "DragStep", "Nearest"]
+
+FADED = 0.75
+"""A picture whose features vary by less than this share of those of the first one has lost much of its detail."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +34,8 @@ class DragStep:
         outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After
             all but "arrived" and "stopped" the last step shows the best latent of the drag (smallest summed distance)
             of which it is as good as certain where the content is.
+        contrast: of the last step of a drag that has arrived, by how much the features vary over the picture, as a
+            share of the first picture's; 1 of all others. Below `FADED` people see it: what arrived has faded.
         rests: why a live drag goes no farther until there are other targets, None while it goes on; values as of
             ``outcome``.
     """
@@ -46,6 +51,7 @@ class DragStep:
     done: bool = False
     outcome: Outcome | None = None
     rests: Outcome | None = None
+    contrast: float = 1.0
 
     @property
     def total_distance(self) -> float:

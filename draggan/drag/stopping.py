@@ -13,7 +13,7 @@ from draggan.drag.refusal import Refusal
 
 __all__ = ["RESTS", "Findings", "Outcome", "Progress", "close", "decide"]
 
-Outcome = Literal["arrived", "stalled", "unlikely", "lost", "max_steps", "stopped", "diverged"]
+Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", "stopped", "diverged"]
 """Why a drag ended.
 
 * "arrived": the content of every handle is within the stop distance of its target. With a mask, Gauss-Newton goes on
@@ -22,6 +22,8 @@ Outcome = Literal["arrived", "stalled", "unlikely", "lost", "max_steps", "stoppe
   short, leads nearer: the model knows no such picture, or not on this way.
 * "unlikely": likewise, because farther on the picture would be unlike any that the model knows
   (`DragConfig.max_departure`).
+* "far": likewise, of pulls by hand that followed one another: they have led together as far as they may from the
+  picture that the first of them began with.
 * "lost": the content of a handle is no longer to be seen, or would not be after any step that leads nearer. The last
   picture in which it was is kept. Of many handles: all are where they should be, but of some that is not known for
   certain (`DragStep.lost`).
@@ -30,7 +32,7 @@ Outcome = Literal["arrived", "stalled", "unlikely", "lost", "max_steps", "stoppe
 * "diverged": the loss was no longer a finite number.
 """
 
-RESTS: tuple[Outcome, ...] = ("arrived", "stalled", "unlikely", "lost")
+RESTS: tuple[Outcome, ...] = ("arrived", "stalled", "unlikely", "far", "lost")
 """With these a live drag rests until there are other targets."""
 
 
@@ -125,7 +127,7 @@ def decide(found: Findings) -> Outcome | None:
         outcome = found.refusal or "stalled"
     if outcome is not None and found.within_stop_distance and found.lost:
         return "lost"
-    if outcome in ("stalled", "unlikely", "lost", "max_steps") and found.close and not (found.lost or found.live):
+    if outcome in ("stalled", "unlikely", "far", "lost", "max_steps") and found.close and not (found.lost or found.live):
         # What is left is no more than how exactly anybody could tell.
         return "arrived"
     if outcome is not None and found.within_stop_distance:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from draggan.config import DragConfig
-from draggan.drag import Outcome
+from draggan.drag import FADED, Outcome
 from draggan.recipe import Edit, Recipe
 
 __all__ = ["Engine", "LiveDrag", "RunningDrag", "Update"]
@@ -46,6 +46,7 @@ class Update:
         loss: the supervision loss at this latent; 0 in the last update.
         done: this is the last one.
         outcome: why, None before; as in `draggan.DragStep`.
+        contrast: of the last one of a drag that has arrived; as in `draggan.DragStep`.
         rests: why a live drag goes no farther until its targets move, None while it goes on; likewise.
     """
 
@@ -62,6 +63,12 @@ class Update:
     way: float = 0.0
     lost: Bool[np.ndarray, "n"] | None = None
     rests: Outcome | None = None
+    contrast: float = 1.0
+
+    @property
+    def faded(self) -> bool:
+        """What has arrived has lost much of its detail on the way."""
+        return self.contrast < FADED
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
 from draggan.images import to_uint8
 from draggan.recipe import Edit, Recipe, Seed
+from torch_utils.ops import library
 
 __all__ = ["Computing", "Drawing", "Facts", "LocalComputing", "Steps"]
 
@@ -100,13 +101,14 @@ class Computing(Protocol):
 
 
 class LocalComputing:
-    """Computes in this process (`Computing`).
+    """Computes in this process (`Computing`), with the compiled operators if they have been built.
 
     Args:
         models: where generators come from.
     """
 
     def __init__(self, models: ModelSource) -> None:
+        library.load_built()
         self._models = models
         self._pictures = PictureCache()
 
@@ -141,6 +143,7 @@ class LocalComputing:
             handles=torch.tensor([point.origin for point in edit.points], dtype=torch.float32),
             pictures=[pictures[_number(point.picture, recipe)] for point in edit.points],
             mask_picture=None if edit.mask is None else pictures[_number(edit.mask.picture, recipe)],
+            led_from=pictures[_pulled_from(recipe)].ws if live else None,
         )
         return Drag(
             generator,
@@ -184,6 +187,14 @@ class _LocalDrawing:
         dtype = feature_dtype(precision, generator)
         with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
             return to_uint8(self._pictures.draw(generator, picture, height))
+
+
+def _pulled_from(recipe: Recipe) -> int:
+    """The picture that the pulls by hand at the end of a recipe began with, which followed one another."""
+    number = len(recipe.edits)
+    while number and recipe.edits[number - 1].recorded is not None:
+        number -= 1
+    return number
 
 
 def _number(picture: int | None, recipe: Recipe) -> int:

@@ -184,7 +184,8 @@ def _served(ray: Any, serve: Any) -> type:
 
     class Served:
         def __init__(self, device: str, threads: int | None) -> None:
-            library.build_in_background()
+            # It waits for their first build: what one replica computes is to be what any other does.
+            library.load_all()
             self._replica = Replica(lambda where: ray.get(where[0]), device, threads)
             # Two threads of one core would wait for each other at every small operation.
             self._turns = asyncio.Semaphore(1 if threads == 1 else 2)

@@ -529,6 +529,7 @@ class TurnsDrag(_Work):
             way=step.way,
             lost=step.lost,
             rests=step.rests,
+            contrast=step.contrast,
         )
         with self._changed:
             self._update = update

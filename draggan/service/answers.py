@@ -54,13 +54,14 @@ def facts_of(update: Update | None) -> dict[str, Any]:
     """What is known after a step, as JSON has it."""
     if update is None:
         return {"steps": 0}
-    return {
+    facts = {
         "steps": update.index,
         "handles": update.handles.round(3).tolist(),
         "targets": update.targets.round(3).tolist(),
         "distances": update.distances.round(3).tolist(),
         "way": round(update.way, 4),
     }
+    return facts | {"faded": update.faded} if update.outcome == "arrived" else facts
 
 
 def data_url(data: bytes, kind: str = "image/png") -> str:

@@ -69,7 +69,7 @@ def register(engine: Engine, models: Models, site: Site) -> None:
         picture may change; empty: everywhere. truncation, settings (any of DragConfig's): those left out are what suits
         the model. While it runs, there come "steps", "handles", "distances" and "way" (1 at the targets); at the end
         also "outcome" ("arrived" only where the content is there; "stalled", "unlikely" or "lost" where this model
-        goes no farther) and "picture", a PNG data URL.
+        goes no farther), "faded" (what arrived has lost much of its detail) and "picture", a PNG data URL.
         """
         caller = caller_of(request)
         with explained(to_programs=True):
@@ -91,7 +91,9 @@ def register(engine: Engine, models: Models, site: Site) -> None:
                 yield {"steps": 0} if update is None else _facts(update)
             with explained(to_programs=True):
                 update = running.result()
-                facts = {"steps": 0} if update is None else _facts(update) | {"outcome": update.outcome}
+                facts = {"steps": 0}
+                if update is not None:
+                    facts = _facts(update) | {"outcome": update.outcome, "faded": update.faded}
                 result = facts | {"picture": _png(engine, models, site, running.reached(), edit, request)}
         finally:
             running.stop()

@@ -262,6 +262,8 @@ def live_rest(update: Update) -> str:
         why = "further on, what you hold would be out of sight"
     elif update.rests == "unlikely":
         why = "further on, the picture would be unlike any that this model makes"
+    elif update.rests == "far":
+        why = "your pulls together have changed the picture as much as this model can take"
     else:
         why = "this model makes no picture nearer to that"
     return f"As far as it goes: {why}."
@@ -279,6 +281,8 @@ def live_outcome(update: Update, *, moved: bool = True, dropped: bool = False) -
     on = "Keep dragging, or press Undo to go back."
     if dropped:
         undo = on = "Your points are gone; Undo brings them back."
+    if update.outcome == "arrived" and update.faded:
+        return "note", f"Arrived, but the picture has lost much of its detail. {undo}".strip()
     if update.outcome == "arrived":
         return "good", f"Arrived. {on}"
     if update.outcome == "diverged":
@@ -299,6 +303,11 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     if update.outcome == "arrived":
         if update.index == 0:
             return "note", "Every handle is already on its target. Move a target, or add a point."
+        if update.faded:
+            return "note", (
+                f"Arrived after {steps}, but the picture has lost much of its detail on the way. Try a closer target; "
+                "Undo takes you back."
+            )
         return "good", (
             f"Arrived after {steps}: {_every(update)} within {_figure(update.stop_distance)} px of its target. "
             "Move or add points to continue, or save the picture."
@@ -333,6 +342,8 @@ def _as_far_as_it_goes(update: Update) -> str:
         return f"What was under the handle would be out of sight further on. Shown is the last picture with it, {way}"
     if update.outcome == "unlikely":
         return f"Further on, the picture would be unlike any that this model makes. It has gone {way}"
+    if update.outcome == "far":
+        return f"Your pulls together have changed the picture as much as this model can take. It has gone {way}"
     return f"As far as it goes: this model makes no picture nearer to that. It has gone {way}"
 
 

@@ -9,7 +9,7 @@ from draggan.engine.base import Update
 from draggan.ui import messages
 
 
-def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=None) -> Update:
+def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=None, contrast=1.0) -> Update:
     n = len(distances)
     return Update(
         index=index,
@@ -22,6 +22,7 @@ def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] =
         done=outcome is not None,
         outcome=outcome,
         lost=None if lost is None else np.array(lost),
+        contrast=contrast,
     )
 
 
@@ -43,6 +44,7 @@ def test_progress(seconds, distances, text):
         (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
         (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
         (step("arrived", index=0), "note", "already on its target"),
+        (step("arrived", distances=(0.7,), contrast=0.7), "note", "but the picture has lost much of its detail"),
         (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Press Start to continue; Undo"),
         (step("max_steps"), "note", "Stopped at the limit of 42 steps"),
         (step("max_steps"), "note", "Undo takes you back"),

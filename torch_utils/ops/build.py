@@ -36,13 +36,14 @@ import torch
 from dnnlib.cache import cache_dir
 from torch_utils.errors import BuildError
 
-__all__ = ["Build", "Toolchain", "builds", "for_processor", "load_library", "toolchain"]
+__all__ = ["Build", "Toolchain", "builds", "for_processor", "load_cached", "load_library", "toolchain"]
 
 logger = logging.getLogger(__name__)
 
 BUILD_TIMEOUT = 1800.0
 """Seconds after which a build is stopped and counts as failed."""
 
+_LOADING = 5.0  # seconds, longer than it takes to load a library that is there
 _HEADER_SUFFIXES = {".h", ".hpp", ".cuh", ".inc"}
 
 
@@ -113,6 +114,30 @@ def load_library(
         return _loaded[key]
 
 
+def load_cached(
+    name: str, sources: Sequence[Path], *, cflags: Sequence[str] = (), cuda_cflags: Sequence[str] = ()
+) -> bool:
+    """Load a shared library if an earlier process has built it; never builds, nor waits for a build. As `load_library`.
+
+    Returns:
+        Whether it is loaded.
+
+    Raises:
+        BuildError: its sources cannot be read.
+    """
+    if any(build.state == "building" for build in builds()) or not _build_lock.acquire(timeout=_LOADING):
+        return False
+    try:
+        key = _digest(name, sources, tuple(cflags), tuple(cuda_cflags))
+        if key not in _loaded and key not in _failed:
+            library = _cached(name, key)
+            if library is not None:
+                _loaded[key] = library
+        return key in _loaded
+    finally:
+        _build_lock.release()
+
+
 def for_processor() -> str:
     """The compiler's flag for the processor to build for: this very one, which the cache is keyed by.
 
@@ -142,18 +167,12 @@ def toolchain() -> Toolchain:
 def _find_or_build(
     name: str, key: str, sources: Sequence[Path], cflags: tuple[str, ...], cuda_cflags: tuple[str, ...]
 ) -> ctypes.CDLL:
-    final = cache_dir("ops", f"{name}-{key[:20]}")
-    library = _library_in(final, name)
-    if library is not None:
-        try:
-            op = ctypes.CDLL(str(library))
-        except OSError as error:
-            # A damaged file, or one from a machine with other libraries: not worth more than a rebuild.
-            logger.info("cached op %s cannot be loaded (%s); building it again", library, error)
-            shutil.rmtree(final, ignore_errors=True)
-        else:
-            _builds[key] = Build(name=name, state="cached", path=library, seconds=0.0)
-            return op
+    cached = _cached(name, key)
+    if cached is not None:
+        return cached
+    final = _folder(name, key)
+    # A damaged file, or one from a machine with other libraries: not worth more than a rebuild.
+    shutil.rmtree(final, ignore_errors=True)
     _builds[key] = Build(name=name, state="building", path=None, seconds=0.0)
     start = time.monotonic()
     library = _build(name, final, sources, cflags, cuda_cflags)
@@ -164,6 +183,24 @@ def _find_or_build(
         raise BuildError(f"the op '{name}' was built but cannot be loaded: {error}") from error
     _builds[key] = Build(name=name, state="built", path=library, seconds=seconds)
     logger.info("built op '%s' in %.1f s", name, seconds)
+    return op
+
+
+def _folder(name: str, key: str) -> Path:
+    return cache_dir("ops", f"{name}-{key[:20]}")
+
+
+def _cached(name: str, key: str) -> ctypes.CDLL | None:
+    """The library that is in the cache, loaded; None: there is none, or it cannot be loaded."""
+    library = _library_in(_folder(name, key), name)
+    if library is None:
+        return None
+    try:
+        op = ctypes.CDLL(str(library))
+    except OSError as error:
+        logger.info("cached op %s cannot be loaded (%s)", library, error)
+        return None
+    _builds[key] = Build(name=name, state="cached", path=library, seconds=0.0)
     return op
 
 

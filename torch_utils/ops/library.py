@@ -1,7 +1,9 @@
 """Loads the compiled operators, building them on first use, and tells PyTorch their shapes and gradients.
 
 On top of all operators: it imports them, none of them imports it. An application calls `build_in_background` once when
-it starts, and the operators become faster when it is done. Without a compiler, or if anything fails, everything works
+it starts, and the operators become faster when it is done. Compiled operators round otherwise than plain ones, and a
+drag makes more of it, so whoever computes pictures calls `load_built` first: what is there is used from the first
+number on, and the same recipe has the same result, to the last bit, however busy the machine is. Without a compiler, or if anything fails, everything works
 as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away, ``DRAGGAN_MARCH`` names another
 processor than this one to build them for.
 
@@ -15,13 +17,14 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from torch_utils.errors import BuildError
 from torch_utils.ops import bias_act, build, filtered_lrelu, prepacked_convolution, status, upfirdn2d
 
-__all__ = ["build_in_background", "load"]
+__all__ = ["build_in_background", "load", "load_all", "load_built"]
 
 _SOURCES = Path(__file__).parent / "csrc"
 _CUDA_FLAGS = ["-O3", "--expt-relaxed-constexpr"]
@@ -46,7 +49,7 @@ def build_in_background() -> threading.Thread | None:
     with _lock:
         if _thread is None:
             # A daemon: a program that is done does not wait for a compiler.
-            _thread = threading.Thread(target=_load_all, name="draggan-ops", daemon=True)
+            _thread = threading.Thread(target=load_all, name="draggan-ops", daemon=True)
             _thread.start()
         return _thread
 
@@ -59,28 +62,65 @@ def load(kind: str = "cpu") -> None:
     """
     if status.loaded(kind):
         return
-    # The processor's library holds the schemas too.
-    build.load_library("draggan_cpu", [_SOURCES / "native.cpp"], cflags=_cpu_flags())
-    if kind == "cuda":
-        sources = sorted((_SOURCES / "cuda").glob("*.cu"))
-        build.load_library("draggan_cuda", sources, cflags=["-O3"], cuda_cflags=_CUDA_FLAGS)
+    for name, options in _libraries(kind).items():
+        build.load_library(name, **options)
     _register()
     status.mark_loaded(kind)
+
+
+def load_all() -> None:
+    """Load the operators for all kinds of devices that this machine has, building them if need be.
+
+    A failure costs speed alone: `build` has logged it, and remembers it for ``draggan doctor``.
+    """
+    if not status.allowed():
+        return
+    for kind in _kinds():
+        try:
+            load(kind)
+        except BuildError:
+            return
+
+
+def load_built() -> bool:
+    """Load those operators that an earlier process has built, in milliseconds; never builds, nor waits for a build.
+
+    Returns:
+        Whether compiled operators are loaded for all kinds of devices that this machine has.
+    """
+    if not status.allowed():
+        return False
+    kinds = _kinds()
+    for kind in kinds:
+        try:
+            if not status.loaded(kind) and all(build.load_cached(name, **o) for name, o in _libraries(kind).items()):
+                _register()
+                status.mark_loaded(kind)
+        except BuildError:
+            return False
+    return all(status.loaded(kind) for kind in kinds)
+
+
+def _libraries(kind: str) -> dict[str, dict[str, Any]]:
+    """What the operators of a kind of device consist of, in the order of loading: names, and what `build` is told."""
+    # The processor's library holds the schemas too.
+    libraries: dict[str, dict[str, Any]] = {
+        "draggan_cpu": {"sources": [_SOURCES / "native.cpp"], "cflags": _cpu_flags()}
+    }
+    if kind == "cuda":
+        sources = sorted((_SOURCES / "cuda").glob("*.cu"))
+        libraries["draggan_cuda"] = {"sources": sources, "cflags": ["-O3"], "cuda_cflags": _CUDA_FLAGS}
+    return libraries
+
+
+def _kinds() -> tuple[str, ...]:
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 def _cpu_flags() -> list[str]:
     flags = ["-O3", build.for_processor(), "-fno-math-errno", "-fno-trapping-math"]
     # PyTorch's threads come through OpenMP where its own build has it; Apple's compiler does not.
     return flags if sys.platform == "darwin" else [*flags, "-fopenmp"]
-
-
-def _load_all() -> None:
-    for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        try:
-            load(kind)
-        except BuildError:
-            # `build` has logged it, and remembers it for `draggan doctor`.
-            return
 
 
 def _register() -> None:

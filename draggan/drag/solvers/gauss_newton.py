@@ -216,7 +216,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
         self._shortest_refused: dict[Refusal | None, float] = {
             None: 2 * RULES.min_step,
-            "unlikely": problem.pixels(RULES.min_refused_step),
+            **dict.fromkeys(("unlikely", "far"), problem.pixels(RULES.min_refused_step)),
             "lost": problem.pixels(RULES.min_refused_step if by_hand else RULES.min_lost_step),
         }
 
