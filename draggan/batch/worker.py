@@ -22,7 +22,21 @@ __all__ = ["COLUMNS", "Options", "Worker", "failed"]
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("number", "name", "state", "error", "model", "seed", "edits", "outcome", "faded", "steps", "way", "distance", "reached"),
+    *(
+        "number",
+        "name",
+        "state",
+        "error",
+        "model",
+        "seed",
+        "edits",
+        "outcome",
+        "faded",
+        "steps",
+        "way",
+        "distance",
+        "reached",
+    ),
     *("change", "change_outside", "seconds", "picture", "before", "film"),
 )
 """What is known of every job, in the order of the report."""

@@ -176,9 +176,7 @@ class Problem:
     def contrast(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
         """See `DragStep.contrast`: standard deviations over the picture, root mean square over channels."""
         first = self.origin if self.led_from is None else self.led_from
-        before, now = (
-            float(self.features(rows).var((2, 3)).mean().sqrt()) for rows in (first[None], self.rows(shift))
-        )
+        before, now = (float(self.features(rows).var((2, 3)).mean().sqrt()) for rows in (first[None], self.rows(shift)))
         return now / before if before > 0 else 1.0
 
     def pixels(self, length: float) -> float:

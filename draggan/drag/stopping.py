@@ -127,7 +127,11 @@ def decide(found: Findings) -> Outcome | None:
         outcome = found.refusal or "stalled"
     if outcome is not None and found.within_stop_distance and found.lost:
         return "lost"
-    if outcome in ("stalled", "unlikely", "far", "lost", "max_steps") and found.close and not (found.lost or found.live):
+    if (
+        outcome in ("stalled", "unlikely", "far", "lost", "max_steps")
+        and found.close
+        and not (found.lost or found.live)
+    ):
         # What is left is no more than how exactly anybody could tell.
         return "arrived"
     if outcome is not None and found.within_stop_distance:

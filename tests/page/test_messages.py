@@ -9,7 +9,9 @@ from draggan.engine.base import Update
 from draggan.ui import messages
 
 
-def step(outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=None, contrast=1.0) -> Update:
+def step(
+    outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=None, contrast=1.0
+) -> Update:
     n = len(distances)
     return Update(
         index=index,
