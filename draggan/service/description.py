@@ -188,7 +188,8 @@ PICTURE: dict[str, Any] = {
 }
 STREAM: dict[str, Any] = {
     "description": "lines of JSON, or server-sent events: what is known after a step as it comes (steps, handles, "
-    "targets, distances, way); at last also outcome, faded of one that has arrived, recipe, and picture as a PNG data URL; or error",
+    "targets, distances, way); at last also outcome, faded of one that has arrived, recipe, and picture as a PNG data "
+    "URL; or error",
     "content": {
         "application/x-ndjson": {"schema": {"type": "string"}},
         "text/event-stream": {"schema": {"type": "string"}},

@@ -128,9 +128,9 @@ def build_tools(
 
         Returns:
             The picture after the drag, and as JSON: "outcome" ("arrived" only where the content is at its target; any
-            other word says that this model goes no farther, and the picture is the nearest one), "faded" (it has arrived,
-            and lost much of its detail: choose a nearer target), where the handles are now, how far they are from
-            their targets, and the recipe for the next drag.
+            other word says that this model goes no farther, and the picture is the nearest one), "faded" (it has
+            arrived, and lost much of its detail: choose a nearer target), where the handles are now, how far they are
+            from their targets, and the recipe for the next drag.
         """
 
         def dragged(wanted: Callable[[], bool]) -> list[Any]:

@@ -3,9 +3,9 @@
 On top of all operators: it imports them, none of them imports it. An application calls `build_in_background` once when
 it starts, and the operators become faster when it is done. Compiled operators round otherwise than plain ones, and a
 drag makes more of it, so whoever computes pictures calls `load_built` first: what is there is used from the first
-number on, and the same recipe has the same result, to the last bit, however busy the machine is. Without a compiler, or if anything fails, everything works
-as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away, ``DRAGGAN_MARCH`` names another
-processor than this one to build them for.
+number on, and the same recipe has the same result, to the last bit, however busy the machine is. Without a compiler, or
+if anything fails, everything works as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away,
+``DRAGGAN_MARCH`` names another processor than this one to build them for.
 
 The CUDA versions are compiled for all the architectures named in ``csrc/cuda``, and their index arithmetic is tested on
 processors. An earlier state of them passed its tests on a GPU once (H100, PyTorch 2.11, November 2026); this one has
