@@ -18,8 +18,9 @@ from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.scenes import SCENES, Scene, find_scene
 from draggan.scenes.__main__ import main
+from draggan.scenes.objective import laplacian_pyramid, loss, outlines, pixel_weights, psnr, synthesise
 from draggan.scenes.pool import ScenePool, scene_noise
-from draggan.scenes.train import TrainConfig, Trainer, export, laplacian_pyramid, loss, psnr, synthesise
+from draggan.scenes.train import TrainConfig, Trainer, export
 from tests.scene_helpers import compiled, moved, value_at, with_values  # noqa: F401 - `compiled` is a fixture
 
 CAT = SCENES["cat"]
@@ -337,7 +338,7 @@ def test_wrong_requests_say_so(scene: Scene) -> None:
 
 def test_pool_keeps_fresh_and_does_not_repeat_itself() -> None:
     with ScenePool(CAT, 16, capacity=64, first=64, seed=3, share=1.0, device="cpu") as pool:
-        z, pictures, importance = pool.draw(5, np.random.default_rng(0))
+        z, pictures, importance, _ = pool.draw(5, np.random.default_rng(0))
         assert z.shape == (5, CAT.z_dim)
         right = CAT.render(CAT.parameters(z), 16)
         np.testing.assert_array_equal(pictures, right.pictures)
@@ -484,3 +485,42 @@ def test_the_command_measures_every_scene_and_names_a_wrong_one(caplog: pytest.L
         assert line[:2] == [name, "16"]
         assert float(line[2]) > 0
     assert "no scene 'dog'" in caplog.records[-1].getMessage()
+
+
+def test_outlines_weigh_on_both_sides() -> None:
+    segments = torch.zeros(1, 128, 128, dtype=torch.uint8)
+    segments[:, :, 64:] = 3
+    near = outlines(segments)
+    assert near[0, 5].nonzero().ravel().tolist() == [63, 64]
+    # Twice as many pixels of a picture of twice the size: the same width.
+    large = outlines(segments.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert large[0, 5].nonzero().ravel().tolist() == [126, 127, 128, 129]
+    importance = torch.full((1, 128, 128), 32, dtype=torch.uint8)
+    weight = pixel_weights(importance, near, exponent=0.5, extra=2.0)[0, 0, 5]
+    assert float(weight.mean()) == pytest.approx(1)
+    assert float(weight[64] / weight[0]) == pytest.approx(3)
+    pool = ScenePool(CAT, 32, capacity=32, first=32, seed=0, share=0)
+    drawn = pool.draw(4, np.random.default_rng(0))
+    right = CAT.render(CAT.parameters(drawn.z), 32, segments=True)
+    np.testing.assert_array_equal(drawn.outlines, outlines(torch.from_numpy(right.segments)).numpy())
+
+
+def test_slopes_ask_for_edges_as_steep_as_they_are() -> None:
+    target = torch.zeros(1, 3, 32, 32)
+    target[..., 16:] = 1
+    weight = torch.ones(1, 1, 32, 32)
+    soft = torch.nn.functional.avg_pool2d(target, 5, stride=1, padding=2, count_include_pad=False)
+    assert float(loss(target, target, weight, slopes=1.0)) == 0
+    # One step of 1 becomes five of 0.2: four that should be none, and one that is 0.8 too small.
+    more = float(loss(soft, target, weight, slopes=1.0) - loss(soft, target, weight))
+    assert more == pytest.approx((4 * 0.2 + 0.8) / 31, rel=1e-4)
+
+
+def test_weights_that_settle_have_small_steps_at_full_size() -> None:
+    config = TrainConfig(scene="cat", resolution=256, settle=True)
+    assert config.stage(0.0) == 256
+    assert config.exponent(0.0) == config.flatten
+    assert config.energy(0.0) == config.sharpen
+    usual = TrainConfig(scene="cat", resolution=256)
+    assert config.step_size(256, 1000, 0.0) == pytest.approx(usual.step_size(256, 1000, 0.0) / 15)
+    assert config.step_size(256, 1000, 1.0) == pytest.approx(0)

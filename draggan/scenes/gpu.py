@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +20,11 @@ from numpy.typing import NDArray
 from torch_utils.errors import BuildError
 from torch_utils.ops import build
 
-__all__ = ["CUDA_FLAGS", "draw"]
+__all__ = ["CUDA_FLAGS", "draw", "draw_there"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CUDA_FLAGS = ("-O3", "-use_fast_math", "--expt-relaxed-constexpr")
 WORKSPACE = 256 * 2**20
@@ -46,11 +50,22 @@ def draw(
         Pictures ``[batch, 3, size, size]``, 16 times their importance and, if asked for, segments, both
         ``[batch, size, size]``; None if this device cannot.
     """
+    return _tried(lambda library: _draw(library, scene, parameters, size, device, segments), device)
+
+
+def draw_there(
+    scene: int, parameters: NDArray[np.float32], size: int, *, device: torch.device, segments: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None:
+    """As `draw`, but what was drawn stays on the device, and is there when this returns."""
+    return _tried(lambda library: _draw_there(library, scene, parameters, size, device, segments), device)
+
+
+def _tried(work: Callable[[ctypes.CDLL], T], device: torch.device) -> T | None:
     library = _library()
     if library is None or device in _failed:
         return None
     try:
-        return _draw(library, scene, parameters, size, device, segments)
+        return work(library)
     except RuntimeError as error:  # what torch raises for CUDA, memory included
         _failed.add(device)
         logger.warning("scenes cannot be drawn on %s (%s); the processor draws them", device, error)
@@ -65,6 +80,18 @@ def _draw(
     device: torch.device,
     segments: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]:
+    pictures, weights, labels = _draw_there(library, scene, parameters, size, device, segments)
+    return pictures.cpu().numpy(), weights.cpu().numpy(), None if labels is None else labels.cpu().numpy()
+
+
+def _draw_there(
+    library: ctypes.CDLL,
+    scene: int,
+    parameters: NDArray[np.float32],
+    size: int,
+    device: torch.device,
+    segments: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     n, width = parameters.shape
     one = library.draggan_cuda_workspace(scene, 1, width, size)
     assert one > 0, "the parameter tables of Python and CUDA disagree"
@@ -95,7 +122,8 @@ def _draw(
             )
             if status:
                 raise RuntimeError(library.draggan_cuda_reason(status).decode())
-        return pictures.cpu().numpy(), weights.cpu().numpy(), None if labels is None else labels.cpu().numpy()
+        torch.cuda.current_stream(device).synchronize()
+    return pictures, weights, labels
 
 
 @functools.cache

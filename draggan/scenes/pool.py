@@ -6,19 +6,37 @@ import logging
 import threading
 import time
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from draggan.device import choose_device
+from draggan.scenes.objective import outlines
 from draggan.scenes.scene import Scene
 
-__all__ = ["ScenePool", "scene_noise"]
+__all__ = ["Drawn", "ScenePool", "scene_noise"]
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 32
+
+
+class Drawn(NamedTuple):
+    """Some scenes of a pool.
+
+    Attributes:
+        z: noise ``[count, z_dim]``.
+        pictures: ``[count, 3, size, size]``.
+        importance: 16 times that of the renderer, ``[count, size, size]``.
+        outlines: 1 near an outline, ``[count, size, size]``; 0 everywhere where the scene has no parts.
+    """
+
+    z: NDArray[np.float32]
+    pictures: NDArray[np.uint8]
+    importance: NDArray[np.uint8]
+    outlines: NDArray[np.uint8]
 
 
 def scene_noise(scene: Scene, seed: int, block: int, count: int = _BLOCK) -> NDArray[np.float32]:
@@ -62,6 +80,7 @@ class ScenePool:
         self._z = np.empty((self.capacity, scene.z_dim), np.float32)
         self._pictures = np.empty((self.capacity, 3, size, size), np.uint8)
         self._importance = np.empty((self.capacity, size, size), np.uint8)
+        self._outlines = np.zeros((self.capacity, size, size), np.uint8)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._error: BaseException | None = None
@@ -84,28 +103,27 @@ class ScenePool:
     def __len__(self) -> int:
         return min(self.rendered, self.capacity)
 
-    def draw(
-        self, count: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Random scenes.
-
-        Returns:
-            Noise ``[count, z_dim]``, pictures ``[count, 3, R, R]``, 16 times their importance ``[count, R, R]``.
-        """
+    def draw(self, count: int, rng: np.random.Generator) -> Drawn:
+        """Random scenes."""
         if self._error is not None:
             raise self._error
         with self._lock:
             self.drawn += count
             i = rng.integers(0, len(self), count)
-            return self._z[i], self._pictures[i], self._importance[i]
+            return Drawn(self._z[i], self._pictures[i], self._importance[i], self._outlines[i])
 
     def _add(self, threads: int | None) -> None:
         z = scene_noise(self.scene, self.seed, self.block)
-        r = self.scene.render(self.scene.parameters(z), self.size, threads=threads, device=self.device)
+        parts = bool(self.scene.parts)
+        p = self.scene.parameters(z)
+        r = self.scene.render(p, self.size, segments=parts, threads=threads, device=self.device)
+        near = None if r.segments is None else outlines(torch.from_numpy(r.segments)).numpy()
         with self._lock:
             at = (self.rendered + np.arange(_BLOCK)) % self.capacity
             self._z[at], self._pictures[at] = z, r.pictures
             self._importance[at] = (r.importance * 16 + 0.5).astype(np.uint8)
+            if near is not None:
+                self._outlines[at] = near
             self.block += 1
             self.rendered += _BLOCK
 

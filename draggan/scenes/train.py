@@ -35,15 +35,20 @@ from torch import Tensor
 from dnnlib.cache import replacing
 from draggan.device import choose_device
 from draggan.errors import ConfigError, DragGANError
-from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2 import StyleGAN2Generator, cuda_graphs
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.scenes import find_scene
 from draggan.scenes.adversary import Adversary
-from draggan.scenes.pool import ScenePool, scene_noise
+from draggan.scenes.device_pool import BLOCK, DevicePool
+from draggan.scenes.objective import loss, pixel_weights, psnr, synthesise
+from draggan.scenes.pool import Drawn, ScenePool, scene_noise
+from draggan.scenes.recorded_steps import RecordedSteps
 from draggan.scenes.scene import Scene
+from torch_utils.errors import BuildError
+from torch_utils.ops import library
 from torch_utils.pytorch_internals import lerp_all
 
-__all__ = ["TrainConfig", "Trainer", "export", "laplacian_pyramid", "loss", "psnr", "synthesise"]
+__all__ = ["HELD_SEED", "TrainConfig", "Trainer", "export", "faster_dtype", "sheet"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +70,16 @@ class TrainConfig:
         warmup: steps of linear warm-up after the start and after every growth.
         decay: the last part of the time, in which the step falls to 2 %.
         stages: part of the time at which each resolution starts, the first at 0; None for a schedule by size.
-        batch: pictures per step. Small, because on a CPU steps are what is scarce.
+        batch: pictures per step. Small, because on a CPU steps are what is scarce; a GPU takes 64.
+        settle: the weights given are trained already: full size from the start, the later settings of the loss, and
+            steps of a fifteenth of the size that fall to nothing.
         clip: limit of the gradient's norm.
         ema_pictures: half-life of the weight average, in pictures.
         sharpen_from: part of the time from which the loss has its ``energy`` term, of weight ``sharpen``.
         flatten: exponent of the importance weights from 60 % of the time on, having been 1 up to 35 %. Small parts
             are not found without strong weights; once they are there, outlines and backdrop deserve some attention.
+        outline: how much more a pixel near an outline counts, on either side: 0 for no more than others.
+        slopes: weight of the L1 between differences of neighbouring pixels.
         adversarial_from: part of the time from which a discriminator takes part, at full size; None for never, which
             is what a CPU has time for.
         adversarial: weight of its objection in the generator's loss.
@@ -94,11 +103,14 @@ class TrainConfig:
     decay: float = 0.25
     stages: tuple[float, ...] | None = None
     batch: int = 16
+    settle: bool = False
     clip: float = 1.0
     ema_pictures: float = 5000.0
     sharpen_from: float = 0.68
     sharpen: float = 4.0
     flatten: float = 0.4
+    outline: float = 2.0
+    slopes: float = 1.0
     adversarial_from: float | None = None
     adversarial: float = 0.05
     adversarial_lr: float = 2e-3
@@ -126,6 +138,8 @@ class TrainConfig:
 
     def exponent(self, part: float) -> float:
         """Exponent of the importance weights when that part (0 to 1) of the time is over."""
+        if self.settle:
+            return self.flatten
         return 1 - (1 - self.flatten) * min(max((part - 0.35) / 0.25, 0.0), 1.0)
 
     @property
@@ -133,6 +147,8 @@ class TrainConfig:
         """Part of the time at which each of `resolutions` starts."""
         if self.stages is not None:
             return self.stages
+        if self.settle:
+            return (0.0,) * len(self.resolutions)
         known = {1: (0.0,), 2: (0.0, 0.35), 3: (0.0, 0.20, 0.52), 4: (0.0, 0.12, 0.30, 0.60)}
         count = len(self.resolutions)
         return known.get(count) or tuple(0.65 * i / (count - 1) for i in range(count))
@@ -140,6 +156,25 @@ class TrainConfig:
     def stage(self, part: float) -> int:
         """The resolution trained when that part (0 to 1) of the time is over."""
         return max(r for r, start in zip(self.resolutions, self.starts, strict=True) if part >= start)
+
+    def energy(self, part: float) -> float:
+        """Weight of the term for detail when that part (0 to 1) of the time is over."""
+        return self.sharpen if self.settle or part > self.sharpen_from else 0.0
+
+    def step_size(self, resolution: int, stage_step: int, part: float) -> float:
+        """Adam's step, the ``stage_step``-th at that resolution, when that part (0 to 1) of the time is over."""
+        size = self.lr * self.lr_growth ** self.resolutions.index(resolution)
+        size *= min(1.0, (stage_step + 1) / self.warmup)
+        if self.settle:
+            return size / 15 * (0.5 + 0.5 * math.cos(math.pi * part))
+        if part > 1 - self.decay:
+            size *= 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * (part - 1 + self.decay) / self.decay))
+        return size
+
+    def keep(self, pictures: int, count: int) -> float:
+        """How much of the average stays in a step of ``count`` pictures, when so many have been seen before."""
+        # Early weights are not worth averaging over long: the half-life grows with what was seen.
+        return 0.5 ** (count / min(self.ema_pictures, 0.05 * (pictures + count) + 1))
 
     def is_adversarial(self, resolution: int, part: float) -> bool:
         """Whether the discriminator takes part in a step."""
@@ -164,83 +199,6 @@ class TrainConfig:
             "channel_max": self.channel_max,
             "architecture": "skip",
         }
-
-
-def synthesise(
-    generator: StyleGAN2Generator, ws: Float[Tensor, "batch num_ws w_dim"], resolution: int, dtype: torch.dtype
-) -> Float[Tensor, "batch 3 resolution resolution"]:
-    """The skip picture of that resolution, with feature maps in ``dtype``.
-
-    Styles and demodulation stay float32 (autocast would round them too). Channels last: on CPUs the bfloat16
-    convolutions then need no reordering, 1.1 to 1.7 times as fast.
-    """
-    rows = ws.unbind(1)
-    x = image = None
-    for r, block, row in generator.synthesis.blocks():
-        if x is None:
-            x = block.const.to(dtype).expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
-            x = block.conv1(x, rows[0])
-        else:
-            x = block.features(x, rows[row:])
-        image = block.image(x, image, rows[row + block.num_conv])
-        if r == resolution:
-            break
-    assert image is not None
-    return image
-
-
-def laplacian_pyramid(x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
-    """Band-pass pictures, fine to coarse, and the 4 px rest."""
-    bands = []
-    while x.shape[-1] > 4:
-        low = F.avg_pool2d(x, 2)
-        bands.append(x - F.interpolate(low, scale_factor=2, mode="bilinear"))
-        x = low
-    return [*bands, x]
-
-
-def loss(
-    image: Float[Tensor, "batch 3 size size"],
-    target: Float[Tensor, "batch 3 size size"],
-    weight: Float[Tensor, "batch 1 size size"],
-    energy: float = 0.0,
-) -> Tensor:
-    """Weighted L1 of the picture plus that of every pyramid band; ``weight`` has mean one per batch.
-
-    Args:
-        energy: weight of a term that compares how much detail there is around every pixel, not where exactly. L1
-            alone blurs where a place is in doubt; this term draws an edge.
-    """
-    error = image - target
-    total = (error.abs() * weight).mean()
-    if energy:
-        for made, right in zip(_detail(image), _detail(target), strict=True):
-            total = total + energy * ((made - right).abs() * weight).mean()
-    # The pyramid is linear: the bands of the error are the error of the bands, at half the cost.
-    for band in laplacian_pyramid(error):
-        total = total + (band.abs() * weight).mean()
-        if weight.shape[-1] > 4:
-            weight = F.avg_pool2d(weight, 2)
-    return total
-
-
-def _detail(x: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
-    """Mean absolute value, over 7 x 7, of what averages over 3 x 3 and 7 x 7 leave out of the brightness; size stays.
-
-    Not the pyramid's bands: those change when a picture moves by one pixel.
-    """
-
-    def average(y: Tensor, size: int) -> Tensor:
-        return F.avg_pool2d(y, size, stride=1, padding=size // 2, count_include_pad=False)
-
-    grey = x.mean(1, keepdim=True)  # a third of the time
-    return [average((grey - average(grey, size)).abs(), 7) for size in (3, 7)]
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, of pictures in [-1, 1]; the mean over pictures."""
-    error = (a.clamp(-1, 1) - b).square().mean((1, 2, 3)).clamp_min(1e-10)
-    return float((10 * torch.log10(4 / error)).mean())
 
 
 def faster_dtype(device: torch.device) -> torch.dtype:
@@ -313,7 +271,11 @@ class Trainer:
         self.generator.to(device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self._parameters = [p for p in self.generator.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(self._parameters, lr=config.lr, betas=(0.9, 0.99), fused=True)
+        self.recorder = cuda_graphs.recorder_for(device)
+        """Of a device on which steps are recorded; None: they are taken one operation at a time."""
+        recordable = self.recorder is not None
+        lr = torch.tensor(config.lr, device=device) if recordable else config.lr
+        self.optimiser = torch.optim.Adam(self._parameters, lr=lr, betas=(0.9, 0.99), fused=True, capturable=recordable)
         # On a CPU one thread per part of the batch beats all threads on every operation: nobody waits for a core
         # that another program has taken, and small maps keep both cores busy.
         self.workers = 1 if device.type == "cuda" else max(1, min(os.cpu_count() or 1, config.batch // 4))
@@ -329,6 +291,7 @@ class Trainer:
                 gamma=config.r1,
                 device=device,
                 dtype=self.dtype,
+                recordable=recordable,
             )
         if resume and self.checkpoint.is_file():
             self._restore()
@@ -368,6 +331,10 @@ class Trainer:
     def run(self) -> None:
         """Train until the time is up; saves from time to time and at the end."""
         limit = self.config.minutes * 60
+        if self.recorder is not None:
+            self._run_recorded(limit)
+            self.save()
+            return
         while self.progress.seconds < limit:
             resolution = self.config.stage(self.progress.seconds / limit)
             if resolution != self.progress.stage:
@@ -416,6 +383,81 @@ class Trainer:
                 self.save()
                 last_save = time.monotonic()
 
+    def _run_recorded(self, limit: float) -> None:
+        """All stages on scenes of the full size, which stay on the device; the host reads the loss now and then."""
+        config, p = self.config, self.progress
+        with DevicePool(
+            self.scene,
+            config.resolution,
+            capacity=config.pool,
+            first=config.pool_first,
+            seed=config.seed,
+            device=self.device,
+            start_block=p.blocks * 32 // BLOCK,
+        ) as pool:
+            steps = self.recorded_steps(pool)
+            before = last_log = last_save = time.monotonic()
+            logged = p.pictures
+            while p.seconds < limit:
+                value = self.recorded_step(steps, p.seconds / limit)
+                if p.steps % 20 and self.device.type == "cuda":
+                    continue
+                read = float(value)  # waits for the device, so the time is that of the steps
+                now = time.monotonic()
+                p.seconds += now - before
+                before = now
+                p.blocks = pool.block * BLOCK // 32
+                if now - last_log >= 20:
+                    p.curve.append((p.seconds / 60, read))
+                    rate = (p.pictures - logged) / (now - last_log)
+                    logger.info(
+                        "%5.1f min  %d px  step %d  %d pictures  %.0f/s  loss %.4f  scenes drawn %d",
+                        *(p.seconds / 60, p.stage, p.steps, p.pictures, rate, read, pool.added),
+                    )
+                    last_log, logged = now, p.pictures
+                if now - last_save >= config.save_minutes * 60:
+                    with pool.quiet:
+                        self.save()
+                    last_save = before = time.monotonic()
+
+    def recorded_steps(self, pool: DevicePool) -> RecordedSteps:
+        """Steps on the scenes of that pool; recorded as they are first taken."""
+        config = self.config
+        return RecordedSteps(
+            generator=self.generator,
+            average=self.average,
+            optimiser=self.optimiser,
+            adversary=self.adversary,
+            pool=pool,
+            batch=config.batch,
+            outline=config.outline,
+            slopes=config.slopes,
+            adversarial=config.adversarial,
+            clip=config.clip,
+            dtype=self.dtype,
+            recorder=self.recorder,
+        )
+
+    def recorded_step(self, steps: RecordedSteps, part: float) -> Float[Tensor, ""]:
+        """One step when that part (0 to 1) of the time is over; the loss, which the next one overwrites."""
+        config, p = self.config, self.progress
+        resolution = config.stage(part)
+        if resolution != p.stage:
+            p.stage, p.stage_step = resolution, 0
+            logger.info("now training the %d px picture", resolution)
+        value = steps.step(
+            resolution,
+            lr=config.step_size(resolution, p.stage_step, part),
+            exponent=config.exponent(part),
+            energy=config.energy(part),
+            keep=config.keep(p.pictures, config.batch),
+            adversarial=config.is_adversarial(resolution, part),
+        )
+        p.steps += 1
+        p.stage_step += 1
+        p.pictures += config.batch
+        return value
+
     def step(self, pool: ScenePool, resolution: int, part: float) -> tuple[float, float]:
         """One optimiser step on scenes from the pool.
 
@@ -427,19 +469,15 @@ class Trainer:
             The loss and the gradient's norm before clipping.
         """
         config, p = self.config, self.progress
-        lr = config.lr * config.lr_growth ** config.resolutions.index(resolution)
-        lr *= min(1.0, (p.stage_step + 1) / config.warmup)
-        if part > 1 - config.decay:
-            lr *= 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * (part - 1 + config.decay) / config.decay))
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = config.step_size(resolution, p.stage_step, part)
         count = max(1, config.batch // self.workers)
         shards = [pool.draw(count, self.rng) for _ in range(self.workers)]
         fresh: list[NDArray[np.float32]] | list[None] = [None] * self.workers
         if config.is_adversarial(resolution, part):
             # Noise that no pair was made for: the discriminator should judge what users will see.
             fresh = [self.rng.standard_normal((count, self.scene.z_dim), np.float32) for _ in range(self.workers)]
-            self._teach_adversary(fresh, [pictures for _, pictures, _ in shards])
+            self._teach_adversary(fresh, [shard.pictures for shard in shards])
         results = list(self._executor.map(lambda s, z: self._gradients(s, z, resolution, part), shards, fresh))
         for i, q in enumerate(self._parameters):
             # None for the blocks beyond the resolution being trained.
@@ -453,9 +491,7 @@ class Trainer:
         with torch.no_grad():
             for _, w, _ in results:
                 self.generator.mapping.w_avg.lerp_(w, 0.002)
-            # Early weights are not worth averaging over long: the half-life grows with what was seen.
-            half_life = min(config.ema_pictures, 0.05 * p.pictures + 1)
-            keep = 0.5 ** (count * self.workers / half_life)
+            keep = config.keep(p.pictures - count * self.workers, count * self.workers)
             lerp_all(list(self.average.parameters()), list(self.generator.parameters()), 1 - keep)
             self.average.mapping.w_avg.copy_(self.generator.mapping.w_avg)
         return sum(value for value, _, _ in results) / len(results), float(norm)
@@ -478,7 +514,7 @@ class Trainer:
 
     def _gradients(
         self,
-        shard: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]],
+        shard: Drawn,
         fresh: NDArray[np.float32] | None,
         resolution: int,
         part: float,
@@ -486,16 +522,20 @@ class Trainer:
         """Loss, mean latent ``[w_dim]`` and gradients to all parameters for one part of a batch.
 
         Args:
-            shard: noise, renderings and importance.
+            shard: scenes of the pool.
             fresh: noise for the adversarial part; None: without it.
         """
-        z, pictures, importance = shard
-        target = self._pictures(pictures)
-        weight = torch.from_numpy(importance).to(self.device).float()[:, None] ** self.config.exponent(part)
-        energy = self.config.sharpen if part > self.config.sharpen_from else 0.0
-        ws = self.generator.mapping(torch.from_numpy(z).to(self.device))
+        target = self._pictures(shard.pictures)
+        weight = pixel_weights(
+            torch.from_numpy(shard.importance).to(self.device),
+            torch.from_numpy(shard.outlines).to(self.device),
+            exponent=self.config.exponent(part),
+            extra=self.config.outline,
+        )
+        energy = self.config.energy(part)
+        ws = self.generator.mapping(torch.from_numpy(shard.z).to(self.device))
         image = synthesise(self.generator, ws, resolution, self.dtype)
-        value = loss(image, target, weight / weight.mean(), energy)
+        value = loss(image, target, weight, energy, self.config.slopes)
         if fresh is not None and self.adversary is not None:
             value = value + self.config.adversarial * self.adversary.objection(self._draw(fresh, resolution))
         gradients = torch.autograd.grad(value, self._parameters, allow_unused=True)
@@ -548,7 +588,7 @@ def sheet(made: Tensor, right: Tensor, size: int) -> Image.Image:
     rows = []
     for i in range(0, len(made), 8):
         for part in (made[i : i + 8], right[i : i + 8]):
-            part = F.interpolate(part, size=(size, size)) if part.shape[-1] != size else part
+            part = F.interpolate(part, size=(size, size), mode="area") if part.shape[-1] != size else part
             rows.append(torch.cat(list(part), 2))
     grid = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte()
     return Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
@@ -598,7 +638,9 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     made = torch.cat([generator.synthesis(generator.mapping(z)) for z in torch.from_numpy(held).split(16)])
     training = {
         "command": f"python -m draggan.scenes.train {config.scene} --resolution {config.resolution} "
-        f"--minutes {config.minutes:g} --seed {config.seed}" + (f" --init {progress.init}" if progress.init else ""),
+        f"--minutes {config.minutes:g} --seed {config.seed}"
+        + (" --settle" if config.settle else "")
+        + (f" --init {progress.init}" if progress.init else ""),
         "minutes": round(progress.seconds / 60, 1),
         "pictures_seen": progress.pictures,
         "scenes_rendered": progress.blocks * 32,
@@ -647,6 +689,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         help="part of the time, 0 to 1, from which a discriminator takes part (default: 0.6 on a GPU, never on a CPU)",
     )
+    parser.add_argument("--batch", type=int, help="pictures a step (default: 64 on a GPU, 16 on a CPU)")
+    parser.add_argument(
+        "--settle", action="store_true", help="with --init of trained weights: small steps at full size, to the end"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the folder's checkpoint ended")
     parser.add_argument("--init", type=Path, help="start from this model's weights, e.g. checkpoints/cat.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, samples and log")
@@ -661,19 +707,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         adversarial_from = options.adversarial_from
         if adversarial_from is None and device.type == "cuda":
             adversarial_from = 0.6
+        # A GPU has time for larger batches, and room for what they are drawn from.
+        larger: dict[str, Any] = {"batch": 64, "pool": 12288, "pool_first": 3072} if device.type == "cuda" else {}
         config = TrainConfig(
             scene=options.scene,
             resolution=options.resolution,
             minutes=options.minutes,
             seed=options.seed,
             adversarial_from=adversarial_from,
+            settle=options.settle,
+            **(larger | ({} if options.batch is None else {"batch": options.batch})),
         )
+        if device.type == "cuda":
+            _load_operators()
         trainer = Trainer(config, options.out, device=device, resume=options.resume, init=options.init)
         trainer.run()
     except DragGANError as error:
         logger.error("%s", error)
         return 1
     return 0
+
+
+def _load_operators() -> None:
+    """The compiled operators: their second derivative, which the penalty needs, is many times as fast."""
+    for kind in ("cpu", "cuda"):
+        try:
+            library.load(kind)
+        except BuildError as error:
+            logger.warning("without compiled operators: %s", str(error).splitlines()[0])
+            return
 
 
 if __name__ == "__main__":

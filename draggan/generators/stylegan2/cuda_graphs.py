@@ -43,7 +43,7 @@ from draggan.geometry import Windows
 from torch_utils.ops import status
 from torch_utils.pytorch_internals import below_autograd, is_transformed, version
 
-__all__ = ["RecordedPass", "Recorder", "can_record", "recorded_pass"]
+__all__ = ["RecordedPass", "Recorder", "can_record", "recorded_pass", "recorder_for"]
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +119,11 @@ _recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": _CudaRecord
 def enabled() -> bool:
     """Whether graphs may be used at all: ``DRAGGAN_CUDA_GRAPHS`` is not 0."""
     return status.switched_on("DRAGGAN_CUDA_GRAPHS")
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """What records work on that device; None where nothing can, or graphs are turned off."""
+    return _recorders[device.type](device) if device.type in _recorders and enabled() else None
 
 
 def can_record(rows: Sequence[Tensor]) -> bool:
