@@ -36,6 +36,7 @@ BENCHMARKS = {
     "truth": "whether what is said to have arrived has arrived",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",
+    "quality": "how well the built-in models draw held scenes: generated above rendered, with figures",
     "target": "from start to arrival at 512 px against the published procedure, on the widened cat",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "visitors": "sixteen visitors at once, two of them attackers: errors, waiting, Stop, memory",
