@@ -20,6 +20,7 @@ __all__ = [
     "TRACKER_NAMES",
     "Cluster",
     "DragConfig",
+    "InversionConfig",
     "Limits",
     "MaskHold",
     "Precision",
@@ -399,6 +400,71 @@ class TrustRegion:
         source="ours",
         help="a Gauss-Newton step does the work of about ten of Adam's, so fewer show that there is no progress",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionConfig:
+    """How a photo is brought to a latent code and tuned weights (`draggan.inversion`).
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
+
+    coarse_steps: int = _setting(
+        60, unit="steps", source="ours", low=0, high=5000, help="of the latent code, on a picture of 64 px"
+    )
+    steps: int = _setting(
+        30, unit="steps", source="ours", low=0, high=5000, help="of the latent code after that, on one of 256 px"
+    )
+    row_steps: int = _setting(
+        0,
+        unit="steps",
+        source="ours",
+        low=0,
+        high=5000,
+        help="after that with every row of the latent code on its own (W+); 0: all rows stay alike (W)",
+    )
+    rate: float = _setting(
+        0.1, unit="spreads of the latents a step", source="ours", low=1e-4, high=10.0, help="step size of the latent"
+    )
+    unusual_weight: float = _setting(
+        1e-3,
+        unit="",
+        source="ours",
+        low=0.0,
+        high=10.0,
+        help="what a latent far from those that the model draws costs: drags need a usual one",
+    )
+    tuning_steps: int = _setting(
+        60,
+        unit="steps",
+        source="ours; 350 in the published code of pivotal tuning",
+        low=0,
+        high=5000,
+        help="of the weights, around the latent that was found (Roich et al., 2021); 0: the model stays as it is",
+    )
+    full_size_steps: int = _setting(
+        20,
+        unit="steps",
+        source="ours",
+        low=0,
+        high=5000,
+        help="of the weights after that on the whole picture, where it is larger than 256 px",
+    )
+    tuning_rate: float = _setting(
+        4e-3, unit="", source="ours; 3e-4 in the published code", low=1e-6, high=1.0, help="step size of the weights"
+    )
+    locality_weight: float = _setting(
+        0.1,
+        unit="",
+        source="ours; Roich et al. (2021), equation 4",
+        low=0.0,
+        high=100.0,
+        help="what tuned weights cost that change other pictures near this one",
+    )
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@
     ├── DownloadError          a file could not be fetched
     ├── ExportError            a picture, an animation or a recipe could not be written
     ├── RecipeError            a recipe cannot be read, or does not fit the model
+    ├── PhotoError             a photo cannot be read, or cannot be cut as asked
     ├── LimitError             more is asked for than a visitor may have
     ├── ConsentError           nobody has agreed yet to what has to be agreed to first
     ├── ModerationError        a picture was held back, by a rule, a classifier or a person
@@ -37,6 +38,7 @@ __all__ = [
     "ModelNotFound",
     "ModerationError",
     "OpBuildError",
+    "PhotoError",
     "PointError",
     "RecipeError",
     "UnsafeCheckpoint",
@@ -86,6 +88,10 @@ class ExportError(DragGANError):
 
 class RecipeError(DragGANError):
     """A recipe is not readable, of an unknown version, or made for other weights than there are here."""
+
+
+class PhotoError(DragGANError):
+    """A photo cannot be read, is too small or too large, or cannot be cut as asked."""
 
 
 class LimitError(DragGANError):

@@ -89,7 +89,8 @@ def encode_picture(
         suffix: ".png" (lossless; the only one that keeps transparency), ".jpg", ".jpeg" or ".webp".
         details: JSON-able facts about how it was made (model, seed, points, ...), for people.
         recipe: how it was made, exactly; `read_recipe` opens it again. A JPEG or WebP has it without the latents that
-            can be computed again, and not at all if it is very long (a start from a latent, many masks).
+            can be computed again, and not at all if it is very long (a start from a latent, many masks). Of a photo
+            no file has it: with it goes a session's file (`draggan.session_file`).
         source: how its pixels came about, in IPTC's words. "algorithmicMedia", what no network has drawn, gets no
             invisible mark and no caption.
         photo: the photograph that it was made from, as it came in.
@@ -249,6 +250,8 @@ def read_recipe(path: str | Path) -> Recipe:
 
 def recipe_in(data: bytes, name: str) -> Recipe:
     """The same of a file's content; ``name``: what messages call it."""
+    if data[8:9] == b"{" and not data.startswith(b"{"):
+        raise RecipeError(f"{name} is a session's file or a model; draggan drag --recipe opens a .draggan file")
     if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
         return Recipe.from_json(data)
     try:
@@ -293,7 +296,8 @@ class _Way:
         """Everything that leaves as a file passes here."""
         deployment = self._deployment
         model = "" if recipe is None else recipe.model.sha256
-        verdict = deployment.moderation.check_export(list(frames), model_sha256=model, photo=self._photo is not None)
+        of_photo = self._photo is not None or (recipe is not None and recipe.is_of_photo)
+        verdict = deployment.moderation.check_export(list(frames), model_sha256=model, photo=of_photo)
         by_ai = self._source != "algorithmicMedia"
         identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(frames[0].shape[:2]) else None
         if identity is not None:
@@ -301,7 +305,8 @@ class _Way:
             frames = [watermark.embed(pixels, identity) for pixels in frames]
         if by_ai and self._caption:
             frames = [with_caption(pixels, CAPTION) for pixels in frames]
-        data = _encoded(frames, suffix, details, recipe, seconds, self._source)
+        # The latent code of a photograph draws its person again: it is not for everybody who gets the file.
+        data = _encoded(frames, suffix, details, None if of_photo else recipe, seconds, self._source)
         kind = _FORMATS[suffix].lower()
         sealed = seal(
             data,

@@ -11,7 +11,7 @@ was clicked in, a mask the one that it was painted on: a continued drag looks fo
 The JSON form, version 1; everything but ``recipe``, ``model``, ``size`` and ``start`` may be left out::
 
     {"recipe": 1,
-     "model": {"name": "cat", "sha256": "..."},
+     "model": {"name": "cat", "sha256": "...", "tuning": "..."},
      "size": [height, width],
      "start": {"seed": 7, "truncation": 0.7, "class": null},      or {"latent": LATENT}
      "edits": [{"points": [{"handle": [x, y], "target": [x, y], "origin": [x, y], "picture": 0}],
@@ -24,7 +24,8 @@ The JSON form, version 1; everything but ``recipe``, ``model``, ``size`` and ``s
 LATENT is ``{"shape": [1, num_ws, w_dim], "float32": BASE64}``, little-endian; or ``"deflated"`` in place of
 ``"float32"``, the same bytes compressed by zlib. ``runs`` are the lengths of the stretches of a mask read row by row,
 alternately False and True, the first of them False. ``recorded`` is where a picture was pulled to by hand, which cannot
-be computed again. ``results`` are latents of the numbered pictures as far as they are
+be computed again. ``tuning`` stands there where a photo is drawn: the weights that were changed for it, by their hash,
+which are no part of a recipe (`draggan.tuning`). ``results`` are latents of the numbered pictures as far as they are
 known and not in the recipe anyway: they spare work, and neither equality nor the hash looks at them.
 """
 
@@ -93,6 +94,8 @@ class ModelReference:
     Attributes:
         name: a registry name, a path or an https address.
         sha256: of its file, 64 hexadecimal digits; empty: not known. With it, a recipe runs on no other weights.
+        tuning: hash of what was changed in the weights to draw a photo (`draggan.tuning.Tuning.digest`), likewise;
+            empty: nothing, the picture is the model's own. Whatever is made of a photo has one.
 
     Raises:
         RecipeError: not a name, or not a hash.
@@ -100,6 +103,7 @@ class ModelReference:
 
     name: str
     sha256: str = ""
+    tuning: str = ""
 
     def __post_init__(self) -> None:
         name = self.name
@@ -107,6 +111,8 @@ class ModelReference:
             raise RecipeError(f"{name!r:.80} is not the name of a model; give a name, a path or an https address")
         if self.sha256 != "" and not (isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)):
             raise RecipeError(f"{self.sha256!r:.80} is not a SHA-256; give 64 hexadecimal digits, or leave it out")
+        if self.tuning != "" and not (isinstance(self.tuning, str) and _SHA256.fullmatch(self.tuning)):
+            raise RecipeError(f"{self.tuning!r:.80} is not the hash of a tuning; give 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +280,11 @@ class Recipe:
         return self.results[-1]
 
     @property
+    def is_of_photo(self) -> bool:
+        """Whether it draws a photo, or what was made of one."""
+        return self.model.tuning != ""
+
+    @property
     def is_complete(self) -> bool:
         """Whether the latents of all its pictures are known."""
         return all(result is not None for result in self.results)
@@ -341,7 +352,7 @@ class Recipe:
         """
         values = self._values()
         if self.model.sha256:
-            values["model"] = {"sha256": self.model.sha256}
+            del values["model"]["name"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -367,9 +378,11 @@ class Recipe:
             if isinstance(self.start, Seed)
             else {"latent": latent_value(self.start)}
         )
+        # Where there is none, the text is that of programs that knew of none.
+        tuned = {"tuning": self.model.tuning} if self.model.tuning else {}
         return {
             "recipe": VERSION,
-            "model": {"name": self.model.name, "sha256": self.model.sha256 or None},
+            "model": {"name": self.model.name, "sha256": self.model.sha256 or None} | tuned,
             "size": list(self.image_size),
             "start": start,
             "edits": [_edit_value(edit) for edit in self.edits],
@@ -492,7 +505,7 @@ def _read(values: Any) -> Recipe:
             f"a recipe of version {version!r:.40} cannot be read; this program knows version {VERSION}. "
             "A newer program may have written it"
         )
-    model = read_object("the model", values["model"], needed=("name",), known=("sha256",))
+    model = read_object("the model", values["model"], needed=("name",), known=("sha256", "tuning"))
     size = values["size"]
     if not isinstance(size, list):
         raise RecipeError(f"a picture size of {_kind(size)} is not allowed; give [height, width]")
@@ -500,7 +513,11 @@ def _read(values: Any) -> Recipe:
     if ("seed" in start) == ("latent" in start) or ("latent" in start and len(start) > 1):
         raise RecipeError("the start of a recipe is either a seed, with truncation and class, or a latent code")
     begun = Recipe(
-        model=ModelReference(name=model["name"], sha256="" if model.get("sha256") is None else model["sha256"]),
+        model=ModelReference(
+            name=model["name"],
+            sha256="" if model.get("sha256") is None else model["sha256"],
+            tuning="" if model.get("tuning") is None else model["tuning"],
+        ),
         image_size=(*size,),  # type: ignore[arg-type]  # its length is checked there
         start=read_latent(start["latent"])
         if "latent" in start

@@ -10,7 +10,7 @@ from draggan.checkpoints.catalogue import entry_of
 from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
 
-__all__ = ["CountBar", "ProgressBar", "ensure_downloaded"]
+__all__ = ["CountBar", "ProgressBar", "StageBar", "ensure_downloaded"]
 
 _WIDTH = 28  # characters of the bar
 
@@ -108,6 +108,35 @@ class CountBar:
         if rate > 0:
             left = round((total - ended) / rate)
             text += f" · {rate:.2g} a second · {left // 60}:{left % 60:02} left"
+        _write(f"\r{text:{_WIDTH + 56}}")
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._shown:
+            self._shown = False
+            _write("\n")
+
+
+class StageBar:
+    """A progress bar of something with a known share done, on a terminal; elsewhere nothing.
+
+    Args:
+        shown: whether there is one at all.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self._shown = shown and sys.stderr.isatty()
+        self._drawn = 0.0
+
+    def __call__(self, share: float, said: str, seconds_left: float) -> None:
+        """So much of it is done, 0 to 1; what is being done; seconds that it will still take."""
+        now = time.monotonic()
+        if not self._shown or (now - self._drawn < 0.1 and share < 1):
+            return
+        self._drawn = now
+        full = int(_WIDTH * min(max(share, 0.0), 1.0))
+        left = round(seconds_left)
+        text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {said} · {left // 60}:{left % 60:02} left"
         _write(f"\r{text:{_WIDTH + 56}}")
 
     def end(self) -> None:

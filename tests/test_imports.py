@@ -213,7 +213,20 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *BELOW,
                 *("draggan.checkpoints", "draggan.drag", "draggan.generators.base", "draggan.generators.blending"),
                 *("draggan.downloads", "draggan.images", "draggan.points", "draggan.recipe", "draggan.suggestions"),
+                *("draggan.generators.tuned", "draggan.inversion", "draggan.tuning"),
             ),
+        ),
+        ("draggan/tuning.py", ("draggan.errors",)),
+        (
+            "draggan/inversion/",
+            (
+                *("draggan.errors", "draggan.config", "draggan.images", "draggan.tuning"),
+                *("draggan.generators.base", "draggan.generators.tuned", "draggan.drag.latent_statistics"),
+            ),
+        ),
+        (
+            "draggan/session_file.py",
+            ("draggan.errors", "draggan.kept_session", "draggan.recipe", "draggan.session", "draggan.tuning", "dnnlib"),
         ),
         (
             "draggan/batch/",
@@ -294,6 +307,7 @@ NUMPY_ONLY = (
     "draggan/kept_session.py",
     "draggan/recipe.py",
     "draggan/points.py",
+    "draggan/tuning.py",
     "draggan/config.py",
     "draggan/errors.py",
 )

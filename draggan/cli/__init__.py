@@ -23,6 +23,7 @@ from draggan.cli import (
     drag,
     edits,
     evaluate,
+    invert,
     models,
     review,
     verify,
@@ -32,7 +33,22 @@ from draggan.program import own_command
 
 __all__ = ["main"]
 
-_COMMANDS = (app, drag, batch, edits, dataset, verify, models, convert, evaluate, audit_model, audit, review, doctor)
+_COMMANDS = (
+    app,
+    drag,
+    invert,
+    batch,
+    edits,
+    dataset,
+    verify,
+    models,
+    convert,
+    evaluate,
+    audit_model,
+    audit,
+    review,
+    doctor,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

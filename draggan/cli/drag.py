@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 
 from draggan.cli import edit_options
 from draggan.cli.options import add_yes, path_of
-from draggan.errors import ModelNotFound, PointError
+from draggan.errors import ModelNotFound, PhotoError, PointError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from draggan.engine.base import RunningDrag, Update
     from draggan.engine.local import LocalEngine
+    from draggan.inversion import Photo
     from draggan.recipe import Edit, Recipe
+    from draggan.session_file import SessionFile
 
 __all__ = ["HELP", "NAME", "add_options", "joined", "run"]
 
@@ -45,7 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     edit_options.add(parser)
     parser.add_argument("--out", type=path_of, metavar="PNG", help="write the result here (.png, .jpg or .webp)")
-    parser.add_argument("--recipe-out", type=path_of, metavar="JSON", help="write the recipe of the result here")
+    parser.add_argument(
+        "--recipe-out", type=path_of, metavar="FILE", help="write the recipe of the result here (.json, or .draggan)"
+    )
+    parser.add_argument(
+        "--photo", type=path_of, metavar="PHOTO", help="put the result back into this photo, which the session is of"
+    )
     parser.add_argument("--before", type=path_of, metavar="PNG", help="write the picture before the drag here")
     parser.add_argument("--animation", type=path_of, metavar="GIF", help="write the drag as a .gif or .webp here")
     parser.add_argument("--caption", action="store_true", help="write 'AI-generated' into a corner of what is written")
@@ -75,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
     from draggan.terminal import ensure_downloaded
 
     _check(args)
-    given = edit_options.given_recipe(args)
+    work = edit_options.given_session(args)
+    given = edit_options.given_recipe(args) if work is None else work.session.recipe
+    photo = None if args.photo is None else _photo_of(args.photo, given, work)
     model = given.model.name if given is not None else args.model or "cat"
     try:
         ensure_downloaded(model, yes=args.yes)
@@ -85,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         raise ModelNotFound(f"{e}; if the recipe was made with a file of yours, say where it is with --model") from e
     started = time.perf_counter()
     engine = LocalEngine(AnyModels(args.device))
+    for tuning in () if work is None else work.tunings.values():
+        engine.keep_tuning(tuning)
     try:
         recipe = edit_options.begun(engine, args, model) if given is None else given
         engine.models.load(model)
@@ -93,10 +106,10 @@ def run(args: argparse.Namespace) -> int:
         if edit is None:
             # The recipe has its result, or no edit at all.
             complete = recipe.with_results([*before.results, recipe.latent]) if recipe.edits else before
-            return _report(engine, args, before, complete, None, None, loaded - started)
+            return _report(engine, args, before, complete, None, None, loaded - started, work, photo)
         running = engine.drag(before, edit)
         last = _watched(running, quiet=args.json)
-        return _report(engine, args, before, running.reached(), running, last, loaded - started)
+        return _report(engine, args, before, running.reached(), running, last, loaded - started, work, photo)
     finally:
         engine.close()
 
@@ -113,6 +126,42 @@ def _check(args: argparse.Namespace) -> None:
             check_picture_path(path)
     if args.animation is not None:
         check_animation_path(args.animation)
+
+
+def _photo_of(path: Path, recipe: Recipe | None, work: SessionFile | None) -> Photo:
+    """The photo to put the result back into.
+
+    Raises:
+        PhotoError: the session is of no photo, or of another one.
+    """
+    from draggan.inversion import read_photo
+
+    place = None if work is None or recipe is None else work.places.get(recipe.model.tuning)
+    if place is None:
+        raise PhotoError("--photo goes with a session of that photo; open it with `draggan invert` first")
+    photo = read_photo(path)
+    if photo.sha256 != place.photo_sha256:
+        raise PhotoError(f"{photo.name} is not the photo that this session is of; give the one that was opened")
+    return photo
+
+
+def _pasted(engine: LocalEngine, photo: Photo, recipe: Recipe, work: SessionFile) -> np.ndarray:
+    """The photo with what was dragged in its place; where nothing has changed, it stays as it is."""
+    from draggan.inversion import paste, read_crop
+
+    crop = read_crop([list(xy) for xy in work.places[recipe.model.tuning].crop])
+    return paste(photo, crop, engine.picture(recipe), before=engine.picture(recipe.up_to(0)))
+
+
+def _with_recipe(work: SessionFile | None, recipe: Recipe) -> SessionFile:
+    """The session's file with this recipe's work in it."""
+    from draggan.session import Session
+    from draggan.session_file import SessionFile
+
+    if work is None:
+        start = recipe.up_to(0)
+        return SessionFile(session=Session.of(start).with_work(recipe))
+    return dataclasses.replace(work, session=work.session.with_work(recipe))
 
 
 def _to_do(engine: LocalEngine, args: argparse.Namespace, recipe: Recipe) -> tuple[Recipe, Edit | None]:
@@ -150,9 +199,12 @@ def _report(
     running: RunningDrag | None,
     last: Update | None,
     load_seconds: float,
+    work: SessionFile | None,
+    photo: Photo | None,
 ) -> int:
     from draggan.export import save_animation, save_picture, save_recipe
     from draggan.images import draw_points
+    from draggan.session_file import SUFFIX
 
     # The last edit says what was dragged, also where nothing had to be done any more.
     edit = running.edit if running is not None else recipe.edits[-1] if recipe.edits else None
@@ -172,7 +224,11 @@ def _report(
     after = engine.picture(recipe)
     how: dict[str, Any] = {"caption": args.caption or None, "door": "command line"}
     written = []
-    if args.out:
+    if args.out and photo is not None and work is not None:
+        whole = _pasted(engine, photo, recipe, work)
+        how_photo = how | {"source": "compositeWithTrainedAlgorithmicMedia"}
+        written.append(save_picture(args.out, whole, details, recipe=recipe, **how_photo))
+    elif args.out:
         written.append(save_picture(args.out, after, details, recipe=recipe, **how))
     if args.animation:
         latents = [before.latent, recipe.latent] if running is None else [*running.frames, recipe.latent]
@@ -185,7 +241,10 @@ def _report(
         picture = draw_points(after, last.handles, last.targets, enlarge=enlarge)
         written.append(save_picture(args.points_out, picture, details, recipe=recipe, **how))
     if args.recipe_out:
-        written.append(save_recipe(args.recipe_out, recipe))
+        if args.recipe_out.suffix.lower() == SUFFIX:
+            written.append(_with_recipe(work, recipe).save(args.recipe_out))
+        else:
+            written.append(save_recipe(args.recipe_out, recipe))
 
     seconds = 0.0 if last is None else last.seconds
     outcome = "done" if running is None else "stopped" if last is None else last.outcome

@@ -12,9 +12,10 @@ from draggan.errors import ConfigError
 
 if TYPE_CHECKING:
     from draggan.engine.local import LocalEngine
-    from draggan.recipe import Edit, Recipe
+    from draggan.recipe import Edit, ModelReference, Recipe
+    from draggan.session_file import SessionFile
 
-__all__ = ["add", "begun", "check", "edit_of", "given_recipe"]
+__all__ = ["add", "begun", "check", "edit_of", "given_recipe", "given_session"]
 
 # Settings of a drag that are options here; range, unit and default come from the dataclass.
 _DRAG_OPTIONS = (
@@ -45,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="which picture (default: 0)")
     parser.add_argument("--latent", type=path_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
     parser.add_argument(
-        "--recipe", type=path_of, metavar="FILE", help="begin with a recipe, or a saved .png that has one"
+        "--recipe", type=path_of, metavar="FILE", help="begin with a recipe, a saved .png that has one, or a .draggan"
     )
     parser.add_argument(
         "--truncation", type=float, metavar="PSI", help="0: average, 1: unchanged (default: the model's)"
@@ -105,8 +106,21 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
 
 
+def given_session(args: argparse.Namespace) -> SessionFile | None:
+    """The session's file to begin with, if one was given."""
+    from draggan.session_file import SUFFIX, read_session_file
+
+    if args.recipe is None or args.recipe.suffix.lower() != SUFFIX:
+        return None
+
+    def found(model: ModelReference) -> ModelReference:
+        return model if args.model is None else dataclasses.replace(model, name=args.model)
+
+    return read_session_file(args.recipe, found=found)
+
+
 def given_recipe(args: argparse.Namespace) -> Recipe | None:
-    """The recipe to begin with, if one was given."""
+    """The recipe to begin with, if one was given that is no session's file."""
     from draggan.export import read_recipe
 
     if args.recipe is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from draggan.cli import edit_options
 from draggan.cli.options import add_yes, path_of
-from draggan.errors import ConfigError, ExportError, PointError
+from draggan.errors import ConfigError, ExportError, PointError, RecipeError
 
 if TYPE_CHECKING:
     from draggan.recipe import Recipe
@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds is not None and args.seed is not None:
         raise ConfigError("--seed does not go with --seeds; give one of them")
     given = edit_options.given_recipe(args)
+    if given is not None and given.is_of_photo:
+        raise RecipeError("this recipe is of a photo, whose tuned weights no batch has; drag it with draggan drag")
     if given is None:
         model = args.model or "cat"
         ensure_downloaded(model, yes=args.yes)

@@ -23,11 +23,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from draggan.config import DragConfig
+from draggan.config import DragConfig, InversionConfig
 from draggan.drag import FADED, Outcome
+from draggan.inversion.invert import Stage
+from draggan.inversion.verdict import Verdict
 from draggan.recipe import Edit, Recipe
+from draggan.tuning import Tuning
 
-__all__ = ["Engine", "LiveDrag", "RunningDrag", "Update"]
+__all__ = ["Engine", "InversionUpdate", "LiveDrag", "RunningDrag", "RunningInversion", "Update"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,6 +151,73 @@ class LiveDrag(RunningDrag, Protocol):
         """From now on it ends like any other drag, at the newest targets."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InversionUpdate:
+    """What is known of a photo that is being brought into a model.
+
+    Attributes:
+        index, steps: of how many steps how many are done.
+        stage: what the last one has changed: "latent" or "weights".
+        progress: by expected time, 0 to 1.
+        seconds, seconds_left: of computing, so far and expected.
+        psnr: of the picture against the photo, dB.
+        pixels: the picture, perhaps smaller than the model's. A preview, not a file.
+        verdict: whether the model knows such pictures; None as long as only the latent is looked for.
+        done: it is over; `RunningInversion.reached` has the recipe.
+    """
+
+    index: int
+    steps: int
+    stage: Stage
+    progress: float
+    seconds: float
+    seconds_left: float
+    psnr: float
+    pixels: UInt8[np.ndarray, "_ _ channels"]
+    verdict: Verdict | None
+    done: bool
+
+
+@runtime_checkable
+class RunningInversion(Protocol):
+    """A photo on its way into a model. Whoever watches it may be slow: steps are missed then, never delayed."""
+
+    @property
+    def update(self) -> InversionUpdate | None:
+        """The newest update; None before the first."""
+
+    @property
+    def notice(self) -> str:
+        """Why the engine itself has ended it, as a sentence for people; empty: it has not."""
+
+    def stop(self) -> None:
+        """Good enough: end it with its next step; what it has reached is kept. From any thread."""
+
+    def cancel(self) -> None:
+        """End it; nothing of it is kept, and `reached` says so."""
+
+    def newer(self, than: InversionUpdate | None, patience: float) -> InversionUpdate | None:
+        """The newest update: at once if it is not that one, else the next, or after that many seconds the same.
+
+        Raises:
+            Whatever it failed with.
+        """
+
+    def ended(self, patience: float) -> bool:
+        """Wait up to that many seconds for the end, good or bad; True: it has come."""
+
+    def reached(self) -> Recipe:
+        """The recipe that draws the photo, with its latent; its tuning is with the engine. Waits for the end.
+
+        Raises:
+            PhotoError: it was cancelled.
+            Whatever it failed with.
+        """
+
+    def __iter__(self) -> Iterator[InversionUpdate]:
+        """The newest update whenever one is asked for, up to the last."""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Runs recipes for several visitors at once.
@@ -176,6 +246,37 @@ class Engine(Protocol):
 
     def live(self, recipe: Recipe, edit: Edit, *, visitor: str = "") -> LiveDrag:
         """Take hold of the edit's handles and follow targets; arguments and errors as for `drag`."""
+
+    def invert(
+        self,
+        model: str,
+        photo: UInt8[np.ndarray, "height width 3"],
+        config: InversionConfig | None = None,
+        *,
+        visitor: str = "",
+    ) -> RunningInversion:
+        """Begin to bring a photo into a model.
+
+        Args:
+            photo: the crop at the size of the model's pictures (`draggan.inversion.cut`).
+
+        Raises:
+            LimitError: more than a visitor may have; nothing was begun.
+            PhotoError, ConfigError, ModelNotFound: it cannot be begun.
+        """
+
+    def keep_tuning(self, tuning: Tuning) -> str:
+        """Hold tuned weights, as from a session's file, for the recipes that name them; returns their hash."""
+
+    def tuning(self, recipe: Recipe) -> Tuning:
+        """The tuned weights that a recipe of a photo names, for a session's file.
+
+        Raises:
+            RecipeError: they are not here, or the recipe is of no photo.
+        """
+
+    def forget_tuning(self, digest: str) -> None:
+        """Nobody needs these any more."""
 
     def complete(self, recipe: Recipe, *, visitor: str = "", wanted: Callable[[], bool] = ...) -> Recipe:
         """The recipe with the latents of all its pictures; edits whose result is not known are run now.

@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from draggan.config import DragConfig, Precision
+from draggan.config import DragConfig, InversionConfig, Precision
 from draggan.drag import Drag, DragStep, Reference
 from draggan.drag.precision import feature_dtype
 from draggan.drag.state import DragState
 from draggan.engine.models import ModelSource
 from draggan.engine.pictures import PictureCache, picture_after, pictures_of
+from draggan.engine.tunings import Tunings
 from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
 from draggan.images import to_uint8
+from draggan.inversion.invert import Inversion
 from draggan.recipe import Edit, Recipe, Seed
 from torch_utils.ops import library
 
@@ -79,7 +81,13 @@ class Drawing(Protocol):
 
 @runtime_checkable
 class Computing(Protocol):
-    """What computes. A model is named as in the recipe."""
+    """What computes. A model is named as in the recipe.
+
+    Attributes:
+        tunings: what recipes of photos need beside their model.
+    """
+
+    tunings: Tunings
 
     def facts(self, model: str) -> Facts:
         """What has to be known of it."""
@@ -96,6 +104,15 @@ class Computing(Protocol):
     def drawing(self, recipe: Recipe, edit: Edit | None) -> Drawing:
         """What draws the picture that an edit makes of a recipe, all of whose latents are known; None: any picture."""
 
+    def inversion(
+        self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
+    ) -> Inversion:
+        """What brings a photo into a model; ready to run.
+
+        Args:
+            sha256: of the model's file.
+        """
+
     def close(self) -> None:
         """Give back what it holds."""
 
@@ -110,6 +127,7 @@ class LocalComputing:
     def __init__(self, models: ModelSource) -> None:
         library.load_built()
         self._models = models
+        self.tunings = Tunings()
         self._pictures = PictureCache()
 
     def facts(self, model: str) -> Facts:
@@ -137,7 +155,7 @@ class LocalComputing:
         Args:
             state: go on from there.
         """
-        generator = self._models.load(recipe.model.name)
+        generator = self._generator(recipe)
         pictures = pictures_of(recipe, generator, self._suited(recipe))
         reference = Reference(
             handles=torch.tensor([point.origin for point in edit.points], dtype=torch.float32),
@@ -159,15 +177,25 @@ class LocalComputing:
 
     def drawing(self, recipe: Recipe, edit: Edit | None) -> Drawing:
         """See `Computing.drawing`."""
-        generator = self._models.load(recipe.model.name)
+        generator = self._generator(recipe)
         if edit is None:
             return _LocalDrawing(self._pictures, generator, None)
         suited = self._suited(recipe)
         before = pictures_of(recipe, generator, suited)
         return _LocalDrawing(self._pictures, generator, picture_after(edit, before[-1].ws, before, suited))
 
+    def inversion(
+        self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
+    ) -> Inversion:
+        """See `Computing.inversion`."""
+        return Inversion(self._models.load(model), photo, config, model_sha256=sha256)
+
     def close(self) -> None:
         """See `Computing.close`."""
+
+    def _generator(self, recipe: Recipe) -> Generator:
+        """What draws its pictures."""
+        return self.tunings.generator(self._models.load(recipe.model.name), recipe.model.tuning)
 
     def _suited(self, recipe: Recipe) -> Mapping[str, Any]:
         """Settings that suit the model."""

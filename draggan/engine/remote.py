@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,14 +18,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from draggan.config import DragConfig, Precision
+from draggan.config import DragConfig, InversionConfig, Precision
 from draggan.drag import DragStep
 from draggan.drag.live import MovingTargets
 from draggan.drag.state import DragState
 from draggan.engine.computing import Drawing, Facts, Steps
 from draggan.engine.models import ModelSource
 from draggan.engine.replica import Begun, Order, Sent, Taken
+from draggan.engine.tunings import Tunings
 from draggan.errors import LatentError, ModelNotFound
+from draggan.inversion.invert import Inversion
 from draggan.recipe import Edit, Recipe, Seed
 
 __all__ = ["FileSource", "RemoteComputing"]
@@ -51,6 +54,7 @@ class RemoteComputing(abc.ABC):
         self.slice_seconds = slice_seconds
         self._facts: dict[tuple[str, str], Facts] = {}
         self._contents: dict[str, Any] = {}
+        self.tunings = Tunings()
         self._lock = threading.Lock()
 
     @abc.abstractmethod
@@ -93,16 +97,25 @@ class RemoteComputing(abc.ABC):
 
     def steps(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool) -> Steps:
         """See `draggan.engine.computing.Computing.steps`."""
-        return _RemoteSteps(
-            self, self.sent(recipe.model.name), Begun(recipe=recipe, edit=edit, config=config, live=live)
-        )
+        return _RemoteSteps(self, self._sent_for(recipe), Begun(recipe=recipe, edit=edit, config=config, live=live))
 
     def drawing(self, recipe: Recipe, edit: Edit | None) -> Drawing:
         """See `draggan.engine.computing.Computing.drawing`."""
-        return _RemoteDrawing(self, self.sent(recipe.model.name), recipe, edit)
+        return _RemoteDrawing(self, self._sent_for(recipe), recipe, edit)
+
+    def inversion(
+        self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
+    ) -> Inversion:
+        """See `draggan.engine.computing.Computing.inversion`. Computed here: a photo does not travel."""
+        return Inversion(self._models.load(model), photo, config, model_sha256=sha256)
 
     def close(self) -> None:  # noqa: B027  # most have nothing to give back
         """See `draggan.engine.computing.Computing.close`."""
+
+    def _sent_for(self, recipe: Recipe) -> Sent:
+        """The model of a recipe, with the tuned weights that it needs."""
+        sent, digest = self.sent(recipe.model.name), recipe.model.tuning
+        return replace(sent, tuning=self.put(self.tunings.get(digest))) if digest else sent
 
     def sent(self, name: str) -> Sent:
         """A model as replicas know it.

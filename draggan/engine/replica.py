@@ -47,12 +47,14 @@ class Sent:
         file: of what name.
         sha256: of its content.
         content: where the content is to be had, for `Replica`'s ``fetch``; None: the name is enough.
+        tuning: where a `draggan.tuning.Tuning` is to be had, likewise; None: the weights are the file's.
     """
 
     name: str
     file: str = ""
     sha256: str = ""
     content: Any = None
+    tuning: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,16 +215,21 @@ class Replica:
         drawing = self._drawings.take(name)
         if drawing is None:
             recipe, edit = self._fetch(begun)
-            self._models.receive(model)
+            self._receive(model)
             drawing = self._computing.drawing(recipe, edit)
         try:
             return drawing(ws, height, precision)
         finally:
             self._drawings.put(name, drawing)
 
+    def _receive(self, model: Sent) -> None:
+        self._models.receive(model)
+        if model.tuning is not None:
+            self._computing.tunings.keep(self._fetch(model.tuning))
+
     def _made(self, model: Sent, begun: Any, state: DragState | None) -> Drag:
         what: Begun = self._fetch(begun)
-        self._models.receive(model)
+        self._receive(model)
         return self._computing.steps(what.recipe, what.edit, what.config, live=what.live, state=state)
 
 

@@ -16,20 +16,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from draggan.config import DragConfig, Limits
+from draggan.config import DragConfig, InversionConfig, Limits
 from draggan.drag import DragStep
-from draggan.engine.base import Update
+from draggan.engine.base import InversionUpdate, Update
 from draggan.engine.budget import check_budget
 from draggan.engine.computing import Computing, Drawing, Facts, Steps
 from draggan.engine.frames import EvenFrames
 from draggan.engine.memory import MemoryReturn
 from draggan.engine.models import ModelSource
 from draggan.engine.scheduler import Scheduler, State
-from draggan.errors import LimitError, PointError, RecipeError
+from draggan.errors import LimitError, PhotoError, PointError, RecipeError
+from draggan.images import to_uint8
+from draggan.inversion.invert import Inversion, InversionStep
 from draggan.points import check_points
 from draggan.recipe import Edit, ModelReference, Recipe, Seed
+from draggan.tuning import Tuning
 
-__all__ = ["TurnsDrag", "TurnsEngine", "TurnsLiveDrag"]
+__all__ = ["TurnsDrag", "TurnsEngine", "TurnsInversion", "TurnsLiveDrag"]
 
 # Longer than any step; whoever waits for an end looks again then.
 _PATIENCE = 60.0
@@ -89,6 +92,45 @@ class TurnsEngine:
         running = TurnsLiveDrag(self, facts, recipe, _with_all_settings(edit, config), config, visitor)
         self._begin(running, config, len(edit.points))
         return running
+
+    def invert(
+        self,
+        model: str,
+        photo: UInt8[np.ndarray, "height width 3"],
+        config: InversionConfig | None = None,
+        *,
+        visitor: str = "",
+    ) -> TurnsInversion:
+        """Begin to bring a photo into a model; see `draggan.engine.base.Engine.invert`."""
+        image_size = self._computing.facts(model).image_size
+        if photo.shape != (*image_size, 3):
+            raise PhotoError(
+                f"a crop of {list(photo.shape)} does not fit; give one of {image_size[1]} x {image_size[0]} pixels"
+            )
+        reference = ModelReference(name=model, sha256=self.models.sha256(model))
+        # Of what it begins with: the mean of all pictures.
+        begun = Recipe(model=reference, image_size=image_size, start=Seed(seed=0, truncation=0.0))
+        work = TurnsInversion(self, begun, photo, config or InversionConfig(), visitor)
+        with self._lock:
+            if self._running_of(visitor) >= self.limits.drags or len(self._running) >= self.limits.all_drags:
+                raise LimitError("too much is under way here at this moment; try again in a few seconds")
+            self._running.append(work)
+        self._scheduler.add(work)
+        return work
+
+    def keep_tuning(self, tuning: Tuning) -> str:
+        """Hold tuned weights; see `draggan.engine.base.Engine`."""
+        return self._computing.tunings.keep(tuning)
+
+    def tuning(self, recipe: Recipe) -> Tuning:
+        """The tuned weights that a recipe names; see `draggan.engine.base.Engine`."""
+        if not recipe.is_of_photo:
+            raise RecipeError("this picture was not made of a photo: its model is as it was")
+        return self._computing.tunings.get(recipe.model.tuning)
+
+    def forget_tuning(self, digest: str) -> None:
+        """Nobody needs these any more."""
+        self._computing.tunings.forget(digest)
 
     def complete(self, recipe: Recipe, *, visitor: str = "", wanted: Callable[[], bool] = _always) -> Recipe:
         """The recipe with all results, computing those that are missing; see `draggan.engine.base.Engine`."""
@@ -180,6 +222,10 @@ class TurnsEngine:
         if recipe.image_size != facts.image_size:
             sizes = [f"{width} x {height}" for height, width in (recipe.image_size, facts.image_size)]
             raise RecipeError(f"this recipe is for pictures of {sizes[0]} pixels; the model '{name}' draws {sizes[1]}")
+        if recipe.is_of_photo:
+            meant = self._computing.tunings.get(recipe.model.tuning).model_sha256
+            if meant and wanted and meant != wanted:
+                raise RecipeError("the tuned weights of this photo belong to another model; open the photo again")
         known = next((ws for ws in recipe.results if ws is not None), None)
         if known is not None:
             self._computing.check_latent(name, known)
@@ -596,6 +642,119 @@ class TurnsLiveDrag(TurnsDrag):
                 drag.retarget(self._wanted)
             if self._settling:
                 drag.settle()
+
+
+class TurnsInversion(_Work):
+    """A photo on its way into a model (`draggan.engine.base.RunningInversion`).
+
+    Args:
+        recipe: of the model's mean picture.
+        photo: as `TurnsEngine.invert` takes it.
+        config: how.
+    """
+
+    def __init__(
+        self,
+        engine: TurnsEngine,
+        recipe: Recipe,
+        photo: UInt8[np.ndarray, "height width 3"],
+        config: InversionConfig,
+        visitor: str,
+    ) -> None:
+        super().__init__(engine, recipe, visitor)
+        self._photo, self._config = photo, config
+        self._inversion: Inversion | None = None
+        self._update: InversionUpdate | None = None
+        self._cancelled = False
+
+    @property
+    def update(self) -> InversionUpdate | None:
+        """The newest update; None before the first."""
+        return self._update
+
+    def stop(self) -> None:
+        """Good enough: end it with its next step."""
+        inversion = self._inversion
+        if inversion is not None:
+            inversion.stop()
+        super().stop()
+
+    def cancel(self) -> None:
+        """End it, and keep nothing."""
+        self._cancelled = True
+        self.stop()
+
+    def newer(self, than: InversionUpdate | None, patience: float) -> InversionUpdate | None:
+        """The newest update: at once if it is not that one, else the next, or after that many seconds the same."""
+        self._watched = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._update is not than or self._over, patience)
+            update, error = self._update, self._error
+        self._watched = time.monotonic()
+        if error is not None:
+            raise error
+        return update
+
+    def reached(self) -> Recipe:
+        """The recipe that draws the photo."""
+        self.wait()
+        if not self.recipe.is_of_photo:
+            raise PhotoError("opening the photo was cancelled; nothing of it was kept")
+        return self.recipe
+
+    def __iter__(self) -> Iterator[InversionUpdate]:
+        update = None
+        while update is None or not update.done:
+            newer = self.newer(update, min(_PATIENCE, self._limits.unwatched / 2))
+            if newer is not None and newer is not update:
+                update = newer
+                yield update
+            elif self.ended(0):
+                return
+
+    def _run(self) -> Turns[bool, None, None]:
+        name, sha256 = self.recipe.model.name, self.recipe.model.sha256
+        inversion = self._computing.inversion(name, self._photo, self._config, sha256)
+        self._inversion = inversion
+        # Asked while it was being prepared.
+        if self._stopping.is_set():
+            inversion.stop()
+        yield False
+        for step in inversion:
+            if self._cancelled:
+                return
+            if step.done:
+                # Before anybody hears that it is over: then the recipe is there.
+                result = inversion.result
+                tuning = self._computing.tunings.keep(result.tuning)
+                ws = result.ws.detach().cpu().numpy()
+                model = replace(self.recipe.model, tuning=tuning)
+                recipe = Recipe(model=model, image_size=self.recipe.image_size, start=ws)
+                step = replace(step, picture=result.picture, psnr=result.psnr, verdict=result.verdict)
+                self.recipe = recipe
+            self._show(step, inversion.steps)
+            yield False
+
+    def _end(self, error: BaseException | None) -> None:
+        self._inversion = None
+        super()._end(error)
+
+    def _show(self, step: InversionStep, steps: int) -> None:
+        update = InversionUpdate(
+            index=step.index,
+            steps=steps,
+            stage=step.stage,
+            progress=step.progress,
+            seconds=step.seconds,
+            seconds_left=step.seconds_left,
+            psnr=step.psnr,
+            pixels=to_uint8(step.picture),
+            verdict=step.verdict,
+            done=step.done,
+        )
+        with self._changed:
+            self._update = update
+            self._changed.notify_all()
 
 
 def _with_all_settings(edit: Edit, config: DragConfig) -> Edit:

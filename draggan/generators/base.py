@@ -206,6 +206,15 @@ class Generator(nn.Module, abc.ABC):
         """Turn gradients to all weights off, for good, and return self."""
         return self.eval().requires_grad_(False)
 
+    @property
+    def tunable_weights(self) -> tuple[str, ...]:
+        """Names of the weights of `synthesis` that may be changed to draw a photo (`draggan.generators.tuned`).
+
+        How strong the noise is stays as it is: noise lies still in the picture, where a drag moves the content.
+        """
+        assert isinstance(self.synthesis, nn.Module)
+        return tuple(name for name, _ in self.synthesis.named_parameters() if not name.endswith("noise_strength"))
+
     def check_level(self, level: str) -> str:
         """The level itself, or `LatentError` naming those there are."""
         if level not in self.levels:

@@ -160,7 +160,7 @@ def seal(
     if watermarked:
         actions.append({"action": "c2pa.watermarked.unbound", "softwareAgent": agent})
     assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": actions}}]
-    said = _own_assertion(recipe, head, of_a_photo=photo is not None)
+    said = _own_assertion(recipe, head, of_a_photo=photo is not None or (recipe is not None and recipe.is_of_photo))
     if said:
         assertions.append({"label": _RECIPE, "data": said})
     manifest = {"claim_generator_info": [agent], "title": f"picture.{kind}", "assertions": assertions}

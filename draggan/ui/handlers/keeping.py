@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -95,7 +96,7 @@ def _found(page: Page, model: ModelReference, work: KeptWork) -> ModelReference:
     name = work.opened[1]
     with suppress(DragGANError):
         if model.sha256 and page.models.sha256(name) == model.sha256:
-            return ModelReference(name=name, sha256=model.sha256)
+            return replace(model, name=name)
     return model
 
 

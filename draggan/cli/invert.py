@@ -1,0 +1,211 @@
+"""``draggan invert``: a photo becomes a picture that can be dragged."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from draggan.cli.options import add_yes, name_of, path_of
+from draggan.config import InversionConfig, describe
+from draggan.errors import ConfigError, ConsentError
+
+if TYPE_CHECKING:
+    from draggan.engine.base import InversionUpdate, RunningInversion
+    from draggan.inversion import Crop, Photo
+
+__all__ = ["HELP", "NAME", "add_consent", "add_crop", "add_options", "agreed", "crop_of", "run", "watched"]
+
+NAME = "invert"
+HELP = "open a photo in a model, to drag it"
+
+# Settings of an inversion that are options here; range, unit and default come from the dataclass.
+_OPTIONS = ("coarse_steps", "steps", "row_steps", "tuning_steps", "full_size_steps", "tuning_rate", "locality_weight")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("photo", type=path_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
+    parser.add_argument(
+        "--model", type=name_of, required=True, help="a registry name, file or https address: what knows such pictures"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--out", type=path_of, required=True, metavar="FILE", help="write the session here (.draggan)")
+    parser.add_argument("--picture", type=path_of, metavar="PNG", help="also write what the model draws here")
+    add_crop(parser)
+    for name in _OPTIONS:
+        facts = describe(InversionConfig, name)
+        unit = f" [{facts['unit']}]" if facts["unit"] else ""
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(facts["default"]),
+            help=f"{facts['help']}{unit} (default: {facts['default']})",
+        )
+    add_consent(parser)
+    add_yes(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_crop(parser: argparse.ArgumentParser) -> None:
+    """Options that say which part of a photo is meant."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--box", type=_points(2), metavar="X,Y:X,Y", help="two corners of the part to open (default: the middle)"
+    )
+    which.add_argument(
+        "--face", type=_points(3), metavar="X,Y:X,Y:X,Y", help="one eye, the other, the mouth: cut as FFHQ cuts faces"
+    )
+
+
+def add_consent(parser: argparse.ArgumentParser) -> None:
+    """The option by which somebody agrees to what has to be agreed to."""
+    parser.add_argument(
+        "--consent", action="store_true", help="I agree to what is asked before a photo is opened; do not ask"
+    )
+
+
+def agreed(args: argparse.Namespace) -> None:
+    """See that whoever is there agrees to what has to be agreed to.
+
+    Raises:
+        ConsentError: nobody does.
+    """
+    from draggan.provenance.consent import PHOTO
+
+    if args.consent:
+        return
+    print(f"“{PHOTO.words}”", file=sys.stderr)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConsentError("agree to this sentence by --consent, and the photo is opened")
+    print("Do you agree? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConsentError("the photo was not opened")
+
+
+def crop_of(args: argparse.Namespace, photo: Photo, size: tuple[int, int]) -> Crop:
+    """The part of the photo that the options say.
+
+    Args:
+        size: of the model's picture, ``(height, width)``.
+    """
+    from draggan.inversion import aligned_face, box, centred
+
+    if args.face is not None:
+        eye, other_eye, mouth = args.face
+        return aligned_face(photo, eye, other_eye, mouth)
+    if args.box is None:
+        return centred(photo, size)
+    first, second = args.box
+    return box(photo, first, second, size)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open it, write the session, and say how well the model knows such pictures."""
+    # Imported here: `draggan --help` and a wrong option need not wait for torch.
+    from draggan.engine.local import LocalEngine
+    from draggan.engine.models import AnyModels
+    from draggan.export import check_picture_path, save_picture
+    from draggan.inversion import VERDICTS, cut, read_photo
+    from draggan.provenance.deployment import default
+    from draggan.session import Session
+    from draggan.session_file import SUFFIX, PhotoPlace, SessionFile
+    from draggan.terminal import ensure_downloaded
+
+    if args.out.suffix.lower() != SUFFIX or not args.out.parent.is_dir():
+        raise ConfigError(
+            f"--out {args.out} cannot be written; give a name that ends in {SUFFIX}, in a folder that exists"
+        )
+    if args.picture is not None:
+        check_picture_path(args.picture)
+    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    config = InversionConfig(**given)
+    photo = read_photo(args.photo)
+    agreed(args)
+    default().moderation.check_upload(photo.pixels)
+    ensure_downloaded(args.model, yes=args.yes)
+    engine = LocalEngine(AnyModels(args.device))
+    try:
+        size = engine.models.load(args.model).image_size
+        crop = crop_of(args, photo, size)
+        running = engine.invert(args.model, cut(photo, crop, size), config)
+        last = watched(running, quiet=args.json)
+        recipe = running.reached()
+        assert last is not None
+        assert last.verdict is not None
+        place = PhotoPlace(
+            crop=tuple((float(x), float(y)) for x, y in crop.values()),
+            photo_sha256=photo.sha256,
+            photo_size=photo.size,
+        )
+        digest = recipe.model.tuning
+        work = SessionFile(session=Session.of(recipe), tunings={digest: engine.tuning(recipe)}, places={digest: place})
+        written = [work.save(args.out)]
+        if args.picture is not None:
+            facts = {"model": recipe.model.name.rsplit("/", 1)[-1]}
+            written.append(
+                save_picture(args.picture, engine.picture(recipe), facts, recipe=recipe, door="command line")
+            )
+    finally:
+        engine.close()
+    result = {
+        "verdict": last.verdict,
+        "psnr": round(last.psnr, 2),
+        "steps": last.index,
+        "seconds": round(last.seconds, 2),
+        "crop": crop.values(),
+        "tuning": recipe.model.tuning,
+        "files": [str(path) for path in written],
+        "config": dataclasses.asdict(config),
+    }
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    print(VERDICTS[last.verdict])
+    print(f"  {last.psnr:.1f} dB after {last.index} steps, {last.seconds:.0f} s")
+    for path in written:
+        print(f"  wrote {path}")
+    print(f"  drag it: draggan drag --recipe {args.out} --point X,Y:X,Y --out result.png --photo {args.photo}")
+    return 0
+
+
+def watched(running: RunningInversion, *, quiet: bool) -> InversionUpdate | None:
+    """Follow it to its end, with a bar on a terminal; Ctrl+C: good enough, what there is is kept."""
+    from draggan.terminal import StageBar
+
+    bar = StageBar(shown=not quiet)
+    update: InversionUpdate | None = None
+    words = {"latent": "looking for the picture", "weights": "tuning the model"}
+    try:
+        while update is None or not update.done:
+            try:
+                newer = running.newer(update, 1.0)
+                if newer is update and running.ended(0):
+                    break
+                if newer is not None and newer is not update:
+                    update = newer
+                    said = f"{words[update.stage]}, {update.psnr:.1f} dB"
+                    bar(update.progress, said, update.seconds_left)
+            except KeyboardInterrupt:
+                running.stop()
+    finally:
+        bar.end()
+    return update
+
+
+def _points(count: int) -> Callable[[str], tuple[tuple[float, float], ...]]:
+    """Reads so many points."""
+
+    def read(text: str) -> tuple[tuple[float, float], ...]:
+        try:
+            pairs = [tuple(float(n) for n in pair.split(",")) for pair in text.split(":")]
+            if len(pairs) != count or any(len(pair) != 2 for pair in pairs):
+                raise ValueError
+        except ValueError:
+            form = ":".join(["X,Y"] * count)
+            raise argparse.ArgumentTypeError(f"'{text}' is not {count} points; write them like {form}") from None
+        return tuple((x, y) for x, y in pairs)
+
+    return read

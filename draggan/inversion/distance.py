@@ -1,0 +1,46 @@
+"""How far a picture is from a photo: pixels and a Laplacian pyramid, every scale alike. Nothing trained is needed."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["laplacian_pyramid", "pyramid_distance", "scaled"]
+
+_SMALLEST = 8  # pixels of the pyramid's coarsest picture, at least
+
+
+def laplacian_pyramid(x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
+    """What every scale has that the next coarser one lacks, fine to coarse, and the coarsest picture (Burt and
+    Adelson, 1983; with means of 2 x 2 pixels in place of their filter)."""
+    bands = []
+    while min(x.shape[-2:]) >= 2 * _SMALLEST and not (x.shape[-2] % 2 or x.shape[-1] % 2):
+        low = F.avg_pool2d(x, 2)
+        bands.append(x - F.interpolate(low, scale_factor=2.0, mode="bilinear"))
+        x = low
+    return [*bands, x]
+
+
+def pyramid_distance(
+    a: Float[Tensor, "batch channel height width"], b: Float[Tensor, "batch channel height width"]
+) -> Tensor:
+    """Mean absolute difference of the pixels, and of every band of the pyramid, added up; 0 for the same picture."""
+    difference = a - b
+    total = difference.abs().mean()
+    for band in laplacian_pyramid(difference):
+        total = total + band.abs().mean()
+    return total
+
+
+def scaled(
+    picture: Float[Tensor, "batch channel height width"], size: torch.Size | tuple[int, int]
+) -> Float[Tensor, "batch channel _ _"]:
+    """The picture at another size, without aliasing."""
+    size = (int(size[0]), int(size[1]))
+    if tuple(picture.shape[-2:]) == size:
+        return picture
+    if size[0] < picture.shape[-2]:
+        return F.interpolate(picture, size, mode="area")
+    return F.interpolate(picture, size, mode="bilinear")

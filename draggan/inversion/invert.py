@@ -1,0 +1,399 @@
+"""A photo becomes a latent code and tuned weights, step by step.
+
+1. *The latent*: gradient descent in coordinates of w that are whitened by the covariance of the model's own latents
+   (`draggan.drag.latent_statistics`), from their mean. There a step is as likely in every direction, and the sum of
+   squares of the coordinates says how unusual a latent is. First on a small picture that the model draws on the way to
+   the large one, then on one of 256 px.
+2. *The weights*: what the latent cannot draw, a small change of the weights does, around this latent alone (pivotal
+   tuning: Roich et al., "Pivotal Tuning for Latent-based Editing of Real Images", 2021). A locality term holds what the
+   model draws of other latents nearby (their equation 4), so that a drag still leads to pictures of the model.
+
+An `Inversion` is an iterator: each step is one step of the optimiser, and whoever iterates may stop at any time and
+take what there is.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from draggan.config import InversionConfig
+from draggan.drag.latent_statistics import FLOOR, LatentStatistics, latent_statistics
+from draggan.errors import ConfigError, PhotoError
+from draggan.generators.base import Generator
+from draggan.generators.tuned import differences_between, to_be_tuned, tuned
+from draggan.inversion.distance import pyramid_distance, scaled
+from draggan.inversion.verdict import Verdict, verdict_of
+from draggan.tuning import Tuning
+
+__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "psnr"]
+
+Stage = Literal["latent", "weights"]
+# Takes the number of a step, and gives the picture before it.
+_Optimise: TypeAlias = Callable[[int], Tensor]
+
+_COARSE, _FINE = 64, 256  # heights in pixels of the pictures on which latents are found
+_BETAS = (0.9, 0.99)
+_WARM_UP = 10  # steps over which the step size rises
+_OTHERS_EVERY = 4  # steps of the weights to one look at another picture
+_OTHERS_DISTANCE = 0.5  # how far from the latent that picture is, of the way to a random one
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InversionStep:
+    """What is known after one step.
+
+    Attributes:
+        index: 1 after the first step.
+        stage: what this step has changed: "latent" or "weights".
+        progress: how much of the work is done, by its expected time, 0 to 1.
+        seconds: computing time so far.
+        seconds_left: expected, of computing time.
+        psnr: of the picture against the photo at the size of this step, dB.
+        picture: ``[1, channels, height, width]``, nominal range [-1, 1], perhaps smaller than the model's.
+        verdict: whether the model knows such pictures; None as long as the latent is looked for.
+        done: this was the last one.
+    """
+
+    index: int
+    stage: Stage
+    progress: float
+    seconds: float
+    seconds_left: float
+    psnr: float
+    picture: Tensor
+    verdict: Verdict | None
+    done: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InversionResult:
+    """A photo as a model draws it.
+
+    Attributes:
+        ws: the latent, ``[1, num_ws, w_dim]``.
+        tuning: of the weights.
+        picture: ``[1, channels, height, width]``, what the tuned model draws.
+        psnr: of the picture against the photo, dB, of whole pictures.
+        latent_psnr: likewise before the weights were tuned, on a picture of at most 256 px.
+        unusual: how far the latent is from the mean, in spreads of the model's latents: about 1 for its own.
+        verdict: whether the model knows such pictures.
+        seconds: of computing.
+    """
+
+    ws: Float[Tensor, "1 num_ws w_dim"]
+    tuning: Tuning
+    picture: Tensor
+    psnr: float
+    latent_psnr: float
+    unusual: float
+    verdict: Verdict
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Steps of one kind.
+
+    Attributes:
+        cost: what one takes, in those of the first kind.
+    """
+
+    stage: Stage
+    height: int
+    rows: int
+    steps: int
+    cost: float
+
+
+class Inversion:
+    """Brings a photo into a model.
+
+    Args:
+        generator: frozen; it stays as it is.
+        photo: the crop at the size of the model's pictures (`draggan.inversion.crop.cut`).
+        config: how.
+        start: a latent to begin with, such as that of the film's frame before; None: the mean.
+        weights: a tuning to begin with, likewise.
+        model_sha256: of the model's file, for the tuning.
+
+    Raises:
+        PhotoError: the photo has another size than the model's pictures.
+        ConfigError: the model's latents are all alike, or its pictures are not in colour.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        photo: UInt8[np.ndarray, "height width 3"],
+        config: InversionConfig | None = None,
+        *,
+        start: Float[Tensor, "1 num_ws w_dim"] | None = None,
+        weights: Tuning | None = None,
+        model_sha256: str = "",
+    ) -> None:
+        if tuple(photo.shape) != (*generator.image_size, 3):
+            height, width = generator.image_size
+            raise PhotoError(f"a crop of {list(photo.shape)} does not fit; give one of {width} x {height} pixels")
+        statistics = latent_statistics(generator)
+        if statistics is None:
+            raise ConfigError("photos cannot be opened in this model: it draws the same picture of every latent")
+        self._generator, self._config = generator, config or InversionConfig()
+        self._begun_with = generator if weights is None else tuned(generator, weights.differences)
+        self._tuning_before = weights or Tuning(model_sha256=model_sha256)
+        self._target = _target(photo, generator)
+        self._targets: dict[int, Tensor] = {}
+        self._coordinates = _Coordinates(statistics, generator.num_ws)
+        self._at = self._coordinates.of(start) if start is not None else self._coordinates.mean()
+        self._parts = self._plan()
+        self._seconds = 0.0
+        self._stopped = False
+        self._latent_psnr = 0.0
+        self._mine: Generator | None = None
+        self._weights: dict[str, Tensor] = {}
+        self._result: InversionResult | None = None
+        self._run = self._steps()
+
+    # For whoever iterates
+
+    def __iter__(self) -> Iterator[InversionStep]:
+        return self
+
+    def __next__(self) -> InversionStep:
+        return next(self._run)
+
+    @property
+    def steps(self) -> int:
+        """How many there are in all."""
+        return sum(part.steps for part in self._parts)
+
+    def stop(self) -> None:
+        """Good enough: the next step is the last one. May be called from any thread."""
+        self._stopped = True
+
+    @property
+    def result(self) -> InversionResult:
+        """What has been reached; only between steps."""
+        if self._result is None:
+            self._result = self._measured()
+        return self._result
+
+    # The work
+
+    def _plan(self) -> list[_Part]:
+        config, heights = self._config, self._generator.preview_heights
+        full = self._generator.image_size[0]
+        fine = max((h for h in heights if h <= _FINE), default=full)
+        coarse = max((h for h in heights if h <= _COARSE), default=fine)
+        rows = self._generator.num_ws
+        # Measured on two cores at 256 px: a picture of 64 px takes less than half as long as one of 256 px.
+        grown = max(1.0, (full / fine) ** 2)
+        parts = [
+            _Part("latent", coarse, 1, config.coarse_steps, 0.5 if coarse < fine else 1.0),
+            _Part("latent", fine, 1, config.steps, 1.0),
+            _Part("latent", fine, rows, config.row_steps, 1.1),
+            _Part("weights", fine, rows, config.tuning_steps, 1.6),
+            _Part("weights", full, rows, config.full_size_steps if full > fine else 0, 1.6 * grown),
+        ]
+        return [part for part in parts if part.steps]
+
+    def _steps(self) -> Iterator[InversionStep]:
+        total = sum(part.steps * part.cost for part in self._parts)
+        done, index = 0.0, 0
+        per_cost: dict[int, float] = {}
+        for number, part in enumerate(self._parts):
+            optimise = self._latent_steps(part) if part.stage == "latent" else self._weight_steps(part)
+            for step in range(part.steps):
+                begun = time.perf_counter()
+                picture = optimise(step)
+                now = time.perf_counter() - begun
+                self._seconds += now
+                # The first of a kind also prepares things.
+                per_cost[number] = now if step <= 1 else 0.9 * per_cost[number] + 0.1 * now
+                done, index = done + part.cost, index + 1
+                last = self._stopped or index == self.steps
+                self._result = None
+                left = sum(
+                    (p.steps - (step + 1 if k == number else 0))
+                    * per_cost.get(k, per_cost[number] / part.cost * p.cost)
+                    for k, p in enumerate(self._parts)
+                    if k >= number
+                )
+                error = psnr(picture, self._target_at(part.height))
+                if part.stage == "latent":
+                    self._latent_psnr = error
+                yield InversionStep(
+                    index=index,
+                    stage=part.stage,
+                    progress=1.0 if last else done / total,
+                    seconds=self._seconds,
+                    seconds_left=0.0 if last else left,
+                    psnr=error,
+                    picture=picture,
+                    verdict=None if part.stage == "latent" else self._verdict,
+                    done=last,
+                )
+                if last:
+                    return
+
+    def _latent_steps(self, part: _Part) -> _Optimise:
+        generator, config = self._begun_with, self._config
+        if part.rows > 1:
+            self._at = self._coordinates.in_rows(self._at)
+        at = self._at = self._at.detach().clone().requires_grad_(True)
+        optimiser = torch.optim.Adam([at], lr=config.rate, betas=_BETAS)
+        target = self._target_at(part.height)
+        rate = config.rate if part.rows == 1 else config.rate / 2
+
+        def optimise(step: int) -> Tensor:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * _schedule(step, part.steps)
+            with torch.enable_grad():
+                picture = generator.draw(self._coordinates.ws(at), part.height)
+                loss = pyramid_distance(picture, target) + config.unusual_weight * at.square().mean()
+                (at.grad,) = torch.autograd.grad(loss, [at])
+            optimiser.step()
+            return picture.detach()
+
+        return optimise
+
+    def _weight_steps(self, part: _Part) -> _Optimise:
+        config, base = self._config, self._begun_with
+        if self._mine is None:
+            self._mine, tunable = to_be_tuned(base)
+            self._weights = dict(tunable)
+        generator, weights = self._mine, list(self._weights.values())
+        optimiser = torch.optim.Adam(weights, lr=config.tuning_rate, betas=_BETAS)
+        target, ws = self._target_at(part.height), self.ws
+        others = torch.Generator().manual_seed(0)
+        near = min((h for h in base.preview_heights), key=lambda h: abs(h - _COARSE))
+
+        def optimise(step: int) -> Tensor:
+            for group in optimiser.param_groups:
+                group["lr"] = config.tuning_rate * _schedule(step, part.steps)
+            with torch.enable_grad():
+                picture = generator.draw(ws, part.height)
+                loss = pyramid_distance(picture, target)
+                if config.locality_weight and step % _OTHERS_EVERY == 0:
+                    other = self._coordinates.towards(ws, others, _OTHERS_DISTANCE)
+                    with torch.no_grad():
+                        wanted = base.draw(other, near)
+                    held = pyramid_distance(generator.draw(other, near), wanted)
+                    loss = loss + config.locality_weight * _OTHERS_EVERY * held
+                gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+            for weight, gradient in zip(weights, gradients, strict=True):
+                # Layers beyond the picture of this step.
+                weight.grad = gradient
+            optimiser.step()
+            return picture.detach()
+
+        return optimise
+
+    @property
+    def ws(self) -> Float[Tensor, "1 num_ws w_dim"]:
+        """The latent as far as it has been found."""
+        return self._coordinates.ws(self._at.detach()).contiguous()
+
+    @property
+    def _unusual(self) -> float:
+        return float(self._at.detach().square().mean().sqrt())
+
+    @property
+    def _verdict(self) -> Verdict:
+        return verdict_of(self._latent_psnr, self._unusual)
+
+    @torch.no_grad()
+    def _measured(self) -> InversionResult:
+        tuning, ws = self._tuning_before, self.ws
+        if self._weights:
+            differences = differences_between(self._generator, self._weights)
+            tuning = Tuning(model_sha256=tuning.model_sha256, differences=differences)
+        # With the differences as they are kept, rounded.
+        picture = tuned(self._generator, tuning.differences).synthesis(ws)
+        return InversionResult(
+            ws=ws,
+            tuning=tuning,
+            picture=picture,
+            psnr=psnr(picture, self._target),
+            latent_psnr=self._latent_psnr,
+            unusual=self._unusual,
+            verdict=self._verdict,
+            seconds=self._seconds,
+        )
+
+    def _target_at(self, height: int) -> Tensor:
+        if height not in self._targets:
+            full = self._generator.image_size
+            size = (height, round(full[1] * height / full[0]))
+            self._targets[height] = scaled(self._target, size)
+        return self._targets[height]
+
+
+class _Coordinates:
+    """Latents in coordinates in which those of the model are spread alike in every direction.
+
+    Args:
+        known: how the model's latents are distributed.
+        rows: of a latent code.
+    """
+
+    def __init__(self, known: LatentStatistics, rows: int) -> None:
+        self._rows = rows
+        self._mean, self._directions = known.mean, known.directions
+        self._spread = known.variances.clamp(min=FLOOR * float(known.variances[-1])).sqrt()
+
+    def mean(self) -> Float[Tensor, "1 1 w_dim"]:
+        """Of the model's mean latent, one row."""
+        return torch.zeros(1, 1, len(self._mean), device=self._mean.device)
+
+    def of(self, ws: Float[Tensor, "1 num_ws w_dim"]) -> Float[Tensor, "1 rows w_dim"]:
+        """Of a latent; one row where all are alike."""
+        at = ((ws - self._mean) @ self._directions) / self._spread
+        return at[:, :1] if bool((ws == ws[:, :1]).all()) else at
+
+    def in_rows(self, at: Float[Tensor, "1 rows w_dim"]) -> Float[Tensor, "1 num_ws w_dim"]:
+        """The same with every row on its own."""
+        return at.expand(1, self._rows, -1).clone()
+
+    def ws(self, at: Float[Tensor, "1 rows w_dim"]) -> Float[Tensor, "1 num_ws w_dim"]:
+        """The latent."""
+        return (self._mean + (at * self._spread) @ self._directions.T).expand(1, self._rows, -1)
+
+    def towards(
+        self, ws: Float[Tensor, "1 num_ws w_dim"], random: torch.Generator, share: float
+    ) -> Float[Tensor, "1 num_ws w_dim"]:
+        """Another latent: from ``ws`` that share of the way to a random one."""
+        at = torch.randn(1, 1, len(self._mean), generator=random).to(self._mean.device)
+        return ws + share * (self.ws(at) - ws)
+
+
+def psnr(a: Float[Tensor, "1 channel height width"], b: Float[Tensor, "1 channel height width"]) -> float:
+    """Peak signal-to-noise ratio of values in [-1, 1], dB; 100 at most."""
+    error = float((a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean())
+    return 100.0 if error <= 4e-10 else 10 * math.log10(4 / error)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Share of the step size: rises over the first steps, falls over the second half."""
+    rise = min(1.0, (step + 1) / min(_WARM_UP, max(1, steps // 3)))
+    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * (step + 1) / (steps + 1) - 1))
+    return rise * max(fall, 0.02)
+
+
+def _target(photo: UInt8[np.ndarray, "height width 3"], generator: Generator) -> Float[Tensor, "1 _ height width"]:
+    """The photo as the generator draws pictures: as many channels, nominal range [-1, 1]."""
+    with torch.no_grad():
+        channels = generator.synthesis(generator.sample(0, 0.0, 0 if generator.c_dim else None)).shape[1]
+    if channels not in (1, 3):
+        raise ConfigError(f"photos cannot be opened in this model, whose pictures have {channels} channels, not 3 or 1")
+    # The inverse of `draggan.images.to_uint8` in the middle of what becomes the same byte.
+    target = (torch.tensor(photo, device=generator.device).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+    return target if channels == 3 else target.mean(1, keepdim=True)

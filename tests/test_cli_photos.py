@@ -1,0 +1,65 @@
+"""From a photo to a changed photo on the command line, in three processes' worth of commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from draggan.cli import main
+from draggan.inversion import read_photo
+from draggan.provenance.verify import verify_bytes
+
+QUICK = ("--coarse-steps", "3", "--steps", "2", "--tuning-steps", "2")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A built-in model's picture in a larger one."""
+    picture = tmp_path / "picture.png"
+    assert main(["drag", "--model", "cat", "--point", "60,60:61,60", "--steps", "1", "--out", str(picture)]) == 0
+    whole = Image.effect_noise((400, 300), 60).convert("RGB")
+    whole.paste(Image.open(picture).convert("RGB").resize((200, 200)), (120, 40))
+    whole.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
+    session, changed, saved = (tmp_path / name for name in ("a.draggan", "b.png", "b.draggan"))
+    box = ("--box", "120,40:319,239")
+    assert (
+        main(["invert", str(photo), "--model", "cat", "--out", str(session), *box, *QUICK, "--consent", "--json"]) == 0
+    )
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["verdict"] in ("very close", "recognisable", "foreign")
+    point = ("--point", "120,120:130,120", "--steps", "2")
+    out = ("--out", str(changed), "--recipe-out", str(saved), "--photo", str(photo))
+    assert main(["drag", "--recipe", str(session), *point, *out]) == 0
+    before, after = read_photo(photo).pixels, read_photo(changed).pixels
+    assert before.shape == after.shape
+    # It carries the invisible mark all over, which is no more than a few steps of a byte.
+    outside = np.abs(after.astype(int) - before)[:, :110]
+    assert outside.max() <= 16
+    found = verify_bytes(changed.read_bytes(), folder=tmp_path)
+    assert found.recipe is None
+    assert "compositeWithTrainedAlgorithmicMedia" in changed.read_bytes().decode("latin-1")
+    again = ("--point", "100,100:101,100", "--steps", "1", "--out", str(tmp_path / "c.png"))
+    assert main(["drag", "--recipe", str(saved), *again]) == 0
+
+
+def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, capsys):
+    session = tmp_path / "a.draggan"
+    start = ["invert", str(photo), "--model", "cat"]
+    for words, said in (
+        ([*start, "--out", str(session)], "agree"),
+        ([*start, "--out", str(tmp_path / "a.png"), "--consent"], ".draggan"),
+        ([*start, "--out", str(session), "--consent", "--box", "900,900:950,950"], "outside the photo"),
+        (["invert", str(tmp_path / "no.png"), "--model", "cat", "--out", str(session), "--consent"], "cannot read"),
+        (["drag", "--recipe", str(tmp_path / "no.draggan"), "--point", "1,1:2,2"], "cannot read"),
+        (["drag", "--model", "cat", "--point", "1,1:2,2", "--photo", str(photo)], "draggan invert"),
+    ):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+    assert not session.exists()
