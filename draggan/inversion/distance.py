@@ -10,6 +10,7 @@ from torch import Tensor
 __all__ = ["laplacian_pyramid", "pyramid_distance", "scaled"]
 
 _SMALLEST = 8  # pixels of the pyramid's coarsest picture, at least
+_WHITE = 1 - 0.5 / 127.5
 
 
 def laplacian_pyramid(x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
@@ -26,8 +27,17 @@ def laplacian_pyramid(x: Float[Tensor, "batch channel height width"]) -> list[Te
 def pyramid_distance(
     a: Float[Tensor, "batch channel height width"], b: Float[Tensor, "batch channel height width"]
 ) -> Tensor:
-    """Mean absolute difference of the pixels, and of every band of the pyramid, added up; 0 for the same picture."""
-    difference = a - b
+    """Mean absolute difference of the pixels, and of every band of the pyramid, added up; 0 for the same picture.
+
+    What is brighter or darker than a byte can say is as good as the brightest or darkest: a network draws beyond the
+    range, a photo ends there.
+
+    Args:
+        a: drawn, nominal range [-1, 1].
+        b: the photo, in [-1, 1].
+    """
+    beyond = ((b >= _WHITE) & (a > b)) | ((b <= -_WHITE) & (a < b))
+    difference = torch.where(beyond, 0.0, a - b)
     total = difference.abs().mean()
     for band in laplacian_pyramid(difference):
         total = total + band.abs().mean()
