@@ -33,7 +33,9 @@ def marks_of(data: bytes, deployment: Deployment | None = None) -> set[str]:
     found = set()
     with Image.open(io.BytesIO(data)) as picture:
         source = read_metadata(data, picture).source_type
-        found |= {"trainedAlgorithmicMedia": {"words"}, "algorithmicMedia": {"not AI"}}.get(source or "", set())
+        words = {"trainedAlgorithmicMedia": {"words"}, "algorithmicMedia": {"not AI"}}
+        words["compositeWithTrainedAlgorithmicMedia"] = {"words"}
+        found |= words.get(source or "", set())
         frames = []
         for i in range(getattr(picture, "n_frames", 1)):
             picture.seek(i)

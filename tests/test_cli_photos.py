@@ -11,6 +11,7 @@ from PIL import Image
 from draggan.cli import main
 from draggan.inversion import read_photo
 from draggan.provenance.verify import verify_bytes
+from tests.marks import marks_of
 
 QUICK = ("--coarse-steps", "3", "--steps", "2", "--tuning-steps", "2")
 
@@ -29,9 +30,10 @@ def photo(tmp_path):
 def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
     session, changed, saved = (tmp_path / name for name in ("a.draggan", "b.png", "b.draggan"))
     box = ("--box", "120,40:319,239")
-    assert (
-        main(["invert", str(photo), "--model", "cat", "--out", str(session), *box, *QUICK, "--consent", "--json"]) == 0
-    )
+    drawn = tmp_path / "drawn.png"
+    options = (*box, *QUICK, "--picture", str(drawn), "--consent", "--json")
+    assert main(["invert", str(photo), "--model", "cat", "--out", str(session), *options]) == 0
+    assert {"words", "pixels", "signature", "record"} <= marks_of(drawn.read_bytes())
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["verdict"] in ("very close", "recognisable", "foreign")
     point = ("--point", "120,120:130,120", "--steps", "2")
@@ -44,7 +46,8 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
     assert outside.max() <= 16
     found = verify_bytes(changed.read_bytes(), folder=tmp_path)
     assert found.recipe is None
-    assert "compositeWithTrainedAlgorithmicMedia" in changed.read_bytes().decode("latin-1")
+    assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
+    assert {"words", "pixels", "signature", "record"} <= marks_of(changed.read_bytes())
     again = ("--point", "100,100:101,100", "--steps", "1", "--out", str(tmp_path / "c.png"))
     assert main(["drag", "--recipe", str(saved), *again]) == 0
 

@@ -68,6 +68,9 @@ WAYS_OUT = {
         ),
         "draggan drag --animation": "tests/test_cli.py::test_a_drag_is_written_as_an_animation",
     },
+    "draggan/cli/invert.py": {
+        "draggan invert --picture": "tests/test_cli_photos.py::test_a_photo_is_opened_dragged_and_put_back"
+    },
     "draggan/batch/worker.py": {
         "draggan batch": "tests/test_batch.py::test_lines_become_pictures_and_a_bad_line_costs_one_line"
     },
