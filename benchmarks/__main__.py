@@ -37,6 +37,8 @@ BENCHMARKS = {
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",
     "quality": "how well the built-in models draw held scenes: generated above rendered, with figures",
+    "on_device": "a picture, a preview, a whole drag and Live: what a person waits for, on a device",
+    "gpu": "everything that a GPU can be asked, in the time there is: builds, tests, measures, trains",
     "target": "from start to arrival at 512 px against the published procedure, on the widened cat",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
     "visitors": "sixteen visitors at once, two of them attackers: errors, waiting, Stop, memory",

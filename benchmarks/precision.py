@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="two seeds")
     parser.add_argument("--model", default="cat")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--max-steps", type=int, default=DragConfig.max_steps)
     parser.add_argument("--step-size", type=float, default=DragConfig.step_size)
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     machine.add_options(parser)
     args = parser.parse_args(argv)
     here = machine.prepare(args)
-    generator = load_generator(args.model, "cpu")
+    generator = load_generator(args.model, args.device)
     results: dict[str, list[Result]] = {p: [] for p in args.precisions}
     for seed in range(2 if args.quick else args.seeds):
         with torch.no_grad():

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, face_mask, network, points, start
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
-from benchmarks.timing import publish, race, table
+from benchmarks.timing import publish, race, steady, table
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -98,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if synthesis is not None:
                     runs["reference", ""] = reference_step(generator, synthesis, count, masks[0])
                 repeats = args.repeats or (3 if quick else 9)
+                for run in runs.values():
+                    steady(run)
                 samples = race(runs, warmup=1 if quick else 2, repeats=repeats, limit=args.limit)
                 slow = samples.get(("reference", ""))
                 for m in masks:

@@ -11,9 +11,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from draggan.generators.stylegan2.cuda_graphs import RECORD_AFTER, graphs_made
+
 K = TypeVar("K", bound=Hashable)
 
-__all__ = ["Sample", "publish", "race", "table"]
+__all__ = ["Sample", "publish", "race", "steady", "table"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,25 @@ def race(
             wall[name].append(time.perf_counter() - w)
             cpu[name].append(time.process_time() - c)
     return {name: Sample(tuple(wall[name]), tuple(cpu[name])) for name in runs}
+
+
+def steady(run: Callable[[], object], *, most: int = 40) -> int:
+    """Run until nothing new was recorded as a graph in two runs in a row, and say how often; twice without graphs.
+
+    The first runs of a step on a GPU are taken operation by operation, and then recorded, kind by kind.
+
+    Raises:
+        RuntimeError: that goes on for ``most`` runs; what is timed then is the recording.
+    """
+    unchanged, before = 0, graphs_made()
+    for count in range(1, most + 1):
+        run()
+        now = graphs_made()
+        unchanged = unchanged + 1 if now == before else 0
+        if unchanged == 2 and count > (RECORD_AFTER if torch.cuda.is_available() else 1):
+            return count
+        before = now
+    raise RuntimeError(f"graphs are still being recorded after {most} runs; nothing can be timed")
 
 
 def _synchronise() -> None:

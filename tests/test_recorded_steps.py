@@ -79,17 +79,17 @@ def test_every_kind_of_step_is_recorded_once_and_learns(tmp_path: Path) -> None:
     trainer.dtype = torch.float32
     with DevicePool(CAT, 64, capacity=BLOCK, first=BLOCK, seed=0, device=CPU) as scenes:
         steps = trainer.recorded_steps(scenes)
-        values = [float(trainer.recorded_step(steps, part)) for part in (*[0.1] * 3, *[0.4] * 3, *[0.6] * 18)]
+        values = [float(trainer.recorded_step(steps, part)) for part in (0.1, 0.1, 0.4, 0.4, 0.6, 0.6, 0.6)]
     assert all(map(math.isfinite, values))
     assert len(set(values)) == len(values)
     # 32 px, 64 px, 64 px with the discriminator, which learns with and without its penalty.
     assert steps.recorded == Emulated.recorded == 5
     assert trainer.adversary is not None
-    assert trainer.adversary.steps == 18
+    assert trainer.adversary.steps == 3
     assert all(bool(p.isfinite().all()) for p in trainer.adversary.discriminator.parameters())
     trainer.save()
     again = Trainer(config(resolution=64, stages=(0.0, 0.3), adversarial_from=0.5), tmp_path, device=CPU, resume=True)
-    assert again.progress.steps == 24
+    assert again.progress.steps == 7
     torch.testing.assert_close(again.average.mapping.w_avg, trainer.average.mapping.w_avg)
     assert math.isfinite(float(again.recorded_step(again.recorded_steps(scenes), 0.9)))
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_recorded_is_done_all_the_same(
     monkeypatch.setattr(Emulated, "record", refuse)
     trainer = Trainer(config(), tmp_path, device=CPU, resume=False)
     steps = trainer.recorded_steps(pool())
-    values = [float(trainer.recorded_step(steps, 0.1)) for _ in range(12)]
+    values = [float(trainer.recorded_step(steps, 0.1)) for _ in range(8)]
     assert values[-1] < values[0]
     assert caplog.text.count("cannot be recorded") == 1
 

@@ -43,7 +43,7 @@ from draggan.geometry import Windows
 from torch_utils.ops import status
 from torch_utils.pytorch_internals import below_autograd, is_transformed, version
 
-__all__ = ["RecordedPass", "Recorder", "can_record", "recorded_pass", "recorder_for"]
+__all__ = ["RecordedPass", "Recorder", "can_record", "graphs_made", "recorded_pass", "recorder_for"]
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +124,11 @@ def enabled() -> bool:
 def recorder_for(device: torch.device) -> Recorder | None:
     """What records work on that device; None where nothing can, or graphs are turned off."""
     return _recorders[device.type](device) if device.type in _recorders and enabled() else None
+
+
+def graphs_made() -> int:
+    """How many kinds of passes this process has recorded, or tried to: whoever times them waits until it stays."""
+    return _made
 
 
 def can_record(rows: Sequence[Tensor]) -> bool:
@@ -398,6 +403,8 @@ class _NetworkGraphs:
 
 
 _networks: WeakKeyDictionary[nn.Module, _NetworkGraphs] = WeakKeyDictionary()
+# For `graphs_made`.
+_made = 0
 # For the tables; for recording, of which a process does one at a time; for one pass from its inputs to its results, so
 # that no two passes mix. Taken in the order recording, replaying, tables.
 _lock, _recording, _replaying = threading.Lock(), threading.Lock(), threading.Lock()
@@ -412,6 +419,8 @@ def _record(
     windows: Windows | None,
 ) -> RecordedPass | None:
     """Record a pass, compare it, and keep it; None if that is no use."""
+    global _made
+    _made += 1
     device, batch, needs_grad = rows[0].device, len(rows[0]), _needs_grad(rows)
     try:
         # Later passes may want gradients even if this one is for inference.
