@@ -217,7 +217,8 @@ class DragConfig:
         source="paper, whose figures the tables compare; published code takes 2 px for any number of points",
         low=0.1,
         high=64.0,
-        help="a handle this close to its target has arrived; double for more than five points, never below 1 px",
+        help="a handle this close to its target has arrived; double for more than five points, never below 1 px or a "
+        "quarter of a feature cell",
     )
     max_steps: int = _setting(
         300,
