@@ -97,8 +97,8 @@ class Clients:
         visitor.page("seed", None, turn)
         value = {"points": [[*_HANDLE, *_TARGET]], "pending": None, "mask": None}
         visitor.page("start", None, value, "w+", *page_settings(visitor, 3))
-        handler = ("save", "save_gif", "save_webp")[turn % 3]
-        self._got(f"page, {handler}", visitor.saved(value, handler))
+        form = ("PNG", "GIF", "WebP")[turn % 3]
+        self._got(f"page, {form}", visitor.saved(value, form))
 
     def _program(self, visitor: Visitor, turns: Iterator[int]) -> None:
         seed = next(turns)

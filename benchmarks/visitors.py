@@ -166,9 +166,9 @@ class Visitor:
         body = {"data": [], "fn_index": number, "session_hash": self.session}
         self.request("POST", f"{_API}/run/predict", body).read()
 
-    def saved(self, value: dict[str, Any], handler: str = "save") -> bytes:
-        """Save the picture, or with another handler the animation, and fetch the file."""
-        text = json.dumps(self.page(handler, None, value))
+    def saved(self, value: dict[str, Any], form: str = "PNG") -> bytes:
+        """Save the picture, or in another format the film, and fetch the file."""
+        text = json.dumps(self.page("save" if form == "PNG" else "save_film", None, value, form))
         at = text.index("/file=")
         path = text[at : text.index('"', at)]
         return self.request("GET", _API + path).read()

@@ -13,13 +13,18 @@ out and looks for other ones.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
+import importlib.util
 import io
 import json
+import logging
 import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,6 +42,7 @@ from draggan.provenance.metadata import (
     RECIPE,
     SourceType,
     gif_with_xmp,
+    mp4_with_xmp,
     note_of,
     read_metadata,
     recipe_for_xmp,
@@ -48,6 +54,7 @@ from draggan.recipe import Recipe
 __all__ = [
     "ANIMATIONS",
     "PICTURES",
+    "can_write_mp4",
     "check_animation_path",
     "check_picture_path",
     "encode_animation",
@@ -61,13 +68,20 @@ __all__ = [
 
 _MOST_BYTES = 256 << 20  # of a picture with a recipe in it
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-ANIMATIONS = (".gif", ".webp")
-_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
+ANIMATIONS = (".gif", ".webp", ".mp4")
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF", ".mp4": "MP4"}
+NO_MP4 = "an MP4 needs two more packages: pip install imageio imageio-ffmpeg; or choose a GIF or a WebP"
 CAPTION = "AI-generated"
 # What an animation shows before and after the movement stays this long.
 _FIRST_SECONDS, _LAST_SECONDS = 0.8, 1.6
 # A second-order drag has few pictures, another one many: each of them is shown at least and at most this long.
 _SHORTEST, _LONGEST = 0.06, 0.3
+# Pictures a second of a film whose own are shown longer: players expect about as many.
+_LEAST_RATE, _MOST_RATE = 25.0, 60.0
+# Of H.264; the invisible mark is read at up to 23 (benchmarks/watermark.md).
+_FILM_QUALITY = 18
+
+log = logging.getLogger(__name__)
 
 
 def encode_picture(
@@ -121,16 +135,16 @@ def encode_animation(
     door: str = "python",
     session: str = "",
 ) -> bytes:
-    """The bytes of an animation that repeats for ever. Its frames carry the same invisible mark.
+    """The bytes of an animation, which repeats for ever where its format can. Its frames carry the same invisible mark.
 
     Args:
-        suffix: ".gif" (256 colours a frame) or ".webp".
+        suffix: ".gif" (256 colours a frame), ".webp", or ".mp4" (H.264, which does not repeat by itself).
         seconds: how long each frame is shown, the first and the last one longer; None: so that all take about two.
         recipe: of the last frame.
         details, source, photo, caption, deployment, door, session: as for `encode_picture`.
 
     Raises:
-        ExportError, ModerationError: as for `encode_picture`; or there is no frame.
+        ExportError, ModerationError: as for `encode_picture`; or there is no frame, or nothing that writes an MP4.
     """
     if not len(frames):
         raise ExportError("there is no frame to write; drag something first")
@@ -148,8 +162,20 @@ def check_picture_path(path: str | Path) -> Path:
 
 def check_animation_path(path: str | Path) -> Path:
     """The path itself, or `ExportError` if no animation can be written there."""
-    _suffix(Path(path).suffix, ANIMATIONS, "an animation")
+    if _suffix(Path(path).suffix, ANIMATIONS, "an animation") == ".mp4" and not can_write_mp4():
+        raise ExportError(NO_MP4)
     return _in_a_folder(Path(path))
+
+
+def can_write_mp4() -> bool:
+    """Whether imageio is here, with a program that writes MP4: its own package's, or an ffmpeg of this machine."""
+    if importlib.util.find_spec("imageio") is None or importlib.util.find_spec("imageio_ffmpeg") is None:
+        return False
+    try:
+        importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError, OSError):
+        return False
+    return True
 
 
 def save_picture(
@@ -252,6 +278,8 @@ def recipe_in(data: bytes, name: str) -> Recipe:
     """The same of a file's content; ``name``: what messages call it."""
     if data[8:9] == b"{" and not data.startswith(b"{"):
         raise RecipeError(f"{name} is a session's file or a model; draggan drag --recipe opens a .draggan file")
+    if data[4:8] == b"ftyp":
+        return _recipe_of(read_metadata(data).recipe, name)
     if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
         return Recipe.from_json(data)
     try:
@@ -259,8 +287,12 @@ def recipe_in(data: bytes, name: str) -> Recipe:
             text = read_metadata(data, picture).recipe
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise RecipeError(f"{name} cannot be read as a picture ({e})") from e
+    return _recipe_of(text, name)
+
+
+def _recipe_of(text: str | None, name: str) -> Recipe:
     if text is None:
-        raise RecipeError(f"{name} has no recipe in it; only pictures that DragGAN has saved have one")
+        raise RecipeError(f"{name} has no recipe in it; only pictures and films that DragGAN has saved have one")
     return Recipe.from_json(text)
 
 
@@ -384,18 +416,62 @@ def _encoded(
         options = {"xmp": packet.encode(), "quality": 92, "subsampling": 0, "comment": note_of(source).encode()}
     elif form == "GIF":
         options = {"comment": note_of(source).encode()}
-    if form in ("JPEG", "GIF"):
+    if form in ("JPEG", "GIF", "MP4"):
         frames = [over_white(pixels) for pixels in frames]
+    if form == "MP4":
+        return mp4_with_xmp(_filmed(frames, _durations(len(frames), seconds)), packet)
     images = [Image.fromarray(pixels) for pixels in frames]
     if form == "GIF":
         # Colours are chosen for each frame: a palette for all of them would show in every one.
         images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in images]
     if seconds:
-        shown = [seconds] * len(images)
-        shown[0], shown[-1] = max(shown[0], _FIRST_SECONDS), max(shown[-1], _LAST_SECONDS)
-        durations: Any = [round(1000 * s) for s in shown]
+        durations = [round(1000 * s) for s in _durations(len(images), seconds)]
         options |= {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
     buffer = io.BytesIO()
     images[0].save(buffer, form, **options)
     data = buffer.getvalue()
     return gif_with_xmp(data, packet) if form == "GIF" else data
+
+
+def _durations(count: int, seconds: float) -> list[float]:
+    """How long each frame is shown."""
+    shown = [seconds] * count
+    shown[0], shown[-1] = max(shown[0], _FIRST_SECONDS), max(shown[-1], _LAST_SECONDS)
+    return shown
+
+
+def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], durations: Sequence[float]) -> bytes:
+    """An MP4 of H.264 that every player shows: 4:2:0, which wants even sides, and what is told first at the front.
+
+    It has one rate: a frame that is shown longer is there several times, which costs next to nothing.
+    """
+    if not can_write_mp4():
+        raise ExportError(NO_MP4)
+    rate = min(max(1 / min(durations), _LEAST_RATE), _MOST_RATE)
+    height, width = frames[0].shape[:2]
+    even = ((0, height % 2), (0, width % 2), (0, 0))
+    imageio = importlib.import_module("imageio.v2")
+    with TemporaryDirectory(prefix="draggan-film-") as folder:
+        path = Path(folder) / "film.mp4"
+        try:
+            writer = imageio.get_writer(
+                path,
+                format="FFMPEG",
+                mode="I",
+                fps=rate,
+                codec="libx264",
+                pixelformat="yuv420p",
+                macro_block_size=1,
+                quality=None,
+                ffmpeg_log_level="error",
+                output_params=["-crf", str(_FILM_QUALITY), "-preset", "medium", "-movflags", "+faststart"],
+            )
+            with contextlib.closing(writer):
+                for pixels, seconds in zip(frames, durations, strict=True):
+                    for _ in range(max(round(seconds * rate), 1)):
+                        writer.append_data(np.pad(pixels, even, mode="edge"))
+            return path.read_bytes()
+        except (OSError, RuntimeError, ValueError) as error:
+            # What ffmpeg itself has said is for whoever runs it.
+            log.warning("an MP4 could not be written: %s", error)
+            raise ExportError("the MP4 could not be written (the log has why); choose a GIF or a WebP") from error

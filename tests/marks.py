@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from draggan.provenance.credentials import read_credentials, trust_anchors
@@ -13,7 +16,19 @@ from draggan.provenance.deployment import Deployment, default
 from draggan.provenance.marks import can_carry, own_watermark
 from draggan.provenance.metadata import read_metadata
 
-__all__ = ["brightest_place", "marks_of"]
+__all__ = ["brightest_place", "frames_of_film", "marks_of"]
+
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+
+
+def frames_of_film(data: bytes) -> list[np.ndarray]:
+    """All pictures of an MP4, as a player shows them."""
+    imageio = pytest.importorskip("imageio.v2", reason="imageio is not installed")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        path.write_bytes(data)
+        with imageio.get_reader(path, format="FFMPEG") as film:
+            return [np.asarray(frame) for frame in film]
 
 
 def brightest_place(picture: Image.Image) -> tuple[float, float]:
@@ -31,16 +46,20 @@ def marks_of(data: bytes, deployment: Deployment | None = None) -> set[str]:
     """Of the layers "words" (or "not AI"), "pixels", "signature", "record" those that this installation finds."""
     deployment = deployment or default()
     found = set()
-    with Image.open(io.BytesIO(data)) as picture:
-        source = read_metadata(data, picture).source_type
-        words = {"trainedAlgorithmicMedia": {"words"}, "algorithmicMedia": {"not AI"}}
-        words["compositeWithTrainedAlgorithmicMedia"] = {"words"}
-        found |= words.get(source or "", set())
-        frames = []
-        for i in range(getattr(picture, "n_frames", 1)):
-            picture.seek(i)
-            frames.append(np.asarray(picture.convert("RGB")))
-    kind = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}[data[:4]]
+    if data[4:8] == b"ftyp":
+        kind, frames = "mp4", frames_of_film(data)
+        source = read_metadata(data).source_type
+    else:
+        kind = _KINDS[data[:4]]
+        with Image.open(io.BytesIO(data)) as picture:
+            source = read_metadata(data, picture).source_type
+            frames = []
+            for i in range(getattr(picture, "n_frames", 1)):
+                picture.seek(i)
+                frames.append(np.asarray(picture.convert("RGB")))
+    words = {"trainedAlgorithmicMedia": {"words"}, "algorithmicMedia": {"not AI"}}
+    words["compositeWithTrainedAlgorithmicMedia"] = {"words"}
+    found |= words.get(source or "", set())
     if read_credentials(data, kind, trust_anchors(deployment.folder)).state == "trusted":
         found.add("signature")
     assert deployment.audit is not None

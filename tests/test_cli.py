@@ -110,7 +110,7 @@ def test_an_option_changes_the_result(model, tmp_path, options):
         (["--mask", "nowhere.png"], "nowhere.png"),
         (["--out", "nowhere/x.png"], "cannot write"),
         (["--out", "x.bmp"], "ends in .png, .jpg, .jpeg or .webp"),
-        (["--animation", "x.mp4"], ".gif or .webp"),
+        (["--animation", "x.avi"], ".gif, .webp or .mp4"),
         (["--device", "quantum"], "quantum"),
         (["--model", "no-such-model"], "no-such-model"),
     ],

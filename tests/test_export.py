@@ -91,7 +91,10 @@ WAYS_OUT = {
     "draggan/service/live.py": {"/v1/live": "tests/test_service.py::test_targets_come_in_and_pictures_go_out"},
     "draggan/ui/handlers/saving.py": {
         "Save PNG": "tests/page/test_saving.py::test_saving_gives_the_clean_picture_marked",
-        "Save GIF, Save WebP": "tests/page/test_saving.py::test_a_drag_is_saved_as_an_animation_marked",
+        "Save JPEG, Save WebP": "tests/page/test_saving.py::test_a_picture_is_saved_in_other_formats_marked",
+        "Copy": "tests/page/test_saving.py::test_a_copy_is_a_marked_png",
+        "Before and after": "tests/page/test_saving.py::test_before_and_after_stand_side_by_side_marked",
+        "Save MP4, Save GIF, Save WebP": "tests/page/test_saving.py::test_a_drag_is_saved_as_a_film_marked",
         "Save PNG, over the network": "tests/page/test_served.py::test_the_page_over_the_network",
     },
     "draggan/ui/api.py": {

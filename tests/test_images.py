@@ -184,8 +184,8 @@ def test_few_pictures_are_shown_longer(frames, milliseconds):
 
 
 def test_what_is_no_animation_is_explained(tmp_path):
-    with pytest.raises(ExportError, match=r"ends in \.gif or \.webp"):
-        save_animation(tmp_path / "a.mp4", film())
+    with pytest.raises(ExportError, match=r"ends in \.gif, \.webp or \.mp4"):
+        save_animation(tmp_path / "a.avi", film())
     with pytest.raises(ExportError, match="there is no frame"):
         encode_animation([], ".gif")
     with pytest.raises(ExportError, match="choose one that exists"):

@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--photo", type=path_of, metavar="PHOTO", help="put the result back into this photo, which the session is of"
     )
     parser.add_argument("--before", type=path_of, metavar="PNG", help="write the picture before the drag here")
-    parser.add_argument("--animation", type=path_of, metavar="GIF", help="write the drag as a .gif or .webp here")
+    parser.add_argument("--animation", type=path_of, metavar="GIF", help="write the drag as a .gif, .webp or .mp4 here")
     parser.add_argument("--caption", action="store_true", help="write 'AI-generated' into a corner of what is written")
     parser.add_argument(
         "--points-out", type=path_of, metavar="PNG", help="write the result, enlarged, with points here"

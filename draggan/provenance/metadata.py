@@ -8,6 +8,7 @@ Specification part 3 (ISO 16684-3) for where a packet stands in which format.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,7 @@ __all__ = [
     "Metadata",
     "SourceType",
     "gif_with_xmp",
+    "mp4_with_xmp",
     "note_of",
     "read_metadata",
     "recipe_for_xmp",
@@ -39,6 +41,7 @@ _NOTES: dict[SourceType, str] = {
 RECIPE = "DragGAN recipe"  # name of the text in a PNG
 _MOST_RECIPE = 30_000  # characters: a JPEG has 64 KB for the whole packet
 _MOST_PACKET = 4 << 20  # bytes
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # what kind of box, in an MP4
 _MOST_NOTES, _MOST_LETTERS = 12, 400
 
 _SOURCE = re.compile(r"DigitalSourceType\b[^<>]{0,200}?[>\"'][^<>\"']{0,200}?digitalsourcetype/([A-Za-z]{1,60})")
@@ -121,6 +124,14 @@ def gif_with_xmp(gif: bytes, packet: str) -> bytes:
     landing = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"
     extension = b"\x21\xff\x0bXMP DataXMP" + packet.encode() + landing
     return gif[:head] + extension + gif[head:]
+
+
+def mp4_with_xmp(mp4: bytes, packet: str) -> bytes:
+    """An MP4 with an XMP packet, as XMP's specification (part 3) puts it: a box of its own, at the end, where it moves
+    nothing that others point to.
+    """
+    content = _XMP_BOX + packet.encode()
+    return mp4 + struct.pack(">I", 8 + len(content)) + b"uuid" + content
 
 
 def read_metadata(data: bytes, picture: Image.Image | None = None) -> Metadata:

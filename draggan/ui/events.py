@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial, wraps
@@ -11,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.ui import messages
 from draggan.ui.browser_storage.component import READ
 from draggan.ui.errors import PageError, SessionExpired
 from draggan.ui.handlers import (
@@ -38,17 +40,33 @@ _LAST: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
 _EVERY: dict[str, Any] = {"trigger_mode": "multiple", **_QUIET}
 
 
-# Fetches a saved file from where the page itself was fetched: what Gradio takes for the server's address is, behind a
+# Where a saved file is, from where the page itself was fetched: what Gradio takes for the server's address is, behind a
 # proxy that does not pass its own on, one that leads out of the page.
-_FETCH = """(file) => {
+_PLACE = """
     if (!file?.path) return;
-    window.dispatchEvent(new Event('SAVED'));
-    const link = document.createElement('a');
     const path = file.path.split('/').map(encodeURIComponent).join('/');
-    link.href = `${location.origin}${location.pathname.replace(/\\/+$/, '')}/gradio_api/file=${path}`;
+    const address = `${location.origin}${location.pathname.replace(/\\/+$/, '')}/gradio_api/file=${path}`;
+"""
+_FETCH = f"""(file) => {{
+    {_PLACE}
+    window.dispatchEvent(new Event('{SAVED}'));
+    const link = document.createElement('a');
+    link.href = address;
     link.download = file.orig_name || 'picture';
     link.click();
-}""".replace("SAVED", SAVED)
+}}"""
+# Pages that are not served from this machine or over https have no clipboard, nor have some browsers for pictures.
+_COPY = f"""async (file) => {{
+    {_PLACE}
+    try {{
+        const picture = fetch(address).then((answer) => answer.blob());
+        await navigator.clipboard.write([new ClipboardItem({{ 'image/png': picture }})]);
+        window.dispatchEvent(new Event('{SAVED}'));
+    }} catch {{
+        const detail = {{ text: {json.dumps(messages.NO_CLIPBOARD)}, kind: 'note' }};
+        document.querySelector('.dg-status').dispatchEvent(new CustomEvent('draggan-say', {{ detail }}));
+    }}
+}}"""
 
 
 class _Wiring:
@@ -216,12 +234,15 @@ def _wire_keeping(page: Page, wiring: _Wiring) -> None:
 
 
 def _wire_saving(page: Page, wiring: _Wiring) -> None:
-    parts = page.parts
-    for button, handler in (
-        (parts.save, saving.save),
-        (parts.save_gif, saving.save_gif),
-        (parts.save_webp, saving.save_webp),
+    parts, drawn = page.parts, wiring.drawn
+    still, moving = [parts.times, parts.compared, parts.dots], [parts.smooth, parts.back, parts.dots, parts.speed]
+    for button, handler, inputs, then in (
+        (parts.save, saving.save, [*drawn, parts.picture_format, *still], _FETCH),
+        (parts.copy, saving.copy, [*drawn, *still], _COPY),
+        (parts.save_film, saving.save_film, [*drawn, parts.film_format, parts.times, *moving], _FETCH),
     ):
-        inputs, outputs = [*wiring.drawn, parts.times], [parts.file, parts.status]
+        outputs = [parts.file, parts.status, parts.stop]
         saved = button.click(wiring.queued(handler), inputs, outputs, api_name=handler.__name__, **_QUIET)
-        saved.success(None, [parts.file], None, js=_FETCH, api_visibility="private")
+        saved.success(None, [parts.file], None, js=then, api_visibility="private")
+    for choice, button in ((parts.picture_format, parts.save), (parts.film_format, parts.save_film)):
+        choice.change(None, [choice], [button], js="(form) => `Save ${form}`", api_visibility="private")

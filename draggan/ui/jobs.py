@@ -1,4 +1,4 @@
-"""Drags and downloads under way, by the browser tab that they belong to; and a download on a thread of its own."""
+"""Drags, downloads and films under way, by the browser tab that they belong to; a download on a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from draggan.engine.models import Progress
 from draggan.errors import DragGANError
 from draggan.ui.errors import Cancelled
 
-__all__ = ["DownloadJob", "JobsByTab"]
+__all__ = ["DownloadJob", "JobsByTab", "StoppableJob"]
 
 
 class Stoppable(Protocol):
@@ -22,6 +22,22 @@ class Stoppable(Protocol):
 
 
 T = TypeVar("T", bound=Stoppable)
+
+
+class StoppableJob:
+    """Something that a handler does itself, step by step, and asks before each whether it should go on."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask it to end before its next step."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
 
 
 class DownloadJob:

@@ -15,6 +15,7 @@ import gradio as gr
 from draggan.checkpoints.catalogue import SUFFIXES
 from draggan.config import DragConfig, Limits, describe
 from draggan.engine.models import Models
+from draggan.export import can_write_mp4
 from draggan.provenance.consent import MODEL
 from draggan.provenance.terms import responsible_use
 from draggan.session import Session
@@ -26,12 +27,17 @@ from draggan.ui.drag_settings import SETTINGS, UP_FRONT, control
 from draggan.ui.file_check.component import file_check
 from draggan.ui.work_file.component import work_opener
 
-__all__ = ["TIMES", "Needs", "Part", "Parts"]
+__all__ = ["FILMS", "PICTURES", "SPEEDS", "TIMES", "Needs", "Part", "Parts"]
 
 T = TypeVar("T")
 
 TIMES = (1, 2, 4)
 """How many times as large as it is drawn a picture can be saved."""
+PICTURES = ("PNG", "JPEG", "WebP")
+FILMS = ("MP4", "GIF", "WebP")
+"""As what pictures and films are saved; the first one that can be written here is chosen at the start."""
+SPEEDS = {"slow": 0.5, "normal": 1.0, "fast": 2.0}
+"""Of a film."""
 _PRESETS = 6  # examples that there is room for
 
 
@@ -95,7 +101,25 @@ def _small(label: str, name: str) -> Callable[[Needs], gr.Button]:
 
 
 def _save(label: str, name: str, *, interactive: bool = True) -> Callable[[Needs], gr.Button]:
-    return _button(label, size="md", min_width=90, interactive=interactive, elem_id=f"dg-{name}")
+    return _button(label, size="md", min_width=80, interactive=interactive, elem_id=f"dg-{name}")
+
+
+def _films() -> tuple[str, ...]:
+    return FILMS if can_write_mp4() else tuple(form for form in FILMS if form != "MP4")
+
+
+def _film_format(needs: Needs) -> gr.Radio:
+    films = _films()
+    missing = None if films == FILMS else messages.NO_MP4
+    return gr.Radio([*films], value=films[0], label="Film", info=missing, elem_id="dg-film-format")
+
+
+def _has_film(session: Session) -> bool:
+    return bool(session.frames)
+
+
+def _check(label: str, name: str, *, value: bool = False) -> Callable[[Needs], gr.Checkbox]:
+    return lambda needs: gr.Checkbox(value, label=label, min_width=130, container=False, elem_id=f"dg-{name}")
 
 
 def _can_start(session: Session) -> bool:
@@ -125,7 +149,12 @@ def _space(needs: Needs) -> gr.Radio:
 
 def _times(needs: Needs) -> gr.Radio:
     choices = [(f"{n} x", n) for n in TIMES]
-    return gr.Radio(choices, value=1, label="Saved size", info="Larger: plain resampling.", elem_id="dg-times")
+    return gr.Radio(choices, value=1, label="Size", elem_id="dg-times")
+
+
+def _speed(needs: Needs) -> gr.Radio:
+    choices = [(name.capitalize(), speed) for name, speed in SPEEDS.items()]
+    return gr.Radio(choices, value=SPEEDS["normal"], label="Film speed", elem_id="dg-speed")
 
 
 def _presets(needs: Needs) -> tuple[gr.Button, ...]:
@@ -201,15 +230,25 @@ class Parts:
         locked=True,
     )
     path = Part("files", _path, locked=True)
-    save = Part("saves", _save("Save PNG", "save"), locked=True)
-    save_gif = Part(
-        "saves", _save("Save GIF", "gif", interactive=False), locked=True, when=lambda session: bool(session.frames)
+    save = Part("saves", _save(f"Save {PICTURES[0]}", "save"), locked=True)
+    save_film = Part(
+        "saves",
+        lambda needs: _save(f"Save {_films()[0]}", "film", interactive=False)(needs),
+        locked=True,
+        when=_has_film,
     )
-    save_webp = Part(
-        "saves", _save("Save WebP", "webp", interactive=False), locked=True, when=lambda session: bool(session.frames)
+    copy = Part("saves", _save("Copy", "copy"), locked=True)
+    picture_format = Part(
+        "formats", lambda _: gr.Radio([*PICTURES], value=PICTURES[0], label="Picture", elem_id="dg-picture-format")
     )
-    times = Part("work", _times)
-    opener = Part("work", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
+    film_format = Part("formats", _film_format)
+    times = Part("formats", _times)
+    speed = Part("formats", _speed)
+    compared = Part("looks", _check("Before and after", "compared"))
+    dots = Part("looks", _check("With the points", "dots"))
+    smooth = Part("looks", _check("Smooth film", "smooth", value=True))
+    back = Part("looks", _check("Film there and back", "back"))
+    opener = Part("opening", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
 
     check = Part("check", lambda needs: file_check(needs.limits, elem_id="dg-check"))
@@ -250,6 +289,14 @@ class Parts:
             with gr.Row(elem_id="dg-seed-row"):
                 self._put("seed")
             self._put("truncation")
+        with gr.Group(elem_id="dg-saving"):
+            with gr.Row(elem_id="dg-saves"):
+                self._put("saves")
+            with gr.Accordion("File options", open=False, elem_id="dg-file-options"):
+                with gr.Row(elem_id="dg-formats"):
+                    self._put("formats")
+                with gr.Row(elem_id="dg-looks"):
+                    self._put("looks")
         with gr.Group():
             self._put("space")
             settings = dict(zip(SETTINGS, self._put("settings"), strict=True))
@@ -264,10 +311,7 @@ class Parts:
         with gr.Accordion("Open a model file", open=False):
             gr.Markdown(messages.FILES)
             self._put("files")
-        with gr.Row(elem_id="dg-saves"):
-            self._put("saves")
-        with gr.Row(elem_id="dg-work"):
-            self._put("work")
+        self._put("opening")
         self._put("file")
         terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
         with gr.Accordion("Check a file", open=False, elem_id="dg-checking"):

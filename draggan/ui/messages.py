@@ -14,6 +14,7 @@ from draggan.session import Session
 __all__ = [
     "AGREE_FIRST",
     "CHOICES",
+    "COPIED",
     "DRAGGING",
     "EXPIRED",
     "FAILED",
@@ -22,7 +23,10 @@ __all__ = [
     "HELP",
     "LIVE",
     "LOADING",
+    "NO_CLIPBOARD",
+    "NO_FILM",
     "NO_MEMORY",
+    "NO_MP4",
     "NO_ROOM",
     "NO_SEED",
     "OUT_OF_STEP",
@@ -32,6 +36,7 @@ __all__ = [
     "TITLE",
     "TITLES",
     "UNEXPECTED",
+    "WRITING",
     "WRONG_VALUE",
     "arrived_model",
     "drag_outcome",
@@ -76,6 +81,11 @@ CHOICES = {
     "mask_hold": {"exact": "Nothing changes", "soft": "Little changes, as published"},
 }
 AGREE_FIRST = "Agree first to what stands beside the button for uploads (programs: call /consent), then send the file."
+COPIED = "Copied. The invisible mark goes along; what else a file says of itself stays behind."
+NO_CLIPBOARD = "This browser does not let the page copy a picture. Save it instead."
+NO_FILM = "Stopped: no film was saved."
+NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
+WRITING = "Writing the file …"
 LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
 EXPIRED = "This page was away for so long that its work is no longer kept. Here is the first picture again."
@@ -115,8 +125,9 @@ can be moved with the mouse, or with the arrow keys once they are selected. **Li
 follows the pointer as far as the model can, and the dot stays on what you hold. Where points are set, hold one of them,
 and the others go to their targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask everything
 may change. **Before** and the slider beside it show the starting picture and every picture on the way; **Use** goes on
-from the one that is shown. **Save GIF**, **Save WebP.** An animation from the starting picture, through every drag, to
-this one. Pictures saved here open again as work: drop one on the page.
+from the one that is shown. **Save MP4.** A film from the starting picture, through every drag, to this one; *File
+options* has other formats, sizes and speeds, and a picture of before and after. **Copy** puts the picture on the
+clipboard. Pictures and films saved here open again as work: drop one on the page.
 
 Press `?` for all keys. The wheel zooms; hold Space and drag to move the picture.
 """
@@ -180,9 +191,19 @@ def reading(name: str) -> str:
     return f"Reading {name} …"
 
 
-def drawing(number: int, count: int) -> str:
-    """An animation is being drawn."""
-    return f"Drawing frame {number} of {count} …"
+def drawing(number: int, count: int, left: float | None = None) -> str:
+    """A film is being drawn; ``left``: for so many seconds more."""
+    soon = left is None or left < 2
+    return f"Drawing frame {number} of {count} …" + ("" if soon else f" {_about(left or 0)} left.")
+
+
+def _about(seconds: float) -> str:
+    """So long, as nobody would count it more exactly."""
+    if seconds < 10:
+        return f"About {max(round(seconds), 1)} s"
+    if seconds < 90:
+        return f"About {5 * round(seconds / 5)} s"
+    return f"About {round(seconds / 60)} min"
 
 
 def restored(session: Session, *, lost: int = 0) -> str:

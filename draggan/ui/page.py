@@ -46,7 +46,7 @@ class Page:
         site: None: on this machine.
 
     Attributes:
-        drags, downloads: under way, by tab.
+        drags, downloads, films: under way, by tab.
         tabs: does what is asked for in a tab one thing after the other.
         site: where it is served; keeps account of uploaded files.
     """
@@ -56,7 +56,7 @@ class Page:
     ) -> None:
         self.parts, self.models, self.engine = parts, models, engine
         self.live = LiveDrags() if live is None else live
-        self.drags, self.downloads = JobsByTab("drag"), JobsByTab("download")
+        self.drags, self.downloads, self.films = JobsByTab("drag"), JobsByTab("download"), JobsByTab("film")
         self.tabs = TabQueue(parts.session)
         self.site = site or Site()
         self._changes = count(1)

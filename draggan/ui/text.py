@@ -29,6 +29,11 @@ document.addEventListener('draggan-tool', ({ detail }) => {
   tool = detail;
   show();
 });
+// What only the browser can know.
+line.addEventListener('draggan-say', ({ detail }) => {
+  line.textContent = detail.text;
+  line.dataset.kind = detail.kind;
+});
 show();
 """
 

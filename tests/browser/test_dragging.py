@@ -153,8 +153,8 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
     assert abs(x - 40) <= 2
     assert abs(y - 44) <= 2
     with page.expect_download() as download:
-        page.click("#dg-gif")
-    assert download.value.suggested_filename == "bump-seed0-dragged.gif"
+        page.click("#dg-film")
+    assert download.value.suggested_filename == "bump-seed0-dragged.mp4"
     for _ in range(2):
         page.click("#dg-undo")
         page.wait_for_timeout(300)

@@ -67,7 +67,7 @@ def test_looking_at_the_list_of_models_changes_nothing_and_a_choice_is_one_step(
     page.wait_for_timeout(400)
     status(page, "^Arrived")
     assert brightest(page) == there
-    expect(page.locator("#dg-gif")).to_be_enabled()
+    expect(page.locator("#dg-film")).to_be_enabled()
 
 
 def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, engine, monkeypatch):

@@ -84,11 +84,11 @@ def test_a_page_whose_session_is_gone_is_told(do, parts, session):
     assert shown(told, parts.canvas)["value"]["revision"] == told[parts.session].revision
 
 
-@pytest.mark.parametrize("click", ["start", "follow_pointer", "undo", "redo", "reset", "save", "save_gif"])
+@pytest.mark.parametrize("click", ["start", "follow_pointer", "undo", "redo", "reset", "save", "copy", "save_film"])
 def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, session, click):
     seen = holding(**canvas_value(session) | ONE_PAIR)
     more = ["w+", request(), *DEFAULTS] if click in ("start", "follow_pointer") else []
-    more = more or ([request()] if click.startswith("save") else [])
+    more = more or ([request()] if click in ("save", "copy", "save_film") else [])
     with pytest.raises(gr.Error, match="no longer kept; reload it"):
         last_of(getattr(do, click)(None, seen, *more))
 

@@ -118,13 +118,15 @@ def follow_pointer(
 
 
 def stop(page: Page, request: gr.Request) -> None:
-    """End this tab's drag with its next step."""
+    """End this tab's drag with its next step, and a film that is being drawn."""
     page.drags.stop(tab_of(request))
+    page.films.stop(tab_of(request))
 
 
 def close(page: Page, request: gr.Request) -> None:
-    """The tab was closed: its drag and its download are no longer waited for."""
+    """The tab was closed: its drag, its film and its download are no longer waited for."""
     page.drags.stop(tab_of(request))
+    page.films.stop(tab_of(request))
     page.downloads.stop(tab_of(request))
 
 

@@ -1,10 +1,10 @@
-"""Pictures and animations as files, marked as made by AI."""
+"""Pictures and films as files, and pictures for the clipboard, all marked as made by AI."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,86 +17,227 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from draggan.errors import ExportError
-from draggan.export import save_animation, save_picture
-from draggan.recipe import Recipe
+from draggan.export import NO_MP4, can_write_mp4, save_animation, save_picture
+from draggan.film import Frame, evenly, there_and_back
+from draggan.images import draw_points
+from draggan.recipe import Point, Recipe
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
-from draggan.ui.errors import explained
-from draggan.ui.layout import TIMES
+from draggan.ui.errors import PageError, explained
+from draggan.ui.jobs import StoppableJob
+from draggan.ui.layout import FILMS, PICTURES, SPEEDS, TIMES
 from draggan.ui.page import Page, Updates
-from draggan.ui.tab_queue import visit_of
+from draggan.ui.tab_queue import tab_of, visit_of
 
-__all__ = ["save", "save_gif", "save_webp"]
+__all__ = ["copy", "save", "save_film"]
 
 # Pixels of the longer side of what is enlarged: a picture, and a frame of many that are in memory together.
 _LARGEST, _LARGEST_FRAME = 4096, 1024
+# Of a smooth film: pictures a second (players of GIF know hundredths of a second only, and each picture costs), and how
+# long it takes at normal speed.
+_RATES = {"MP4": 25.0, "WebP": 25.0, "GIF": 12.5}
+_SECONDS_OF_A_DRAG, _MOST_SECONDS = 1.6, 8.0
+_SHORTEST_FRAME, _LONGEST_FRAME = 0.06, 0.3  # of one with the drag's own pictures alone
+_MOST_BYTES = 200 << 20  # of frames, which are all in memory at the end
 _KEPT = 600.0  # seconds until a saved file makes room: long after it is written and Gradio has copied it
 
 
 def save(
-    page: Page, session: Session | None, value: CanvasValue, request: gr.Request, times: int | None = 1
+    page: Page,
+    session: Session | None,
+    value: CanvasValue,
+    request: gr.Request,
+    form: str | None = "PNG",
+    times: int | None = 1,
+    compared: bool = False,
+    dots: bool = False,
 ) -> Updates:
-    """A PNG of the picture, without points.
+    """The picture as a file.
 
     Args:
+        form: of `PICTURES`.
         times: how much larger than it is drawn, by plain resampling.
+        compared: the starting picture stands beside it, on the left.
+        dots: with the points that are set, in each where they are there.
     """
     with explained():
         session = page.drawn(session, value)
-        path = _place(page, _file_name(page, session, ".png"))
-        recipe = _portable(page, session.recipe)
-        pixels, details = _enlarged(page.picture(session.recipe), times), _details(recipe, session)
-        save_picture(path, pixels, details, recipe=recipe, **_how(page, request))
+        path = _saved_picture(page, session, _among(form, PICTURES), times, compared, dots, _how(page, request))
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
-def save_gif(
-    page: Page, session: Session | None, value: CanvasValue, request: gr.Request, times: int | None = 1
-) -> Iterator[Updates]:
-    """The way from the starting picture as a GIF, through every drag."""
-    yield from _save_animation(page, session, value, ".gif", _how(page, request), times)
-
-
-def save_webp(
-    page: Page, session: Session | None, value: CanvasValue, request: gr.Request, times: int | None = 1
-) -> Iterator[Updates]:
-    """The same as an animated WebP."""
-    yield from _save_animation(page, session, value, ".webp", _how(page, request), times)
-
-
-def _save_animation(
-    page: Page, session: Session | None, value: CanvasValue, suffix: str, how: dict[str, Any], times: int | None
-) -> Iterator[Updates]:
+def copy(
+    page: Page,
+    session: Session | None,
+    value: CanvasValue,
+    request: gr.Request,
+    times: int | None = 1,
+    compared: bool = False,
+    dots: bool = False,
+) -> Updates:
+    """The same for the clipboard, which takes PNG alone; the page puts it there."""
     with explained():
         session = page.drawn(session, value)
-        shown = session.frames
+        path = _saved_picture(page, session, "PNG", times, compared, dots, _how(page, request))
+        return {page.parts.file: str(path)} | page.say(messages.COPIED, "good")
+
+
+def save_film(
+    page: Page,
+    session: Session | None,
+    value: CanvasValue,
+    request: gr.Request,
+    form: str | None = "GIF",
+    times: int | None = 1,
+    smooth: bool = True,
+    back: bool = False,
+    dots: bool = False,
+    speed: float = 1,
+) -> Iterator[Updates]:
+    """The way from the starting picture as a film, through every drag.
+
+    Args:
+        form: of `FILMS`.
+        times: as for `save`, as far as `_LARGEST_FRAME` goes.
+        smooth: with pictures in between, at an even speed; else the drag's own alone.
+        back: and the way back.
+        dots: with the points of each drag, where they were when it began.
+        speed: one of `SPEEDS`.
+    """
+    with explained():
+        form, session = _among(form, FILMS), page.drawn(session, value)
+        if speed not in SPEEDS.values():
+            raise ExportError(f"a film can be {', '.join(SPEEDS)}; choose one of them")
+        if form == "MP4" and not can_write_mp4():
+            raise ExportError(NO_MP4)
+        shown: Sequence[Frame] = session.frames
         if not shown:
             raise ExportError("there is no drag to show; drag something first")
-    frames: list[np.ndarray] = []
-    for recipe, ws in shown:
-        # A large model takes a while.
-        yield page.say(messages.drawing(len(frames) + 1, len(shown)), "run", aloud=not frames)
-        with explained():
-            frames.append(_enlarged(page.render(recipe, ws), times, _LARGEST_FRAME))
+        shown, seconds = _paced(session, form, smooth=smooth, speed=speed, times=times)
+    tab, job = tab_of(request), StoppableJob()
     with explained():
-        path = _place(page, _file_name(page, session, suffix))
-        recipe = _portable(page, session.recipe)
-        save_animation(path, frames, _details(recipe, session), recipe=recipe, **how)
-    yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
+        page.films.begin(tab, lambda: job)
+    frames: list[np.ndarray] = []
+    began = time.monotonic()
+    try:
+        for number, (recipe, ws) in enumerate(shown):
+            # A large model takes a while.
+            left = (time.monotonic() - began) / number * (len(shown) - number) if number > 3 else None
+            said = page.say(messages.drawing(number + 1, len(shown), left), "run", aloud=not frames)
+            yield said | {page.parts.stop: gr.update(interactive=True)}
+            if job.stopping:
+                yield page.say(messages.NO_FILM, "note") | _stop_at_rest(page, tab)
+                return
+            with explained():
+                points = _points_of(shown, number) if dots else ()
+                frames.append(_finished(page.render(recipe, ws), times, points, _LARGEST_FRAME))
+        if back:
+            frames = [frames[number] for number in there_and_back(len(frames))]
+        yield page.say(messages.WRITING, "run")
+        with explained():
+            path = _place(page, _file_name(page, session, f".{form.lower()}"))
+            recipe = _portable(page, session.recipe)
+            how = _how(page, request)
+            save_animation(path, frames, _details(recipe, session), seconds=seconds, recipe=recipe, **how)
+        yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
+    except PageError:
+        yield _stop_at_rest(page, tab)
+        raise
+    finally:
+        page.films.end(tab, job)
 
 
-def _enlarged(
-    pixels: UInt8[np.ndarray, "height width channels"], times: Any, most: int = _LARGEST
-) -> UInt8[np.ndarray, "..."]:
-    """The picture so many times as large, with no detail that was not there; or fewer, up to ``most`` pixels a side."""
+def _stop_at_rest(page: Page, tab: str) -> Updates:
+    """Stop is off again, unless there is a drag that it stops."""
+    return {} if tab in page.drags else {page.parts.stop: gr.update(interactive=False)}
+
+
+def _among(form: Any, allowed: Sequence[str]) -> str:
+    if form not in allowed:
+        raise ExportError(f"it can be saved as {', '.join(allowed)}; choose one of them")
+    return str(form)
+
+
+def _paced(
+    session: Session, form: str, *, smooth: bool, speed: float, times: int | None
+) -> tuple[Sequence[Frame], float]:
+    """The frames of a film, and how long each is shown."""
+    shown = session.frames
+    if not smooth:
+        return shown, min(max(2 / len(shown), _SHORTEST_FRAME), _LONGEST_FRAME) / speed
+    drags = len({id(recipe) for recipe, _ in shown}) - 1
+    seconds = min(_SECONDS_OF_A_DRAG * max(drags, 1), _MOST_SECONDS) / speed
+    height, width = (side * _times(session.image_size, times, _LARGEST_FRAME) for side in session.image_size)
+    count = min(round(seconds * _RATES[form]), _MOST_BYTES // (3 * height * width))
+    count = max(count, 2)
+    return evenly(shown, count), seconds / count
+
+
+def _points_of(shown: Sequence[Frame], number: int) -> Sequence[Point]:
+    """Those of the drag that a frame is on the way of; before the first, of that one."""
+    recipe = shown[number][0]
+    if not recipe.edits:
+        recipe = next((other for other, _ in shown if other.edits), recipe)
+    return recipe.edits[-1].points if recipe.edits else ()
+
+
+def _saved_picture(
+    page: Page,
+    session: Session,
+    form: str,
+    times: int | None,
+    compared: bool,
+    dots: bool,
+    how: dict[str, Any],
+) -> Path:
+    if compared and not session.is_edited:
+        raise ExportError("there is nothing to compare yet; drag something first")
+    pixels = _finished(page.picture(session.recipe), times, session.pairs if dots else ())
+    if compared:
+        there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.pairs] if dots else ()
+        pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
+    name = _file_name(page, session, f".{form.lower().replace('jpeg', 'jpg')}", compared=compared)
+    path, recipe = _place(page, name), _portable(page, session.recipe)
+    return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
+
+
+def _beside(
+    before: UInt8[np.ndarray, "height width channels"], after: UInt8[np.ndarray, "height width channels"]
+) -> UInt8[np.ndarray, "height width2 channels"]:
+    """Two pictures beside each other, white between them."""
+    height, width, channels = after.shape
+    gap = np.full((height, max(2, width // 64), channels), 255, np.uint8)
+    return np.concatenate([before, gap, after], axis=1)
+
+
+def _finished(
+    pixels: UInt8[np.ndarray, "height width channels"],
+    times: int | None,
+    points: Sequence[Point] = (),
+    most: int = _LARGEST,
+) -> UInt8[np.ndarray, "height2 width2 channels"]:
+    """The picture as it is saved: so many times as large, with points."""
+    height, width = pixels.shape[:2]
+    times = _times((height, width), times, most)
+    if times > 1:
+        size = (times * width, times * height)
+        # Plain resampling: no detail that was not there.
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    if not points:
+        return pixels
+    handles, targets = (
+        times * (np.array([getattr(point, end) for point in points], np.float64) + 0.5) - 0.5
+        for end in ("handle", "target")
+    )
+    return draw_points(pixels, handles, targets)
+
+
+def _times(size: tuple[int, int], times: Any, most: int) -> int:
+    """How many times as large it is saved: as it was asked for, or fewer, up to ``most`` pixels a side."""
     if times not in TIMES:
         raise ExportError(f"a file can be {', '.join(map(str, TIMES))} times as large; choose one of them")
-    height, width = pixels.shape[:2]
-    times = max(1, min(int(times), most // max(height, width)))
-    if times == 1:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((times * width, times * height), Image.Resampling.LANCZOS))
+    return max(1, min(int(times), most // max(size)))
 
 
 def _how(page: Page, request: gr.Request) -> dict[str, Any]:
@@ -123,9 +264,9 @@ def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
     }
 
 
-def _file_name(page: Page, session: Session, suffix: str) -> str:
+def _file_name(page: Page, session: Session, suffix: str, *, compared: bool = False) -> str:
     seed = "" if session.seed is None else f"-seed{session.seed}"
-    edited = "-dragged" if session.is_edited else ""
+    edited = "-before-after" if compared else "-dragged" if session.is_edited else ""
     return f"{page.models.find(session.model).file}{seed}{edited}{suffix}"
 
 
