@@ -7,9 +7,9 @@ number on, and the same recipe has the same result, to the last bit, however bus
 if anything fails, everything works as before; ``draggan doctor`` says why. ``DRAGGAN_NATIVE_OPS=0`` keeps them away,
 ``DRAGGAN_MARCH`` names another processor than this one to build them for.
 
-The CUDA versions are compiled for all the architectures named in ``csrc/cuda``, and their index arithmetic is tested on
-processors. An earlier state of them passed its tests on a GPU once (H100, PyTorch 2.11, November 2026); this one has
-not been tried there.
+The CUDA versions, a file an operator so that they are compiled side by side, are for all the architectures named in
+``csrc/cuda``, and their index arithmetic is tested on processors. An earlier state of them passed its tests on a GPU
+once (H100, PyTorch 2.11, November 2026); this one has not been tried there.
 """
 
 from __future__ import annotations
