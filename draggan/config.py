@@ -412,10 +412,10 @@ class InversionConfig:
     """
 
     coarse_steps: int = _setting(
-        60, unit="steps", source="ours", low=0, high=5000, help="of the latent code, on a picture of 64 px"
+        50, unit="steps", source="ours", low=0, high=5000, help="of the latent code, on a picture of 64 px"
     )
     steps: int = _setting(
-        30, unit="steps", source="ours", low=0, high=5000, help="of the latent code after that, on one of 256 px"
+        26, unit="steps", source="ours", low=0, high=5000, help="of the latent code after that, on one of 256 px"
     )
     row_steps: int = _setting(
         0,
@@ -437,7 +437,7 @@ class InversionConfig:
         help="what a latent far from those that the model draws costs: drags need a usual one",
     )
     tuning_steps: int = _setting(
-        60,
+        95,
         unit="steps",
         source="ours; 350 in the published code of pivotal tuning",
         low=0,

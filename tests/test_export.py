@@ -71,6 +71,7 @@ WAYS_OUT = {
     "draggan/cli/invert.py": {
         "draggan invert --picture": "tests/test_cli_photos.py::test_a_photo_is_opened_dragged_and_put_back"
     },
+    "draggan/cli/video.py": {"draggan video": "tests/test_films.py::test_an_edit_is_made_on_every_frame_of_a_film"},
     "draggan/batch/worker.py": {
         "draggan batch": "tests/test_batch.py::test_lines_become_pictures_and_a_bad_line_costs_one_line"
     },

@@ -27,6 +27,7 @@ from draggan.cli import (
     models,
     review,
     verify,
+    video,
 )
 from draggan.errors import DragGANError
 from draggan.program import own_command
@@ -37,6 +38,7 @@ _COMMANDS = (
     app,
     drag,
     invert,
+    video,
     batch,
     edits,
     dataset,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["laplacian_pyramid", "pyramid_distance", "scaled"]
+__all__ = ["laplacian_pyramid", "missing_detail", "pyramid_distance", "scaled"]
 
 _SMALLEST = 8  # pixels of the pyramid's coarsest picture, at least
 _WHITE = 1 - 0.5 / 127.5
@@ -42,6 +42,20 @@ def pyramid_distance(
     for band in laplacian_pyramid(difference):
         total = total + band.abs().mean()
     return total
+
+
+@torch.no_grad()
+def missing_detail(a: Float[Tensor, "1 channel height width"], b: Float[Tensor, "1 channel height width"]) -> float:
+    """How much of what is to be seen in a photo is missing or wrong, as a share of it: 0 for the same picture, about 1
+    for a grey one. Of the pyramid's bands without its coarsest picture, every band alike.
+
+    Args:
+        a: drawn.
+        b: the photo.
+    """
+    pairs = zip(laplacian_pyramid((a - b).clamp(-2, 2))[:-1], laplacian_pyramid(b)[:-1], strict=True)
+    shares = [float(wrong.abs().mean() / there.abs().mean().clamp(min=1e-3)) for wrong, there in pairs]
+    return sum(shares) / max(1, len(shares))
 
 
 def scaled(

@@ -34,7 +34,7 @@ from draggan.inversion.distance import pyramid_distance, scaled
 from draggan.inversion.verdict import Verdict, verdict_of
 from draggan.tuning import Tuning
 
-__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "psnr"]
+__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "psnr", "schedule", "target_of"]
 
 Stage = Literal["latent", "weights"]
 # Takes the number of a step, and gives the picture before it.
@@ -149,7 +149,7 @@ class Inversion:
         self._generator, self._config = generator, config or InversionConfig()
         self._begun_with = generator if weights is None else tuned(generator, weights.differences)
         self._tuning_before = weights or Tuning(model_sha256=model_sha256)
-        self._target = _target(photo, generator)
+        self._target = target_of(photo, generator)
         self._targets: dict[int, Tensor] = {}
         self._coordinates = _Coordinates(statistics, generator.num_ws)
         self._at = self._coordinates.of(start) if start is not None else self._coordinates.mean()
@@ -255,7 +255,7 @@ class Inversion:
 
         def optimise(step: int) -> Tensor:
             for group in optimiser.param_groups:
-                group["lr"] = rate * _schedule(step, part.steps)
+                group["lr"] = rate * schedule(step, part.steps)
             with torch.enable_grad():
                 picture = generator.draw(self._coordinates.ws(at), part.height)
                 loss = pyramid_distance(picture, target) + config.unusual_weight * at.square().mean()
@@ -278,7 +278,7 @@ class Inversion:
 
         def optimise(step: int) -> Tensor:
             for group in optimiser.param_groups:
-                group["lr"] = config.tuning_rate * _schedule(step, part.steps)
+                group["lr"] = config.tuning_rate * schedule(step, part.steps)
             with torch.enable_grad():
                 picture = generator.draw(ws, part.height)
                 loss = pyramid_distance(picture, target)
@@ -381,14 +381,14 @@ def psnr(a: Float[Tensor, "1 channel height width"], b: Float[Tensor, "1 channel
     return 100.0 if error <= 4e-10 else 10 * math.log10(4 / error)
 
 
-def _schedule(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
     """Share of the step size: rises over the first steps, falls over the second half."""
     rise = min(1.0, (step + 1) / min(_WARM_UP, max(1, steps // 3)))
     fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * (step + 1) / (steps + 1) - 1))
     return rise * max(fall, 0.02)
 
 
-def _target(photo: UInt8[np.ndarray, "height width 3"], generator: Generator) -> Float[Tensor, "1 _ height width"]:
+def target_of(photo: UInt8[np.ndarray, "height width 3"], generator: Generator) -> Float[Tensor, "1 _ height width"]:
     """The photo as the generator draws pictures: as many channels, nominal range [-1, 1]."""
     with torch.no_grad():
         channels = generator.synthesis(generator.sample(0, 0.0, 0 if generator.c_dim else None)).shape[1]

@@ -19,7 +19,7 @@ __all__ = ["FEATHER", "changed", "paste"]
 FEATHER = 0.06
 """Over so much of the crop's width, from its edges inwards, the new picture fades in."""
 # Differences of the values of bytes, blurred, below and above which a place counts as unchanged and as changed.
-_UNCHANGED, _CHANGED = 3.0, 9.0
+_UNCHANGED, _CHANGED = 5.0, 16.0
 _STRIP = 256  # rows of the photo that are computed at a time: a photo of 64 megapixels takes no more memory so
 
 

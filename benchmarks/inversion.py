@@ -1,0 +1,321 @@
+"""Photos that a model has never drawn: how near it comes, how soon, whether it says so, and whether drags still work.
+
+Renderings of the built-in models' scenes stand for photos, because their truth is known: where every landmark is. Three
+kinds: *known* (parameters that no training saw, drawn as those of training were), *beyond* (every parameter 1.3 times
+as far from the middle of its range) and *foreign* (renderings of the other models' scenes, noise, stripes). Who judges:
+true landmarks against what the landmark network finds, and PSNR; of drags, the landmark network.
+
+Pulls: the same landmarks are pulled the same way on the model's own picture of the scene's noise and on the inverted
+one; a pull is truly there within 3.5 % of the width.
+
+With ``--json`` rows are added to those that are there, so that it can be made in parts, such as times on a quiet
+machine and pulls on a busy one. ::
+
+    python -m benchmarks inversion --known 3 --beyond 1 --foreign 2 --json rows.json --out benchmarks/inversion.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+import draggan
+from benchmarks import machine
+from benchmarks.timing import publish, table
+from draggan.config import InversionConfig
+from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks
+from draggan.evaluation.similarity import gradient_distance
+from draggan.generators.base import Generator
+from draggan.generators.tuned import tuned
+from draggan.inversion import Inversion, InversionResult
+from draggan.inversion.distance import missing_detail
+from draggan.scenes import find_scene
+from draggan.scenes.pool import scene_noise
+
+__all__ = ["main"]
+
+_MODELS = ("cat", "face", "car")
+_SEED, _BLOCK = 999, 7  # of no training
+_BEYOND = 1.3
+_TRULY = 0.035
+_LENGTHS = (0.05, 0.08, 0.12)  # of pulls, of the width
+_PULLS = 4
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks inversion", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(_MODELS))
+    for kind, count in (("known", 16), ("beyond", 4), ("foreign", 6)):
+        parser.add_argument(f"--{kind}", type=int, default=count, help="cases of each model (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--pulls", action="store_true", help="drag, too")
+    parser.add_argument("--rows", action="store_true", help="also with every row of the latent on its own (W+)")
+    parser.add_argument("--latent-only", action="store_true", help="do not tune: for the verdict alone")
+    parser.add_argument("--quick", action="store_true", help="one case of each kind")
+    parser.add_argument("--json", type=Path, help="add rows to this file, and report on all that are in it")
+    parser.add_argument("--out", type=Path, help="write the report here")
+    machine.add_options(parser)
+    args = parser.parse_args(argv)
+    here = machine.prepare(args)
+    counts = {kind: 1 if args.quick else getattr(args, kind) for kind in ("known", "beyond", "foreign")}
+    rows: list[dict[str, Any]] = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    for name in args.models:
+        generator, landmarks = draggan.load_generator(name, device="cpu"), find_landmarks(name)
+        for kind, count in counts.items():
+            for index in range(args.first, args.first + count):
+                row = _case(name, generator, landmarks, kind, index, args)
+                rows = [old for old in rows if _key(old) != _key(row)] + [row]
+                if args.json:
+                    args.json.write_text(json.dumps(rows))
+    publish(_report(rows, here), args.out)
+    return 0
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["model"], row["kind"], row["index"], row["tuned"], bool(row.get("pulls"))
+
+
+def _case(
+    name: str, generator: Generator, landmarks: LandmarkNetwork, kind: str, index: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    size = generator.image_size[0]
+    picture, points, visible, noise = _photo(name, kind, index, size)
+    config = InversionConfig(tuning_steps=0) if args.latent_only else InversionConfig()
+    begun = time.perf_counter()
+    inversion = Inversion(generator, picture, config)
+    usable, latent = 0.0, None
+    for step in inversion:
+        if step.stage == "latent":
+            usable, latent = time.perf_counter() - begun, step.picture
+    result = inversion.result
+    done = time.perf_counter() - begun
+    assert latent is not None
+    target = (torch.tensor(picture).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+    row: dict[str, Any] = {
+        "model": name,
+        "kind": kind,
+        "index": index,
+        "tuned": not args.latent_only,
+        "verdict": result.verdict,
+        "unusual": result.unusual,
+        "usable": usable,
+        "done": done,
+        "psnr": {"W": result.latent_psnr, "tuned": result.psnr},
+        "outlines": {"W": gradient_distance(latent, target), "tuned": gradient_distance(result.picture, target)},
+        "missing": {"W": missing_detail(latent, target), "tuned": missing_detail(result.picture, target)},
+        "landmarks": {},
+        "pulls": {},
+    }
+    if points is not None and visible is not None:
+        drawn = {"W": generator.synthesis(result.ws), "tuned": result.picture, "the network itself": target}
+        for what, shown in drawn.items():
+            found = landmarks(shown)[0].numpy()
+            off = np.linalg.norm(found - points, axis=1)[visible]
+            row["landmarks"][what] = float(100 * off.mean() / size)
+    if args.rows:
+        free = Inversion(
+            generator, picture, InversionConfig(coarse_steps=0, steps=0, row_steps=40, tuning_steps=0), start=result.ws
+        )
+        *_, last = free
+        row["psnr"]["W+"], row["unusual W+"] = last.psnr, free.result.unusual
+        row["outlines"]["W+"] = gradient_distance(last.picture, target)
+    if args.pulls and noise is not None:
+        row["pulls"] = _pulls(name, generator, landmarks, result, noise, index)
+    print(json.dumps({k: v for k, v in row.items() if k != "pulls"}), flush=True)
+    return row
+
+
+def _photo(
+    name: str, kind: str, index: int, size: int
+) -> tuple[Picture, Float[np.ndarray, "n 2"] | None, np.ndarray | None, Float[Tensor, "1 z_dim"] | None]:
+    """A picture, where its landmarks are and which can be seen, and the noise of a known one."""
+    if kind == "foreign":
+        others = [other for other in _MODELS if other != name]
+        if index % 3 == 2:
+            return _pattern(index, size), None, None, None
+        scene = find_scene(others[index % 3])
+        noise = scene_noise(scene, _SEED, _BLOCK)[index : index + 1]
+        return scene.render(scene.parameters(noise), size).pictures[0].transpose(1, 2, 0).copy(), None, None, None
+    scene = find_scene(name)
+    noise = scene_noise(scene, _SEED, _BLOCK)[index : index + 1]
+    parameters = scene.parameters(noise)
+    if kind == "beyond":
+        middle = scene.middle()
+        parameters = (middle + _BEYOND * (parameters - middle)).astype(np.float32)
+    drawn = scene.render(parameters, size)
+    known = torch.from_numpy(noise) if kind == "known" else None
+    return drawn.pictures[0].transpose(1, 2, 0).copy(), drawn.points[0], drawn.visible[0], known
+
+
+def _pattern(index: int, size: int) -> Picture:
+    """Noise or stripes."""
+    if index % 2:
+        return np.random.default_rng(index).integers(0, 256, (size, size, 3), np.uint8)
+    y, x = np.mgrid[:size, :size]
+    return np.stack([128 + 100 * np.sin(x / 9 + y / 17), 255 * x / size, 255 * y / size], -1).astype(np.uint8)
+
+
+def _pulls(
+    name: str,
+    generator: Generator,
+    landmarks: LandmarkNetwork,
+    result: InversionResult,
+    noise: Float[Tensor, "1 z_dim"],
+    index: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """The same landmarks pulled the same way, by what the pictures start from."""
+    after = tuned(generator, result.tuning.differences)
+    starts = {"own": (generator, generator.mapping(noise)), "W": (generator, result.ws), "tuned": (after, result.ws)}
+    size = generator.image_size[0]
+    pulls: dict[str, list[dict[str, Any]]] = {}
+    for what, (drawing, ws) in starts.items():
+        random = np.random.default_rng((_SEED, index))
+        before = landmarks(drawing.synthesis(ws))[0].numpy()
+        pulls[what] = []
+        for _ in range(_PULLS):
+            which = int(random.integers(len(before)))
+            length, angle = float(random.choice(_LENGTHS)) * size, random.uniform(0, 2 * np.pi)
+            handle = before[which]
+            target = handle + length * np.array([np.cos(angle), np.sin(angle)])
+            if min(handle.min(), target.min()) < 8 or max(handle.max(), target.max()) > size - 9:
+                pulls[what].append({})
+                continue
+            config = draggan.suggested_config(name)
+            *_, step = draggan.Drag(drawing, ws, handles=[handle], targets=[target], config=config)
+            moved = landmarks(drawing.synthesis(step.ws))[0].numpy()
+            others = np.delete(np.linalg.norm(moved - before, axis=1), which)
+            pulls[what].append(
+                {
+                    "left": float(np.linalg.norm(moved[which] - target) / size),
+                    "claimed": step.outcome == "arrived",
+                    "others": float(np.median(others) / size),
+                }
+            )
+    return pulls
+
+
+def _report(rows: list[dict[str, Any]], here: machine.Machine) -> str:
+    text = [
+        "# Photos",
+        "",
+        here.markdown(),
+        "",
+        "What stands here, and how it is measured: `benchmarks/inversion.py`. Cases of each kind: the column *cases*.",
+        "Outlines: 1 - structural similarity of gradients (0: the same). Landmarks: mean distance of what the network",
+        "finds from the truth, % of the width; of the rendering itself: what the network is off by.",
+        "",
+    ]
+    cells = []
+    for name in _MODELS:
+        for kind in ("known", "beyond", "foreign"):
+            some = [row for row in rows if row["model"] == name and row["kind"] == kind and row["tuned"]]
+            if some:
+                cells.append(_line(name, kind, some))
+    heads = [
+        "model",
+        "photos",
+        "cases",
+        "W dB",
+        "W+ dB",
+        "tuned dB",
+        "outlines W",
+        "W+",
+        "tuned",
+        "landmarks W",
+        "tuned",
+    ]
+    heads += ["rendering", "unusual W", "W+", "latent after s", "done after s"]
+    text += [table(heads, cells), "", "## What it says of them", ""]
+    said = []
+    for name in _MODELS:
+        for kind in ("known", "beyond", "foreign"):
+            some = [row for row in rows if row["model"] == name and row["kind"] == kind]
+            if some:
+                spread = [row["psnr"]["W"] for row in some]
+                verdicts = [
+                    sum(row["verdict"] == word for row in some) for word in ("very close", "recognisable", "foreign")
+                ]
+                said.append([name, kind, len(some), f"{min(spread):.1f} to {max(spread):.1f}", *verdicts])
+    text += [table(["model", "photos", "cases", "W dB", "very close", "recognisable", "foreign"], said), ""]
+    pulled = [row for row in rows if row["pulls"]]
+    if pulled:
+        text += [
+            "## Drags",
+            "",
+            table(
+                [
+                    "model",
+                    "started from",
+                    "pulls",
+                    "truly there",
+                    "claimed",
+                    "left %, mean",
+                    "median",
+                    "others moved %",
+                ],
+                _pull_lines(pulled),
+            ),
+            "",
+        ]
+    return "\n".join(text)
+
+
+def _line(name: str, kind: str, rows: list[dict[str, Any]]) -> list[Any]:
+    def mean(group: str, key: str, digits: int = 1) -> str:
+        values = [row[group][key] for row in rows if key in row[group]]
+        return f"{np.mean(values):.{digits}f}" if values else ""
+
+    def spread(key: str) -> str:
+        values = [row[key] for row in rows if key in row]
+        return f"{np.mean(values):.1f}" if values else ""
+
+    return [
+        *(name, kind, len(rows)),
+        *(mean("psnr", key) for key in ("W", "W+", "tuned")),
+        *(mean("outlines", key, 2) for key in ("W", "W+", "tuned")),
+        *(mean("landmarks", key) for key in ("W", "tuned", "the network itself")),
+        *(spread(key) for key in ("unusual", "unusual W+", "usable", "done")),
+    ]
+
+
+def _pull_lines(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    lines = []
+    for name in _MODELS:
+        some = [row for row in rows if row["model"] == name]
+        for what in ("own", "W", "tuned"):
+            # Only pulls that all starts have.
+            made = [
+                row["pulls"][what][k]
+                for row in some
+                for k in range(_PULLS)
+                if all(row["pulls"][w][k] for w in row["pulls"])
+            ]
+            if made:
+                left = [100 * pull["left"] for pull in made]
+                there = sum(pull["left"] <= _TRULY for pull in made)
+                claimed = sum(pull["claimed"] for pull in made)
+                others = np.mean([100 * pull["others"] for pull in made])
+                lines.append(
+                    [
+                        name,
+                        what,
+                        len(made),
+                        there,
+                        claimed,
+                        f"{np.mean(left):.2f}",
+                        f"{np.median(left):.2f}",
+                        f"{others:.2f}",
+                    ]
+                )
+    return lines

@@ -1,0 +1,170 @@
+"""An edit on a film: every frame is found from the one before, one tuning serves all of them, the edit moves each.
+
+1. *Latents*: the first frame's as a photo's; every other one from the latent of the frame before, in a few steps.
+   Smoothed over time, as what flickers from frame to frame is what the optimiser could not decide.
+2. *Weights*: tuned once, on frames spread over the clip by turns, around their latents.
+3. *The edit*: the same step in latent space that a drag has made on one picture, added to every frame's latent.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from draggan.config import InversionConfig
+from draggan.errors import LatentError, PhotoError
+from draggan.generators.base import Generator
+from draggan.generators.tuned import differences_between, to_be_tuned, tuned
+from draggan.images import to_uint8
+from draggan.inversion.distance import pyramid_distance, scaled
+from draggan.inversion.invert import Inversion, schedule, target_of
+from draggan.inversion.verdict import Verdict
+from draggan.tuning import Tuning
+
+__all__ = ["STEPS", "Film", "FilmStep", "invert_film", "smoothed"]
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+# Of every frame but the first.
+_NEXT = InversionConfig(coarse_steps=10, steps=6, tuning_steps=0, rate=0.05)
+_KEYS = 8  # frames that the weights are tuned on
+STEPS = 120
+"""Of the weights."""
+_SMOOTHING = 1.0  # standard deviation, frames
+_FINE = 256  # height in pixels of the pictures on which the weights are tuned
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Film:
+    """A clip as a model draws it.
+
+    Attributes:
+        ws: a latent for each frame.
+        tuning: of the weights, for all of them.
+        verdict: whether the model knows the first frame.
+        generator: the model with that tuning.
+    """
+
+    ws: Float[Tensor, "frames num_ws w_dim"]
+    tuning: Tuning
+    verdict: Verdict
+    generator: Generator
+
+    @torch.no_grad()
+    def pictures(self, offset: Float[Tensor, "1 num_ws w_dim"] | None = None) -> Iterator[Picture]:
+        """Every frame as it is drawn, with an edit if one is given."""
+        for ws in self.ws.split(1):
+            yield to_uint8(self.generator.synthesis(ws if offset is None else ws + offset))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilmStep:
+    """How far it is.
+
+    Attributes:
+        progress: by expected time, 0 to 1.
+        said: what is being done, for people.
+        seconds_left: expected.
+        film: the result, with the last one.
+    """
+
+    progress: float
+    said: str
+    seconds_left: float
+    film: Film | None = None
+
+
+def invert_film(
+    generator: Generator,
+    crops: Sequence[Picture],
+    *,
+    first: InversionConfig | None = None,
+    steps: int = STEPS,
+    smoothing: float = _SMOOTHING,
+    model_sha256: str = "",
+) -> Iterator[FilmStep]:
+    """Bring a clip into a model.
+
+    Args:
+        crops: of its frames, at the size of the model's pictures.
+        first: how the first frame is found.
+        steps: of the weights.
+        smoothing: of latents over time, standard deviation in frames; 0: none.
+
+    Raises:
+        PhotoError: there is no frame, or one has another size.
+    """
+    if not crops:
+        raise PhotoError("the film has no frame")
+    begun, count = time.perf_counter(), len(crops)
+    config = first or InversionConfig()
+    alone = config.coarse_steps + config.steps
+    work = alone + (count - 1) * (_NEXT.coarse_steps + _NEXT.steps) + 2 * steps
+    done = 0
+
+    def step(said: str, film: Film | None = None) -> FilmStep:
+        share = 1.0 if film is not None else done / work
+        left = (time.perf_counter() - begun) * (1 - share) / max(share, 1e-6)
+        return FilmStep(progress=share, said=said, seconds_left=left, film=film)
+
+    found: list[Tensor] = []
+    verdict: Verdict = "recognisable"
+    for number, crop in enumerate(crops):
+        how = InversionConfig(coarse_steps=config.coarse_steps, steps=config.steps, tuning_steps=0, full_size_steps=0)
+        start = found[-1] if found else None
+        inversion = Inversion(generator, crop, how if start is None else _NEXT, start=start)
+        for _ in inversion:
+            done += 1
+            if start is None:
+                yield step("looking for the first frame")
+        if start is None:
+            verdict = inversion.result.verdict
+        found.append(inversion.ws)
+        yield step(f"frame {number + 1} of {count}")
+    ws = smoothed(torch.cat(found), smoothing)
+    mine, weights = to_be_tuned(generator)
+    optimiser = torch.optim.Adam(list(weights.values()), lr=config.tuning_rate, betas=(0.9, 0.99))
+    height = max((h for h in generator.preview_heights if h <= _FINE), default=generator.image_size[0])
+    size = (height, round(generator.image_size[1] * height / generator.image_size[0]))
+    keys = sorted({round(k * (count - 1) / max(1, _KEYS - 1)) for k in range(_KEYS)})
+    targets = {key: scaled(target_of(crops[key], generator), size) for key in keys}
+    for k in range(steps):
+        key = keys[k % len(keys)]
+        for group in optimiser.param_groups:
+            group["lr"] = config.tuning_rate * schedule(k, steps)
+        with torch.enable_grad():
+            loss = pyramid_distance(mine.draw(ws[key : key + 1], height), targets[key])
+            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for weight, gradient in zip(weights.values(), gradients, strict=True):
+            weight.grad = gradient
+        optimiser.step()
+        done += 2
+        yield step("tuning the model for all frames")
+    tuning = Tuning(model_sha256=model_sha256, differences=differences_between(generator, weights) if steps else {})
+    film = Film(ws=ws, tuning=tuning, verdict=verdict, generator=tuned(generator, tuning.differences))
+    yield step("done", film)
+
+
+def smoothed(ws: Float[Tensor, "frames num_ws w_dim"], deviation: float) -> Float[Tensor, "frames num_ws w_dim"]:
+    """Latents over time through a Gaussian; at the ends those frames count that there are.
+
+    Args:
+        deviation: its standard deviation, frames; 0: as they are.
+
+    Raises:
+        LatentError: not a finite number from 0 on.
+    """
+    if not (math.isfinite(deviation) and deviation >= 0):
+        raise LatentError(f"a smoothing of {deviation} frames is not allowed; give a number from 0 on")
+    if deviation == 0 or len(ws) == 1:
+        return ws
+    at = torch.arange(len(ws), dtype=ws.dtype, device=ws.device)
+    weights = torch.exp(-((at[:, None] - at[None]) ** 2) / (2 * deviation**2))
+    return torch.einsum("ab,brw->arw", weights / weights.sum(1, keepdim=True), ws)

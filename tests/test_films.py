@@ -1,0 +1,79 @@
+"""A film becomes latents of every frame and one tuning, and goes back with an edit on each."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from draggan.cli import main
+from draggan.config import InversionConfig
+from draggan.errors import DragGANError, LatentError, PhotoError
+from draggan.images import to_uint8
+from draggan.inversion.film import invert_film, smoothed
+from draggan.inversion.frames import read_clip
+from tests.conftest import tiny_stylegan2
+from tests.marks import marks_of
+
+
+def test_frames_are_found_one_after_the_other_and_share_their_weights():
+    model = tiny_stylegan2()
+    a, b = model.sample(1, 0.5), model.sample(2, 0.5)
+    crops = [to_uint8(model.synthesis(a + share * 0.1 * (b - a))) for share in range(4)]
+    first = InversionConfig(coarse_steps=0, steps=40)
+    steps = list(invert_film(model, crops, first=first, steps=20))
+    assert [step.progress for step in steps] == sorted(step.progress for step in steps)
+    assert all(step.film is None for step in steps[:-1])
+    film = steps[-1].film
+    assert film is not None
+    assert film.ws.shape == (4, model.num_ws, model.w_dim)
+    drawn = list(film.pictures())
+    error = np.mean([np.abs(one.astype(int) - crop).mean() for one, crop in zip(drawn, crops, strict=True)])
+    plain = np.abs(to_uint8(model.synthesis(film.ws[:1])).astype(int) - crops[0]).mean()
+    assert error < plain
+    moved = list(film.pictures(0.5 * (b - a)))
+    assert all((one != other).any() for one, other in zip(moved, drawn, strict=True))
+
+
+def test_smoothing_keeps_what_stands_still_and_calms_what_flickers():
+    ws = torch.ones(9, 2, 3)
+    torch.testing.assert_close(smoothed(ws, 2.0), ws)
+    flicker = torch.tensor([1.0, -1.0] * 5)[:, None, None].expand(10, 2, 3)
+    assert smoothed(flicker, 1.0)[2:-2].abs().max() < 0.1
+    assert smoothed(flicker, 0.0) is flicker
+    with pytest.raises(LatentError):
+        smoothed(ws, -1.0)
+
+
+def test_no_film_ends_in_a_sentence(tmp_path):
+    with pytest.raises(PhotoError, match="no frame"):
+        list(invert_film(tiny_stylegan2(), []))
+    for name, content in (("a.mp4", b"no film"), ("a.gif", b"GIF89a"), ("a.webp", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DragGANError) as caught:
+            read_clip(tmp_path / name)
+        assert name in str(caught.value) or "pip install" in str(caught.value)
+    with pytest.raises(PhotoError, match="no such file"):
+        read_clip(tmp_path / "nothing.mp4")
+
+
+def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
+    recipe, film, out = (tmp_path / name for name in ("edit.json", "in.webp", "out.webp"))
+    drag = ("drag", "--model", "cat", "--point", "128,128:140,128", "--steps", "2", "--recipe-out", str(recipe))
+    assert main([*drag, "--before", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.png")]) == 0
+    frames = [Image.open(tmp_path / name).convert("RGB") for name in ("a.png", "b.png")]
+    frames[0].save(film, save_all=True, append_images=frames[1:], duration=100, lossless=True)
+    clip = read_clip(film)
+    assert len(clip.frames) == 2
+    assert clip.rate == pytest.approx(10, rel=0.1)
+    words = ["video", str(film), str(out), "--model", "cat", "--edit", str(recipe)]
+    assert main(words) == 1
+    assert "agree" in capsys.readouterr().err
+    assert main([*words, "--consent", "--json", "--quick"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == 2
+    assert {"words", "signature", "record"} <= marks_of(out.read_bytes())
+    with Image.open(out) as written:
+        assert written.n_frames == 2
