@@ -437,7 +437,7 @@ class InversionConfig:
         help="what a latent far from those that the model draws costs: drags need a usual one",
     )
     tuning_steps: int = _setting(
-        95,
+        80,
         unit="steps",
         source="ours; 350 in the published code of pivotal tuning",
         low=0,

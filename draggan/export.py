@@ -23,6 +23,7 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -59,6 +60,7 @@ __all__ = [
     "check_picture_path",
     "encode_animation",
     "encode_picture",
+    "has_sound",
     "read_recipe",
     "recipe_in",
     "save_animation",
@@ -80,6 +82,7 @@ _SHORTEST, _LONGEST = 0.06, 0.3
 _LEAST_RATE, _MOST_RATE = 25.0, 60.0
 # Of H.264; the invisible mark is read at up to 23 (benchmarks/watermark.md).
 _FILM_QUALITY = 18
+_FILM_OPTIONS = ("-crf", str(_FILM_QUALITY), "-preset", "medium", "-movflags", "+faststart")
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +130,8 @@ def encode_animation(
     details: dict[str, Any] | None = None,
     *,
     seconds: float | None = None,
+    hold: bool = True,
+    sound: Path | None = None,
     recipe: Recipe | None = None,
     source: SourceType = "trainedAlgorithmicMedia",
     photo: Ingredient | None = None,
@@ -140,6 +145,8 @@ def encode_animation(
     Args:
         suffix: ".gif" (256 colours a frame), ".webp", or ".mp4" (H.264, which does not repeat by itself).
         seconds: how long each frame is shown, the first and the last one longer; None: so that all take about two.
+        hold: whether the first and the last frame are shown longer.
+        sound: a film whose sound an MP4 gets, if it has any; other formats have none.
         recipe: of the last frame.
         details, source, photo, caption, deployment, door, session: as for `encode_picture`.
 
@@ -151,7 +158,8 @@ def encode_animation(
     if seconds is None:
         seconds = min(max(2 / len(frames), _SHORTEST), _LONGEST)
     way = _Way(source, photo, caption, deployment or default(), door, session)
-    return way.out(frames, _suffix(suffix, ANIMATIONS, "an animation"), details, recipe, seconds)
+    show = _Show(seconds, hold, sound)
+    return way.out(frames, _suffix(suffix, ANIMATIONS, "an animation"), details, recipe, show)
 
 
 def check_picture_path(path: str | Path) -> Path:
@@ -176,6 +184,15 @@ def can_write_mp4() -> bool:
     except (ImportError, RuntimeError, OSError):
         return False
     return True
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a film has sound that can be read here."""
+    try:
+        facts = importlib.import_module("imageio.v3").immeta(path, plugin="FFMPEG")
+    except (ImportError, OSError, RuntimeError, ValueError, KeyError, IndexError):
+        return False
+    return bool(facts.get("audio_codec"))
 
 
 def save_picture(
@@ -218,6 +235,8 @@ def save_animation(
     details: dict[str, Any] | None = None,
     *,
     seconds: float | None = None,
+    hold: bool = True,
+    sound: Path | None = None,
     recipe: Recipe | None = None,
     source: SourceType = "trainedAlgorithmicMedia",
     photo: Ingredient | None = None,
@@ -237,6 +256,8 @@ def save_animation(
         path.suffix,
         details,
         seconds=seconds,
+        hold=hold,
+        sound=sound,
         recipe=recipe,
         source=source,
         photo=photo,
@@ -296,6 +317,28 @@ def _recipe_of(text: str | None, name: str) -> Recipe:
     return Recipe.from_json(text)
 
 
+@dataclass(frozen=True)
+class _Show:
+    """How an animation is shown.
+
+    Attributes:
+        seconds: of each frame.
+        hold: whether the first and the last are shown longer.
+        sound: a film whose sound goes with it.
+    """
+
+    seconds: float
+    hold: bool
+    sound: Path | None
+
+    def durations(self, count: int) -> list[float]:
+        """How long each frame is shown, seconds."""
+        shown = [self.seconds] * count
+        if self.hold:
+            shown[0], shown[-1] = max(shown[0], _FIRST_SECONDS), max(shown[-1], _LAST_SECONDS)
+        return shown
+
+
 class _Way:
     """Out.
 
@@ -323,7 +366,7 @@ class _Way:
         suffix: str,
         details: dict[str, Any] | None,
         recipe: Recipe | None,
-        seconds: float = 0.0,
+        show: _Show | None = None,
     ) -> bytes:
         """Everything that leaves as a file passes here."""
         deployment = self._deployment
@@ -338,7 +381,7 @@ class _Way:
         if by_ai and self._caption:
             frames = [with_caption(pixels, CAPTION) for pixels in frames]
         # The latent code of a photograph draws its person again: it is not for everybody who gets the file.
-        data = _encoded(frames, suffix, details, None if of_photo else recipe, seconds, self._source)
+        data = _encoded(frames, suffix, details, None if of_photo else recipe, show, self._source)
         kind = _FORMATS[suffix].lower()
         sealed = seal(
             data,
@@ -392,7 +435,7 @@ def _encoded(
     suffix: str,
     details: dict[str, Any] | None,
     recipe: Recipe | None,
-    seconds: float,
+    show: _Show | None,
     source: SourceType,
 ) -> bytes:
     """The bytes of a file that says how it was made."""
@@ -419,13 +462,13 @@ def _encoded(
     if form in ("JPEG", "GIF", "MP4"):
         frames = [over_white(pixels) for pixels in frames]
     if form == "MP4":
-        return mp4_with_xmp(_filmed(frames, _durations(len(frames), seconds)), packet)
+        return mp4_with_xmp(_filmed(frames, show or _Show(1.0, True, None)), packet)
     images = [Image.fromarray(pixels) for pixels in frames]
     if form == "GIF":
         # Colours are chosen for each frame: a palette for all of them would show in every one.
         images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in images]
-    if seconds:
-        durations = [round(1000 * s) for s in _durations(len(images), seconds)]
+    if show is not None:
+        durations = [round(1000 * s) for s in show.durations(len(images))]
         options |= {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
     buffer = io.BytesIO()
     images[0].save(buffer, form, **options)
@@ -433,21 +476,18 @@ def _encoded(
     return gif_with_xmp(data, packet) if form == "GIF" else data
 
 
-def _durations(count: int, seconds: float) -> list[float]:
-    """How long each frame is shown."""
-    shown = [seconds] * count
-    shown[0], shown[-1] = max(shown[0], _FIRST_SECONDS), max(shown[-1], _LAST_SECONDS)
-    return shown
-
-
-def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], durations: Sequence[float]) -> bytes:
+def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], show: _Show) -> bytes:
     """An MP4 of H.264 that every player shows: 4:2:0, which wants even sides, and what is told first at the front.
 
     It has one rate: a frame that is shown longer is there several times, which costs next to nothing.
     """
     if not can_write_mp4():
         raise ExportError(NO_MP4)
-    rate = min(max(1 / min(durations), _LEAST_RATE), _MOST_RATE)
+    durations = show.durations(len(frames))
+    rate = min(max(1 / min(durations), _LEAST_RATE if show.hold else 1.0), _MOST_RATE)
+    heard = {} if show.sound is None or not has_sound(show.sound) else {"audio_path": str(show.sound)}
+    if heard:
+        heard["audio_codec"] = "aac"
     height, width = frames[0].shape[:2]
     even = ((0, height % 2), (0, width % 2), (0, 0))
     imageio = importlib.import_module("imageio.v2")
@@ -464,7 +504,8 @@ def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], durations: Se
                 macro_block_size=1,
                 quality=None,
                 ffmpeg_log_level="error",
-                output_params=["-crf", str(_FILM_QUALITY), "-preset", "medium", "-movflags", "+faststart"],
+                output_params=[*_FILM_OPTIONS, *(["-shortest"] if heard else [])],
+                **heard,
             )
             with contextlib.closing(writer):
                 for pixels, seconds in zip(frames, durations, strict=True):

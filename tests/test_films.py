@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from draggan.cli import main
 from draggan.config import InversionConfig
 from draggan.errors import DragGANError, LatentError, PhotoError
+from draggan.export import has_sound, save_animation
 from draggan.images import to_uint8
 from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.frames import read_clip
@@ -77,3 +79,30 @@ def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
     assert {"words", "signature", "record"} <= marks_of(out.read_bytes())
     with Image.open(out) as written:
         assert written.n_frames == 2
+
+
+def test_a_film_keeps_its_speed_and_its_sound(tmp_path):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    made = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-loglevel",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=160x128:rate=20:duration=1",
+    ]
+    made += ["-f", "lavfi", "-i", "sine=duration=1", "-pix_fmt", "yuv420p", "-shortest", str(source)]
+    subprocess.run(made, check=True, timeout=60)
+    assert has_sound(source)
+    clip = read_clip(source, 12)
+    assert len(clip.frames) == 12
+    assert clip.rate == pytest.approx(20)
+    save_animation(out, clip.frames, seconds=1 / clip.rate, hold=False, sound=source)
+    assert has_sound(out)
+    again = read_clip(out)
+    assert again.rate == pytest.approx(20)
+    assert abs(len(again.frames) - 12) <= 1
+    save_animation(tmp_path / "mute.mp4", clip.frames, seconds=1 / clip.rate, hold=False)
+    assert not has_sound(tmp_path / "mute.mp4")

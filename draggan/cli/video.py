@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.checkpoints.store import load_generator
     from draggan.config import InversionConfig
     from draggan.engine.models import AnyModels
-    from draggan.export import check_animation_path, save_animation
+    from draggan.export import check_animation_path, has_sound, save_animation
     from draggan.inversion import VERDICTS, Photo, cut, paste
     from draggan.inversion.film import STEPS, invert_film
     from draggan.inversion.frames import read_clip
@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         frames,
         {"model": Path(args.model).name, "frames": len(frames)},
         seconds=1 / clip.rate,
+        hold=False,
+        sound=args.film,
         source="compositeWithTrainedAlgorithmicMedia",
         door="command line",
     )
@@ -104,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"frames": len(frames), "verdict": film.verdict, "files": [str(written)]}))
         return 0
     print(VERDICTS[film.verdict])
-    print(f"  wrote {written}: {len(frames)} frames, without sound")
+    heard = "with its sound" if written.suffix.lower() == ".mp4" and has_sound(args.film) else "without sound"
+    print(f"  wrote {written}: {len(frames)} frames, {heard}")
     return 0
 
 
