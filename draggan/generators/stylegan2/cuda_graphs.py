@@ -22,11 +22,12 @@ of CUDA's graphs (tests/test_cuda_graphs.py).
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -43,7 +44,16 @@ from draggan.geometry import Windows
 from torch_utils.ops import status
 from torch_utils.pytorch_internals import below_autograd, is_transformed, version
 
-__all__ = ["RecordedPass", "Recorder", "can_record", "graphs_made", "recorded_pass", "recorder_for"]
+__all__ = [
+    "RecordedPass",
+    "Recorder",
+    "can_record",
+    "graphs_made",
+    "recorded_pass",
+    "recorder_for",
+    "recording",
+    "replaying",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +134,22 @@ def enabled() -> bool:
 def recorder_for(device: torch.device) -> Recorder | None:
     """What records work on that device; None where nothing can, or graphs are turned off."""
     return _recorders[device.type](device) if device.type in _recorders and enabled() else None
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Held by who records: a process records one thing at a time. Counts for `graphs_made`."""
+    global _made
+    with _recording:
+        _made += 1
+        yield
+
+
+@contextlib.contextmanager
+def replaying() -> Iterator[None]:
+    """Held from the inputs of a replay to its results, so that no two mix."""
+    with _replaying:
+        yield
 
 
 def graphs_made() -> int:

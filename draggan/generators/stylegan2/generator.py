@@ -16,6 +16,7 @@ from draggan.generators.stylegan2.blending import block_stages
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan2.features import features
 from draggan.generators.stylegan2.networks import SynthesisLayer, SynthesisNetwork
+from draggan.generators.stylegan2.recorded_pictures import RecordedSynthesis
 from draggan.geometry import Grid, Windows
 
 __all__ = ["StyleGAN2Generator"]
@@ -34,7 +35,7 @@ class StyleGAN2Generator(Generator):
         super().__init__()
         self.config, self.image_size = config, config.image_size
         self.z_dim, self.c_dim, self.w_dim = config.z_dim, config.c_dim, config.w_dim
-        self.synthesis = SynthesisNetwork(config)
+        self.synthesis = RecordedSynthesis(config)
         self.num_ws = self.synthesis.num_ws
         self.mapping = MappingNetwork(self.z_dim, self.c_dim, self.w_dim, self.num_ws, config.mapping_kwargs)
         self.levels = tuple(f"b{r}" for r in self.synthesis.resolutions)

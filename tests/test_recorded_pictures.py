@@ -1,0 +1,93 @@
+"""Pictures by replays, recorded by the rules of CUDA's graphs on a processor (tests/emulated.py)."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from draggan.generators.stylegan2 import cuda_graphs
+from tests.conftest import tiny_stylegan2
+from tests.emulated import Emulated
+from torch_utils.ops import prepacked_convolution
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
+    monkeypatch.setattr(cuda_graphs, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(Emulated, "recorded", 0)
+    monkeypatch.setattr(Emulated, "replayed", 0)
+
+
+def test_pictures_and_previews_are_the_ordinary_ones() -> None:
+    """Other latents, other sizes, more at a time; each kind recorded the third time it is asked for."""
+    G = copy.deepcopy(tiny_stylegan2())
+    torch.manual_seed(0)
+    for batch, height in ((1, 32), (1, 16), (2, 32)):
+        for _ in range(5):
+            ws = torch.randn(batch, G.num_ws, G.w_dim)
+            with torch.no_grad():
+                got, expected = G.preview(ws, height), G.synthesis.ordinary(ws, None if height == 32 else height)
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+            assert not got.requires_grad
+    assert Emulated.recorded == 3
+    # Three of five of each, and one more to compare.
+    assert Emulated.replayed == 3 * 4
+    with torch.inference_mode():
+        torch.testing.assert_close(G.synthesis(ws), expected, rtol=1e-5, atol=1e-6)
+    assert Emulated.replayed == 13
+
+
+def test_what_was_drawn_is_not_drawn_over() -> None:
+    G = copy.deepcopy(tiny_stylegan2())
+    latents = [torch.randn(1, G.num_ws, G.w_dim) for _ in range(6)]
+    with torch.no_grad():
+        pictures = [G.synthesis(ws) for ws in latents]
+        for ws, picture in zip(latents, pictures, strict=True):
+            torch.testing.assert_close(picture, G.synthesis.ordinary(ws, None), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_weights_in_training_and_changed_weights_go_the_ordinary_way() -> None:
+    G = copy.deepcopy(tiny_stylegan2())
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    for _ in range(4):
+        latent = ws.clone().requires_grad_(True)
+        G.synthesis(latent).sum().backward()
+        assert latent.grad is not None
+    assert Emulated.recorded == 0
+    with torch.no_grad():
+        for _ in range(3):
+            G.synthesis(ws)
+        assert Emulated.recorded == 1
+        G.synthesis.b32.conv1.weight.mul_(1.5)
+        for module in G.modules():
+            if hasattr(module, "freeze") and module is not G:
+                module.freeze()
+        torch.testing.assert_close(G.synthesis(ws), G.synthesis.ordinary(ws, None))
+        assert Emulated.recorded == 2
+        torch.testing.assert_close(G.synthesis(ws), G.synthesis.ordinary(ws, None))
+    G.requires_grad_(True)
+    assert G.synthesis(ws).requires_grad
+    with torch.no_grad():
+        G.synthesis(ws)
+    assert Emulated.recorded == 2
+
+
+@pytest.mark.parametrize("how", ["fails", "differs"])
+def test_what_cannot_be_recorded_is_drawn_all_the_same(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def record(recorder: Emulated, work: object) -> tuple[torch.Tensor, object]:
+        if how == "fails":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return torch.full((1, 3, 32, 32), 7.0), lambda: None
+
+    monkeypatch.setattr(Emulated, "record", record)
+    G = copy.deepcopy(tiny_stylegan2())
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    with torch.no_grad():
+        for _ in range(6):
+            torch.testing.assert_close(G.synthesis(ws), G.synthesis.ordinary(ws, None))
+    assert caplog.text.count("pictures are drawn without CUDA graphs") == 1
