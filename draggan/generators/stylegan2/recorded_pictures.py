@@ -1,9 +1,9 @@
 """Pictures and previews of a StyleGAN2 with frozen weights, each kind recorded and replayed as one CUDA graph.
 
-Beside `features` in the stack, above `cuda_graphs`, by whose rules it goes: a kind of picture is recorded the third time
-it is asked for, compared with the ordinary one before its first use, and drawn the ordinary way from then on if it
-differs or cannot be recorded. On the one GPU that was at hand a picture took 8 to 13 ms, of which 1 to 2 are arithmetic;
-the rest was the giving of some two hundred operations. This module has not run on a GPU yet.
+Beside `features` in the stack, above `cuda_graphs`, by whose rules it goes: a kind of picture is recorded the third
+time it is asked for, compared with the ordinary one before its first use, and drawn the ordinary way from then on if
+it differs or cannot be recorded. On the one GPU that was at hand a picture took 8 to 13 ms, of which 1 to 2 are
+arithmetic; the rest was the giving of some two hundred operations. This module has not run on a GPU yet.
 """
 
 from __future__ import annotations
