@@ -146,6 +146,7 @@ def problem_of(G, count, config, mask=None):
         dtype=torch.float32,
         ws=torch.zeros(1, G.num_ws, G.w_dim, device="meta"),
         origin=torch.zeros(G.num_ws, G.w_dim, device="meta"),
+        led_from=None,
         handles=torch.zeros(count, 2, device="meta"),
         patch=patch,
         window=square_offsets(3).to("meta"),
