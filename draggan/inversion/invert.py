@@ -238,7 +238,7 @@ class Inversion:
                     seconds_left=0.0 if last else left,
                     psnr=error,
                     picture=picture,
-                    verdict=None if part.stage == "latent" else self._verdict,
+                    verdict=None if part.stage == "latent" else verdict_of(self._latent_psnr, error),
                     done=last,
                 )
                 if last:
@@ -306,10 +306,6 @@ class Inversion:
     def _unusual(self) -> float:
         return float(self._at.detach().square().mean().sqrt())
 
-    @property
-    def _verdict(self) -> Verdict:
-        return verdict_of(self._latent_psnr, self._unusual)
-
     @torch.no_grad()
     def _measured(self) -> InversionResult:
         tuning, ws = self._tuning_before, self.ws
@@ -318,14 +314,15 @@ class Inversion:
             tuning = Tuning(model_sha256=tuning.model_sha256, differences=differences)
         # With the differences as they are kept, rounded.
         picture = tuned(self._generator, tuning.differences).synthesis(ws)
+        reached = psnr(picture, self._target)
         return InversionResult(
             ws=ws,
             tuning=tuning,
             picture=picture,
-            psnr=psnr(picture, self._target),
+            psnr=reached,
             latent_psnr=self._latent_psnr,
             unusual=self._unusual,
-            verdict=self._verdict,
+            verdict=verdict_of(self._latent_psnr, reached if tuning.differences else None),
             seconds=self._seconds,
         )
 

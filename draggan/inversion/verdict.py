@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["FOREIGN_BELOW", "VERDICTS", "VERY_CLOSE_FROM", "Verdict", "verdict_of"]
+__all__ = ["FOREIGN_BELOW", "VERDICTS", "VERY_CLOSE_FROM", "VERY_CLOSE_UNTUNED", "Verdict", "verdict_of"]
 
 Verdict = Literal["very close", "recognisable", "foreign"]
 
@@ -15,18 +15,22 @@ VERDICTS: dict[Verdict, str] = {
 }
 """What people are told."""
 
-VERY_CLOSE_FROM = 24.0
-FOREIGN_BELOW = 20.5
+FOREIGN_BELOW = 20.0
 """dB before the weights are tuned: afterwards nearly everything is drawn nearly as it is, and falls apart in a drag."""
+VERY_CLOSE_FROM = 30.0
+"""dB once they are."""
+VERY_CLOSE_UNTUNED = 27.0
+"""dB where they are not."""
 
 
-def verdict_of(latent_psnr: float, unusual: float) -> Verdict:
+def verdict_of(latent_psnr: float, psnr: float | None = None) -> Verdict:
     """The verdict.
 
     Args:
         latent_psnr: of what the model draws before its weights are tuned, against the photo, dB.
-        unusual: how far its latent is from the mean, in spreads of the model's latents.
+        psnr: likewise after that; None: they are not.
     """
     if latent_psnr < FOREIGN_BELOW:
         return "foreign"
-    return "very close" if latent_psnr >= VERY_CLOSE_FROM else "recognisable"
+    close = latent_psnr >= VERY_CLOSE_UNTUNED if psnr is None else psnr >= VERY_CLOSE_FROM
+    return "very close" if close else "recognisable"
