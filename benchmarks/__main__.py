@@ -42,6 +42,7 @@ BENCHMARKS = {
     "gpu": "everything that a GPU can be asked, in the time there is: builds, tests, measures, trains",
     "target": "from start to arrival at 512 px against the published procedure, on the widened cat",
     "evaluation": "how well solvers drag: landmarks, reconstruction, there and back, masks, and how well models draw",
+    "video": "an edit on every frame of a film: flicker, truth of the edit, seconds a frame",
     "visitors": "sixteen visitors at once, two of them attackers: errors, waiting, Stop, memory",
     "restore": "a page is killed in a drag and comes back: seconds until an open tab shows its work again",
     "hostile": "everything known to harm a page or its reader: refused, executed, a picture after it",

@@ -1,0 +1,183 @@
+"""An edit on every frame of a film: how steady it is, whether the edit is there in every frame, seconds a frame.
+
+The films are rendered, so that their truth is known: a head (or a car) that turns, and talks. The edit is a drag on
+another picture of the model. Two ways: *ours* (every frame from the one before, smoothed, one tuning), and *alone*
+(every frame as a photo of its own, without tuning, which would take minutes). Who judges: the true flow of the scene
+and the landmark network.
+
+*Flicker*: mean change from frame to frame beyond the true flow, of 255: each frame is compared with the next one
+where the flow says that its pixels have gone. The rendered film itself has some, which shading and what comes into
+sight make. *Edit*: how far the edited landmark is, in each frame, from where it is without the edit, in shares of how
+far the drag has moved it; mean and standard deviation. ::
+
+    python -m benchmarks video --frames 48 --out benchmarks/video.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+
+import draggan
+from benchmarks import machine
+from benchmarks.timing import publish, table
+from draggan.config import InversionConfig
+from draggan.evaluation.landmarks import find_landmarks
+from draggan.export import save_animation
+from draggan.images import to_uint8
+from draggan.inversion import Inversion
+from draggan.inversion.film import invert_film
+from draggan.scenes import find_scene
+from draggan.scenes.pool import scene_noise
+
+__all__ = ["main"]
+
+# What is dragged: a landmark, and by how much of the width.
+_EDITS = {"face": ("nose_tip", (0.06, 0.0)), "cat": ("nose", (0.06, 0.0)), "car": ("front_wheel", (0.03, 0.0))}
+_TALK = {"face": "mouth_open", "cat": "mouth_open"}
+_SEED, _BLOCK = 999, 11
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks video", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["cat", "face", "car"])
+    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--alone", type=int, default=12, help="first frames that are also opened each on its own")
+    parser.add_argument("--quick", action="store_true", help="six frames of one model")
+    parser.add_argument("--film", type=Path, help="write the first clip, its inversion and its edit here (.webp)")
+    parser.add_argument("--out", type=Path, help="write the report here")
+    machine.add_options(parser)
+    args = parser.parse_args(argv)
+    here = machine.prepare(args)
+    if args.quick:
+        args.models, args.frames, args.alone = args.models[:1], 6, 3
+    rows: list[list[Any]] = []
+    for name in args.models:
+        rows += _clip(name, args)
+    heads = [
+        "model",
+        "way",
+        "frames",
+        "PSNR dB",
+        "flicker, rendered",
+        "inverted",
+        "edited",
+        "edit, share",
+        "its spread",
+    ]
+    text = [
+        "# Films",
+        "",
+        here.markdown(),
+        "",
+        "What stands here: `benchmarks/video.py`. Clips at the models' size.",
+        "",
+    ]
+    publish("\n".join([*text, table([*heads, "s a frame"], rows)]), args.out)
+    return 0
+
+
+def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
+    generator, landmarks, scene = draggan.load_generator(name, device="cpu"), find_landmarks(name), find_scene(name)
+    size = generator.image_size[0]
+    parameters = scene.parameters(scene_noise(scene, _SEED, _BLOCK)[:1]).repeat(args.frames, 0)
+    at = np.arange(args.frames) / 48
+    yaw = scene.position("yaw")
+    parameters[:, yaw] = parameters[0, yaw] * 0.2 + 0.22 * np.sin(2 * np.pi * at)
+    if name in _TALK:
+        parameters[:, scene.position(_TALK[name])] = 0.4 + 0.35 * np.sin(2 * np.pi * 3 * at)
+    drawn = scene.render(parameters, size)
+    crops = [picture.transpose(1, 2, 0).copy() for picture in drawn.pictures]
+    offset, which, moved = _edit(name, generator, landmarks, size)
+
+    begun = time.perf_counter()
+    *_, last = invert_film(generator, crops)
+    film = last.film
+    assert film is not None
+    inverted, edited = list(film.pictures()), list(film.pictures(offset))
+    seconds = (time.perf_counter() - begun) / len(crops)
+    if args.film and not args.film.exists():
+        _save(args.film, crops, inverted, edited)
+
+    def line(way: str, clean: list[Any], changed: list[Any], each: float) -> list[Any]:
+        count = len(clean)
+        errors = [np.mean((a.astype(float) - b) ** 2) for a, b in zip(clean, crops, strict=False)]
+        there = [
+            landmarks(_tensor(b))[0, which] - landmarks(_tensor(a))[0, which]
+            for a, b in zip(clean, changed, strict=True)
+        ]
+        along = [float(step @ moved / moved.square().sum()) for step in there]
+        flickers = [_flicker(scene, parameters[:count], pictures, size) for pictures in (crops[:count], clean, changed)]
+        psnr = 10 * np.log10(255**2 / np.mean(errors))
+        figures = [
+            f"{psnr:.1f}",
+            *(f"{value:.2f}" for value in flickers),
+            f"{np.mean(along):.2f}",
+            f"{np.std(along):.2f}",
+        ]
+        return [name, way, count, *figures, f"{each:.2f}"]
+
+    rows = [line("ours", inverted, edited, seconds)]
+    alone, alone_edited = [], []
+    begun = time.perf_counter()
+    for crop in crops[: args.alone]:
+        inversion = Inversion(generator, crop, InversionConfig(tuning_steps=0))
+        for _ in inversion:
+            pass
+        with torch.no_grad():
+            alone.append(to_uint8(generator.synthesis(inversion.ws)))
+            alone_edited.append(to_uint8(generator.synthesis(inversion.ws + offset)))
+    if alone:
+        rows.append(line("alone", alone, alone_edited, (time.perf_counter() - begun) / len(alone)))
+        rows.append(line(f"ours, first {len(alone)}", inverted[: len(alone)], edited[: len(alone)], seconds))
+    return rows
+
+
+def _edit(name: str, generator: Any, landmarks: Any, size: int) -> tuple[torch.Tensor, int, torch.Tensor]:
+    """What a drag of one picture adds to its latent, which landmark it moves, and how far."""
+    wanted, (dx, dy) = _EDITS[name]
+    names = list(landmarks.names)
+    which = next((i for i, found in enumerate(names) if wanted in found), 0)
+    ws = generator.sample(3, 0.7)
+    before = landmarks(generator.synthesis(ws))[0, which]
+    target = before + torch.tensor([dx, dy]) * size
+    config = draggan.suggested_config(name)
+    *_, step = draggan.Drag(generator, ws, handles=[before.tolist()], targets=[target.tolist()], config=config)
+    after = landmarks(generator.synthesis(step.ws))[0, which]
+    return step.ws - ws, which, after - before
+
+
+def _flicker(
+    scene: Any, parameters: np.ndarray, pictures: Sequence[UInt8[np.ndarray, "height width 3"]], size: int
+) -> float:
+    """Mean difference of each frame from the next one at where the true flow says that its pixels went."""
+    y, x = np.mgrid[2:size:4, 2:size:4]
+    points = np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
+    there, seen = scene.flow(parameters[:-1], parameters[1:], points, size)
+    changes = []
+    for k in range(len(pictures) - 1):
+        at = torch.from_numpy(2 * (there[k] + 0.5) / size - 1).float()[None, None]
+        now = pictures[k][points[:, 1].astype(int), points[:, 0].astype(int)].astype(float)
+        later = F.grid_sample(torch.from_numpy(pictures[k + 1]).permute(2, 0, 1)[None].float(), at, align_corners=False)
+        difference = np.abs(later[0, :, 0].T.numpy() - now).mean(1)
+        changes.append(float(difference[seen[k]].mean()))
+    return float(np.mean(changes))
+
+
+def _tensor(picture: UInt8[np.ndarray, "height width 3"]) -> torch.Tensor:
+    return (torch.tensor(picture).permute(2, 0, 1)[None].float() - 127.5) / 127.5
+
+
+def _save(path: Path, *rows: list[Any]) -> None:
+    """The clip, as it is inverted, and as it is edited, side by side."""
+    frames = [np.concatenate(together, 1) for together in zip(*rows, strict=True)]
+    save_animation(path, frames, seconds=1 / 24, hold=False)
