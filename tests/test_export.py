@@ -94,6 +94,9 @@ WAYS_OUT = {
         "Save PNG": "tests/page/test_saving.py::test_saving_gives_the_clean_picture_marked",
         "Save JPEG, Save WebP": "tests/page/test_saving.py::test_a_picture_is_saved_in_other_formats_marked",
         "Copy": "tests/page/test_saving.py::test_a_copy_is_a_marked_png",
+        "Save PNG, of a photo": (
+            "tests/page/test_photos.py::test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it"
+        ),
         "Before and after": "tests/page/test_saving.py::test_before_and_after_stand_side_by_side_marked",
         "Save MP4, Save GIF, Save WebP": "tests/page/test_saving.py::test_a_drag_is_saved_as_a_film_marked",
         "Save PNG, over the network": "tests/page/test_served.py::test_the_page_over_the_network",

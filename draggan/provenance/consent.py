@@ -111,11 +111,11 @@ class Consents:
                         known.agreed.add(key)
         return self.of(visit)
 
-    def withdraw(self, visit: str) -> None:
-        """Somebody has changed their mind about everything."""
+    def withdraw(self, visit: str, text: Text) -> None:
+        """Somebody has changed their mind."""
         with self._lock:
             if visit in self._visits:
-                self._visits[visit].agreed.clear()
+                self._visits[visit].agreed.discard(text.key)
 
     def of(self, visit: str) -> frozenset[str]:
         """What a visit has agreed to: names of texts, in the words they have now."""

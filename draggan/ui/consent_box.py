@@ -12,12 +12,14 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.provenance.consent import MODEL, Text
+
 __all__ = ["consent_box"]
 
 _BOX = '<label class="dg-consent"><input type="checkbox"><span>WORDS</span></label>'
 
 _SCRIPT = """
-const KEY = 'draggan-consent', box = element.querySelector('input');
+const KEY = 'NAME', box = element.querySelector('input');
 const kept = {
   get() { try { return sessionStorage.getItem(KEY); } catch { return null; } },
   set(token) { try { token ? sessionStorage.setItem(KEY, token) : sessionStorage.removeItem(KEY); } catch {} },
@@ -35,13 +37,19 @@ if (kept.get()) setTimeout(() => send({ token: kept.get() }));
 """
 
 
-def consent_box(words: str, **look: Any) -> gr.HTML:
-    """The component, with the sentence to agree to: our own words, which a template may hold."""
+def consent_box(words: str, text: Text, **look: Any) -> gr.HTML:
+    """The component.
+
+    Args:
+        words: the sentence to agree to, with what leads to it: our own words, which a template may hold.
+        text: what is agreed to.
+    """
+    key = "draggan-consent" if text is MODEL else f"draggan-consent-{text.name}"
     return gr.HTML(
         value=None,
         answer=None,
         html_template=_BOX.replace("WORDS", html.escape(words)),
-        js_on_load=_SCRIPT,
+        js_on_load=_SCRIPT.replace("NAME", key),
         apply_default_css=False,
         **look,
     )

@@ -24,6 +24,7 @@ from draggan.ui.handlers import (
     keeping,
     models,
     opening,
+    photos,
     pictures,
     saving,
 )
@@ -138,6 +139,7 @@ def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
     _wire_editing(page, wiring)
     _wire_dragging(page, wiring)
     _wire_keeping(page, wiring)
+    _wire_photos(page, wiring)
     _wire_saving(page, wiring)
     parts.check.check(wiring.at_once(checking.check), [parts.check], [parts.check], api_name="check", **_LAST)
 
@@ -233,9 +235,28 @@ def _wire_keeping(page: Page, wiring: _Wiring) -> None:
     parts.keeper.keep(wiring.at_once(keeping.keep), known, [parts.keeper], api_name="keep", **_LAST)
 
 
+def _wire_photos(page: Page, wiring: _Wiring) -> None:
+    parts = page.parts
+    # Not in the tab's turn: they change no session.
+    agreed, sent = [parts.photo_consent, parts.photo, parts.status], [parts.session, parts.photo]
+    agree = wiring.at_once(consenting.agree_photo)
+    parts.photo_consent.agree(agree, [parts.photo_consent], agreed, api_name="agree_photo", **_EVERY)
+    parts.photo.photo_sent(wiring.at_once(photos.photo_sent), sent, [parts.photo], api_name="photo_sent", **_LAST)
+    parts.photo.aim(wiring.at_once(photos.aim), sent, [parts.photo], api_name="aim", **_LAST)
+    parts.photo.open_photo(wiring.queued(photos.open_photo), sent, wiring.outputs, api_name="open_photo", **_QUIET)
+    # Outside the queue, as Stop is.
+    parts.photo.enough(wiring.at_once(dragging.stop), None, None, api_name="enough", queue=False, **_QUIET)
+    parts.photo.cancel_photo(
+        wiring.at_once(photos.cancel_photo), None, None, api_name="cancel_photo", queue=False, **_QUIET
+    )
+
+
 def _wire_saving(page: Page, wiring: _Wiring) -> None:
     parts, drawn = page.parts, wiring.drawn
-    still, moving = [parts.times, parts.compared, parts.dots], [parts.smooth, parts.back, parts.dots, parts.speed]
+    still, moving = (
+        [parts.times, parts.compared, parts.dots, parts.pasted],
+        [parts.smooth, parts.back, parts.dots, parts.speed],
+    )
     for button, handler, inputs, then in (
         (parts.save, saving.save, [*drawn, parts.picture_format, *still], _FETCH),
         (parts.copy, saving.copy, [*drawn, *still], _COPY),

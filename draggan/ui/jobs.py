@@ -133,6 +133,11 @@ class JobsByTab:
             if self._running.get(tab) is job:
                 del self._running[tab]
 
+    def forget(self, tab: str) -> None:
+        """Forget whatever it is that the tab runs."""
+        with self._lock:
+            self._running.pop(tab, None)
+
     def __len__(self) -> int:
         """How many run now."""
         return len(self._running)

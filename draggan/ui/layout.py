@@ -16,7 +16,7 @@ from draggan.checkpoints.catalogue import SUFFIXES
 from draggan.config import DragConfig, Limits, describe
 from draggan.engine.models import Models
 from draggan.export import can_write_mp4
-from draggan.provenance.consent import MODEL
+from draggan.provenance.consent import MODEL, PHOTO
 from draggan.provenance.terms import responsible_use
 from draggan.session import Session
 from draggan.ui import messages, terms_of_use, text
@@ -25,6 +25,7 @@ from draggan.ui.canvas.component import drag_canvas, points_list
 from draggan.ui.consent_box import consent_box
 from draggan.ui.drag_settings import SETTINGS, UP_FRONT, control
 from draggan.ui.file_check.component import file_check
+from draggan.ui.photo_box.component import photo_box
 from draggan.ui.work_file.component import work_opener
 
 __all__ = ["FILMS", "PICTURES", "SPEEDS", "TIMES", "Needs", "Part", "Parts"]
@@ -112,6 +113,10 @@ def _film_format(needs: Needs) -> gr.Radio:
     films = _films()
     missing = None if films == FILMS else messages.NO_MP4
     return gr.Radio([*films], value=films[0], label="Film", info=missing, elem_id="dg-film-format")
+
+
+def _is_of_photo(session: Session) -> bool:
+    return session.recipe.is_of_photo
 
 
 def _has_film(session: Session) -> bool:
@@ -223,13 +228,16 @@ class Parts:
         "settings end", _button("Reset all settings", size="md", elem_id="dg-reset-settings"), locked=True
     )
 
-    consent = Part("files", lambda _: consent_box(f"To upload one: {MODEL.words}", elem_id="dg-consent"))
+    consent = Part("files", lambda _: consent_box(f"To upload one: {MODEL.words}", MODEL, elem_id="dg-consent"))
     upload = Part(
         "files",
         lambda _: gr.UploadButton("Upload …", file_types=[*SUFFIXES], size="md", visible=False, elem_id="dg-upload"),
         locked=True,
     )
     path = Part("files", _path, locked=True)
+    photo_consent = Part("photo", lambda _: consent_box(PHOTO.words, PHOTO, elem_id="dg-photo-consent"))
+    photo = Part("photo", lambda needs: photo_box(needs.limits, elem_id="dg-photo"))
+
     save = Part("saves", _save(f"Save {PICTURES[0]}", "save"), locked=True)
     save_film = Part(
         "saves",
@@ -246,6 +254,7 @@ class Parts:
     speed = Part("formats", _speed)
     compared = Part("looks", _check("Before and after", "compared"))
     dots = Part("looks", _check("With the points", "dots"))
+    pasted = Part("looks", _check("In the whole photo", "pasted", value=True), when=_is_of_photo)
     smooth = Part("looks", _check("Smooth film", "smooth", value=True))
     back = Part("looks", _check("Film there and back", "back"))
     opener = Part("opening", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
@@ -289,6 +298,8 @@ class Parts:
             with gr.Row(elem_id="dg-seed-row"):
                 self._put("seed")
             self._put("truncation")
+        with gr.Accordion("Your photo", open=False, elem_id="dg-photo-box"):
+            self._put("photo")
         with gr.Group(elem_id="dg-saving"):
             with gr.Row(elem_id="dg-saves"):
                 self._put("saves")

@@ -7,8 +7,9 @@ import re
 import numpy as np
 from jaxtyping import Bool
 
-from draggan.engine.base import Update
+from draggan.engine.base import InversionUpdate, Update
 from draggan.engine.models import Model
+from draggan.inversion import VERDICTS, Verdict
 from draggan.session import Session
 
 __all__ = [
@@ -23,12 +24,14 @@ __all__ = [
     "HELP",
     "LIVE",
     "LOADING",
+    "NOT_OPENED",
     "NO_CLIPBOARD",
     "NO_FILM",
     "NO_MEMORY",
     "NO_MP4",
     "NO_ROOM",
     "NO_SEED",
+    "OPENING",
     "OUT_OF_STEP",
     "RELOAD",
     "STARTING",
@@ -49,6 +52,8 @@ __all__ = [
     "live_rest",
     "model_gone",
     "model_line",
+    "opened_photo",
+    "opening",
     "preset_hints",
     "preset_ready",
     "reading",
@@ -85,6 +90,8 @@ COPIED = "Copied. The invisible mark goes along; what else a file says of itself
 NO_CLIPBOARD = "This browser does not let the page copy a picture. Save it instead."
 NO_FILM = "Stopped: no film was saved."
 NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
+OPENING = "The model looks at your photo …"
+NOT_OPENED = "The photo was not opened. What was there is as it was."
 WRITING = "Writing the file …"
 LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
@@ -128,6 +135,9 @@ may change. **Before** and the slider beside it show the starting picture and ev
 from the one that is shown. **Save MP4.** A film from the starting picture, through every drag, to this one; *File
 options* has other formats, sizes and speeds, and a picture of before and after. **Copy** puts the picture on the
 clipboard. Pictures and films saved here open again as work: drop one on the page.
+
+**Your photo.** Agree, choose one, put the frame over what you want to change (or click eyes and mouth of a face), and
+open it in the model that is chosen above; then drag. Saved, what has changed goes back into the whole photo.
 
 Press `?` for all keys. The wheel zooms; hold Space and drag to move the picture.
 """
@@ -195,6 +205,23 @@ def drawing(number: int, count: int, left: float | None = None) -> str:
     """A film is being drawn; ``left``: for so many seconds more."""
     soon = left is None or left < 2
     return f"Drawing frame {number} of {count} …" + ("" if soon else f" {_about(left or 0)} left.")
+
+
+def opening(update: InversionUpdate) -> str:
+    """How far a photo is on its way into a model."""
+    doing = "Looking for your photo" if update.stage == "latent" else "Learning its details"
+    verdict = "" if update.verdict is None else f" {VERDICTS[update.verdict]}"
+    left = "" if update.seconds_left < 2 else f" {_about(update.seconds_left)} left."
+    return f"{doing}: {100 * update.progress:.0f} %.{left}{verdict}"
+
+
+def opened_photo(verdict: Verdict | None) -> tuple[str, str]:
+    """A photo is on the canvas: the kind of news and the sentences."""
+    if verdict is None:
+        return "note", "Your photo is open as far as it had got. Drag it like any other picture, or open it once more."
+    if verdict == "foreign":
+        return "note", VERDICTS[verdict]
+    return "good", f"{VERDICTS[verdict]} Drag it like any other picture."
 
 
 def _about(seconds: float) -> str:

@@ -26,6 +26,7 @@ from draggan.ui.errors import PageError, SessionExpired, explained
 from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
+from draggan.ui.photos import Photos
 from draggan.ui.server.site import Site
 from draggan.ui.tab_queue import TabQueue, visitor_of
 
@@ -46,7 +47,9 @@ class Page:
         site: None: on this machine.
 
     Attributes:
-        drags, downloads, films: under way, by tab.
+        drags, downloads, films: under way, by tab; a photo that is being opened counts as a drag.
+        openings: likewise; to stop one of these is not to want the photo any more.
+        photos: those that people have sent.
         tabs: does what is asked for in a tab one thing after the other.
         site: where it is served; keeps account of uploaded files.
     """
@@ -57,6 +60,8 @@ class Page:
         self.parts, self.models, self.engine = parts, models, engine
         self.live = LiveDrags() if live is None else live
         self.drags, self.downloads, self.films = JobsByTab("drag"), JobsByTab("download"), JobsByTab("film")
+        self.openings = JobsByTab("photo")
+        self.photos = Photos(engine.forget_tuning)
         self.tabs = TabQueue(parts.session)
         self.site = site or Site()
         self._changes = count(1)

@@ -127,6 +127,8 @@ def close(page: Page, request: gr.Request) -> None:
     """The tab was closed: its drag, its film and its download are no longer waited for."""
     page.drags.stop(tab_of(request))
     page.films.stop(tab_of(request))
+    page.openings.stop(tab_of(request))
+    page.photos.leave(tab_of(request))
     page.downloads.stop(tab_of(request))
 
 

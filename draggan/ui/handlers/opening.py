@@ -31,13 +31,29 @@ def open_work(page: Page, session: Session | None, value: Any, request: gr.Reque
         with explained():
             name = _readable(value)
             sent = read_sent(value, page.site.limits)
-            recipe = _found(page, session, recipe_in(sent.content, name))
+            recipe = _found(page, session, _recipe_in(sent.content, name))
             recipe = page.engine.complete(recipe, visitor=visitor_of(request))
             session = without_model_settings(page.session_of(session).with_work(recipe))
             said = page.say(messages.work_opened(name, len(recipe.edits)), "good")
             return page.whole_model(session) | said | used
     except PageError as error:
         return page.say(error.text, "bad") | used
+
+
+def _recipe_in(content: bytes, name: str) -> Recipe:
+    """The recipe in a file's content; of a picture that has none, where photos are opened.
+
+    Raises:
+        RecipeError, LatentError, PointError, MaskError: there is none that can be used.
+    """
+    try:
+        return recipe_in(content, name)
+    except RecipeError as error:
+        if "has no recipe in it" not in str(error):
+            raise
+        raise RecipeError(
+            f"{name} was not saved here; to drag a photo of your own, open it under “Your photo”"
+        ) from error
 
 
 def _readable(value: Any) -> str:

@@ -19,7 +19,8 @@ from PIL import Image
 from draggan.errors import ExportError
 from draggan.export import NO_MP4, can_write_mp4, save_animation, save_picture
 from draggan.film import Frame, evenly, there_and_back
-from draggan.images import draw_points
+from draggan.images import draw_points, over_white
+from draggan.inversion import paste
 from draggan.recipe import Point, Recipe
 from draggan.session import Session
 from draggan.ui import messages
@@ -52,6 +53,7 @@ def save(
     times: int | None = 1,
     compared: bool = False,
     dots: bool = False,
+    pasted: bool = True,
 ) -> Updates:
     """The picture as a file.
 
@@ -60,10 +62,13 @@ def save(
         times: how much larger than it is drawn, by plain resampling.
         compared: the starting picture stands beside it, on the left.
         dots: with the points that are set, in each where they are there.
+        pasted: of a photo, what has changed goes back into the whole of it, as large as it was.
     """
     with explained():
         session = page.drawn(session, value)
-        path = _saved_picture(page, session, _among(form, PICTURES), times, compared, dots, _how(page, request))
+        path = _saved_picture(
+            page, session, _among(form, PICTURES), times, compared, dots, pasted, _how(page, request, session)
+        )
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
@@ -75,11 +80,12 @@ def copy(
     times: int | None = 1,
     compared: bool = False,
     dots: bool = False,
+    pasted: bool = True,
 ) -> Updates:
     """The same for the clipboard, which takes PNG alone; the page puts it there."""
     with explained():
         session = page.drawn(session, value)
-        path = _saved_picture(page, session, "PNG", times, compared, dots, _how(page, request))
+        path = _saved_picture(page, session, "PNG", times, compared, dots, pasted, _how(page, request, session))
         return {page.parts.file: str(path)} | page.say(messages.COPIED, "good")
 
 
@@ -138,7 +144,7 @@ def save_film(
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
             recipe = _portable(page, session.recipe)
-            how = _how(page, request)
+            how = _how(page, request, session)
             save_animation(path, frames, _details(recipe, session), seconds=seconds, recipe=recipe, **how)
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
     except PageError:
@@ -189,15 +195,25 @@ def _saved_picture(
     times: int | None,
     compared: bool,
     dots: bool,
+    pasted: bool,
     how: dict[str, Any],
 ) -> Path:
     if compared and not session.is_edited:
         raise ExportError("there is nothing to compare yet; drag something first")
+    opened = page.photos.opened(session.recipe.model.tuning) if session.recipe.is_of_photo and pasted else None
+    if opened is not None:
+        photo, after, before = opened.sent.read(), page.picture(session.recipe), page.picture(session.start)
+        pixels = paste(photo, opened.crop, over_white(after), before=over_white(before))
+        if compared:
+            pixels = _beside(photo.pixels, pixels)
+        path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
+        recipe, how = _portable(page, session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
+        return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
     pixels = _finished(page.picture(session.recipe), times, session.pairs if dots else ())
     if compared:
         there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.pairs] if dots else ()
         pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
-    name = _file_name(page, session, f".{form.lower().replace('jpeg', 'jpg')}", compared=compared)
+    name = _file_name(page, session, _suffix(form), compared=compared)
     path, recipe = _place(page, name), _portable(page, session.recipe)
     return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
 
@@ -240,10 +256,16 @@ def _times(size: tuple[int, int], times: Any, most: int) -> int:
     return max(1, min(int(times), most // max(size)))
 
 
-def _how(page: Page, request: gr.Request) -> dict[str, Any]:
-    """By whose rules a file leaves, through which door, and on whose visit, by its random name."""
+def _suffix(form: str) -> str:
+    return f".{form.lower()}".replace("jpeg", "jpg")
+
+
+def _how(page: Page, request: gr.Request, session: Session) -> dict[str, Any]:
+    """By whose rules a file leaves, through which door, on whose visit, by its random name, and from which photo."""
     visit = page.site.consents.name_of(visit_of(request))
-    return {"deployment": page.site.deployment, "door": "page", "session": visit}
+    opened = page.photos.opened(session.recipe.model.tuning) if session.recipe.is_of_photo else None
+    photo = None if opened is None else opened.ingredient
+    return {"deployment": page.site.deployment, "door": "page", "session": visit, "photo": photo}
 
 
 def _portable(page: Page, recipe: Recipe) -> Recipe:
@@ -265,7 +287,7 @@ def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
 
 
 def _file_name(page: Page, session: Session, suffix: str, *, compared: bool = False) -> str:
-    seed = "" if session.seed is None else f"-seed{session.seed}"
+    seed = "-photo" if session.recipe.is_of_photo else "" if session.seed is None else f"-seed{session.seed}"
     edited = "-before-after" if compared else "-dragged" if session.is_edited else ""
     return f"{page.models.find(session.model).file}{seed}{edited}{suffix}"
 

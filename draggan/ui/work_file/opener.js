@@ -19,7 +19,7 @@ function send(file) {
 input.addEventListener('change', () => { send(input.files[0]); input.value = ''; });
 
 // What takes files by itself keeps them.
-const own = (event) => event.target.closest?.('.dg-check, input[type=file]') && event.target !== input;
+const own = (event) => event.target.closest?.('.dg-check, .dg-photo, input[type=file]') && event.target !== input;
 const files = (event) => [...event.dataTransfer?.types ?? []].includes('Files');
 document.addEventListener('dragover', (event) => {
   if (!element.isConnected || !files(event) || own(event)) return;

@@ -1,0 +1,217 @@
+"""A photo of one's own becomes the picture on the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from draggan.engine.base import InversionUpdate, RunningInversion
+from draggan.errors import PhotoError
+from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut
+from draggan.provenance.consent import PHOTO
+from draggan.session import Session
+from draggan.ui import messages
+from draggan.ui.canvas.component import frame_url
+from draggan.ui.errors import PageError, explained
+from draggan.ui.file_check.component import read_sent
+from draggan.ui.page import Page, Updates
+from draggan.ui.photos import OpenedPhoto, SentPhoto
+from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
+
+__all__ = ["aim", "cancel_photo", "open_photo", "photo_sent"]
+
+_PREVIEW = 1024  # pixels of the longer side of a photo on the page
+_INTERVAL = 0.25  # seconds between two pictures on the way
+_LAST_STEP = 600.0  # seconds that the last step may take
+
+
+class _Opening:
+    """A photo on its way, as a tab's drags are: Stop means that it is good enough."""
+
+    def __init__(self, running: RunningInversion) -> None:
+        self.running, self.stopped, self.cancelled = running, False, False
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.running.stop()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.running.cancel()
+
+
+class _Cancel:
+    """The other way to end it."""
+
+    def __init__(self, opening: _Opening) -> None:
+        self._opening = opening
+
+    def stop(self) -> None:
+        self._opening.cancel()
+
+
+def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
+    """A photo was chosen or dropped: it is looked at, and shown with a proposal for what is cut out."""
+    part, count = page.parts.photo, value.get("count") if isinstance(value, dict) else None
+    try:
+        with explained():
+            page.site.consents.check(visit_of(request), PHOTO)
+            came = read_sent(value, page.site.limits)
+            sent = SentPhoto(data=came.content, name=came.name)
+            photo = sent.read()
+            page.site.deployment.moderation.check_upload(photo.pixels)
+            size = page.session_of(session).image_size
+            crop = centred(photo, size)
+            page.photos.choose(tab_of(request), sent)
+            height, width = photo.size
+            low, high = crop.corners.min(0), crop.corners.max(0)
+            shown = {
+                "count": count,
+                "url": frame_url(_smaller(photo), quality=88),
+                "size": [width, height],
+                "ratio": size[1] / size[0],
+                "box": [*low.tolist(), *high.tolist()],
+            }
+            return {part: gr.HTML(shown=shown, aimed=_aimed(photo, crop, size), value=None)}
+    except PageError as error:
+        return {part: gr.HTML(shown={"count": count, "error": error.text}, value=None)}
+
+
+def aim(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
+    """Another part of the photo is meant: this is what the model would see."""
+    try:
+        with explained():
+            photo, size = page.photos.chosen(tab_of(request)).read(), page.session_of(session).image_size
+            return {page.parts.photo: gr.HTML(aimed=_aimed(photo, _crop(photo, value, size), size))}
+    except PageError as error:
+        return {page.parts.photo: gr.HTML(aimed={"error": error.text})}
+
+
+def open_photo(page: Page, session: Session | None, value: Any, request: gr.Request) -> Iterator[Updates]:
+    """The model learns to draw the photo; then it is the picture on the canvas, to be dragged like any other."""
+    tab, part = tab_of(request), page.parts.photo
+    try:
+        with explained():
+            page.site.consents.check(visit_of(request), PHOTO)
+            session = page.session_of(session).sent_to_page()
+            sent = page.photos.chosen(tab)
+            photo, size = sent.read(), session.image_size
+            crop = _crop(photo, value, size)
+            pixels, model = cut(photo, crop, size), session.model
+            opening = page.drags.begin(
+                tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=visitor_of(request)))
+            )
+    except PageError as error:
+        yield {part: gr.HTML(work={"running": False, "text": error.text})} | page.say(error.text, "bad")
+        return
+    opened = OpenedPhoto(sent=sent, crop=crop, kind=photo.kind)
+    try:
+        page.openings.begin(tab, lambda: _Cancel(opening))
+        begun = {part: gr.HTML(work={"running": True, "percent": 0, "text": messages.OPENING})}
+        yield page.busy(session, "") | begun | page.say(messages.OPENING, "run")
+        failed: PageError | None = None
+        try:
+            yield from _follow(page, opening.running)
+        except PageError as error:
+            failed = error
+            opening.running.cancel()
+        with page.tabs.exclusive(tab, session) as newest:
+            ended = _end(page, newest or session, opening, opened, failed)
+            page.tabs.remember(tab, ended)
+            page.drags.end(tab, opening)
+        yield ended
+    finally:
+        # Whoever has left does not want it.
+        if not opening.running.ended(patience=0.0):
+            opening.running.cancel()
+        page.drags.end(tab, opening)
+        page.openings.stop(tab)
+        page.openings.forget(tab)
+
+
+def cancel_photo(page: Page, request: gr.Request) -> None:
+    """The photo that is being opened is not wanted any more."""
+    page.openings.stop(tab_of(request))
+
+
+def _follow(page: Page, running: RunningInversion) -> Iterator[Updates]:
+    """Show how far it is, up to its end."""
+    seen: InversionUpdate | None = None
+    while True:
+        with explained():
+            update = running.newer(seen, 1.0)
+        if update is not None and update is not seen and not update.done:
+            seen, picture = update, frame_url(update.pixels, quality=88)
+            text = messages.opening(update)
+            work = {"running": True, "percent": round(100 * update.progress), "text": text, "picture": picture}
+            shown = {page.parts.photo: gr.HTML(work=work), page.parts.canvas: gr.HTML(frame=picture, live=None)}
+            yield shown | page.say(text, "run", aloud=False)
+        if running.ended(patience=_INTERVAL):
+            with explained():
+                running.newer(None, 0.0)  # says what it has failed with
+            return
+
+
+def _end(page: Page, session: Session, opening: _Opening, opened: OpenedPhoto, failed: PageError | None) -> Updates:
+    """The page at rest: with the photo's picture, or what was there before."""
+    running = opening.running
+    try:
+        if failed is not None:
+            raise failed
+        running.ended(patience=_LAST_STEP)
+        with explained():
+            recipe = running.reached()
+            page.photos.keep(recipe.model.tuning, opened)
+            session = session.with_picture(recipe)
+            shown, last = page.show(session) | page.controls(session), running.update
+        kind, text = messages.opened_photo(None if opening.stopped or last is None else last.verdict)
+        picture = None if last is None else frame_url(last.pixels)
+        work = {"running": False, "text": text, "picture": picture}
+    except PageError as error:
+        kind, text = ("note", messages.NOT_OPENED) if opening.cancelled else ("bad", error.text)
+        shown, work = page.show(session), {"running": False, "text": text}
+    return shown | page.say(text, kind) | {page.parts.photo: gr.HTML(work=work)}
+
+
+def _crop(photo: Photo, value: Any, size: tuple[int, int]) -> Crop:
+    """What the page says is to be cut out.
+
+    Raises:
+        PhotoError: it says nothing that can be cut out.
+    """
+    crop = value.get("crop") if isinstance(value, dict) else None
+    crop = crop if isinstance(crop, dict) else {}
+    if crop.get("face") is not None:
+        eye, other, mouth = _points(crop["face"], 3)
+        return aligned_face(photo, eye, other, mouth)
+    if crop.get("box") is not None:
+        corners = crop["box"]
+        pairs = [corners[:2], corners[2:]] if isinstance(corners, list) else None
+        first, second = _points(pairs, 2)
+        return box(photo, first, second, size)
+    return centred(photo, size)
+
+
+def _points(value: Any, count: int) -> list[tuple[float, float]]:
+    with suppress(TypeError, ValueError, OverflowError):
+        array = np.asarray(value, np.float64)
+        if array.shape == (count, 2) and np.isfinite(array).all() and np.abs(array).max() < 1e6:
+            return [(float(x), float(y)) for x, y in array]
+    raise PhotoError(f"what is cut out is given as {count} points; draw it anew")
+
+
+def _aimed(photo: Photo, crop: Crop, size: tuple[int, int]) -> dict[str, Any]:
+    return {"corners": crop.corners.tolist(), "cut": frame_url(cut(photo, crop, size), quality=90)}
+
+
+def _smaller(photo: Photo) -> UInt8[np.ndarray, "height width 3"]:
+    """The photo as large as it is seen on the page."""
+    picture = Image.fromarray(photo.pixels)
+    picture.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(picture)

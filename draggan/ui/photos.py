@@ -1,0 +1,108 @@
+"""Photos that people have sent: chosen in a tab, and those whose pictures are worked on. In memory alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from draggan.errors import PhotoError
+from draggan.inversion import Crop, Photo, read_photo
+from draggan.provenance.credentials import TYPES, Ingredient
+
+__all__ = ["OpenedPhoto", "Photos", "SentPhoto"]
+
+_MOST = 64  # of each kind; files, not pixels, which are many times as much
+_KEPT = 6 * 3600.0  # seconds, as long as a session is
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentPhoto:
+    """A photo's file as it came.
+
+    Attributes:
+        name: what its owner calls it.
+    """
+
+    data: bytes
+    name: str
+
+    def read(self) -> Photo:
+        """Its pixels.
+
+        Raises:
+            PhotoError: it cannot be read.
+        """
+        return read_photo(self.data, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedPhoto:
+    """A photo whose picture is worked on, and where on it the picture belongs."""
+
+    sent: SentPhoto
+    crop: Crop
+    kind: str
+
+    @property
+    def ingredient(self) -> Ingredient | None:
+        """The photo as content credentials name it; None: they know no such files."""
+        return Ingredient(kind=self.kind, data=self.sent.data) if self.kind in TYPES else None
+
+
+class Photos:
+    """All of them. Who knows the hash of a photo's tuned weights has its photo (`draggan.engine.tunings`).
+
+    Args:
+        forget: gives up the tuned weights of a photo that is not kept any longer.
+        clock: seconds, ever increasing.
+    """
+
+    def __init__(self, forget: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._forget, self._clock = forget, clock
+        self._chosen: OrderedDict[str, SentPhoto] = OrderedDict()
+        self._opened: OrderedDict[str, tuple[float, OpenedPhoto]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def choose(self, tab: str, sent: SentPhoto) -> None:
+        """This is the photo that a tab shows now."""
+        with self._lock:
+            self._chosen[tab] = sent
+            self._chosen.move_to_end(tab)
+            while len(self._chosen) > _MOST:
+                self._chosen.popitem(last=False)
+
+    def chosen(self, tab: str) -> SentPhoto:
+        """The photo that a tab shows.
+
+        Raises:
+            PhotoError: none, or it was given up for others.
+        """
+        with self._lock:
+            if tab not in self._chosen:
+                raise PhotoError("there is no photo yet; choose one, or choose it again")
+            return self._chosen[tab]
+
+    def leave(self, tab: str) -> None:
+        """The tab was closed, or its visitor no longer agrees."""
+        with self._lock:
+            self._chosen.pop(tab, None)
+
+    def keep(self, digest: str, opened: OpenedPhoto) -> None:
+        """The photo of that tuning is worked on from now on."""
+        with self._lock:
+            self._opened[digest] = self._clock(), opened
+            old = [digest for digest, (since, _) in self._opened.items() if since < self._clock() - _KEPT]
+            gone = list(dict.fromkeys([*old, *list(self._opened)[: max(len(self._opened) - _MOST, 0)]]))
+            for name in gone:
+                del self._opened[name]
+        for name in gone:
+            self._forget(name)
+
+    def opened(self, digest: str) -> OpenedPhoto | None:
+        """The photo of a tuning, if it is still here."""
+        with self._lock:
+            found = self._opened.get(digest)
+            return None if found is None else found[1]

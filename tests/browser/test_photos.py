@@ -1,0 +1,75 @@
+"""A photo of one's own, from choosing it to saving it back."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from tests.browser.driving import click, expect, needs_browser, status
+
+pytestmark = needs_browser
+
+
+def test_a_photo_is_chosen_framed_opened_dragged_and_saved(visit, tmp_path):
+    y, x = np.indices((120, 180))
+    pixels = np.stack([120 + 100 * np.sin(x / 9), 120 + 100 * np.cos(y / 7), 60 + x], -1).clip(0, 255)
+    photo = tmp_path / "<img src=x onerror=alert(1)>.png"
+    Image.fromarray(pixels.astype(np.uint8)).save(photo)
+    page = visit(1366, 900)
+    page.click("#dg-model input")
+    page.get_by_role("option", name="Tiny").click()
+    expect(page.locator("#dg-preset-0")).to_be_hidden()
+    # Dropped on the page, it is said where photos are opened.
+    page.set_input_files("#dg-opener input", photo)
+    status(page, "to drag a photo of your own, open it under “Your photo”")
+    page.get_by_role("button", name="Your photo").click()
+    box = page.locator(".dg-photo input")
+    expect(box).to_be_disabled()
+    page.locator("#dg-photo-consent").get_by_role("checkbox").check()
+    expect(box).to_be_enabled()
+    box.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"nonsense"})
+    expect(page.locator(".dg-photo-said")).to_contain_text("not a picture that can be read")
+    box.set_input_files(photo)
+    cut = page.locator(".dg-photo-pair img").first
+    page.wait_for_function("document.querySelector('.dg-photo-pair img').src.startsWith('data:image/jpeg')")
+    first = cut.get_attribute("src")
+    # The frame is moved by the mouse, and by the keys; what the model would see follows.
+    svg = page.locator(".dg-photo-frame svg")
+    svg.scroll_into_view_if_needed()
+    place = svg.bounding_box()
+    middle = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 40, middle[1], steps=3)
+    page.mouse.up()
+    page.wait_for_function("(was) => document.querySelector('.dg-photo-pair img').src !== was", arg=first)
+    second = cut.get_attribute("src")
+    svg.focus()
+    page.keyboard.press("Shift+-")
+    page.keyboard.press("-")
+    page.wait_for_function("(was) => document.querySelector('.dg-photo-pair img').src !== was", arg=second)
+    page.click("[data-way=face]")
+    expect(page.locator(".dg-photo-open")).to_be_disabled()
+    for across, down in ((0.4, 0.4), (0.6, 0.4), (0.5, 0.65)):
+        svg.click(position={"x": across * place["width"], "y": down * place["height"]})
+    expect(page.locator(".dg-photo-open")).to_be_enabled()
+    page.click("[data-way=box]")
+    page.click(".dg-photo-open")
+    page.click(".dg-photo-enough")
+    status(page, "^Your photo is open as far as it had got")
+    expect(page.locator("#dg-undo")).to_be_enabled()
+    size = page.evaluate("() => { const c = document.querySelector('.dg-picture'); return [c.width, c.height]; }")
+    click(page, (4, 4), size)
+    click(page, (9, 7), size)
+    page.click("#dg-start")
+    status(page, "^(Arrived|As far|Stopped|What was|Further|The point)")
+    with page.expect_download() as download:
+        page.click("#dg-save")
+    data = download.value.path().read_bytes()
+    with Image.open(io.BytesIO(data)) as whole:
+        assert whole.size == (180, 120)
+        changed = np.abs(np.asarray(whole).astype(int) - pixels.astype(np.uint8))[:, :8].mean()
+    assert changed < 6, "outside the frame nothing but the invisible mark is new"
+    assert page.locator("img[src=x]").count() == 0
