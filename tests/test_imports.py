@@ -223,6 +223,8 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             (
                 *("draggan.errors", "draggan.config", "draggan.images", "draggan.tuning"),
                 *("draggan.generators.base", "draggan.generators.tuned", "draggan.drag.latent_statistics"),
+                # The encoders' files, and their training.
+                *("draggan.checkpoints", "draggan.scenes", "dnnlib"),
             ),
         ),
         (

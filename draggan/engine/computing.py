@@ -21,6 +21,7 @@ from draggan.engine.tunings import Tunings
 from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
 from draggan.images import to_uint8
+from draggan.inversion.encoder import guess_latent
 from draggan.inversion.invert import Inversion
 from draggan.recipe import Edit, Recipe, Seed
 from torch_utils.ops import library
@@ -188,7 +189,9 @@ class LocalComputing:
         self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
     ) -> Inversion:
         """See `Computing.inversion`."""
-        return Inversion(self._models.load(model), photo, config, model_sha256=sha256)
+        generator = self._models.load(model)
+        start = guess_latent(model, sha256, generator, photo)
+        return Inversion(generator, photo, config, start=start, model_sha256=sha256)
 
     def close(self) -> None:
         """See `Computing.close`."""

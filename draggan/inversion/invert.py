@@ -121,7 +121,7 @@ class Inversion:
         generator: frozen; it stays as it is.
         photo: the crop at the size of the model's pictures (`draggan.inversion.crop.cut`).
         config: how.
-        start: a latent to begin with, such as that of the film's frame before; None: the mean.
+        start: a latent to begin with, such as that of the film's frame before or an encoder's guess; None: the mean.
         weights: a tuning to begin with, likewise.
         model_sha256: of the model's file, for the tuning.
 
@@ -153,7 +153,8 @@ class Inversion:
         self._targets: dict[int, Tensor] = {}
         self._coordinates = _Coordinates(statistics, generator.num_ws)
         self._at = self._coordinates.of(start) if start is not None else self._coordinates.mean()
-        self._parts = self._plan()
+        # From nearby a third of the way is left.
+        self._parts = self._plan(coarse_steps=self._config.coarse_steps // (1 if start is None else 3))
         self._seconds = 0.0
         self._stopped = False
         self._latent_psnr = 0.0
@@ -188,7 +189,7 @@ class Inversion:
 
     # The work
 
-    def _plan(self) -> list[_Part]:
+    def _plan(self, coarse_steps: int) -> list[_Part]:
         config, heights = self._config, self._generator.preview_heights
         full = self._generator.image_size[0]
         fine = max((h for h in heights if h <= _FINE), default=full)
@@ -197,7 +198,7 @@ class Inversion:
         # Measured on two cores at 256 px: a picture of 64 px takes less than half as long as one of 256 px.
         grown = max(1.0, (full / fine) ** 2)
         parts = [
-            _Part("latent", coarse, 1, config.coarse_steps, 0.5 if coarse < fine else 1.0),
+            _Part("latent", coarse, 1, coarse_steps, 0.5 if coarse < fine else 1.0),
             _Part("latent", fine, 1, config.steps, 1.0),
             _Part("latent", fine, rows, config.row_steps, 1.1),
             _Part("weights", fine, rows, config.tuning_steps, 1.6),
