@@ -74,6 +74,18 @@ def test_the_same_command_and_a_saved_picture_give_the_same_pixels(model, tmp_pa
     assert Image.open(first).tobytes() == Image.open(again).tobytes() == Image.open(drawn).tobytes()
 
 
+def test_home_quotes_and_blanks_of_paths_that_are_pasted(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :20] = 1
+    Image.fromarray(mask).save(tmp_path / "zero and one.png")
+    given = ("--mask", " '~/zero and one.png' ", "--out", "~/o.png", "--before", ' "~/b.png"', "--recipe-out", "~/r.json")
+    assert drag(f'"{model}" ', *given) == 0
+    assert {"o.png", "b.png", "r.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert json.loads(Image.open(tmp_path / "o.png").info["DragGAN"])["mask"] is True
+
+
 def test_a_mask_file_is_used(model, tmp_path, capsys):
     mask = np.zeros((32, 32), np.uint8)
     mask[:, :20] = 255

@@ -630,6 +630,39 @@ def test_name_does_not_matter(tmp_path: Path) -> None:
     assert read_checkpoint(out, cache=tmp_path / "c").format == "safetensors"
 
 
+def test_four_files_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child may have gigabytes, and many people may open a file at the same moment."""
+    running, most, lock, gate = 0, 0, threading.Lock(), threading.Event()
+
+    def run(*args: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(20)
+        with lock:
+            running -= 1
+        return subprocess.CompletedProcess([], 9)
+
+    monkeypatch.setattr(sandbox.subprocess, "run", run)
+
+    def read() -> None:
+        with pytest.raises(CheckpointError):
+            sandbox.run_child(tmp_path / "model.pkl", tmp_path, tmp_path, 10)
+
+    threads = [threading.Thread(target=read) for _ in range(7)]
+    for thread in threads:
+        thread.start()
+    while running < 4:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert most == 4
+    gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert most == 4
+
+
 def test_child_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "CHILD", "import os; os._exit(9)")
     with pytest.raises(CheckpointError, match=r"ended early \(exit status 9\)"):

@@ -422,6 +422,24 @@ def test_a_mask_comes_from_a_file_or_a_canvas(tmp_path):
             read_mask(bad, SIZE)
 
 
+def test_a_mask_of_zeros_and_ones_is_black_and_white(tmp_path):
+    """Also where a program sends it without transparency, as the page's canvas never does."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[3:9, 4:20] = 1
+    Image.fromarray(mask).save(tmp_path / "ones.png")
+    assert np.array_equal(read_mask(tmp_path / "ones.png", SIZE), mask.astype(bool))
+    url = "data:image/png;base64," + base64.b64encode((tmp_path / "ones.png").read_bytes()).decode()
+    assert np.array_equal(read_mask(url, SIZE), mask.astype(bool))
+    Image.fromarray(mask * 0).save(tmp_path / "none.png")
+    with pytest.raises(MaskError, match="nothing"):
+        Recipe(
+            model=ModelReference(name="m"),
+            image_size=SIZE,
+            start=Seed(seed=0),
+            edits=(Edit(mask=Mask(allowed=read_mask(tmp_path / "none.png", SIZE))),),
+        )
+
+
 def test_settings_are_numbers_of_their_kind_and_what_is_chosen_goes_before_what_suits():
     assert read_settings({"max_steps": 5.0, "r1": 3}) == {"max_steps": 5, "r1": 3.0}
     edit = Edit(settings={"max_steps": 5}, space="w")

@@ -14,11 +14,15 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import websockets
+
+from websockets.sync.client import connect
 
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
 from draggan.provenance.consent import MODEL
 from draggan.ui import build, launch_options
+from draggan.ui.server import guard
 from draggan.ui.server.bodies import files_in
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
@@ -255,6 +259,29 @@ def test_millions_of_values_are_not_read(public):
         assert json.loads(text)["detail"] == "This request has more than 200000 values."
     # Letters are no values.
     assert "There is no model" in public.result("picture", '[,\\",{' * 100_000, 0, None, 0)
+
+
+def test_millions_of_values_on_a_socket_are_not_read(public):
+    with pytest.raises(websockets.exceptions.ConnectionClosedError) as closed:
+        with connect(f"ws://127.0.0.1:{public.port}/v1/live", max_size=None) as socket_:
+            socket_.send('{"recipe": [' + "[]," * 250_000 + "[]]}")
+            socket_.recv(20)
+    assert closed.value.rcvd.code == 1008
+    assert "more than 200000 values" in closed.value.rcvd.reason
+    assert public.healthy()
+
+
+def test_a_request_that_does_not_come_whole_is_given_up(public, monkeypatch):
+    monkeypatch.setattr(guard, "_PATIENCE", 0.3)
+    with socket.create_connection(("127.0.0.1", public.port), 20, ("127.0.0.3", 0)) as slow:
+        slow.settimeout(20)
+        slow.sendall(b"POST /v1/picture HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+        answer = slow.recv(4096)
+        while b"}" not in answer:
+            answer += slow.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"This request has not come whole within" in answer
+    assert public.healthy()
 
 
 def test_what_comes_slowly_or_is_large_counts():
