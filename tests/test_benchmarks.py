@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +24,8 @@ from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.drag.solvers.adam import AdamEvaluation
 
-GOLDEN = Path(__file__).parent / "golden"
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
 
 
 @pytest.mark.parametrize("name", ["stylegan2-32", "stylegan2-64-clamp"])
@@ -161,3 +163,12 @@ def test_alone_a_visitor_waits_for_nobody_and_many_need_more_machines():
     assert count > 1
     assert seen.enough
     assert seen.busy < 1
+
+
+def test_every_case_that_people_have_reported_has_the_test_that_its_row_names():
+    text = (TESTS.parent / "benchmarks" / "cases.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/.]*test_[\w.]+)`", text)
+    source = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
+    assert len(named) > 18
+    for name in named:
+        assert (TESTS.parent / name).is_file() if name.endswith(".py") else f"def {name}(" in source, name

@@ -80,7 +80,16 @@ def test_home_quotes_and_blanks_of_paths_that_are_pasted(model, tmp_path, monkey
     mask = np.zeros((32, 32), np.uint8)
     mask[:, :20] = 1
     Image.fromarray(mask).save(tmp_path / "zero and one.png")
-    given = ("--mask", " '~/zero and one.png' ", "--out", "~/o.png", "--before", ' "~/b.png"', "--recipe-out", "~/r.json")
+    given = (
+        "--mask",
+        " '~/zero and one.png' ",
+        "--out",
+        "~/o.png",
+        "--before",
+        ' "~/b.png"',
+        "--recipe-out",
+        "~/r.json",
+    )
     assert drag(f'"{model}" ', *given) == 0
     assert {"o.png", "b.png", "r.json"} <= {path.name for path in tmp_path.iterdir()}
     assert json.loads(Image.open(tmp_path / "o.png").info["DragGAN"])["mask"] is True
