@@ -14,8 +14,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-import websockets
-
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from draggan.config import Limits
@@ -262,10 +261,10 @@ def test_millions_of_values_are_not_read(public):
 
 
 def test_millions_of_values_on_a_socket_are_not_read(public):
-    with pytest.raises(websockets.exceptions.ConnectionClosedError) as closed:
-        with connect(f"ws://127.0.0.1:{public.port}/v1/live", max_size=None) as socket_:
-            socket_.send('{"recipe": [' + "[]," * 250_000 + "[]]}")
-            socket_.recv(20)
+    with connect(f"ws://127.0.0.1:{public.port}/v1/live", max_size=None) as connection:
+        connection.send('{"recipe": [' + "[]," * 250_000 + "[]]}")
+        with pytest.raises(ConnectionClosedError) as closed:
+            connection.recv(20)
     assert closed.value.rcvd.code == 1008
     assert "more than 200000 values" in closed.value.rcvd.reason
     assert public.healthy()
