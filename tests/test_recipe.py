@@ -430,14 +430,6 @@ def test_a_mask_of_zeros_and_ones_is_black_and_white(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "ones.png", SIZE), mask.astype(bool))
     url = "data:image/png;base64," + base64.b64encode((tmp_path / "ones.png").read_bytes()).decode()
     assert np.array_equal(read_mask(url, SIZE), mask.astype(bool))
-    Image.fromarray(mask * 0).save(tmp_path / "none.png")
-    with pytest.raises(MaskError, match="nothing"):
-        Recipe(
-            model=ModelReference(name="m"),
-            image_size=SIZE,
-            start=Seed(seed=0),
-            edits=(Edit(mask=Mask(allowed=read_mask(tmp_path / "none.png", SIZE))),),
-        )
 
 
 def test_settings_are_numbers_of_their_kind_and_what_is_chosen_goes_before_what_suits():
