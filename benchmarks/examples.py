@@ -87,7 +87,7 @@ WISHES: dict[str, dict[str, Wish]] = {
             with_it=("ear_tilt", "ear_spread"),
         ),
         "Turn the head": Wish(
-            reads="yaw", least=0.2, starts=(0.4, 1.1), pulls=((("nose", -14, 0),), (("nose", -18, 0),))
+            reads="yaw", least=-0.2, starts=(0.4, 1.1), pulls=((("nose", -14, 0),), (("nose", -18, 0),))
         ),
         "Open the mouth": Wish(
             reads="mouth_open",
