@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,10 @@ from draggan.config import InversionConfig
 from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks
 from draggan.evaluation.similarity import gradient_distance
 from draggan.generators.base import Generator
+from draggan.generators.stylegan2 import StyleGAN2Generator
+from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.tuned import tuned
+from draggan.images import to_uint8
 from draggan.inversion import Inversion, InversionResult
 from draggan.inversion.distance import missing_detail
 from draggan.scenes import find_scene
@@ -62,12 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pulls", action="store_true", help="drag, too")
     parser.add_argument("--rows", action="store_true", help="also with every row of the latent on its own (W+)")
     parser.add_argument("--latent-only", action="store_true", help="do not tune: for the verdict alone")
+    parser.add_argument(
+        "--large", type=int, nargs="*", default=[], help="only: networks of the published layout, of these sizes"
+    )
     parser.add_argument("--quick", action="store_true", help="one case of each kind")
     parser.add_argument("--json", type=Path, help="add rows to this file, and report on all that are in it")
     parser.add_argument("--out", type=Path, help="write the report here")
     machine.add_options(parser)
     args = parser.parse_args(argv)
     here = machine.prepare(args)
+    if args.large:
+        publish(_large(args.large, here), args.out)
+        return 0
     counts = {kind: 1 if args.quick else getattr(args, kind) for kind in ("known", "beyond", "foreign")}
     rows: list[dict[str, Any]] = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
     for name in args.models:
@@ -80,6 +90,55 @@ def main(argv: Sequence[str] | None = None) -> int:
                     args.json.write_text(json.dumps(rows))
     publish(_report(rows, here), args.out)
     return 0
+
+
+def _large(sizes: Sequence[int], here: machine.Machine) -> str:
+    """Seconds and memory of an inversion in networks of published layout (config F) with random weights.
+
+    A step of each kind is timed, the third one, and multiplied by how many there are.
+    """
+    lines = []
+    for size in sizes:
+        generator = StyleGAN2Generator(
+            StyleGAN2Config(img_resolution=size, channel_base=32768, channel_max=512)
+        ).freeze()
+        photo = to_uint8(generator.synthesis(generator.sample(0)))
+        usual = InversionConfig()
+        few = InversionConfig(coarse_steps=3, steps=3, tuning_steps=3, full_size_steps=3)
+        begun = time.perf_counter()
+        seconds = [time.perf_counter() - begun]
+        inversion = Inversion(generator, photo, few)
+        prepared = time.perf_counter() - begun
+        for _ in inversion:
+            seconds.append(time.perf_counter() - begun)
+        each = [seconds[k] - seconds[k - 1] for k in (3, 6, 9, 12)]
+        counts = (usual.coarse_steps, usual.steps, usual.tuning_steps, usual.full_size_steps)
+        latent = prepared + each[0] * counts[0] + each[1] * counts[1]
+        total = latent + each[2] * counts[2] + each[3] * counts[3]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        lines.append(
+            [
+                f"{size} px",
+                f"{prepared:.1f}",
+                *(f"{s:.2f}" for s in each),
+                f"{latent:.0f}",
+                f"{total:.0f}",
+                f"{peak:.1f}",
+            ]
+        )
+    heads = ["network", "to prepare s", "64 px step", "256 px step", "weights, 256 px", "weights, full size"]
+    heads += ["latent after s", "done after s", "peak GB"]
+    return "\n".join(
+        [
+            "## Large networks",
+            "",
+            here.markdown(),
+            "",
+            " ".join((_large.__doc__ or "").split()),
+            "",
+            table(heads, [*lines]),
+        ]
+    )
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
