@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.engine.models import AnyModels
     from draggan.export import check_animation_path, has_sound, save_animation
     from draggan.inversion import VERDICTS, Photo, cut, paste
+    from draggan.inversion.encoder import guess_latent
     from draggan.inversion.film import STEPS, invert_film
     from draggan.inversion.frames import read_clip
     from draggan.provenance.deployment import default
@@ -83,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         share = 10 if args.quick else 1
         first = InversionConfig(coarse_steps=usual.coarse_steps // share, steps=usual.steps // share)
         steps = STEPS // share
-        for step in invert_film(generator, crops, first=first, steps=steps, model_sha256=sha256):
+        start = guess_latent(args.model, sha256, generator, crops[0])
+        for step in invert_film(generator, crops, first=first, start=start, steps=steps, model_sha256=sha256):
             bar(step.progress, step.said, step.seconds_left)
             film = step.film
     finally:

@@ -32,8 +32,8 @@ __all__ = ["STEPS", "Film", "FilmStep", "invert_film", "smoothed"]
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
-# Of every frame but the first.
-_NEXT = InversionConfig(coarse_steps=10, steps=6, tuning_steps=0, rate=0.05)
+# Of every frame but the first; of the coarse steps an inversion that begins nearby takes a third.
+_NEXT = InversionConfig(coarse_steps=30, steps=6, tuning_steps=0, rate=0.05)
 _KEYS = 8  # frames that the weights are tuned on
 STEPS = 120
 """Of the weights."""
@@ -86,6 +86,7 @@ def invert_film(
     crops: Sequence[Picture],
     *,
     first: InversionConfig | None = None,
+    start: Float[Tensor, "1 num_ws w_dim"] | None = None,
     steps: int = STEPS,
     smoothing: float = _SMOOTHING,
     model_sha256: str = "",
@@ -95,6 +96,7 @@ def invert_film(
     Args:
         crops: of its frames, at the size of the model's pictures.
         first: how the first frame is found.
+        start: what it is looked for from, such as an encoder's guess; None: the mean.
         steps: of the weights.
         smoothing: of latents over time, standard deviation in frames; 0: none.
 
@@ -105,8 +107,8 @@ def invert_film(
         raise PhotoError("the film has no frame")
     begun, count = time.perf_counter(), len(crops)
     config = first or InversionConfig()
-    alone = config.coarse_steps + config.steps
-    work = alone + (count - 1) * (_NEXT.coarse_steps + _NEXT.steps) + 2 * steps
+    alone = config.coarse_steps // (1 if start is None else 3) + config.steps
+    work = alone + (count - 1) * (_NEXT.coarse_steps // 3 + _NEXT.steps) + 2 * steps
     done = 0
 
     def step(said: str, film: Film | None = None) -> FilmStep:
@@ -118,13 +120,12 @@ def invert_film(
     verdict: Verdict = "recognisable"
     for number, crop in enumerate(crops):
         how = InversionConfig(coarse_steps=config.coarse_steps, steps=config.steps, tuning_steps=0, full_size_steps=0)
-        start = found[-1] if found else None
-        inversion = Inversion(generator, crop, how if start is None else _NEXT, start=start)
+        inversion = Inversion(generator, crop, _NEXT if found else how, start=found[-1] if found else start)
         for _ in inversion:
             done += 1
-            if start is None:
+            if not found:
                 yield step("looking for the first frame")
-        if start is None:
+        if not found:
             verdict = inversion.result.verdict
         found.append(inversion.ws)
         yield step(f"frame {number + 1} of {count}")
