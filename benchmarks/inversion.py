@@ -103,7 +103,7 @@ def _large(sizes: Sequence[int], here: machine.Machine) -> str:
     lines = []
     for size in sizes:
         generator = StyleGAN2Generator(
-            StyleGAN2Config(img_resolution=size, channel_base=32768, channel_max=512)
+            StyleGAN2Config(z_dim=512, c_dim=0, w_dim=512, img_resolution=size, channel_base=32768, channel_max=512)
         ).freeze()
         photo = to_uint8(generator.synthesis(generator.sample(0)))
         usual = InversionConfig()
