@@ -15,7 +15,7 @@ VERDICTS: dict[Verdict, str] = {
 }
 """What people are told."""
 
-FOREIGN_BELOW = 20.0
+FOREIGN_BELOW = 21.0
 """dB before the weights are tuned: afterwards nearly everything is drawn nearly as it is, and falls apart in a drag."""
 VERY_CLOSE_FROM = 30.0
 """dB once they are."""
