@@ -24,6 +24,7 @@ from draggan.recipe import MOST_EDITS, Edit, Mask, Point, Recipe, Xy, check_late
 __all__ = ["MOST_MOMENTS", "Moment", "Session"]
 
 MOST_MOMENTS = 200  # moments kept; each shares its arrays with its neighbours
+_BRANCHES = 24  # pictures kept that undo does not lead to any more
 _FRAMES = 160  # latents kept of what lies between the ends of drags
 
 
@@ -38,6 +39,7 @@ class Moment:
         pending: a handle that has no target yet.
         mask: what may change, and the number of the picture it was last painted on; None: everything may.
         frames: latents on the way of the drag that led to this picture, without its ends.
+        seen: number under which a page knows its picture; 0: none has shown it yet.
     """
 
     start: Recipe
@@ -46,6 +48,7 @@ class Moment:
     pending: Xy | None = None
     mask: Mask | None = None
     frames: tuple[Float[np.ndarray, "1 num_ws w_dim"], ...] = ()
+    seen: int = 0
 
     def begun_anew(self) -> Moment:
         """The moment with its picture as a start of its own, where a recipe can have no more edits; handles hold what
@@ -66,6 +69,7 @@ class Session:
         settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
         opened: title and name of every model that was opened from a file.
         past, future: what undo and redo bring back, the nearest last.
+        branches: what came after a step that was taken back when something else was done, the newest last.
         revision: counts how often a page got points and mask; see `sent_to_page`.
         page_outdated: whether the page has sent something older since.
     """
@@ -76,6 +80,7 @@ class Session:
     opened: tuple[tuple[str, str], ...] = ()
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
+    branches: tuple[Moment, ...] = ()
     revision: int = 0
     page_outdated: bool = False
 
@@ -376,7 +381,8 @@ class Session:
         """Back to the starting picture, every handle to where it was clicked, mask as it is. Undo takes it back."""
         pairs = tuple(replace(pair, handle=pair.origin or pair.handle, picture=0) for pair in self.pairs)
         mask = None if self.now.mask is None else replace(self.now.mask, picture=0)
-        return self._record(replace(self.now, recipe=self.start, pairs=pairs, mask=mask, frames=()))
+        seen = next((m.seen for m in reversed(self.past) if m.recipe is self.start), 0)
+        return self._record(replace(self.now, recipe=self.start, pairs=pairs, mask=mask, frames=(), seen=seen))
 
     # History
 
@@ -402,6 +408,38 @@ class Session:
             return self
         return replace(self, now=self.future[-1], past=(*self.past, self.now), future=self.future[:-1])
 
+    def shown_as(self, number: int) -> Session:
+        """A page shows the picture; it keeps the number that it has."""
+        return self if self.now.seen else replace(self, now=replace(self.now, seen=number))
+
+    @property
+    def pictures(self) -> tuple[tuple[int, str], ...]:
+        """Every picture that a page has shown and that can be gone to, by number, each once: "past", "now", "ahead"
+        (undone), and on a "branch"."""
+        kinds = [*((m, "past") for m in self.past), (self.now, "now"), *((m, "ahead") for m in reversed(self.future))]
+        found: dict[int, str] = {}
+        for moment, kind in [*kinds, *((m, "branch") for m in self.branches)]:
+            if moment.seen and (moment.seen not in found or kind == "now"):
+                found[moment.seen] = kind
+        return tuple(found.items())
+
+    def go_to(self, number: int) -> Session:
+        """To one of `pictures`, as undo and redo would; to one on a branch as a step of its own.
+
+        Raises:
+            LatentError: there is no such picture.
+        """
+        kind = dict(self.pictures).get(number)
+        if kind is None:
+            raise LatentError(f"there is no picture {number} in this history")
+        there = self
+        if kind == "branch":
+            (moment,) = [m for m in self.branches if m.seen == number][-1:]
+            return replace(there._record(moment), branches=tuple(m for m in there.branches if m is not moment))
+        while kind != "now" and there.now.seen != number:
+            there = there.undo() if kind == "past" else there.redo()
+        return there
+
     def with_only_opened(self, names: Collection[str]) -> Session:
         """The session without the opened models of other names."""
         return replace(self, opened=tuple(pair for pair in self.opened if pair[1] in names))
@@ -409,7 +447,8 @@ class Session:
     def without_models(self, gone: Collection[str]) -> Session:
         """The session without that part of its history that lies beyond a picture of one of these models."""
         past = _up_to_first(reversed(self.past), gone)[::-1]
-        return replace(self, past=past, future=_up_to_first(reversed(self.future), gone)[::-1])
+        branches = tuple(m for m in self.branches if m.start.model.name not in gone)
+        return replace(self, branches=branches, past=past, future=_up_to_first(reversed(self.future), gone)[::-1])
 
     # The page
 
@@ -442,14 +481,24 @@ class Session:
         ws = _latent_of(recipe)
         if ws.shape != self.ws.shape:
             raise LatentError(f"a drag of {list(self.ws.shape)} cannot end in {list(ws.shape)}")
-        moment = replace(moment, recipe=recipe, frames=tuple(check_latent(ws) for ws in frames))
+        moment = replace(moment, recipe=recipe, frames=tuple(check_latent(ws) for ws in frames), seen=0)
         if len(recipe.edits) >= MOST_EDITS:
             moment = moment.begun_anew()
         moved = self._record(moment)
         return replace(moved, past=_with_frames(moved.past, _FRAMES - len(frames)))
 
     def _record(self, moment: Moment) -> Session:
-        return replace(self, now=moment, past=(*self.past, self.now)[-MOST_MOMENTS:], future=())
+        known = {m.seen for m in (*self.past, self.now, moment)}
+        # Of each picture that would be lost, as it was last.
+        lost = {m.seen: replace(m, frames=()) for m in reversed(self.future) if m.seen not in known and m.seen}
+        branches = [m for m in self.branches if m.seen not in lost]
+        return replace(
+            self,
+            now=moment,
+            past=(*self.past, self.now)[-MOST_MOMENTS:],
+            future=(),
+            branches=(*branches, *lost.values())[-_BRANCHES:],
+        )
 
 
 def _with_frames(past: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:

@@ -405,3 +405,30 @@ def test_undo_takes_any_history_back_step_by_step(steps):
         session = session.redo()
         assert session.now is moment
     assert not session.can_redo
+
+
+def test_pictures_of_a_history_stay_reachable_also_where_another_way_was_taken(session):
+    def pulled(session: Hand, value: float, number: int) -> Hand:
+        return session.pull_to(latent(value)).shown_as(number)
+
+    there = pulled(pulled(session.shown_as(1), 1, 2), 2, 3)
+    assert there.shown_as(9) is there, "a picture keeps its number"
+    assert there.pictures == ((1, "past"), (2, "past"), (3, "now"))
+    undone = there.undo().undo()
+    assert undone.pictures == ((1, "now"), (2, "ahead"), (3, "ahead"))
+    assert undone.go_to(3).now is there.now
+    assert undone.go_to(3).go_to(1).now is undone.now
+    other = pulled(undone, 5, 4)
+    assert other.pictures == ((1, "past"), (4, "now"), (2, "branch"), (3, "branch"))
+    assert not other.can_redo
+    back = other.go_to(3)
+    assert back.recipe is there.recipe
+    assert back.pictures == ((1, "past"), (4, "past"), (3, "now"), (2, "branch"))
+    assert back.undo().now is other.now
+    # Points are no pictures of their own; a reset is the first one again.
+    assert back.add_pair((1, 1), (2, 2)).pictures == back.pictures
+    assert dict(back.reset().pictures)[1] == "now"
+    assert back.without_models([back.model]).pictures == ((3, "now"),)
+    for wrong in (0, 9):
+        with pytest.raises(LatentError, match="there is no picture"):
+            other.go_to(wrong)

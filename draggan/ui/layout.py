@@ -21,7 +21,7 @@ from draggan.provenance.terms import responsible_use
 from draggan.session import Session
 from draggan.ui import messages, terms_of_use, text
 from draggan.ui.browser_storage.component import keeper
-from draggan.ui.canvas.component import drag_canvas, points_list
+from draggan.ui.canvas.component import drag_canvas, history_strip, points_list
 from draggan.ui.consent_box import consent_box
 from draggan.ui.drag_settings import SETTINGS, UP_FRONT, control
 from draggan.ui.file_check.component import file_check
@@ -298,6 +298,8 @@ class Parts:
             with gr.Row(elem_id="dg-seed-row"):
                 self._put("seed")
             self._put("truncation")
+        with gr.Group():
+            history_strip(elem_id="dg-story-box")
         with gr.Accordion("Your photo", open=False, elem_id="dg-photo-box"):
             self._put("photo")
         with gr.Group(elem_id="dg-saving"):

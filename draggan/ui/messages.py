@@ -129,12 +129,13 @@ installation's invisible mark, a recipe. The file is looked at where this page i
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
 can be moved with the mouse, or with the arrow keys once they are selected. **Live.** Hold the picture and drag: it
-follows the pointer as far as the model can, and the dot stays on what you hold. Where points are set, hold one of them,
-and the others go to their targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask everything
-may change. **Before** and the slider beside it show the starting picture and every picture on the way; **Use** goes on
-from the one that is shown. **Save MP4.** A film from the starting picture, through every drag, to this one; *File
-options* has other formats, sizes and speeds, and a picture of before and after. **Copy** puts the picture on the
-clipboard. Pictures and films saved here open again as work: drop one on the page.
+follows the pointer as far as the model can, and the dot stays on what you hold. Where points are set, hold one of
+them, and the others go to their targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask
+everything may change. **Before** and the slider beside it show the starting picture and every picture on the way;
+**Use** goes on from the one that is shown. **History** has every picture so far, also those that you undid and left.
+**Save MP4.** A film from the starting picture, through every drag, to this one; *File options* has other formats,
+sizes and speeds, and a picture of before and after. **Copy** puts the picture on the clipboard. Pictures and films
+saved here open again as work: drop one on the page.
 
 **Your photo.** Agree, choose one, put the frame over what you want to change (or click eyes and mouth of a face), and
 open it in the model that is chosen above; then drag. Saved, what has changed goes back into the whole photo.
@@ -295,6 +296,9 @@ def drag_progress(update: Update, seconds: float) -> str:
     text = f"Step {update.index} · {_to_go(update)}"
     if update.index > 0 and seconds > 0:
         text += f" · {_figure(update.index / seconds)} steps/s"
+    # Steps get shorter towards the end: a guess, and none at all before there is something to guess from.
+    if seconds > 2 and 0.1 < update.way < 0.97 and (left := seconds * (1 - update.way) / update.way) >= 1:
+        text += f" · {_about(left).lower()} left"
     return text
 
 

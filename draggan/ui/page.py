@@ -138,11 +138,14 @@ class Page:
     ) -> Updates:
         """The page at rest; ``urgent``: somebody has pressed Stop."""
         session = session.sent_to_page()
+        if picture:
+            session = session.shown_as(next(self._changes))
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
         if picture:
             height, width = session.image_size
             canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe, urgent=urgent))}
             canvas["film"] = self._film(session)
+            canvas["story"] = [{"number": number, "kind": kind} for number, kind in session.pictures]
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | self.say(messages.hint(session))
@@ -204,15 +207,25 @@ class Page:
         on = {part: gr.update(interactive=True) for part in self.parts.locked() if after_a_drag}
         return on | {part: gr.update(interactive=when(session)) for part, when in self.parts.conditional()}
 
-    def say(self, text: str, kind: str = "", *, aloud: bool = True, hints: Mapping[str, str] | None = None) -> Updates:
+    def say(
+        self,
+        text: str,
+        kind: str = "",
+        *,
+        aloud: bool = True,
+        hints: Mapping[str, str] | None = None,
+        done: float = 0.0,
+    ) -> Updates:
         """The status line.
 
         Args:
             kind: of news; "": what to do next, which is another sentence with each tool of the canvas.
             aloud: False: seen only, as what changes many times a second is no use read out.
             hints: those sentences, where they are not what `messages.hints` has for the session.
+            done: how much of what is under way, 0 to 1: a bar along the lower edge.
         """
         props: dict[str, Any] = {"text": text, "kind": kind, "spoken": "polite" if aloud else "off"}
+        props["percent"] = round(100 * min(max(done, 0.0), 1.0))
         if hints is not None:
             props["hints"] = dict(hints)
         return {self.parts.status: gr.HTML(**props, said=next(self._changes))}

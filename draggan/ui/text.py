@@ -22,6 +22,7 @@ const show = () => {
   line.textContent = next && hint ? hint : props.text ?? '';
   line.dataset.kind = next ? '' : props.kind;
   line.setAttribute('aria-live', props.spoken);
+  line.style.setProperty('--dg-done', `${Number(props.percent) || 0}%`);
 };
 watch(['text', 'kind', 'spoken', 'hints', 'said'], () => { chosen = false; show(); });
 document.addEventListener('draggan-tool', ({ detail }) => {
@@ -65,12 +66,13 @@ show();
 
 
 def status_line(text: str, **look: Any) -> gr.HTML:
-    """One line; its props ``kind`` ("run", "good", "note", "bad" or "") and ``spoken`` (of ``aria-live``) go along.
+    """One line; its props ``kind`` ("run", "good", "note", "bad" or "") and ``spoken`` (of ``aria-live``) go along,
+    and ``percent``, of what is under way.
 
     Of kind "", it is the one of the prop ``hints`` that belongs to the tool chosen on the canvas.
     """
     template = '<p class="dg-status" role="status"></p>'
-    return _component(text, template, _STATUS, kind="run", spoken="polite", hints=None, said=0, **look)
+    return _component(text, template, _STATUS, kind="run", spoken="polite", hints=None, percent=0, said=0, **look)
 
 
 def progress_bar(**look: Any) -> gr.HTML:

@@ -275,3 +275,14 @@ def test_fingers(visit, seen):
     page.touchscreen.tap(*at(page, (30, 20)))
     page.touchscreen.tap(*at(page, (33, 14)))
     assert points(seen.until(lambda s: len(s.pairs) == 3))[2] == ((30, 20), (33, 14))
+
+
+def test_two_deletes_in_one_tick_are_both_told(visit, seen):
+    page = visit()
+    for xy in ((10, 20), (40, 22), (10, 50), (40, 52), (10, 35), (40, 37)):
+        click(page, xy)
+    seen.until(lambda s: len(s.pairs) == 3)
+    page.evaluate("() => { const b = document.querySelector('#dg-delete'); b.click(); b.click(); }")
+    assert len(seen.until(lambda s: len(s.pairs) < 3).pairs) == 1
+    status(page, "^1 point set")
+    expect(page.locator(".dg-points li")).to_have_count(1)

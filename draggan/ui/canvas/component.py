@@ -20,10 +20,10 @@ from PIL import Image
 from draggan.images import over_white
 from draggan.ui.canvas.value import EMPTY
 
-__all__ = ["CSS", "drag_canvas", "frame_url", "points_list"]
+__all__ = ["CSS", "drag_canvas", "frame_url", "history_strip", "points_list"]
 
 _HERE = Path(__file__).parent
-_SCRIPT = ("view", "zoom", "mask", "live", "film", "points_list", "pointer", "keyboard", "server")
+_SCRIPT = ("view", "zoom", "mask", "live", "film", "story", "points_list", "pointer", "keyboard", "server")
 
 CSS = _HERE / "canvas.css"
 
@@ -32,7 +32,8 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
     """A new canvas component.
 
     Its events are ``edit``: a person has changed points or mask; ``pull``: a person holds the picture and pulls;
-    ``look``: a frame of the drags is to be seen; ``go_on``: work is to go on from one.
+    ``look``: a frame of the drags is to be seen; ``go_on``: work is to go on from one; ``go_to``: a
+    picture of the history is to be gone to.
 
     Args:
         steer: called with where the pointer is during a live drag, and when it lets go; what it returns goes to the
@@ -55,6 +56,7 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
         busy=False,
         held="",
         film=None,
+        story=None,
         seen=None,
         server_functions=[steer_],
         **kwargs,
@@ -68,6 +70,12 @@ def points_list(**look: Any) -> gr.HTML:
         apply_default_css=False,
         **look,
     )
+
+
+def history_strip(**look: Any) -> gr.HTML:
+    """Where the canvas shows the history as thumbnails, likewise."""
+    template = '<section class="dg-story" aria-label="History" hidden><h2>History</h2><ol></ol></section>'
+    return gr.HTML(html_template=template, apply_default_css=False, **look)
 
 
 def frame_url(pixels: UInt8[np.ndarray, "height width channels"], *, quality: int = 95) -> str:

@@ -40,12 +40,19 @@ function grabbed(event) {
   return best;
 }
 
+// Of several changes in one tick the last is told: told twice at once, the server would get the first one twice.
+let telling = null;
+function tellEdit() {
+  clearTimeout(telling);
+  telling = setTimeout(() => trigger('edit', {}));
+}
+
 function commit() {
   props.value = structuredClone(state);
   document.dispatchEvent(new CustomEvent('draggan-drawn', { detail: structuredClone(state) }));
   changed();
   draw();
-  trigger('edit', {});
+  tellEdit();
 }
 
 // Points or mask are others, or another one is selected: what shows them follows, without waiting for the server.

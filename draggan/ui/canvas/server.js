@@ -11,11 +11,12 @@ function take() {
 }
 
 // One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
-const [SIZE, FRAME, LIVE, BUSY, HELD, FILM, SEEN] = 'size frame live busy held film seen'.split(' ');
+const [SIZE, FRAME, LIVE, BUSY, HELD, FILM, SEEN, STORY] = 'size frame live busy held film seen story'.split(' ');
 watch(SIZE, resize);
 watch(FRAME, () => { resize(); if (peek === null) showFrame(); });
 watch(FILM, takeFilm);
 watch(SEEN, takeSeen);
+watch(STORY, takeStory);
 watch('value', take);
 watch(LIVE, draw);
 watch(HELD, () => {
@@ -49,6 +50,7 @@ watch(BUSY, () => {
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);
   changed();
+  showStory();
   keepFocus();
   const page = element.closest('#dg-page');
   if (page) page.dataset.pulling = Boolean(props.busy && props.held);

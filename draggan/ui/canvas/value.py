@@ -28,6 +28,7 @@ __all__ = [
     "read_canvas",
     "read_frame",
     "read_mask_url",
+    "read_place",
     "read_pull",
     "with_canvas",
 ]
@@ -136,6 +137,18 @@ def read_frame(value: CanvasValue | None) -> int:
     if not isinstance(frame, int) or isinstance(frame, bool):
         raise PointError('a frame is asked for as {"frame": number}, counted from 0')
     return frame
+
+
+def read_place(value: CanvasValue | None) -> int:
+    """``{"place": number}``: which picture of the history is gone to.
+
+    Raises:
+        PointError: what came is not what a canvas sends.
+    """
+    place = value.get("place") if isinstance(value, dict) else None
+    if not isinstance(place, int) or isinstance(place, bool):
+        raise PointError('a picture of the history is gone to as {"place": number}')
+    return place
 
 
 def _mask_url(mask: Bool[np.ndarray, "height width"]) -> str:

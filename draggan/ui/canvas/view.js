@@ -161,7 +161,7 @@ function resize() {
 
 function showFrame() { if (props.frame) show(props.frame, props.live); }
 
-let newest = 0, shown = 0;
+let newest = 0, shown = 0, onScreen = '';
 function show(url, handles) {
   const mine = ++newest, image = new Image();
   image.onload = () => {
@@ -169,6 +169,8 @@ function show(url, handles) {
     shown = mine;
     onPicture.drawImage(image, 0, 0, size[0], size[1]);
     empty.hidden = true;
+    onScreen = url;
+    if (url === props.frame && !props.busy) photograph();
     stage.dataset.handles = JSON.stringify(handles);    // where they are in the picture shown; for those who measure
     stage.dataset.frames = mine;
     if (hold) draw();

@@ -212,7 +212,8 @@ def _follow(
             if progress or sentence is not None:
                 yield progress | ({} if sentence is None else page.say(sentence, "run"))
             continue
-        said = page.say(messages.drag_progress(update, time.perf_counter() - started), "run", aloud=False)
+        text = messages.drag_progress(update, time.perf_counter() - started)
+        said = page.say(text, "run", aloud=False, done=update.way)
         yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said | progress
 
 

@@ -9,13 +9,13 @@ import gradio as gr
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
-from draggan.ui.canvas.value import CanvasValue, is_outdated, read_frame, with_canvas
+from draggan.ui.canvas.value import CanvasValue, is_outdated, read_frame, read_place, with_canvas
 from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import tab_of
 
-__all__ = ["edit", "go_on", "look", "redo", "reset", "undo"]
+__all__ = ["edit", "go_on", "go_to", "look", "redo", "reset", "undo"]
 
 
 def edit(page: Page, session: Session | None, value: CanvasValue, request: gr.Request | None = None) -> Updates:
@@ -68,6 +68,13 @@ def _travel(page: Page, session: Session | None, value: CanvasValue, move: Calla
         if after.model == before.model:
             return page.show(after) | page.controls(after)
         return page.whole_model(without_model_settings(after))
+
+
+def go_to(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """To a picture of the history."""
+    with explained():
+        place = read_place(value)
+    return _travel(page, session, value, lambda before: before.go_to(place))
 
 
 def reset(page: Page, session: Session | None, value: CanvasValue) -> Updates:

@@ -151,7 +151,7 @@ def _follow(page: Page, running: RunningInversion) -> Iterator[Updates]:
             text = messages.opening(update)
             work = {"running": True, "percent": round(100 * update.progress), "text": text, "picture": picture}
             shown = {page.parts.photo: gr.HTML(work=work), page.parts.canvas: gr.HTML(frame=picture, live=None)}
-            yield shown | page.say(text, "run", aloud=False)
+            yield shown | page.say(text, "run", aloud=False, done=update.progress)
         if running.ended(patience=_INTERVAL):
             with explained():
                 running.newer(None, 0.0)  # says what it has failed with

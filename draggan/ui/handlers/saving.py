@@ -130,7 +130,8 @@ def save_film(
         for number, (recipe, ws) in enumerate(shown):
             # A large model takes a while.
             left = (time.monotonic() - began) / number * (len(shown) - number) if number > 3 else None
-            said = page.say(messages.drawing(number + 1, len(shown), left), "run", aloud=not frames)
+            text = messages.drawing(number + 1, len(shown), left)
+            said = page.say(text, "run", aloud=not frames, done=number / len(shown))
             yield said | {page.parts.stop: gr.update(interactive=True)}
             if job.stopping:
                 yield page.say(messages.NO_FILM, "note") | _stop_at_rest(page, tab)

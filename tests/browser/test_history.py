@@ -1,0 +1,58 @@
+"""The history as a strip of pictures, with branches."""
+
+from __future__ import annotations
+
+from tests.browser.driving import Page, brightest, click, expect, needs_browser, status
+from tests.pages import BUMP
+
+pytestmark = needs_browser
+
+
+def drag_to(page: Page, start, end) -> None:
+    page.keyboard.press("Escape")
+    click(page, start)
+    click(page, end)
+    status(page, "set\\. Press Start")
+    page.click("#dg-start")
+    status(page, "^Arrived")
+
+
+def shows(page: Page, xy) -> None:
+    page.wait_for_timeout(100)
+    for _ in range(100):
+        there = brightest(page)
+        if abs(there[0] - xy[0]) <= 2 and abs(there[1] - xy[1]) <= 2:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{there} is not {xy}")
+
+
+def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
+    page = visit()
+    pictures = page.locator(".dg-story li button")
+    expect(page.locator(".dg-story")).to_be_hidden()
+    drag_to(page, BUMP, (28, 30))
+    expect(pictures).to_have_count(2)
+    expect(page.locator(".dg-story img")).to_have_count(2)
+    page.click("#dg-undo")
+    shows(page, BUMP)
+    expect(page.locator(".dg-story [data-kind=ahead]")).to_have_count(1)
+    page.click("#dg-clear-points")
+    drag_to(page, BUMP, (20, 38))
+    expect(pictures).to_have_count(3)
+    other_way = page.locator(".dg-story [data-kind=branch]")
+    expect(other_way).to_have_count(1)
+    other_way.click()
+    shows(page, (28, 30))
+    expect(page.locator(".dg-story [data-kind=branch]")).to_have_count(0)
+    expect(page.locator(".dg-story [aria-current]")).to_have_count(1)
+    # Back to the first one, and on to the last: as undo and redo would.
+    pictures.first.click()
+    shows(page, BUMP)
+    pictures.last.click()
+    shows(page, (28, 30))
+    colours = page.evaluate(THUMBS)
+    assert len(set(colours)) == 3, "each shows its own picture"
+
+
+THUMBS = "() => [...document.querySelectorAll('.dg-story img')].map((image) => image.src)"
