@@ -206,10 +206,10 @@ def main(argv: Sequence[str] = ()) -> int:
     for part in parts(device, out, tests=0.2 * limit, measuring=0.12 * limit):
         ask(part)
     for i, scene in enumerate(args.scenes):
-        # Writing the weights takes some seconds, too.
+        # Starting, drawing the first scenes and writing the weights take some seconds, too.
         ask(
             training(
-                device, out, scene, (left() - 25 if limit > 120 else left() / 2) / (len(args.scenes) - i), tiny=tiny
+                device, out, scene, (left() - 50 if limit > 120 else left() / 2) / (len(args.scenes) - i), tiny=tiny
             )
         )
     (out / "report.json").write_text(json.dumps(report.rows), encoding="utf-8")
