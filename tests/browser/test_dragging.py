@@ -74,6 +74,7 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     assert download.value.suggested_filename == "bump-seed0-dragged.png"
     download.value.save_as(tmp_path / "saved.png")
     # Saved twice as large; the small one opens again as its work.
+    page.get_by_role("button", name="File options").click()
     page.get_by_label("2 x").check()
     with page.expect_download() as large:
         page.click("#dg-save")
