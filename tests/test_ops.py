@@ -22,8 +22,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from draggan import doctor
-from draggan.engine.local import LocalEngine
-from draggan.engine.models import AnyModels
 from torch_utils.errors import BuildError
 from torch_utils.ops import build, library, status
 from torch_utils.ops.bias_act import (
@@ -673,20 +671,28 @@ def test_nobody_waits_for_a_build_and_status_tells(fresh: Path, monkeypatch: pyt
     assert list((fresh / "home" / "ops").iterdir()) == []
 
 
+_WHAT_IS_THERE = """
+from draggan.engine.local import LocalEngine
+from draggan.engine.models import AnyModels
+from torch_utils.ops import build, status
+LocalEngine(AnyModels("cpu"))
+print(status.loaded("cpu"), [b.state for b in build.builds()])
+"""
+
+
 @needs_compiler
-def test_what_is_built_is_used_from_the_first_number_on(
-    fresh: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    LocalEngine(AnyModels("cpu"))
-    assert not status.loaded("cpu")
-    assert build.builds() == []
-    monkeypatch.setenv("DRAGGAN_HOME", kept(request, "ops"))
-    library.load()
-    for table in (build._loaded, build._builds, status._loaded):
-        table.clear()
-    LocalEngine(AnyModels("cpu"))
-    assert status.loaded("cpu")
-    assert [s.state for s in build.builds()] == ["cached"]
+def test_what_is_built_is_used_from_the_first_number_on(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """In processes of their own: one process cannot load the operators twice."""
+
+    def run(home: str, code: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "DRAGGAN_NATIVE_OPS"} | {"DRAGGAN_HOME": home}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert run(str(tmp_path), _WHAT_IS_THERE) == "False []"
+    built = kept(request, "ops")
+    run(built, "from torch_utils.ops import library; library.load()")
+    assert run(built, _WHAT_IS_THERE) == "True ['cached']"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a shell script")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import gradio as gr
 import numpy as np
 import pytest
@@ -33,6 +35,11 @@ def test_the_same_seed_again_is_no_other_picture(do, parts, session):
     assert do.set_truncation(dragged, 0.0) == {parts.session: dragged}
 
 
+def same(a, b) -> bool:
+    """Whether two moments are one; the page numbers a picture when it shows it."""
+    return all(getattr(a, f.name) is getattr(b, f.name) for f in fields(a) if f.name != "seen")
+
+
 @pytest.mark.parametrize("change", ["seed", "random", "truncation", "class", "model", "preset"])
 def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, session, change):
     if change == "class":
@@ -50,14 +57,14 @@ def test_undo_brings_back_a_drag_that_another_picture_replaced(do, parts, sessio
     after = updates[parts.session]
     assert not after.is_edited
     back = do.undo(after, canvas_value(after))
-    assert back[parts.session].now is dragged.now
+    assert same(back[parts.session].now, dragged.now)
     assert shown(back, parts.canvas)["size"] == list(session.image_size[::-1])
     assert drawn_on(shown(back, parts.canvas)["value"]) == drawn_on(canvas_value(dragged))
     assert shown(back, parts.seed)["value"] == session.seed
     assert shown(back, parts.truncation)["value"] == session.truncation
     assert shown(back, parts.label)["value"] == session.label
     again = do.redo(back[parts.session], canvas_value(dragged))
-    assert again[parts.session].now is after.now
+    assert same(again[parts.session].now, after.now)
     assert shown(again, parts.seed)["value"] == after.seed
     if change == "model":
         assert shown(back, parts.model)["value"] == "bump"
