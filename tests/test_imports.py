@@ -224,9 +224,10 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *("draggan.errors", "draggan.config", "draggan.images", "draggan.tuning"),
                 *("draggan.generators.base", "draggan.generators.tuned", "draggan.drag.latent_statistics"),
                 # The encoders' files, and their training.
-                *("draggan.checkpoints", "draggan.scenes", "dnnlib"),
+                *("draggan.checkpoints", "draggan.scenes", "draggan.small_networks", "dnnlib"),
             ),
         ),
+        ("draggan/small_networks.py", ("draggan.errors", "dnnlib")),
         (
             "draggan/session_file.py",
             ("draggan.errors", "draggan.kept_session", "draggan.recipe", "draggan.session", "draggan.tuning", "dnnlib"),

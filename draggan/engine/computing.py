@@ -26,7 +26,7 @@ from draggan.inversion.invert import Inversion
 from draggan.recipe import Edit, Recipe, Seed
 from torch_utils.ops import library
 
-__all__ = ["Computing", "Drawing", "Facts", "LocalComputing", "Steps"]
+__all__ = ["Computing", "Drawing", "Facts", "LocalComputing", "Steps", "inversion_here"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,15 @@ class Computing(Protocol):
         """Give back what it holds."""
 
 
+def inversion_here(
+    models: ModelSource, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
+) -> Inversion:
+    """`Computing.inversion` in this process, from what an encoder guesses where the model has one."""
+    generator = models.load(model)
+    start = guess_latent(model, sha256, generator, photo)
+    return Inversion(generator, photo, config, start=start, model_sha256=sha256)
+
+
 class LocalComputing:
     """Computes in this process (`Computing`), with the compiled operators if they have been built.
 
@@ -189,9 +198,7 @@ class LocalComputing:
         self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
     ) -> Inversion:
         """See `Computing.inversion`."""
-        generator = self._models.load(model)
-        start = guess_latent(model, sha256, generator, photo)
-        return Inversion(generator, photo, config, start=start, model_sha256=sha256)
+        return inversion_here(self._models, model, photo, config, sha256)
 
     def close(self) -> None:
         """See `Computing.close`."""

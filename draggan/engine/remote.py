@@ -22,12 +22,11 @@ from draggan.config import DragConfig, InversionConfig, Precision
 from draggan.drag import DragStep
 from draggan.drag.live import MovingTargets
 from draggan.drag.state import DragState
-from draggan.engine.computing import Drawing, Facts, Steps
+from draggan.engine.computing import Drawing, Facts, Steps, inversion_here
 from draggan.engine.models import ModelSource
 from draggan.engine.replica import Begun, Order, Sent, Taken
 from draggan.engine.tunings import Tunings
 from draggan.errors import LatentError, ModelNotFound
-from draggan.inversion.encoder import guess_latent
 from draggan.inversion.invert import Inversion
 from draggan.recipe import Edit, Recipe, Seed
 
@@ -108,9 +107,7 @@ class RemoteComputing(abc.ABC):
         self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
     ) -> Inversion:
         """See `draggan.engine.computing.Computing.inversion`. Computed here: a photo does not travel."""
-        generator = self._models.load(model)
-        start = guess_latent(model, sha256, generator, photo)
-        return Inversion(generator, photo, config, start=start, model_sha256=sha256)
+        return inversion_here(self._models, model, photo, config, sha256)
 
     def close(self) -> None:  # noqa: B027  # most have nothing to give back
         """See `draggan.engine.computing.Computing.close`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Turns
 from concurrent.futures import Future
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -41,6 +41,9 @@ _LOOK = 1.0  # seconds between two looks whether somebody still wants what is co
 
 def _always() -> bool:
     return True
+
+
+_UpdateT = TypeVar("_UpdateT", Update, InversionUpdate)
 
 
 class TurnsEngine:
@@ -444,7 +447,46 @@ class _Completion(_Work):
             )
 
 
-class TurnsDrag(_Work):
+class _Telling(_Work, Generic[_UpdateT]):
+    """Work that tells how it goes, to whoever waits for it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._update: _UpdateT | None = None
+
+    @property
+    def update(self) -> _UpdateT | None:
+        """The newest update; None before the first."""
+        return self._update
+
+    def newer(self, than: _UpdateT | None, patience: float) -> _UpdateT | None:
+        """The newest update: at once if it is not that one, else the next, or after that many seconds the same."""
+        self._watched = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._update is not than or self._over, patience)
+            update, error = self._update, self._error
+        self._watched = time.monotonic()
+        if error is not None:
+            raise error
+        return update
+
+    def __iter__(self) -> Iterator[_UpdateT]:
+        update = None
+        while update is None or not update.done:
+            newer = self.newer(update, min(_PATIENCE, self._limits.unwatched / 2))
+            if newer is not None and newer is not update:
+                update = newer
+                yield update
+            elif self.ended(0):
+                return
+
+    def _publish(self, update: _UpdateT) -> None:
+        with self._changed:
+            self._update = update
+            self._changed.notify_all()
+
+
+class TurnsDrag(_Telling[Update]):
     """A drag under way (`draggan.engine.base.RunningDrag`).
 
     Args:
@@ -468,13 +510,7 @@ class TurnsDrag(_Work):
         self.edit = recipe.then(edit).edits[-1]
         self.config = config
         self.preview_heights = facts.preview_heights
-        self._update: Update | None = None
         self._frames: EvenFrames[np.ndarray] = EvenFrames()
-
-    @property
-    def update(self) -> Update | None:
-        """The newest update; None before the first."""
-        return self._update
 
     def _outcome(self) -> str:
         update = self._update
@@ -484,17 +520,6 @@ class TurnsDrag(_Work):
     def frames(self) -> Sequence[Float[np.ndarray, "1 num_ws w_dim"]]:
         """Latents of some of its steps but the last, evenly spaced."""
         return self._frames.frames
-
-    def newer(self, than: Update | None, patience: float) -> Update | None:
-        """The newest update: at once if it is not that one, else the next, or after that many seconds the same."""
-        self._watched = time.monotonic()
-        with self._changed:
-            self._changed.wait_for(lambda: self._update is not than or self._over, patience)
-            update, error = self._update, self._error
-        self._watched = time.monotonic()
-        if error is not None:
-            raise error
-        return update
 
     def result(self) -> Update | None:
         """Wait for the end; the last update."""
@@ -523,16 +548,6 @@ class TurnsDrag(_Work):
     def _drawing(self) -> Drawing:
         """All pictures of the edit differ in their latent alone."""
         return self._computing.drawing(self.recipe, self.edit)
-
-    def __iter__(self) -> Iterator[Update]:
-        update = None
-        while update is None or not update.done:
-            newer = self.newer(update, min(_PATIENCE, self._limits.unwatched / 2))
-            if newer is not None and newer is not update:
-                update = newer
-                yield update
-            elif self.ended(0):
-                return
 
     def _run(self) -> Turns[bool, None, None]:
         yield from self._complete()
@@ -577,9 +592,7 @@ class TurnsDrag(_Work):
             rests=step.rests,
             contrast=step.contrast,
         )
-        with self._changed:
-            self._update = update
-            self._changed.notify_all()
+        self._publish(update)
 
 
 class TurnsLiveDrag(TurnsDrag):
@@ -644,7 +657,7 @@ class TurnsLiveDrag(TurnsDrag):
                 drag.settle()
 
 
-class TurnsInversion(_Work):
+class TurnsInversion(_Telling[InversionUpdate]):
     """A photo on its way into a model (`draggan.engine.base.RunningInversion`).
 
     Args:
@@ -664,13 +677,7 @@ class TurnsInversion(_Work):
         super().__init__(engine, recipe, visitor)
         self._photo, self._config = photo, config
         self._inversion: Inversion | None = None
-        self._update: InversionUpdate | None = None
         self._cancelled = False
-
-    @property
-    def update(self) -> InversionUpdate | None:
-        """The newest update; None before the first."""
-        return self._update
 
     def stop(self) -> None:
         """Good enough: end it with its next step."""
@@ -684,33 +691,12 @@ class TurnsInversion(_Work):
         self._cancelled = True
         self.stop()
 
-    def newer(self, than: InversionUpdate | None, patience: float) -> InversionUpdate | None:
-        """The newest update: at once if it is not that one, else the next, or after that many seconds the same."""
-        self._watched = time.monotonic()
-        with self._changed:
-            self._changed.wait_for(lambda: self._update is not than or self._over, patience)
-            update, error = self._update, self._error
-        self._watched = time.monotonic()
-        if error is not None:
-            raise error
-        return update
-
     def reached(self) -> Recipe:
         """The recipe that draws the photo."""
         self.wait()
         if not self.recipe.is_of_photo:
             raise PhotoError("opening the photo was cancelled; nothing of it was kept")
         return self.recipe
-
-    def __iter__(self) -> Iterator[InversionUpdate]:
-        update = None
-        while update is None or not update.done:
-            newer = self.newer(update, min(_PATIENCE, self._limits.unwatched / 2))
-            if newer is not None and newer is not update:
-                update = newer
-                yield update
-            elif self.ended(0):
-                return
 
     def _run(self) -> Turns[bool, None, None]:
         name, sha256 = self.recipe.model.name, self.recipe.model.sha256
@@ -752,9 +738,7 @@ class TurnsInversion(_Work):
             verdict=step.verdict,
             done=step.done,
         )
-        with self._changed:
-            self._update = update
-            self._changed.notify_all()
+        self._publish(update)
 
 
 def _with_all_settings(edit: Edit, config: DragConfig) -> Edit:

@@ -14,13 +14,11 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dnnlib.cache import replacing
 from draggan.checkpoints.catalogue import builtin_dir
 from draggan.errors import CheckpointError, ModelNotFound
+from draggan.small_networks import Convolution, Residual, read_network, take_over, write_network
 
 __all__ = ["LandmarkNetwork", "find_landmarks", "landmark_file", "load_landmarks", "save_landmarks"]
 
@@ -47,13 +45,13 @@ class LandmarkNetwork(nn.Module):
         super().__init__()
         self.names, self.widths, self.neck_width = tuple(names), tuple(widths), neck
         a, b, c, d = widths
-        self.stem = _Conv(3, a, stride=2)
-        self.down16 = nn.Sequential(_Conv(a, b, stride=2), _Residual(b))
-        self.down8 = nn.Sequential(_Conv(b, c, stride=2), _Residual(c))
-        self.down4 = nn.Sequential(_Conv(c, d, stride=2), _Residual(d))
-        self.back4 = _Conv(d, neck, kernel=1)
-        self.side8, self.back8 = _Conv(c, neck, kernel=1), _Conv(neck, neck)
-        self.side16, self.back16 = _Conv(b, neck, kernel=1), _Conv(neck, neck)
+        self.stem = Convolution(3, a, stride=2)
+        self.down16 = nn.Sequential(Convolution(a, b, stride=2), Residual(b))
+        self.down8 = nn.Sequential(Convolution(b, c, stride=2), Residual(c))
+        self.down4 = nn.Sequential(Convolution(c, d, stride=2), Residual(d))
+        self.back4 = Convolution(d, neck, kernel=1)
+        self.side8, self.back8 = Convolution(c, neck, kernel=1), Convolution(neck, neck)
+        self.side16, self.back16 = Convolution(b, neck, kernel=1), Convolution(neck, neck)
         self.head = nn.Conv2d(neck, 3 * len(self.names), 1)
 
     @property
@@ -95,27 +93,6 @@ class LandmarkNetwork(nn.Module):
         return x16, x8, self.down4(x8)
 
 
-class _Conv(nn.Module):
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, active: bool = True) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.active = active
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
-        return F.relu(x) if self.active else x
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = _Conv(width, width), _Conv(width, width, active=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
-
-
 def _scaled(images: Float[Tensor, "batch 3 height width"], like: Tensor) -> Float[Tensor, "batch 3 64 64"]:
     x = images.to(like).clamp(-1, 1)
     if x.shape[-2:] == (INPUT, INPUT):
@@ -146,14 +123,8 @@ def find_landmarks(name: str) -> LandmarkNetwork:
 
 def save_landmarks(network: LandmarkNetwork, path: str | os.PathLike[str], **facts: str) -> None:
     """Write a network, float16, with facts (licence, source, ...) as metadata."""
-    tensors = {}
-    for name, tensor in network.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            tensors[name] = tensor.half().contiguous()
     kwargs = {"names": network.names, "widths": network.widths, "neck": network.neck_width}
-    with replacing(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={"kind": _KIND, "kwargs": json.dumps(kwargs), **facts})
-        temporary.chmod(0o644)  # the writer creates it readable by its owner only
+    write_network(network, Path(path), {"kind": _KIND, "kwargs": json.dumps(kwargs), **facts})
 
 
 def load_landmarks(path: str | os.PathLike[str]) -> LandmarkNetwork:
@@ -162,19 +133,11 @@ def load_landmarks(path: str | os.PathLike[str]) -> LandmarkNetwork:
     Raises:
         CheckpointError: the file is missing, damaged or of another kind.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if metadata.get("kind") != _KIND:
-        raise CheckpointError(f"{path} holds no landmark network, but '{metadata.get('family', 'something else')}'")
+    tensors, metadata = read_network(Path(path), _KIND, "landmark network")
     try:
         kwargs = cast(dict[str, Any], json.loads(metadata["kwargs"]))
         network = LandmarkNetwork(**kwargs)
-        counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
-        network.load_state_dict(tensors | counters)
+        take_over(network, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit a landmark network: {error}") from error
     return network.eval().requires_grad_(False)

@@ -33,6 +33,7 @@ from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 from draggan.scenes.scene import Rendering, Scene
 from draggan.scenes.train import HELD_SEED, faster_dtype
+from draggan.small_networks import follow
 
 __all__ = ["Batch", "LandmarkConfig", "LandmarkTrainer", "Stock", "degrade", "export", "measure"]
 
@@ -356,11 +357,7 @@ class LandmarkTrainer:
         self.optimiser.step()
         p.steps += 1
         p.block = self.stock.block
-        keep = 0.5 ** (1 / min(config.ema_steps, 0.1 * p.steps + 1))
-        with torch.no_grad():
-            for mine, its in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-                if mine.is_floating_point():
-                    mine.lerp_(its, 1 - keep)
+        follow(self.average, self.network, p.steps, config.ema_steps)
         return float(distance.detach()[seen].mean())
 
     def save(self) -> None:

@@ -14,14 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dnnlib.cache import replacing
 from draggan.checkpoints.catalogue import builtin_dir
 from draggan.errors import CheckpointError
 from draggan.generators.base import Generator
+from draggan.small_networks import Convolution, Residual, read_network, take_over, write_network
 
 __all__ = ["Encoder", "encoder_file", "find_encoder", "guess_latent", "load_encoder", "save_encoder"]
 
@@ -46,9 +44,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.w_dim, self.widths, self.neck = w_dim, tuple(widths), neck
         a, b, c, d, e = widths
-        self.stem = _Conv(3, a)
+        self.stem = Convolution(3, a, stride=2)
         self.down = nn.Sequential(
-            _Conv(a, b), _Residual(b), _Conv(b, c), _Residual(c), _Conv(c, d), _Residual(d), _Conv(d, e)
+            *(Convolution(a, b, stride=2), Residual(b), Convolution(b, c, stride=2), Residual(c)),
+            *(Convolution(c, d, stride=2), Residual(d), Convolution(d, e, stride=2)),
         )
         self.squeeze = nn.Linear(16 * e, neck)
         self.head = nn.Linear(neck, w_dim)
@@ -65,27 +64,6 @@ class Encoder(nn.Module):
         """The same in spreads from the mean."""
         maps = self.down(self.stem(images))
         return self.head(F.relu(self.squeeze(maps.flatten(1))))
-
-
-class _Conv(nn.Module):
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 2, active: bool = True) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.active = active
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
-        return F.relu(x) if self.active else x
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = _Conv(width, width, stride=1), _Conv(width, width, stride=1, active=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
 
 
 def _scaled(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 128 128"]:
@@ -133,14 +111,7 @@ def guess_latent(
 
 def save_encoder(network: Encoder, path: str | os.PathLike[str], *, model_sha256: str, **facts: str) -> None:
     """Write a network, float16, with the model's digest and facts (licence, source, ...) as metadata."""
-    tensors = {
-        name: tensor.half().contiguous()
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    with replacing(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={"kind": _KIND, "model_sha256": model_sha256, **facts})
-        temporary.chmod(0o644)  # the writer creates it readable by its owner only
+    write_network(network, Path(path), {"kind": _KIND, "model_sha256": model_sha256, **facts})
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
@@ -154,19 +125,11 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
 
 def _read(path: Path) -> tuple[Encoder, str]:
     """The network, and the digest of the model that it is for."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if metadata.get("kind") != _KIND:
-        raise CheckpointError(f"{path} holds no encoder, but '{metadata.get('family', 'something else')}'")
+    tensors, metadata = read_network(path, _KIND, "encoder")
     try:
         widths = [tensors[f"{name}.conv.weight"].shape[0] for name in ("stem", "down.0", "down.2", "down.4", "down.6")]
         network = Encoder(len(tensors["mean"]), widths, len(tensors["squeeze.bias"]))
-        counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
-        network.load_state_dict(tensors | counters)
+        take_over(network, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit an encoder: {error}") from error
     return network.eval().requires_grad_(False), metadata.get("model_sha256", "")

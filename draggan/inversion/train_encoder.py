@@ -31,6 +31,7 @@ from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 from draggan.scenes.scene import Scene
 from draggan.scenes.train import HELD_SEED
+from draggan.small_networks import follow
 
 __all__ = ["EncoderConfig", "EncoderTrainer", "explained"]
 
@@ -168,11 +169,7 @@ class EncoderTrainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.steps += 1
-        keep = 0.5 ** (1 / min(config.ema_steps, 0.1 * self.steps + 1))
-        with torch.no_grad():
-            for mine, its in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-                if mine.is_floating_point():
-                    mine.lerp_(its, 1 - keep)
+        follow(self.average, self.network, self.steps, config.ema_steps)
         return float(loss.detach())
 
     def save(self) -> None:
