@@ -94,19 +94,18 @@ def test_tools_do_not_move_the_picture(visit, width):
 
 def test_a_button_that_does_nothing_does_not_look_as_if(visit):
     page = visit()
-    colour = "getComputedStyle(document.querySelector('#dg-stop')).backgroundColor"
-    resting = page.evaluate(colour)
+    stop = page.locator("#dg-stop")
+    resting = stop.evaluate("(button) => getComputedStyle(button).backgroundColor")
     creep(page)
     click(page, BUMP)
     click(page, (60, 60))
     page.click("#dg-start")
     status(page, "^Step ")
-    assert page.evaluate(colour) != resting
+    expect(stop).not_to_have_css("background-color", resting)  # waits: the colour changes slowly, and after the words
     page.click("#dg-stop")
     status(page, "^Stopped after ")
-    expect(page.locator("#dg-stop")).to_be_disabled()
-    page.wait_for_timeout(400)
-    assert page.evaluate(colour) == resting
+    expect(stop).to_be_disabled()
+    expect(stop).to_have_css("background-color", resting)
 
 
 @pytest.mark.parametrize(("width", "query"), [(390, ""), (1280, "?__theme=dark")])
