@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
     nullcontext,
@@ -59,6 +58,12 @@ _PATIENCE = 0.5  # seconds for which a thread waits for a step before it looks w
 _VERIFY = 8.0  # seconds for the search of the invisible mark
 _WAIT_TO_VERIFY = 20.0  # seconds
 _EXAMPLE = {"model": "cat", "seed": 7, "points": [[156, 156, 128, 156]]}
+_PREVIEWS = {
+    "name": "previews",
+    "in": "query",
+    "description": "the height in pixels of a preview in every line, a JPEG data URL; 0: none",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 8192, "default": 0},
+}
 
 
 def build_service(
@@ -83,18 +88,10 @@ def build_service(
     Raises:
         ConfigError: tools are wanted, and the package for them is missing.
     """
-    limits = limits or Limits()
-    running_beside: list[Callable[[], AbstractAsyncContextManager[Any]]] = []
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for begun in running_beside:
-                await stack.enter_async_context(begun())
-            yield
-
+    answers = _Answers(engine, models, limits or Limits(), ready, deployment)
+    server = answers.tools() if tools else None
     service = FastAPI(
-        lifespan=lifespan,
+        lifespan=None if server is None else _running(server.session_manager.run),
         title="DragGAN",
         summary="Pictures of generative models, and drags of their content.",
         version="1",
@@ -103,191 +100,203 @@ def build_service(
         docs_url=None,
         redoc_url=None,
     )
-    metrics = Metrics(engine if isinstance(engine, EngineCounts) else None)
-    # Threads that wait for steps do nothing meanwhile; they must not keep others from having one.
-    threads = anyio.CapacityLimiter(2 * limits.all_drags + 32)
-
-    async def in_thread(function: Callable[..., T], *args: Any) -> T:
-        return await anyio.to_thread.run_sync(partial(function, *args), limiter=threads, abandon_on_cancel=False)
-
-    async def recipe_of(request: Request) -> Recipe:
-        body = await request.body()
-        return await in_thread(lambda: recipe_from(parse_json(body), engine))
-
-    async def completed(request: Request, recipe: Recipe) -> Recipe:
-        with _listening(request) as wanted:
-            return await in_thread(lambda: engine.complete(recipe, visitor=_visitor(request), wanted=wanted))
-
     errors: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 404, 413, 429, 500, 503), described.ERROR)
-
-    @service.get("/v1/models", summary="The models there are")
-    async def list_models() -> list[dict[str, Any]]:
-        """Name, title, whether it can be used now, and at which truncation its pictures look best."""
-        started = time.perf_counter()
-        listed = [
-            {"name": m.name, "title": m.title, "here": m.here, "truncation": m.truncation} for m in models.listed()
-        ]
-        metrics.count("models", 200, time.perf_counter() - started)
-        return listed
-
-    @service.post(
+    service.get("/v1/models", summary="The models there are")(answers.list_models)
+    service.post(
         "/v1/picture",
         summary="The picture that a recipe makes",
         responses={200: described.PICTURE, **errors},
         openapi_extra=described.json_body(described.RECIPE, {"model": "cat", "seed": 7}),
         response_class=Response,
-    )
-    async def picture(request: Request) -> Response:
+    )(answers.picture)
+    service.post(
+        "/v1/drag",
+        summary="Run the last edit of a recipe, step by step",
+        responses={200: described.STREAM, **errors},
+        openapi_extra=described.json_body(described.RECIPE, _EXAMPLE) | {"parameters": [_PREVIEWS]},
+        response_class=StreamingResponse,
+    )(answers.drag)
+    service.websocket("/v1/live")(answers.live)
+    service.get("/health", summary="Whether this process answers")(answers.health)
+    service.get("/ready", summary="Whether it can draw at once", responses={503: described.ERROR})(answers.is_ready)
+    service.get("/metrics", summary="Counters in Prometheus' text form", response_class=Response)(answers.counters)
+    if server is not None:
+        service.router.routes.extend(server.streamable_http_app().routes)
+    return service
+
+
+class _Answers:
+    """What the service answers at each of its addresses."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        models: Models,
+        limits: Limits,
+        ready: Callable[[], str],
+        deployment: Deployment | None,
+    ) -> None:
+        self.engine, self.models, self.deployment = engine, models, deployment
+        self.why_not_ready = ready
+        self.metrics = Metrics(engine if isinstance(engine, EngineCounts) else None)
+        # Threads that wait for steps do nothing meanwhile; they must not keep others from having one.
+        self.threads = anyio.CapacityLimiter(2 * limits.all_drags + 32)
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """Name, title, whether it can be used now, and at which truncation its pictures look best."""
+        started = time.perf_counter()
+        listed = [
+            {"name": m.name, "title": m.title, "here": m.here, "truncation": m.truncation} for m in self.models.listed()
+        ]
+        self.metrics.count("models", 200, time.perf_counter() - started)
+        return listed
+
+    async def picture(self, request: Request) -> Response:
         """Edits whose result the recipe does not carry are run first."""
         started = time.perf_counter()
-        answer = await picture_of(request)
-        metrics.count("picture", answer.status_code, time.perf_counter() - started)
+        answer = await self._picture(request)
+        self.metrics.count("picture", answer.status_code, time.perf_counter() - started)
         return answer
 
-    async def picture_of(request: Request) -> Response:
+    async def _picture(self, request: Request) -> Response:
         try:
-            recipe = await recipe_of(request)
-            recipe = await completed(request, recipe)
-            data = await in_thread(_encoded, engine, recipe, _visitor(request), deployment)
+            recipe = await self._completed(request, await self._recipe(request))
+            data = await self.in_thread(self._encoded, recipe, _visitor(request))
         except Exception as error:  # noqa: BLE001  # becomes the answer
             return _failed(error)
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse({"picture": data_url(data), "recipe": _as_json(recipe)})
         return Response(data, media_type="image/png")
 
-    @service.post(
-        "/v1/drag",
-        summary="Run the last edit of a recipe, step by step",
-        responses={200: described.STREAM, **errors},
-        openapi_extra=described.json_body(described.RECIPE, _EXAMPLE)
-        | {
-            "parameters": [
-                {
-                    "name": "previews",
-                    "in": "query",
-                    "description": "the height in pixels of a preview in every line, a JPEG data URL; 0: none",
-                    "schema": {"type": "integer", "minimum": 0, "maximum": 8192, "default": 0},
-                }
-            ]
-        },
-        response_class=StreamingResponse,
-    )
-    async def drag(request: Request) -> Response:
+    async def drag(self, request: Request) -> Response:
         """A line for every step that is worth one; whoever stops listening stops the drag."""
         started = time.perf_counter()
         try:
             height = _height(request.query_params.get("previews", "0"))
-            recipe = await recipe_of(request)
+            recipe = await self._recipe(request)
             if not recipe.edits:
                 raise RecipeError("there is nothing to drag in this recipe; give points, or ask for its picture")
-            before = await completed(request, recipe.up_to(len(recipe.edits) - 1))
-            running = await in_thread(lambda: engine.drag(before, recipe.edits[-1], visitor=_visitor(request)))
+            before = await self._completed(request, recipe.up_to(len(recipe.edits) - 1))
+            edit, visitor = recipe.edits[-1], _visitor(request)
+            running = await self.in_thread(lambda: self.engine.drag(before, edit, visitor=visitor))
         except Exception as error:  # noqa: BLE001  # becomes the answer
             answer = _failed(error)
-            metrics.count("drag", answer.status_code, time.perf_counter() - started)
+            self.metrics.count("drag", answer.status_code, time.perf_counter() - started)
             return answer
         media_type, line = line_of(request.headers.get("accept", ""))
 
         async def lines() -> AsyncIterator[str]:
             code = 499  # nobody listened to the end
             try:
-                async for value in _steps(engine, running, height, in_thread, deployment, _visitor(request)):
+                async for value in self._steps(running, height, visitor):
                     code = value.pop("status", code)
                     yield line(value)
             finally:
                 running.stop()
-                metrics.count("drag", code, time.perf_counter() - started)
+                self.metrics.count("drag", code, time.perf_counter() - started)
 
         return StreamingResponse(lines(), media_type=media_type, headers={"cache-control": "no-store"})
 
-    @service.websocket("/v1/live")
-    async def live(socket: WebSocket) -> None:
-        await Live(socket, engine, metrics, in_thread, _visitor(socket), deployment).run()
+    async def live(self, socket: WebSocket) -> None:
+        """Targets in, pictures out."""
+        await Live(socket, self.engine, self.metrics, self.in_thread, _visitor(socket), self.deployment).run()
 
-    @service.get("/health", summary="Whether this process answers")
-    async def health() -> dict[str, str]:
+    async def health(self) -> dict[str, str]:
         """It does."""
         return {"status": "up"}
 
-    @service.get("/ready", summary="Whether it can draw at once", responses={503: described.ERROR})
-    async def is_ready() -> Response:
+    async def is_ready(self) -> Response:
         """200 once a model is loaded and warm; 503 before."""
-        why = ready()
+        why = self.why_not_ready()
         return JSONResponse({"status": "ready"}) if not why else JSONResponse({"detail": why, "error": why}, 503)
 
-    @service.get("/metrics", summary="Counters in Prometheus' text form", response_class=Response)
-    async def counters() -> Response:
+    async def counters(self) -> Response:
         """For those nearby only."""
-        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(self.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-    if tools:
-        server = build_tools(
-            engine,
-            models,
-            partial(_encoded, engine, deployment=deployment),
-            partial(_verified, deployment or default(), threading.BoundedSemaphore(2)),
-            in_thread,
+    def tools(self) -> Any:
+        """The server of the tools for language models, which answer with the same pictures."""
+        return build_tools(
+            self.engine,
+            self.models,
+            self._encoded,
+            partial(_verified, self.deployment or default(), threading.BoundedSemaphore(2)),
+            self.in_thread,
             _visitor_of,
             _listening_of,
         )
-        service.router.routes.extend(server.streamable_http_app().routes)
-        running_beside.append(server.session_manager.run)
-    return service
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """What a function returns that would keep others waiting here."""
+        return await anyio.to_thread.run_sync(partial(function, *args), limiter=self.threads, abandon_on_cancel=False)
+
+    async def _recipe(self, request: Request) -> Recipe:
+        body = await request.body()
+        return await self.in_thread(lambda: recipe_from(parse_json(body), self.engine))
+
+    async def _completed(self, request: Request, recipe: Recipe) -> Recipe:
+        """The recipe with the results of all its edits, as long as somebody waits for them."""
+        with _listening(request) as wanted:
+            return await self.in_thread(lambda: self.engine.complete(recipe, visitor=_visitor(request), wanted=wanted))
+
+    async def _steps(self, running: RunningDrag, height: int, visitor: str) -> AsyncIterator[dict[str, Any]]:
+        """What is known after every step that is due, and the result at last, with a status."""
+        update: Update | None = None
+        try:
+            while True:
+                newer = await self.in_thread(running.newer, update, _PATIENCE)
+                if (newer is not None and newer.done) or (newer is update and running.ended(0)):
+                    break
+                if newer is None or newer is update:
+                    continue
+                update = newer
+                facts = facts_of(update)
+                if height:
+                    facts["preview"] = await self.in_thread(_preview, running, update, height)
+                yield facts
+                await anyio.sleep(_REPORT_EVERY)
+            last = await self.in_thread(running.result)
+            reached = running.reached()
+            data = await self.in_thread(self._encoded, reached, visitor)
+            result = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
+            if running.notice:
+                result["notice"] = running.notice
+            yield result | {"recipe": _as_json(reached), "picture": data_url(data), "status": 200}
+        except Exception as error:  # noqa: BLE001  # the last line says it
+            status, sentence = error_of(error)
+            yield {"error": sentence, "status": status}
+
+    def _encoded(self, recipe: Recipe, visitor: str) -> bytes:
+        """A picture as a file, which says how it came about and that it was made by AI."""
+        seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
+        details = {
+            "model": recipe.portable().model.name,
+            "seed": seed and seed.seed,
+            "truncation": seed and seed.truncation,
+            "class": seed and seed.label,
+            "handles": [] if edit is None else [point.handle for point in edit.points],
+            "targets": [] if edit is None else [point.target for point in edit.points],
+        }
+        pixels = self.engine.picture(recipe, visitor=visitor)
+        return encode_picture(pixels, details=details, recipe=recipe, deployment=self.deployment, door="api")
 
 
-async def _steps(
-    engine: Engine,
-    running: RunningDrag,
-    height: int,
-    in_thread: Callable[..., Any],
-    deployment: Deployment | None,
-    visitor: str,
-) -> AsyncIterator[dict[str, Any]]:
-    """What is known after every step that is due, and the result at last, with a status."""
-    update: Update | None = None
-    try:
-        while True:
-            newer = await in_thread(running.newer, update, _PATIENCE)
-            if (newer is not None and newer.done) or (newer is update and running.ended(0)):
-                break
-            if newer is None or newer is update:
-                continue
-            update = newer
-            facts = facts_of(update)
-            if height:
-                facts["preview"] = await in_thread(_preview, running, update, height)
-            yield facts
-            await anyio.sleep(_REPORT_EVERY)
-        last = await in_thread(running.result)
-        reached = running.reached()
-        data = await in_thread(_encoded, engine, reached, visitor, deployment)
-        result = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
-        if running.notice:
-            result["notice"] = running.notice
-        yield result | {"recipe": _as_json(reached), "picture": data_url(data), "status": 200}
-    except Exception as error:  # noqa: BLE001  # the last line says it
-        status, sentence = error_of(error)
-        yield {"error": sentence, "status": status}
+def _running(
+    beside: Callable[[], AbstractAsyncContextManager[Any]],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """A lifespan of an application during which something else runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with beside():
+            yield
+
+    return lifespan
 
 
 def _preview(running: RunningDrag, update: Update, height: int) -> str:
     fitting = [h for h in running.preview_heights if h <= height] or running.preview_heights[:1]
     return data_url(jpeg(running.preview(update, fitting[-1])), "image/jpeg")
-
-
-def _encoded(engine: Engine, recipe: Recipe, visitor: str, deployment: Deployment | None) -> bytes:
-    """A picture as a file, which says how it came about and that it was made by AI."""
-    seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
-    details = {
-        "model": recipe.portable().model.name,
-        "seed": seed and seed.seed,
-        "truncation": seed and seed.truncation,
-        "class": seed and seed.label,
-        "handles": [] if edit is None else [point.handle for point in edit.points],
-        "targets": [] if edit is None else [point.target for point in edit.points],
-    }
-    pixels = engine.picture(recipe, visitor=visitor)
-    return encode_picture(pixels, details=details, recipe=recipe, deployment=deployment, door="api")
 
 
 def _verified(deployment: Deployment, places: threading.BoundedSemaphore, content: bytes) -> dict[str, Any]:
