@@ -90,6 +90,8 @@ def build_service(
     """
     answers = _Answers(engine, models, limits or Limits(), ready, deployment)
     server = answers.tools() if tools else None
+    # Its application comes first: with it begins the manager that has to run.
+    at_tools = [] if server is None else server.streamable_http_app().routes
     service = FastAPI(
         lifespan=None if server is None else _running(server.session_manager.run),
         title="DragGAN",
@@ -120,8 +122,7 @@ def build_service(
     service.get("/health", summary="Whether this process answers")(answers.health)
     service.get("/ready", summary="Whether it can draw at once", responses={503: described.ERROR})(answers.is_ready)
     service.get("/metrics", summary="Counters in Prometheus' text form", response_class=Response)(answers.counters)
-    if server is not None:
-        service.router.routes.extend(server.streamable_http_app().routes)
+    service.router.routes.extend(at_tools)
     return service
 
 

@@ -12,6 +12,7 @@ import importlib
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from draggan.engine.base import Engine
@@ -74,24 +75,51 @@ def build_tools(
         transport_security=security.TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
 
-    def answer(facts: dict[str, Any], recipe: Recipe, data: bytes) -> list[Any]:
-        facts = facts | {"recipe": json.loads(recipe.portable().to_json(results=False))}
-        picture = types.ImageContent(type="image", data=base64.b64encode(data).decode(), mimeType="image/png")
-        return [picture, types.TextContent(type="text", text=json.dumps(facts))]
+    tools = _Tools(engine, models, encode, verify_content, in_thread, visitor_of, listening, types)
+    every = (
+        *((tools.list_models, "List models"), (tools.make, "Make a picture"), (tools.drag, "Drag points of a picture")),
+        (tools.verify, "Check a file for marks of AI"),
+    )
+    for tool, title in every:
+        # The context is found by its annotation, which has to be the package's own class.
+        if "context" in tool.__annotations__:
+            tool.__annotations__["context"] = fastmcp.Context
+        hints = types.ToolAnnotations(title=title, readOnlyHint=True, openWorldHint=False)
+        server.tool(title=title, annotations=hints, structured_output=False)(tool)
+    return server
 
-    async def refused(function: Callable[[], Any]) -> Any:
+
+@dataclass
+class _Tools:
+    """The tools; what they stand on is as in `build_tools`. Their docstrings are read by language models."""
+
+    engine: Engine
+    models: Models
+    encode: Encode
+    verify_content: Verify
+    in_thread: Callable[..., Awaitable[Any]]
+    visitor_of: Callable[[Any], str]
+    listening: Callable[[Any], AbstractContextManager[Callable[[], bool]]]
+    types: Any  # the module mcp.types
+
+    def _answer(self, facts: dict[str, Any], recipe: Recipe, data: bytes) -> list[Any]:
+        facts = facts | {"recipe": json.loads(recipe.portable().to_json(results=False))}
+        picture = self.types.ImageContent(type="image", data=base64.b64encode(data).decode(), mimeType="image/png")
+        return [picture, self.types.TextContent(type="text", text=json.dumps(facts))]
+
+    async def _refused(self, function: Callable[[], Any]) -> Any:
         try:
-            return await in_thread(function)
+            return await self.in_thread(function)
         except Exception as error:  # noqa: BLE001
             # Its sentence is for the model to read; what nobody foresaw is in the log.
             raise DragGANError(error_of(error)[1]) from None
 
-    async def list_models() -> str:
+    async def list_models(self) -> str:
         """The models there are: their names, what they draw, and whether they can be used now."""
-        return json.dumps([{"name": m.name, "title": m.title, "here": m.here} for m in models.listed()])
+        return json.dumps([{"name": m.name, "title": m.title, "here": m.here} for m in self.models.listed()])
 
     async def make(
-        context: Any, model: str = "cat", seed: int = 0, truncation: float | None = None, label: int | None = None
+        self, context: Any, model: str = "cat", seed: int = 0, truncation: float | None = None, label: int | None = None
     ) -> list[Any]:
         """Make a picture. The same model and seed always give the same picture; another seed gives another one.
 
@@ -107,14 +135,16 @@ def build_tools(
 
         def made() -> list[Any]:
             value = {"model": model, "seed": seed, "truncation": truncation, "class": label}
-            recipe = recipe_from(value, engine)
+            recipe = recipe_from(value, self.engine)
             height, width = recipe.image_size
-            return answer({"width": width, "height": height}, recipe, encode(recipe, visitor_of(context)))
+            return self._answer(
+                {"width": width, "height": height}, recipe, self.encode(recipe, self.visitor_of(context))
+            )
 
-        return await refused(made)
+        return await self._refused(made)
 
     async def drag(
-        context: Any, recipe: dict[str, Any], points: list[list[float]], settings: dict[str, Any] | None = None
+        self, context: Any, recipe: dict[str, Any], points: list[list[float]], settings: dict[str, Any] | None = None
     ) -> list[Any]:
         """Drag points of a picture: what is at each handle moves to its target. Takes some seconds.
 
@@ -134,10 +164,10 @@ def build_tools(
         """
 
         def dragged(wanted: Callable[[], bool]) -> list[Any]:
-            visitor = visitor_of(context)
-            before = engine.complete(recipe_from(recipe, engine), visitor=visitor, wanted=wanted)
+            visitor = self.visitor_of(context)
+            before = self.engine.complete(recipe_from(recipe, self.engine), visitor=visitor, wanted=wanted)
             edit = edit_from({"points": points, "settings": settings or {}}, before)
-            running = engine.drag(before, edit, visitor=visitor)
+            running = self.engine.drag(before, edit, visitor=visitor)
             try:
                 while wanted() and not running.ended(_PATIENCE):
                     pass
@@ -146,12 +176,12 @@ def build_tools(
             update = running.result()
             reached = running.reached()
             facts = facts_of(update) | {"outcome": "stopped" if update is None else update.outcome}
-            return answer(facts, reached, encode(reached, visitor))
+            return self._answer(facts, reached, self.encode(reached, visitor))
 
-        with listening(context) as wanted:
-            return await refused(lambda: dragged(wanted))
+        with self.listening(context) as wanted:
+            return await self._refused(lambda: dragged(wanted))
 
-    async def verify(file: str) -> str:
+    async def verify(self, file: str) -> str:
         """Say which marks a picture or film carries: whether it says that it is made by AI, and who says so.
 
         It looks for content credentials (C2PA), for an invisible mark of this server, and for what the file says of
@@ -173,18 +203,6 @@ def build_tools(
                 content = base64.b64decode(file.rpartition(",")[2], validate=True)
             except ValueError as error:
                 raise VerifyError("this is not base64; give the content of a file in base64") from error
-            return json.dumps(verify_content(content))
+            return json.dumps(self.verify_content(content))
 
-        return await refused(found)
-
-    every = (
-        *((list_models, "List models"), (make, "Make a picture"), (drag, "Drag points of a picture")),
-        (verify, "Check a file for marks of AI"),
-    )
-    for tool, title in every:
-        # The context is found by its annotation, which has to be the package's own class.
-        if "context" in tool.__annotations__:
-            tool.__annotations__["context"] = fastmcp.Context
-        hints = types.ToolAnnotations(title=title, readOnlyHint=True, openWorldHint=False)
-        server.tool(title=title, annotations=hints, structured_output=False)(tool)
-    return server
+        return await self._refused(found)
