@@ -8,7 +8,7 @@ Points are ``(x, y)`` in image pixels, integers at pixel centres.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 from typing import Any
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from draggan.config import Space
 from draggan.errors import ConfigError, LatentError, PointError
 from draggan.points import check_mask, check_points
-from draggan.recipe import MOST_EDITS, Edit, Mask, Point, Recipe, Xy, check_latent
+from draggan.recipe import MOST_EDITS, Edit, Mask, ModelReference, Point, Recipe, Xy, check_latent
 
 __all__ = ["MOST_MOMENTS", "Moment", "Session"]
 
@@ -199,6 +199,13 @@ class Session:
             work = work._record(Moment(start=start, recipe=before, pairs=pairs, mask=edit.mask))
         mask = recipe.edits[-1].mask if recipe.edits else None
         return work._record(Moment(start=start, recipe=recipe, mask=mask))
+
+    def with_session(self, other: Session) -> Session:
+        """Another session's work, with its history and choices; before that, what was there."""
+        work = replace(self, space=other.space, settings=other.settings)
+        for moment in (*other.past, other.now):
+            work = work._record(replace(moment, seen=0))
+        return replace(work, future=tuple(replace(moment, seen=0) for moment in other.future))
 
     # Points
 
@@ -444,10 +451,10 @@ class Session:
         """The session without the opened models of other names."""
         return replace(self, opened=tuple(pair for pair in self.opened if pair[1] in names))
 
-    def without_models(self, gone: Collection[str]) -> Session:
+    def without(self, gone: Callable[[ModelReference], bool]) -> Session:
         """The session without that part of its history that lies beyond a picture of one of these models."""
         past = _up_to_first(reversed(self.past), gone)[::-1]
-        branches = tuple(m for m in self.branches if m.start.model.name not in gone)
+        branches = tuple(m for m in self.branches if not gone(m.start.model))
         return replace(self, branches=branches, past=past, future=_up_to_first(reversed(self.future), gone)[::-1])
 
     # The page
@@ -514,8 +521,8 @@ def _with_frames(past: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:
     return past if most >= 0 else tuple(reversed(kept))
 
 
-def _up_to_first(moments: Iterable[Moment], gone: Collection[str]) -> tuple[Moment, ...]:
-    return tuple(takewhile(lambda moment: moment.start.model.name not in gone, moments))
+def _up_to_first(moments: Iterable[Moment], gone: Callable[[ModelReference], bool]) -> tuple[Moment, ...]:
+    return tuple(takewhile(lambda moment: not gone(moment.start.model), moments))
 
 
 def _one_seed(*recipes: Recipe) -> bool:

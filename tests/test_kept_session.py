@@ -194,10 +194,10 @@ def test_history_ends_where_a_model_is_gone():
     session = begun("here").add_pair((5, 5), (9, 9)).with_picture(recipe_of("gone", SIZE, latent(), 3))
     session = session.with_picture(recipe_of("here", SIZE, latent(), 4)).clear_points()
     session = session.with_points([((1, 1), (2, 2))])
-    left = session.without_models({"gone"})
+    left = session.without(lambda model: model.name == "gone")
     assert left.now is session.now
     assert [m.start.model.name for m in left.past] == ["here"]
-    assert session.without_models(()).past == session.past
+    assert session.without(lambda model: False).past == session.past
 
 
 def test_a_model_may_have_another_name_now():

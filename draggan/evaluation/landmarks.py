@@ -87,6 +87,18 @@ class LandmarkNetwork(nn.Module):
         """What the network sees in pictures in [-1, 1]: means over its smallest maps, for a Frechet distance."""
         return self._maps(_scaled(images, self.stem.conv.weight))[-1].mean((2, 3))
 
+    @torch.no_grad()
+    def distance(self, a: Float[Tensor, "1 3 height width"], b: Float[Tensor, "1 3 height width"]) -> float:
+        """How different two pictures in [-1, 1] look to the network: 0 for the same.
+
+        The form of LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018,
+        equation 1), without its learned weights: the maps of every size, scaled to length 1 at each place; squared
+        differences, in the mean over places, added up. Nothing in this project optimises it.
+        """
+        pairs = zip(*(self._maps(_scaled(x, self.stem.conv.weight)) for x in (a, b)), strict=True)
+        units = [(F.normalize(x, dim=1), F.normalize(y, dim=1)) for x, y in pairs]
+        return sum(float((x - y).square().sum(1).mean()) for x, y in units)
+
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x16 = self.down16(self.stem(images))
         x8 = self.down8(x16)

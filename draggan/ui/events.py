@@ -239,7 +239,7 @@ def _wire_keeping(page: Page, wiring: _Wiring) -> None:
 def _wire_photos(page: Page, wiring: _Wiring) -> None:
     parts = page.parts
     # Not in the tab's turn: they change no session.
-    agreed, sent = [parts.photo_consent, parts.photo, parts.status], [parts.session, parts.photo]
+    agreed, sent = [parts.photo_consent, parts.photo, parts.status, parts.keeper], [parts.session, parts.photo]
     agree = wiring.at_once(consenting.agree_photo)
     parts.photo_consent.agree(agree, [parts.photo_consent], agreed, api_name="agree_photo", **_EVERY)
     parts.photo.photo_sent(wiring.at_once(photos.photo_sent), sent, [parts.photo], api_name="photo_sent", **_LAST)
@@ -262,6 +262,7 @@ def _wire_saving(page: Page, wiring: _Wiring) -> None:
         (parts.save, saving.save, [*drawn, parts.picture_format, *still], _FETCH),
         (parts.copy, saving.copy, [*drawn, *still], _COPY),
         (parts.save_film, saving.save_film, [*drawn, parts.film_format, parts.times, *moving], _FETCH),
+        (parts.save_session, saving.save_session, drawn, _FETCH),
     ):
         outputs = [parts.file, parts.status, parts.stop]
         saved = button.click(wiring.queued(handler), inputs, outputs, api_name=handler.__name__, **_QUIET)

@@ -257,6 +257,7 @@ class Parts:
     pasted = Part("looks", _check("In the whole photo", "pasted", value=True), when=_is_of_photo)
     smooth = Part("looks", _check("Smooth film", "smooth", value=True))
     back = Part("looks", _check("Film there and back", "back"))
+    save_session = Part("opening", _save("Save session", "save-session"), locked=True)
     opener = Part("opening", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
 
@@ -324,7 +325,8 @@ class Parts:
         with gr.Accordion("Open a model file", open=False):
             gr.Markdown(messages.FILES)
             self._put("files")
-        self._put("opening")
+        with gr.Row(elem_id="dg-work", equal_height=True):
+            self._put("opening")
         self._put("file")
         terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
         with gr.Accordion("Check a file", open=False, elem_id="dg-checking"):

@@ -14,6 +14,7 @@ from draggan.session import Session
 
 __all__ = [
     "AGREE_FIRST",
+    "AGREE_TO_PHOTO",
     "CHOICES",
     "COPIED",
     "DRAGGING",
@@ -33,6 +34,8 @@ __all__ = [
     "NO_SEED",
     "OPENING",
     "OUT_OF_STEP",
+    "PHOTO_AGAIN",
+    "PHOTO_GONE",
     "RELOAD",
     "STARTING",
     "TERMS",
@@ -41,6 +44,7 @@ __all__ = [
     "UNEXPECTED",
     "WRITING",
     "WRONG_VALUE",
+    "agree_before_opening",
     "arrived_model",
     "drag_outcome",
     "drag_progress",
@@ -52,6 +56,7 @@ __all__ = [
     "live_rest",
     "model_gone",
     "model_line",
+    "not_a_photo",
     "opened_photo",
     "opening",
     "preset_hints",
@@ -60,7 +65,9 @@ __all__ = [
     "refused_work",
     "restored",
     "saved",
+    "saved_session",
     "sentence",
+    "session_opened",
     "solver_title",
     "work_opened",
     "wrong_setting",
@@ -91,6 +98,12 @@ NO_CLIPBOARD = "This browser does not let the page copy a picture. Save it inste
 NO_FILM = "Stopped: no film was saved."
 NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
 OPENING = "The model looks at your photo …"
+PHOTO_AGAIN = "This is the photo on the canvas: what you save goes back into it."
+PHOTO_GONE = (
+    "your last work is of a photo whose tuned weights are not here any more. It stays kept: open the session file that "
+    "you have saved of it (“Open saved work …”), and it comes back"
+)
+AGREE_TO_PHOTO = "your last work is of a photo. Agree to the sentence under “Your photo”, and it comes back"
 NOT_OPENED = "The photo was not opened. What was there is as it was."
 WRITING = "Writing the file …"
 LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
@@ -252,6 +265,30 @@ def restored(session: Session, *, lost: int = 0) -> str:
 def work_opened(name: str, edits: int) -> str:
     """A saved picture or a recipe is on the canvas again."""
     return f"{name} is open again: the picture{f' and {_steps(edits)} to undo' if edits else ''}."
+
+
+def not_a_photo(name: str) -> str:
+    """A session's file was chosen where photos are."""
+    return f"{name} is a session, not a photo; open it with “Open saved work …”"
+
+
+def agree_before_opening(name: str) -> str:
+    """A session's file is of a photo, and nobody has agreed yet."""
+    return f"{name} has a photo in it; agree to the sentence under “Your photo” first, then open it again"
+
+
+def session_opened(name: str, steps: int, *, photo_missing: bool) -> str:
+    """A session's file is on the canvas again; ``photo_missing``: without the photo that its picture belongs to."""
+    text = f"{name} is open again: the picture{f' and {_steps(steps)} to undo' if steps else ''}."
+    if photo_missing:
+        text += " To save it into the whole photo, choose that photo once more under “Your photo”."
+    return text
+
+
+def saved_session(name: str, *, of_photo: bool) -> str:
+    """A session's file has been written."""
+    private = " It draws your photo again: keep it as you would the photo." if of_photo else ""
+    return f"Saved as {name}. Open it here or on another machine to go on.{private}"
 
 
 def saved(name: str) -> str:

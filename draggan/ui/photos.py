@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from draggan.errors import PhotoError
 from draggan.inversion import Crop, Photo, read_photo
 from draggan.provenance.credentials import TYPES, Ingredient
+from draggan.session_file import PhotoPlace
 
 __all__ = ["OpenedPhoto", "Photos", "SentPhoto"]
 
@@ -40,16 +41,36 @@ class SentPhoto:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedPhoto:
-    """A photo whose picture is worked on, and where on it the picture belongs."""
+    """A photo whose picture is worked on, and where on it the picture belongs.
+
+    Attributes:
+        kind: of its file, such as "jpeg".
+        place: the crop once more, with what tells the photo from others.
+    """
 
     sent: SentPhoto
     crop: Crop
     kind: str
+    place: PhotoPlace
+
+    @classmethod
+    def of(cls, sent: SentPhoto, photo: Photo, crop: Crop) -> OpenedPhoto:
+        """A photo that was read."""
+        corner, right, down = ((float(x), float(y)) for x, y in crop.values())
+        place = PhotoPlace(crop=(corner, right, down), photo_sha256=photo.sha256, photo_size=photo.size)
+        return cls(sent=sent, crop=crop, kind=photo.kind, place=place)
 
     @property
     def ingredient(self) -> Ingredient | None:
         """The photo as content credentials name it; None: they know no such files."""
         return Ingredient(kind=self.kind, data=self.sent.data) if self.kind in TYPES else None
+
+
+@dataclass(frozen=True)
+class _Held:
+    since: float
+    opened: OpenedPhoto | None
+    place: PhotoPlace | None
 
 
 class Photos:
@@ -63,7 +84,7 @@ class Photos:
     def __init__(self, forget: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._forget, self._clock = forget, clock
         self._chosen: OrderedDict[str, SentPhoto] = OrderedDict()
-        self._opened: OrderedDict[str, tuple[float, OpenedPhoto]] = OrderedDict()
+        self._held: OrderedDict[str, _Held] = OrderedDict()
         self._lock = threading.Lock()
 
     def choose(self, tab: str, sent: SentPhoto) -> None:
@@ -92,17 +113,33 @@ class Photos:
 
     def keep(self, digest: str, opened: OpenedPhoto) -> None:
         """The photo of that tuning is worked on from now on."""
+        self._hold(digest, opened, opened.place)
+
+    def hold(self, digest: str, place: PhotoPlace | None) -> None:
+        """A tuning has come without its photo; where on that it belongs, if that is known."""
         with self._lock:
-            self._opened[digest] = self._clock(), opened
-            old = [digest for digest, (since, _) in self._opened.items() if since < self._clock() - _KEPT]
-            gone = list(dict.fromkeys([*old, *list(self._opened)[: max(len(self._opened) - _MOST, 0)]]))
-            for name in gone:
-                del self._opened[name]
-        for name in gone:
-            self._forget(name)
+            known = self._held.get(digest) or _Held(0.0, None, None)
+        self._hold(digest, known.opened, place or known.place)
 
     def opened(self, digest: str) -> OpenedPhoto | None:
         """The photo of a tuning, if it is still here."""
         with self._lock:
-            found = self._opened.get(digest)
-            return None if found is None else found[1]
+            found = self._held.get(digest)
+            return None if found is None else found.opened
+
+    def place(self, digest: str) -> PhotoPlace | None:
+        """Where on its photo the picture of a tuning belongs, if that is known."""
+        with self._lock:
+            found = self._held.get(digest)
+            return None if found is None else found.place
+
+    def _hold(self, digest: str, opened: OpenedPhoto | None, place: PhotoPlace | None) -> None:
+        with self._lock:
+            self._held[digest] = _Held(self._clock(), opened, place)
+            self._held.move_to_end(digest)
+            old = [digest for digest, held in self._held.items() if held.since < self._clock() - _KEPT]
+            gone = list(dict.fromkeys([*old, *list(self._held)[: max(len(self._held) - _MOST, 0)]]))
+            for name in gone:
+                del self._held[name]
+        for name in gone:
+            self._forget(name)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 from PIL import Image
 
-from tests.browser.driving import click, expect, needs_browser, status
+from draggan.session_file import read_session_file
+from tests.browser.driving import PATIENCE, click, expect, needs_browser, status
 
 pytestmark = needs_browser
 
+_PIXELS = """() => {
+    const c = document.querySelector('.dg-picture');
+    return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join();
+}"""
+_IS_KEPT = """(name) => new Promise((good) => {
+    const request = indexedDB.open(`draggan ${location.pathname}`);
+    request.onsuccess = () => {
+        const all = request.result.transaction('pieces').objectStore('pieces').getAllKeys();
+        all.onsuccess = () => { request.result.close(); good(all.result.some(([, piece]) => piece === name)); };
+    };
+})"""
 
-def test_a_photo_is_chosen_framed_opened_dragged_and_saved(visit, tmp_path):
+
+def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, engine, tmp_path):
     y, x = np.indices((120, 180))
     pixels = np.stack([120 + 100 * np.sin(x / 9), 120 + 100 * np.cos(y / 7), 60 + x], -1).clip(0, 255)
     photo = tmp_path / "<img src=x onerror=alert(1)>.png"
@@ -73,3 +87,34 @@ def test_a_photo_is_chosen_framed_opened_dragged_and_saved(visit, tmp_path):
         changed = np.abs(np.asarray(whole).astype(int) - pixels.astype(np.uint8))[:, :8].mean()
     assert changed < 6, "outside the frame nothing but the invisible mark is new"
     assert page.locator("img[src=x]").count() == 0
+    # The work as a file: opened in another browser it is the same picture, and goes on.
+    shown = page.evaluate(_PIXELS)
+    with page.expect_download() as download:
+        page.click("#dg-save-session")
+    work = tmp_path / download.value.suggested_filename
+    work.write_bytes(download.value.path().read_bytes())
+    assert work.name.endswith("-photo-dragged.draggan")
+    status(page, "keep it as you would the photo")
+    (digest,) = read_session_file(work).tunings
+    other = visit(1366, 900)
+    other.set_input_files("#dg-opener input", work)
+    status(other, "agree to the sentence under “Your photo” first")
+    other.get_by_role("button", name="Your photo").click()
+    other.locator("#dg-photo-consent").get_by_role("checkbox").check()
+    expect(other.locator(".dg-photo input")).to_be_enabled()
+    other.set_input_files("#dg-opener input", work)
+    status(other, "is open again: the picture and")
+    assert other.evaluate(_PIXELS) == shown
+    click(other, (12, 12), size)
+    click(other, (9, 12), size)
+    other.click("#dg-start")
+    status(other, "^(Arrived|As far|Stopped|What was|Further|The point)")
+    # A server that has forgotten the weights gets them back from the browser.
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(_IS_KEPT, f"photo-{digest}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    engine.forget_tuning(digest)
+    page.reload()
+    status(page, "^Your work is back")
+    assert page.evaluate(_PIXELS) == shown

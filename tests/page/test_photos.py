@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from draggan.config import InversionConfig
+from draggan.errors import ModerationError, RecipeError
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
 from tests.marks import marks_of
-from tests.page.driving import chosen, request, shown, text_of
+from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, request, shown, text_of
 
 WIDTH, HEIGHT = 90, 60
 
@@ -149,7 +150,7 @@ def test_a_photo_that_is_cancelled_leaves_all_as_it_was_and_good_enough_keeps_it
 def test_photos_are_given_up_when_they_are_old_or_too_many():
     forgotten, now = [], [0.0]
     kept = Photos(forgotten.append, clock=lambda: now[0])
-    one = OpenedPhoto(sent=SentPhoto(data=b"", name=""), crop=None, kind="bmp")
+    one = OpenedPhoto(sent=SentPhoto(data=b"", name=""), crop=None, kind="bmp", place=None)
     assert one.ingredient is None, "credentials of such files are not known here"
     kept.keep("first", one)
     now[0] = 7 * 3600.0
@@ -162,3 +163,169 @@ def test_photos_are_given_up_when_they_are_old_or_too_many():
     for number in range(80):
         kept.choose(str(number), one.sent)
     assert kept.chosen("79") is one.sent
+
+
+# ---- the work as a file, and what the browser keeps ----------------------------------------------------------------
+
+
+@pytest.fixture
+def work(do, page, tiny, quick):
+    """A photo that was opened and dragged: its session."""
+    agree(page)
+    photos.photo_sent(page, tiny, sent(photo_file()), request())
+    *_, last = photos.open_photo(page, tiny, {"crop": {"box": [20, 10, 60, 50]}}, request())
+    opened = last[page.parts.session]
+    pair = {"points": [[4, 4, 7, 4]], "pending": None, "mask": None}
+    *_, last = do.start(opened, pair, "w+", request(), *DEFAULTS)
+    assert len(last[page.parts.session].recipe.edits) == 1
+    return last[page.parts.session]
+
+
+def session_file(do, page, work, tab: str = "a") -> bytes:
+    updates = do.save_session(work, canvas_value(work), request(tab))
+    assert "keep it as you would the photo" in text_of(updates, page.parts)
+    path = Path(updates[page.parts.file])
+    assert path.name.endswith("-photo-dragged.draggan")
+    return path.read_bytes()
+
+
+def forgotten(page, work) -> None:
+    """Another process, which has never seen the photo."""
+    page.engine.forget_tuning(work.recipe.model.tuning)
+    page.photos = Photos(page.engine.forget_tuning)
+    with pytest.raises(RecipeError, match="tuned weights"):
+        page.picture(work.recipe)
+
+
+def test_a_session_file_goes_on_where_it_is_opened(do, page, session, work):
+    parts, before = page.parts, page.picture(work.recipe)
+    data = session_file(do, page, work)
+    forgotten(page, work)
+    file = sent(data, "me.draggan")
+    refused = do.open_work(session, file, request("b"))
+    assert "agree to the sentence under “Your photo” first" in text_of(refused, parts)
+    assert parts.session not in refused
+    consenting.agree_photo(page, {"agreed": True}, request("b"))
+    updates = do.open_work(session, file, request("b"))
+    assert "is open again: the picture and" in text_of(updates, parts)
+    assert "choose that photo once more" in text_of(updates, parts)
+    again = updates[parts.session]
+    np.testing.assert_array_equal(page.picture(again.recipe), before)
+    assert again.recipe == work.recipe
+    # Its history, and before that what was there.
+    assert len(again.past) == len(session.past) + 1 + len(work.past)
+    *_, dragged = do.start(
+        again, {"points": [[9, 9, 11, 9]], "pending": None, "mask": None}, "w+", request("b"), *DEFAULTS
+    )
+    assert len(dragged[parts.session].recipe.edits) == 2
+    # The photo itself is not in the file; it comes back when it is chosen again, and no other one.
+    assert page.photos.opened(again.recipe.model.tuning) is None
+    other = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(other, "PNG")
+    for content, note in ((other.getvalue(), ""), (photo_file(), "what you save goes back into it")):
+        said = shown(photos.photo_sent(page, again, sent(content), request("b")), parts.photo)["shown"]
+        assert note in said["note"]
+        assert bool(said["note"]) == bool(note)
+    with Image.open(do.save(again, canvas_value(again), request("b"))[parts.file]) as whole:
+        assert whole.size == (WIDTH, HEIGHT)
+
+
+def test_a_session_without_a_photo_is_saved_and_opened_too(do, page, session, parts):
+    *_, last = do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS)
+    after = last[parts.session]
+    updates = do.save_session(after, canvas_value(after), request())
+    assert "photo" not in text_of(updates, parts)
+    file = sent(Path(updates[parts.file]).read_bytes(), "a.draggan")
+    again = do.open_work(session, file, request())[parts.session]
+    np.testing.assert_array_equal(page.picture(again.recipe), page.picture(after.recipe))
+    assert again.can_undo
+
+
+def test_a_damaged_or_hostile_session_file_ends_in_a_sentence_and_keeps_nothing(do, page, session, work):
+    parts, data = page.parts, session_file(do, page, work)
+    forgotten(page, work)
+    agree(page)
+    at = data.index(b'"draggan_session"')
+    spoilt = bytearray(data)
+    spoilt[-40] ^= 1  # a weight or a letter of the session
+    cases = [
+        (b"nonsense", "no session"),
+        (data[:200], "damaged"),
+        (data[:-100], "damaged"),
+        (bytes(spoilt), ""),
+        (data[:at] + b'"draggan_sessiom"' + data[at + 17 :], "no session"),
+        (b"\xff" * 8 + data[8:], "damaged"),
+    ]
+    for content, words in cases:
+        updates = do.open_work(session, sent(content, "<b>me</b>.draggan"), request())
+        assert words in text_of(updates, parts)
+        assert parts.session not in updates
+    with pytest.raises(RecipeError, match="tuned weights"):
+        page.picture(work.recipe)
+    # Where photos are chosen, it is said where sessions are opened.
+    answer = shown(photos.photo_sent(page, session, sent(data, "a.draggan"), request()), parts.photo)["shown"]
+    assert "Open saved work" in answer["error"]
+
+
+def test_what_is_opened_is_looked_at_as_a_photo_is(do, page, session, work, monkeypatch):
+    data = session_file(do, page, work)
+    forgotten(page, work)
+    agree(page)
+    moderation = page.site.deployment.moderation
+
+    def refuse(self, pixels):
+        raise ModerationError("this picture is not allowed here")
+
+    monkeypatch.setattr(type(moderation), "check_upload", refuse)
+    updates = do.open_work(session, sent(data, "me.draggan"), request())
+    assert "not allowed here" in text_of(updates, page.parts)
+    with pytest.raises(RecipeError, match="tuned weights"):
+        page.picture(work.recipe)
+
+
+def kept_by_browser(do, page, work, **more) -> dict:
+    """What a browser has of the work, as it comes back."""
+    updates = do.keep(work, None, {"count": 1, "there": []}, request(), work.space, *DEFAULTS)
+    answer = shown(updates, page.parts.keeper)["answer"]
+    assert set(answer["names"]) == set(answer["pieces"])
+    pieces = ",".join(f'"{name}":{text}' for name, text in answer["pieces"].items())
+    return {"text": f'{{"outline":{answer["outline"]},"pieces":{{{pieces}}}}}', **more}
+
+
+def test_work_on_a_photo_survives_a_restart_of_the_server(do, page, work):
+    parts, before = page.parts, page.picture(work.recipe)
+    token = shown(consenting.agree_photo(page, {"agreed": True}, request()), parts.photo_consent)["answer"]["token"]
+    kept = kept_by_browser(do, page, work, agreed=token)
+    again = do.keep(
+        work, None, {"count": 2, "there": [f"photo-{work.recipe.model.tuning}"]}, request(), "w+", *DEFAULTS
+    )
+    assert not any(name.startswith("photo-") for name in shown(again, parts.keeper)["answer"]["pieces"]), "once only"
+    forgotten(page, work)
+    updates = do.open_page("bump", 0, 0.0, kept, request("b"))
+    assert text_of(updates, parts).startswith("Your work is back")
+    np.testing.assert_array_equal(page.picture(updates[parts.session].recipe), before)
+    assert page.photos.place(work.recipe.model.tuning) is not None
+
+
+def test_without_consent_or_weights_it_is_said_and_the_work_stays_kept(do, page, work):
+    parts, digest = page.parts, work.recipe.model.tuning
+    kept = kept_by_browser(do, page, work, agreed="forged")
+    data = session_file(do, page, work)
+    forgotten(page, work)
+    updates = do.open_page("bump", 0, 0.0, kept, request("c"))
+    waiting = shown(updates, parts.keeper)["aside"]["waiting"]
+    assert waiting["photo"] == digest
+    assert waiting["agreed"] is False
+    assert "Agree to the sentence" in waiting["text"]
+    clicked = consenting.agree_photo(page, {"agreed": True}, request("c"))
+    assert shown(clicked, parts.keeper)["model"] == {"agreed": True}
+    assert text_of(do.open_page("bump", 0, 0.0, kept, request("c")), parts).startswith("Your work is back")
+    # A browser that never had the weights, as they were too large for it.
+    forgotten(page, work)
+    without = kept | {"text": kept["text"].replace(f'"photo-{digest}"', '"none"')}
+    updates = do.open_page("bump", 0, 0.0, without, request("c"))
+    waiting = shown(updates, parts.keeper)["aside"]["waiting"]
+    assert waiting["agreed"] is True
+    assert "open the session file" in waiting["text"]
+    opened = do.open_work(updates[parts.session], sent(data, "me.draggan"), request("c"))
+    assert shown(opened, parts.keeper)["model"] == {"photos": [digest]}

@@ -33,11 +33,13 @@ class KeptWork:
         text: as `draggan.kept_session.read_session` takes it.
         draft: what the canvas showed last.
         opened: title and name of the model now, where it has been opened again.
+        agreed: a token that says that somebody has agreed to what has to be agreed to of photos.
     """
 
     text: str
     draft: CanvasValue | None = None
     opened: tuple[str, str] | None = None
+    agreed: str | None = None
 
 
 def keeper(**look: Any) -> gr.HTML:
@@ -65,13 +67,14 @@ def kept_work(value: Any) -> KeptWork | None:
     """What came with the page's first event; None: nothing was kept."""
     if not isinstance(value, dict) or not isinstance(value.get("text"), str) or len(value["text"]) > 2 * BUDGET:
         return None
-    opened, draft = value.get("opened"), value.get("draft")
+    opened, draft, agreed = value.get("opened"), value.get("draft"), value.get("agreed")
     if not isinstance(opened, list) or len(opened) != 2 or not all(isinstance(text, str) for text in opened):
         opened = None
     return KeptWork(
         text=value["text"],
         draft=draft if isinstance(draft, dict) else None,
         opened=None if opened is None else (opened[0], opened[1]),
+        agreed=agreed if isinstance(agreed, str) else None,
     )
 
 

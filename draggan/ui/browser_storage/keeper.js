@@ -61,10 +61,17 @@ function setAside() {
   wait();
 }
 
-// Another model is here: perhaps the one that kept work has waited for.
+// Another model is here, or the tuned weights of photos: perhaps what kept work has waited for.
 function arrived() {
-  const waiting = storage?.waitingFor(), { name, title, sha256 } = props.model ?? {};
-  if (!waiting || !(waiting.sha256 && sha256 ? waiting.sha256 === sha256 : waiting.name === name)) return;
+  const waiting = storage?.waitingFor(), { name, title, sha256, photos, agreed } = props.model ?? {};
+  if (!waiting || !props.model) return;
+  if (waiting.photo) {
+    // Its tuned weights are here again; or it has only waited until somebody agrees, whose token is kept by then.
+    if (photos?.includes(waiting.photo)) { leaving = true; storage.resume(waiting.id); }
+    else if (agreed && !waiting.agreed) { leaving = true; setTimeout(() => storage.resume(waiting.id), 300); }
+    return;
+  }
+  if (!(waiting.sha256 && sha256 ? waiting.sha256 === sha256 : waiting.name && waiting.name === name)) return;
   leaving = true;
   storage.resume(waiting.id, [title, name]);
 }

@@ -2,6 +2,7 @@
 
 window.dragganStorage = (() => {
   const NAME = `draggan ${location.pathname}`, TAB = 'draggan-tab', WAITING = 'draggan-waiting', OPENED = 'draggan-opened';
+  const AGREED = 'draggan-consent-photo';       // what consent_box.py keeps there
   const MOST = 8, OLDEST = 30 * 24 * 3600e3;    // works kept, and for how many ms
   const REPLY = 120;                            // ms that other tabs have to say that they are there
   let id = '', source = '', names = new Set(), broken = false, opening = null, queue = Promise.resolve();
@@ -70,7 +71,8 @@ window.dragganStorage = (() => {
       const all = keys.map(([, name], i) => `${JSON.stringify(name)}:${texts[i]}`).join(',');
       const opened = JSON.parse(sessionStorage.getItem(OPENED) || 'null');
       sessionStorage.removeItem(OPENED);
-      return { text: `{"outline":${work.outline},"pieces":{${all}}}`, draft: work.draft ?? null, opened };
+      const agreed = sessionStorage.getItem(AGREED);
+      return { text: `{"outline":${work.outline},"pieces":{${all}}}`, draft: work.draft ?? null, opened, agreed };
     } catch {
       broken = true;
       return null;

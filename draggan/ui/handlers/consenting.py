@@ -27,7 +27,11 @@ def agree_photo(page: Page, value: Any, request: gr.Request) -> Updates:
     agreed, updates = _agreed(page, page.parts.photo_consent, PHOTO, value, request)
     if not agreed:
         page.photos.leave(tab_of(request))
-    return updates | {page.parts.photo: gr.HTML(allowed=agreed)}
+    updates |= {page.parts.photo: gr.HTML(allowed=agreed)}
+    if agreed and isinstance(value, dict) and value.get("agreed") is True:
+        # A click, not what a browser has kept of one: kept work may have waited for it.
+        updates |= {page.parts.keeper: gr.HTML(model={"agreed": True})}
+    return updates
 
 
 def _agreed(page: Page, box: Any, text: Text, value: Any, request: gr.Request) -> tuple[bool, Updates]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from draggan.errors import ConfigError, DragGANError, ModelNotFound, RecipeError
+from draggan.errors import ConfigError, ConsentError, DragGANError, ModelNotFound, RecipeError
 from draggan.kept_session import pieces_of, read_session
 from draggan.recipe import ModelReference
 from draggan.session import Session
@@ -18,9 +19,13 @@ from draggan.ui.canvas.value import with_canvas
 from draggan.ui.drag_settings import SETTINGS, chosen_settings
 from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
-from draggan.ui.tab_queue import tab_of
+from draggan.ui.photo_weights import admit, kept_pieces, kept_weights, missing_weights
+from draggan.ui.server.callers import gate_of
+from draggan.ui.tab_queue import tab_of, visit_of
 
-__all__ = ["ModelGone", "keep", "restored"]
+__all__ = ["ModelGone", "PhotoGone", "keep", "restored"]
+
+log = logging.getLogger(__name__)
 
 
 class ModelGone(DragGANError):
@@ -34,6 +39,19 @@ class ModelGone(DragGANError):
     def __init__(self, model: ModelReference, title: str) -> None:
         super().__init__(messages.model_gone(title))
         self.model = model
+
+
+class PhotoGone(DragGANError):
+    """Kept work of a photo whose tuned weights are not here.
+
+    Args:
+        tuning: their hash.
+        agreed: whether somebody has agreed to what has to be agreed to; else the browser may have them.
+    """
+
+    def __init__(self, tuning: str, *, agreed: bool) -> None:
+        super().__init__(messages.PHOTO_GONE if agreed else messages.AGREE_TO_PHOTO)
+        self.tuning, self.agreed = tuning, agreed
 
 
 def keep(
@@ -59,18 +77,23 @@ def keep(
         with suppress(ConfigError):
             session = chosen_settings(session, settings).set_space(space)
         kept = pieces_of(session, there=there)
-        answer = {"count": count, "outline": kept.outline, "names": list(kept.names), "pieces": dict(kept.pieces)}
+        names, weights = kept_pieces(page, session, there=there, limits=page.site.limits)
+        pieces = {**kept.pieces, **weights}
+        answer = {"count": count, "outline": kept.outline, "names": [*kept.names, *names], "pieces": pieces}
         return {page.parts.keeper: gr.HTML(answer=answer)}
 
 
-def restored(page: Page, work: KeptWork) -> Updates:
+def restored(page: Page, work: KeptWork, request: gr.Request | None) -> Updates:
     """The page as it was, from what the browser has kept.
 
     Raises:
         ModelGone: the model is not here.
+        PhotoGone: the tuned weights of the photo are not.
         DragGANError: what was kept cannot be used.
     """
     session = read_session(work.text, found=lambda model: _found(page, model, work))
+    gone = _without_weights(page, session, work, request)
+    session = session.without(lambda model: model.tuning in gone)
     if work.draft is not None:
         # Drawn on this very state, and perhaps never heard of; anything else is no loss.
         with suppress(DragGANError):
@@ -100,13 +123,39 @@ def _found(page: Page, model: ModelReference, work: KeptWork) -> ModelReference:
     return model
 
 
+def _without_weights(page: Page, session: Session, work: KeptWork, request: gr.Request | None) -> frozenset[str]:
+    """Hashes of tuned weights that neither this server nor the browser has; those that only the browser has are taken
+    in.
+
+    Raises:
+        PhotoGone: among them are those of the picture on the screen.
+    """
+    gone, agreed = missing_weights(page, session), True
+    if not gone:
+        return gone
+    if work.agreed is not None:
+        page.site.consents.remember(visit_of(request), work.agreed, gate=gate_of(request))
+    for photo in kept_weights(work.text, lambda model: _found(page, model, work)):
+        if not gone.isdisjoint(photo.tunings):
+            try:
+                admit(page, photo, request)
+            except ConsentError:
+                agreed = False
+            except DragGANError as error:
+                log.info("the tuned weights that a browser has kept were not taken: %s", error)
+    gone = missing_weights(page, session)
+    if session.recipe.model.tuning in gone:
+        raise PhotoGone(session.recipe.model.tuning, agreed=agreed)
+    return gone
+
+
 def _with_models_that_are_here(page: Page, session: Session) -> Session:
     """The session without history and list entries of models that are gone; what is on the screen stays."""
     here: dict[str, bool] = {}
     for name in (moment.start.model.name for moment in (*session.past, session.now, *session.future)):
         if name not in here:
             here[name] = _is_here(page, name)
-    session = session.without_models([name for name, there in here.items() if not there])
+    session = session.without(lambda model: not here[model.name])
     return session.with_only_opened([name for _, name in session.opened if _is_here(page, name)])
 
 

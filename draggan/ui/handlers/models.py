@@ -26,18 +26,24 @@ from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
 __all__ = ["announce", "choose_model", "new_model", "open_file", "open_page", "open_path"]
 
 
-def open_page(page: Page, model: str, seed: int | None, truncation: float, kept: Any = None) -> Updates:
+def open_page(
+    page: Page, model: str, seed: int | None, truncation: float, kept: Any = None, request: gr.Request | None = None
+) -> Updates:
     """A first picture, or the work that the browser has kept. If there is none, the page itself says why."""
     work, news = kept_work(kept), {}
     try:
         with explained():
             if work is not None:
                 try:
-                    return keeping.restored(page, work)
+                    return keeping.restored(page, work, request)
                 except keeping.ModelGone as gone:
                     text = messages.sentence(str(gone))
                     waiting = {"text": text, "name": gone.model.name, "sha256": gone.model.sha256}
                     news = {page.parts.keeper: gr.HTML(aside={"waiting": waiting})}
+                except keeping.PhotoGone as gone:
+                    text = messages.sentence(str(gone))
+                    aside = {"waiting": {"text": text, "photo": gone.tuning, "agreed": gone.agreed}}
+                    news = {page.parts.keeper: gr.HTML(aside=aside)}
                 except DragGANError as error:
                     news = {page.parts.keeper: gr.HTML(aside={"waiting": None})}
                     news |= page.say(messages.refused_work(str(error)), "bad")

@@ -13,9 +13,10 @@ from PIL import Image
 
 from draggan.engine.base import InversionUpdate, RunningInversion
 from draggan.errors import PhotoError
-from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut
+from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut, read_crop
 from draggan.provenance.consent import PHOTO
 from draggan.session import Session
+from draggan.session_file import is_session_file
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.errors import PageError, explained
@@ -63,12 +64,15 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
         with explained():
             page.site.consents.check(visit_of(request), PHOTO)
             came = read_sent(value, page.site.limits)
+            if is_session_file(came.content):
+                raise PhotoError(messages.not_a_photo(came.name))
             sent = SentPhoto(data=came.content, name=came.name)
             photo = sent.read()
             page.site.deployment.moderation.check_upload(photo.pixels)
             size = page.session_of(session).image_size
             crop = centred(photo, size)
             page.photos.choose(tab_of(request), sent)
+            known = _belongs(page, session, sent, photo)
             height, width = photo.size
             low, high = crop.corners.min(0), crop.corners.max(0)
             shown = {
@@ -77,10 +81,23 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
                 "size": [width, height],
                 "ratio": size[1] / size[0],
                 "box": [*low.tolist(), *high.tolist()],
+                "note": messages.PHOTO_AGAIN if known else "",
             }
             return {part: gr.HTML(shown=shown, aimed=_aimed(photo, crop, size), value=None)}
     except PageError as error:
         return {part: gr.HTML(shown={"count": count, "error": error.text}, value=None)}
+
+
+def _belongs(page: Page, session: Session | None, sent: SentPhoto, photo: Photo) -> bool:
+    """Whether it is the photo of the picture on the canvas, which has come back without it; then it is there again."""
+    if session is None or not session.recipe.is_of_photo:
+        return False
+    digest = session.recipe.model.tuning
+    place = page.photos.place(digest)
+    if place is None or place.photo_sha256 != photo.sha256:
+        return False
+    page.photos.keep(digest, OpenedPhoto(sent=sent, crop=read_crop(place.crop), kind=photo.kind, place=place))
+    return True
 
 
 def aim(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
@@ -110,7 +127,7 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
     except PageError as error:
         yield {part: gr.HTML(work={"running": False, "text": error.text})} | page.say(error.text, "bad")
         return
-    opened = OpenedPhoto(sent=sent, crop=crop, kind=photo.kind)
+    opened = OpenedPhoto.of(sent, photo, crop)
     try:
         page.openings.begin(tab, lambda: _Cancel(opening))
         begun = {part: gr.HTML(work={"running": True, "percent": 0, "text": messages.OPENING})}

@@ -23,15 +23,17 @@ from draggan.images import draw_points, over_white
 from draggan.inversion import paste
 from draggan.recipe import Point, Recipe
 from draggan.session import Session
+from draggan.session_file import SUFFIX, tunings_of
 from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
 from draggan.ui.errors import PageError, explained
 from draggan.ui.jobs import StoppableJob
 from draggan.ui.layout import FILMS, PICTURES, SPEEDS, TIMES
 from draggan.ui.page import Page, Updates
+from draggan.ui.photo_weights import work_file
 from draggan.ui.tab_queue import tab_of, visit_of
 
-__all__ = ["copy", "save", "save_film"]
+__all__ = ["copy", "save", "save_film", "save_session"]
 
 # Pixels of the longer side of what is enlarged: a picture, and a frame of many that are in memory together.
 _LARGEST, _LARGEST_FRAME = 4096, 1024
@@ -153,6 +155,15 @@ def save_film(
         raise
     finally:
         page.films.end(tab, job)
+
+
+def save_session(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
+    """The work itself as a file, with its history and what a photo needs: it goes on where the file is opened."""
+    with explained():
+        session = page.drawn(session, value)
+        path = work_file(page, session).save(_place(page, _file_name(page, session, SUFFIX)))
+        text = messages.saved_session(path.name, of_photo=bool(tunings_of(session)))
+        return {page.parts.file: str(path)} | page.say(text, "good")
 
 
 def _stop_at_rest(page: Page, tab: str) -> Updates:

@@ -10,7 +10,7 @@ From the page, as ``value`` with an event:
 To the page, as props:
 
 * ``allowed``: whether somebody has agreed to `draggan.provenance.consent.PHOTO`; the server checks it again.
-* ``shown``: ``{"count", "url", "size": [width, height], "ratio", "box"}`` or ``{"count", "error"}``.
+* ``shown``: ``{"count", "url", "size": [width, height], "ratio", "box", "note"}`` or ``{"count", "error"}``.
 * ``aimed``: ``{"corners", "cut"}``, what the model would see, or ``{"error"}``.
 * ``work``: ``{"running", "percent", "text", "picture"}``.
 

@@ -8,7 +8,7 @@ const corner = q('circle'), dots = q('svg g'), help = q('.dg-photo-help'), bar =
 const [cutOut, drawn] = element.querySelectorAll('.dg-photo-pair img');
 const open = q('.dg-photo-open'), enough = q('.dg-photo-enough'), cancel = q('.dg-photo-cancel');
 const ways = [...element.querySelectorAll('[data-way]')];
-let count = 0, way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null;
+let count = 0, note = '', way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null;
 
 const say = (text) => { said.textContent = text ?? ''; };
 const busy = () => Boolean(props.work?.running);
@@ -146,7 +146,7 @@ watch(SHOWN, () => {
   if (!shown || (shown.count && shown.count !== count)) return;
   props.value = null;
   if (shown.error) return say(shown.error);
-  say('');
+  note = shown.note ?? '';
   work.hidden = false;
   [size, ratio] = [shown.size, shown.ratio];
   photo.src = shown.url;
@@ -159,7 +159,7 @@ watch(SHOWN, () => {
 watch(AIMED, () => {
   const aimed = props.aimed;
   if (!aimed) return;
-  say(aimed.error);
+  say(aimed.error || note);
   if (aimed.error) return;
   cutOut.src = aimed.cut;
   if (!grip) outlined(aimed.corners);

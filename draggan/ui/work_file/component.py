@@ -18,7 +18,7 @@ from draggan.ui.file_check.component import most_bytes
 __all__ = ["work_opener"]
 
 _SCRIPT = Path(__file__).parent / "opener.js"
-_TEMPLATE = """<label class="dg-open"><input type="file" accept=".png,.jpg,.jpeg,.webp,.gif,.mp4,.json">
+_TEMPLATE = """<label class="dg-open"><input type="file" accept=".png,.jpg,.jpeg,.webp,.gif,.mp4,.json,.draggan">
 <span>Open saved work …</span></label>"""
 
 

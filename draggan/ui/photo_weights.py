@@ -1,0 +1,153 @@
+"""The tuned weights of photos on their way out of a page and back: in a session's file, and in what a browser keeps.
+
+A tuning draws its photo again. So what holds one is taken in by the rules for photos: somebody has agreed, and what it
+draws is looked at as an uploaded picture is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+import gradio as gr
+
+from draggan.config import Limits
+from draggan.errors import DragGANError, RecipeError
+from draggan.images import over_white
+from draggan.kept_session import BUDGET, pieces_of, read_session
+from draggan.provenance.consent import PHOTO
+from draggan.recipe import ModelReference, Recipe, parse_json
+from draggan.session import Session
+from draggan.session_file import PhotoPlace, SessionFile, read_session_file, tunings_of
+from draggan.ui.page import Page
+from draggan.ui.tab_queue import visit_of
+
+__all__ = ["admit", "kept_pieces", "kept_weights", "missing_weights", "work_file"]
+
+_PREFIX = "photo-"
+_AROUND = 0.06  # of what a browser keeps, what may come to it as it is sent back inside another text
+
+
+def work_file(page: Page, session: Session) -> SessionFile:
+    """A session with all that is needed to go on with it elsewhere. Steps of its history that lie beyond a photo whose
+    tuned weights are gone are left out.
+
+    Raises:
+        RecipeError: those of the picture on the screen are.
+        ModelNotFound: a model of its history is gone.
+    """
+
+    def portable(model: ModelReference) -> ModelReference:
+        # The name under which a file was opened here is its owner's secret, and useless elsewhere.
+        return replace(model, name=page.models.find(model.name).file)
+
+    gone = missing_weights(page, session)
+    if session.recipe.model.tuning in gone:
+        page.engine.tuning(session.recipe)
+    session = session.without(lambda model: model.tuning in gone)
+    tunings, places = {}, {}
+    for digest, recipe in _recipes(session).items():
+        tunings[digest], place = page.engine.tuning(recipe), page.photos.place(digest)
+        if place is not None:
+            places[digest] = place
+    session = read_session(pieces_of(session).text(), found=portable).with_only_opened([])
+    return SessionFile(session=session, tunings=tunings, places=places)
+
+
+def missing_weights(page: Page, session: Session) -> frozenset[str]:
+    """Hashes of tuned weights that a session needs and that are not here any more."""
+    return frozenset(digest for digest, recipe in _recipes(session).items() if not _is_here(page, recipe))
+
+
+def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
+    """Take in the tuned weights of a session that has come, so that its pictures can be drawn.
+
+    Raises:
+        ConsentError: nobody has agreed.
+        DragGANError: they do not fit their model, or draw what is not allowed. None of them was kept then.
+    """
+    if not work.tunings:
+        return
+    page.site.consents.check(visit_of(request), PHOTO)
+    recipes = _recipes(work.session)
+    new = [digest for digest, recipe in recipes.items() if not _is_here(page, recipe)]
+    try:
+        for digest in new:
+            page.engine.keep_tuning(work.tunings[digest])
+            drawn = page.picture(recipes[digest].up_to(0) if recipes[digest].edits else recipes[digest])
+            page.site.deployment.moderation.check_upload(over_white(drawn))
+    except DragGANError:
+        for digest in new:
+            page.engine.forget_tuning(digest)
+        raise
+    for digest in recipes:
+        page.photos.hold(digest, work.places.get(digest))
+
+
+def kept_pieces(
+    page: Page, session: Session, *, there: Collection[str], limits: Limits
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """The tuned weights of a session's photos for its browser, beside the pieces of `draggan.kept_session`.
+
+    Args:
+        there: names of pieces that the browser has already.
+        limits: they go as far as one call can bring them back: of the photo on the screen first.
+
+    Returns:
+        Names of all of them, and the JSON texts of those that are not there.
+    """
+    room = int(min(2 * BUDGET, limits.call_bytes) * (1 - _AROUND)) - BUDGET
+    names, texts = [], {}
+    for digest, recipe in _recipes(session).items():
+        name = _PREFIX + digest
+        if not _is_here(page, recipe):
+            # Perhaps it comes back from there.
+            names += [name] if name in there else []
+            continue
+        tuning, place = page.engine.tuning(recipe), page.photos.place(digest)
+        room -= 4 * tuning.bytes // 3 + 16_000
+        if room < 0:
+            break
+        names.append(name)
+        if name not in there:
+            start = Session.of(recipe.up_to(0) if recipe.edits else recipe)
+            places: dict[str, PhotoPlace] = {} if place is None else {digest: place}
+            data = SessionFile(session=start, tunings={digest: tuning}, places=places).to_bytes()
+            texts[name] = json.dumps(base64.b64encode(data).decode("ascii"))
+    return tuple(names), texts
+
+
+def kept_weights(text: str, found: Callable[[ModelReference], ModelReference]) -> list[SessionFile]:
+    """What `kept_pieces` has made, from what a browser has kept: from outside. What cannot be read is not there.
+
+    Args:
+        found: what a model is called now.
+    """
+    files = []
+    value = parse_json(text, 2 * BUDGET)
+    pieces = value.get("pieces") if isinstance(value, dict) else None
+    for name, piece in (pieces if isinstance(pieces, dict) else {}).items():
+        if name.startswith(_PREFIX) and isinstance(piece, str):
+            try:
+                files.append(read_session_file(base64.b64decode(piece, validate=True), found=found))
+            except (DragGANError, binascii.Error, ValueError):
+                continue
+    return files
+
+
+def _recipes(session: Session) -> dict[str, Recipe]:
+    """For every tuning that a session's pictures need, one of them."""
+    moments = (session.now, *session.past, *session.future)
+    by_tuning = {m.recipe.model.tuning: m.recipe for m in reversed(moments) if m.recipe.is_of_photo}
+    return {digest: by_tuning[digest] for digest in tunings_of(session)}
+
+
+def _is_here(page: Page, recipe: Recipe) -> bool:
+    try:
+        page.engine.tuning(recipe)
+    except RecipeError:
+        return False
+    return True
