@@ -2,12 +2,13 @@
 # On a fresh machine with a GPU, PyTorch for it and nvcc: install what else is needed, ask everything, leave it in $OUT.
 #   sh benchmarks/on_gpu.sh [--minutes 8] [--scenes face]
 # Python is $PYTHON, the folder for tables, logs and weights $OUT. Without a network everything has to be there already.
+# The same command again goes on where the first one ended.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 python="${PYTHON:-python3}"
-if ! "$python" -c 'import jaxtyping, numpy, PIL, pytest, safetensors, hypothesis' 2>/dev/null; then
+if ! "$python" -c 'import beartype, hypothesis, jaxtyping, numpy, PIL, pytest, safetensors' 2>/dev/null; then
     # PyTorch stays as it is: what is here was chosen for this GPU.
-    "$python" -m pip install --quiet jaxtyping numpy pillow pytest safetensors hypothesis ninja || exit 1
+    "$python" -m pip install --quiet beartype hypothesis jaxtyping ninja numpy pillow pytest safetensors || exit 1
 fi
 # One architecture, that of this GPU: every other one would only take time.
 if [ -z "${TORCH_CUDA_ARCH_LIST:-}" ]; then

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from benchmarks import gpu, timing
 from benchmarks.gpu import Part
@@ -21,12 +24,14 @@ def test_parts_run_side_by_side_and_what_takes_too_long_is_ended(tmp_path: Path)
     assert gpu.run(wrong, tmp_path, 30) == "failed, ValueError: no / way"
 
 
-def test_every_part_leaves_its_line_and_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_leaves_its_line_and_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whatever ends early, the answers so far are there; and the training has what is left."""
     made = tmp_path / "step.md"
 
     def parts(device: str, out: Path, *, tests: float, measuring: float) -> list[Part]:
-        assert (device, out, tests, measuring) == ("cpu", tmp_path, pytest.approx(12), pytest.approx(7.2))
+        assert (device, out, tests, measuring) == ("cpu", tmp_path, pytest.approx(24), pytest.approx(12))
         write = f"from pathlib import Path; Path({str(made)!r}).write_text('| 7 ms |')"
         return [
             Part(name="a step", commands=(("-c", write),), seconds=20, tables=(made,)),
@@ -42,15 +47,46 @@ def test_every_part_leaves_its_line_and_its_table(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(gpu, "parts", parts)
     monkeypatch.setattr(gpu, "training", training)
-    assert gpu.main(["--quick", "--scenes", "cat", "car", "--out", str(tmp_path)]) == 1
+    command = ["--device", "cpu", "--minutes", "1", "--scenes", "cat", "car", "--out", str(tmp_path)]
+    assert gpu.main(command) == 1
     text = (tmp_path / "report.md").read_text()
     assert "| a step | done |" in text
     assert "| breaks | failed, no word |" in text
     assert "| training of car | done |" in text
     assert "## a step: step\n\n| 7 ms |" in text
-    # Half of what is left of a minute, for two; then for one.
-    assert 8 < seconds[0] < 15
-    assert 16 < seconds[1] < 30
+    # A third of what is left of a minute, for two; then for one.
+    assert 5 < seconds[0] < 10
+    assert 10 < seconds[1] < 20
+
+    # What is known is not asked again; what broke is, and there is always something to train.
+    made.write_text("| other |")
+    assert gpu.main(command) == 1
+    printed = capsys.readouterr().out
+    assert "a step | done | 0 | before" in printed
+    assert "breaks | failed, no word | 0 | before" not in printed
+    assert len(seconds) == 4
+    assert (tmp_path / "report.md").read_text().count("| 7 ms |") == 1
+
+
+def test_it_trains_to_the_end_and_leaves_weights(tmp_path: Path) -> None:
+    """The real thing, as small as it comes: a scene of 32 px for two seconds. The next run goes on from there."""
+    command = ["--device", "cpu", "--minutes", "0.1", "--only", "training", "--scenes", "cat", "--out", str(tmp_path)]
+    status = gpu.main(command)
+    text = (tmp_path / "report.md").read_text()
+    assert status == 0, text + (tmp_path / "training-of-cat-0.log").read_text()
+    assert "| training of cat | done |" in text
+    with safe_open(tmp_path / "cat.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["training"])["pictures_seen"] > 0
+    ((_, script),) = gpu.training("cpu", tmp_path, "cat", 60, tiny=True).commands
+    assert "'--resume'" in script
+    (minutes,) = re.findall(r"'--minutes', '([0-9.]+)'", script)
+    assert 1.01 < float(minutes) < 1.5
+
+
+def test_all_tests_of_a_gpu_are_known() -> None:
+    folder = Path(__file__).parent
+    marked = [file.name for file in folder.rglob("test_*.py") if "@pytest.mark." + "gpu" in file.read_text()]
+    assert sorted(f"tests/{name}" for name in marked) == sorted(gpu.GPU_TESTS)
 
 
 def test_what_is_asked_of_a_gpu(tmp_path: Path) -> None:
@@ -58,7 +94,7 @@ def test_what_is_asked_of_a_gpu(tmp_path: Path) -> None:
     builds = asked["operators and renderers are built"]
     assert len(builds) == 4, "side by side"
     assert any("load('cuda')" in code for _, code in builds)
-    assert ("-m", "pytest", "-q", "-m", "gpu") in asked["tests"]
+    assert asked["tests"] == (("-m", "pytest", "-q", "-rs", "-m", "gpu", *gpu.GPU_TESTS),)
     assert all("--quick" not in command for commands in asked.values() for command in commands)
     (train,) = gpu.training("cuda", tmp_path, "face", 240, tiny=False).commands
     for word in ("draggan.scenes.train", "checkpoints/face.safetensors", "--settle", "'4.000'", "face.safetensors"):

@@ -153,7 +153,7 @@ def test_what_a_device_draws_gets_landmarks_and_goes_into_the_pool(monkeypatch: 
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; these kernels have never run on one")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @all_scenes
 def test_a_gpu_draws_what_the_processor_draws(kind: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     p = kind.parameters(scene_noise(kind, 5, 0, 6))
