@@ -346,6 +346,8 @@ def test_a_slow_watcher_misses_steps_and_delays_none(engine, recipe, endless):
 class Steps:
     """A task of so many steps that take so long by a clock of its own."""
 
+    patient = False
+
     def __init__(self, clock: list[float], visitor: str, steps: int, seconds: float, done: list[str]) -> None:
         self.visitor, self.urgent, self._clock = visitor, False, clock
         self.steps, self._seconds, self._done = steps, seconds, done
@@ -377,7 +379,7 @@ def served(tasks) -> list[str]:
 class Gate:
     """Holds the thread until all others are there."""
 
-    visitor, urgent = "gate", False
+    visitor, urgent, patient = "gate", False, False
 
     def __init__(self) -> None:
         self.began, self.open = threading.Event(), threading.Event()
@@ -389,6 +391,38 @@ class Gate:
 
     def check(self) -> None:
         pass
+
+
+def test_what_is_patient_is_done_while_nothing_else_is():
+    class Patient(Steps):
+        patient = True
+
+    clock, done = [0.0], []
+    scheduler = Scheduler(2, clock=lambda: clock[0])
+    gate = Gate()
+    scheduler.add(gate)
+    gate.began.wait(10)
+    scheduler.add(Patient(clock, "patient", 2, 1.0, done))
+    scheduler.add(Steps(clock, "other", 20, 1.0, done))
+    assert eventually(lambda: done == ["other"] * 20), "not even on the thread that is free"
+    gate.open.set()
+    assert eventually(lambda: len(scheduler) == 0)
+    assert done == ["other"] * 20 + ["patient"] * 2
+
+
+def test_a_thumbnail_is_small_and_is_not_waited_for_for_ever(engine):
+    recipe = engine.begin("tiny", seed=3)
+    small = engine.thumbnail(recipe, 8, patience=30)
+    assert small is not None
+    assert small.shape[0] < recipe.image_size[0]
+    gates = [Gate(), Gate()]
+    for gate in gates:
+        engine._scheduler.add(gate)
+        gate.began.wait(10)
+    assert engine.thumbnail(recipe, 8, patience=0.05) is None
+    for gate in gates:
+        gate.open.set()
+    assert eventually(lambda: len(engine._scheduler) == 0), "given up, it is in nobody's way"
 
 
 def test_a_look_that_fails_takes_no_thread_away(caplog):
@@ -546,7 +580,7 @@ def test_eight_long_drags_do_not_keep_a_short_one_from_arriving(engine, recipe, 
 class Together:
     """Rests until it is told, then takes its step only beside the others at the barrier."""
 
-    urgent = False
+    urgent = patient = False
 
     def __init__(self, visitor: str, beside: threading.Barrier, *, rests: bool) -> None:
         self.visitor, self.met, self._beside, self._rests = visitor, False, beside, rests

@@ -303,5 +303,14 @@ class Engine(Protocol):
     ) -> UInt8[np.ndarray, "height width channels"]:
         """A recipe's picture with another latent in place of its last, such as one of the last drag's `frames`."""
 
+    def thumbnail(self, recipe: Recipe, height: int, *, patience: float) -> UInt8[np.ndarray, "_ _ channels"] | None:
+        """A starting picture made small, drawn while nothing else is computed and on nobody's account.
+
+        Args:
+            recipe: without edits, as from `begin`.
+            height: pixels that it has at least, where the picture itself has as many.
+            patience: seconds; None is returned if its turn has not come by then.
+        """
+
     def close(self) -> None:
         """Stop everything."""

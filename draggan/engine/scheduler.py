@@ -4,6 +4,7 @@ Every visitor has an account of the computing time that was used for it. The nex
 who has used the least, and of this visitor's tasks that of the one that has. Nobody holds a place, and nobody waits for
 the end of somebody else's task. A visitor who comes anew, or back after a rest, stands as far as the others have come,
 less a small credit: something short is over before it has to wait at all, and only a rest brings the credit back.
+Patient tasks have what is left over: their turn comes while nothing else is done or waits to be.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Task(Protocol):
     @property
     def urgent(self) -> bool:
         """Whether it was asked to end: its last step is short, and comes before all others."""
+
+    @property
+    def patient(self) -> bool:
+        """Whether it is done only while nothing else is."""
 
     def step(self) -> State:
         """Do the next step, never sleeping. "resting": there is nothing to do until the scheduler is told; "over":
@@ -139,7 +144,10 @@ class Scheduler:
         urgent = [e for e in ready if e.task.urgent]
         if urgent:
             return urgent[0]
-        return min(ready, key=lambda e: (e.account.used, e.used, e.number))
+        eager = [e for e in ready if not e.task.patient]
+        if not eager and any(e.running and not e.task.patient for e in self._entries.values()):
+            return None
+        return min(eager or ready, key=lambda e: (e.account.used, e.used, e.number))
 
     def _work(self) -> None:
         while (entry := self._take()) is not None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Turns
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, replace
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +37,7 @@ __all__ = ["TurnsDrag", "TurnsEngine", "TurnsInversion", "TurnsLiveDrag"]
 
 # Longer than any step; whoever waits for an end looks again then.
 _PATIENCE = 60.0
+_THUMBNAILS = "thumbnails"  # on the account of no visitor
 _LOOK = 1.0  # seconds between two looks whether somebody still wants what is computed
 
 
@@ -186,6 +188,19 @@ class TurnsEngine:
         self._scheduler.add(drawing)
         return drawing.wait()
 
+    def thumbnail(self, recipe: Recipe, height: int, *, patience: float) -> UInt8[np.ndarray, "_ _ channels"] | None:
+        """A small picture, drawn when nothing else is; see `draggan.engine.base.Engine.thumbnail`."""
+        if recipe.edits:
+            raise RecipeError("only starting pictures are drawn small")
+        facts, ws = self._fitting(recipe), recipe.latent
+        assert ws is not None
+        least = next((h for h in facts.preview_heights if h >= height), facts.preview_heights[-1])
+        drawing = _PictureWork(
+            _THUMBNAILS, lambda: self._computing.drawing(recipe, None)(ws, least), urgent=False, patient=True
+        )
+        self._scheduler.add(drawing)
+        return drawing.wait_for(patience)
+
     def close(self) -> None:
         """Stop everything that runs. Threads end by themselves."""
         with self._lock:
@@ -269,16 +284,24 @@ class _PictureWork:
         visitor: whose time it takes.
         draw: gives its pixels.
         urgent: whether it comes before all others.
+        patient: whether it comes after all others.
     """
 
     def __init__(
-        self, visitor: str, draw: Callable[[], UInt8[np.ndarray, "height width channels"]], *, urgent: bool
+        self,
+        visitor: str,
+        draw: Callable[[], UInt8[np.ndarray, "height width channels"]],
+        *,
+        urgent: bool,
+        patient: bool = False,
     ) -> None:
-        self.visitor, self.urgent, self._draw = visitor, urgent, draw
+        self.visitor, self.urgent, self.patient, self._draw = visitor, urgent, patient, draw
         self._future: Future[UInt8[np.ndarray, "height width channels"]] = Future()
 
     def step(self) -> State:
-        """Draw it."""
+        """Draw it, if somebody waits for it still."""
+        if not self._future.set_running_or_notify_cancel():
+            return "over"
         try:
             self._future.set_result(self._draw())
         except Exception as error:  # noqa: BLE001  # raised where somebody waits for it
@@ -291,6 +314,13 @@ class _PictureWork:
     def wait(self) -> UInt8[np.ndarray, "height width channels"]:
         """Its pixels, once they are there; raises what drawing has failed with."""
         return self._future.result()
+
+    def wait_for(self, seconds: float) -> UInt8[np.ndarray, "height width channels"] | None:
+        """The same; None if its turn has not come by then, and it is not drawn any more."""
+        try:
+            return self._future.result(seconds)
+        except FutureTimeout:
+            return None if self._future.cancel() else self._future.result()
 
 
 class _Work:
@@ -357,6 +387,8 @@ class _Work:
             raise self._error
 
     # For the scheduler
+
+    patient = False
 
     @property
     def urgent(self) -> bool:

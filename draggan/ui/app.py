@@ -20,6 +20,7 @@ from draggan.ui.layout import Needs, Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.page import Page
 from draggan.ui.server.site import Site
+from draggan.ui.start_pictures import component as starts
 
 __all__ = ["build", "launch_options"]
 
@@ -59,7 +60,7 @@ def launch_options(site: Site) -> dict[str, Any]:
     """
     options = {
         "theme": _theme(),
-        "css_paths": [CSS, _HERE / "page.css"],
+        "css_paths": [CSS, starts.CSS, _HERE / "page.css"],
         "footer_links": ["api", "settings"],
         "head": f"<style>{(_HERE / 'head.css').read_text(encoding='utf-8')}</style>{storage_script()}",
         "max_threads": 128,  # a drag holds one while it waits for its next picture

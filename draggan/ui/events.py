@@ -27,6 +27,7 @@ from draggan.ui.handlers import (
     photos,
     pictures,
     saving,
+    starting,
 )
 from draggan.ui.page import Page, Updates
 from draggan.ui.terms_of_use import SAVED
@@ -187,6 +188,13 @@ def _wire_pictures(page: Page, wiring: _Wiring) -> None:
     labelled = [parts.session, parts.label]
     parts.label.input(wiring.at_rest(pictures.set_label), labelled, outputs, api_name="class", **_LAST)
     parts.random.click(wiring.at_rest(pictures.random_picture), [parts.session], outputs, api_name="random", **_QUIET)
+    about, starts = [parts.session, parts.starts], parts.starts
+    # Not in the tab's turn: they change no session.
+    starts.suggest(wiring.at_once(starting.suggest), about, [starts], api_name="suggest", **_LAST)
+    starts.favour(wiring.at_once(starting.favour), about, [starts], api_name="favour", **_LAST)
+    starts.take_start(wiring.at_rest(starting.take_start), about, outputs, api_name="take_start", **_LAST)
+    opened = wiring.at_rest(starting.open_favourite)
+    starts.open_favourite(opened, about, outputs, api_name="open_favourite", **_LAST)
     for i, button in enumerate(parts.presets):
         try_one = wiring.at_rest(pictures.try_preset, number=i)
         button.click(try_one, [parts.session], outputs, api_name=f"preset_{i}", **_QUIET)
@@ -221,6 +229,7 @@ def _wire_dragging(page: Page, wiring: _Wiring) -> None:
         parts.status,
         parts.progress,
         parts.keeper,
+        parts.starts,
         *parts.settings,
         *(part for part, _ in parts.conditional()),
     ]

@@ -26,6 +26,7 @@ from draggan.ui.consent_box import consent_box
 from draggan.ui.drag_settings import SETTINGS, UP_FRONT, control
 from draggan.ui.file_check.component import file_check
 from draggan.ui.photo_box.component import photo_box
+from draggan.ui.start_pictures.component import start_pictures
 from draggan.ui.work_file.component import work_opener
 
 __all__ = ["FILMS", "PICTURES", "SPEEDS", "TIMES", "Needs", "Part", "Parts"]
@@ -217,6 +218,7 @@ class Parts:
     preset_row = Part("preset row", lambda _: gr.Row(visible=False, elem_id="dg-presets"))
     presets = Part("presets", _presets, locked=True)
     label = Part("class", lambda _: gr.Dropdown([], label="Class", visible=False, elem_id="dg-class"), locked=True)
+    starts = Part("starts", lambda _: start_pictures(elem_id="dg-starts"))
     seed = Part("seed", lambda _: gr.Number(0, label="Seed", elem_id="dg-seed"), locked=True)
     random = Part("seed", _button("Random", size="md", elem_id="dg-random", min_width=110), locked=True)
     truncation = Part("truncation", _truncation, locked=True)
@@ -295,6 +297,7 @@ class Parts:
             with self._put("preset row"):
                 gr.HTML("Try", elem_id="dg-presets-title", apply_default_css=False)
                 self._put("presets")
+            self._put("starts")
             self._put("class")
             with gr.Row(elem_id="dg-seed-row"):
                 self._put("seed")

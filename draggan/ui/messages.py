@@ -49,6 +49,7 @@ __all__ = [
     "drag_outcome",
     "drag_progress",
     "drawing",
+    "favourite",
     "hint",
     "hints",
     "is_taut",
@@ -289,6 +290,12 @@ def saved_session(name: str, *, of_photo: bool) -> str:
     """A session's file has been written."""
     private = " It draws your photo again: keep it as you would the photo." if of_photo else ""
     return f"Saved as {name}. Open it here or on another machine to go on.{private}"
+
+
+def favourite(title: str, session: Session) -> str:
+    """What a favourite is called: its model, and how it came about."""
+    start = "your photo" if session.recipe.is_of_photo else "" if session.seed is None else f"seed {session.seed}"
+    return ", ".join(part for part in (title, start, "dragged" if session.is_edited else "") if part)
 
 
 def saved(name: str) -> str:

@@ -28,7 +28,9 @@ from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.photos import Photos
 from draggan.ui.server.site import Site
+from draggan.ui.start_pictures.component import pictures_of
 from draggan.ui.tab_queue import TabQueue, visitor_of
+from draggan.ui.thumbnails import Thumbnails
 
 __all__ = ["Page", "Updates", "notice"]
 
@@ -50,6 +52,7 @@ class Page:
         drags, downloads, films: under way, by tab; a photo that is being opened counts as a drag.
         openings: likewise; to stop one of these is not to want the photo any more.
         photos: those that people have sent.
+        thumbnails: small pictures of seeds.
         tabs: does what is asked for in a tab one thing after the other.
         site: where it is served; keeps account of uploaded files.
     """
@@ -63,6 +66,7 @@ class Page:
         self.openings = JobsByTab("photo")
         self.photos = Photos(engine.forget_tuning)
         self.tabs = TabQueue(parts.session)
+        self.thumbnails = Thumbnails(engine)
         self.site = site or Site()
         self._changes = count(1)
 
@@ -141,13 +145,16 @@ class Page:
         if picture:
             session = session.shown_as(next(self._changes))
         canvas: dict[str, Any] = {"value": canvas_value(session), "busy": False, "live": None, "held": ""}
+        beside: Updates = {}
         if picture:
             height, width = session.image_size
             canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe, urgent=urgent))}
             canvas["film"] = self._film(session)
             canvas["story"] = [{"number": number, "kind": kind} for number, kind in session.pictures]
+            beside = {self.parts.starts: gr.HTML(of=pictures_of(session))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
+            | beside
             | self.say(messages.hint(session))
             | self.enable(session, after_a_drag=after_a_drag)
         )

@@ -20,7 +20,7 @@ from draggan.config import DragConfig
 from draggan.session import Session
 from draggan.ui.canvas.value import EMPTY
 from draggan.ui.drag_settings import SETTINGS
-from draggan.ui.handlers import downloads, dragging, editing, keeping, models, opening, pictures, saving
+from draggan.ui.handlers import downloads, dragging, editing, keeping, models, opening, pictures, saving, starting
 from draggan.ui.page import Page
 from tests.pages import BUMP
 
@@ -36,7 +36,7 @@ class Handlers:
         self.page = page
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        for module in (models, downloads, pictures, editing, dragging, saving, keeping, opening):
+        for module in (models, downloads, pictures, starting, editing, dragging, saving, keeping, opening):
             if name in module.__all__:
                 return partial(getattr(module, name), self.page)
         raise AttributeError(name)

@@ -150,7 +150,7 @@ def test_a_pull_that_waits_for_its_turn_can_be_given_up(parts, models, session):
     class Occupied:
         """The engine's only thread is busy."""
 
-        visitor, urgent = "another", True
+        visitor, urgent, patient = "another", True, False
 
         def step(self):
             free.wait(60)

@@ -24,7 +24,7 @@ from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import admit
 from draggan.ui.tab_queue import visit_of, visitor_of
 
-__all__ = ["open_work"]
+__all__ = ["open_work", "reopened"]
 
 
 def open_work(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
@@ -36,12 +36,7 @@ def open_work(page: Page, session: Session | None, value: Any, request: gr.Reque
             sent = read_sent(value, page.site.limits)
             if PurePath(name).suffix.lower() == SUFFIX or is_session_file(sent.content):
                 return _session_opened(page, session, sent.content, name, request) | used
-            recipe = _recipe_in(sent.content, name)
-            recipe = replace(recipe, model=_found(page, session, recipe.model))
-            recipe = page.engine.complete(recipe, visitor=visitor_of(request))
-            session = without_model_settings(page.session_of(session).with_work(recipe))
-            said = page.say(messages.work_opened(name, len(recipe.edits)), "good")
-            return page.whole_model(session) | said | used
+            return reopened(page, session, _recipe_in(sent.content, name), name, request) | used
     except PageError as error:
         return page.say(error.text, "bad") | used
 
@@ -69,6 +64,19 @@ def _session_opened(page: Page, session: Session | None, content: bytes, name: s
     arrived = {page.parts.keeper: gr.HTML(model={"photos": sorted(work.tunings)})} if work.tunings else {}
     said = page.say(messages.session_opened(name, steps, photo_missing=missing), "good")
     return page.whole_model(opened) | controls | {page.parts.space: gr.update(value=opened.space)} | arrived | said
+
+
+def reopened(page: Page, session: Session | None, recipe: Recipe, name: str, request: gr.Request) -> Updates:
+    """A recipe on the canvas, with its drags as steps to undo; ``name``: what the person calls it.
+
+    Raises:
+        DragGANError: it cannot be shown.
+    """
+    recipe = replace(recipe, model=_found(page, session, recipe.model))
+    recipe = page.engine.complete(recipe, visitor=visitor_of(request))
+    session = without_model_settings(page.session_of(session).with_work(recipe))
+    said = page.say(messages.work_opened(name, len(recipe.edits)), "good")
+    return page.whole_model(session) | said
 
 
 def _recipe_in(content: bytes, name: str) -> Recipe:

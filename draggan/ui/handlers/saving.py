@@ -33,7 +33,7 @@ from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import work_file
 from draggan.ui.tab_queue import tab_of, visit_of
 
-__all__ = ["copy", "save", "save_film", "save_session"]
+__all__ = ["copy", "portable", "save", "save_film", "save_session"]
 
 # Pixels of the longer side of what is enlarged: a picture, and a frame of many that are in memory together.
 _LARGEST, _LARGEST_FRAME = 4096, 1024
@@ -146,7 +146,7 @@ def save_film(
         yield page.say(messages.WRITING, "run")
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
-            recipe = _portable(page, session.recipe)
+            recipe = portable(page, session.recipe)
             how = _how(page, request, session)
             save_animation(path, frames, _details(recipe, session), seconds=seconds, recipe=recipe, **how)
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
@@ -219,14 +219,14 @@ def _saved_picture(
         if compared:
             pixels = _beside(photo.pixels, pixels)
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
-        recipe, how = _portable(page, session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
+        recipe, how = portable(page, session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
         return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
     pixels = _finished(page.picture(session.recipe), times, session.pairs if dots else ())
     if compared:
         there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.pairs] if dots else ()
         pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
     name = _file_name(page, session, _suffix(form), compared=compared)
-    path, recipe = _place(page, name), _portable(page, session.recipe)
+    path, recipe = _place(page, name), portable(page, session.recipe)
     return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
 
 
@@ -280,7 +280,7 @@ def _how(page: Page, request: gr.Request, session: Session) -> dict[str, Any]:
     return {"deployment": page.site.deployment, "door": "page", "session": visit, "photo": photo}
 
 
-def _portable(page: Page, recipe: Recipe) -> Recipe:
+def portable(page: Page, recipe: Recipe) -> Recipe:
     """The recipe for others: the name under which a file was opened here is its owner's secret, and useless there."""
     name = page.models.find(recipe.model.name).file
     return replace(recipe, model=replace(recipe.model, name=name))
