@@ -18,6 +18,7 @@ from draggan.errors import MaskError
 __all__ = ["draw_points", "over_white", "read_mask", "to_uint8", "with_caption"]
 
 _DATA_URL = "data:image/png;base64,"
+_AT_ONCE = 1 << 20  # pixels that are computed with at a time
 HANDLE_COLOUR, TARGET_COLOUR = (229, 57, 53), (30, 136, 229)
 
 
@@ -39,9 +40,15 @@ def over_white(pixels: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.n
     """A picture without transparency, for formats that have none: what is transparent shows white."""
     if pixels.shape[2] == 3:
         return pixels
-    opacity = pixels[..., 3:].astype(np.uint16)
-    # Rounded to the nearest: (a * x + (255 - a) * 255) / 255.
-    return ((pixels[..., :3] * opacity + (255 - opacity) * 255 + 127) // 255).astype(np.uint8)
+    over = np.empty((*pixels.shape[:2], 3), np.uint8)
+    # A few rows at a time: in between, a picture takes many times its size.
+    rows = max(1, _AT_ONCE // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        part = pixels[top : top + rows]
+        opacity = part[..., 3:].astype(np.uint16)
+        # Rounded to the nearest: (a * x + (255 - a) * 255) / 255.
+        over[top : top + rows] = (part[..., :3] * opacity + (255 - opacity) * 255 + 127) // 255
+    return over
 
 
 def read_mask(source: str | Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:

@@ -19,6 +19,15 @@ __all__ = ["MOST_FRAMES", "Clip", "read_clip"]
 MOST_FRAMES = 600
 _MOST_NUMBERS = 1_500_000_000  # bytes of all frames together
 _ANIMATED = (".gif", ".webp", ".png")
+# What the kinds of films begin with, and where. ffmpeg goes by the content and knows texts that name other files and
+# addresses; such a text is no film, whatever it is called.
+_BEGINNINGS = (
+    *((4, box) for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),  # MP4, QuickTime
+    (0, b"\x1aE\xdf\xa3"),  # WebM, Matroska
+    (8, b"AVI "),
+    (0, b"\x30\x26\xb2\x75"),  # Windows Media
+    *((0, start) for start in (b"\0\0\1\xba", b"\0\0\1\xb3", b"\0\0\0\1", b"\0\0\1g")),  # MPEG, H.264
+)
 _NEEDED = "films are read by two more packages: pip install imageio imageio-ffmpeg; or give a GIF or a WebP"
 
 
@@ -77,6 +86,9 @@ def _filmed(path: Path, most: int) -> tuple[list[np.ndarray], float]:
         importlib.import_module("imageio_ffmpeg")
     except ImportError as error:
         raise PhotoError(_NEEDED) from error
+    if not _is_film(path):
+        known = "an MP4, MOV, WebM, MKV, AVI, GIF or WebP file"
+        raise PhotoError(f"{path.name} is not a film that can be read; give {known}")
     frames: list[np.ndarray] = []
     try:
         facts = v3.immeta(path, plugin="FFMPEG")
@@ -87,9 +99,19 @@ def _filmed(path: Path, most: int) -> tuple[list[np.ndarray], float]:
                 break
     # ffmpeg's own troubles come as any of these.
     except (OSError, RuntimeError, ValueError, IndexError, KeyError, StopIteration) as error:
-        why = " ".join(str(error).split())[:120]
-        raise PhotoError(f"{path.name} cannot be read as a film ({why}); give another one") from error
+        # Its words are its whole log.
+        raise PhotoError(f"{path.name} is damaged and cannot be read as a film; give another one") from error
     return frames, float(facts.get("fps", 25.0))
+
+
+def _is_film(path: Path) -> bool:
+    """Whether a file begins as films do."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise PhotoError(f"cannot read {path}: {error.strerror or error}") from error
+    return any(head.startswith(start, at) for at, start in _BEGINNINGS)
 
 
 def _check(path: Path, size: tuple[int, int]) -> None:

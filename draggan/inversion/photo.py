@@ -73,8 +73,8 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Photo:
     Image.init()
     try:
         with warnings.catch_warnings():
-            # What it warns of is looked at below, in our own words.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # What it warns of is looked at below, in our own words; other parts of a file than its pixels are not read.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=[form for form in FORMATS if form in Image.OPEN]) as picture:
                 _check_size(picture, name)
                 kind = (picture.format or "").lower()  # of some cameras "mpo": a JPEG with more behind it
@@ -122,18 +122,20 @@ def _list() -> str:
 def _upright(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     """Its pixels as they are meant to be seen."""
     # Turned by what it says before anything else is done, which would forget it.
-    picture = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
     mode = picture.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
         return np.repeat(_bytes_of(np.asarray(picture), mode)[..., None], 3, axis=2)
     if "A" in picture.getbands() or "transparency" in picture.info or mode in ("PA", "La", "RGBa"):
-        return over_white(np.asarray(picture.convert("RGBA")))
-    return np.array(picture.convert("RGB"))
+        return over_white(np.asarray(picture if mode == "RGBA" else picture.convert("RGBA")))
+    return np.array(picture if mode == "RGB" else picture.convert("RGB"))
 
 
 def _bytes_of(values: np.ndarray, mode: str) -> UInt8[np.ndarray, "height width"]:
     """Grey of more than 8 bits, which Pillow would cut off at 255 instead of scaling it."""
-    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    if mode == "F":
+        values = np.nan_to_num(values, posinf=0, neginf=0)
     largest = values.max()
     white = 1.0 if mode == "F" and largest <= 1 else 255.0 if mode != "I;16" and largest <= 255 else 65535.0
-    return (values / white * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    # Row by row: all of it at once would be eight times as large.
+    return np.stack([(row.astype(np.float64) / white * 255 + 0.5).clip(0, 255).astype(np.uint8) for row in values])

@@ -12,6 +12,7 @@ from draggan.errors import PhotoError
 from draggan.inversion import Crop, Photo, read_photo
 from draggan.provenance.credentials import TYPES, Ingredient
 from draggan.session_file import PhotoPlace
+from draggan.ui.reading_turns import ReadingTurns
 
 __all__ = ["OpenedPhoto", "Photos", "SentPhoto"]
 
@@ -79,10 +80,15 @@ class Photos:
     Args:
         forget: gives up the tuned weights of a photo that is not kept any longer.
         clock: seconds, ever increasing.
+
+    Attributes:
+        turns: in which photos are read. One of a few kilobytes may have the pixels of a large one.
     """
 
     def __init__(self, forget: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._forget, self._clock = forget, clock
+        # The frame is let go, moved and let go again, and then the photo is opened: the last of them has a place too.
+        self.turns = ReadingTurns(places=3)
         self._chosen: OrderedDict[str, SentPhoto] = OrderedDict()
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._lock = threading.Lock()

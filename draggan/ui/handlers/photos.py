@@ -61,7 +61,7 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
     """A photo was chosen or dropped: it is looked at, and shown with a proposal for what is cut out."""
     part, count = page.parts.photo, value.get("count") if isinstance(value, dict) else None
     try:
-        with explained():
+        with explained(), page.photos.turns.turn(visitor_of(request)):
             page.site.consents.check(visit_of(request), PHOTO)
             came = read_sent(value, page.site.limits)
             if is_session_file(came.content):
@@ -103,7 +103,7 @@ def _belongs(page: Page, session: Session | None, sent: SentPhoto, photo: Photo)
 def aim(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
     """Another part of the photo is meant: this is what the model would see."""
     try:
-        with explained():
+        with explained(), page.photos.turns.turn(visitor_of(request)):
             photo, size = page.photos.chosen(tab_of(request)).read(), page.session_of(session).image_size
             return {page.parts.photo: gr.HTML(aimed=_aimed(photo, _crop(photo, value, size), size))}
     except PageError as error:
@@ -114,7 +114,7 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
     """The model learns to draw the photo; then it is the picture on the canvas, to be dragged like any other."""
     tab, part = tab_of(request), page.parts.photo
     try:
-        with explained():
+        with explained(), page.photos.turns.turn(visitor_of(request)):
             page.site.consents.check(visit_of(request), PHOTO)
             session = page.session_of(session).sent_to_page()
             sent = page.photos.chosen(tab)

@@ -214,10 +214,12 @@ def _saved_picture(
         raise ExportError("there is nothing to compare yet; drag something first")
     opened = page.photos.opened(session.recipe.model.tuning) if session.recipe.is_of_photo and pasted else None
     if opened is not None:
-        photo, after, before = opened.sent.read(), page.picture(session.recipe), page.picture(session.start)
-        pixels = paste(photo, opened.crop, over_white(after), before=over_white(before))
-        if compared:
-            pixels = _beside(photo.pixels, pixels)
+        after, before = page.picture(session.recipe), page.picture(session.start)
+        with page.photos.turns.turn(session.recipe.model.tuning):
+            photo = opened.sent.read()
+            pixels = paste(photo, opened.crop, over_white(after), before=over_white(before))
+            if compared:
+                pixels = _beside(photo.pixels, pixels)
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
         recipe, how = portable(page, session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
         return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
