@@ -23,7 +23,7 @@ from draggan.recipe import ModelReference, Recipe, parse_json
 from draggan.session import Session
 from draggan.session_file import PhotoPlace, SessionFile, read_session_file, tunings_of
 from draggan.ui.page import Page
-from draggan.ui.tab_queue import visit_of
+from draggan.ui.tab_queue import visit_of, visitor_of
 
 __all__ = ["admit", "kept_pieces", "kept_weights", "missing_weights", "work_file"]
 
@@ -84,7 +84,7 @@ def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
             page.engine.forget_tuning(digest)
         raise
     for digest in recipes:
-        page.photos.hold(digest, work.places.get(digest))
+        page.photos.hold(digest, work.places.get(digest), visitor_of(request))
 
 
 def kept_pieces(

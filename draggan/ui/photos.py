@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from draggan.errors import PhotoError
@@ -68,7 +68,14 @@ class OpenedPhoto:
 
 
 @dataclass(frozen=True)
+class _Chosen:
+    owner: str
+    sent: SentPhoto
+
+
+@dataclass(frozen=True)
 class _Held:
+    owner: str
     since: float
     opened: OpenedPhoto | None
     place: PhotoPlace | None
@@ -89,17 +96,17 @@ class Photos:
         self._forget, self._clock = forget, clock
         # The frame is let go, moved and let go again, and then the photo is opened: the last of them has a place too.
         self.turns = ReadingTurns(places=3)
-        self._chosen: OrderedDict[str, SentPhoto] = OrderedDict()
+        self._chosen: OrderedDict[str, _Chosen] = OrderedDict()
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._lock = threading.Lock()
 
-    def choose(self, tab: str, sent: SentPhoto) -> None:
-        """This is the photo that a tab shows now."""
+    def choose(self, tab: str, sent: SentPhoto, owner: str) -> None:
+        """This is the photo that a tab of that visitor shows now. Where there are too many, whoever has most loses one."""
         with self._lock:
-            self._chosen[tab] = sent
+            self._chosen[tab] = _Chosen(owner, sent)
             self._chosen.move_to_end(tab)
-            while len(self._chosen) > _MOST:
-                self._chosen.popitem(last=False)
+            for name in _too_many(self._chosen):
+                del self._chosen[name]
 
     def chosen(self, tab: str) -> SentPhoto:
         """The photo that a tab shows.
@@ -110,22 +117,22 @@ class Photos:
         with self._lock:
             if tab not in self._chosen:
                 raise PhotoError("there is no photo yet; choose one, or choose it again")
-            return self._chosen[tab]
+            return self._chosen[tab].sent
 
     def leave(self, tab: str) -> None:
         """The tab was closed, or its visitor no longer agrees."""
         with self._lock:
             self._chosen.pop(tab, None)
 
-    def keep(self, digest: str, opened: OpenedPhoto) -> None:
-        """The photo of that tuning is worked on from now on."""
-        self._hold(digest, opened, opened.place)
+    def keep(self, digest: str, opened: OpenedPhoto, owner: str) -> None:
+        """The photo of that tuning is worked on by that visitor from now on."""
+        self._hold(digest, opened, opened.place, owner)
 
-    def hold(self, digest: str, place: PhotoPlace | None) -> None:
+    def hold(self, digest: str, place: PhotoPlace | None, owner: str) -> None:
         """A tuning has come without its photo; where on that it belongs, if that is known."""
         with self._lock:
-            known = self._held.get(digest) or _Held(0.0, None, None)
-        self._hold(digest, known.opened, place or known.place)
+            known = self._held.get(digest) or _Held(owner, 0.0, None, None)
+        self._hold(digest, known.opened, place or known.place, owner)
 
     def opened(self, digest: str) -> OpenedPhoto | None:
         """The photo of a tuning, if it is still here."""
@@ -139,13 +146,27 @@ class Photos:
             found = self._held.get(digest)
             return None if found is None else found.place
 
-    def _hold(self, digest: str, opened: OpenedPhoto | None, place: PhotoPlace | None) -> None:
+    def _hold(self, digest: str, opened: OpenedPhoto | None, place: PhotoPlace | None, owner: str) -> None:
         with self._lock:
-            self._held[digest] = _Held(self._clock(), opened, place)
+            self._held[digest] = _Held(owner, self._clock(), opened, place)
             self._held.move_to_end(digest)
-            old = [digest for digest, held in self._held.items() if held.since < self._clock() - _KEPT]
-            gone = list(dict.fromkeys([*old, *list(self._held)[: max(len(self._held) - _MOST, 0)]]))
+            gone = [digest for digest, held in self._held.items() if held.since < self._clock() - _KEPT]
             for name in gone:
                 del self._held[name]
+            too_many = _too_many(self._held)
+            for name in too_many:
+                del self._held[name]
+            gone += too_many
         for name in gone:
             self._forget(name)
+
+
+def _too_many(held: Mapping[str, _Chosen | _Held]) -> list[str]:
+    """What has to go so that no more than `_MOST` stay: each time the oldest of whoever has most."""
+    there, gone = {name: one.owner for name, one in held.items()}, []
+    while len(there) > _MOST:
+        ((most, _),) = Counter(there.values()).most_common(1)
+        name = next(name for name, owner in there.items() if owner == most)
+        del there[name]
+        gone.append(name)
+    return gone

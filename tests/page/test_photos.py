@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from draggan.config import InversionConfig
-from draggan.errors import ModerationError, RecipeError
+from draggan.errors import ModerationError, PhotoError, RecipeError
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
@@ -152,17 +152,20 @@ def test_photos_are_given_up_when_they_are_old_or_too_many():
     kept = Photos(forgotten.append, clock=lambda: now[0])
     one = OpenedPhoto(sent=SentPhoto(data=b"", name=""), crop=None, kind="bmp", place=None)
     assert one.ingredient is None, "credentials of such files are not known here"
-    kept.keep("first", one)
+    kept.keep("first", one, "a")
     now[0] = 7 * 3600.0
-    kept.keep("second", one)
+    kept.keep("second", one, "b")
     assert forgotten == ["first"]
     assert kept.opened("first") is None
     for number in range(64):
-        kept.keep(str(number), one)
-    assert forgotten == ["first", "second"]
+        kept.keep(str(number), one, "c")
+    assert forgotten == ["first", "0"], "of whoever has most, so that one visitor takes nobody else's"
+    kept.choose("mine", one.sent, "b")
     for number in range(80):
-        kept.choose(str(number), one.sent)
-    assert kept.chosen("79") is one.sent
+        kept.choose(str(number), one.sent, "c")
+    assert kept.chosen("79") is kept.chosen("mine") is one.sent
+    with pytest.raises(PhotoError, match="there is no photo yet"):
+        kept.chosen("0")
 
 
 # ---- the work as a file, and what the browser keeps ----------------------------------------------------------------

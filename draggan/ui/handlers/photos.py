@@ -35,8 +35,8 @@ _LAST_STEP = 600.0  # seconds that the last step may take
 class _Opening:
     """A photo on its way, as a tab's drags are: Stop means that it is good enough."""
 
-    def __init__(self, running: RunningInversion) -> None:
-        self.running, self.stopped, self.cancelled = running, False, False
+    def __init__(self, running: RunningInversion, owner: str) -> None:
+        self.running, self.owner, self.stopped, self.cancelled = running, owner, False, False
 
     def stop(self) -> None:
         self.stopped = True
@@ -71,8 +71,8 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
             page.site.deployment.moderation.check_upload(photo.pixels)
             size = page.session_of(session).image_size
             crop = centred(photo, size)
-            page.photos.choose(tab_of(request), sent)
-            known = _belongs(page, session, sent, photo)
+            page.photos.choose(tab_of(request), sent, visitor_of(request))
+            known = _belongs(page, session, sent, photo, visitor_of(request))
             height, width = photo.size
             low, high = crop.corners.min(0), crop.corners.max(0)
             shown = {
@@ -88,7 +88,7 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
         return {part: gr.HTML(shown={"count": count, "error": error.text}, value=None)}
 
 
-def _belongs(page: Page, session: Session | None, sent: SentPhoto, photo: Photo) -> bool:
+def _belongs(page: Page, session: Session | None, sent: SentPhoto, photo: Photo, owner: str) -> bool:
     """Whether it is the photo of the picture on the canvas, which has come back without it; then it is there again."""
     if session is None or not session.recipe.is_of_photo:
         return False
@@ -96,7 +96,8 @@ def _belongs(page: Page, session: Session | None, sent: SentPhoto, photo: Photo)
     place = page.photos.place(digest)
     if place is None or place.photo_sha256 != photo.sha256:
         return False
-    page.photos.keep(digest, OpenedPhoto(sent=sent, crop=read_crop(place.crop), kind=photo.kind, place=place))
+    again = OpenedPhoto(sent=sent, crop=read_crop(place.crop), kind=photo.kind, place=place)
+    page.photos.keep(digest, again, owner)
     return True
 
 
@@ -120,10 +121,8 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
             sent = page.photos.chosen(tab)
             photo, size = sent.read(), session.image_size
             crop = _crop(photo, value, size)
-            pixels, model = cut(photo, crop, size), session.model
-            opening = page.drags.begin(
-                tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=visitor_of(request)))
-            )
+            pixels, model, owner = cut(photo, crop, size), session.model, visitor_of(request)
+            opening = page.drags.begin(tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=owner), owner))
     except PageError as error:
         yield {part: gr.HTML(work={"running": False, "text": error.text})} | page.say(error.text, "bad")
         return
@@ -184,7 +183,7 @@ def _end(page: Page, session: Session, opening: _Opening, opened: OpenedPhoto, f
         running.ended(patience=_LAST_STEP)
         with explained():
             recipe = running.reached()
-            page.photos.keep(recipe.model.tuning, opened)
+            page.photos.keep(recipe.model.tuning, opened, opening.owner)
             session = session.with_picture(recipe)
             shown, last = page.show(session) | page.controls(session), running.update
         kind, text = messages.opened_photo(None if opening.stopped or last is None else last.verdict)
