@@ -16,6 +16,7 @@ from draggan.ui import api
 from draggan.ui.browser_storage.component import storage_script
 from draggan.ui.canvas.component import CSS
 from draggan.ui.events import wire
+from draggan.ui.html import tell_properties_from_events
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.page import Page
@@ -47,6 +48,7 @@ def build(
             engine, models, site.limits, ready=site.why_not_ready, deployment=site.deployment, tools=site.tools
         )
         api.register(engine, models, site)
+    tell_properties_from_events(demo)
     # Twice as many handlers as drags, so that those who drag do not keep others from clicking.
     # Handlers are reached through the queue alone: it ends them with whoever has asked.
     return demo.queue(max_size=256, default_concurrency_limit=2 * drags, api_open=False)

@@ -101,7 +101,7 @@ class Photos:
         self._lock = threading.Lock()
 
     def choose(self, tab: str, sent: SentPhoto, owner: str) -> None:
-        """This is the photo that a tab of that visitor shows now. Where there are too many, whoever has most loses one."""
+        """This is the photo that a visitor's tab shows now. Where there are too many, whoever has most loses one."""
         with self._lock:
             self._chosen[tab] = _Chosen(owner, sent)
             self._chosen.move_to_end(tab)

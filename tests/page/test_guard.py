@@ -458,6 +458,22 @@ def test_requests_leave_nothing_behind_in_their_session(public):
     assert not states["mine"].config_values
 
 
+def test_answers_carry_properties_and_no_addresses_of_memory(public):
+    """Gradio takes a property for an event where its name stands in the component's script."""
+    function = next(fn for fn in public.demo.fns.values() if fn.api_name == "open")
+    given = ["bump", 0, 0.0, None]
+    body = json.dumps({"data": given, "fn_index": function._id, "session_hash": "mine"}).encode()
+    assert public.ask("POST", "/gradio_api/queue/join", body, Content_Type="application/json")[0] == 200
+    answer = public.ask("GET", "/gradio_api/queue/data?session_hash=mine")[1]
+    assert '"success":true' in answer
+    assert '"kind":"' in answer, "the status line is among what it says"
+    assert " at 0x" not in answer
+    assert "functools" not in answer
+    for block in public.demo.blocks.values():
+        if isinstance(block, gr.HTML):
+            assert not [name for name in block.props if hasattr(block, name)]
+
+
 def test_what_appears_and_goes_again_is_sent_as_such(public):
     bar = next(block for block in public.demo.blocks.values() if block.elem_id == "dg-bar")
     tab = public.demo.app.state_holder["a tab with a bar"]
