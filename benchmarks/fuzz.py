@@ -3,19 +3,21 @@
     python -m benchmarks fuzz [--quick] [--minutes N] [--out FILE]
 
 Half of the time goes to the public endpoints of ``python app.py``, running by itself: values of the right shape and
-of any other. Every answer must be a result or a sentence, soon, and the page must draw a known picture in between. The
-other half goes to the readers of model files, masks, points, settings and recipes: real files with bytes changed, cut
-and put together anew, and values of any kind. What is wrong must end in one of our own errors, and a file must not have
-run anything.
+of any other, and damaged photos and sessions sent to the page. Every answer must be a result or a sentence, soon, and
+the page must draw a known picture in between. The other half goes to the readers of model files, photos, films,
+sessions, masks, points, settings and recipes: real files with bytes changed, cut and put together anew, and values of
+any kind. What is wrong must end in one of our own errors, and a file must not have run anything.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import io
 import itertools
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
@@ -37,7 +40,11 @@ from benchmarks.visitors import Refused, Visitor, pixels_of, same_picture, servi
 from draggan.config import MASK_HOLDS, PRECISIONS, SOLVER_NAMES, TRACKER_NAMES, DragConfig
 from draggan.errors import DragGANError
 from draggan.images import read_mask
+from draggan.inversion import read_crop, read_photo
+from draggan.inversion.frames import read_clip
 from draggan.recipe import Recipe, read_points, read_settings
+from draggan.session_file import read_session_file
+from tests import test_hostile_work as work
 
 __all__ = ["main"]
 
@@ -216,6 +223,24 @@ def ask(tally: Tally, visitor: Visitor, name: str, values: Sequence[Any]) -> Non
         tally.wrong.append(f"{shown} took {seconds:.0f} s")
 
 
+def send(tally: Tally, tab: Visitor, photos: Sequence[bytes], sessions: Sequence[bytes], rng: random.Random) -> None:
+    """A damaged photo or session, sent to the page as a browser sends it."""
+    handler, content = rng.choice([("photo_sent", rng.choice(photos)), ("open_work", rng.choice(sessions))])
+    content = damage(content, rng)
+    value = {"count": 1, "name": "a.draggan" if handler == "open_work" else "a.png"}
+    try:
+        said = json.dumps(tab.page(handler, None, value | {"content": base64.b64encode(content).decode()}))
+        refused = '"kind": "bad"' in said or '"error": ' in said.split('"title"')[0]
+        tally.counts[f"page, {handler}: {'refused in words' if refused else 'taken'}"] += 1
+        if any(never in said for never in _NEVER):
+            tally.wrong.append(f"{handler} -> {said[:300]}")
+    except Refused as refused:
+        tally.counts[f"page, {handler}: refused by the server"] += 1
+        if refused.status != 429:
+            tally.wrong.append(f"{handler} -> {refused.status} {refused}")
+        time.sleep(0.5)
+
+
 def _title(name: str) -> str:
     return f"/{name.strip()}, every setting in its range" if name.endswith(" ") else f"/{name.lstrip('/')}"
 
@@ -226,12 +251,18 @@ def endpoints(tally: Tally, port: int) -> None:
     healthy = Visitor(port, "127.0.0.2")
     known = pixels_of(healthy.call("picture", "cat", 7, None, 0))
     calls = st.one_of(*(st.tuples(st.just(name), values) for name, values in _CALLS.items()))
+    tab = Visitor(port, "127.0.0.3")
+    tab.open()
+    tab.page("agree_photo", {"agreed": True})
+    photos, sessions = [*_photos().values()], [work.work(), work.tuned(), work.placed()]
     rounds = 0
 
     def one(call: tuple[str, Sequence[Any]]) -> None:
         nonlocal rounds
         ask(tally, visitor, *call)
         rounds += 1
+        if rounds % 4 == 0:
+            send(tally, tab, photos, sessions, random.Random(repr(call)))
         if rounds % 50 == 0:
             began = time.monotonic()
             same = same_picture(known, pixels_of(healthy.call("picture", "cat", 7, None, 0)))
@@ -247,6 +278,9 @@ def readers(tally: Tally) -> None:
     # The readers of files run as a child does: without PyTorch, watched for what they must not do.
     golden = sorted(path for path in (_ROOT / "tests" / "golden").iterdir() if path.suffix in (".pkl", ".pt"))
     files = _FileReader(golden)
+    photos = _photos()
+    sessions = [work.work(), work.tuned(), work.placed()]
+    films = {kind: _film(kind) for kind in ("mp4", "gif", "webp")}
 
     def values(points: Any, chosen: Any, recipe: Any, mask: bytes, cuts: tuple[int, int, int]) -> None:
         damaged = bytearray(png.getvalue())
@@ -258,6 +292,17 @@ def readers(tally: Tally) -> None:
             file.write(bytes(damaged) if cuts[2] % 2 else mask)
             file.flush()
             _expect(tally, "mask", lambda: read_mask(file.name, (32, 32)))
+        rng = random.Random(repr(cuts))
+        kind = rng.choice([*photos])
+        _expect(tally, f"photo, {kind}", lambda: read_photo(damage(photos[kind], rng)))
+        _expect(tally, "session", lambda: read_session_file(damage(rng.choice(sessions), rng)))
+        _expect(tally, "crop", lambda: read_crop(recipe))
+        if cuts[2] % 32 == 0:
+            kind = rng.choice([*films])
+            with tempfile.NamedTemporaryFile(suffix=f".{kind}") as file:
+                file.write(damage(films[kind], rng))
+                file.flush()
+                _expect(tally, f"film, {kind}", lambda: read_clip(Path(file.name), 4))
         if cuts[2] % 8 == 0:
             verdict = files.read(cuts)
             tally.counts[f"model file: {verdict.split(':')[0]}"] += 1
@@ -269,6 +314,54 @@ def readers(tally: Tally) -> None:
         tally.repeat(values, _POINTS, _SETTINGS, _JSON, st.binary(max_size=200), numbers)
     finally:
         files.close()
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """The same with bytes changed, put in or left out, mostly at its beginning; or cut off."""
+    data = bytearray(content)
+
+    def place() -> int:
+        return rng.randrange(min(4096, len(data)) if rng.random() < 0.5 else len(data))
+
+    kind = rng.randrange(4)
+    if kind == 0:
+        for _ in range(rng.randrange(1, 9)):
+            data[place()] = rng.choice([0, 1, 127, 255, rng.randrange(256)])
+    elif kind == 1:
+        del data[place() :]
+    elif kind == 2:
+        at, start = place(), place()
+        data[at:at] = data[start : start + rng.randrange(1, 400)]
+    else:
+        start = place()
+        del data[start : start + rng.randrange(1, 400)]
+    return bytes(data)
+
+
+def _photos() -> dict[str, bytes]:
+    """A photo of each kind that is read."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    photo, found = Image.fromarray(pixels), {}
+    for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"):
+        if form in Image.SAVE or form == "AVIF":
+            file = io.BytesIO()
+            with contextlib.suppress(OSError, KeyError):  # AVIF, where Pillow cannot
+                photo.save(file, form)
+                found[form] = file.getvalue()
+    return found
+
+
+def _film(kind: str) -> bytes:
+    """A short film."""
+    frames = [np.full((32, 32, 3), 60 * number, np.uint8) for number in range(4)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{kind}"
+        if kind == "mp4":
+            iio.imwrite(path, frames, fps=10, plugin="FFMPEG")
+        else:
+            first, *rest = map(Image.fromarray, frames)
+            first.save(path, save_all=True, append_images=rest, duration=100)
+        return path.read_bytes()
 
 
 def _expect(tally: Tally, what: str, read: Callable[[], Any]) -> None:

@@ -3,10 +3,11 @@
     python -m benchmarks hostile [--quick] [--out FILE]
 
 Files are those of ``tests/test_hostile.py``: read as the reader's child reads them, then uploaded to ``python app.py
---listen`` and opened there. The rest are requests: foreign names and origins, paths and addresses where a model or a
-file belongs, wrong values, the heaviest drags, damaged uploads. After each of them the page must draw a picture that is
-known. "Executed": a payload has left its trace on the disk, or an answer shows what only running or reading something
-else could. Names that look like programs are tried in a browser, by ``tests/browser/test_text_is_data.py``.
+--listen`` and opened there; and the photos and sessions of ``tests/test_hostile_work.py``, sent to that page. The rest
+are requests: foreign names and origins, paths and addresses where a model or a file belongs, wrong values, the heaviest
+drags, damaged uploads. After each of them the page must draw a picture that is known. "Executed": a payload has left
+its trace on the disk, or an answer shows what only running or reading something else could. Names that look like
+programs are tried in a browser, by ``tests/browser/test_text_is_data.py``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks import machine
 from benchmarks.timing import publish, table
 from benchmarks.visitors import Refused, Visitor, pixels_of, same_picture, serving
 from tests import test_hostile as files
+from tests import test_hostile_work as work
 
 __all__ = ["main"]
 
@@ -119,6 +121,24 @@ def _opened(content: bytes) -> Callable[[Visitor], Any]:
     return act
 
 
+def _sent(handler: str, content: bytes, name: str) -> Callable[[Visitor], Any]:
+    """Send a file as a value of the page, and hear what the page says of it."""
+
+    def act(visitor: Visitor) -> Any:
+        visitor.open()
+        visitor.page("agree_photo", {"agreed": True})
+        value = {"count": 1, "name": name, "content": base64.b64encode(content).decode()}
+        *_, last = (m for m in visitor.page(handler, None, value) if m["msg"] == "process_completed")
+        for update in last["output"]["data"]:
+            props = update.get("props", {}) if isinstance(update, dict) else {}
+            shown = props.get("shown") or {}
+            if shown.get("error") or props.get("kind") == "bad":
+                raise Refused(200, shown.get("error") or props["text"])
+        return last["output"]["data"]
+
+    return act
+
+
 def _asked(method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> Callable[[Visitor], Any]:
     return lambda visitor: visitor.request(method, path, body, headers).read(2000)
 
@@ -160,6 +180,15 @@ def requests() -> Iterator[tuple[str, str, Callable[[Visitor], Any]]]:
     ):
         yield kind, path, _asked("GET", f"/gradio_api/{path}", {})
     yield from _wrong_values()
+    kind = "photos made to harm, sent to the page"
+    for case, photo in work.PHOTOS.items():
+        if case not in work.READ_ALL_THE_SAME:
+            yield kind, case, _sent("photo_sent", photo(), "${6*7}<b>.png")
+    kind = "sessions made to harm, sent to the page"
+    for case, session in work.SESSIONS.items():
+        if session():
+            yield kind, case, _sent("open_work", session(), "${6*7}<b>.draggan")
+    yield kind, "as a photo", _sent("photo_sent", work.work(), "a.png")
     kind = "the heaviest drags"
     many = [[10 + k % 100, 10 + k // 5, 64, 64] for k in range(500)]
     for points, settings in (

@@ -31,6 +31,7 @@ from draggan.errors import CheckpointError, ConfigError, UnsafeCheckpoint
 from draggan.export import encode_picture
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
+from draggan.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
 from draggan.geometry import Windows, crop
 from draggan.images import to_uint8
 from tests.published import (
@@ -343,6 +344,17 @@ def styles(name: str) -> bytes:
     return dumps((net, net, net))
 
 
+def small_stylegan3() -> State:
+    sizes = {"z_dim": 64, "w_dim": 16, "img_resolution": 16, "img_channels": 3, "num_layers": 6}
+    config = StyleGAN3Config.from_mapping({**sizes, "c_dim": 0, "channel_base": 256, "channel_max": 8})
+    return as_state(StyleGAN3Generator(config))
+
+
+def grown_stylegan3() -> State:
+    """StyleGAN-XL as far as it is known here: StyleGAN3's layers, 64 numbers in z, and a class that is projected."""
+    return small_stylegan3() | {"mapping.embed_proj.weight": torch.zeros(64, 32), "mapping.embed_proj.bias": ZERO}
+
+
 ZERO = torch.zeros(2)
 FIRST = r"a StyleGAN \(first version\)"
 
@@ -357,6 +369,10 @@ FIRST = r"a StyleGAN \(first version\)"
         (lambda: dumps_torch({"g_synthesis.blocks.4x4.const": ZERO}), FIRST),
         (lambda: dumps_torch({"g_running": {"generator.progression.0.conv1.0.weight": ZERO}}), FIRST),
         (lambda: dumps({"G_ema": network({"mapping.fc0.weight": ZERO}, "SuperresGenerator")}), "a StyleGAN-XL"),
+        (lambda: dumps({"G_ema": network(grown_stylegan3(), "Generator", {})}), "a StyleGAN-XL"),
+        (lambda: dumps({"G_ema": network(small_stylegan3(), "SuperresGenerator", {})}), "a StyleGAN-XL"),
+        (lambda: dumps_torch(grown_stylegan3()), "a StyleGAN-XL"),
+        (lambda: dumps_torch({"g_ema": grown_stylegan3()}), "a StyleGAN-XL"),
     ],
 )
 def test_what_is_not_supported_is_named_and_not_suspected(make: Callable[[], bytes], family: str) -> None:

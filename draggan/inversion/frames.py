@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 
 from draggan.errors import PhotoError
 from draggan.inversion.photo import LEAST_SIDE, MOST_PIXELS
@@ -74,7 +74,10 @@ def _animated(path: Path, most: int) -> tuple[list[np.ndarray], float]:
                 seconds += frame.info.get("duration", 40) / 1000
                 if len(frames) >= most or frames[0].size * (len(frames) + 1) > _MOST_NUMBERS:
                     break
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except PhotoError:
+        raise
+    # Decoders fail in ways of their own.
+    except Exception as error:
         why = " ".join(str(error).split())[:120]
         raise PhotoError(f"{path.name} cannot be read as an animation ({why}); give another film") from error
     return frames, len(frames) / max(seconds, 1e-3)
@@ -97,8 +100,9 @@ def _filmed(path: Path, most: int) -> tuple[list[np.ndarray], float]:
             frames.append(np.array(frame[..., :3], np.uint8))
             if len(frames) >= most or frames[0].size * (len(frames) + 1) > _MOST_NUMBERS:
                 break
-    # ffmpeg's own troubles come as any of these.
-    except (OSError, RuntimeError, ValueError, IndexError, KeyError, StopIteration) as error:
+    except PhotoError:
+        raise
+    except Exception as error:  # ffmpeg's troubles come as anything
         # Its words are its whole log.
         raise PhotoError(f"{path.name} is damaged and cannot be read as a film; give another one") from error
     return frames, float(facts.get("fps", 25.0))

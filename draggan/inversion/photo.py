@@ -83,7 +83,10 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Photo:
         raise PhotoError(f"{name} is not a picture that can be read; give a {_list()} file") from error
     except Image.DecompressionBombError as error:
         raise PhotoError(_too_large(name)) from error
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError) as error:
+    except PhotoError:
+        raise
+    # Decoders of seven formats, which fail in ways of their own.
+    except Exception as error:
         why = " ".join(str(error).split())[:120]
         raise PhotoError(
             f"{name} is damaged and cannot be read ({why}); save it anew, or give another photo"

@@ -12,8 +12,8 @@ __all__ = ["HTML", "tell_properties_from_events"]
 class HTML(gr.HTML):
     """Tells its properties from its events.
 
-    Gradio takes every name that stands in quotes in a component's script for that of an event. Where it is a property's,
-    an answer would carry the event's ``repr`` beside the value, with an address of this process's memory.
+    Gradio takes every name that stands in quotes in a component's script for that of an event. Where it is that of a
+    property, an answer would carry the event's ``repr`` beside the value, with an address of this process's memory.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -201,6 +201,10 @@ def _read(role: Role, found: _Found, budget: Budget) -> tuple[NetworkDescription
     values = found.own_tensors()
     if len(values) > MAX_TENSORS:
         raise CheckpointError(f"{found.where} has {len(values)} tensors; a network has {MAX_TENSORS} at most")
+    # Some have all that marks a network we know, and more.
+    other = unsupported.family_of(values)
+    if other:
+        raise CheckpointError(f"{found.where} holds {other}, which is not supported")
     tensors = {name: float_tensor(name, value, budget) for name, value in values.items()}
     if found.kind == "rosinality":
         tensors, notes = rosinality.rename(tensors)
