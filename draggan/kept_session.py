@@ -10,7 +10,7 @@ what did not change keeps its name, and moments of the history share what they h
 What a piece is follows from where it is named:
 
     a moment    {"start": PICTURE, "picture": PICTURE, "points": [...], "pending": [x, y], "frames": [LATENT, ...],
-                 "mask": {"mask": MASK, "picture": 0}}
+                 "mask": {"mask": MASK, "picture": 0}}, and with points that are switched off "off": [NUMBER, ...]
     a picture   {"recipe": a recipe without edits, "result": LATENT}, or {"before": PICTURE, "edit": EDIT,
                  "result": LATENT}
     an edit     as in a recipe, with names in place of its mask and its latent code
@@ -47,6 +47,7 @@ from draggan.recipe import (
     read_edit,
     read_latent,
     read_list,
+    read_numbers,
     read_object,
     read_point,
     read_points,
@@ -232,7 +233,8 @@ class _Store:
         return False
 
     def _moment_value(self, moment: Moment, *, frames: bool) -> dict[str, Any]:
-        return {
+        off = {"off": sorted(moment.off)} if moment.off else {}
+        return off | {
             "start": self._picture(moment.start),
             "picture": self._picture(moment.recipe),
             "points": points_value(moment.pairs),
@@ -367,7 +369,7 @@ class _Reader:
         if isinstance(name, str) and name in self._moments:
             return self._moments[name]
         needed = ("start", "picture", "points", "pending", "mask", "frames")
-        value = self._piece(name, "a moment", needed)
+        value = self._piece(name, "a moment", needed, ("off",))
         start, recipe = self._recipe(value["start"]), self._recipe(value["picture"])
         size = start.image_size
         if (
@@ -377,10 +379,12 @@ class _Reader:
         ):
             raise RecipeError("a moment of the kept work begins with a picture of another model")
         newest = len(recipe.edits)
+        pairs = tuple(_complete(point, newest) for point in read_points(value["points"], size, newest))
         moment = Moment(
             start=start,
             recipe=recipe,
-            pairs=tuple(_complete(point, newest) for point in read_points(value["points"], size, newest)),
+            pairs=pairs,
+            off=read_numbers("switched-off points", value.get("off", []), len(pairs)),
             pending=None if value["pending"] is None else read_point("the waiting handle", value["pending"], size),
             mask=self._mask(value["mask"], newest, size),
             frames=self._frames_of(value["frames"], recipe),

@@ -64,6 +64,7 @@ __all__ = [
     "read_edit",
     "read_latent",
     "read_list",
+    "read_numbers",
     "read_object",
     "read_point",
     "read_points",
@@ -663,6 +664,14 @@ def read_list(what: str, value: Any, most: int) -> list[Any]:
     if not isinstance(value, list) or len(value) > most:
         raise RecipeError(f"{what} are given as a list of at most {most}, not as {_kind(value)}")
     return value
+
+
+def read_numbers(what: str, value: Any, count: int) -> frozenset[int]:
+    """Some of the numbers from 0 on of so many things; `PointError` otherwise."""
+    numbers = value if isinstance(value, list) and len(value) <= count else [None]
+    if not all(_is_whole(number) and 0 <= number < count for number in numbers):
+        raise PointError(f"{what} are given by their numbers, from 0 to {count - 1}, not as {value!r:.80}")
+    return frozenset(map(int, numbers))
 
 
 def _edit_value(edit: Edit) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Moment:
         start: the recipe of the picture that the work began with, without edits.
         recipe: of the picture on the screen, with the latents of all its pictures.
         pairs: handles with their targets, in the order of their numbers.
+        off: numbers of the pairs that are switched off, from 0: they stay where they are and no drag moves them.
         pending: a handle that has no target yet.
         mask: what may change, and the number of the picture it was last painted on; None: everything may.
         frames: latents on the way of the drag that led to this picture, without its ends.
@@ -45,6 +46,7 @@ class Moment:
     start: Recipe
     recipe: Recipe
     pairs: tuple[Point, ...] = ()
+    off: frozenset[int] = frozenset()
     pending: Xy | None = None
     mask: Mask | None = None
     frames: tuple[Float[np.ndarray, "1 num_ws w_dim"], ...] = ()
@@ -142,6 +144,21 @@ class Session:
         return self.now.pairs
 
     @property
+    def off(self) -> frozenset[int]:
+        """Numbers of the pairs that are switched off, from 0."""
+        return self.now.off
+
+    @property
+    def active_numbers(self) -> tuple[int, ...]:
+        """Numbers of the others: those that a drag moves, in its order."""
+        return tuple(number for number in range(len(self.pairs)) if number not in self.off)
+
+    @property
+    def active_pairs(self) -> tuple[Point, ...]:
+        """The pairs that a drag moves."""
+        return tuple(self.pairs[number] for number in self.active_numbers)
+
+    @property
     def pending(self) -> Xy | None:
         """A handle that has no target yet."""
         return self.now.pending
@@ -209,15 +226,23 @@ class Session:
 
     # Points
 
-    def with_points(self, pairs: Sequence[tuple[Xy, Xy]], pending: Xy | None = None) -> Session:
+    def with_points(
+        self, pairs: Sequence[tuple[Xy, Xy]], pending: Xy | None = None, off: Collection[int] = ()
+    ) -> Session:
         """The points as a canvas shows them; one step of history however many changed.
 
         A handle that stands exactly where one stood is that one and keeps its origin, wherever it is in the list;
         any other is new and holds what is under it in the picture on the screen.
 
+        Args:
+            off: numbers of the pairs that are switched off, from 0.
+
         Raises:
-            PointError: one of them is outside the picture.
+            PointError: one of them is outside the picture, or there is no pair of such a number.
         """
+        for number in off:
+            if not 0 <= number < len(pairs):
+                raise PointError(f"there is no point {number + 1} to switch off; there are {len(pairs)}")
         known: dict[Xy, list[Point]] = {}
         for pair in self.pairs:
             known.setdefault(pair.handle, []).append(pair)
@@ -230,23 +255,24 @@ class Session:
         if pending is not None:
             ((x, y),) = check_points("handle", [pending], self.image_size).tolist()
             pending = (x, y)
-        if pending == self.pending and tuple(after) == self.pairs:
+        if pending == self.pending and tuple(after) == self.pairs and frozenset(off) == self.off:
             return self
-        return self._record(replace(self.now, pairs=tuple(after), pending=pending))
+        return self._record(replace(self.now, pairs=tuple(after), pending=pending, off=frozenset(off)))
 
     def remove_last(self) -> Session:
         """Drop the handle that waits for its target, else the last pair; with no points, nothing happens."""
         if self.pending is not None:
             return self._record(replace(self.now, pending=None))
         if self.pairs:
-            return self._record(replace(self.now, pairs=self.pairs[:-1]))
+            last = len(self.pairs) - 1
+            return self._record(replace(self.now, pairs=self.pairs[:-1], off=self.off - {last}))
         return self
 
     def clear_points(self) -> Session:
         """Drop all points."""
         if not self.pairs and self.pending is None:
             return self
-        return self._record(replace(self.now, pairs=(), pending=None))
+        return self._record(replace(self.now, pairs=(), pending=None, off=frozenset()))
 
     # Mask
 
@@ -294,53 +320,62 @@ class Session:
             )
         if not self.pairs:
             raise PointError("there is nothing to drag yet; click a point in the picture, then where it should go")
-        return self._edit(self.pairs)
+        if not self.active_pairs:
+            raise PointError("every point is switched off; switch one on in the list of points, or add another")
+        return self._edit(self.active_pairs)
 
     def live_edit(self, at: Xy, pair: int | None = None) -> Edit:
         """The drag that begins where a hand takes hold of the picture.
 
         Args:
-            pair: it takes hold of this one of `pairs`: all of them are dragged, this one's target is at the hand.
+            pair: it takes hold of this one of `pairs`: all that are on are dragged, this one's target is at the hand.
                 None: of the picture itself, whatever points there are.
 
         Raises:
-            PointError: that is outside the picture.
+            PointError: that is outside the picture, or the pair is switched off.
         """
         ((x, y),) = check_points("handle", [at], self.image_size).tolist()
         if pair is None:
             return self._edit((self._held((x, y), (x, y)),))
-        there = list(self.pairs)
-        there[pair] = replace(there[pair], target=(x, y))
+        if pair in self.off:
+            raise PointError(f"point {pair + 1} is switched off; switch it on in the list of points, or hold another")
+        there = [replace(self.pairs[k], target=(x, y)) if k == pair else self.pairs[k] for k in self.active_numbers]
         return self._edit(tuple(there))
 
     def dragged(self, recipe: Recipe, handles: np.ndarray, frames: Sequence[np.ndarray] = ()) -> Session:
         """After a drag: another picture, handles where they were tracked, targets and origins as they were.
 
+        A pair that is switched off stays where it is, and holds what is under it now.
+
         Args:
             recipe: what the drag has reached (`draggan.engine.base.RunningDrag.reached`).
+            handles: of `active_pairs`.
             frames: latents on the way, in their order; begin and end are added.
         """
-        if np.shape(handles) != (len(self.pairs), 2):
-            raise PointError(f"there are {len(self.pairs)} handles; {list(np.shape(handles))} positions were given")
-        moved = check_points("handle", handles, self.image_size).tolist()
-        pairs = tuple(replace(pair, handle=tuple(xy)) for pair, xy in zip(self.pairs, moved, strict=True))
-        return self._reached(recipe, replace(self.now, pairs=pairs), frames)
+        active = self.active_numbers
+        if np.shape(handles) != (len(active), 2):
+            raise PointError(f"there are {len(active)} handles; {list(np.shape(handles))} positions were given")
+        pairs = [replace(pair, origin=pair.handle, picture=len(recipe.edits)) for pair in self.pairs]
+        for number, xy in zip(active, check_points("handle", handles, self.image_size).tolist(), strict=True):
+            pairs[number] = replace(self.pairs[number], handle=tuple(xy))
+        return self._reached(recipe, replace(self.now, pairs=tuple(pairs)), frames)
 
     def pulled(self, recipe: Recipe, frames: Sequence[np.ndarray] = ()) -> Session:
         """After a live drag of the picture itself; points lie on other content now and go, until undo.
 
         Arguments as for `dragged`.
         """
-        return self._reached(recipe, replace(self.now, pairs=(), pending=None), frames)
+        return self._reached(recipe, replace(self.now, pairs=(), pending=None, off=frozenset()), frames)
 
     def pulled_by_pair(
         self, recipe: Recipe, handles: np.ndarray, targets: np.ndarray, frames: Sequence[np.ndarray] = ()
     ) -> Session:
         """After a live drag of all pairs: likewise, and targets are where the hand left them."""
         after = self.dragged(recipe, handles, frames)
-        aims = check_points("target", targets, self.image_size).tolist()
-        pairs = tuple(replace(pair, target=tuple(xy)) for pair, xy in zip(after.pairs, aims, strict=True))
-        return replace(after, now=replace(after.now, pairs=pairs))
+        pairs = list(after.pairs)
+        for number, xy in zip(self.active_numbers, check_points("target", targets, self.image_size), strict=True):
+            pairs[number] = replace(pairs[number], target=tuple(xy.tolist()))
+        return replace(after, now=replace(after.now, pairs=tuple(pairs)))
 
     @property
     def frames(self) -> tuple[tuple[Recipe, Float[np.ndarray, "1 num_ws w_dim"]], ...]:

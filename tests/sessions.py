@@ -46,7 +46,7 @@ def click(session: S, *points: Xy) -> S:
 
 def dragged(session: S, ws: np.ndarray, handles: np.ndarray, frames: Sequence[np.ndarray] = ()) -> S:
     """The points have been dragged to here."""
-    edit = Edit(points=session.pairs, mask=session.now.mask, space=session.space)
+    edit = Edit(points=session.active_pairs, mask=session.now.mask, space=session.space)
     return session.dragged(session.recipe.then(edit, ws), handles, frames)
 
 

@@ -41,6 +41,7 @@ def same(a: Session, b: Session) -> None:
         assert mine.start == other.start
         assert (mine.recipe is mine.start) == (other.recipe is other.start)
         assert mine.pairs == other.pairs
+        assert mine.off == other.off
         assert mine.pending == other.pending
         assert (mine.mask is None) == (other.mask is None)
         if mine.mask is not None:
@@ -61,6 +62,7 @@ COORDINATES = st.tuples(st.floats(0, SIZE[1] - 1), st.floats(0, SIZE[0] - 1))
 STEPS = [
     "pair",
     "pending",
+    "off",
     "mask",
     "clear",
     "drag",
@@ -84,12 +86,15 @@ def worked(steps) -> Session:
             session = session.add_pair(one, other)
         elif step == "pending":
             session = session.with_points([(p.handle, p.target) for p in session.pairs], one)
+        elif step == "off" and session.pairs:
+            pairs = [(p.handle, p.target) for p in session.pairs]
+            session = session.with_points(pairs, session.pending, [n % len(pairs)])
         elif step == "mask":
             session = session.set_mask(_numbers.random(SIZE) > (0.0, 0.5, 0.99)[n % 3])
         elif step == "clear":
             session = session.clear_points()
-        elif step == "drag" and session.pairs:
-            session = session.drag_to(latent(), np.array([one] * len(session.pairs)), [latent() for _ in range(n % 4)])
+        elif step == "drag" and session.active_pairs:
+            session = session.drag_to(latent(), np.array([one] * len(session.active_pairs)), [latent() for _ in range(n % 4)])
         elif step == "pull":
             session = session.pull_to(latent())
         elif step == "seed":

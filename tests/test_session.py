@@ -142,6 +142,36 @@ def test_two_handles_on_one_spot_stay_two(session):
     assert points(again) == [((1, 1), (2, 2)), ((1, 1), (4, 4))]
 
 
+def test_points_that_are_off_are_not_dragged_and_hold_afterwards_what_is_under_them(session):
+    three = [((1, 1), (9, 9)), ((2, 2), (3, 3)), ((4, 4), (5, 5))]
+    there = session.with_points(three, off=[1])
+    assert there.with_points(three, off=[1]) is there
+    assert there.active_numbers == (0, 2)
+    assert [point.handle for point in there.edit().points] == [(1, 1), (4, 4)]
+    after = there.drag_to(latent(1), np.array([[6, 7], [4, 5]], np.float32))
+    assert [pair.handle for pair in after.pairs] == [(6, 7), (2, 2), (4, 5)]
+    assert [(pair.origin, pair.picture) for pair in after.pairs] == [((1, 1), 0), ((2, 2), 1), ((4, 4), 0)]
+    assert after.off == {1}
+    assert after.undo().pairs == there.pairs
+    # Pulled by hand, by the last of them.
+    assert [point.target for point in after.live_edit((8, 8), 2).points] == [(9, 9), (8, 8)]
+    with pytest.raises(PointError, match="point 2 is switched off"):
+        after.live_edit((8, 8), 1)
+    recipe = after.recipe.then(after.live_edit((8, 8), 2), latent(2))
+    pulled = after.pulled_by_pair(recipe, np.array([[6, 6], [7, 7]]), np.array([[9, 9], [8, 8]]))
+    assert [pair.target for pair in pulled.pairs] == [(9, 9), (3, 3), (8, 8)]
+    assert pulled.pairs[1].picture == 2
+    # A step of history like any other; without a point that is on, there is nothing to drag.
+    none = there.with_points(three, off=[0, 1, 2])
+    with pytest.raises(PointError, match="every point is switched off"):
+        none.edit()
+    assert none.undo().off == {1}
+    assert none.remove_last().off == {0, 1}
+    assert none.clear_points().off == none.pulled(recipe).off == frozenset()
+    with pytest.raises(PointError, match="no point 4 to switch off; there are 3"):
+        session.with_points(three, off=[3])
+
+
 def test_nothing_to_drag_is_said(session):
     with pytest.raises(PointError, match="click a point in the picture"):
         session.edit()

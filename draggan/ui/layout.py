@@ -129,7 +129,7 @@ def _check(label: str, name: str, *, value: bool = False) -> Callable[[Needs], g
 
 
 def _can_start(session: Session) -> bool:
-    return bool(session.pairs) and session.pending is None
+    return bool(session.active_numbers) and session.pending is None
 
 
 def _models(needs: Needs) -> gr.Dropdown:
@@ -303,6 +303,8 @@ class Parts:
                 self._put("seed")
             self._put("truncation")
         with gr.Group():
+            points_list(elem_id="dg-points-box")
+        with gr.Group():
             history_strip(elem_id="dg-story-box")
         with gr.Accordion("Your photo", open=False, elem_id="dg-photo-box"):
             self._put("photo")
@@ -319,8 +321,6 @@ class Parts:
             settings = dict(zip(SETTINGS, self._put("settings"), strict=True))
             for name in UP_FRONT:
                 settings.pop(name).render()
-        with gr.Group():
-            points_list(elem_id="dg-points-box")
         with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
             for control_ in settings.values():
                 control_.render()

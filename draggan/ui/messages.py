@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -182,7 +183,7 @@ def hint(session: Session) -> str:
 
 def hints(session: Session) -> dict[str, str]:
     """What to do next, by the tool that is chosen on the canvas."""
-    n, lit = len(session.pairs), session.mask is not None
+    n, active, lit = len(session.pairs), len(session.active_numbers), session.mask is not None
     only = " Only the bright region may change." if lit else ""
     if session.pending is not None:
         points = f"Now click where point {n + 1} should go."
@@ -190,8 +191,13 @@ def hints(session: Session) -> dict[str, str]:
     elif n == 0:
         points = "Click a point in the picture, then where it should go. Or choose Live and drag."
         live = "Hold the picture and drag: it follows the pointer."
+    elif active == 0:
+        which = "The point is" if n == 1 else "All points are"
+        points = f"{which} switched off. Switch one on in the list, or click to add another."
+        live = "Hold the picture and drag: it follows the pointer. Points that are switched off are dropped."
     else:
-        points = f"{n} point{'s' if n > 1 else ''} set. Press Start, or click to add another."
+        off = "" if active == n else f", {n - active} of them switched off"
+        points = f"{n} point{'s' if n > 1 else ''} set{off}. Press Start, or click to add another."
         live = "Hold a point and drag it. If you hold anything else, your points are dropped."
     if lit:
         mask, erase = "Only the bright region may change. Paint more, or choose Points.", "Wipe paint away."
@@ -331,13 +337,14 @@ def wrong_setting(name: str, value: object, message: str) -> str:
     return message.replace(f"{name} = {value!r} is not allowed", was)
 
 
-def drag_progress(update: Update, seconds: float) -> str:
+def drag_progress(update: Update, seconds: float, numbers: Sequence[int] = ()) -> str:
     """How far a running drag is.
 
     Args:
         seconds: since its first step.
+        numbers: of its points on the page, from 0; empty: they are numbered as they come.
     """
-    text = f"Step {update.index} · {_to_go(update)}"
+    text = f"Step {update.index} · {_to_go(update, numbers)}"
     if update.index > 0 and seconds > 0:
         text += f" · {_figure(update.index / seconds)} steps/s"
     # Steps get shorter towards the end: a guess, and none at all before there is something to guess from.
@@ -396,6 +403,7 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         session: as it is after the drag.
     """
     steps = f"{update.index} step{'' if update.index == 1 else 's'}"
+    numbers = session.active_numbers
     if update.outcome == "arrived":
         if update.index == 0:
             return "note", "Every handle is already on its target. Move a target, or add a point."
@@ -409,21 +417,21 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
             "Move or add points to continue, or save the picture."
         )
     if update.outcome == "stopped":
-        return "note", f"Stopped after {steps}, {_to_go(update)}. Press Start to continue; Undo takes you back."
+        return "note", f"Stopped after {steps}, {_to_go(update, numbers)}. Press Start to continue; Undo takes you back."
     if update.outcome == "max_steps":
         return (
             "note",
-            f"Stopped at the limit of {steps}, {_arrivals(update)}{_to_go(update)}. Press Start to continue; "
+            f"Stopped at the limit of {steps}, {_arrivals(update)}{_to_go(update, numbers)}. Press Start to continue; "
             "Undo takes you back.",
         )
-    if update.outcome == "lost" and (doubtful := _doubtful(update, steps)):
+    if update.outcome == "lost" and (doubtful := _doubtful(update, steps, numbers)):
         return "note", f"{doubtful} Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
         if update.outcome == "unlikely":
             advice = f"To go on all the same, raise “{TITLES['max_departure']}” under Advanced and press Start."
-        left = f"{_arrivals(update)}{_to_go(update)}"
+        left = f"{_arrivals(update)}{_to_go(update, numbers)}"
         return "note", f"{_as_far_as_it_goes(update)} after {steps}, {left}. {advice} Undo takes you back."
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
@@ -459,11 +467,11 @@ def _arrivals(update: Update) -> str:
     return "" if len(update.distances) == 1 else f"{_share(update).lower()} points there, "
 
 
-def _doubtful(update: Update, steps: str) -> str:
+def _doubtful(update: Update, steps: str, numbers: Sequence[int]) -> str:
     """Where all points should be there, and that is not certain of some, a sentence on those; else empty."""
     if update.lost is None or (update.distances > update.stop_distance).any():
         return ""
-    names = [str(i + 1) for i in np.flatnonzero(update.lost)]
+    names = [_name(i, numbers) for i in np.flatnonzero(update.lost)]
     if not names:
         return ""
     if len(update.lost) == 1:
@@ -480,10 +488,15 @@ def _every(update: Update) -> str:
     return "the handle is" if len(update.handles) == 1 else "every handle is"
 
 
-def _to_go(update: Update) -> str:
+def _name(i: int, numbers: Sequence[int]) -> str:
+    """What a drag's point is called on the page."""
+    return str((numbers[i] if i < len(numbers) else i) + 1)
+
+
+def _to_go(update: Update, numbers: Sequence[int]) -> str:
     """The distance that is left, of the farthest point where there are several."""
     farthest = int(update.distances.argmax())
-    which = "" if len(update.distances) == 1 else f" (point {farthest + 1})"
+    which = "" if len(update.distances) == 1 else f" (point {_name(farthest, numbers)})"
     return f"{update.distances[farthest]:.1f} px to go{which}"
 
 

@@ -13,17 +13,18 @@ from draggan.errors import MaskError, PointError
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import EMPTY, canvas_value, read_canvas, with_canvas
 from tests.page.driving import png
-from tests.sessions import add_pair, click
+from tests.sessions import add_pair
 
 
 def test_what_a_canvas_sends_comes_back(session):
     mask = np.zeros((64, 64), bool)
     mask[3:9, 60:] = True
     there = add_pair(add_pair(session, (0, 0), (63, 63)), (1.5, 2.25), (3, 4))
-    there = click(there, (5, 6)).set_mask(mask)
+    there = there.with_points([(p.handle, p.target) for p in there.pairs], (5, 6), off=[1]).set_mask(mask)
     again = with_canvas(session, canvas_value(there))
     assert [(p.handle, p.target) for p in again.pairs] == [((0, 0), (63, 63)), ((1.5, 2.25), (3, 4))]
     assert again.pending == (5, 6)
+    assert again.off == {1}
     assert (again.mask == mask).all()
     assert with_canvas(there, canvas_value(there)) is there
 
@@ -38,6 +39,10 @@ def test_what_a_canvas_sends_comes_back(session):
         {"points": [None]},
         {"points": [[0, 0, 64, 0]]},
         {"points": [], "pending": [1]},
+        {"points": [[0, 0, 1, 1]], "off": [1]},
+        {"points": [[0, 0, 1, 1]], "off": [True]},
+        {"points": [[0, 0, 1, 1]], "off": "0"},
+        {"points": [], "off": [-1] * 9},
         {"points": [[0, 0, 1, 1]] * 501},
     ],
 )

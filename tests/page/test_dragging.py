@@ -67,6 +67,24 @@ def test_a_whole_drag(do, parts, session):
     assert again[parts.session].ws is after.ws
 
 
+def test_points_that_are_off_stay_and_the_others_keep_their_numbers(do, parts, session):
+    value = EMPTY | {"points": [[50, 50, 60, 60], [*BUMP, 24, 30], [*BUMP, 24, 31]], "off": [0]}
+    updates = list(do.start(session, value, "w+", request(), *DEFAULTS))
+    assert all(len(shown(u, parts.canvas)["live"]) == 2 for u in updates[1:-1])
+    assert "(point 1)" not in "".join(text_of(u, parts) for u in updates)
+    assert any(re.search(r"\(point [23]\)", text_of(u, parts)) for u in updates)
+    after = updates[-1][parts.session]
+    assert after.pairs[0].handle == (50, 50)
+    assert after.off == {0}
+    assert len(after.recipe.edits[-1].points) == 2
+    alone = after.with_points([(p.handle, p.target) for p in after.pairs], off=[0, 1, 2])
+    with pytest.raises(gr.Error, match="Every point is switched off"):
+        next(do.start(alone, canvas_value(alone), "w+", request(), *DEFAULTS))
+    off = do.edit(alone, canvas_value(alone))
+    assert text_of(off, parts).startswith("All points are switched off. Switch one on")
+    assert off[parts.start]["interactive"] is False
+
+
 def test_of_a_drag_the_beginning_and_the_end_are_read_out_and_not_every_step(do, parts, session):
     updates = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))
     spoken = {text_of(update, parts): shown(update, parts.status)["spoken"] for update in updates}

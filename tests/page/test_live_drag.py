@@ -119,9 +119,9 @@ def test_pulled_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_th
 
 
 def test_held_by_one_of_several_points_the_others_are_dragged_too_and_all_stay(do, parts, session):
-    there = add_pair(add_pair(session, BUMP, (22, 30)), (22, 30), (30, 36))
+    there = session.with_points([((50, 50), (60, 60)), (BUMP, (22, 30)), ((22, 30), (30, 36))], off=[0])
     value = canvas_value(there)
-    value["pull"] = {"key": KEY, "at": [23, 31], "pair": 0}
+    value["pull"] = {"key": KEY, "at": [23, 31], "pair": 1}
     run = do.follow_pointer(there, value, "w+", request(), *DEFAULTS)
     next(run)
     with going_on(run) as updates:
@@ -129,8 +129,9 @@ def test_held_by_one_of_several_points_the_others_are_dragged_too_and_all_stay(d
         assert len(answer["handles"]) == 2
         do.page.live.steer({"key": KEY, "at": [28, 36], "end": True})
     after = updates[-1][parts.session]
-    assert [pair.target for pair in after.pairs] == [(28, 36), (30, 36)]
-    assert np.abs(np.array([pair.handle for pair in after.pairs]) - [(28, 36), (30, 36)]).max() < 1.5
+    assert [pair.target for pair in after.pairs] == [(60, 60), (28, 36), (30, 36)]
+    assert after.pairs[0].handle == (50, 50), "it is switched off"
+    assert np.abs(np.array([pair.handle for pair in after.pairs[1:]]) - [(28, 36), (30, 36)]).max() < 1.5
     assert after.recipe.edits[-1].points[1].target == (30, 36)
     undone = do.undo(after, canvas_value(after))
     assert undone[parts.session].now is there.now

@@ -4,11 +4,13 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 const sheet = element.querySelector('.dg-sheet'), aloud = element.querySelector('.dg-aloud');
 let nudged = null, spoken = null;
 
-// Where the cross is, once it rests.
-function tell(at) {
+function say(text) {
   clearTimeout(spoken);
-  spoken = setTimeout(() => { aloud.textContent = at.map((v) => Math.round(v)).join(', '); }, 400);
+  spoken = setTimeout(() => { aloud.textContent = text; }, 400);
 }
+
+// Where the cross is, once it rests.
+const tell = (at) => say(at.map((v) => Math.round(v)).join(', '));
 
 const within = (at, by, far) => at.map((v, k) => Math.min(Math.max(v + far * by[k], 0), size[k] - 1));
 
@@ -40,7 +42,7 @@ function moveBy(by, far) {
 function pairAt(at) {
   const [x, y] = place(at);
   const near = (point) => { const [px, py] = place(point); return Math.hypot(px - x, py - y) <= HIT; };
-  const found = state.points.findIndex(([hx, hy, tx, ty]) => near([hx, hy]) || near([tx, ty]));
+  const found = state.points.findIndex(([hx, hy, tx, ty], pair) => !isOff(pair) && (near([hx, hy]) || near([tx, ty])));
   return found < 0 ? undefined : found;
 }
 
@@ -75,7 +77,7 @@ const pressable = (target) => target.closest?.('button, a, summary, [role=option
 
 function onKey(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey); return; }
-  if (sheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range])')) return;
+  if (sheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range], [type=checkbox])')) return;
   const key = event.key.toLowerCase(), held = hold && props.busy;
   if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === 'z' || key === 'y')) {
     if (!held) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
@@ -101,6 +103,8 @@ function onKey(event) {
     stage.dataset.space = '';
   } else if ('1234'.includes(key)) {
     if (!props.busy) choose(tools[key - 1].dataset.tool);
+  } else if (key === 'o') {
+    if (selected) switchPoint(selected.pair);
   } else if (event.key === '?') {
     sheet.showModal();
   } else if (key === 'b') {

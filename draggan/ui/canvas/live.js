@@ -46,10 +46,11 @@ function takeHold(at, pair, finger) {
 
 // Dots on the content, wherever it has got to, and from each an elastic line to where it is pulled.
 function paintPull() {
-  const pairs = hold.pair === undefined ? [[hold.start, hold.at]]
-    : state.points.map(([hx, hy, tx, ty], i) => [[hx, hy], i === hold.pair ? hold.at : [tx, ty]]);
-  const there = pairs.map(([start], i) => place(hold.handles?.[i] || start)), mine = hold.pair ?? 0;
-  const number = (i) => hold.pair === undefined ? '' : i + 1;
+  const moving = active(), pairs = hold.pair === undefined ? [[hold.start, hold.at]]
+    : moving.map((i) => [state.points[i].slice(0, 2), i === hold.pair ? hold.at : state.points[i].slice(2)]);
+  const there = pairs.map(([start], i) => place(hold.handles?.[i] || start));
+  const mine = Math.max(moving.indexOf(hold.pair), 0);
+  const number = (i) => hold.pair === undefined ? '' : moving[i] + 1;
   pairs.forEach(([, aim], i) => elastic(there[i], place(aim), i === mine && hold.taut));
   pairs.forEach(([, aim], i) => { if (i !== mine) dot(place(aim), TARGET, number(i), true); });
   if (!hold.end) ring(place(hold.at), hold.finger ? 30 : 9);      // around a finger, or it could not be seen

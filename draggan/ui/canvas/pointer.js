@@ -32,6 +32,7 @@ function distance(event, point) {
 function grabbed(event) {
   let best = null, least = Infinity;
   state.points.forEach(([hx, hy, tx, ty], pair) => {
+    if (tool === 'pull' && isOff(pair)) return;
     for (const [end, point] of [['target', [tx, ty]], ['handle', [hx, hy]]]) {
       const far = distance(event, point);
       if (far < Infinity && far <= least) [best, least] = [{ pair, end }, far];
@@ -62,7 +63,7 @@ function changed() {
   element.querySelector('#dg-clear-points').disabled = busy || !some;
   element.querySelector('#dg-clear-mask').disabled = busy || !state.mask;
   const start = document.querySelector('#dg-start');
-  if (start && !busy) start.disabled = !state.points.length || Boolean(state.pending);
+  if (start && !busy) start.disabled = !active().length || Boolean(state.pending);
   showPoints();
 }
 
@@ -80,10 +81,19 @@ function setPoint(at) {
 // The selected point, else the handle that waits for its target, else the last one.
 function removePoint(pair = selected?.pair) {
   if (props.busy) return;
-  if (pair !== undefined) state.points.splice(pair, 1);
-  else if (state.pending) state.pending = null;
-  else if (!state.points.pop()) return;
+  if (pair === undefined && !state.pending) pair = state.points.length - 1;
+  if (pair === undefined) state.pending = null;
+  else if (!state.points.splice(pair, 1).length) return;
+  else state.off = state.off.filter((other) => other !== pair).map((other) => other - (other > pair));
   selected = null;
+  commit();
+}
+
+// Off, a point stays on the picture, and no drag moves it.
+function switchPoint(pair) {
+  if (props.busy || !state.points[pair]) return;
+  state.off = isOff(pair) ? state.off.filter((other) => other !== pair) : [...state.off, pair];
+  say(`Point ${pair + 1} ${isOff(pair) ? 'off' : 'on'}`);
   commit();
 }
 
@@ -205,7 +215,7 @@ ink.addEventListener('contextmenu', (event) => event.preventDefault());
 element.querySelector('#dg-delete').addEventListener('click', () => removePoint());
 element.querySelector('#dg-clear-points').addEventListener('click', () => {
   if (props.busy) return;
-  Object.assign(state, { points: [], pending: null });
+  Object.assign(state, { points: [], off: [], pending: null });
   selected = null;
   commit();
 });

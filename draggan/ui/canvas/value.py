@@ -16,7 +16,7 @@ from PIL import Image
 
 from draggan.errors import MaskError, PointError
 from draggan.images import read_mask
-from draggan.recipe import Xy, read_point, read_points
+from draggan.recipe import Xy, read_numbers, read_point, read_points
 from draggan.session import Session
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 
 CanvasValue: TypeAlias = dict[str, Any]
 
-EMPTY: CanvasValue = {"points": [], "pending": None, "mask": None}
+EMPTY: CanvasValue = {"points": [], "off": [], "pending": None, "mask": None}
 _DATA_URL = "data:image/png;base64,"
 
 
@@ -43,6 +43,7 @@ def canvas_value(session: Session) -> CanvasValue:
     """A session's points and mask as the canvas takes them."""
     return {
         "points": [[*pair.handle, *pair.target] for pair in session.pairs],
+        "off": sorted(session.off),
         "pending": None if session.pending is None else list(session.pending),
         "mask": None if session.mask is None else _mask_url(session.mask),
         "revision": session.revision,
@@ -60,8 +61,8 @@ def with_canvas(session: Session, value: CanvasValue | None) -> Session:
     """
     if is_outdated(session, value):
         return session
-    pairs, pending, mask = read_canvas(value, session.image_size)
-    return session.with_points(pairs, pending).set_mask(mask)
+    pairs, off, pending, mask = read_canvas(value, session.image_size)
+    return session.with_points(pairs, pending, off).set_mask(mask)
 
 
 def is_outdated(session: Session, value: CanvasValue | None) -> bool:
@@ -72,15 +73,16 @@ def is_outdated(session: Session, value: CanvasValue | None) -> bool:
 
 def read_canvas(
     value: CanvasValue | None, image_size: tuple[int, int]
-) -> tuple[list[tuple[Xy, Xy]], Xy | None, Bool[np.ndarray, "height width"] | None]:
-    """Pairs, waiting handle and mask of a canvas value."""
+) -> tuple[list[tuple[Xy, Xy]], frozenset[int], Xy | None, Bool[np.ndarray, "height width"] | None]:
+    """Pairs, those that are switched off, waiting handle and mask of a canvas value."""
     value = EMPTY if value is None else value
     if not isinstance(value, dict):
         raise PointError('a canvas value looks like {"points": [[handle x, handle y, target x, target y], ...]}')
     pairs = [(point.handle, point.target) for point in read_points(value.get("points", []), image_size)]
+    off = read_numbers("switched-off points", value.get("off", []), len(pairs))
     pending, mask = value.get("pending"), value.get("mask")
     waiting = None if pending is None else read_point("the waiting handle", pending, image_size)
-    return pairs, waiting, None if mask is None else read_mask_url(mask, image_size)
+    return pairs, off, waiting, None if mask is None else read_mask_url(mask, image_size)
 
 
 def read_mask_url(url: Any, image_size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:

@@ -9,9 +9,9 @@ const tools = [...element.querySelectorAll('[data-tool]')];
 const onPicture = picture.getContext('2d'), onInk = ink.getContext('2d');
 const layer = () => document.createElement('canvas');
 
-const HANDLE = '#e5332d', TARGET = '#1e78e5';
+const HANDLE = '#e5332d', TARGET = '#1e78e5', OFF = '#6b7480';
 const MARGIN = 14;      // CSS px of ink around the picture: dots on the border stay whole, border pixels are easy to hit
-let state = blank();     // points, pending and mask, as they are drawn
+let state = blank();     // points, those that are off, pending and mask, as they are drawn
 let tool = 'points', size = [1, 1];
 let press = null;        // what the pointer is doing: {start, at, pair, end} or {start, at} or {brush}
 let selected = null;     // the dot that keys act on: {pair, end}
@@ -19,7 +19,10 @@ let hover = null;        // image pixel under the pointer
 let cross = null;        // image pixel of the keyboard's cross
 let drawDue = false;
 
-function blank() { return { points: [], pending: null, mask: null }; }
+function blank() { return { points: [], off: [], pending: null, mask: null }; }
+const isOff = (pair) => state.off.includes(pair);
+// Numbers of the pairs that a drag moves, in its order.
+const active = () => state.points.map((_, pair) => pair).filter((pair) => !isOff(pair));
 
 // Image pixel -> place on the ink, in CSS px of the untransformed page; integers are pixel centres.
 function place([x, y]) {
@@ -49,11 +52,18 @@ function paint() {
   paintMask();
   const pulled = hold && props.held === hold.key;
   const pairs = pulled ? [] : shownPairs();
-  for (const [h, t] of pairs) arrow(place(h), place(t));
+  const faint = (pair) => { onInk.globalAlpha = isOff(pair) ? 0.6 : 1; };
+  pairs.forEach(([h, t], i) => { faint(i); arrow(place(h), place(t), isOff(i)); });
+  onInk.globalAlpha = 1;
   if (selected && pairs[selected.pair] && !props.busy) {
     ring(place(pairs[selected.pair][selected.end === 'handle' ? 0 : 1]), 15);
   }
-  pairs.forEach(([h, t], i) => { dot(place(t), TARGET, i + 1, true); dot(place(h), HANDLE, i + 1, false); });
+  pairs.forEach(([h, t], i) => {
+    faint(i);
+    dot(place(t), isOff(i) ? OFF : TARGET, i + 1, true);
+    dot(place(h), isOff(i) ? OFF : HANDLE, i + 1, false);
+  });
+  onInk.globalAlpha = 1;
   const start = state.pending || (press && press.pulled && press.pair === undefined && !press.brush ? press.start : null);
   if (start && !props.busy) {
     const end = press && press.pulled ? press.at : hover;
@@ -75,9 +85,10 @@ function paint() {
 
 // Pairs to show: as edited, or with the handles where the running drag has them; a pair being moved under the pointer.
 function shownPairs() {
+  const moving = active();
   return state.points.map(([hx, hy, tx, ty], i) => {
     let h = [hx, hy], t = [tx, ty];
-    if (props.busy && props.live && props.live[i]) h = props.live[i];
+    if (props.busy) h = props.live?.[moving.indexOf(i)] ?? h;
     if (press && press.pulled && press.pair === i) { if (press.end === 'handle') h = press.at; else t = press.at; }
     return [h, t];
   });

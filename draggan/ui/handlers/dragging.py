@@ -109,7 +109,7 @@ def follow_pointer(
         session = session.set_space(space)
         recipe, edit = session.recipe, session.live_edit(pull.at, pull.pair)
         drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=visitor_of(request)))
-    page.live.begin(pull.key, drag, pull.pair or 0)
+    page.live.begin(pull.key, drag, 0 if pull.pair is None else session.active_numbers.index(pull.pair))
     try:
         pacer = FramePacer(rate=25, share=0.9, drags=page.drags.__len__)
         yield from _attend(page, tab, drag, session, pacer, pull, caller_of(request))
@@ -212,7 +212,7 @@ def _follow(
             if progress or sentence is not None:
                 yield progress | ({} if sentence is None else page.say(sentence, "run"))
             continue
-        text = messages.drag_progress(update, time.perf_counter() - started)
+        text = messages.drag_progress(update, time.perf_counter() - started, session.active_numbers)
         said = page.say(text, "run", aloud=False, done=update.way)
         yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said | progress
 

@@ -223,9 +223,9 @@ def _saved_picture(
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
         recipe, how = portable(page, session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
         return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
-    pixels = _finished(page.picture(session.recipe), times, session.pairs if dots else ())
+    pixels = _finished(page.picture(session.recipe), times, session.active_pairs if dots else ())
     if compared:
-        there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.pairs] if dots else ()
+        there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.active_pairs] if dots else ()
         pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
     name = _file_name(page, session, _suffix(form), compared=compared)
     path, recipe = _place(page, name), portable(page, session.recipe)
@@ -295,8 +295,8 @@ def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
         "seed": session.seed,
         "truncation": session.truncation,
         "class": session.label,
-        "handles": [pair.handle for pair in session.pairs],
-        "targets": [pair.target for pair in session.pairs],
+        "handles": [pair.handle for pair in session.active_pairs],
+        "targets": [pair.target for pair in session.active_pairs],
     }
 
 
