@@ -94,7 +94,9 @@ def worked(steps) -> Session:
         elif step == "clear":
             session = session.clear_points()
         elif step == "drag" and session.active_pairs:
-            session = session.drag_to(latent(), np.array([one] * len(session.active_pairs)), [latent() for _ in range(n % 4)])
+            session = session.drag_to(
+                latent(), np.array([one] * len(session.active_pairs)), [latent() for _ in range(n % 4)]
+            )
         elif step == "pull":
             session = session.pull_to(latent())
         elif step == "seed":

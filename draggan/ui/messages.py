@@ -143,10 +143,11 @@ installation's invisible mark, a recipe. The file is looked at where this page i
 
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
-can be moved with the mouse, or with the arrow keys once they are selected. **Live.** Hold the picture and drag: it
+can be moved with the mouse, or with the arrow keys once they are selected; the list beside the picture has their exact
+places and switches them off and on. **Live.** Hold the picture and drag: it
 follows the pointer as far as the model can, and the dot stays on what you hold. Where points are set, hold one of
 them, and the others go to their targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask
-everything may change. **Before** and the slider beside it show the starting picture and every picture on the way;
+everything may change; *Invert* swaps the two. **Before** and the slider beside it show the starting picture and every picture on the way;
 **Use** goes on from the one that is shown. **History** has every picture so far, also those that you undid and left.
 **Save MP4.** A film from the starting picture, through every drag, to this one; *File options* has other formats,
 sizes and speeds, and a picture of before and after. **Copy** puts the picture on the clipboard. Pictures and films
@@ -417,7 +418,10 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
             "Move or add points to continue, or save the picture."
         )
     if update.outcome == "stopped":
-        return "note", f"Stopped after {steps}, {_to_go(update, numbers)}. Press Start to continue; Undo takes you back."
+        return (
+            "note",
+            f"Stopped after {steps}, {_to_go(update, numbers)}. Press Start to continue; Undo takes you back.",
+        )
     if update.outcome == "max_steps":
         return (
             "note",

@@ -45,7 +45,7 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     x, y = brightest(page)
     assert abs(x - 30) <= 1
     assert abs(y - 34) <= 1
-    assert int(page.locator(".dg-stage").get_attribute("data-frames")) > int(before)
+    page.wait_for_function(f"Number(document.querySelector('.dg-stage').dataset.frames) > {before}")
     # Before, held, shows the start; the slider any frame, and Use goes on from there.
     page.focus("#dg-before")
     page.keyboard.down("Enter")
@@ -136,11 +136,11 @@ def test_the_picture_follows_the_pointer_and_undo_returns(visit):
             break
         page.wait_for_timeout(50)
     assert abs(brightest(page)[0] - 40) <= 2
-    assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") == "none"
+    expect(page.locator("#dg-random")).to_have_css("pointer-events", "none")
     page.keyboard.press("Control+z")
     page.mouse.up()
     status(page, "^Arrived")
-    assert page.evaluate("getComputedStyle(document.querySelector('#dg-random')).pointerEvents") != "none"
+    expect(page.locator("#dg-random")).to_have_css("pointer-events", "auto")
     assert abs(brightest(page)[0] - 40) <= 1
     # Again from there, without moving first; a release outside the picture ends it as well.
     pull(page, (40, 30), (40, 44))
@@ -249,8 +249,8 @@ def test_stop_then_start_goes_on_and_nothing_can_be_edited_meanwhile(visit, seen
     page.click("#dg-start")
     status(page, r"^Step [0-9]+ · [0-9.]+ px to go · [0-9.]+ steps/s$")
     expect(page.locator(".dg-status")).to_have_attribute("aria-live", "off")
-    assert page.locator("#dg-start").is_disabled()
-    assert page.locator("[data-tool=mask]").is_disabled()
+    expect(page.locator("#dg-start")).to_be_disabled()
+    expect(page.locator("[data-tool=mask]")).to_be_disabled()
     click(page, (5, 5))
     page.keyboard.press("Backspace")
     page.click("#dg-stop")

@@ -74,12 +74,30 @@ def test_picture_tools_undo_and_start_are_in_the_window(visit, width, height):
     labels = page.locator("#dg-left button:visible, #dg-saves button")
     sticks_out = "(all) => all.filter((b) => b.scrollWidth > b.clientWidth).map((b) => b.textContent)"
     assert labels.evaluate_all(sticks_out) == [], "its words fit"
+    if width < 900:
+        # An example is chosen further down: the picture comes back into sight, or has never left it.
+        page.locator("#dg-preset-0").scroll_into_view_if_needed()
+        page.locator("#dg-preset-0").tap()
+        status(page, "^Right")
+        page.wait_for_function(SIGHT)
+        page.evaluate("window.scrollTo(0, 0)")
+        page.locator("button[data-tool=mask]").tap()
+        expect(page.locator("button[data-tool=mask]")).to_have_css("background-color", CHOSEN)
+        expect(page.locator(".dg-brush")).to_contain_text("Brush")
+        expect(page.locator(".dg-brush span")).to_be_visible()
     if width > 900:
         page.get_by_role("button", name="Advanced").click()
         page.mouse.move(width - 200, height - 100)
         page.mouse.wheel(0, 600)
         page.wait_for_function("window.scrollY > 200")
         assert box(page, ".dg-stage")["y"] >= 0, "the picture stays while settings are tried"
+
+
+SIGHT = """() => {
+    const { top, bottom } = document.querySelector('.dg-picture').getBoundingClientRect();
+    return top >= 0 && bottom <= window.innerHeight;
+}"""
+CHOSEN = "rgb(79, 70, 229)"  # of a tool, also under the pointer that has chosen it
 
 
 @pytest.mark.parametrize("width", [1280, 760, 380])

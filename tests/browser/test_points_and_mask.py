@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from draggan.ui import page as page_module
 from draggan.ui.canvas.value import with_canvas
 from draggan.ui.handlers import editing
-from tests.browser.driving import PATIENCE, at, click, expect, needs_browser, points, pull, status
+from tests.browser.driving import PATIENCE, Finger, at, click, expect, needs_browser, points, pull, status
 
 pytestmark = needs_browser
 
@@ -40,7 +41,16 @@ def test_pull_move_remove_and_keys(visit, seen):
     page = visit()
     pull(page, (10, 20), (40, 22))
     assert points(seen.until(lambda s: s.pairs)) == [((10, 20), (40, 22))]
-    pull(page, (40, 22), (50, 50))
+    page.mouse.move(*at(page, (40, 22)))
+    page.mouse.down()
+    expect(page.locator(".dg-loupe")).to_be_hidden()
+    page.mouse.move(*at(page, (50, 50)), steps=6)
+    # A loupe only where pixels are small: here they are not, but a person may want one.
+    page.keyboard.down("l")
+    page.wait_for_function(MIDDLE, arg=[50, 50])
+    page.keyboard.up("l")
+    expect(page.locator(".dg-loupe")).to_be_hidden()
+    page.mouse.up()
     assert points(seen.until(lambda s: s.pairs[0].target != (40, 22))) == [((10, 20), (50, 50))]
     pull(page, (10, 20), (5, 5))
     assert points(seen.until(lambda s: s.pairs[0].handle != (10, 20))) == [((5, 5), (50, 50))]
@@ -73,12 +83,12 @@ def test_pull_move_remove_and_keys(visit, seen):
     # Typing is not a shortcut.
     page.focus("#dg-seed input")
     page.keyboard.press("Backspace")
-    assert page.locator("#dg-undo").is_enabled()
+    expect(page.locator("#dg-undo")).to_be_enabled()
 
 
 def test_points_are_edited_like_in_an_editor(visit, seen):
     page = visit()
-    cursor = "getComputedStyle(document.querySelector('.dg-ink')).cursor"
+    ink = page.locator(".dg-ink")
     page.mouse.dblclick(*at(page, (10, 20)))
     status(page, "^Now click where point 1 should go")
     click(page, (40, 22))
@@ -86,9 +96,9 @@ def test_points_are_edited_like_in_an_editor(visit, seen):
     click(page, (40, 52))
     assert points(seen.until(lambda s: len(s.pairs) == 2)) == [((10, 20), (40, 22)), ((10, 50), (40, 52))]
     page.mouse.move(*at(page, (25, 8)))
-    assert page.evaluate(cursor) == "crosshair"
+    expect(ink).to_have_css("cursor", "crosshair")
     page.mouse.move(*at(page, (40, 22)))
-    assert page.evaluate(cursor) == "move"
+    expect(ink).to_have_css("cursor", "move")
     # Clicked once or twice, a dot is selected, and no other point is set.
     page.mouse.dblclick(*at(page, (10, 20)))
     status(page, "^2 points set")
@@ -104,14 +114,36 @@ def test_points_are_edited_like_in_an_editor(visit, seen):
     page.keyboard.press("Control+z")
     status(page, "^2 points set")
     # The list: exact places, and what deletes one of them.
-    fields = page.locator(".dg-points li").nth(1).locator("input")
+    fields = page.locator(".dg-points li").nth(1).locator("input[type=number]")
     fields.nth(2).fill("55")
     fields.nth(2).press("Enter")
     assert points(seen.until(lambda s: s.pairs[1].target != (40, 52)))[1] == ((10, 50), (55, 52))
     fields.nth(0).fill("999")
     fields.nth(0).press("Tab")
     expect(fields.nth(0)).to_have_value("63")
+    # Off, it stays where it is, grey, and takes no part in the drag; by mouse and by keys. Undo takes that back.
+    one, two = (page.get_by_role("checkbox", name=f"Point {n} takes part") for n in (1, 2))
+    one.uncheck()
+    status(page, "^2 points set, 1 of them switched off\\. Press Start")
+    assert seen.until(lambda s: s.off == {0}).active_numbers == (1,)
+    two.press("Space")
+    status(page, "^All points are switched off")
+    expect(page.locator("#dg-start")).to_be_disabled()
+    page.wait_for_function(f"({INK})({json.dumps(at(page, (63, 50)))})[0] < 150")
+    page.locator(".dg-points .dg-number").nth(1).click()
+    page.keyboard.press("o")
+    expect(two).to_be_checked()
+    expect(page.locator("#dg-start")).to_be_enabled()
+    expect(page.locator(".dg-aloud")).to_have_text("Point 2 on")
+    seen.until(lambda s: s.off == {0})
+    page.keyboard.press("Control+z")
+    status(page, "^All points are switched off")
+    page.keyboard.press("Control+z")
+    expect(two).to_be_checked()
+    expect(one).not_to_be_checked()
     page.get_by_role("button", name="Delete point 1").click()
+    expect(one).to_be_checked()
+    assert seen.until(lambda s: len(s.pairs) == 1).off == frozenset()
     assert points(seen.until(lambda s: len(s.pairs) == 1)) == [((63, 50), (55, 52))]
     page.click("#dg-delete")
     expect(page.locator("#dg-delete")).to_be_disabled()
@@ -137,7 +169,7 @@ def test_live_and_masks_work_by_the_keys_alone(visit, seen):
     page.focus("[data-tool=points]")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert page.locator("button[data-tool=mask]").get_attribute("aria-checked") == "true"
+    expect(page.locator("button[data-tool=mask]")).to_have_attribute("aria-checked", "true")
     page.focus(".dg-ink")
     for key in ("ArrowRight", "]", "]", "Enter", "Shift+ArrowRight", "Enter"):
         page.keyboard.press(key)
@@ -156,7 +188,7 @@ def test_live_and_masks_work_by_the_keys_alone(visit, seen):
     page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
     page.keyboard.press("Enter")
     status(page, "^(Arrived|As far as|Stopped)")
-    assert page.evaluate("document.activeElement.className") == "dg-ink"
+    page.wait_for_function("document.activeElement.className === 'dg-ink'")
 
 
 def test_zoomed_and_moved_every_click_lands_on_its_pixel(visit, seen):
@@ -247,6 +279,11 @@ def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
     pull(page, (45, 20), (31, 20))
     erased = seen.until(lambda s: s.mask is not None and not s.mask[20, 40]).mask
     assert erased[20, 20]
+    # The other way round, and back.
+    page.keyboard.press("i")
+    assert (seen.until(lambda s: s.mask is not None and s.mask[60, 60]).mask == ~erased).all()
+    page.click("#dg-invert")
+    assert (seen.until(lambda s: not s.mask[60, 60]).mask == erased).all()
     page.keyboard.press("Control+z")
     assert (seen.until(lambda s: True).mask == erased).all()
     expect(page.locator("#dg-redo")).to_be_enabled()
@@ -255,11 +292,32 @@ def test_a_painted_mask_arrives_with_the_right_pixels(visit, seen):
     status(page, "^There is no paint to erase yet. Choose Mask.$")
 
 
+# Whether the middle of the loupe has the colour of that pixel of the picture.
+MIDDLE = """([x, y]) => {
+    const [loupe, picture] = ['.dg-loupe', '.dg-picture'].map((name) => document.querySelector(name));
+    const colour = (canvas, x, y) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3);
+    const middle = colour(loupe, loupe.width / 2, loupe.height / 2), there = colour(picture, x, y);
+    return !loupe.hidden && middle.every((v, k) => Math.abs(v - there[k]) < 4);
+}"""
+
+
 def test_fingers(visit, seen):
     page = visit(390, 800, has_touch=True, is_mobile=True, device_scale_factor=3)
     page.touchscreen.tap(*at(page, (12, 13)))
     page.touchscreen.tap(*at(page, (50, 40)))
     assert points(seen.until(lambda s: s.pairs)) == [((12, 13), (50, 40))]
+    # While a finger is down, a loupe above it shows what it covers.
+    loupe, finger = page.locator(".dg-loupe"), Finger(page)
+    finger.press(at(page, (20, 40)))
+    expect(loupe).to_be_visible()
+    assert loupe.bounding_box()["y"] + 116 < at(page, (20, 40))[1] - 20
+    for xy in ((21, 40), (24, 44)):
+        finger.move(at(page, xy))
+    page.wait_for_function(MIDDLE, arg=[24, 44])
+    finger.release()
+    expect(loupe).to_be_hidden()
+    page.keyboard.press("Backspace")
+    seen.until(lambda s: len(s.pairs) == 1)
     # One finger draws and does not scroll the page.
     session = page.context.new_cdp_session(page)
     (x, y), (_, end) = at(page, (30, 10)), at(page, (30, 50))

@@ -23,7 +23,7 @@ from draggan.ui.canvas.value import EMPTY
 __all__ = ["CSS", "drag_canvas", "frame_url", "history_strip", "points_list"]
 
 _HERE = Path(__file__).parent
-_SCRIPT = ("view", "zoom", "mask", "live", "film", "story", "points_list", "pointer", "keyboard", "server")
+_SCRIPT = ("view", "zoom", "loupe", "mask", "live", "film", "story", "points_list", "pointer", "keyboard", "server")
 
 CSS = _HERE / "canvas.css"
 

@@ -2,7 +2,7 @@
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const sheet = element.querySelector('.dg-sheet'), aloud = element.querySelector('.dg-aloud');
-let nudged = null, spoken = null;
+let nudged = null, rested = null, spoken = null;
 
 function say(text) {
   clearTimeout(spoken);
@@ -22,6 +22,9 @@ function moveBy(by, far) {
     // One step of history for as long as keys are being pressed.
     clearTimeout(nudged);
     nudged = setTimeout(commit, 300);
+    nudgedAt = to;
+    clearTimeout(rested);
+    rested = setTimeout(() => { nudgedAt = null; draw(); }, 2000);
     changed();
     return tell(to);
   }
@@ -68,7 +71,7 @@ ink.addEventListener('keydown', (event) => {
 });
 
 // Keys for the whole page; never while something is being typed or chosen.
-const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', start: '#dg-start', save: '#dg-save' };
+const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', start: '#dg-start', save: '#dg-save', copy: '#dg-copy' };
 const hit = (name) => {
   const at = document.querySelector(BUTTON_OF[name]), button = at?.matches('button') ? at : at?.querySelector('button');
   if (button && !button.disabled) button.click();
@@ -83,6 +86,8 @@ function onKey(event) {
     if (!held) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
   } else if ((event.ctrlKey || event.metaKey) && !event.altKey && key === 's') {
     if (!held) hit('save');
+  } else if ((event.ctrlKey || event.metaKey) && key === 'c' && !event.altKey && !event.shiftKey && getSelection().isCollapsed) {
+    if (!held) hit('copy');
   } else if (event.ctrlKey || event.metaKey || event.altKey) {
     return;
   } else if (event.key === 'Escape') {
@@ -109,6 +114,11 @@ function onKey(event) {
     sheet.showModal();
   } else if (key === 'b') {
     peekAt(0);
+  } else if (key === 'l') {
+    wanted = true;
+    draw();
+  } else if (key === 'i') {
+    if (tool === 'mask' || tool === 'erase') invertMask();
   } else if (key === '[' || key === ']') {
     resizeBrush(key === ']' ? 1 : -1);
   } else if (key === '+' || key === '=') {
@@ -124,13 +134,15 @@ function onKey(event) {
 }
 document.addEventListener('keydown', onKey);
 document.addEventListener('keyup', (event) => {
-  if (event.key.toLowerCase() === 'b' && peek === 0) peekAt(null);
+  const key = event.key.toLowerCase();
+  if (key === 'b' && peek === 0) peekAt(null);
+  if (key === 'l') { wanted = false; draw(); }
   if (event.key !== ' ' || !spaceHeld) return;
   spaceHeld = false;
   delete stage.dataset.space;
   if (!panned && !(hold && props.busy)) hit(props.busy ? 'stop' : 'start');
 });
-window.addEventListener('blur', () => { spaceHeld = false; delete stage.dataset.space; });
+window.addEventListener('blur', () => { spaceHeld = wanted = false; delete stage.dataset.space; });
 
 element.querySelector('#dg-keys').addEventListener('click', () => sheet.showModal());
 sheet.addEventListener('click', (event) => { if (event.target === sheet) sheet.close(); });

@@ -29,6 +29,17 @@ function endStroke() {
   commit();
 }
 
+// What its button does: where nothing is painted, everything is then.
+const INVERT = [['Fill', 'Paint everything (I), to erase what must stay'], ['Invert', 'Swap what may change and what stays (I)']];
+function invertMask() {
+  if (props.busy || press) return;
+  onMask.globalCompositeOperation = 'xor';
+  onMask.fillStyle = '#fff';
+  onMask.fillRect(0, 0, mask.width, mask.height);
+  endStroke();
+}
+element.querySelector('#dg-invert').addEventListener('click', invertMask);
+
 function showBrush() {
   brush.querySelector('output').textContent = `${brushPixels()} px`;
 }

@@ -62,6 +62,11 @@ function changed() {
   element.querySelector('#dg-delete').disabled = busy || !some;
   element.querySelector('#dg-clear-points').disabled = busy || !some;
   element.querySelector('#dg-clear-mask').disabled = busy || !state.mask;
+  const invert = element.querySelector('#dg-invert'), [name, title] = INVERT[state.mask ? 1 : 0];
+  invert.disabled = busy;
+  invert.title = title;
+  invert.setAttribute('aria-label', name);
+  invert.firstElementChild.textContent = name;
   const start = document.querySelector('#dg-start');
   if (start && !busy) start.disabled = !active().length || Boolean(state.pending);
   showPoints();
@@ -138,11 +143,11 @@ ink.addEventListener('pointerdown', (event) => {
   if (!event.isPrimary || event.button !== 0 || props.busy || !props.frame) return;
   if (peek !== null) return peekAt(null);
   ink.setPointerCapture(event.pointerId);
-  cross = hold = null;
+  cross = hold = nudgedAt = null;
   const at = hover = pixel(event);
   const client = [event.clientX, event.clientY];
   if (tool === 'points') {
-    press = { start: at, at, client, pulled: false };
+    press = { start: at, at, client, pulled: false, finger: event.pointerType === 'touch' };
     if (!state.pending) Object.assign(press, grabbed(event));
     else press.again = distance(event, state.pending) < Infinity;
     selected = press.pair === undefined ? null : { pair: press.pair, end: press.end };
@@ -209,7 +214,7 @@ ink.addEventListener('pointercancel', (event) => {
   draw();
 });
 ink.addEventListener('pointerleave', () => { hover = null; draw(); });
-ink.addEventListener('blur', () => { cross = null; draw(); });
+ink.addEventListener('blur', () => { cross = nudgedAt = null; draw(); });
 ink.addEventListener('contextmenu', (event) => event.preventDefault());
 
 element.querySelector('#dg-delete').addEventListener('click', () => removePoint());

@@ -8,6 +8,7 @@ function take() {
   restoreMask();
   changed();
   draw();
+  comeIntoSight();
 }
 
 // One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
@@ -24,6 +25,20 @@ watch(HELD, () => {
   if (props.held && hold?.key !== props.held) server.steer({ key: props.held, stop: true }).catch(() => {});
   steer();
 });
+// An example or a picture of the history was chosen far below the picture, as on a phone: it comes back into sight.
+let chosen = -Infinity;        // when
+document.addEventListener('click', ({ target }) => {
+  if (target.closest?.('#dg-presets button, .dg-story button, [data-brings-picture] button')) chosen = performance.now();
+}, true);
+function comeIntoSight() {
+  if (performance.now() - chosen > 10000) return;
+  chosen = -Infinity;
+  const { top, bottom, height } = stage.getBoundingClientRect();
+  if (Math.min(bottom, innerHeight) - Math.max(top, 0) > 0.7 * Math.min(height, innerHeight)) return;
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  document.querySelector('#dg-head')?.scrollIntoView({ block: 'start', behavior: still ? 'auto' : 'smooth' });
+}
+
 // A button that is switched off under one's fingers takes the focus along: it goes to the one that is on.
 let pressedStart = false;
 document.addEventListener('click', (event) => {

@@ -13,7 +13,7 @@ const HANDLE = '#e5332d', TARGET = '#1e78e5', OFF = '#6b7480';
 const MARGIN = 14;      // CSS px of ink around the picture: dots on the border stay whole, border pixels are easy to hit
 let state = blank();     // points, those that are off, pending and mask, as they are drawn
 let tool = 'points', size = [1, 1];
-let press = null;        // what the pointer is doing: {start, at, pair, end} or {start, at} or {brush}
+let press = null;        // what the pointer is doing: {start, at, finger, pair, end} or {start, at, finger} or {brush}
 let selected = null;     // the dot that keys act on: {pair, end}
 let hover = null;        // image pixel under the pointer
 let cross = null;        // image pixel of the keyboard's cross
@@ -48,6 +48,7 @@ function paint() {
   }
   onInk.setTransform(ink.width / width, 0, 0, ink.height / height, 0, 0);
   onInk.clearRect(0, 0, width, height);
+  paintLoupe();
   if (peek !== null) return;         // points and mask lie on other content there
   paintMask();
   const pulled = hold && props.held === hold.key;
