@@ -143,15 +143,15 @@ installation's invisible mark, a recipe. The file is looked at where this page i
 
 HELP = """
 **Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
-can be moved with the mouse, or with the arrow keys once they are selected; the list beside the picture has their exact
-places and switches them off and on. **Live.** Hold the picture and drag: it
-follows the pointer as far as the model can, and the dot stays on what you hold. Where points are set, hold one of
-them, and the others go to their targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask
-everything may change; *Invert* swaps the two. **Before** and the slider beside it show the starting picture and every picture on the way;
-**Use** goes on from the one that is shown. **History** has every picture so far, also those that you undid and left.
-**Save MP4.** A film from the starting picture, through every drag, to this one; *File options* has other formats,
-sizes and speeds, and a picture of before and after. **Copy** puts the picture on the clipboard. Pictures and films
-saved here open again as work: drop one on the page.
+can be moved with the mouse, or with the arrow keys once they are selected; the list beside the picture has their
+exact places and switches them off and on. **Live.** Hold the picture and drag: it follows the pointer as far as the
+model can, and the dot stays on what you hold. Where points are set, hold one of them, and the others go to their
+targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask everything may change; *Invert*
+swaps the two. **Before** and the slider beside it show the starting picture and every picture on the way; **Use**
+goes on from the one that is shown. **History** has every picture so far, also those that you undid and left. **Save
+MP4.** A film from the starting picture, through every drag, to this one; *File options* has other formats, sizes and
+speeds, and a picture of before and after. **Copy** puts the picture on the clipboard. Pictures and films saved here
+open again as work: drop one on the page.
 
 **Your photo.** Agree, choose one, put the frame over what you want to change (or click eyes and mouth of a face), and
 open it in the model that is chosen above; then drag. Saved, what has changed goes back into the whole photo.
