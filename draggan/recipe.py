@@ -668,8 +668,9 @@ def read_list(what: str, value: Any, most: int) -> list[Any]:
 
 def read_numbers(what: str, value: Any, count: int) -> frozenset[int]:
     """Some of the numbers from 0 on of so many things; `PointError` otherwise."""
-    numbers = value if isinstance(value, list) and len(value) <= count else [None]
-    if not all(_is_whole(number) and 0 <= number < count for number in numbers):
+    numbers: list[Any] = value if isinstance(value, list) else []
+    good = isinstance(value, list) and len(numbers) <= count
+    if not good or not all(_is_whole(number) and 0 <= number < count for number in numbers):
         raise PointError(f"{what} are given by their numbers, from 0 to {count - 1}, not as {value!r:.80}")
     return frozenset(map(int, numbers))
 

@@ -475,7 +475,7 @@ def _doubtful(update: Update, steps: str, numbers: Sequence[int]) -> str:
     """Where all points should be there, and that is not certain of some, a sentence on those; else empty."""
     if update.lost is None or (update.distances > update.stop_distance).any():
         return ""
-    names = [_name(i, numbers) for i in np.flatnonzero(update.lost)]
+    names = [_name(i, numbers) for i in np.flatnonzero(update.lost).tolist()]
     if not names:
         return ""
     if len(update.lost) == 1:
