@@ -14,6 +14,7 @@ from draggan.engine.models import Model, Progress
 from draggan.errors import CheckpointError, DownloadError
 from tests.browser.driving import Page, agree, expect, needs_browser
 from tests.pages import BUMP, TinyModels
+from tests.test_hostile_work import named
 
 pytestmark = needs_browser
 
@@ -109,3 +110,21 @@ def test_the_name_of_an_uploaded_file(visit, tmp_path):
     page.wait_for_function("document.querySelector('.dg-picture').width === 16")
     expect(page.locator("#dg-model input")).to_have_value("67 77 bxb 'y' z.safetensors")
     assert page.title() == "DragGAN"
+
+
+def test_the_names_of_photos_and_sessions(visit):
+    page = visit()
+    name = "${6*7} {{7*7}} <img src=x onerror=\"document.title='taken'\"> `${alert(1)}`"
+    page.set_input_files(
+        "#dg-opener input", {"name": f"{name}.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n"}
+    )
+    says(page, ".dg-status", f"{name}.png cannot be read as a picture")
+    hostile = {"name": f"{name}.draggan", "mimeType": "", "buffer": named(name)}
+    page.set_input_files("#dg-opener input", hostile)
+    says(page, ".dg-status", f"This work needs the model '{name}'")
+    page.get_by_role("button", name="Your photo").click()
+    page.locator("#dg-photo-consent").get_by_role("checkbox").check()
+    box = page.locator(".dg-photo input")
+    expect(box).to_be_enabled()
+    box.set_input_files({"name": f"{name}.png", "mimeType": "image/png", "buffer": b"no picture"})
+    says(page, ".dg-photo-said", f"{name}.png is not a picture that can be read")
