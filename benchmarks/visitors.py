@@ -6,14 +6,15 @@
 its own of this machine (127.0.0.x), as limits count by address. Six drag through the API and look at pictures, six work
 in the page (another seed, a drag, save), two begin long drags in the page and stop them. Of the two attackers, one
 begins endless drags and never listens; the other asks for the heaviest drags there are, by what is refused and by what
-is still allowed, and uploads rubbish. Every picture is compared with what its visitor asked for: the nearest of all
-pictures asked for must be its own.
+is still allowed, uploads rubbish, and sends photos of a few kilobytes that have 64 megapixels. Every picture is
+compared with what its visitor asked for: the nearest of all pictures asked for must be its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import http.client
 import io
 import itertools
@@ -346,7 +347,14 @@ class Crowd:
         # What an attacker agrees to binds nobody.
         self._attack("consent", lambda: visitor.call("consent", "model", True))
         self._attack("uploads", lambda: visitor.upload(os.urandom(5_000_000)))
+        self._attack("photos of 64 megapixels", lambda: self._photo(visitor))
         time.sleep(0.5)
+
+    def _photo(self, visitor: Visitor) -> None:
+        visitor.page("agree_photo", {"agreed": True})
+        said = json.dumps(visitor.page("photo_sent", None, {"count": 1, "name": "a.png", "content": _huge_photo()}))
+        if "error" in said.split('"title"')[0]:
+            raise Refused(200, said[:300])
 
     def _attack(self, what: str, act: Callable[[], Any]) -> None:
         try:
@@ -396,6 +404,14 @@ class Crowd:
             if not attacks:
                 self.found.count("things done")
                 time.sleep(0.5)
+
+
+@functools.cache
+def _huge_photo() -> str:
+    """A PNG of 8 kB and as many pixels as are read, in base64."""
+    file = io.BytesIO()
+    Image.new("P", (8000, 8000)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _drawn(target: tuple[int, int]) -> dict[str, Any]:
