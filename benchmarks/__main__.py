@@ -34,6 +34,7 @@ BENCHMARKS = {
     "drags": "sixty fixed drags on the built-in cat through the command line",
     "batch": "many recipes: a batch against a loop, and a batch that is killed and goes on",
     "inversion": "photos: how near a model comes, how soon, what it says of them, whether drags still work",
+    "crops": "crops proposed on photos: how often they are found and right",
     "truth": "whether what is said to have arrived has arrived",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",

@@ -31,10 +31,10 @@ from draggan.checkpoints import catalogue
 from draggan.config import SOLVER_NAMES, DragConfig
 from draggan.drag import Drag
 from draggan.evaluation.attributes import SceneReader
-from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks
 from draggan.evaluation.report import tile
 from draggan.generators.base import Generator
 from draggan.images import to_uint8
+from draggan.landmarks import LandmarkNetwork, find_landmarks
 from draggan.scenes import find_scene
 
 __all__ = ["WISHES", "Wish", "joined", "main"]

@@ -35,7 +35,6 @@ from benchmarks.timing import publish, table
 from draggan.checkpoints.store import locate
 from draggan.config import InversionConfig
 from draggan.engine.models import file_sha256
-from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks
 from draggan.evaluation.similarity import gradient_distance
 from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -45,6 +44,7 @@ from draggan.images import to_uint8
 from draggan.inversion import Inversion, InversionResult
 from draggan.inversion.distance import missing_detail
 from draggan.inversion.encoder import guess_latent
+from draggan.landmarks import LandmarkNetwork, find_landmarks
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 

@@ -30,11 +30,11 @@ import draggan
 from benchmarks import machine
 from benchmarks.timing import publish, table
 from draggan.config import InversionConfig
-from draggan.evaluation.landmarks import find_landmarks
 from draggan.export import save_animation
 from draggan.images import to_uint8
 from draggan.inversion import Inversion
 from draggan.inversion.film import invert_film
+from draggan.landmarks import find_landmarks
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 

@@ -286,6 +286,14 @@ class Recipe:
         return self.model.tuning != ""
 
     @property
+    def allowed(self) -> Bool[np.ndarray, "height width"] | None:
+        """What its edits together may have changed; None: everything, as one of them had no mask, or there is none."""
+        masks = [edit.mask for edit in self.edits]
+        if not masks or None in masks:
+            return None
+        return np.logical_or.reduce([mask.allowed for mask in masks if mask is not None])
+
+    @property
     def is_complete(self) -> bool:
         """Whether the latents of all its pictures are known."""
         return all(result is not None for result in self.results)

@@ -14,7 +14,6 @@ from draggan.config import DragConfig
 from draggan.errors import ConfigError
 from draggan.evaluation.attributes import SceneReader, load_reader
 from draggan.evaluation.bias import _strict, audit, contact_sheet
-from draggan.evaluation.landmarks import find_landmarks
 from draggan.evaluation.statistics import (
     chi_square_alike,
     chi_square_fit,
@@ -23,6 +22,7 @@ from draggan.evaluation.statistics import (
     variation_by_chance,
 )
 from draggan.evaluation.subject import Subject
+from draggan.landmarks import find_landmarks
 from draggan.scenes import find_scene
 from tests.marks import marks_of
 from tests.scene_helpers import compiled  # noqa: F401 - a fixture

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from draggan.cli import main
+from draggan.engine.local import LocalEngine
+from draggan.engine.models import AnyModels
 from draggan.inversion import read_photo
 from draggan.provenance.verify import verify_bytes
+from draggan.session_file import read_session_file
 from tests.marks import marks_of
 
 QUICK = ("--coarse-steps", "3", "--steps", "2", "--tuning-steps", "2")
@@ -48,8 +54,21 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
     assert found.recipe is None
     assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
     assert {"words", "pixels", "signature", "record"} <= marks_of(changed.read_bytes())
-    again = ("--point", "100,100:101,100", "--steps", "1", "--out", str(tmp_path / "c.png"))
-    assert main(["drag", "--recipe", str(saved), *again]) == 0
+    # Another process goes on with it, and does what this one does, to the last bit.
+    again = ("drag", "--recipe", str(saved), "--point", "100,100:103,100", "--steps", "2")
+    here, there = tmp_path / "here.draggan", tmp_path / "there.draggan"
+    command = [sys.executable, "-m", "draggan", *again, "--recipe-out", str(there), "--out", str(tmp_path / "d.png")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1], capture_output=True)
+    assert main([*again, "--recipe-out", str(here), "--out", str(tmp_path / "c.png")]) == 0
+    pictures = []
+    for path in (here, there):
+        work, engine = read_session_file(path), LocalEngine(AnyModels("cpu"))
+        for tuning in work.tunings.values():
+            engine.keep_tuning(tuning)
+        pictures.append([engine.picture(work.session.recipe.up_to(number)) for number in range(3)])
+        engine.close()
+    np.testing.assert_array_equal(*pictures)
+    assert not np.array_equal(pictures[0][1], pictures[0][2])
 
 
 def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, capsys):
@@ -62,6 +81,7 @@ def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, ca
         (["invert", str(tmp_path / "no.png"), "--model", "cat", "--out", str(session), "--consent"], "cannot read"),
         (["drag", "--recipe", str(tmp_path / "no.draggan"), "--point", "1,1:2,2"], "cannot read"),
         (["drag", "--model", "cat", "--point", "1,1:2,2", "--photo", str(photo)], "draggan invert"),
+        ([*start, "--out", str(session), "--consent", "--find"], "not sure where its subject is"),
     ):
         assert main(words) == 1
         assert said in capsys.readouterr().err

@@ -225,6 +225,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *("draggan.generators.base", "draggan.generators.tuned", "draggan.drag.latent_statistics"),
                 # The encoders' files, and their training.
                 *("draggan.checkpoints", "draggan.scenes", "draggan.small_networks", "dnnlib"),
+                "draggan.landmarks",
             ),
         ),
         ("draggan/small_networks.py", ("draggan.errors", "dnnlib")),
@@ -243,7 +244,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             "draggan/datasets/",
             (
                 *("draggan.errors", "draggan.export", "draggan.recipe", "draggan.scenes", "draggan.batch.jobs"),
-                *("draggan.evaluation.landmarks", "dnnlib"),
+                *("draggan.landmarks", "dnnlib"),
             ),
         ),
         # The page knows models and drags only through the engine.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from draggan.errors import ConfigError, DragGANError, LatentError, PhotoError, R
 from draggan.export import encode_picture, recipe_in
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
 from draggan.images import to_uint8
-from draggan.inversion import Inversion
+from draggan.inversion import Inversion, expected, invert
 from draggan.inversion.distance import laplacian_pyramid, pyramid_distance
 from draggan.kept_session import pieces_of, read_session
 from draggan.recipe import Edit, Mask, Recipe, read_points
@@ -146,6 +147,18 @@ def test_it_goes_on_from_a_latent_and_weights(models):
     assert second.result.tuning.digest == result.tuning.digest
 
 
+def test_how_long_it_takes_is_known_from_a_few_steps(models, monkeypatch):
+    generator = models.load("tiny")
+    ticks = iter(range(1000))
+    # Every step takes a second.
+    monkeypatch.setattr(invert, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    config = InversionConfig(coarse_steps=30, steps=20, tuning_steps=10)
+    seconds = expected(generator, config)
+    assert seconds.latent == pytest.approx(50)
+    assert seconds.done == pytest.approx(50 + 10 * 1.6)
+    assert expected(generator, config, guessed=True).latent == pytest.approx(30), "a third of the coarse steps"
+
+
 def test_a_photo_of_another_size_ends_in_a_sentence(models, engine):
     with pytest.raises(PhotoError, match="32 x 32"):
         Inversion(models.generator, np.zeros((16, 16, 3), np.uint8))
@@ -262,6 +275,17 @@ def test_two_photos_at_once_are_not_mixed(engine):
     # A plain picture of the same latent is the model's own.
     plain = replace(one, model=replace(one.model, tuning=""))
     assert not np.array_equal(engine.picture(plain), pictures[0])
+    # By content: each is nearer to its own photo than to the other's.
+    errors = [[np.square(picture.astype(float) - photo(k)).mean() for k in range(2)] for picture in pictures[:2]]
+    assert errors[0][0] < errors[0][1]
+    assert errors[1][1] < errors[1][0]
+    # Drags of both at once end where each ends alone.
+    edit = Edit(points=read_points([[14, 14, 18, 14]], (32, 32)), settings={"max_steps": 3})
+    alone = [engine.picture(engine.drag(recipe, edit).reached()) for recipe in (one, other)]
+    both = [engine.drag(recipe, edit, visitor=str(k)) for k, recipe in enumerate((one, other))]
+    for running, picture in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(engine.picture(running.reached()), picture)
+    assert not np.array_equal(*alone)
 
 
 def test_drag_hold_undo_and_another_drag_on_a_photo(engine):

@@ -16,7 +16,6 @@ from draggan.checkpoints.catalogue import builtin_dir
 from draggan.checkpoints.store import load_generator
 from draggan.errors import CheckpointError, ConfigError, ModelNotFound, OpBuildError
 from draggan.evaluation import train_landmarks
-from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks, landmark_file, load_landmarks, save_landmarks
 from draggan.evaluation.train_landmarks import (
     Batch,
     LandmarkConfig,
@@ -27,6 +26,7 @@ from draggan.evaluation.train_landmarks import (
     main,
     measure,
 )
+from draggan.landmarks import LandmarkNetwork, find_landmarks, landmark_file, load_landmarks, save_landmarks
 from draggan.scenes import SCENES
 from draggan.scenes.scene import renderer
 

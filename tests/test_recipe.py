@@ -445,3 +445,12 @@ def test_millions_of_values_are_refused_before_they_are_read(filling):
     with pytest.raises(RecipeError, match="a text of more than 2097152 values is too much for a recipe"):
         Recipe.from_json(text)
     assert time.perf_counter() - started < 5, "counting them takes some hundredths of a second"
+
+
+def test_what_the_edits_together_may_have_changed():
+    left, right = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    left[:, :4], right[:, -3:] = True, True
+    masked = begun(edits=[Edit(points=(), mask=Mask(allowed=allowed)) for allowed in (left, right)])
+    np.testing.assert_array_equal(masked.allowed, left | right)
+    assert begun().allowed is None
+    assert begun(edits=[Edit(points=(), mask=Mask(allowed=left)), Edit(points=())]).allowed is None

@@ -150,7 +150,8 @@ def _pasted(engine: LocalEngine, photo: Photo, recipe: Recipe, work: SessionFile
     from draggan.inversion import paste, read_crop
 
     crop = read_crop([list(xy) for xy in work.places[recipe.model.tuning].crop])
-    return paste(photo, crop, engine.picture(recipe), before=engine.picture(recipe.up_to(0)))
+    after, before = engine.picture(recipe), engine.picture(recipe.up_to(0))
+    return paste(photo, crop, after, before=before, mask=recipe.allowed)
 
 
 def _with_recipe(work: SessionFile | None, recipe: Recipe) -> SessionFile:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from draggan.cli.options import add_yes, name_of, path_of
 from draggan.config import InversionConfig, describe
-from draggan.errors import ConfigError, ConsentError
+from draggan.errors import ConfigError, ConsentError, PhotoError
 
 if TYPE_CHECKING:
     from draggan.engine.base import InversionUpdate, RunningInversion
+    from draggan.generators.base import Generator
     from draggan.inversion import Crop, Photo
 
 __all__ = ["HELP", "NAME", "add_consent", "add_crop", "add_options", "agreed", "crop_of", "run", "watched"]
@@ -56,6 +57,9 @@ def add_crop(parser: argparse.ArgumentParser) -> None:
         "--box", type=_points(2), metavar="X,Y:X,Y", help="two corners of the part to open (default: the middle)"
     )
     which.add_argument(
+        "--find", action="store_true", help="look for what the model draws; for the built-in models of this project"
+    )
+    which.add_argument(
         "--face", type=_points(3), metavar="X,Y:X,Y:X,Y", help="one eye, the other, the mouth: cut as FFHQ cuts faces"
     )
 
@@ -85,14 +89,27 @@ def agreed(args: argparse.Namespace) -> None:
         raise ConsentError("the photo was not opened")
 
 
-def crop_of(args: argparse.Namespace, photo: Photo, size: tuple[int, int]) -> Crop:
+def crop_of(args: argparse.Namespace, photo: Photo, generator: Generator, sha256: str) -> Crop:
     """The part of the photo that the options say.
 
     Args:
-        size: of the model's picture, ``(height, width)``.
-    """
-    from draggan.inversion import aligned_face, box, centred
+        generator: the model.
+        sha256: of its file.
 
+    Raises:
+        PhotoError: they say nothing that can be cut out, or what was looked for was not found.
+    """
+    from draggan.inversion import aligned_face, box, centred, crop_finder
+
+    size = generator.image_size
+    if args.find:
+        finder = crop_finder(args.model, sha256, generator)
+        if finder is None:
+            raise PhotoError(f"'{args.model}' has no networks to find its subject; say where it is by --box or --face")
+        found = finder.find(photo)
+        if not found.is_sure:
+            raise PhotoError("the model is not sure where its subject is; say it by --box or --face")
+        return found.crop
     if args.face is not None:
         eye, other_eye, mouth = args.face
         return aligned_face(photo, eye, other_eye, mouth)
@@ -108,7 +125,8 @@ def run(args: argparse.Namespace) -> int:
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
     from draggan.export import check_picture_path, save_picture
-    from draggan.inversion import VERDICTS, cut, read_photo
+    from draggan.inversion import VERDICTS, cut, expected, read_photo
+    from draggan.inversion.encoder import find_encoder
     from draggan.provenance.deployment import default
     from draggan.session import Session
     from draggan.session_file import SUFFIX, PhotoPlace, SessionFile
@@ -128,8 +146,14 @@ def run(args: argparse.Namespace) -> int:
     ensure_downloaded(args.model, yes=args.yes)
     engine = LocalEngine(AnyModels(args.device))
     try:
-        size = engine.models.load(args.model).image_size
-        crop = crop_of(args, photo, size)
+        generator = engine.models.load(args.model)
+        sha256, size = engine.models.sha256(args.model), generator.image_size
+        crop = crop_of(args, photo, generator, sha256)
+        if not args.json:
+            time = expected(generator, config, guessed=find_encoder(args.model, sha256) is not None)
+            print(
+                f"this takes about {time.done:.0f} s here, {time.latent:.0f} s of them to the first that can be dragged"
+            )
         running = engine.invert(args.model, cut(photo, crop, size), config)
         last = watched(running, quiet=args.json)
         recipe = running.reached()

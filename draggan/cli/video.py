@@ -74,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
     if tuple(offset.shape[1:]) != (generator.num_ws, generator.w_dim):
         raise LatentError(f"the edit is of another kind of model than '{args.model}': its latents have another shape")
     photos = [Photo(pixels=frame, name=args.film.name) for frame in clip.frames]
-    crop = invert.crop_of(args, photos[0], generator.image_size)
+    sha256 = AnyModels(args.device).sha256(args.model)
+    crop = invert.crop_of(args, photos[0], generator, sha256)
     crops = [cut(photo, crop, generator.image_size) for photo in photos]
     bar = StageBar(shown=not args.json)
     film = None
     try:
-        sha256 = AnyModels(args.device).sha256(args.model)
         usual = InversionConfig()
         share = 10 if args.quick else 1
         first = InversionConfig(coarse_steps=usual.coarse_steps // share, steps=usual.steps // share)

@@ -16,8 +16,8 @@ from dnnlib.cache import replacing
 from draggan.batch.jobs import REPORT
 from draggan.datasets.folder import check_split, row_of, truth_path, write_split, write_truth
 from draggan.errors import ConfigError, ExportError, ModelNotFound
-from draggan.evaluation.landmarks import LandmarkNetwork, find_landmarks
 from draggan.export import read_recipe
+from draggan.landmarks import LandmarkNetwork, find_landmarks
 
 __all__ = ["write_batch_pairs"]
 

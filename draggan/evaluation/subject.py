@@ -19,10 +19,10 @@ from draggan.checkpoints import catalogue
 from draggan.checkpoints.store import load_generator
 from draggan.drag.latent_statistics import sample_latents
 from draggan.errors import ConfigError, DragGANError, OpBuildError
-from draggan.evaluation.landmarks import find_landmarks
 from draggan.evaluation.similarity import correspondences
 from draggan.evaluation.statistics import Whitening
 from draggan.generators.base import Generator, z_from_seed
+from draggan.landmarks import find_landmarks
 from draggan.scenes import SCENES
 from draggan.suggestions import suggested_truncation
 

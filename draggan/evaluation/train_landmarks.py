@@ -27,8 +27,8 @@ from torch import Tensor
 from dnnlib.cache import replacing
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ConfigError, DragGANError, ModelNotFound
-from draggan.evaluation.landmarks import INPUT, LandmarkNetwork, load_landmarks, save_landmarks
 from draggan.generators.base import Generator
+from draggan.landmarks import INPUT, LandmarkNetwork, load_landmarks, save_landmarks
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 from draggan.scenes.scene import Rendering, Scene

@@ -34,7 +34,17 @@ from draggan.inversion.distance import pyramid_distance, scaled
 from draggan.inversion.verdict import Verdict, verdict_of
 from draggan.tuning import Tuning
 
-__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "psnr", "schedule", "target_of"]
+__all__ = [
+    "Expected",
+    "Inversion",
+    "InversionResult",
+    "InversionStep",
+    "Stage",
+    "expected",
+    "psnr",
+    "schedule",
+    "target_of",
+]
 
 Stage = Literal["latent", "weights"]
 # Takes the number of a step, and gives the picture before it.
@@ -43,6 +53,8 @@ _Optimise: TypeAlias = Callable[[int], Tensor]
 _COARSE, _FINE = 64, 256  # heights in pixels of the pictures on which latents are found
 _BETAS = (0.9, 0.99)
 _WARM_UP = 10  # steps over which the step size rises
+_GROWTH = 0.9  # of a step's time with the picture's height, beyond the height on which latents are found
+_TIMED = 2  # steps of a kind that are timed before anything is begun; the first of them also prepares things
 _OTHERS_EVERY = 4  # steps of the weights to one look at another picture
 _OTHERS_DISTANCE = 0.5  # how far from the latent that picture is, of the way to a random one
 
@@ -176,6 +188,11 @@ class Inversion:
         """How many there are in all."""
         return sum(part.steps for part in self._parts)
 
+    @property
+    def plan(self) -> tuple[_Part, ...]:
+        """What will be done, part by part."""
+        return tuple(self._parts)
+
     def stop(self) -> None:
         """Good enough: the next step is the last one. May be called from any thread."""
         self._stopped = True
@@ -196,7 +213,9 @@ class Inversion:
         coarse = max((h for h in heights if h <= _COARSE), default=fine)
         rows = self._generator.num_ws
         # Measured on two cores at 256 px: a picture of 64 px takes less than half as long as one of 256 px.
-        grown = max(1.0, (full / fine) ** 2)
+        # And a step of the weights at 512 px 1.9 times as long as one at 256 px in the published network, whose maps
+        # have half as many channels when they are twice as large (benchmarks/inversion.md).
+        grown = (full / fine) ** _GROWTH
         parts = [
             _Part("latent", coarse, 1, coarse_steps, 0.5 if coarse < fine else 1.0),
             _Part("latent", fine, 1, config.steps, 1.0),
@@ -333,6 +352,47 @@ class Inversion:
             size = (height, round(full[1] * height / full[0]))
             self._targets[height] = scaled(self._target, size)
         return self._targets[height]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """How long an inversion will take.
+
+    Attributes:
+        latent: seconds of computing until the latent is found.
+        done: until the end.
+    """
+
+    latent: float
+    done: float
+
+
+def expected(generator: Generator, config: InversionConfig | None = None, *, guessed: bool = False) -> Expected:
+    """How long an inversion would take on this machine as it is now: a few steps are timed, the others by their ratio.
+
+    Takes as long as four steps.
+
+    Args:
+        guessed: it will begin with a guess, such as an encoder's.
+
+    Raises:
+        ConfigError: as for `Inversion`.
+    """
+    config = config or InversionConfig()
+    mean = generator.sample(0, 0.0, 0 if generator.c_dim else None)
+    grey = np.full((*generator.image_size, 3), 128, np.uint8)
+    few = InversionConfig(
+        coarse_steps=min(config.coarse_steps, _TIMED), steps=_TIMED, row_steps=0, tuning_steps=0, full_size_steps=0
+    )
+    before = 0.0
+    seconds: dict[int, float] = {}
+    for step in Inversion(generator, grey, few):
+        seconds[step.picture.shape[-2]], before = step.seconds - before, step.seconds
+    planned = Inversion(generator, grey, config, start=mean if guessed else None).plan
+    fine = seconds[max(seconds)]
+    times = [part.steps * (seconds.get(part.height, 0.0) if part.cost < 1 else fine * part.cost) for part in planned]
+    latent = sum(t for t, part in zip(times, planned, strict=True) if part.stage == "latent")
+    return Expected(latent=latent, done=sum(times))
 
 
 class _Coordinates:

@@ -253,6 +253,9 @@ def _wire_photos(page: Page, wiring: _Wiring) -> None:
     parts.photo_consent.agree(agree, [parts.photo_consent], agreed, api_name="agree_photo", **_EVERY)
     parts.photo.photo_sent(wiring.at_once(photos.photo_sent), sent, [parts.photo], api_name="photo_sent", **_LAST)
     parts.photo.aim(wiring.at_once(photos.aim), sent, [parts.photo], api_name="aim", **_LAST)
+    # Apart from the others: it takes some seconds.
+    foresee = wiring.at_once(photos.foresee)
+    parts.photo.foresee(foresee, sent, [parts.photo], api_name="foresee", **_LAST)
     parts.photo.open_photo(wiring.queued(photos.open_photo), sent, wiring.outputs, api_name="open_photo", **_QUIET)
     # Outside the queue, as Stop is.
     parts.photo.enough(wiring.at_once(dragging.stop), None, None, api_name="enough", queue=False, **_QUIET)

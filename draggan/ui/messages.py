@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from draggan.engine.base import InversionUpdate, Update
 from draggan.engine.models import Model
-from draggan.inversion import VERDICTS, Verdict
+from draggan.inversion import VERDICTS, Expected, Verdict
 from draggan.session import Session
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "HELP",
     "LIVE",
     "LOADING",
+    "NOT_FOUND",
     "NOT_OPENED",
     "NO_CLIPBOARD",
     "NO_FILM",
@@ -50,6 +51,7 @@ __all__ = [
     "drag_outcome",
     "drag_progress",
     "drawing",
+    "expected_opening",
     "favourite",
     "hint",
     "hints",
@@ -100,6 +102,7 @@ NO_CLIPBOARD = "This browser does not let the page copy a picture. Save it inste
 NO_FILM = "Stopped: no film was saved."
 NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
 OPENING = "The model looks at your photo …"
+NOT_FOUND = "This model is not sure where its subject is. Move the frame over it, or click eyes and mouth."
 PHOTO_AGAIN = "This is the photo on the canvas: what you save goes back into it."
 PHOTO_GONE = (
     "your last work is of a photo whose tuned weights are not here any more. It stays kept: open the session file that "
@@ -235,6 +238,15 @@ def opening(update: InversionUpdate) -> str:
     verdict = "" if update.verdict is None else f" {VERDICTS[update.verdict]}"
     left = "" if update.seconds_left < 2 else f" {_about(update.seconds_left)} left."
     return f"{doing}: {100 * update.progress:.0f} %.{left}{verdict}"
+
+
+def expected_opening(seconds: Expected) -> str:
+    """How long opening a photo will take."""
+    done = _about(seconds.done)
+    if seconds.done < 60:
+        return f"Opening takes {done[0].lower()}{done[1:]} here."
+    latent = _about(seconds.latent)
+    return f"Opening takes {done[0].lower()}{done[1:]} here; after {latent[0].lower()}{latent[1:]} it can be dragged."
 
 
 def opened_photo(verdict: Verdict | None) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, canvas_value, is_outdated, with_canvas
 from draggan.ui.drag_settings import OF_THE_MODEL, SETTINGS, chosen_settings, last_good_values, shown_settings
 from draggan.ui.errors import PageError, SessionExpired, explained
+from draggan.ui.finders import CropFinders, Expectations
 from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
@@ -52,6 +53,8 @@ class Page:
         drags, downloads, films: under way, by tab; a photo that is being opened counts as a drag.
         openings: likewise; to stop one of these is not to want the photo any more.
         photos: those that people have sent.
+        finders: propose what is cut out of them.
+        expectations: how long opening one takes.
         thumbnails: small pictures of seeds.
         tabs: does what is asked for in a tab one thing after the other.
         site: where it is served; keeps account of uploaded files.
@@ -65,6 +68,7 @@ class Page:
         self.drags, self.downloads, self.films = JobsByTab("drag"), JobsByTab("download"), JobsByTab("film")
         self.openings = JobsByTab("photo")
         self.photos = Photos(engine.forget_tuning)
+        self.finders, self.expectations = CropFinders(models), Expectations(models)
         self.tabs = TabQueue(parts.session)
         self.thumbnails = Thumbnails(engine)
         self.site = site or Site()

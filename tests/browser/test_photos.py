@@ -8,7 +8,9 @@ import time
 import numpy as np
 from PIL import Image
 
+from draggan.inversion import Crop
 from draggan.session_file import read_session_file
+from draggan.ui.finders import CropFinders
 from tests.browser.driving import PATIENCE, click, expect, needs_browser, status
 
 pytestmark = needs_browser
@@ -26,7 +28,9 @@ _IS_KEPT = """(name) => new Promise((good) => {
 })"""
 
 
-def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, engine, tmp_path):
+def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, engine, tmp_path, monkeypatch):
+    found = Crop(centre=(60.0, 60.0), right=(20.0, 0.0), down=(0.0, 20.0))
+    monkeypatch.setattr(CropFinders, "find", lambda self, model, photo: (True, found))
     y, x = np.indices((120, 180))
     pixels = np.stack([120 + 100 * np.sin(x / 9), 120 + 100 * np.cos(y / 7), 60 + x], -1).clip(0, 255)
     photo = tmp_path / "<img src=x onerror=alert(1)>.png"
@@ -48,6 +52,15 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     box.set_input_files(photo)
     cut = page.locator(".dg-photo-pair img").first
     page.wait_for_function("document.querySelector('.dg-photo-pair img').src.startsWith('data:image/jpeg')")
+    first = cut.get_attribute("src")
+    # Where the model sees its subject is one click away; the frame is put there.
+    expect(page.locator(".dg-photo-expected")).to_contain_text("Opening takes about")
+    page.click(".dg-photo-found")
+    expect(page.locator(".dg-photo-found")).to_be_hidden()
+    expect(page.locator(".dg-photo-frame polygon").last).to_have_attribute(
+        "points", "40.5,40.5 80.5,40.5 80.5,80.5 40.5,80.5"
+    )
+    page.wait_for_function("(was) => document.querySelector('.dg-photo-pair img').src !== was", arg=first)
     first = cut.get_attribute("src")
     # The frame is moved by the mouse, and by the keys; what the model would see follows.
     svg = page.locator(".dg-photo-frame svg")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from draggan.config import InversionConfig
 from draggan.errors import ModerationError, PhotoError, RecipeError
+from draggan.inversion import Crop
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
@@ -97,6 +99,24 @@ def test_what_is_cut_out_is_a_frame_or_a_face_and_anything_else_is_explained(pag
         assert "anew" in aimed(wrong)["error"]
     assert "error" in aimed({"box": [1e9, 0, float("nan"), 3]})
     assert "cut" in aimed("nonsense"), "the middle of it"
+
+
+def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_is(page, tiny, monkeypatch):
+    agree(page)
+    photos.photo_sent(page, tiny, sent(photo_file()), request())
+    lasts, none = photos.foresee(page, tiny, {}, request())
+    assert re.fullmatch(r"Opening takes about \d+ s here\.", shown(lasts, page.parts.photo)["expected"])
+    assert shown(none, page.parts.photo)["found"] == {"box": None, "text": ""}, "this model has no networks for that"
+    crop = Crop(centre=(30.0, 20.0), right=(10.0, 0.0), down=(0.0, 10.0))
+    for answer, box, words in (((True, crop), [20.0, 10.0, 40.0, 30.0], ""), ((True, None), None, "is not sure")):
+        monkeypatch.setattr(page.finders, "find", lambda model, photo, answer=answer: answer)
+        *_, last = photos.foresee(page, tiny, {}, request())
+        found = shown(last, page.parts.photo)["found"]
+        assert found["box"] == box
+        assert words in found["text"]
+    consenting.agree_photo(page, {"agreed": False}, request())
+    (said,) = photos.foresee(page, tiny, {}, request())
+    assert "there is no photo yet" in shown(said, page.parts.photo)["found"]["text"].lower()
 
 
 def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page, tiny, quick):

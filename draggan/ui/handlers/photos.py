@@ -25,7 +25,7 @@ from draggan.ui.page import Page, Updates
 from draggan.ui.photos import OpenedPhoto, SentPhoto
 from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
 
-__all__ = ["aim", "cancel_photo", "open_photo", "photo_sent"]
+__all__ = ["aim", "cancel_photo", "foresee", "open_photo", "photo_sent"]
 
 _PREVIEW = 1024  # pixels of the longer side of a photo on the page
 _INTERVAL = 0.25  # seconds between two pictures on the way
@@ -109,6 +109,28 @@ def aim(page: Page, session: Session | None, value: Any, request: gr.Request) ->
             return {page.parts.photo: gr.HTML(aimed=_aimed(photo, _crop(photo, value, size), size))}
     except PageError as error:
         return {page.parts.photo: gr.HTML(aimed={"error": error.text})}
+
+
+def foresee(page: Page, session: Session | None, value: Any, request: gr.Request) -> Iterator[Updates]:
+    """How long opening the photo will take; and what the model draws is looked for on it: a proposal that one click
+    accepts."""
+    part = page.parts.photo
+    try:
+        with explained():
+            sent, model = page.photos.chosen(tab_of(request)), page.session_of(session).model
+            text = messages.expected_opening(page.expectations.of(model))
+        yield {part: gr.HTML(expected=text)}
+        with explained(), page.photos.turns.turn(visitor_of(request)):
+            photo = sent.read()
+        with explained():
+            can, crop = page.finders.find(model, photo)
+        if crop is None:
+            yield {part: gr.HTML(found={"box": None, "text": messages.NOT_FOUND if can else ""})}
+            return
+        low, high = crop.corners.min(0), crop.corners.max(0)
+        yield {part: gr.HTML(found={"box": [*low.tolist(), *high.tolist()], "text": ""})}
+    except PageError as error:
+        yield {part: gr.HTML(found={"box": None, "text": error.text})}
 
 
 def open_photo(page: Page, session: Session | None, value: Any, request: gr.Request) -> Iterator[Updates]:

@@ -217,7 +217,8 @@ def _saved_picture(
         after, before = page.picture(session.recipe), page.picture(session.start)
         with page.photos.turns.turn(session.recipe.model.tuning):
             photo = opened.sent.read()
-            pixels = paste(photo, opened.crop, over_white(after), before=over_white(before))
+            mask = session.recipe.allowed
+            pixels = paste(photo, opened.crop, over_white(after), before=over_white(before), mask=mask)
             if compared:
                 pixels = _beside(photo.pixels, pixels)
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared))

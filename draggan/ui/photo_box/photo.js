@@ -3,12 +3,13 @@
 
 const q = (what) => element.querySelector(what);
 const input = q('input'), zone = q('.dg-photo-zone'), work = q('.dg-photo-work'), said = q('.dg-photo-said');
-const photo = q('.dg-photo-frame img'), over = q('svg'), outline = q('polygon'), veil = q('path');
+const photo = q('.dg-photo-frame img'), over = q('svg'), outline = q('polygon:not([class])'), veil = q('path');
 const corner = q('circle'), dots = q('svg g'), help = q('.dg-photo-help'), bar = q('.dg-bar');
 const [cutOut, drawn] = element.querySelectorAll('.dg-photo-pair img');
+const use = q('.dg-photo-found'), proposed = q('.dg-photo-proposal'), lasts = q('.dg-photo-expected');
 const open = q('.dg-photo-open'), enough = q('.dg-photo-enough'), cancel = q('.dg-photo-cancel');
 const ways = [...element.querySelectorAll('[data-way]')];
-let count = 0, note = '', way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null;
+let count = 0, note = '', way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null, proposal = null;
 
 const say = (text) => { said.textContent = text ?? ''; };
 const busy = () => Boolean(props.work?.running);
@@ -71,6 +72,21 @@ const at = (event) => {
   const r = over.getBoundingClientRect();
   return [(event.clientX - r.left) * size[0] / r.width - 0.5, (event.clientY - r.top) * size[1] / r.height - 0.5];
 };
+
+// Where the model sees its subject: a dashed frame, which a click makes the frame.
+function propose(box, text) {
+  proposal = box;
+  use.hidden = !box;
+  const [x0, y0, x1, y1] = (box ?? [0, 0, 0, 0]).map((v) => v + 0.5);
+  proposed.setAttribute('points', box ? `${x0},${y0} ${x1},${y0} ${x1},${y1} ${x0},${y1}` : '');
+  if (text && !said.textContent) say(text);
+}
+use.addEventListener('click', () => {
+  if (!proposal || busy()) return;
+  frame = [...proposal];
+  propose(null);
+  choose('box');
+});
 
 // The frame stays within the photo as far as it can, and keeps the shape of the model's pictures.
 function place(x, y, width) {
@@ -139,7 +155,7 @@ zone.addEventListener('drop', (event) => {
   send(event.dataTransfer.files[0]);
 });
 
-const [ALLOWED, SHOWN, AIMED, WORK] = 'allowed shown aimed work'.split(' ');
+const [ALLOWED, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed shown aimed found expected work'.split(' ');
 watch(ALLOWED, () => { input.disabled = !props.allowed; zone.toggleAttribute('data-off', !props.allowed); });
 watch(SHOWN, () => {
   const shown = props.shown;
@@ -154,8 +170,12 @@ watch(SHOWN, () => {
   frame = [...shown.box];
   drawn.hidden = true;
   way = 'box';
+  propose(null);
   choose(way);
+  trigger('foresee', {});
 });
+watch(FOUND, () => { if (props.found && !busy()) propose(props.found.box, props.found.text); });
+watch(EXPECTED, () => { lasts.textContent = props.expected; });
 watch(AIMED, () => {
   const aimed = props.aimed;
   if (!aimed) return;

@@ -1,0 +1,247 @@
+"""Where on a photo is what a model draws: a crop is proposed where a built-in model's own networks agree.
+
+1. Windows of many sizes are laid over the photo, and the landmark network is asked of each where the landmarks are. In
+   a window that shows none of them it answers with about the middle of its training, which moves with the window;
+   windows near the subject answer with the same places on the photo, wherever they lie themselves. So each answer says
+   where the window should be (the model's mean landmarks laid over those that were found), and places that many windows
+   point to are candidates.
+2. Candidates are moved to where they point, a few times.
+3. The encoder and the model draw what they take each for, small; what is drawn most alike is the proposal, once it has
+   been moved and scaled a little to where it is drawn best. A subject that is not there is not drawn.
+
+Whether to believe it is decided by both: how far the landmarks of windows a little beside it lie apart, and how well it
+is drawn (`SURE_SPREAD`, `SURE_PSNR`; benchmarks/crops.md). Nothing is found that is smaller than a fifth of the photo's
+shorter side, or turned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from draggan.errors import ModelNotFound
+from draggan.generators.base import Generator
+from draggan.inversion.crop import Crop
+from draggan.inversion.encoder import Encoder, find_encoder
+from draggan.inversion.invert import psnr
+from draggan.inversion.photo import Photo
+from draggan.landmarks import INPUT, LandmarkNetwork, find_landmarks
+
+__all__ = ["SURE_PSNR", "SURE_SPREAD", "CropFinder", "FoundCrop", "crop_finder"]
+
+SURE_SPREAD = 0.06
+"""Of the window's side: farther apart, nothing is proposed."""
+SURE_PSNR = 19.0
+"""dB, of 64 px: drawn worse than that, neither."""
+
+_LARGEST, _SMALLEST = 1.1, 0.2  # sides of windows, of the photo's shorter one
+_SHRINK = 1.3  # from one size of windows to the next
+_STRIDE = 4  # of windows side by side: so many to their width
+_SAMPLES, _TRUNCATION = 32, 0.7  # pictures of which the mean landmarks are taken
+_CANDIDATES, _MOVES = 6, 3
+_NEAR, _ALIKE = 0.08, 0.15  # what counts as the same place (of the side) and size (logarithm)
+_BESIDE = ((0.12, 0, 1), (-0.12, 0, 1), (0, 0.12, 1), (0, -0.12, 1), (0, 0, 0.88), (0, 0, 1.12), (0, 0, 1))
+_STEPS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+_FINER = (0.08, 0.04, 0.02)  # steps in which the best candidate is moved and scaled, of its side
+_BATCH = 64
+
+# Windows: x and y of the middle and the side, in pixels of the photo measured from its upper left corner.
+Windows = Float[np.ndarray, "window 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundCrop:
+    """What was found on a photo.
+
+    Attributes:
+        crop: of the model's shape, upright.
+        spread: how far apart the landmarks lie that windows a little beside it find, of its side.
+        psnr: of what encoder and model make of it, dB at 64 px.
+    """
+
+    crop: Crop
+    spread: float
+    psnr: float
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is worth proposing."""
+        return self.spread <= SURE_SPREAD and self.psnr >= SURE_PSNR
+
+
+class CropFinder:
+    """Finds crops for one model, whose pictures are square.
+
+    Args:
+        generator: the model.
+        landmarks: its landmark network.
+        encoder: its encoder.
+    """
+
+    def __init__(self, generator: Generator, landmarks: LandmarkNetwork, encoder: Encoder) -> None:
+        self._generator, self._landmarks, self._encoder = generator, landmarks, encoder
+        self._mean = self._mean_landmarks()
+
+    @torch.no_grad()
+    def find(self, photo: Photo) -> FoundCrop:
+        """The best crop there is, sure or not."""
+        whole = torch.tensor(photo.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+        pyramid = _Pyramid(whole)
+        windows, places = self._look(photo)
+        pointed = self._pointed(places)
+        best = np.argsort(-_votes(windows, pointed))[:_CANDIDATES]
+        candidates = self._kept(pointed[best], photo)
+        for _ in range(_MOVES):
+            candidates = self._kept(self._pointed(self._places(pyramid, candidates)), photo)
+        drawn = self._drawn(pyramid, candidates)
+        at, reached = candidates[int(drawn.argmax())], float(drawn.max())
+        for step in _FINER:
+            moves = [(dx, dy, z) for dx, dy in _STEPS for z in (1 - step, 1, 1 + step)]
+            tried = self._kept(_beside(at, [(step * dx, step * dy, z) for dx, dy, z in moves]), photo)
+            drawn = self._drawn(pyramid, tried)
+            if float(drawn.max()) > reached:
+                at, reached = tried[int(drawn.argmax())], float(drawn.max())
+        found = self._places(pyramid, _beside(at, _BESIDE))
+        spread = float(np.sqrt(np.square(found - found.mean(0)).sum(-1).mean()) / at[2])
+        x, y, half = float(at[0]), float(at[1]), float(at[2]) / 2
+        crop = Crop(centre=(x - 0.5, y - 0.5), right=(half, 0.0), down=(0.0, half))
+        return FoundCrop(crop=crop, spread=spread, psnr=reached)
+
+    def _mean_landmarks(self) -> Float[np.ndarray, "landmark 2"]:
+        """Where landmarks are in the model's pictures, as parts of width and height."""
+        with torch.no_grad():
+            height = min(self._generator.preview_heights, key=lambda h: abs(h - INPUT))
+            latents = torch.cat([self._generator.sample(seed, _TRUNCATION) for seed in range(_SAMPLES)])
+            drawn = [self._generator.draw(ws, height).float().cpu() for ws in latents.split(8)]
+            return self._landmarks.places(_small(torch.cat(drawn), INPUT)).mean(0).numpy()
+
+    def _look(self, photo: Photo) -> tuple[Windows, Float[np.ndarray, "window landmark 2"]]:
+        """Windows all over the photo, and where on it each sees the landmarks."""
+        image, (height, width) = Image.fromarray(photo.pixels), photo.size
+        side, shorter = _LARGEST * min(photo.size), min(photo.size)
+        windows, places = [], []
+        while side >= _SMALLEST * shorter and side >= 16:
+            scale, step = INPUT / side, INPUT // _STRIDE
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            small = image.resize(
+                size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR, reducing_gap=2.0
+            )
+            pixels = np.asarray(small)
+            # Some beyond the edges, where a subject may be cut off, and as much as makes whole steps.
+            margin = INPUT // _STRIDE
+            short = [max(0, INPUT - 2 * margin - length) for length in pixels.shape[:2]]
+            beyond = [
+                (margin, margin + less + (INPUT - length - 2 * margin - less) % step)
+                for length, less in zip(pixels.shape[:2], short, strict=True)
+            ]
+            padded = np.pad(pixels, [*beyond, (0, 0)], mode="symmetric")
+            picture = torch.tensor(padded).permute(2, 0, 1)[None].float() / 127.5 - 1
+            cut = F.unfold(picture, INPUT, stride=step)[0].T.reshape(-1, 3, INPUT, INPUT)
+            across = (padded.shape[1] - INPUT) // step + 1
+            number = torch.arange(len(cut)).numpy()
+            corner = np.stack([number % across, number // across], 1) * step - margin
+            middle = (corner + INPUT / 2) / scale
+            windows.append(np.concatenate([middle, np.full((len(cut), 1), side)], 1))
+            places.append(self._asked(cut, windows[-1]))
+            side /= _SHRINK
+        return np.concatenate(windows), np.concatenate(places)
+
+    def _places(self, pyramid: _Pyramid, windows: Windows) -> Float[np.ndarray, "window landmark 2"]:
+        return self._asked(pyramid.cut(windows, INPUT), windows)
+
+    def _asked(self, cut: Float[Tensor, "window 3 64 64"], windows: Windows) -> Float[np.ndarray, "window landmark 2"]:
+        """Where on the photo the landmarks are, as each window shows them."""
+        found = torch.cat([self._landmarks.places(part) for part in cut.split(_BATCH)]).numpy()
+        return windows[:, None, :2] + (found - 0.5) * windows[:, None, 2:]
+
+    def _pointed(self, places: Float[np.ndarray, "window landmark 2"]) -> Windows:
+        """The window in which landmarks at these places would be where the model has them, by least squares."""
+        mean = self._mean - 0.5
+        spread = mean - mean.mean(0)
+        middle = places.mean(1)
+        side = ((places - middle[:, None]) * spread).sum((1, 2)) / np.square(spread).sum()
+        return np.concatenate([middle - side[:, None] * mean.mean(0), side[:, None]], 1)
+
+    def _kept(self, windows: Windows, photo: Photo) -> Windows:
+        """The same, on the photo."""
+        height, width = photo.size
+        sides = windows[:, 2].clip(16, 2 * max(photo.size))
+        return np.stack([windows[:, 0].clip(0, width), windows[:, 1].clip(0, height), sides], 1)
+
+    def _drawn(self, pyramid: _Pyramid, windows: Windows) -> Float[np.ndarray, "window"]:
+        """How near encoder and model come to each, dB."""
+        height = min(self._generator.preview_heights, key=lambda h: abs(h - INPUT))
+        shown = pyramid.cut(windows, 2 * INPUT)
+        latents = self._encoder(shown)[:, None].expand(-1, self._generator.num_ws, -1).to(self._generator.device)
+        drawn = torch.cat([self._generator.draw(ws.contiguous(), height).float().cpu() for ws in latents.split(8)])
+        pairs = zip(_small(drawn, INPUT).split(1), _small(shown, INPUT).split(1), strict=True)
+        return np.array([psnr(a, b) for a, b in pairs])
+
+
+class _Pyramid:
+    """A photo at sizes that are halves of each other, to cut windows out of without aliasing."""
+
+    def __init__(self, whole: Float[Tensor, "1 3 height width"]) -> None:
+        self._levels = [whole]
+        while min(self._levels[-1].shape[-2:]) > INPUT:
+            self._levels.append(F.avg_pool2d(self._levels[-1], 2))
+
+    def cut(self, windows: Windows, size: int) -> Float[Tensor, "window 3 size size"]:
+        """Windows scaled to ``size`` pixels; beyond the photo it is mirrored."""
+        cut = []
+        for x, y, side in windows.tolist():
+            level = min(max(0, math.floor(math.log2(max(side / size, 1)))), len(self._levels) - 1)
+            picture, factor = self._levels[level], 2**level
+            height, width = (length * factor for length in picture.shape[-2:])
+            matrix = torch.tensor([[[side / width, 0, 2 * x / width - 1], [0, side / height, 2 * y / height - 1]]])
+            grid = F.affine_grid(matrix.float(), [1, 3, size, size], align_corners=False)
+            cut.append(F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False))
+        return torch.cat(cut)
+
+
+def _beside(window: Float[np.ndarray, "3"], moves: Sequence[tuple[float, float, float]]) -> Windows:
+    """Windows beside one: by how much of its side, and how many times as large."""
+    x, y, side = window.tolist()
+    return np.array([(x + dx * side, y + dy * side, side * larger) for dx, dy, larger in moves])
+
+
+def _votes(windows: Windows, pointed: Windows) -> Float[np.ndarray, "window"]:
+    """How many windows point to where each points: those that lie at other places themselves."""
+    sides = np.maximum(pointed[:, 2], 1.0)
+    away = np.linalg.norm(pointed[:, None, :2] - pointed[None, :, :2], axis=-1) / sides[:, None]
+    larger = np.log(sides[:, None] / sides[None])
+    same = np.exp(-np.square(away / _NEAR) - np.square(larger / _ALIKE))
+    between = np.linalg.norm(windows[:, None, :2] - windows[None, :, :2], axis=-1)
+    between = between / np.minimum(windows[:, None, 2], windows[None, :, 2])
+    between += 2 * np.abs(np.log(windows[:, None, 2] / windows[None, :, 2]))
+    return np.where(pointed[:, 2] > 16, (same * between.clip(max=0.5)).sum(1), 0.0)
+
+
+def _small(pictures: Float[Tensor, "batch 3 _ _"], size: int) -> Float[Tensor, "batch 3 size size"]:
+    if pictures.shape[-1] == size:
+        return pictures.clamp(-1, 1)
+    return F.interpolate(pictures, (size, size), mode="area" if pictures.shape[-1] > size else "bilinear").clamp(-1, 1)
+
+
+def crop_finder(name: str, model_sha256: str, generator: Generator) -> CropFinder | None:
+    """The finder of a built-in model of that name and content; None: that model has none.
+
+    Raises:
+        CheckpointError: a file of its networks is damaged.
+    """
+    height, width = generator.image_size
+    encoder = find_encoder(name, model_sha256)
+    if encoder is None or height != width:
+        return None
+    try:
+        return CropFinder(generator, find_landmarks(name), encoder)
+    except ModelNotFound:
+        return None
