@@ -35,6 +35,7 @@ BENCHMARKS = {
     "batch": "many recipes: a batch against a loop, and a batch that is killed and goes on",
     "inversion": "photos: how near a model comes, how soon, what it says of them, whether drags still work",
     "crops": "crops proposed on photos: how often they are found and right",
+    "photos": "real photographs: seams of what is pasted back; what bad files are answered",
     "truth": "whether what is said to have arrived has arrived",
     "solvers": "both solvers on landmarks of the built-in models",
     "examples": "the examples of the page, before and after",

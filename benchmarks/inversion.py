@@ -41,7 +41,7 @@ from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.tuned import tuned
 from draggan.images import to_uint8
-from draggan.inversion import Inversion, InversionResult
+from draggan.inversion import Inversion, InversionResult, expected
 from draggan.inversion.distance import missing_detail
 from draggan.inversion.encoder import guess_latent
 from draggan.landmarks import LandmarkNetwork, find_landmarks
@@ -112,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _large(sizes: Sequence[int], here: machine.Machine) -> str:
     """Seconds and memory of an inversion in networks of published layout (config F) with random weights.
 
-    A step of each kind is timed, the third one, and multiplied by how many there are.
+    A step of each kind is timed, the third one, and multiplied by how many there are. Said before: what
+    `draggan.inversion.expected` makes of two steps of the latent, as the page does before a photo is opened.
     """
     lines = []
     for size in sizes:
@@ -132,6 +133,7 @@ def _large(sizes: Sequence[int], here: machine.Machine) -> str:
         counts = (usual.coarse_steps, usual.steps, usual.tuning_steps, usual.full_size_steps)
         latent = prepared + each[0] * counts[0] + each[1] * counts[1]
         total = latent + each[2] * counts[2] + each[3] * counts[3]
+        said = expected(generator)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         lines.append(
             [
@@ -140,11 +142,12 @@ def _large(sizes: Sequence[int], here: machine.Machine) -> str:
                 *(f"{s:.2f}" for s in each),
                 f"{latent:.0f}",
                 f"{total:.0f}",
+                f"{said.latent:.0f}, {said.done:.0f}",
                 f"{peak:.1f}",
             ]
         )
     heads = ["network", "to prepare s", "64 px step", "256 px step", "weights, 256 px", "weights, full size"]
-    heads += ["latent after s", "done after s", "peak GB"]
+    heads += ["latent after s", "done after s", "said before", "peak GB"]
     return "\n".join(
         [
             "## Large networks",

@@ -8,7 +8,9 @@ and the landmark network.
 *Flicker*: mean change from frame to frame beyond the true flow, of 255: each frame is compared with the next one
 where the flow says that its pixels have gone. The rendered film itself has some, which shading and what comes into
 sight make. *Edit*: how far the edited landmark is, in each frame, from where it is without the edit, in shares of how
-far the drag has moved it; mean and standard deviation. ::
+far the drag has moved it; mean, standard deviation, and frames in which it is from 0.75 to 1.33. The strength of the
+edit is measured by features; the landmark network, which judges it, has no part in that. *As it is*: the same step in
+latent space on every frame, as it was made. ::
 
     python -m benchmarks video --frames 48 --out benchmarks/video.md
 """
@@ -25,15 +27,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
+from PIL import Image
 
 import draggan
 from benchmarks import machine
 from benchmarks.timing import publish, table
+from draggan.checkpoints.store import locate
 from draggan.config import InversionConfig
+from draggan.engine.models import file_sha256
 from draggan.export import save_animation
 from draggan.images import to_uint8
-from draggan.inversion import Inversion
+from draggan.inversion import Crop, Inversion, Photo, crop_finder
+from draggan.inversion.encoder import guess_latent
 from draggan.inversion.film import invert_film
+from draggan.inversion.film_edit import strengths
 from draggan.landmarks import find_landmarks
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
@@ -52,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=["cat", "face", "car"])
     parser.add_argument("--frames", type=int, default=48)
     parser.add_argument("--alone", type=int, default=12, help="first frames that are also opened each on its own")
+    parser.add_argument("--no-follow", action="store_true", help="without crops that follow")
     parser.add_argument("--quick", action="store_true", help="six frames of one model")
     parser.add_argument("--film", type=Path, help="write the first clip, its inversion and its edit here (.webp)")
     parser.add_argument("--out", type=Path, help="write the report here")
@@ -73,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "edited",
         "edit, share",
         "its spread",
+        "near 1",
     ]
     text = [
         "# Films",
@@ -82,28 +91,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         "What stands here: `benchmarks/video.py`. Clips at the models' size.",
         "",
     ]
-    publish("\n".join([*text, table([*heads, "s a frame"], rows)]), args.out)
+    if not args.no_follow:
+        lines = [_followed(name, args.frames) for name in args.models]
+        heads_followed = ["model", "frames", "off, median %", "off, most %", "size off, median %", "s a frame"]
+        after = ["", "## Crops that follow", "", " ".join((_followed.__doc__ or "").split()), ""]
+        after.append(table(heads_followed, lines))
+    else:
+        after = []
+    publish("\n".join([*text, table([*heads, "s a frame"], rows), *after]), args.out)
     return 0
 
 
 def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
     generator, landmarks, scene = draggan.load_generator(name, device="cpu"), find_landmarks(name), find_scene(name)
     size = generator.image_size[0]
-    parameters = scene.parameters(scene_noise(scene, _SEED, _BLOCK)[:1]).repeat(args.frames, 0)
-    at = np.arange(args.frames) / 48
-    yaw = scene.position("yaw")
-    parameters[:, yaw] = parameters[0, yaw] * 0.2 + 0.22 * np.sin(2 * np.pi * at)
-    if name in _TALK:
-        parameters[:, scene.position(_TALK[name])] = 0.4 + 0.35 * np.sin(2 * np.pi * 3 * at)
+    parameters = _motion(name, scene, args.frames)
     drawn = scene.render(parameters, size)
     crops = [picture.transpose(1, 2, 0).copy() for picture in drawn.pictures]
-    offset, which, moved = _edit(name, generator, landmarks, size)
+    start, offset, handle, which, moved = _edit(name, generator, landmarks, size)
 
     begun = time.perf_counter()
-    *_, last = invert_film(generator, crops)
+    guess = guess_latent(name, file_sha256(locate(name)), generator, crops[0])
+    *_, last = invert_film(generator, crops, start=guess)
     film = last.film
     assert film is not None
-    inverted, edited = list(film.pictures()), list(film.pictures(offset))
+    strong = strengths(generator, start, offset, handle[None], film.generator, film.ws)
+    inverted, edited = list(film.pictures()), list(film.pictures(strong[:, None, None] * offset))
     seconds = (time.perf_counter() - begun) / len(crops)
     if args.film and not args.film.exists():
         _save(args.film, crops, inverted, edited)
@@ -123,10 +136,12 @@ def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
             *(f"{value:.2f}" for value in flickers),
             f"{np.mean(along):.2f}",
             f"{np.std(along):.2f}",
+            f"{sum(0.75 <= share <= 1 / 0.75 for share in along)}",
         ]
         return [name, way, count, *figures, f"{each:.2f}"]
 
     rows = [line("ours", inverted, edited, seconds)]
+    rows.append(line("ours, edit as it is", inverted, list(film.pictures(offset)), seconds))
     alone, alone_edited = [], []
     begun = time.perf_counter()
     for crop in crops[: args.alone]:
@@ -142,8 +157,50 @@ def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
     return rows
 
 
-def _edit(name: str, generator: Any, landmarks: Any, size: int) -> tuple[torch.Tensor, int, torch.Tensor]:
-    """What a drag of one picture adds to its latent, which landmark it moves, and how far."""
+def _followed(name: str, count: int) -> list[Any]:
+    """A rendering that turns and talks moves over a picture and grows by a third; the crop begins on its square. How
+    far the middle of the crop is from the square's, of its side, and how much the side is too large or too small.
+    """
+    generator, scene = draggan.load_generator(name, device="cpu"), find_scene(name)
+    finder = crop_finder(name, file_sha256(locate(name)), generator)
+    assert finder is not None
+    drawn = scene.render(_motion(name, scene, count), 256)
+    photos, places = [], []
+    for k, picture in enumerate(drawn.pictures):
+        share = k / max(1, count - 1)
+        side, x, y = round(180 + 60 * share), round(20 + 300 * share), round(60 + 40 * np.sin(4 * share))
+        whole = np.full((400, 640, 3), 128, np.uint8)
+        whole[:, :, 0] = np.arange(640) * 255 // 640
+        square = Image.fromarray(picture.transpose(1, 2, 0).copy()).resize((side, side), Image.Resampling.BICUBIC)
+        whole[y : y + side, x : x + side] = np.asarray(square)
+        photos.append(Photo(pixels=whole, name=""))
+        places.append((x + side / 2 - 0.5, y + side / 2 - 0.5, side))
+    x, y, side = places[0]
+    begun = time.perf_counter()
+    crops = finder.follow(photos, Crop(centre=(x, y), right=(side / 2, 0.0), down=(0.0, side / 2)))
+    seconds = (time.perf_counter() - begun) / count
+    off = [100 * np.hypot(c.centre[0] - x, c.centre[1] - y) / s for c, (x, y, s) in zip(crops, places, strict=True)]
+    sizes = [100 * abs(2 * c.right[0] / s - 1) for c, (_, _, s) in zip(crops, places, strict=True)]
+    figures = [f"{np.median(off):.1f}", f"{max(off):.1f}", f"{np.median(sizes):.1f}", f"{seconds:.2f}"]
+    return [name, count, *figures]
+
+
+def _motion(name: str, scene: Any, count: int) -> np.ndarray:
+    """Parameters of a subject that turns and, if it can, talks."""
+    parameters = scene.parameters(scene_noise(scene, _SEED, _BLOCK)[:1]).repeat(count, 0)
+    at = np.arange(count) / 48
+    yaw = scene.position("yaw")
+    parameters[:, yaw] = parameters[0, yaw] * 0.2 + 0.22 * np.sin(2 * np.pi * at)
+    if name in _TALK:
+        parameters[:, scene.position(_TALK[name])] = 0.4 + 0.35 * np.sin(2 * np.pi * 3 * at)
+    return parameters
+
+
+def _edit(
+    name: str, generator: Any, landmarks: Any, size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int, torch.Tensor]:
+    """A drag of one picture: its latent, what is added to it, where it takes hold, which landmark it moves, and how
+    far."""
     wanted, (dx, dy) = _EDITS[name]
     names = list(landmarks.names)
     which = next((i for i, found in enumerate(names) if wanted in found), 0)
@@ -153,7 +210,7 @@ def _edit(name: str, generator: Any, landmarks: Any, size: int) -> tuple[torch.T
     config = draggan.suggested_config(name)
     *_, step = draggan.Drag(generator, ws, handles=[before.tolist()], targets=[target.tolist()], config=config)
     after = landmarks(generator.synthesis(step.ws))[0, which]
-    return step.ws - ws, which, after - before
+    return ws, step.ws - ws, before, which, after - before
 
 
 def _flicker(

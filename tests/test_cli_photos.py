@@ -35,21 +35,24 @@ def photo(tmp_path):
 
 def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
     session, changed, saved = (tmp_path / name for name in ("a.draggan", "b.png", "b.draggan"))
-    box = ("--box", "120,40:319,239")
     drawn = tmp_path / "drawn.png"
-    options = (*box, *QUICK, "--picture", str(drawn), "--consent", "--json")
+    options = ("--find", *QUICK, "--picture", str(drawn), "--consent", "--json")
     assert main(["invert", str(photo), "--model", "cat", "--out", str(session), *options]) == 0
     assert {"words", "pixels", "signature", "record"} <= marks_of(drawn.read_bytes())
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["verdict"] in ("very close", "recognisable", "foreign")
+    # Where the picture was put; of what is there to be seen, a little around it is no matter.
+    assert said["crop"][0] == pytest.approx([219.5, 139.5], abs=20)
+    assert said["crop"][1][0] == pytest.approx(100, rel=0.15)
     point = ("--point", "120,120:130,120", "--steps", "2")
     out = ("--out", str(changed), "--recipe-out", str(saved), "--photo", str(photo))
     assert main(["drag", "--recipe", str(session), *point, *out]) == 0
     before, after = read_photo(photo).pixels, read_photo(changed).pixels
     assert before.shape == after.shape
     # It carries the invisible mark all over, which is no more than a few steps of a byte.
-    outside = np.abs(after.astype(int) - before)[:, :110]
-    assert outside.max() <= 16
+    outside = np.abs(after.astype(int) - before)[:, :90]
+    assert outside.max() <= 32
+    assert outside.mean() < 6
     found = verify_bytes(changed.read_bytes(), folder=tmp_path)
     assert found.recipe is None
     assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
@@ -74,6 +77,8 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
 def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, capsys):
     session = tmp_path / "a.draggan"
     start = ["invert", str(photo), "--model", "cat"]
+    nothing = tmp_path / "nothing.png"
+    Image.effect_noise((200, 150), 60).save(nothing)
     for words, said in (
         ([*start, "--out", str(session)], "agree"),
         ([*start, "--out", str(tmp_path / "a.png"), "--consent"], ".draggan"),
@@ -81,7 +86,7 @@ def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, ca
         (["invert", str(tmp_path / "no.png"), "--model", "cat", "--out", str(session), "--consent"], "cannot read"),
         (["drag", "--recipe", str(tmp_path / "no.draggan"), "--point", "1,1:2,2"], "cannot read"),
         (["drag", "--model", "cat", "--point", "1,1:2,2", "--photo", str(photo)], "draggan invert"),
-        ([*start, "--out", str(session), "--consent", "--find"], "not sure where its subject is"),
+        (["invert", str(nothing), *start[2:], "--out", str(session), "--consent", "--find"], "not sure where"),
     ):
         assert main(words) == 1
         assert said in capsys.readouterr().err

@@ -16,9 +16,11 @@ from draggan.errors import DragGANError, LatentError, PhotoError
 from draggan.export import has_sound, save_animation
 from draggan.images import to_uint8
 from draggan.inversion.film import invert_film, smoothed
+from draggan.inversion.film_edit import corresponding, followed, strengths
 from draggan.inversion.frames import read_clip
 from tests.conftest import tiny_stylegan2
 from tests.marks import marks_of
+from tests.toys import BumpGenerator
 
 
 def test_frames_are_found_one_after_the_other_and_share_their_weights():
@@ -48,6 +50,31 @@ def test_smoothing_keeps_what_stands_still_and_calms_what_flickers():
     assert smoothed(flicker, 0.0) is flicker
     with pytest.raises(LatentError):
         smoothed(ws, -1.0)
+
+
+def test_content_is_followed_and_found_in_another_picture():
+    model = BumpGenerator([(20.0, 30.0), (44.0, 40.0)])
+    here, other = torch.zeros(1, 8, 4), torch.zeros(1, 8, 4)
+    other[..., 0] = 0.06  # the first bump six pixels to the right
+    points = torch.tensor([[20.0, 30.0], [44.0, 40.0]])
+    moved = points + torch.tensor([[6.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(corresponding(model, here, other, points), moved, atol=1.5, rtol=0)
+    torch.testing.assert_close(followed(model, here, other, points), moved, atol=1.5, rtol=0)
+
+
+def test_an_edit_is_as_strong_on_a_film_as_where_it_was_made():
+    """Of a model whose content goes twice as far with the same step."""
+    model, film = BumpGenerator([(24.0, 30.0)]), BumpGenerator([(24.0, 30.0)])
+    film.gain = 2 * model.gain
+    offset, points = torch.zeros(1, 8, 4), torch.tensor([[24.0, 30.0]])
+    offset[..., 0] = 0.08
+    frames = torch.zeros(5, 8, 4)
+    frames[:, :, 1] = torch.linspace(0, 0.03, 5)[:, None]
+    strong = strengths(model, torch.zeros(1, 8, 4), offset, points, film, frames)
+    torch.testing.assert_close(strong, torch.full((5,), 0.5), atol=0.1, rtol=0)
+    # Where nothing can be told, it is made as it is.
+    none = strengths(model, torch.zeros(1, 8, 4), 0 * offset, points, film, frames)
+    torch.testing.assert_close(none, torch.ones(5))
 
 
 def test_no_film_ends_in_a_sentence(tmp_path):

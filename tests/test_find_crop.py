@@ -9,7 +9,7 @@ from PIL import Image
 import draggan
 from draggan.checkpoints.store import locate
 from draggan.engine.models import file_sha256
-from draggan.inversion import Photo, crop_finder
+from draggan.inversion import Crop, Photo, crop_finder
 from draggan.inversion.find_crop import CropFinder
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
@@ -51,3 +51,15 @@ def test_only_models_with_networks_of_their_own_have_a_finder(finder):
     generator = finder._generator
     assert crop_finder("face", "another file", generator) is None
     assert crop_finder("dog", "", generator) is None
+
+
+def test_a_crop_follows_what_moves_and_grows_and_stays_where_nothing_does(finder):
+    face, count = drawn("face"), 9
+    places = [(40 + 9 * k, 30 + 2 * k, 96 + 2 * k) for k in range(count)]
+    first = Crop(centre=(40 + 47.5, 30 + 47.5), right=(48.0, 0.0), down=(0.0, 48.0))
+    crops = finder.follow([photo(face, *place) for place in places], first)
+    for crop, (x, y, side) in zip(crops, places, strict=True):
+        assert crop.centre == pytest.approx((x + (side - 1) / 2, y + (side - 1) / 2), abs=2)
+        assert crop.right[0] == pytest.approx(side / 2, rel=0.03)
+    still = finder.follow([photo(face, 40, 30, 96)] * 3, first)
+    assert all(crop.centre == pytest.approx(first.centre, abs=0.01) for crop in still)

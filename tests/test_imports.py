@@ -225,7 +225,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *("draggan.generators.base", "draggan.generators.tuned", "draggan.drag.latent_statistics"),
                 # The encoders' files, and their training.
                 *("draggan.checkpoints", "draggan.scenes", "draggan.small_networks", "dnnlib"),
-                "draggan.landmarks",
+                *("draggan.landmarks", "draggan.geometry"),
             ),
         ),
         ("draggan/small_networks.py", ("draggan.errors", "dnnlib")),

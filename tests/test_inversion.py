@@ -155,7 +155,7 @@ def test_how_long_it_takes_is_known_from_a_few_steps(models, monkeypatch):
     config = InversionConfig(coarse_steps=30, steps=20, tuning_steps=10)
     seconds = expected(generator, config)
     assert seconds.latent == pytest.approx(50)
-    assert seconds.done == pytest.approx(50 + 10 * 1.6)
+    assert seconds.done == pytest.approx(50 + 10 * 1.8)
     assert expected(generator, config, guessed=True).latent == pytest.approx(30), "a third of the coarse steps"
 
 

@@ -14,7 +14,7 @@ from draggan.errors import LatentError, PhotoError, RecipeError
 if TYPE_CHECKING:
     import numpy as np
 
-    from draggan.recipe import Recipe
+    from draggan.recipe import Point, Recipe
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
@@ -34,7 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE",
         help="what to do: a recipe, a saved .png that has one, or a .draggan; its drags are made on every frame",
     )
-    parser.add_argument("--strength", type=float, default=1.0, help="of the edit (default: %(default)s)")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="how far its points go, 1: as on its picture (default: %(default)s)"
+    )
+    parser.add_argument("--still", action="store_true", help="the crop does not follow what the model draws")
     parser.add_argument("--frames", type=int, default=240, help="at most (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, for a first look")
@@ -52,9 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from draggan.config import InversionConfig
     from draggan.engine.models import AnyModels
     from draggan.export import check_animation_path, has_sound, save_animation
-    from draggan.inversion import VERDICTS, Photo, cut, paste
+    from draggan.inversion import VERDICTS, Photo, crop_finder, cut, paste
     from draggan.inversion.encoder import guess_latent
     from draggan.inversion.film import STEPS, invert_film
+    from draggan.inversion.film_edit import strengths
     from draggan.inversion.frames import read_clip
     from draggan.provenance.deployment import default
     from draggan.terminal import StageBar, ensure_downloaded
@@ -70,13 +74,20 @@ def run(args: argparse.Namespace) -> int:
     moderation.check_upload(clip.frames[-1])
     ensure_downloaded(args.model, yes=args.yes)
     generator = load_generator(args.model, args.device)
-    offset = torch.tensor(args.strength * _offset(recipe), device=generator.device)
-    if tuple(offset.shape[1:]) != (generator.num_ws, generator.w_dim):
+    recipe = _completed(recipe)
+    base, last = (torch.tensor(ws, device=generator.device) for ws in (recipe.results[0], recipe.latent))
+    if tuple(base.shape[1:]) != (generator.num_ws, generator.w_dim):
         raise LatentError(f"the edit is of another kind of model than '{args.model}': its latents have another shape")
     photos = [Photo(pixels=frame, name=args.film.name) for frame in clip.frames]
+    offset = last - base
+    points = torch.tensor([_at_first(point) for edit in recipe.edits for point in edit.points], device=generator.device)
     sha256 = AnyModels(args.device).sha256(args.model)
     crop = invert.crop_of(args, photos[0], generator, sha256)
-    crops = [cut(photo, crop, generator.image_size) for photo in photos]
+    places = [crop] * len(photos)
+    finder = None if args.still else crop_finder(args.model, sha256, generator)
+    if finder is not None:
+        places = finder.follow(photos, crop)
+    crops = [cut(photo, place, generator.image_size) for photo, place in zip(photos, places, strict=True)]
     bar = StageBar(shown=not args.json)
     film = None
     try:
@@ -92,8 +103,13 @@ def run(args: argparse.Namespace) -> int:
         bar.end()
     if film is None:
         raise PhotoError("the film could not be opened")
-    pairs = zip(photos, film.pictures(), film.pictures(offset), strict=True)
-    frames: list[np.ndarray] = [paste(photo, crop, after, before=before) for photo, before, after in pairs]
+    strong = strengths(generator, base, offset, points.reshape(-1, 2), film.generator, film.ws)
+    edited = film.pictures(args.strength * strong[:, None, None] * offset)
+    pairs = zip(photos, places, film.pictures(), edited, strict=True)
+    mask = recipe.allowed if finder is None else None
+    frames: list[np.ndarray] = [
+        paste(photo, place, after, before=before, mask=mask) for photo, place, before, after in pairs
+    ]
     written = save_animation(
         args.out,
         frames,
@@ -124,18 +140,20 @@ def _edit(path: Path) -> Recipe:
     return recipe
 
 
-def _offset(recipe: Recipe) -> np.ndarray:
-    """What its drags have added to the latent, ``[1, num_ws, w_dim]``."""
+def _completed(recipe: Recipe) -> Recipe:
+    """The recipe with the latents of its first and of its last picture."""
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
 
-    if recipe.results[0] is None or recipe.latent is None:
-        engine = LocalEngine(AnyModels("auto"))
-        try:
-            recipe = engine.complete(recipe)
-        finally:
-            engine.close()
-    first, last = recipe.results[0], recipe.latent
-    assert first is not None
-    assert last is not None
-    return last - first
+    if recipe.results[0] is not None and recipe.latent is not None:
+        return recipe
+    engine = LocalEngine(AnyModels("auto"))
+    try:
+        return engine.complete(recipe)
+    finally:
+        engine.close()
+
+
+def _at_first(point: Point) -> tuple[float, float]:
+    """About where a handle was on the picture that the edits began with."""
+    return point.handle if point.origin is None or point.picture else point.origin

@@ -3,7 +3,8 @@
 1. *Latents*: the first frame's as a photo's; every other one from the latent of the frame before, in a few steps.
    Smoothed over time, as what flickers from frame to frame is what the optimiser could not decide.
 2. *Weights*: tuned once, on frames spread over the clip by turns, around their latents.
-3. *The edit*: the same step in latent space that a drag has made on one picture, added to every frame's latent.
+3. *The edit*: the same step in latent space that a drag has made on one picture, added to every frame's latent as often
+   as makes its points go as far there (`draggan.inversion.film_edit`).
 """
 
 from __future__ import annotations
@@ -58,10 +59,11 @@ class Film:
     generator: Generator
 
     @torch.no_grad()
-    def pictures(self, offset: Float[Tensor, "1 num_ws w_dim"] | None = None) -> Iterator[Picture]:
-        """Every frame as it is drawn, with an edit if one is given."""
-        for ws in self.ws.split(1):
-            yield to_uint8(self.generator.synthesis(ws if offset is None else ws + offset))
+    def pictures(self, offset: Float[Tensor, "_ num_ws w_dim"] | None = None) -> Iterator[Picture]:
+        """Every frame as it is drawn, with an edit if one is given: what is added to all latents, or to each."""
+        latents = self.ws if offset is None else self.ws + offset
+        for ws in latents.split(1):
+            yield to_uint8(self.generator.synthesis(ws))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -52,6 +52,8 @@ _BESIDE = ((0.12, 0, 1), (-0.12, 0, 1), (0, 0.12, 1), (0, -0.12, 1), (0, 0, 0.88
 _STEPS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _FINER = (0.08, 0.04, 0.02)  # steps in which the best candidate is moved and scaled, of its side
 _BATCH = 64
+_CALM = 3.0  # frames
+_FOLLOWED = 2  # times that a crop is moved to where its landmarks point, in each frame
 
 # Windows: x and y of the middle and the side, in pixels of the photo measured from its upper left corner.
 Windows = Float[np.ndarray, "window 3"]
@@ -114,6 +116,38 @@ class CropFinder:
         x, y, half = float(at[0]), float(at[1]), float(at[2]) / 2
         crop = Crop(centre=(x - 0.5, y - 0.5), right=(half, 0.0), down=(0.0, half))
         return FoundCrop(crop=crop, spread=spread, psnr=reached)
+
+    @torch.no_grad()
+    def follow(self, photos: Sequence[Photo], first: Crop, smoothing: float = _CALM) -> list[Crop]:
+        """The crop of every frame of a film, in which the subject is where it is in the first one: it moves and grows
+        with the landmarks, and smoothly.
+
+        Args:
+            photos: the frames.
+            first: the first one's crop; how it is turned stays.
+            smoothing: standard deviation over time, frames.
+        """
+        side = 2 * math.hypot(*first.right)
+        at = begun = np.array([[first.centre[0] + 0.5, first.centre[1] + 0.5, side]])
+        reference: Windows | None = None
+        found = []
+        for photo in photos:
+            whole = torch.tensor(photo.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+            pyramid = _Pyramid(whole)
+            for _ in range(_FOLLOWED):
+                pointed = self._kept(self._pointed(self._places(pyramid, at)), photo)
+                if reference is None:
+                    reference = pointed
+                larger = pointed[0, 2] / reference[0, 2]
+                middle = pointed[0, :2] + larger * (begun[0, :2] - reference[0, :2])
+                at = self._kept(np.array([[*middle, side * larger]]), photo)
+            found.append(at[0])
+        calm = _over_time(np.array(found), smoothing)
+        turned = [np.asarray(axis) / side for axis in (first.right, first.down)]
+        return [
+            Crop(centre=(x - 0.5, y - 0.5), right=_pair(s * turned[0]), down=_pair(s * turned[1]))
+            for x, y, s in calm.tolist()
+        ]
 
     def _mean_landmarks(self) -> Float[np.ndarray, "landmark 2"]:
         """Where landmarks are in the model's pictures, as parts of width and height."""
@@ -223,6 +257,23 @@ def _votes(windows: Windows, pointed: Windows) -> Float[np.ndarray, "window"]:
     between = between / np.minimum(windows[:, None, 2], windows[None, :, 2])
     between += 2 * np.abs(np.log(windows[:, None, 2] / windows[None, :, 2]))
     return np.where(pointed[:, 2] > 16, (same * between.clip(max=0.5)).sum(1), 0.0)
+
+
+def _pair(values: Float[np.ndarray, "2"]) -> tuple[float, float]:
+    x, y = values.tolist()
+    return x, y
+
+
+def _over_time(values: Float[np.ndarray, "frames n"], deviation: float) -> Float[np.ndarray, "frames n"]:
+    """Smoothed: in each frame the value of a straight line through those around it, weighed by a Gaussian. What moves
+    evenly is not held back, also at the ends."""
+    at = np.arange(len(values), dtype=np.float64)
+    calm = []
+    for now in at:
+        weights = np.sqrt(np.exp(-np.square(at - now) / (2 * max(deviation, 1e-3) ** 2)))
+        lines = np.stack([np.ones_like(at), at - now], 1)
+        calm.append(np.linalg.lstsq(weights[:, None] * lines, weights[:, None] * values, rcond=None)[0][0])
+    return np.array(calm)
 
 
 def _small(pictures: Float[Tensor, "batch 3 _ _"], size: int) -> Float[Tensor, "batch 3 size size"]:

@@ -220,8 +220,8 @@ class Inversion:
             _Part("latent", coarse, 1, coarse_steps, 0.5 if coarse < fine else 1.0),
             _Part("latent", fine, 1, config.steps, 1.0),
             _Part("latent", fine, rows, config.row_steps, 1.1),
-            _Part("weights", fine, rows, config.tuning_steps, 1.6),
-            _Part("weights", full, rows, config.full_size_steps if full > fine else 0, 1.6 * grown),
+            _Part("weights", fine, rows, config.tuning_steps, 1.8),
+            _Part("weights", full, rows, config.full_size_steps if full > fine else 0, 1.8 * grown),
         ]
         return [part for part in parts if part.steps]
 

@@ -69,7 +69,7 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Photo:
     name = name or (Path(source).name if isinstance(source, (str, Path)) else "the photo")
     data = source if isinstance(source, bytes) else _content(Path(source), name)
     if len(data) > MOST_BYTES:
-        raise PhotoError(f"{name} has {len(data) / 1e6:.0f} MB; photos of at most {MOST_BYTES / 1e6:.0f} MB are read")
+        raise PhotoError(_too_many_bytes(name))
     Image.init()
     try:
         with warnings.catch_warnings():
@@ -95,11 +95,14 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Photo:
     return Photo(pixels=pixels, name=name, kind="jpeg" if kind == "mpo" else kind)
 
 
+def _too_many_bytes(name: str) -> str:
+    return f"{name} is larger than {MOST_BYTES / 1e6:.0f} MB, the most that is read; save it smaller"
+
+
 def _content(path: Path, name: str) -> bytes:
     try:
         if path.stat().st_size > MOST_BYTES:
-            size = path.stat().st_size / 1e6
-            raise PhotoError(f"{name} has {size:.0f} MB; photos of at most {MOST_BYTES / 1e6:.0f} MB are read")
+            raise PhotoError(_too_many_bytes(name))
         return path.read_bytes()
     except OSError as error:
         raise PhotoError(f"cannot read {path}: {error.strerror or error}") from error
