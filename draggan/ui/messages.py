@@ -446,9 +446,11 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
         if update.outcome == "unlikely":
-            advice = f"To go on all the same, raise “{TITLES['max_departure']}” under Advanced and press Start."
+            # As long as it is: the line below the picture has room for three.
+            advice = f"To go on all the same, raise “{TITLES['max_departure']}” under Advanced."
         left = f"{_arrivals(update)}{_to_go(update, numbers)}"
-        return "note", f"{_as_far_as_it_goes(update)} after {steps}, {left}. {advice} Undo takes you back."
+        undo = "" if update.outcome == "unlikely" else " Undo takes you back."
+        return "note", f"{_as_far_as_it_goes(update)} in {steps}, {left}. {advice}{undo}"
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start; Undo takes you back."
@@ -459,7 +461,7 @@ def _as_far_as_it_goes(update: Update) -> str:
     """Why a drag has gone no farther, and how much of the way it has gone."""
     way = f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way"
     if update.outcome == "lost":
-        return f"What was under the handle would be out of sight further on. Shown is the last picture with it, {way}"
+        return f"Further on, what you hold would be out of sight. It has gone {way}"
     if update.outcome == "unlikely":
         return f"Further on, the picture would be unlike any that this model makes. It has gone {way}"
     if update.outcome == "far":

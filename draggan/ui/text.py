@@ -32,6 +32,8 @@ document.addEventListener('draggan-tool', ({ detail }) => {
 });
 // What only the browser can know.
 line.addEventListener('draggan-say', ({ detail }) => {
+  if (!detail) { show(); return; }
+  if (detail.quiet) line.setAttribute('aria-live', 'off');
   line.textContent = detail.text;
   line.dataset.kind = detail.kind;
 });

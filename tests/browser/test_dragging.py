@@ -56,6 +56,15 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     film.focus()
     for _ in range(int(film.get_attribute("max")) // 2):
         page.keyboard.press("ArrowLeft")
+    status(page, r"^Picture [0-9]+ of [0-9]+ on the way\. Use goes on from it")
+    page.keyboard.press("Escape")
+    status(page, "^Arrived after")
+    page.keyboard.down("b")
+    status(page, "^The picture that the work began with\\.$")
+    page.keyboard.up("b")
+    status(page, "^Arrived after")
+    for _ in range(int(film.get_attribute("max")) // 2):
+        page.keyboard.press("ArrowLeft")
     for _ in range(100):
         if BUMP[0] < brightest(page)[0] < x:
             break

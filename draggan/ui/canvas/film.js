@@ -15,10 +15,19 @@ function peekAt(number) {
   goOn.disabled = peek === null;
   stage.dataset.peek = peek ?? '';
   slider.setAttribute('aria-valuetext', peek === null ? 'now' : `frame ${peek + 1} of ${count}`);
+  sayPeek(count);
   if (peek === null) showFrame();
   else if (kept.has(peek)) show(kept.get(peek));
   else ask();
   draw();
+}
+
+// The line under the picture says what is looked at. Not aloud: the slider does.
+function sayPeek(count) {
+  const which = peek ? `Picture ${peek + 1} of ${count} on the way.` : 'The picture that the work began with.';
+  const text = comparingNow ? which : `${which} Use goes on from it; a click on the picture comes back.`;
+  const detail = peek === null ? null : { text, kind: '', quiet: true };
+  document.querySelector('.dg-status')?.dispatchEvent(new CustomEvent('draggan-say', { detail }));
 }
 
 // One at a time, and then the newest one that is wanted.
@@ -39,6 +48,8 @@ function takeFilm() {
   marks.replaceChildren(...(props.film?.ends ?? []).map((at) => Object.assign(document.createElement('option'), { value: at })));
   const looked = peek !== null;
   peek = null;
+  comparingNow = false;
+  if (looked) sayPeek(count);
   slider.value = slider.max;
   goOn.disabled = true;
   stage.dataset.peek = '';
@@ -57,10 +68,17 @@ function takeSeen() {
 }
 
 slider.addEventListener('input', () => peekAt(Number(slider.value)));
+// While a button or a key is held, and no longer.
+let comparingNow = false;
+function compare(on) {
+  if (on === comparingNow) return;
+  comparingNow = on;
+  peekAt(on ? 0 : null);
+}
 const comparing = (on) => (event) => {
   if (event.type.startsWith('key') && event.key !== ' ' && event.key !== 'Enter') return;
   if (event.type.startsWith('key')) event.preventDefault();
-  peekAt(on ? 0 : null);
+  compare(on);
 };
 for (const name of ['pointerdown', 'keydown']) before.addEventListener(name, comparing(true));
 for (const name of ['pointerup', 'pointerleave', 'pointercancel', 'keyup', 'blur']) before.addEventListener(name, comparing(false));

@@ -111,9 +111,9 @@ function onKey(event) {
   } else if (key === 'o') {
     if (selected) switchPoint(selected.pair);
   } else if (event.key === '?') {
-    sheet.showModal();
+    openSheet();
   } else if (key === 'b') {
-    peekAt(0);
+    compare(true);
   } else if (key === 'l') {
     wanted = true;
     draw();
@@ -135,7 +135,7 @@ function onKey(event) {
 document.addEventListener('keydown', onKey);
 document.addEventListener('keyup', (event) => {
   const key = event.key.toLowerCase();
-  if (key === 'b' && peek === 0) peekAt(null);
+  if (key === 'b') compare(false);
   if (key === 'l') { wanted = false; draw(); }
   if (event.key !== ' ' || !spaceHeld) return;
   spaceHeld = false;
@@ -144,7 +144,11 @@ document.addEventListener('keyup', (event) => {
 });
 window.addEventListener('blur', () => { spaceHeld = wanted = false; delete stage.dataset.space; });
 
-element.querySelector('#dg-keys').addEventListener('click', () => sheet.showModal());
+element.querySelector('#dg-keys').addEventListener('click', openSheet);
+function openSheet() {
+  sheet.showModal();
+  sheet.scrollTop = 0;
+}
 sheet.addEventListener('click', (event) => { if (event.target === sheet) sheet.close(); });
 
 // Gradio's list of models: what is typed replaces the name that is there, and Tab leads out of it, not into the list.
