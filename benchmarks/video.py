@@ -8,9 +8,9 @@ and the landmark network.
 *Flicker*: mean change from frame to frame beyond the true flow, of 255: each frame is compared with the next one
 where the flow says that its pixels have gone. The rendered film itself has some, which shading and what comes into
 sight make. *Edit*: how far the edited landmark is, in each frame, from where it is without the edit, in shares of how
-far the drag has moved it; mean, standard deviation, and frames in which it is from 0.75 to 1.33. The strength of the
-edit is measured by features; the landmark network, which judges it, has no part in that. *As it is*: the same step in
-latent space on every frame, as it was made. ::
+far the drag has moved it; mean, standard deviation, and frames in which it is from 0.75 to 1.33. For the strength of
+the edit the landmark network, which judges it here, only says where the handle is on a frame; how far it goes is
+measured by features. *As it is*: the same step in latent space on every frame, as it was made. ::
 
     python -m benchmarks video --frames 48 --out benchmarks/video.md
 """
@@ -115,7 +115,7 @@ def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
     *_, last = invert_film(generator, crops, start=guess)
     film = last.film
     assert film is not None
-    strong = strengths(generator, start, offset, handle[None], film.generator, film.ws)
+    strong = strengths(generator, start, offset, handle[None], film.generator, film.ws, landmarks)
     inverted, edited = list(film.pictures()), list(film.pictures(strong[:, None, None] * offset))
     seconds = (time.perf_counter() - begun) / len(crops)
     if args.film and not args.film.exists():

@@ -16,7 +16,7 @@ from draggan.errors import DragGANError, LatentError, PhotoError
 from draggan.export import has_sound, save_animation
 from draggan.images import to_uint8
 from draggan.inversion.film import invert_film, smoothed
-from draggan.inversion.film_edit import corresponding, followed, strengths
+from draggan.inversion.film_edit import carried, corresponding, followed, strengths
 from draggan.inversion.frames import read_clip
 from tests.conftest import tiny_stylegan2
 from tests.marks import marks_of
@@ -60,6 +60,16 @@ def test_content_is_followed_and_found_in_another_picture():
     moved = points + torch.tensor([[6.0, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(corresponding(model, here, other, points), moved, atol=1.5, rtol=0)
     torch.testing.assert_close(followed(model, here, other, points), moved, atol=1.5, rtol=0)
+
+
+def test_a_point_goes_along_with_the_landmarks_around_it():
+    first = torch.tensor([[10.0, 10.0], [20.0, 10.0], [100.0, 100.0], [110.0, 90.0], [90.0, 90.0]])
+    second = first + torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 7.0], [0.0, 7.0], [0.0, 7.0]])
+    points = torch.tensor([[10.0, 10.0], [15.0, 10.0], [100.0, 95.0]])
+    there = carried(points, first, second)
+    torch.testing.assert_close(there[0], torch.tensor([15.0, 10.0]), atol=0.1, rtol=0)
+    torch.testing.assert_close(there[1], torch.tensor([20.0, 10.0]), atol=0.3, rtol=0)
+    torch.testing.assert_close(there[2], torch.tensor([100.0, 102.0]), atol=0.3, rtol=0)
 
 
 def test_an_edit_is_as_strong_on_a_film_as_where_it_was_made():

@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     sha256 = AnyModels(args.device).sha256(args.model)
     crop = invert.crop_of(args, photos[0], generator, sha256)
     places = [crop] * len(photos)
-    finder = None if args.still else crop_finder(args.model, sha256, generator)
-    if finder is not None:
+    finder = crop_finder(args.model, sha256, generator)
+    if finder is not None and not args.still:
         places = finder.follow(photos, crop)
     crops = [cut(photo, place, generator.image_size) for photo, place in zip(photos, places, strict=True)]
     bar = StageBar(shown=not args.json)
@@ -103,13 +103,12 @@ def run(args: argparse.Namespace) -> int:
         bar.end()
     if film is None:
         raise PhotoError("the film could not be opened")
-    strong = strengths(generator, base, offset, points.reshape(-1, 2), film.generator, film.ws)
+    landmarks = None if finder is None else finder.landmarks
+    strong = strengths(generator, base, offset, points.reshape(-1, 2), film.generator, film.ws, landmarks)
     edited = film.pictures(args.strength * strong[:, None, None] * offset)
     pairs = zip(photos, places, film.pictures(), edited, strict=True)
-    mask = recipe.allowed if finder is None else None
-    frames: list[np.ndarray] = [
-        paste(photo, place, after, before=before, mask=mask) for photo, place, before, after in pairs
-    ]
+    # Where a mask is on the picture that was dragged says nothing about where it would be here.
+    frames: list[np.ndarray] = [paste(photo, place, after, before=before) for photo, place, before, after in pairs]
     written = save_animation(
         args.out,
         frames,

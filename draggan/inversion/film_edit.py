@@ -3,7 +3,8 @@
 The same step in latent space moves one picture by a third as much as another and a third by three times as much: the
 edit of a film that added it as it is was 1.3 to 2.9 times too large (benchmarks/video.md). So points are followed:
 
-1. Every handle of the edit is looked for in the frame, by the features of the model around it (`corresponding`).
+1. Every handle of the edit is looked for in the frame, by the features of the model around it (`corresponding`), or
+   where the landmarks around it are, in models that have a landmark network (`carried`).
 2. It is followed through the pictures between the frame and the edited frame, each compared with the one before and
    with the first (`followed`), and so it is in the picture on which the edit was made. As both are measured in the same
    way, what is wrong with the measure cancels.
@@ -23,11 +24,14 @@ from torch import Tensor
 
 from draggan.generators.base import Generator
 from draggan.geometry import sample
+from draggan.landmarks import LandmarkNetwork
 
-__all__ = ["KEYS", "corresponding", "followed", "strengths"]
+__all__ = ["KEYS", "carried", "corresponding", "followed", "strengths"]
 
-KEYS = 12
+KEYS = 8
 """Frames on which it is measured, spread over the film."""
+_GUIDES = 4  # landmarks that a point goes along with
+_CELLS = 16  # along a picture's side, of the map that says where something is
 _PIECES = 6  # pictures from the frame to the edited frame
 _REACH = 0.03  # how far content may go in one of them, of the picture's width
 _PATCH = 5  # of so many points a side
@@ -53,16 +57,28 @@ def corresponding(
     Args:
         points: image pixels.
     """
-    looks = _Looks(generator)
-    maps = [looks.map(ws) for ws in (first, second)]
-    spread, mean = torch.std_mean(torch.cat(maps), (0, 2, 3), keepdim=True)
-    before, after = ((one - mean) / (spread + 1e-6) for one in maps)
-    wide = 1.5 * looks.patch
-    wanted = F.normalize(looks.at(before, points[:, None] + wide).flatten(1), dim=-1)
-    places = looks.lattice()
-    there = F.normalize(looks.at(after, places[:, None] + wide).flatten(1), dim=-1)
-    away = torch.cdist(points, places) / looks.width
-    return places[(wanted @ there.T - _AWAY * away).argmax(1)]
+    fine = _Looks(generator, generator.default_level)
+    places = fine.lattice()
+    alike = -_AWAY * torch.cdist(points, places) / fine.width
+    # What is around it says which of two eyes it is, what it looks like where exactly.
+    for looks, wide in ((_Looks(generator, _coarse(generator)), 4.0), (fine, 1.5)):
+        maps = [looks.map(ws) for ws in (first, second)]
+        spread, mean = torch.std_mean(torch.cat(maps), (0, 2, 3), keepdim=True)
+        before, after = ((one - mean) / (spread + 1e-6) for one in maps)
+        wanted = F.normalize(looks.at(before, points[:, None] + wide * looks.patch).flatten(1), dim=-1)
+        there = F.normalize(looks.at(after, places[:, None] + wide * looks.patch).flatten(1), dim=-1)
+        alike = alike + wanted @ there.T
+    return places[alike.argmax(1)]
+
+
+def carried(points: Points, first: Float[Tensor, "landmark 2"], second: Float[Tensor, "landmark 2"]) -> Points:
+    """Where points are that go along with the landmarks around them, from one picture to another; image pixels."""
+    away = torch.cdist(points, first)
+    # A point on a landmark is that landmark; between several it goes with all of them.
+    weights = 1 / (away.square() + 1.0)
+    near = weights.topk(min(_GUIDES, len(first)), dim=1)
+    moved = (second - first)[near.indices]
+    return points + (near.values[..., None] * moved).sum(1) / near.values.sum(1, keepdim=True)
 
 
 @torch.no_grad()
@@ -77,23 +93,35 @@ def followed(
     Args:
         points: in the latent's picture, image pixels.
     """
-    looks = _Looks(generator)
+    looks = _Looks(generator, generator.default_level)
     first = before = looks.map(ws)
     reach = _REACH * looks.width
-    steps = torch.linspace(-reach, reach, 2 * round(reach) + 1 if reach >= 4 else 9, device=points.device)
-    around = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
-    # Of places alike, the nearest.
-    around = around[around.norm(dim=-1).argsort(stable=True)]
+    coarse, fine = _around(reach, 9, points), _around(0.75 * reach / 4, 9, points)
     anchor = looks.at(first, points[:, None] + looks.patch)
     places = points
     for piece in range(1, _PIECES + 1):
         now = looks.map(ws + offset * (piece / _PIECES))
         wanted = looks.at(before, places[:, None] + looks.patch)
-        there = looks.at(now, places[:, None, None] + around[None, :, None] + looks.patch)
-        error = (there - wanted[:, None]).square().mean((-1, -2))
-        error = error + _ANCHORED * (there - anchor[:, None]).square().mean((-1, -2))
-        places, before = places + around[error.argmin(1)], now
+        for around in (coarse, fine):
+            there = looks.at(now, places[:, None, None] + around[None, :, None] + looks.patch)
+            error = (there - wanted[:, None]).square().mean((-1, -2))
+            error = error + _ANCHORED * (there - anchor[:, None]).square().mean((-1, -2))
+            places = places + around[error.argmin(1)]
+        before = now
     return places
+
+
+def _around(reach: float, count: int, like: Tensor) -> Float[Tensor, "place 2"]:
+    """Places around (0, 0), the nearest first: of several alike it is taken."""
+    steps = torch.linspace(-reach, reach, count, device=like.device)
+    around = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    return around[around.norm(dim=-1).argsort(stable=True)]
+
+
+def _coarse(generator: Generator) -> str:
+    """The level whose map has about 16 cells along a picture's side."""
+    sides = {level: max(generator.grid(level).size) for level in generator.levels}
+    return min(sides, key=lambda level: abs(sides[level] - _CELLS))
 
 
 @torch.no_grad()
@@ -104,6 +132,7 @@ def strengths(
     points: Points,
     film: Generator,
     frames: Float[Tensor, "frames num_ws w_dim"],
+    landmarks: LandmarkNetwork | None = None,
 ) -> Float[Tensor, "frames"]:
     """How often the offset has to be added to each frame's latent, so that the points go as far as in the picture on
     which the edit was made; 1 where that cannot be told.
@@ -114,6 +143,7 @@ def strengths(
         offset: what it has added.
         points: its handles there, image pixels.
         film: what draws the film.
+        landmarks: the model's landmark network, which then says where the points are on each frame.
     """
     count = len(frames)
     one = torch.ones(count, device=frames.device)
@@ -124,7 +154,11 @@ def strengths(
     found = []
     for key in keys:
         ws, strength = frames[key : key + 1], 1.0
-        there = corresponding(film, edited, ws, points)
+        if landmarks is None:
+            there = corresponding(film, edited, ws, points)
+        else:
+            found_at = (landmarks(drawing.synthesis(at))[0] for drawing, at in ((model, edited), (film, ws)))
+            there = carried(points, *(found.to(points.device) for found in found_at))
         for _ in range(2):
             gone = followed(film, ws, strength * offset, there) - there
             share = float((gone * way).sum() / way.square().sum())
@@ -141,11 +175,11 @@ def _between(keys: Sequence[int], found: Sequence[float], count: int) -> Float[n
 
 
 class _Looks:
-    """What a model's pictures look like at places, by the features on which it is dragged."""
+    """What a model's pictures look like at places, by the features of a level."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator, self._level = generator, generator.default_level
-        self._grid = generator.grid(self._level)
+    def __init__(self, generator: Generator, level: str) -> None:
+        self._generator, self._level = generator, level
+        self._grid = generator.grid(level)
         height, width = generator.image_size
         self.width = width
         self._limit = torch.tensor([width - 1.0, height - 1.0], device=generator.device)

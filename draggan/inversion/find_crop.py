@@ -84,12 +84,13 @@ class CropFinder:
 
     Args:
         generator: the model.
-        landmarks: its landmark network.
+        landmarks: its landmark network; also an attribute.
         encoder: its encoder.
     """
 
     def __init__(self, generator: Generator, landmarks: LandmarkNetwork, encoder: Encoder) -> None:
-        self._generator, self._landmarks, self._encoder = generator, landmarks, encoder
+        self._generator, self._encoder = generator, encoder
+        self.landmarks = landmarks
         self._mean = self._mean_landmarks()
 
     @torch.no_grad()
@@ -155,7 +156,7 @@ class CropFinder:
             height = min(self._generator.preview_heights, key=lambda h: abs(h - INPUT))
             latents = torch.cat([self._generator.sample(seed, _TRUNCATION) for seed in range(_SAMPLES)])
             drawn = [self._generator.draw(ws, height).float().cpu() for ws in latents.split(8)]
-            return self._landmarks.places(_small(torch.cat(drawn), INPUT)).mean(0).numpy()
+            return self.landmarks.places(_small(torch.cat(drawn), INPUT)).mean(0).numpy()
 
     def _look(self, photo: Photo) -> tuple[Windows, Float[np.ndarray, "window landmark 2"]]:
         """Windows all over the photo, and where on it each sees the landmarks."""
@@ -193,7 +194,7 @@ class CropFinder:
 
     def _asked(self, cut: Float[Tensor, "window 3 64 64"], windows: Windows) -> Float[np.ndarray, "window landmark 2"]:
         """Where on the photo the landmarks are, as each window shows them."""
-        found = torch.cat([self._landmarks.places(part) for part in cut.split(_BATCH)]).numpy()
+        found = torch.cat([self.landmarks.places(part) for part in cut.split(_BATCH)]).numpy()
         return windows[:, None, :2] + (found - 0.5) * windows[:, None, 2:]
 
     def _pointed(self, places: Float[np.ndarray, "window landmark 2"]) -> Windows:
