@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from draggan.generators.stylegan2.cuda_graphs import RECORD_AFTER, graphs_made
+from torch_utils.recorder import RECORD_AFTER, graphs_made
 
 K = TypeVar("K", bound=Hashable)
 

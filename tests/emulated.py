@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from draggan.generators.stylegan2.cuda_graphs import Recorder
 from torch_utils.pytorch_internals import below_autograd
+from torch_utils.recorder import Recorder
 
 aten = torch.ops.aten
 

@@ -163,7 +163,7 @@ def test_a_live_drag_of_the_published_solver_goes_on_from_the_last_picture_in_wh
 
 
 def pattern_of(features, grid, handle):
-    sampler = FeatureSampler(features, grid)
+    sampler = FeatureSampler.of(features, grid)
     offsets, weights = surroundings((64, 64), grid)
     at = torch.tensor([handle])
     return Pattern(
@@ -186,7 +186,7 @@ def test_the_change_is_said_in_pixels_of_the_direction_in_which_it_shows_least()
     assert float(similarity(pattern, at, pattern.features)) == pytest.approx(1)
     moved = WS.clone()
     moved[..., 0] = 0.01  # one pixel
-    sampler = FeatureSampler(generator.features(moved, "map"), grid)
+    sampler = FeatureSampler.of(generator.features(moved, "map"), grid)
     at = torch.tensor([START])
     seen = sampler(at[:, None] + pattern.offsets), derivatives(sampler, at, pattern.offsets)
     assert float(displacement(pattern, at, *seen)) == pytest.approx(1, rel=0.3)
@@ -213,7 +213,7 @@ def test_along_an_edge_a_change_is_a_large_displacement():
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     edge = torch.sigmoid(x - 10)[None, None] + 1e-3 * torch.sin(y)[None, None]
     pattern = pattern_of(edge, grid, START)
-    sampler = FeatureSampler(edge + 0.05, grid)
+    sampler = FeatureSampler.of(edge + 0.05, grid)
     at = torch.tensor([START])
     seen = sampler(at[:, None] + pattern.offsets), derivatives(sampler, at, pattern.offsets)
     assert float(displacement(pattern, at, *seen)) > 20

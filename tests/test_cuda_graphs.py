@@ -27,14 +27,15 @@ from draggan.geometry import Windows, crop, nonzero_support
 from tests.conftest import tiny_stylegan2
 from tests.emulated import Emulated, Refused
 from tests.test_stylegan2_windows import generator
+from torch_utils import recorder
 
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch):
     """Plain convolutions, no weights in the processor's own order; and a recorder for this device."""
     monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
-    monkeypatch.setattr(cuda_graphs, "_recorders", {"cpu": Emulated})
-    monkeypatch.setattr(cuda_graphs, "RECORD_AFTER", 1)
+    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(recorder, "RECORD_AFTER", 1)
     monkeypatch.setattr(Emulated, "recorded", 0)
     monkeypatch.setattr(Emulated, "replayed", 0)
 
@@ -311,7 +312,7 @@ def test_a_network_that_is_gone_leaves_nothing():
 
 
 def test_only_what_is_asked_for_often_is_recorded_and_not_too_much_is_kept(monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "RECORD_AFTER", 3)
+    monkeypatch.setattr(recorder, "RECORD_AFTER", 3)
     monkeypatch.setattr(cuda_graphs, "MAX_RECORDED", 2)
     G = tiny_stylegan2()
     ws = torch.randn(1, G.num_ws, G.w_dim)
@@ -450,23 +451,23 @@ def test_emulated_recording_refuses_what_cuda_refuses():
 def test_graphs_are_for_cuda_can_be_turned_off_and_leave_transforms_alone(monkeypatch):
     G = tiny_stylegan2()
     rows, windows = rows_of(torch.randn(1, G.num_ws, G.w_dim)), Windows(((3, 4),), (5, 5))
-    assert cuda_graphs.can_record(rows)
+    assert recorder.can_record(rows)
     for value in ("0", "off"):
         monkeypatch.setenv("DRAGGAN_CUDA_GRAPHS", value)
-        assert not cuda_graphs.can_record(rows)
+        assert not recorder.can_record(rows)
     monkeypatch.delenv("DRAGGAN_CUDA_GRAPHS")
     seen = []
-    torch.func.vmap(lambda w: (seen.append(cuda_graphs.can_record([w])), w)[1])(torch.zeros(2, 1, 3))
+    torch.func.vmap(lambda w: (seen.append(recorder.can_record([w])), w)[1])(torch.zeros(2, 1, 3))
     with torch.autograd.forward_ad.dual_level():
-        seen.append(cuda_graphs.can_record(rows))
+        seen.append(recorder.can_record(rows))
     assert seen == [False, False]
     # Networks that are not frozen go through their layers.
     G.requires_grad_(True)
     assert G.local_features(rows, "b32", windows).requires_grad
     assert Emulated.recorded == 0
     monkeypatch.undo()
-    assert list(cuda_graphs._recorders) == ["cuda"]
-    assert not cuda_graphs.can_record(rows)
+    assert list(recorder._recorders) == ["cuda"]
+    assert not recorder.can_record(rows)
 
 
 class _Cuda:
@@ -507,8 +508,8 @@ class _Cuda:
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
-        monkeypatch.setattr(cuda_graphs, "_record_streams", {})
-        monkeypatch.setattr(cuda_graphs, "_replay_streams", {})
+        monkeypatch.setattr(recorder, "_record_streams", {})
+        monkeypatch.setattr(recorder, "_replay_streams", {})
 
 
 class _Stream:
@@ -522,8 +523,8 @@ class _Stream:
 def test_what_is_asked_of_cuda(monkeypatch):
     """Passes on the stream that is recorded on, then the recording; streams wait for each other, and the host never."""
     cuda = _Cuda(monkeypatch)
-    recorder = cuda_graphs._CudaRecorder(torch.device("cuda", 0))
-    result, replay = recorder.record(lambda: cuda.log.append(("work", cuda.now.name)) or 7)
+    cuda_recorder = recorder._CudaRecorder(torch.device("cuda", 0))
+    result, replay = cuda_recorder.record(lambda: cuda.log.append(("work", cuda.now.name)) or 7)
     assert result == 7
     assert cuda.log == [
         ("side", "waits for", "default"),
@@ -534,12 +535,12 @@ def test_what_is_asked_of_cuda(monkeypatch):
         ("default", "waits for", "side"),
     ]
     cuda.log.clear()
-    recorder.wait_for_replays()
+    cuda_recorder.wait_for_replays()
     replay()
-    recorder.wait_for_replays()
+    cuda_recorder.wait_for_replays()
     replay()
     with torch.cuda.stream(_Stream("another", cuda)):
-        cuda_graphs._CudaRecorder(torch.device("cuda", 0)).wait_for_replays()
+        recorder._CudaRecorder(torch.device("cuda", 0)).wait_for_replays()
         replay()
     assert cuda.log == [
         ("default", "waits for", "side"),
@@ -553,7 +554,7 @@ def test_what_is_asked_of_cuda(monkeypatch):
 def test_a_recording_that_fails_leaves_its_stream(monkeypatch):
     cuda = _Cuda(monkeypatch, fails=True)
     with pytest.raises(RuntimeError, match="capture failed"):
-        cuda_graphs._CudaRecorder(torch.device("cuda", 0)).record(lambda: None)
+        recorder._CudaRecorder(torch.device("cuda", 0)).record(lambda: None)
     assert cuda.now.name == "default"
 
 

@@ -113,6 +113,18 @@ def test_bfloat16_is_asked_of_the_processor(monkeypatch):
     assert not pytorch_internals.multiplies_bfloat16()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_copy_all_copies_every_tensor(known, monkeypatch):
+    """Else the arguments of a recorded function would not reach it."""
+    assert hasattr(torch, "_foreach_copy_"), "gone: arguments are copied one by one, more slowly"
+    if not known:
+        monkeypatch.delattr(torch, "_foreach_copy_")
+    a, b = [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64)], [torch.ones(3), torch.full((2, 2), 3)]
+    pytorch_internals.copy_all(a, b)
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    pytorch_internals.copy_all([], [])
+
+
 def test_lerp_all_moves_every_tensor():
     """Else the average of weights that training keeps would not follow them."""
     a, b = [torch.zeros(3), torch.ones(2, 2)], [torch.ones(3), torch.full((2, 2), 3.0)]

@@ -7,16 +7,16 @@ import copy
 import pytest
 import torch
 
-from draggan.generators.stylegan2 import cuda_graphs
 from tests.conftest import tiny_stylegan2
 from tests.emulated import Emulated
+from torch_utils import recorder
 from torch_utils.ops import prepacked_convolution
 
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
-    monkeypatch.setattr(cuda_graphs, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
     monkeypatch.setattr(Emulated, "recorded", 0)
     monkeypatch.setattr(Emulated, "replayed", 0)
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from draggan.errors import OpBuildError
-from draggan.generators.stylegan2 import cuda_graphs
 from draggan.scenes.cat import CAT
 from draggan.scenes.device_pool import BLOCK, DevicePool, Scenes
 from draggan.scenes.scene import renderer
 from draggan.scenes.train import TrainConfig, Trainer
 from tests.emulated import Emulated
+from torch_utils import recorder
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         renderer()
     except OpBuildError as error:
         pytest.skip(f"no renderer: {error}")
-    monkeypatch.setattr(cuda_graphs, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
     monkeypatch.setattr(Emulated, "recorded", 0)
     monkeypatch.setattr(Emulated, "replayed", 0)
 

@@ -26,7 +26,7 @@ from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.generators.stylegan3.config import StyleGAN3Config
-from draggan.geometry import Windows, disc_offsets, sample
+from draggan.geometry import FeatureSampler, Windows, WindowSampler, disc_offsets
 from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator
 
@@ -60,11 +60,7 @@ def run(drag: Drag):
 def sampler_of(features, grid, count):
     """Samples of one whole map per handle."""
     windows = Windows(((0, 0),) * count, grid.size)
-
-    def sampler(at):
-        return sample(features, grid, at, windows, torch.arange(count)[:, None].expand(at.shape[:-1]))
-
-    return sampler
+    return WindowSampler(FeatureSampler.of(features, grid, windows), torch.arange(count))
 
 
 def test_the_jacobian_is_that_of_the_subpixel_tracker(monkeypatch):

@@ -24,6 +24,7 @@ from draggan.drag.tracking import TemplateTracker
 from draggan.generators.stylegan2 import analytic, cuda_graphs
 from draggan.geometry import Windows, disc_offsets, square_offsets
 from tests.conftest import tiny_stylegan2
+from torch_utils import recorder
 
 
 def test_moments_are_those_of_pytorchs_adam():
@@ -107,7 +108,7 @@ def on_a_device(G):
     return G.freeze()
 
 
-class Recorded(cuda_graphs.Recorder):
+class Recorded(recorder.Recorder):
     """Recorded work that never comes: what a step does besides is left."""
 
     replayed = 0
@@ -169,8 +170,8 @@ def test_a_step_does_not_wait_for_the_device(count, graphs, monkeypatch):
     """Features, tracking, loss, gradient and update. Read by the host: where the handles are (once), and the loss."""
     G = on_a_device(tiny_stylegan2())
     if graphs:
-        monkeypatch.setattr(cuda_graphs, "_recorders", {"meta": Recorded})
-        monkeypatch.setattr(cuda_graphs, "RECORD_AFTER", 1)
+        monkeypatch.setattr(recorder, "_recorders", {"meta": Recorded})
+        monkeypatch.setattr(recorder, "RECORD_AFTER", 1)
         # That looks, once per graph.
         monkeypatch.setattr(cuda_graphs, "_compare", lambda *args: None)
     monkeypatch.setattr(Recorded, "replayed", 0)

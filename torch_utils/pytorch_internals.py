@@ -18,6 +18,7 @@ __all__ = [
     "below_autograd",
     "convolve_prepacked",
     "convolve_prepacked_transposed",
+    "copy_all",
     "hardtanh_gradient",
     "is_transformed",
     "is_view",
@@ -81,6 +82,22 @@ def multiplies_bfloat16() -> bool:
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     supported = any(getattr(torch.cpu, name, lambda: False)() for name in names)
     return supported and torch.backends.mkldnn.is_available()
+
+
+def copy_all(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    """Copy every tensor into its buffer, without gradients, all in one call: on a GPU as one operation.
+
+    Rests on ``torch._foreach_copy_``. Without it they are copied one by one.
+    """
+    if not buffers:
+        return
+    with torch.no_grad():
+        copy = getattr(torch, "_foreach_copy_", None)
+        if copy is not None:
+            copy(list(buffers), list(tensors))
+            return
+        for buffer, t in zip(buffers, tensors, strict=True):
+            buffer.copy_(t)
 
 
 def lerp_all(tensors: Sequence[Tensor], targets: Sequence[Tensor], weight: float) -> None:

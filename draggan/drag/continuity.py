@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from draggan.drag.prepare import pattern_slack
 from draggan.drag.problem import Pattern, Problem
 from draggan.drag.tracking import Tracked, Tracker, derivatives, inverse_slopes
 from draggan.geometry import moved_inside
+from torch_utils.recorder import can_look, replayed
 
 __all__ = ["ContinuityTracker", "Followed", "anchor_fits", "displacement", "look", "lucas_kanade", "similarity"]
 
@@ -70,20 +72,53 @@ class Followed(Tracked):
         return self.certain
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The constants of this module for pictures of one size, image pixels.
+
+    Attributes:
+        piece, anchored, longest, shortest, largest, surely_largest: see there.
+        slack: how far from where it is expected content is followed.
+        size: height and width.
+    """
+
+    piece: float
+    anchored: float
+    longest: float
+    shortest: float
+    largest: float
+    surely_largest: float
+    slack: float
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, size: tuple[int, int]) -> Limits:
+        """Those of pictures of this size."""
+        lengths = (PIECE, ANCHORED, LONGEST, SHORTEST, LARGEST, SURELY_LARGEST)
+        piece, anchored, longest, shortest, largest, surely_largest = (at_size(length, size) for length in lengths)
+        return cls(
+            piece=piece,
+            anchored=anchored,
+            longest=longest,
+            shortest=shortest,
+            largest=largest,
+            surely_largest=surely_largest,
+            slack=pattern_slack(size),
+            size=size,
+        )
+
+
 class ContinuityTracker(Tracker):
     """Follows each handle's content from the picture where a step begins to the one where it ends."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._pattern = problem, problem.pattern
-        self._piece, self._anchored, self._longest, self._shortest, self._largest, self._surely_largest = (
-            at_size(length, problem.size) for length in (PIECE, ANCHORED, LONGEST, SHORTEST, LARGEST, SURELY_LARGEST)
-        )
-        self._slack = pattern_slack(problem.size)
+        self._problem, self._pattern, self._limits = problem, problem.pattern, Limits.of(problem.size)
 
     @torch.no_grad()
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
         """See `Tracker.begin`."""
-        return self._followed(handles, shift, sampler, torch.zeros(len(handles), dtype=torch.bool, device=shift.device))
+        astray = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
+        return _followed(handles, shift, sampler, self._pattern, astray, self._limits)
 
     @torch.no_grad()
     def follow(
@@ -95,66 +130,122 @@ class ContinuityTracker(Tracker):
     ) -> Followed:
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
-        problem, pattern = self._problem, self._pattern
+        problem, pattern, limits = self._problem, self._pattern, self._limits
         way = torch.where(torch.isfinite(expected), expected - before.handles, 0)
-        pieces = max(1, math.ceil(float(way.norm(dim=-1).max()) / self._piece))
-        handles, features, slopes = before.handles, before.features, before.slopes
-        astray = torch.zeros(len(handles), dtype=torch.bool, device=handles.device)
-        for k in range(1, pieces + 1):
-            at, there = before.handles + way * (k / pieces), sampler
-            if k < pieces:
-                rows = problem.rows(torch.lerp(before.shift, shift, k / pieces))
-                there = problem.around(rows, at, problem.reach)
-            handles = self._match(there, features, slopes, moved_inside(handles + way / pieces, problem.size))
-            # Features are there within reach of where the content was expected.
-            astray |= (handles - at).norm(dim=-1) > self._slack
-            handles = at + (handles - at) * (self._slack / (handles - at).norm(dim=-1, keepdim=True)).clamp(max=1)
-            if k < pieces:
-                features, slopes = look(pattern, there, handles)
-        found = self._match(sampler, pattern.features, pattern.slopes, handles)
-        near = (found - handles).norm(dim=-1) < self._anchored
-        near &= (found - expected).norm(dim=-1) <= self._slack
-        anchored = near & anchor_fits(pattern, sampler, found, handles)
-        return self._followed(torch.where(anchored[:, None], found, handles), shift, sampler, astray & ~anchored)
+        pieces = max(1, math.ceil(float(way.norm(dim=-1).max()) / limits.piece))
+        here = Piece(before.handles, before.features, before.slopes, torch.zeros_like(before.lost))
+        for k in range(1, pieces):
+            rows = problem.rows(torch.lerp(before.shift, shift, k / pieces))
+            at = before.handles + way * (k / pieces)
+            here = _go_on(here, at, way / pieces, problem.around(rows, at, problem.reach), pattern, limits)
+        return _arrive(here, before.handles + way, way / pieces, expected, shift, sampler, pattern, limits)
 
-    def _match(
-        self,
-        sampler: Sampler,
-        features: Float[Tensor, "n p channel"],
-        slopes: Float[Tensor, "n p channel 2"],
-        handles: Float[Tensor, "n 2"],
-    ) -> Float[Tensor, "n 2"]:
-        place = lucas_kanade(
-            sampler, features, slopes, handles, self._pattern, longest=self._longest, shortest=self._shortest
-        )
-        away = torch.where(torch.isfinite(place), place - handles, 0)
-        # Farther away there are no features to look at.
-        limit = self._slack
-        moved = handles + away * (limit / away.norm(dim=-1, keepdim=True).clamp(min=limit))
-        return moved_inside(moved, self._problem.size)
 
-    def _followed(
-        self,
-        handles: Float[Tensor, "n 2"],
-        shift: Float[Tensor, "1 moves w_dim"],
-        sampler: Sampler,
-        astray: Bool[Tensor, "n"],
-    ) -> Followed:
-        features, slopes = look(self._pattern, sampler, handles)
-        unlike = similarity(self._pattern, handles, features)
-        moved = displacement(self._pattern, handles, features, slopes)
-        # Of features that are not numbers nothing is said: the drag ends for that.
-        lost = astray | (unlike < LEAST_SIMILAR) | (moved > self._largest)
-        return Followed(
-            handles=handles,
-            lost=lost,
-            certain=~lost & (unlike >= SURELY_SIMILAR) & (moved <= self._surely_largest),
-            shift=shift,
-            features=features,
-            slopes=slopes,
-            displacement=moved,
-            similarity=unlike,
-        )
+class Piece(NamedTuple):
+    """Where content is in a picture on the way, and what it looks like there.
+
+    Attributes:
+        astray: whether it was ever farther from where it was expected than there are features to look at.
+    """
+
+    handles: Float[Tensor, "n 2"]
+    features: Float[Tensor, "n p channel"]
+    slopes: Float[Tensor, "n p channel 2"]
+    astray: Bool[Tensor, "n"]
+
+
+@replayed
+def _go_on(
+    here: Piece,
+    at: Float[Tensor, "n 2"],
+    way: Float[Tensor, "n 2"],
+    there: Sampler,
+    pattern: Pattern,
+    limits: Limits,
+) -> Piece:
+    """From one picture to the next.
+
+    Args:
+        at: where the content should be there, image pixels.
+        way: that of this piece.
+        there: the features around that.
+    """
+    handles, astray = _found(here, at, way, there, pattern, limits)
+    return Piece(handles, *look(pattern, there, handles), astray)
+
+
+def _found(
+    here: Piece, at: Float[Tensor, "n 2"], way: Float[Tensor, "n 2"], there: Sampler, pattern: Pattern, limits: Limits
+) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, "n"]]:
+    """Where the content is in the next picture, and `Piece.astray`."""
+    expected = moved_inside(here.handles + way, limits.size)
+    handles = _match(there, here.features, here.slopes, expected, pattern, limits)
+    # Features are there within reach of where the content was expected.
+    away = handles - at
+    length = away.norm(dim=-1)
+    handles = at + away * (limits.slack / length[:, None]).clamp(max=1)
+    return handles, here.astray | (length > limits.slack)
+
+
+@replayed
+def _arrive(
+    here: Piece,
+    at: Float[Tensor, "n 2"],
+    way: Float[Tensor, "n 2"],
+    expected: Float[Tensor, "n 2"],
+    shift: Float[Tensor, "1 moves w_dim"],
+    sampler: Sampler,
+    pattern: Pattern,
+    limits: Limits,
+) -> Followed:
+    """From the last picture on the way to that of the latent; arguments as for `_go_on` and `Tracker.follow`."""
+    handles, astray = _found(here, at, way, sampler, pattern, limits)
+    found = _match(sampler, pattern.features, pattern.slopes, handles, pattern, limits)
+    near = (found - handles).norm(dim=-1) < limits.anchored
+    near &= (found - expected).norm(dim=-1) <= limits.slack
+    anchored = near & anchor_fits(pattern, sampler, found, handles)
+    handles = torch.where(anchored[:, None], found, handles)
+    return _followed(handles, shift, sampler, pattern, astray & ~anchored, limits)
+
+
+def _match(
+    sampler: Sampler,
+    features: Float[Tensor, "n p channel"],
+    slopes: Float[Tensor, "n p channel 2"],
+    handles: Float[Tensor, "n 2"],
+    pattern: Pattern,
+    limits: Limits,
+) -> Float[Tensor, "n 2"]:
+    place = lucas_kanade(sampler, features, slopes, handles, pattern, longest=limits.longest, shortest=limits.shortest)
+    away = torch.where(torch.isfinite(place), place - handles, 0)
+    # Farther away there are no features to look at.
+    moved = handles + away * (limits.slack / away.norm(dim=-1, keepdim=True).clamp(min=limits.slack))
+    return moved_inside(moved, limits.size)
+
+
+def _followed(
+    handles: Float[Tensor, "n 2"],
+    shift: Float[Tensor, "1 moves w_dim"],
+    sampler: Sampler,
+    pattern: Pattern,
+    astray: Bool[Tensor, "n"],
+    limits: Limits,
+) -> Followed:
+    features, slopes = look(pattern, sampler, handles)
+    unlike = similarity(pattern, handles, features)
+    moved = displacement(pattern, handles, features, slopes)
+    # Of features that are not numbers nothing is said: the drag ends for that.
+    lost = astray | (unlike < LEAST_SIMILAR) | (moved > limits.largest)
+    return Followed(
+        handles=handles,
+        lost=lost,
+        certain=~lost & (unlike >= SURELY_SIMILAR) & (moved <= limits.surely_largest),
+        shift=shift,
+        features=features,
+        slopes=slopes,
+        displacement=moved,
+        similarity=unlike,
+    )
 
 
 def lucas_kanade(
@@ -178,12 +269,17 @@ def lucas_kanade(
     root = pattern.root_weights(handles)
     mean = (slopes + derivatives(sampler, handles, pattern.offsets)) / 2
     inverse = (inverse_slopes(mean * root[..., None]) * root[:, None]).flatten(2)
+    going: Tensor | None = None
     for _ in range(ITERATIONS):
         rest = features - sampler(handles[:, None] + pattern.offsets)
         step = torch.bmm(inverse, rest.flatten(1)[:, :, None])[:, :, 0]
         length = step.norm(dim=-1, keepdim=True)
-        handles = handles + step * (longest / length.clamp(min=longest))
-        if float(length.max()) < shortest:
+        moved = handles + step * (longest / length.clamp(min=longest))
+        handles = moved if going is None else torch.where(going, moved, handles)
+        goes = ~(length.max() < shortest)
+        going = goes if going is None else going & goes
+        # Where looking would wait for the device, it goes on and nothing moves any more.
+        if can_look(going) and not going:
             break
     return handles
 

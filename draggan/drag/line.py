@@ -17,8 +17,8 @@ than steps follow it by. Where both lead to different places, nothing is claimed
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,8 +39,9 @@ from draggan.drag.continuity import (
 )
 from draggan.drag.motion_supervision import Sampler
 from draggan.drag.problem import Pattern, Problem
-from draggan.drag.tracking import Tracked, Tracker
+from draggan.drag.tracking import Tracked, Tracker, nowhere
 from draggan.geometry import moved_inside
+from torch_utils.recorder import replayed
 
 __all__ = ["LineTracker", "Witnessed"]
 
@@ -68,6 +69,86 @@ class Place(NamedTuple):
     slopes: Float[Tensor, "k p channel 2"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The constants of this module for pictures of one size, image pixels.
+
+    Attributes:
+        piece, surprise, known, agreed: see there.
+        anchored, longest, shortest: see `draggan.drag.continuity`.
+        size: height and width.
+    """
+
+    piece: float
+    surprise: float
+    known: float
+    agreed: float
+    anchored: float
+    longest: float
+    shortest: float
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, size: tuple[int, int]) -> Limits:
+        """Those of pictures of this size."""
+        lengths = (PIECE, SURPRISE, KNOWN, AGREED, ANCHORED, LONGEST, SHORTEST)
+        piece, surprise, known, agreed, anchored, longest, shortest = (at_size(length, size) for length in lengths)
+        return cls(
+            piece=piece,
+            surprise=surprise,
+            known=known,
+            agreed=agreed,
+            anchored=anchored,
+            longest=longest,
+            shortest=shortest,
+            size=size,
+        )
+
+
+@replayed
+def _go_on(
+    here: Place,
+    expected: Float[Tensor, "k 2"],
+    there: Sampler,
+    near: Sampler,
+    pattern: Pattern,
+    first: Pattern,
+    limits: Limits,
+) -> Place:
+    """From one picture to the next.
+
+    Args:
+        expected: where the content should be there, image pixels.
+        there: the features around that.
+        near: those around the handles that are anchored, the first ones.
+        pattern: of all that is followed.
+        first: of the handles that are anchored: what was under them when they were clicked.
+    """
+    found = _match(there, here.features, here.slopes, expected, pattern, limits)
+    found = torch.where((found - expected).norm(dim=-1, keepdim=True) < limits.surprise, found, expected)
+    n = len(first.clicked)
+    handles = found[:n]
+    # Where the picture in which the handles were clicked fits better nearby.
+    anchor = _match(near, first.features, first.slopes, handles, first, limits)
+    close = (anchor - handles).norm(dim=-1) < limits.anchored
+    handles = torch.where((close & anchor_fits(first, near, anchor, handles))[:, None], anchor, handles)
+    places = torch.cat([handles, found[n:]])
+    return Place(places, *look(pattern, there, places))
+
+
+def _match(
+    there: Sampler,
+    features: Float[Tensor, "k p channel"],
+    slopes: Float[Tensor, "k p channel 2"],
+    places: Float[Tensor, "k 2"],
+    pattern: Pattern,
+    limits: Limits,
+) -> Float[Tensor, "k 2"]:
+    found = lucas_kanade(there, features, slopes, places, pattern, longest=limits.longest, shortest=limits.shortest)
+    # Of features that are not numbers nothing is said: the drag ends for that.
+    return moved_inside(torch.where(torch.isfinite(found), found, places), limits.size)
+
+
 class LineTracker(Tracker):
     """Follows the content of many handles. What is known of it is said by `confirm`."""
 
@@ -85,11 +166,8 @@ class LineTracker(Tracker):
             mean=torch.cat([pattern.mean] * 2),
             clicked=torch.cat([pattern.clicked] * 2),
         )
-        lengths = (PIECE, ANCHORED, LONGEST, SHORTEST, SURPRISE, KNOWN, AGREED)
-        self._piece, self._anchored, self._longest, self._shortest, self._surprise, self._known, self._agreed = (
-            at_size(length, problem.size) for length in lengths
-        )
-        self._reach = pattern.radius + self._surprise + self._anchored + 1
+        self._limits = Limits.of(problem.size)
+        self._reach = pattern.radius + self._limits.surprise + self._limits.anchored + 1
         self._first: Followed | None = None
 
     @torch.no_grad()
@@ -111,8 +189,8 @@ class LineTracker(Tracker):
         way = torch.where(torch.isfinite(expected), expected - before.handles, 0)
         pieces = self._pieces(way)
         start = Place(before.handles, before.features, before.slopes)
-        there, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
-        return self._followed(places, shift, there, lost=None)
+        near, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
+        return self._followed(places, shift, near, lost=None)
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"]) -> Followed:
@@ -122,9 +200,9 @@ class LineTracker(Tracker):
         n = len(first.handles)
         twice = Place(*(torch.cat([part] * 2) for part in (first.handles, first.features, first.slopes)))
         pieces = max(self._pieces(tracked.handles - first.handles), FEWEST)
-        there, places = self._along(twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice)
+        near, places = self._along(twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice)
         anchored, free = places[:n], places[n:]
-        return self._followed(anchored, shift, there, lost=(anchored - free).norm(dim=-1) > self._agreed)
+        return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._limits.agreed)
 
     @torch.no_grad()
     def leads(
@@ -143,7 +221,7 @@ class LineTracker(Tracker):
         return places
 
     def _pieces(self, way: Float[Tensor, "n 2"], most: int = MOST) -> int:
-        return min(max(math.ceil(float(way.norm(dim=-1).max()) / self._piece), 1), most)
+        return min(max(math.ceil(float(way.norm(dim=-1).max()) / self._limits.piece), 1), most)
 
     def _along(
         self,
@@ -163,55 +241,36 @@ class LineTracker(Tracker):
             pattern: of all that is followed; the first of them, as many as there are handles, are anchored.
 
         Returns:
-            The last picture's features, and the places there.
+            The last picture's features around the handles, and the places of all that is followed there.
         """
-        problem, n = self._problem, len(self._problem.handles)
+        problem = self._problem
         parts = torch.arange(1, pieces + 1, device=shift.device, dtype=shift.dtype) / pieces
         rows = problem.rows(before + parts[:, None, None] * (shift - before))
         height, width = problem.grid.size
         maps = problem.features(rows) if height * width <= WHOLE else None
-        places, features, slopes = start.handles, start.features, start.slopes
+        here, near = start, cast(Sampler, nowhere)
         for k in range(pieces):
-            expected = moved_inside(places + pace, problem.size)
-            if maps is not None:
-                there = problem.anywhere(maps[k : k + 1])
-            else:
-                there = self._around([row[k : k + 1] for row in rows], expected)
-            found = self._match(there, features, slopes, expected, pattern)
-            found = torch.where((found - expected).norm(dim=-1, keepdim=True) < self._surprise, found, expected)
-            found = torch.cat([self._at_anchor(there, found[:n]), found[n:]])
-            pace, places = found - places, found
-            if k < pieces - 1:
-                features, slopes = look(pattern, there, places)
-        return there, places
+            expected = moved_inside(here.handles + pace, problem.size)
+            there, near = self._around([row[k : k + 1] for row in rows], expected, None if maps is None else maps[k])
+            onwards = _go_on(here, expected, there, near, pattern, self._pattern, self._limits)
+            here, pace = onwards, onwards.handles - here.handles
+        return near, here.handles
 
-    def _around(self, rows: list[Tensor], points: Float[Tensor, "k 2"]) -> Sampler:
-        """Features around each of the points; of the first of them, as many as there are handles, or of all."""
-        problem = self._problem
-        both = {len(points): problem.around(rows, points, self._reach)}
-        n = len(problem.handles)
-        if len(points) > n:
-            both[n] = problem.around(rows, points[:n], self._reach)
-        return lambda at: both[len(at)](at)
+    def _around(
+        self, rows: list[Tensor], points: Float[Tensor, "k 2"], whole: Float[Tensor, "channel height width"] | None
+    ) -> tuple[Sampler, Sampler]:
+        """Features around each of the points, and around the first of them, as many as there are handles.
 
-    def _at_anchor(self, there: Sampler, places: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-        """Where the picture in which the handles were clicked fits better nearby."""
-        pattern = self._pattern
-        anchor = self._match(there, pattern.features, pattern.slopes, places, pattern)
-        near = (anchor - places).norm(dim=-1) < self._anchored
-        return torch.where((near & anchor_fits(pattern, there, anchor, places))[:, None], anchor, places)
-
-    def _match(
-        self,
-        there: Sampler,
-        features: Float[Tensor, "k p channel"],
-        slopes: Float[Tensor, "k p channel 2"],
-        places: Float[Tensor, "k 2"],
-        pattern: Pattern,
-    ) -> Float[Tensor, "k 2"]:
-        found = lucas_kanade(there, features, slopes, places, pattern, longest=self._longest, shortest=self._shortest)
-        # Of features that are not numbers nothing is said: the drag ends for that.
-        return moved_inside(torch.where(torch.isfinite(found), found, places), self._problem.size)
+        Args:
+            rows: of one latent.
+            whole: its features, where all of them have been computed.
+        """
+        problem, n = self._problem, len(self._problem.handles)
+        if whole is not None:
+            everywhere = problem.anywhere(whole[None])
+            return everywhere, everywhere
+        there = problem.around(rows, points, self._reach)
+        return there, there if len(points) == n else problem.around(rows, points[:n], self._reach)
 
     def _followed(
         self,
@@ -230,7 +289,7 @@ class LineTracker(Tracker):
         pattern = self._pattern
         features, slopes = look(pattern, sampler, handles)
         moved = displacement(pattern, handles, features, slopes)
-        lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > self._known)
+        lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > self._limits.known)
         return Followed(
             handles=handles,
             lost=lost,

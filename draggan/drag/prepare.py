@@ -245,7 +245,7 @@ def _clicked_features(
         picture = next(iter(remaining.values()))
         alike = [i for i, other in remaining.items() if _same(picture, other)]
         shown = compute_picture_features(generator, picture, level, dtype)
-        sampler, mean = FeatureSampler(shown, generator.grid(level)), shown.mean((0, 2, 3))
+        sampler, mean = FeatureSampler.of(shown, generator.grid(level)), shown.mean((0, 2, 3))
         for i in alike:
             at = clicked[i]
             templates[i], means[i] = sampler(at + patch), mean

@@ -11,11 +11,10 @@ from torch import Tensor
 from draggan.config import FEW_HANDLES, DragConfig, at_size
 from draggan.drag.latent_statistics import departure, latent_statistics
 from draggan.drag.mask import FixedRegion
-from draggan.drag.motion_supervision import Sampler
 from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend
-from draggan.geometry import FeatureSampler, Grid, Windows, cover, inside
+from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover, inside
 
 __all__ = ["Pattern", "Problem"]
 
@@ -53,7 +52,7 @@ class Pattern:
         """Roots of the weights, 0 for what is outside the picture here or where the handles were clicked."""
         here, there = (inside(points[:, None] + self.offsets, self.image_size) for points in (handles, self.clicked))
         valid = here & there
-        valid[:, 0] = True
+        valid[:, :1].fill_(True)  # not assigned: Python's own value would be brought to the device
         return (self.weights.sqrt() * valid)[:, :, None]
 
     @property
@@ -201,12 +200,11 @@ class Problem:
         """Of what the latent draws, whatever a mask holds: what is asked to leave the fixed region as it is."""
         return compute_features(self.generator, ws, self.level, self.dtype, windows)
 
-    def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> Sampler:
+    def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> WindowSampler:
         """Features around points, computed there only; what it samples must lie within reach of the same point."""
         windows, member = cover(points, reach, self.grid)
-        sampler = FeatureSampler(self.features(rows, windows), self.grid, windows)
-        return lambda at: sampler(at, member[:, None].expand(at.shape[:-1]))
+        return WindowSampler(FeatureSampler.of(self.features(rows, windows), self.grid, windows), member)
 
-    def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> Sampler:
+    def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> FeatureSampler:
         """Samples of a whole map."""
-        return FeatureSampler(features, self.grid)
+        return FeatureSampler.of(features, self.grid)

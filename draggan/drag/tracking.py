@@ -15,7 +15,8 @@ from torch import Tensor
 
 from draggan.drag.motion_supervision import Sampler
 from draggan.drag.problem import Problem
-from draggan.geometry import inside
+from draggan.geometry import inside, moved_inside
+from torch_utils.recorder import replayed
 
 __all__ = [
     "AWAY",
@@ -149,6 +150,7 @@ class TemplateTracker(Tracker):
         return Tracked(handles=handles, lost=self._none_lost)
 
 
+@replayed
 @torch.no_grad()
 def track(
     sampler: Sampler,
@@ -187,7 +189,7 @@ def patch_valid(
 ) -> Bool[Tensor, "n p"]:
     """Which pixels of the patches are on the picture; the handle itself always counts."""
     valid = inside(handles[:, None] + patch, image_size)
-    valid[:, 0] = True
+    valid[:, :1].fill_(True)  # not assigned: Python's own value would be brought to the device
     return valid
 
 
@@ -206,9 +208,13 @@ def inverse_slopes(jacobian: Float[Tensor, "n p channel 2"]) -> Float[Tensor, "n
     a = torch.einsum("npci,npcj->nij", jacobian, jacobian)
     identity = torch.eye(2, dtype=a.dtype, device=a.device)
     a = a + (_FLAT * a.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(a.dtype).tiny ** 0.5)[:, None, None] * identity
-    return torch.einsum("nij,npcj->nipc", torch.linalg.inv(a), jacobian)
+    # In closed form: a general inverse has the host look whether there is one.
+    adjugate = a.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * identity - a
+    determinant = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1].square()
+    return torch.einsum("nij,npcj->nipc", adjugate / determinant[:, None, None], jacobian)
 
 
+@replayed
 def slopes(
     sampler: Sampler,
     handles: Float[Tensor, "n 2"],
@@ -231,6 +237,7 @@ def slopes(
     return jacobian, inverse_slopes(jacobian * root[..., None, None]) * root[:, None, :, None]
 
 
+@replayed
 @torch.no_grad()
 def refine(
     sampler: Sampler,
@@ -243,7 +250,6 @@ def refine(
 
     Ends at most `AWAY` from it, and no handle takes a step that does not bring its features nearer to their templates.
     """
-    limit = handles.new_tensor([image_size[1] - 1, image_size[0] - 1])
     valid = patch_valid(handles, patch, image_size)[:, :, None]
 
     def residual(p: Tensor) -> Tensor:
@@ -254,7 +260,7 @@ def refine(
         _, inverse = slopes(sampler, here, patch, image_size)
         away = here - torch.einsum("nipc,npc->ni", inverse, rest) - handles
         moved = handles + away * (AWAY / away.norm(dim=-1, keepdim=True).clamp(min=AWAY))
-        moved = moved.clamp(torch.zeros_like(limit), limit)
+        moved = moved_inside(moved, image_size)
         left = residual(moved)
         better = left.square().sum((1, 2)) < rest.square().sum((1, 2))
         here = torch.where(better[:, None], moved, here)

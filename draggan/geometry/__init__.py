@@ -1,7 +1,7 @@
 """Pixels, cells and windows: how a picture, a feature map and the parts of it in use lie over each other."""
 
 from draggan.geometry.coordinates import Grid, disc_offsets, fixed_cells, inside, moved_inside, square_offsets
-from draggan.geometry.sampling import FeatureSampler, sample
+from draggan.geometry.sampling import FeatureSampler, WindowSampler, sample
 from draggan.geometry.windows import (
     Box,
     IndexedCrop,
@@ -24,6 +24,7 @@ __all__ = [
     "Rectangle",
     "SlicedCrop",
     "WindowCrop",
+    "WindowSampler",
     "Windows",
     "cells_inside",
     "cheapest_grouping",

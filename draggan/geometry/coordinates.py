@@ -14,7 +14,7 @@ Conventions, used everywhere in the package:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,12 @@ from torch import Tensor
 __all__ = ["Grid", "disc_offsets", "fixed_cells", "inside", "square_offsets"]
 
 
-@lru_cache(maxsize=256)
+@cache
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A few numbers on a device, to be read only: bringing them there anew would wait for what the device is doing."""
+    """A few numbers on a device, to be read only: bringing them there anew would wait for what the device is doing.
+
+    They stay for good: what was recorded reads them where they are. There are a few for every size of pictures.
+    """
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 

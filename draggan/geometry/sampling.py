@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -11,7 +13,7 @@ from draggan.geometry.coordinates import Grid
 from draggan.geometry.windows import Windows
 from torch_utils.transfer import to_device
 
-__all__ = ["FeatureSampler", "sample"]
+__all__ = ["FeatureSampler", "WindowSampler", "sample"]
 
 
 def sample(
@@ -32,22 +34,30 @@ def sample(
         member: which window each point is in; None: all in the first. A point must lie in its window; what comes back
             for one that does not is finite and meaningless.
     """
-    return FeatureSampler(features, grid, windows)(points, member)
+    return FeatureSampler.of(features, grid, windows)(points, member)
 
 
+@dataclass(frozen=True, eq=False)
 class FeatureSampler:
     """`sample` of the same features again and again: what does not depend on the points is computed once.
 
-    Args:
-        features, grid, windows: as for `sample`.
+    It is data alone, so that what samples features can be recorded wherever they are (`torch_utils.recorder`).
+
+    Attributes:
+        cells: the features; windows stacked in a column make one map, so that one call samples them all.
+        constants: from points to coordinates in that map: scale, shift, least and greatest cell, factor, and for each
+            window where it begins.
     """
 
-    def __init__(
-        self, features: Float[Tensor, "k channel height width"], grid: Grid, windows: Windows | None = None
-    ) -> None:
+    cells: Float[Tensor, "1 channel tall width"]
+    constants: Float[Tensor, "_ 2"]
+
+    @classmethod
+    def of(
+        cls, features: Float[Tensor, "k channel height width"], grid: Grid, windows: Windows | None = None
+    ) -> FeatureSampler:
+        """Of a whole map or windows of it; arguments as for `sample`."""
         k, channels, height, width = features.shape
-        # The windows stacked in a column make one map, so one call samples them all.
-        self._map = features.transpose(0, 1).reshape(1, channels, k * height, width)
         (rows, columns), (vertical, horizontal) = grid.size, grid.scale
         tall = k * height
         # A point p lies at cell p * scale + shift, and no farther out than the outermost cells; and grid_sample has
@@ -63,24 +73,44 @@ class FeatureSampler:
         constants += [
             ((1 - 2 * x) / width - 1, (1 - 2 * (y - i * height)) / tall - 1) for i, (y, x) in enumerate(origins)
         ]
-        self._constants = torch.tensor(constants, dtype=torch.float64)
-        self._as_points: Tensor | None = None
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        return cls(
+            features.transpose(0, 1).reshape(1, channels, tall, width),
+            to_device(torch.tensor(constants, dtype=dtype), features.device),
+        )
 
     def __call__(
         self, points: Float[Tensor, "*n 2"], member: Int[Tensor, "*n"] | None = None
     ) -> Float[Tensor, "*n channel"]:
-        constants = self._as_points
-        if constants is None or constants.dtype != points.dtype or constants.device != points.device:
-            self._as_points = constants = to_device(self._constants.to(points.dtype), points.device)
+        """Features at image points; ``member`` as for `sample`."""
+        constants = self.constants.to(points.dtype)
         scale, shift, low, high, factor, origin = constants[:6].unbind()
         if len(constants) > 6 and member is not None:
             origin = constants[5:][member]
         at = torch.addcmul(origin, torch.addcmul(shift, points, scale).clamp(low, high), factor)
         out = F.grid_sample(
-            self._map,
-            at.reshape(1, 1, -1, 2).to(self._map.dtype),
+            self.cells,
+            at.reshape(1, 1, -1, 2).to(self.cells.dtype),
             mode="bilinear",
             padding_mode="zeros",  # the cells are clamped already, and not every device has "border"
             align_corners=False,
         )
         return out.reshape(-1, *points.shape[:-1]).movedim(0, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowSampler:
+    """Samples of windows around places, one window or a part of one for each.
+
+    Attributes:
+        sampler: of all windows.
+        member: which window each place is in.
+    """
+
+    sampler: FeatureSampler
+    member: Int[Tensor, "n"]
+
+    def __call__(self, points: Float[Tensor, "n *p 2"]) -> Float[Tensor, "n *p channel"]:
+        """Features at points around each of the places."""
+        member = self.member.reshape(-1, *(1,) * (points.ndim - 2)).expand(points.shape[:-1])
+        return self.sampler(points, member)

@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.generators.stylegan2 import StyleGAN2Generator
-from draggan.generators.stylegan2.cuda_graphs import Recorder
 from draggan.scenes.adversary import Adversary
 from draggan.scenes.device_pool import DevicePool, Scenes
 from draggan.scenes.objective import loss, pixel_weights, synthesise
+from torch_utils.recorder import Recorder
 
 __all__ = ["RecordedSteps"]
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from dnnlib.cache import replacing
 from draggan.device import choose_device
 from draggan.errors import ConfigError, DragGANError
-from draggan.generators.stylegan2 import StyleGAN2Generator, cuda_graphs
+from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.scenes import find_scene
 from draggan.scenes.adversary import Adversary
@@ -47,6 +47,7 @@ from draggan.scenes.scene import Scene
 from torch_utils.errors import BuildError
 from torch_utils.ops import library
 from torch_utils.pytorch_internals import lerp_all
+from torch_utils.recorder import recorder_for
 
 __all__ = ["HELD_SEED", "TrainConfig", "Trainer", "export", "faster_dtype", "sheet"]
 
@@ -271,7 +272,7 @@ class Trainer:
         self.generator.to(device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self._parameters = [p for p in self.generator.parameters() if p.requires_grad]
-        self.recorder = cuda_graphs.recorder_for(device)
+        self.recorder = recorder_for(device)
         """Of a device on which steps are recorded; None: they are taken one operation at a time."""
         recordable = self.recorder is not None
         lr = torch.tensor(config.lr, device=device) if recordable else config.lr

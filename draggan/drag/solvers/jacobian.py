@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from draggan.drag.motion_supervision import Sampler
 from draggan.drag.problem import Problem
-from draggan.geometry import Grid, Windows, cover, sample
+from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover
+from torch_utils.recorder import replayed
 
 __all__ = ["Copies", "null_space", "position_rows", "to_float64"]
 
@@ -30,8 +30,8 @@ class Copies:
 
     Attributes:
         shift: the leaf, ``[2 n, moves, w_dim]``.
-        sampler: features at points ``[n, p, 2]``, without gradient.
-        each: features at points ``[2 n, p, 2]``, of the copies ``2 i`` and ``2 i + 1`` around handle i.
+        sampler: of the features around each handle, without gradient.
+        each: of those of all copies, with it; ``2 i`` and ``2 i + 1`` are around handle i.
     """
 
     def __init__(
@@ -48,23 +48,18 @@ class Copies:
             once = Windows(tuple(box.origins[0] for box in boxes), boxes[0].size)
             twice = Windows(tuple(origin for origin in once.origins for _ in range(2)), once.size)
             features = problem.features(problem.rows(self.shift), twice)
-        self._grid, self._features, self._once, self._twice = problem.grid, features, once, twice
-
-    def sampler(self, at: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p channel"]:
-        return _each(self._features.detach()[::2], self._once, self._grid, at)
-
-    def each(self, at: Float[Tensor, "copies p 2"]) -> Float[Tensor, "copies p channel"]:
-        return _each(self._features, self._twice, self._grid, at)
+            self.each = _each(features, problem.grid, twice)
+        self.sampler = _each(features.detach()[::2], problem.grid, once)
 
 
-def _each(features: Tensor, windows: Windows, grid: Grid, at: Tensor) -> Tensor:
-    member = torch.arange(len(windows), device=at.device)
-    return sample(features, grid, at, windows, member[:, None].expand(at.shape[:-1]))
+def _each(features: Float[Tensor, "k channel height width"], grid: Grid, windows: Windows) -> WindowSampler:
+    member = torch.arange(len(windows), device=features.device)
+    return WindowSampler(FeatureSampler.of(features, grid, windows), member)
 
 
 def position_rows(
     shift: Float[Tensor, "copies moves w_dim"],
-    each: Sampler,
+    each: WindowSampler,
     handles: Float[Tensor, "n 2"],
     patch: Float[Tensor, "p 2"],
     inverse: Float[Tensor, "n 2 p channel"],
@@ -75,11 +70,29 @@ def position_rows(
         shift, each: see `Copies`; the copies are used up.
         inverse: ``(J^T J)^-1 J^T`` of every handle, from `tracking.slopes`.
     """
+    cells = each.sampler.cells
+    with torch.no_grad():
+        gradient = _gradient_to_cells(cells, each.sampler.constants, each.member, handles, patch, inverse)
+    (rows,) = torch.autograd.grad(cells, shift, gradient)
+    return rows
+
+
+@replayed
+def _gradient_to_cells(
+    cells: Float[Tensor, "1 channel tall width"],
+    constants: Float[Tensor, "_ 2"],
+    member: Int[Tensor, "copies"],
+    handles: Float[Tensor, "n 2"],
+    patch: Float[Tensor, "p 2"],
+    inverse: Float[Tensor, "n 2 p channel"],
+) -> Float[Tensor, "1 channel tall width"]:
+    """That of the positions, one coordinate of a handle in each copy's window."""
     q = (handles[:, None] + patch).repeat_interleave(2, 0)
     with torch.enable_grad():
-        total = -(each(q) * inverse.flatten(0, 1)).sum()
-        (rows,) = torch.autograd.grad(total, shift)
-    return rows
+        leaf = cells.detach().requires_grad_()
+        each = WindowSampler(FeatureSampler(leaf, constants), member)
+        (gradient,) = torch.autograd.grad(-(each(q) * inverse.flatten(0, 1)).sum(), leaf)
+    return gradient
 
 
 def to_float64(t: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ and the graph is run again.
   by the next forward pass, of another session perhaps: a counter notices, and that forward pass is repeated first.
 * Rows that need a gradient are inputs. Of the others, style and demodulation factor are, which seldom change; if no
   row needs one, all are inputs.
-* Recording takes three passes and waits for the device, so a kind of pass is recorded the third time it is asked for.
+* Recording takes three passes and waits for the device, so a kind of pass is recorded the third time it is asked for
+  (`torch_utils.recorder`).
 * What was recorded is compared with the ordinary pass before it is used, on inputs that were not there when it was
   recorded. If it differs, or recording fails, the network goes the ordinary way from then on, and the log says why.
 
@@ -21,15 +22,13 @@ of CUDA's graphs (tests/test_cuda_graphs.py).
 
 from __future__ import annotations
 
-import abc
-import contextlib
 import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -41,133 +40,22 @@ from draggan.generators.stylegan2.analytic import Layout, Modulation
 from draggan.generators.stylegan2.networks import SynthesisNetwork
 from draggan.generators.stylegan2.static_shapes import MovableLayout, movable_layout_for
 from draggan.geometry import Windows
+from torch_utils import recorder as recorders
 from torch_utils.ops import status
-from torch_utils.pytorch_internals import below_autograd, is_transformed, version
+from torch_utils.pytorch_internals import below_autograd, version
+from torch_utils.recorder import Recorder
 
-__all__ = [
-    "RecordedPass",
-    "Recorder",
-    "can_record",
-    "graphs_made",
-    "recorded_pass",
-    "recorder_for",
-    "recording",
-    "replaying",
-]
+__all__ = ["RecordedPass", "recorded_pass"]
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# A kind of pass is recorded when it is asked for so often. So many are kept per network, in so many bytes; one that
-# would take more than half of them is not recorded: its operations are long.
-RECORD_AFTER, MAX_RECORDED, MAX_BYTES = 3, 16, 1 << 30
+# So many are kept per network, in so many bytes; one that would take more than half of them is not recorded: its
+# operations are long.
+MAX_RECORDED, MAX_BYTES = 16, 1 << 30
 # How much of their norm features may differ by from the ordinary ones, and gradients by three times as much. Windows of
 # other sizes may be convolved by other algorithms, on GPUs in TensorFloat-32; inputs that are not read, or memory that
 # is another's, make all of it differ.
 TOLERANCE = {torch.float32: 1e-2, torch.float16: 3e-2, torch.bfloat16: 1e-1}
-
-
-class Recorder(abc.ABC):
-    """Records work on a device, to be done again at the same addresses."""
-
-    @abc.abstractmethod
-    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Do the work a few times, then record it.
-
-        Returns:
-            What the work returned, whose tensors hold results after each replay; and what replays it.
-        """
-
-    @abc.abstractmethod
-    def wait_for_replays(self) -> None:
-        """What is given to the device from here on comes after all that was replayed before."""
-
-
-# By device. Recorded is on one stream, so that libraries have their workspaces there beforehand. Replayed is on any:
-# this is the one last used, so that another can wait for it.
-_record_streams: dict[torch.device, torch.cuda.Stream] = {}
-_replay_streams: dict[torch.device, torch.cuda.Stream] = {}
-
-
-class _CudaRecorder(Recorder):
-    """CUDA graphs that share their memory: the second leaves alone what the first one's results hold."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._pool = device, torch.cuda.graph_pool_handle()
-
-    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        with torch.cuda.device(self._device):
-            if self._device not in _record_streams:
-                _record_streams[self._device] = torch.cuda.Stream(self._device)
-            stream = _record_streams[self._device]
-            stream.wait_stream(torch.cuda.current_stream())
-            # Leaves the stream again even where `torch.cuda.graph` fails to.
-            with torch.cuda.stream(stream):
-                # Graphs that are replayed elsewhere have libraries' workspaces in common with this.
-                self.wait_for_replays()
-                for _ in range(2):
-                    work()
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-                    result = work()
-            torch.cuda.current_stream().wait_stream(stream)
-        return result, graph.replay
-
-    def wait_for_replays(self) -> None:
-        now = torch.cuda.current_stream(self._device)
-        last = _replay_streams.get(self._device)
-        if last is not None and last != now:
-            now.wait_stream(last)
-        _replay_streams[self._device] = now
-
-
-# By kind of device.
-_recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": _CudaRecorder}
-
-
-def enabled() -> bool:
-    """Whether graphs may be used at all: ``DRAGGAN_CUDA_GRAPHS`` is not 0."""
-    return status.switched_on("DRAGGAN_CUDA_GRAPHS")
-
-
-def recorder_for(device: torch.device) -> Recorder | None:
-    """What records work on that device; None where nothing can, or graphs are turned off."""
-    return _recorders[device.type](device) if device.type in _recorders and enabled() else None
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[None]:
-    """Held by who records: a process records one thing at a time. Counts for `graphs_made`."""
-    global _made
-    with _recording:
-        _made += 1
-        yield
-
-
-@contextlib.contextmanager
-def replaying() -> Iterator[None]:
-    """Held from the inputs of a replay to its results, so that no two mix."""
-    with _replaying:
-        yield
-
-
-def graphs_made() -> int:
-    """How many kinds of passes this process has recorded, or tried to: whoever times them waits until it stays."""
-    return _made
-
-
-def can_record(rows: Sequence[Tensor]) -> bool:
-    """Whether a pass over these rows could be a graph: on such a device, and nothing traces or transforms it."""
-    first = rows[0]
-    return (
-        first.device.type in _recorders
-        and enabled()
-        and all(type(row) in (Tensor, nn.Parameter) and row.shape == first.shape for row in rows)
-        and not torch.compiler.is_compiling()
-        and not is_transformed()
-        and not (first.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
-    )
 
 
 def recorded_pass(
@@ -180,7 +68,7 @@ def recorded_pass(
         rows: of the latent.
         windows: of the features; None for whole maps.
     """
-    if not can_record(rows):
+    if not (all(row.shape == rows[0].shape for row in rows) and recorders.can_record(rows)):
         return None
     key, device = _key(synthesis, resolution, rows, windows), rows[0].device
     with _lock:
@@ -193,9 +81,9 @@ def recorded_pass(
         known.requests[key] = count = known.requests.pop(key, 0) + 1
         if len(known.requests) > 8 * MAX_RECORDED:
             known.requests.popitem(last=False)
-    if count < RECORD_AFTER:
+    if count < recorders.RECORD_AFTER:
         return None
-    with _recording:
+    with recorders.recording():
         with _lock:
             if device in known.failed_on:
                 return None
@@ -281,7 +169,7 @@ class RecordedPass:
         self._number, self.memory = 0, _memory(layout, batch)
         self._weights = self._states()
         self._gradient: Tensor | None = None
-        with _replaying:
+        with recorders.replaying():
             (self._features, self._saved), self._run_forward = recorder.record(self._forward)
             if any(needs_grad):
                 self._run_forward()
@@ -314,7 +202,7 @@ class RecordedPass:
 
     def forward(self, inputs: _Inputs) -> tuple[Tensor, int]:
         """The features; and the number of this pass, for `backward`."""
-        with _replaying:
+        with recorders.replaying():
             self._recorder.wait_for_replays()
             self._compute(inputs)
             return self._features.clone(), self._number
@@ -327,7 +215,7 @@ class RecordedPass:
             inputs: those it had, in case one did.
         """
         assert self._gradient is not None
-        with _replaying:
+        with recorders.replaying():
             self._recorder.wait_for_replays()
             if number != self._number:
                 self._compute(inputs)
@@ -429,11 +317,8 @@ class _NetworkGraphs:
 
 
 _networks: WeakKeyDictionary[nn.Module, _NetworkGraphs] = WeakKeyDictionary()
-# For `graphs_made`.
-_made = 0
-# For the tables; for recording, of which a process does one at a time; for one pass from its inputs to its results, so
-# that no two passes mix. Taken in the order recording, replaying, tables.
-_lock, _recording, _replaying = threading.Lock(), threading.Lock(), threading.Lock()
+# For the tables; taken after the locks of `torch_utils.recorder`.
+_lock = threading.Lock()
 
 
 def _record(
@@ -445,8 +330,7 @@ def _record(
     windows: Windows | None,
 ) -> RecordedPass | None:
     """Record a pass, compare it, and keep it; None if that is no use."""
-    global _made
-    _made += 1
+    recorders.count_graph()
     device, batch, needs_grad = rows[0].device, len(rows[0]), _needs_grad(rows)
     try:
         # Later passes may want gradients even if this one is for inference.
@@ -457,7 +341,8 @@ def _record(
                 with _lock:
                     known.requests[key] = -100  # and does not plan it every time
                 return None
-            recorder = _recorders[device.type](device)
+            recorder = recorders.recorder_for(device)
+            assert recorder is not None
             found = RecordedPass(layout, tuple(needs_grad[k] for k in layout.rows), rows[0], recorder)
             found.check(windows, rows, reference)
     except RuntimeError as error:

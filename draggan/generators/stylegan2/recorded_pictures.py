@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from draggan.generators.base import Latent
 from draggan.generators.stylegan2 import cuda_graphs
-from draggan.generators.stylegan2.cuda_graphs import Recorder
 from draggan.generators.stylegan2.networks import NoiseMode, SynthesisNetwork
+from torch_utils import recorder as recorders
 from torch_utils.ops import status
 from torch_utils.pytorch_internals import version
+from torch_utils.recorder import Recorder
 
 __all__ = ["RecordedSynthesis"]
 
@@ -53,7 +54,7 @@ class RecordedSynthesis(SynthesisNetwork):
 
     def _is_plain(self, ws: Tensor) -> bool:
         """Whether nothing but the picture is wanted: no gradient, no other precision, and the weights stay."""
-        if not cuda_graphs.can_record([ws]) or torch.is_autocast_enabled(ws.device.type):
+        if not recorders.can_record([ws]) or torch.is_autocast_enabled(ws.device.type):
             return False
         wanted = ws.requires_grad and torch.is_grad_enabled()
         return not wanted and not any(p.requires_grad for p in self.parameters())
@@ -71,7 +72,7 @@ class _Picture:
 
     def draw(self, ws: Tensor) -> Tensor:
         """The picture of another latent."""
-        with cuda_graphs.replaying():
+        with recorders.replaying():
             self.recorder.wait_for_replays()
             with torch.no_grad():
                 self.ws.copy_(ws)
@@ -105,9 +106,9 @@ def _recorded(network: RecordedSynthesis, ws: Tensor, resolution: int | None) ->
     if found is not None:
         known.kept.clear()  # the weights have changed
     known.requests[key] = count = known.requests.get(key, 0) + 1
-    if count < cuda_graphs.RECORD_AFTER or _memory(network, len(ws)) > cuda_graphs.MAX_BYTES / 2:
+    if count < recorders.RECORD_AFTER or _memory(network, len(ws)) > cuda_graphs.MAX_BYTES / 2:
         return None
-    with cuda_graphs.recording():
+    with recorders.recording():
         found = known.kept.get(key)
         if found is None and not known.failed:
             try:
@@ -125,11 +126,12 @@ def _recorded(network: RecordedSynthesis, ws: Tensor, resolution: int | None) ->
 def _record(
     network: RecordedSynthesis, ws: Tensor, resolution: int | None, weights: list[tuple[int, int | None]]
 ) -> _Picture:
+    recorders.count_graph()
     with torch.inference_mode(False), torch.no_grad():
-        recorder = cuda_graphs.recorder_for(ws.device)
+        recorder = recorders.recorder_for(ws.device)
         assert recorder is not None
         given = torch.zeros_like(ws)
-        with cuda_graphs.replaying():
+        with recorders.replaying():
             result, run = recorder.record(lambda: network.ordinary(given, resolution))
         picture = _Picture(ws=given, result=result, run=run, recorder=recorder, weights=weights)
         drawn, expected = picture.draw(ws), network.ordinary(ws, resolution)

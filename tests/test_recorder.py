@@ -1,0 +1,231 @@
+"""Functions of tensors that are recorded and replayed, and drags whose arithmetic goes that way.
+
+There is no GPU here. `tests.emulated` records and replays by the rules of CUDA's graphs.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from draggan.config import DragConfig
+from draggan.drag import Drag, continuity, line, tracking
+from draggan.drag.solvers import jacobian
+from tests.conftest import tiny_stylegan2
+from tests.emulated import Emulated
+from torch_utils import recorder
+from torch_utils.ops import prepacked_convolution
+from torch_utils.recorder import Replayed, can_look, replayed
+
+RECORDED = (
+    *(continuity._go_on, continuity._arrive, line._go_on, tracking.slopes, tracking.track, tracking.refine),
+    jacobian._gradient_to_cells,
+)
+"""What of a drag is recorded beside passes through the network."""
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
+    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(Emulated, "recorded", 0)
+    monkeypatch.setattr(Emulated, "replayed", 0)
+    for function in RECORDED:
+        function.forget()
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """An argument of several parts."""
+
+    slope: Tensor
+    offset: float
+
+
+class Both(NamedTuple):
+    """A result of two."""
+
+    low: Tensor
+    high: Tensor
+
+
+def through(x: Tensor, line: Line, count: int) -> Both:
+    y = x
+    for _ in range(count):
+        y = y * line.slope + line.offset
+    return Both(y, y + 1)
+
+
+def test_a_function_is_recorded_the_third_time_and_gives_the_same() -> None:
+    function = replayed(through)
+    slope = torch.tensor([2.0, 3.0])
+    held = []
+    for k in range(6):
+        x = torch.full((2,), float(k))
+        got = function(x, Line(slope, 0.5), 2)
+        assert isinstance(got, Both)
+        held.append((got, through(x, Line(slope, 0.5), 2)))
+    assert Emulated.recorded == 1
+    assert Emulated.replayed == 5  # four of six, and one to compare
+    for got, expected in held:  # what was returned is not written over
+        torch.testing.assert_close(tuple(got), tuple(expected))
+    # What was changed in place is read again.
+    slope.mul_(2)
+    torch.testing.assert_close(function(x, Line(slope, 0.5), 2), through(x, Line(slope, 0.5), 2))
+    assert Emulated.recorded == 1
+
+
+def test_other_shapes_and_numbers_are_other_kinds_and_gradients_go_the_ordinary_way() -> None:
+    function = replayed(through)
+    for _ in range(3):
+        for x, offset, count in ((torch.ones(2), 0.5, 2), (torch.ones(3, 2), 0.5, 2), (torch.ones(2), 0.25, 1)):
+            slope = torch.tensor([2.0, 3.0])
+            function(x, Line(slope, offset), count)
+    assert Emulated.recorded == 3
+    x = torch.ones(2, requires_grad=True)
+    for _ in range(4):
+        assert function(x, Line(slope, 0.5), 3).low.requires_grad
+    assert Emulated.recorded == 3
+    with torch.no_grad():
+        assert not function(x, Line(slope, 0.5), 2).low.requires_grad
+    assert Emulated.recorded == 3
+    # Nobody knows whether that stays the same.
+    for _ in range(4):
+        replayed(lambda x, f: f(x))(torch.ones(2), torch.sin)
+    assert Emulated.recorded == 3
+
+
+@pytest.mark.parametrize("what", ["looks", "differs", "breaks"])
+def test_what_cannot_be_recorded_is_computed_all_the_same(
+    what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = [torch.ones(2)]
+
+    def function(x: Tensor) -> Tensor:
+        if what == "looks" and float(x.sum()) > 100:
+            return x
+        if what == "differs":
+            return other[0] * 2 if not can_look(x) else x * 2
+        return x * 2
+
+    def refuse(recorder: Emulated, work: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    if what == "breaks":
+        monkeypatch.setattr(Emulated, "record", refuse)
+    doubled = replayed(function)
+    for k in range(6):
+        assert torch.equal(doubled(torch.full((2,), k + 3.0)), torch.full((2,), 2 * k + 6.0))
+    assert caplog.text.count("without CUDA graphs") == 1
+    words = {"looks": "while recording", "differs": "differs", "breaks": "not permitted"}
+    assert words[what] in caplog.text
+
+
+def test_what_is_asked_for_seldom_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MOST_KINDS", 2)
+    function: Replayed[..., Tensor] = replayed(lambda x, k: x * k)
+    for k in range(4):
+        for _ in range(3):
+            function(torch.ones(2), k)
+    assert len(function._kinds) == 2
+    assert Emulated.recorded == 4
+
+
+class Counted(TorchDispatchMode):
+    """What the host gives to the device, a replay being one thing, and how often it waits for it."""
+
+    VIEWS = frozenset(
+        [
+            "view",
+            "expand",
+            "detach",
+            "alias",
+            "slice",
+            "select",
+            "unsqueeze",
+            "squeeze",
+            "transpose",
+            "permute",
+            "t",
+            "unbind",
+            "split",
+            "as_strided",
+            "_unsafe_view",
+            "chunk",
+            "_reshape_alias",
+            "diagonal",
+            "lift_fresh",
+        ]
+    )
+    WAITS = frozenset(["_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select"])
+    replaying = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given, self.waits = 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = function.overloadpacket.__name__
+        if not Counted.replaying:
+            chosen = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+            self.given += name not in self.VIEWS
+            self.waits += name in self.WAITS or chosen
+        return function(*args, **(kwargs or {}))
+
+
+class Quiet(Emulated):
+    """Of whose replays one does not see what is in them."""
+
+    def record(self, work):  # type: ignore[no-untyped-def]
+        result, replay = super().record(work)
+
+        def quiet() -> None:
+            Counted.replaying = True
+            replay()
+            Counted.replaying = False
+
+        return result, quiet
+
+
+@pytest.mark.parametrize(
+    ("solver", "count", "tracker", "given", "waits"),
+    [
+        ("gauss-newton", 1, "continuity", 330, 32),
+        ("gauss-newton", 3, "continuity", 500, 40),
+        ("adam", 1, "template", 140, 10),
+    ],
+)
+def test_a_recorded_drag_is_the_drag_itself(
+    solver: str, count: int, tracker: str, given: int, waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step for step; and how much the host gives to the device in a step, and how often it waits, is counted."""
+    monkeypatch.setattr(recorder, "_recorders", {"cpu": Quiet})
+    monkeypatch.setattr(recorder, "RECORD_AFTER", 1)
+    G = copy.deepcopy(tiny_stylegan2())
+    ws = torch.randn(1, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(1))
+    handles = np.array([(12.0, 14.0), (20.0, 11.0), (9.0, 22.0)])[:count]
+    targets = handles + np.array((5.0, 2.0))
+    config = DragConfig(solver=solver, tracker=tracker, max_steps=3, max_departure=100.0)  # type: ignore[arg-type]
+    found = []
+    for recorded in (False, True):
+        monkeypatch.setenv("DRAGGAN_CUDA_GRAPHS", str(int(recorded)))
+        if recorded:  # what there is to record is recorded in a drag like this one
+            list(Drag(G, ws, handles, targets, config=config))
+        with Counted() as counted:
+            steps = list(Drag(G, ws, handles, targets, config=config))
+        found.append((steps, counted.given / len(steps), counted.waits / len(steps)))
+    (plain, much, _), (other, little, waiting) = found
+    assert [step.outcome for step in plain] == [step.outcome for step in other]
+    for a, b in zip(plain, other, strict=True):
+        np.testing.assert_allclose(b.handles, a.handles, atol=1e-3)
+        torch.testing.assert_close(b.ws, a.ws, atol=1e-4, rtol=1e-4)
+        assert b.loss == pytest.approx(a.loss, rel=1e-3, abs=1e-5)
+    assert little < min(given, much / 2)
+    assert waiting < waits
