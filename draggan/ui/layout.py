@@ -192,8 +192,9 @@ class Parts:
     progress = Part("nowhere", lambda _: gr.State(None, time_to_live=6 * 3600))
 
     canvas = Part("picture", lambda needs: drag_canvas(needs.steer, elem_id="dg-canvas"))
-    status = Part("said", lambda _: text.status_line(messages.LOADING, elem_id="dg-status"))
+    # Above the status line: what it offers must be in the window.
     keeper = Part("said", lambda _: keeper(elem_id="dg-keeper"))
+    status = Part("said", lambda _: text.status_line(messages.LOADING, elem_id="dg-status"))
     start = Part(
         "run",
         _button("Start", variant="primary", interactive=False, elem_id="dg-start", min_width=110),

@@ -447,10 +447,10 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
         if update.outcome == "unlikely":
             # As long as it is: the line below the picture has room for three.
-            advice = f"To go on all the same, raise “{TITLES['max_departure']}” under Advanced."
+            advice = f"To go farther, raise “{TITLES['max_departure']}” under Advanced."
         left = f"{_arrivals(update)}{_to_go(update, numbers)}"
         undo = "" if update.outcome == "unlikely" else " Undo takes you back."
-        return "note", f"{_as_far_as_it_goes(update)} in {steps}, {left}. {advice}{undo}"
+        return "note", f"{_as_far_as_it_goes(update)}, {left}. {advice}{undo}"
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Advanced and press Start; Undo takes you back."
