@@ -45,7 +45,7 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
     seen = canvas_value(there)
     once = do.undo(there, seen)[parts.session]
     twice = do.undo(once, seen)
-    assert drawn_on(shown(twice, parts.canvas)["value"]) == {"points": [], "pending": [1, 1], "mask": None}
+    assert drawn_on(shown(twice, parts.canvas)["value"]) == EMPTY | {"pending": [1, 1]}
     assert do.redo(twice[parts.session], seen)[parts.session].now is once.now
     # What was drawn on what is gone now does not.
     passed_over = do.edit(once, seen | {"points": [[5, 5, 6, 6]]})
