@@ -112,6 +112,10 @@ def test_pulled_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_th
         ]
         while answer["taut"]:
             answer = picture_at(do, (24, 30), answer["count"])
+        for _ in range(500):
+            if any(text_of(update, parts) == messages.LIVE for update in updates if parts.status in update):
+                break
+            threading.Event().wait(0.02)
         do.page.live.steer({"key": KEY, "at": [50, 30], "end": True})
     said = [text_of(update, parts) for update in updates if parts.status in update]
     assert messages.LIVE in said, "it follows again"
