@@ -43,7 +43,7 @@ _WATCH = """() => {
     window.watch.observe(stage, {attributes: true, attributeFilter: ['data-frames']});
 }"""
 _TITLES = CHOICES["solver"]
-_ENDED = re.compile(r"Arrived|the limit|No more progress|Stopped")
+_ENDED = re.compile(r"Arrived|the limit|of the way|Stopped")
 
 
 def main(argv: Sequence[str] = ()) -> int:
