@@ -80,7 +80,7 @@ const pressable = (target) => target.closest?.('button, a, summary, [role=option
 
 function onKey(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey); return; }
-  if (sheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range], [type=checkbox])')) return;
+  if (sheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])')) return;
   const key = event.key.toLowerCase(), held = hold && props.busy;
   if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === 'z' || key === 'y')) {
     if (!held) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');

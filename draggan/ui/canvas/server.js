@@ -28,7 +28,7 @@ watch(HELD, () => {
 // An example or a picture of the history was chosen far below the picture, as on a phone: it comes back into sight.
 let chosen = -Infinity;        // when
 document.addEventListener('click', ({ target }) => {
-  if (target.closest?.('#dg-presets button, .dg-story button, [data-brings-picture] button')) chosen = performance.now();
+  if (target.closest?.('#dg-presets button, .dg-story button, .dg-row-of-pictures button:not(.dg-away)')) chosen = performance.now();
 }, true);
 function comeIntoSight() {
   if (performance.now() - chosen > 10000) return;
