@@ -288,7 +288,8 @@ class TrustRegion:
         0.5,
         unit="share of the stop distance",
         source="ours",
-        help="how far from its target a handle is sent: going further changes more for nothing",
+        help="how far from its target a handle is sent, unless it is sent all the way (`Problem.near`): going further "
+        "changes more for nothing",
     )
     min_damping: float = _setting(
         1e-3,

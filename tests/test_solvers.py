@@ -581,10 +581,25 @@ def test_a_slow_pull_moves_content_by_fractions_of_a_pixel_and_what_rests_is_sti
     assert len(following.steps) == 1
 
 
-def test_only_a_drag_that_follows_is_so_exact():
-    """Where it is to end, an ordinary drag is as near as ever, and takes no step more for it."""
-    assert Drag(bump(), WS, [(20, 20)], [(30, 20)], config=gauss_newton()).near == 1
-    assert Drag(bump(), WS, [(20, 20)], [(30, 20)], config=DragConfig(solver="adam"), live=True).near == 1
+def test_only_a_drag_that_is_led_by_hand_is_so_exact():
+    """Where it is to end, content that is followed is brought half as near as it must be, and no other."""
+    few, many = [(20, 20)], [(20, 20), (24, 30), (40, 44)]
+    assert Drag(bump(), WS, few, [(30, 20)], config=gauss_newton()).near == 0.5
+    assert Drag(bump(), WS, few, [(30, 20)], config=gauss_newton(tracker="template")).near == 1
+    assert Drag(bump(), WS, many, [(x + 5, y) for x, y in many], config=gauss_newton()).near == 1
+    assert Drag(bump(), WS, few, [(30, 20)], np.ones((64, 64), bool), config=gauss_newton()).near == 1
+    assert Drag(bump(), WS, few, [(30, 20)], config=DragConfig(solver="adam"), live=True).near == 1
+
+
+def test_content_that_is_followed_is_sent_all_the_way():
+    """A drag with the published tracker stops short of its target by half of the stop distance; this one does not."""
+    ends = []
+    for tracker in ("continuity", "template"):
+        *_, last = Drag(bump(), WS, [(20, 20)], [(26, 20)], config=gauss_newton(tracker=tracker))
+        assert last.outcome == "arrived"
+        ends.append(float(last.distances[0]))
+    assert ends[0] < 0.5
+    assert ends[0] < ends[1]
 
 
 def test_a_live_drag_that_has_arrived_can_be_stopped():

@@ -161,6 +161,7 @@ def problem_of(G, count, config, mask=None):
         blend=None,
         stop_distance=1.0,
         near=1.0,
+        by_hand=False,
     )
 
 

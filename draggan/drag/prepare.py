@@ -40,6 +40,9 @@ PointsLike: TypeAlias = Sequence[Any] | np.ndarray | Tensor
 # Image pixels: no live drag follows more closely than this. About half a pixel of the screen where a picture of 128 px
 # fills it.
 LIVE_FLOOR = 0.125
+# Content of few handles that is followed is brought nearer than where it has arrived, if one more step does that: what
+# is left comes to what the tracker errs by. In stop distances.
+NEARER = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +98,10 @@ def prepare(
     grid = generator.grid(level)
     follows = config.follows
     along_lines = follows and solver.subpixel and len(points) > FEW_HANDLES
+    by_hand = live and solver.subpixel
+    near = max(arrived, LIVE_FLOOR) if by_hand else stop_distance
+    if not by_hand and follows and solver.subpixel and not along_lines and mask is None:
+        near = NEARER * stop_distance
     patterns = []
     if follows:
         # Of few handles content is known by more of what surrounds it, and looked for once more by less of it.
@@ -135,7 +142,8 @@ def prepare(
         mask=fixed,
         blend=generator.blend(held, base, level) if held is not None and exactly else None,
         stop_distance=stop_distance,
-        near=max(arrived, LIVE_FLOOR) if live and solver.subpixel else stop_distance,
+        near=near,
+        by_hand=by_hand,
     )
 
 

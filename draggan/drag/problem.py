@@ -84,7 +84,8 @@ class Problem:
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
         stop_distance: image pixels within which a handle has arrived.
         near: how near its target a handle is brought, image pixels: the stop distance, or less where a pointer is
-            followed.
+            followed, or content of few handles, which is sent all the way.
+        by_hand: a pointer leads the drag.
     """
 
     generator: Generator
@@ -108,6 +109,7 @@ class Problem:
     blend: Blend | None
     stop_distance: float
     near: float
+    by_hand: bool
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.
     _still: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)

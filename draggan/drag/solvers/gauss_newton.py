@@ -209,7 +209,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         root = None if known is None else metric_root(known, naturalness)
         self._metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._loose_metric = LatentMetric(root, None)
-        by_hand = problem.near < problem.stop_distance
+        by_hand = problem.by_hand
         self._lets_go = problem.follows and not free and not by_hand
         self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
@@ -454,7 +454,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """The smallest step to the targets, or as far towards them as the region reaches."""
         d = here.targets - here.tracked.handles
         length = d.norm(dim=-1, keepdim=True)
-        d = d * (1 - RULES.aim * self.problem.near / length.clamp(min=1e-6)).clamp(min=0)
+        # What is brought nearer than it has to be is sent all the way.
+        if self.problem.near >= self.problem.stop_distance:
+            d = d * (1 - RULES.aim * self.problem.near / length.clamp(min=1e-6)).clamp(min=0)
         d = d * (region.radius / d.norm(dim=-1).max().clamp(min=region.radius))
         return smallest_step(jacobian.flatten(1), d.flatten(), region.damping).reshape(here.v.shape)
 
