@@ -88,7 +88,7 @@ class Tab:
 
     def begin_long(self) -> None:
         """A drag that goes on for long, and some of which is kept."""
-        self.page.get_by_role("button", name="Advanced").click()
+        self.page.click(".dg-expert summary")
         # The other solver would be at the end of its way at once.
         self.page.locator('#dg-solver input[value="adam"]').check()
         # Slow enough to be killed in, and fast enough not to count as stalled.

@@ -4,13 +4,14 @@
 what did not change keeps its name, and moments of the history share what they have in common. The text, version 1::
 
     {"outline": {"session": 1, "space": "w+", "settings": {}, "opened": [[TITLE, NAME]], "revision": 3,
-                 "past": [NAME, ...], "now": NAME, "future": [NAME, ...]},
+                 "past": [NAME, ...], "now": NAME, "future": [NAME, ...], "branches": [NAME, ...]},
      "pieces": {NAME: PIECE, ...}}
 
 What a piece is follows from where it is named:
 
     a moment    {"start": PICTURE, "picture": PICTURE, "points": [...], "pending": [x, y], "frames": [LATENT, ...],
-                 "mask": {"mask": MASK, "picture": 0}}, and with points that are switched off "off": [NUMBER, ...]
+                 "mask": {"mask": MASK, "picture": 0}}, with points that are switched off "off": [NUMBER, ...], and
+                 "seen": NUMBER, if a page has shown it
     a picture   {"recipe": a recipe without edits, "result": LATENT}, or {"before": PICTURE, "edit": EDIT,
                  "result": LATENT}
     an edit     as in a recipe, with names in place of its mask and its latent code
@@ -104,10 +105,11 @@ def pieces_of(session: Session, *, there: Collection[str] = (), budget: int = BU
     if not store.admit(session.now):
         # A picture and its points alone always fit.
         store = _Store(frozenset(there), max(budget, BUDGET))
-        session = replace(session, now=session.now.begun_anew(), past=(), future=())
+        session = replace(session, now=session.now.begun_anew(), past=(), future=(), branches=())
         store.admit(session.now)
     past, future = _nearest(store, session)
-    moments = [session.now, *past, *future]
+    branches = [moment for moment in session.branches if store.admit(moment)]
+    moments = [session.now, *past, *future, *branches]
     with_frames = {id(moment) for moment in moments if store.admit_frames(moment)}
     named = {id(m): store.moment(m, frames=id(m) in with_frames) for m in moments}
     outline = {
@@ -119,6 +121,7 @@ def pieces_of(session: Session, *, there: Collection[str] = (), budget: int = BU
         "past": [named[id(moment)] for moment in reversed(past)],
         "now": named[id(session.now)],
         "future": [named[id(moment)] for moment in reversed(future)],
+        "branches": [named[id(moment)] for moment in branches],
     }
     return SessionPieces(outline=_dumps(outline), pieces=store.texts(), names=store.names)
 
@@ -135,7 +138,7 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
     """
     values = read_object("kept work", parse_json(text, _MOST_CHARACTERS), needed=("outline", "pieces"), known=())
     needed = ("session", "space", "settings", "opened", "revision", "past", "now", "future")
-    outline = read_object("the outline of kept work", values["outline"], needed=needed, known=())
+    outline = read_object("the outline of kept work", values["outline"], needed=needed, known=("branches",))
     if isinstance(outline["session"], bool) or outline["session"] != VERSION:
         raise RecipeError(
             f"kept work of version {outline['session']!r:.40} cannot be read; this program knows version {VERSION}"
@@ -149,9 +152,7 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
         tuple(map(reader.moment, read_list(f"moments in the {name}", outline[name], MOST_MOMENTS)))
         for name in ("past", "future")
     )
-    revision = outline["revision"]
-    if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 1 << 53:
-        raise RecipeError(f"{revision!r:.40} is not the number of a revision")
+    left = read_list("moments on branches", outline.get("branches", []), MOST_MOMENTS)
     return Session(
         now=now,
         settings=read_settings(outline["settings"], outline["space"]),
@@ -159,8 +160,15 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
         opened=tuple(map(_read_opened, read_list("opened models", outline["opened"], _MOST_OPENED))),
         past=past,
         future=future,
-        revision=int(revision),
+        branches=tuple(map(reader.moment, left)),
+        revision=_read_count("a revision", outline["revision"]),
     )
+
+
+def _read_count(what: str, number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 53:
+        raise RecipeError(f"{number!r:.40} is not the number of {what}")
+    return int(number)
 
 
 # ---- taking apart --------------------------------------------------------------------------------------------------
@@ -233,8 +241,9 @@ class _Store:
         return False
 
     def _moment_value(self, moment: Moment, *, frames: bool) -> dict[str, Any]:
-        off = {"off": sorted(moment.off)} if moment.off else {}
-        return off | {
+        some: dict[str, Any] = {"off": sorted(moment.off)} if moment.off else {}
+        some |= {"seen": moment.seen} if moment.seen else {}
+        return some | {
             "start": self._picture(moment.start),
             "picture": self._picture(moment.recipe),
             "points": points_value(moment.pairs),
@@ -369,7 +378,7 @@ class _Reader:
         if isinstance(name, str) and name in self._moments:
             return self._moments[name]
         needed = ("start", "picture", "points", "pending", "mask", "frames")
-        value = self._piece(name, "a moment", needed, ("off",))
+        value = self._piece(name, "a moment", needed, ("off", "seen"))
         start, recipe = self._recipe(value["start"]), self._recipe(value["picture"])
         size = start.image_size
         if (
@@ -388,6 +397,7 @@ class _Reader:
             pending=None if value["pending"] is None else read_point("the waiting handle", value["pending"], size),
             mask=self._mask(value["mask"], newest, size),
             frames=self._frames_of(value["frames"], recipe),
+            seen=_read_count("a picture", value.get("seen", 0)),
         )
         self._moments[name] = moment
         return moment

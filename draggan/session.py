@@ -451,8 +451,12 @@ class Session:
         return replace(self, now=self.future[-1], past=(*self.past, self.now), future=self.future[:-1])
 
     def shown_as(self, number: int) -> Session:
-        """A page shows the picture; it keeps the number that it has."""
-        return self if self.now.seen else replace(self, now=replace(self.now, seen=number))
+        """A page shows the picture; it keeps the number that it has. One that is taken by another is passed over."""
+        if self.now.seen:
+            return self
+        # Work that has come back brings numbers along.
+        most = max((moment.seen for moment in (*self.past, *self.future, *self.branches)), default=0)
+        return replace(self, now=replace(self.now, seen=max(number, most + 1)))
 
     @property
     def pictures(self) -> tuple[tuple[int, str], ...]:
@@ -464,6 +468,25 @@ class Session:
             if moment.seen and (moment.seen not in found or kind == "now"):
                 found[moment.seen] = kind
         return tuple(found.items())
+
+    def moment_of(self, number: int) -> Moment:
+        """The first moment with one of `pictures`."""
+        everywhere = (*self.past, self.now, *reversed(self.future), *self.branches)
+        return next(moment for moment in everywhere if moment.seen == number)
+
+    def without_picture(self, number: int) -> Session:
+        """The session without one of `pictures`: undo, redo and branches pass it over.
+
+        Raises:
+            LatentError: there is no such picture, or it is the one on the screen.
+        """
+        if dict(self.pictures).get(number, "now") == "now":
+            raise LatentError(f"picture {number} cannot be deleted: it is not in the history, or is the one shown")
+        past, future, branches = (
+            tuple(moment for moment in moments if moment.seen != number)
+            for moments in (self.past, self.future, self.branches)
+        )
+        return replace(self, past=past, future=future, branches=branches)
 
     def go_to(self, number: int) -> Session:
         """To one of `pictures`, as undo and redo would; to one on a branch as a step of its own.

@@ -58,6 +58,8 @@ class TinyModels:
             Model(
                 name="far",
                 title="Far away",
+                what="Far (away)",
+                recommended=True,
                 here=far,
                 state="" if far else "to download",
                 settings={"step_size": 0.005},

@@ -355,3 +355,15 @@ def test_points_outside_and_masks_of_other_sizes_are_refused(kept):
     assert "outside" in refused(changed(kept, "points", [point]))
     refused(changed(kept, "runs", [0, 5]))
     refused(changed(kept, "points", [point | {"handle": [1, 1], "picture": 9}]))
+
+
+def test_the_numbers_of_pictures_and_branches_come_back():
+    there = begun().shown_as(4)
+    there = there.with_picture(recipe_of("cat", SIZE, latent(), 8, 0.7)).shown_as(5).undo()
+    there = there.with_picture(recipe_of("cat", SIZE, latent(), 9, 0.7)).shown_as(6)
+    back = read_session(pieces_of(there).text())
+    assert dict(back.pictures) == dict(there.pictures) == {4: "past", 6: "now", 5: "branch"}
+    assert back.branches[0].recipe == there.branches[0].recipe
+    spoilt = pieces_of(there).text().replace('"seen":5', '"seen":-5')
+    with pytest.raises(DragGANError, match="not the number of a picture"):
+        read_session(spoilt)

@@ -462,3 +462,26 @@ def test_pictures_of_a_history_stay_reachable_also_where_another_way_was_taken(s
     for wrong in (0, 9):
         with pytest.raises(LatentError, match="there is no picture"):
             other.go_to(wrong)
+
+
+def another(seed: int) -> Recipe:
+    return recipe_of("cat", (HEIGHT, WIDTH), latent(seed), seed=seed, truncation=0.7)
+
+
+def test_a_picture_of_the_history_can_be_deleted_but_not_the_one_that_is_shown(session):
+    third = session.shown_as(1).with_picture(another(1)).shown_as(2).with_picture(another(2)).shown_as(3)
+    without = third.without_picture(2)
+    assert dict(without.pictures) == {1: "past", 3: "now"}
+    assert without.undo().now.seen == 1
+    assert dict(third.undo().without_picture(3).pictures) == {1: "past", 2: "now"}
+    branched = third.undo().with_picture(another(4)).shown_as(4)
+    assert dict(branched.pictures)[3] == "branch"
+    assert 3 not in dict(branched.without_picture(3).pictures)
+    for number in (3, 9):
+        with pytest.raises(LatentError, match="cannot be deleted"):
+            third.without_picture(number)
+
+
+def test_a_number_that_another_picture_has_is_passed_over(session):
+    """The server has started anew, and counts from the beginning."""
+    assert session.shown_as(57).with_picture(another(1)).shown_as(2).now.seen == 58

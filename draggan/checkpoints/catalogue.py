@@ -52,6 +52,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pkl", ".pt", ".pth", ".npz")
+KINDS = ("faces", "people", "animals", "vehicles", "other")
 FAMILIES = ("stylegan2", "stylegan3")
 FORMATS = ("nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "state-dict", "safetensors")
 # In the repository and in an installed package alike, the folder `checkpoints` is beside the package.
@@ -82,6 +83,8 @@ class ModelEntry:
     Attributes:
         name: what it is loaded by.
         title: what it shows.
+        kind: of what it shows: one of `KINDS`; empty: somebody's own entry that does not say.
+        recommended: offered without a look at the list.
         family: "stylegan2" or "stylegan3"; empty: the file will tell.
         size: pixels ``(height, width)``, or None: the file will tell.
         format: of the file; a hint for people, the content decides.
@@ -102,6 +105,8 @@ class ModelEntry:
 
     name: str
     title: str
+    kind: str = ""
+    recommended: bool = False
     family: str = ""
     size: tuple[int, int] | None = None
     format: str = ""
@@ -126,6 +131,11 @@ class ModelEntry:
         if self.path:
             return Path(self.path).expanduser()
         return (builtin_dir() if self.builtin else models_dir()) / self.file
+
+    @property
+    def picture(self) -> Path:
+        """Where a small picture of what it draws may lie: beside ``NAME.pkl``, as ``NAME.thumbnail.jpg``."""
+        return self.local.with_suffix(".thumbnail.jpg")
 
     @property
     def on_disk(self) -> bool:
@@ -533,6 +543,8 @@ def _outside(point: Any, title: str) -> str:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "name": _name,
     "title": _text,
+    "kind": _one_of(*KINDS),
+    "recommended": _flag,
     "family": _one_of(*FAMILIES),
     "size": _size,
     "format": _one_of(*FORMATS),

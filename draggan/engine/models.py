@@ -32,6 +32,10 @@ class Model:
     Attributes:
         name: what it is loaded by.
         title: what it shows, and how large.
+        what: what it shows; empty: as the title.
+        group: where it stands in a list: "built in", one of `draggan.checkpoints.catalogue.KINDS`, or "files".
+        recommended: offered without a look at the list.
+        picture: a small JPEG of what it draws, if there is one.
         here: whether it can be loaded without a download.
         state: where it is, for the list; empty where that goes without saying.
         file: what pictures saved from it are called.
@@ -42,6 +46,10 @@ class Model:
 
     name: str
     title: str
+    what: str = ""
+    group: str = "files"
+    recommended: bool = False
+    picture: Path | None = None
     here: bool = True
     state: str = ""
     file: str = "picture"
@@ -229,6 +237,10 @@ def _model(entry: ModelEntry) -> Model:
     return Model(
         name=entry.name,
         title=f"{entry.title}{size}",
+        what=entry.title,
+        group="built in" if entry.builtin else entry.kind or "files",
+        recommended=entry.recommended,
+        picture=entry.picture,
         here=entry.on_disk,
         state="" if entry.on_disk else entry.state,
         file=entry.name,

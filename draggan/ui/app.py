@@ -19,8 +19,10 @@ from draggan.ui.events import wire
 from draggan.ui.html import tell_properties_from_events
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.live_channel import LiveDrags
+from draggan.ui.model_picker import component as picker
 from draggan.ui.page import Page
 from draggan.ui.server.site import Site
+from draggan.ui.settings_box import component as settings
 from draggan.ui.start_pictures import component as starts
 
 __all__ = ["build", "launch_options"]
@@ -62,7 +64,7 @@ def launch_options(site: Site) -> dict[str, Any]:
     """
     options = {
         "theme": _theme(),
-        "css_paths": [CSS, starts.CSS, _HERE / "page.css"],
+        "css_paths": [CSS, picker.CSS, settings.CSS, starts.CSS, _HERE / "page.css"],
         "footer_links": ["api", "settings"],
         "head": f"<style>{(_HERE / 'head.css').read_text(encoding='utf-8')}</style>{storage_script()}",
         "max_threads": 128,  # a drag holds one while it waits for its next picture

@@ -1,17 +1,15 @@
-"""The settings of a drag that the page offers: their controls, and what is read from them.
+"""The settings of a drag that the page offers: what there is to say of each, and what is read from them.
 
-Default, range, unit and help of each are in `DragConfig`; the page has only a title for it.
+Default, range, unit and help of each are in `DragConfig`; the page has a title for it, and plainer words for a few.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import gradio as gr
-
-from draggan.config import SOLVER_NAMES, DragConfig, describe
+from draggan.config import SOLVER_NAMES, DragConfig, at_size, describe
 from draggan.errors import ConfigError
 from draggan.session import Session
 from draggan.ui import messages
@@ -21,48 +19,55 @@ __all__ = [
     "SETTINGS",
     "UP_FRONT",
     "chosen_settings",
-    "control",
     "last_good_values",
+    "row_of",
     "shown_settings",
     "without_model_settings",
 ]
 
-# Besides the latent space, which has a place of its own.
+# Besides the latent space, which a session keeps apart.
 SETTINGS = (
     *("step_size", "max_steps", "stop_distance", "mask_weight", "r1", "r2", "free_rows"),
     *("solver", "naturalness", "mask_hold", "max_departure"),
 )
 
-UP_FRONT = ("naturalness", "mask_hold")
-"""Those of them that everybody may want to choose."""
+UP_FRONT = ("naturalness", "space", "mask_hold")
+"""Those that everybody may want to choose."""
 
 OF_THE_MODEL = ("step_size", "solver")
 """Those of them that belong to a model: another model brings its own."""
 
+_PIXELS = "px at 512 px"  # the unit of a length that grows with the picture
+_ONLY = {"step_size": "adam", "naturalness": "gauss-newton"}  # what counts with one solver alone
 
-def control(name: str) -> gr.Number | gr.Slider | gr.Radio:
-    """The control of a setting."""
+
+def row_of(name: str) -> dict[str, Any]:
+    """What the page has to say of a setting, and how it is chosen; see `settings_box`."""
     facts = describe(DragConfig, name)
+    plain = facts["help"].removeprefix(f"{_ONLY.get(name)}: ")
     for solver in SOLVER_NAMES:
-        facts["help"] = facts["help"].replace(f"{solver}:", f"{messages.solver_title(solver)}:")
-    facts["help"] = facts["help"][:1].upper() + facts["help"][1:]
-    look: dict[str, Any] = {"label": messages.TITLES[name], "elem_id": f"dg-{name.replace('_', '-')}", "min_width": 160}
-    look["render"] = False  # the page renders it where it belongs
-    if name == "solver":
-        choices = [(messages.solver_title(solver), solver) for solver in SOLVER_NAMES]
-        return gr.Radio(choices, value=facts["default"], **look)
-    if name in messages.CHOICES:
-        titles = messages.CHOICES[name]
-        return gr.Radio([(titles[value], value) for value in titles], value=facts["default"], **look)
-    if (facts["low"], facts["high"]) == (0, 1):
-        return gr.Slider(0, 1, facts["default"], step=0.05, info=facts["help"], **look)
-    whole = isinstance(facts["default"], int)
-    # A number of steps needs no more than its sentence.
-    unit = f" [{facts['unit']}]" if facts["unit"] and not whole else ""
-    # The arrows of a number's box: halves of its order of magnitude.
-    step = 1 if whole else 10 ** math.floor(math.log10(facts["default"])) / 2
-    # No minimum, maximum or precision: Gradio would refuse or round a value before we can say why.
-    return gr.Number(facts["default"], info=facts["help"] + unit, step=step, **look)
+        plain = plain.replace(f"{solver}:", f"{messages.solver_title(solver)}:")
+    plain = messages.HELP_OF.get(name, plain[:1].upper() + plain[1:])
+    row: dict[str, Any] = {
+        "name": name,
+        "title": messages.TITLES[name],
+        "help": plain if plain.endswith(".") else plain + ".",
+        "kind": "number",
+        "unit": "px" if facts["unit"] == _PIXELS else facts["unit"] if len(facts["unit"]) < 8 else "",
+        "pixels": facts["unit"] == _PIXELS,
+        "low": facts["low"],
+        "high": facts["high"],
+        "front": name in UP_FRONT,
+        "only": _ONLY.get(name, ""),
+        "onlyTitle": messages.solver_title(_ONLY.get(name, "")),
+        "choices": [list(choice) for choice in messages.CHOICES.get(name, {}).items()],
+        "ends": [],
+    }
+    if name in messages.ENDS:
+        row |= {"kind": "between", "ends": list(messages.ENDS[name])}
+    elif row["choices"]:
+        row["kind"] = "tick" if name == "mask_hold" else "choice"
+    return row
 
 
 def shown_settings(session: Session, of_model: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,26 +76,25 @@ def shown_settings(session: Session, of_model: Mapping[str, Any]) -> dict[str, A
     return {name: session.settings.get(name, getattr(suited, name)) for name in SETTINGS}
 
 
-def chosen_settings(session: Session, values: Sequence[float | None]) -> Session:
-    """The session with these settings.
+def chosen_settings(session: Session, values: Any) -> Session:
+    """The session with these settings, by name; those that are not given stay as they are.
 
     Raises:
-        ConfigError: one of them is not possible; the message calls it as the page does.
+        ConfigError: one of them is not possible; the message calls it as the page does, in the picture's pixels.
     """
-    if len(values) != len(SETTINGS):
-        raise ConfigError(f"{len(values)} settings were given; they are {', '.join(SETTINGS)}")
     numbers = _numbers(values)
     for name, value in numbers.items():
         if (error := _refusal(name, value)) is not None:
-            raise ConfigError(messages.wrong_setting(name, value, str(error))) from error
-    return session.set_settings(numbers)
+            raise ConfigError(_in_words(name, value, error, session)) from error
+    if isinstance(values, Mapping) and "space" in values:
+        session = session.set_space(values["space"])
+    return session.set_settings({**session.settings, **numbers})
 
 
-def last_good_values(before: Mapping[str, Any], values: Sequence[float | None]) -> dict[str, Any]:
+def last_good_values(before: Mapping[str, Any], values: Any) -> dict[str, Any]:
     """What the controls should show where some of these values are not possible: in place of those, the ones before."""
-    if len(values) != len(SETTINGS):
-        return {}
-    return {name: value if _refusal(name, value) is None else before[name] for name, value in _numbers(values).items()}
+    good = {name: value for name, value in _numbers(values).items() if _refusal(name, value) is None}
+    return {**before, **good}
 
 
 def without_model_settings(session: Session) -> Session:
@@ -98,11 +102,13 @@ def without_model_settings(session: Session) -> Session:
     return session.set_settings({name: value for name, value in session.settings.items() if name not in OF_THE_MODEL})
 
 
-def _numbers(values: Sequence[float | None]) -> dict[str, Any]:
+def _numbers(values: Any) -> dict[str, Any]:
     """Settings by name as the page sends them; JavaScript knows no whole numbers."""
+    values = values if isinstance(values, Mapping) else {}
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() and _is_whole(name) else value
-        for name, value in zip(SETTINGS, values, strict=True)
+        for name, value in values.items()
+        if name in SETTINGS
     }
 
 
@@ -113,6 +119,15 @@ def _refusal(name: str, value: Any) -> ConfigError | None:
     except ConfigError as error:
         return error
     return None
+
+
+def _in_words(name: str, value: Any, error: ConfigError, session: Session) -> str:
+    """The same in the words of the page."""
+    facts = describe(DragConfig, name)
+    if facts["unit"] != _PIXELS or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return messages.wrong_setting(name, value, str(error))
+    shown, low, high = (f"{at_size(length, session.image_size):.4g}" for length in (value, facts["low"], facts["high"]))
+    return f"{messages.TITLES[name]} {shown} px is not allowed; give a number from {low} to {high}"
 
 
 def _is_whole(name: str) -> bool:

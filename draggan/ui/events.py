@@ -149,7 +149,10 @@ def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
     parts, outputs = page.parts, wiring.outputs
     # Each with what was chosen: the answer to the first says in the list what is on the canvas.
     chosen = [parts.session, parts.model, parts.seed, parts.offered]
-    offered = parts.model.input(wiring.at_rest(models.choose_model), chosen, outputs, api_name="model", **_EVERY)
+    # Not in the tab's turn: it changes no session.
+    listing = wiring.at_once(models.list_models)
+    parts.model.list_models(listing, [parts.session], [parts.model], api_name="list_models", **_LAST)
+    offered = parts.model.choose(wiring.at_rest(models.choose_model), chosen, outputs, api_name="model", **_EVERY)
     # Apart, so that another one can be chosen without waiting for the server.
     ask, tell = wiring.at_once(downloads.ask), wiring.at_once(downloads.tell)
     asked = offered.success(ask, [parts.offered], [parts.asked], api_name="ask", **_QUIET)
@@ -205,6 +208,7 @@ def _wire_editing(page: Page, wiring: _Wiring) -> None:
     parts.canvas.edit(wiring.queued(editing.edit), drawn, outputs, api_name="edit", **_LAST)
     parts.canvas.look(wiring.queued(editing.look), drawn, [parts.canvas], api_name="look", **_LAST)
     parts.canvas.go_to(wiring.at_rest(editing.go_to), drawn, outputs, api_name="go_to", **_EVERY)
+    parts.canvas.forget(wiring.at_rest(editing.forget), drawn, outputs, api_name="forget", **_EVERY)
     parts.canvas.go_on(wiring.at_rest(editing.go_on), drawn, outputs, api_name="go_on", **_EVERY)
     for button, handler in (
         (parts.undo, editing.undo),
@@ -216,12 +220,10 @@ def _wire_editing(page: Page, wiring: _Wiring) -> None:
 
 def _wire_dragging(page: Page, wiring: _Wiring) -> None:
     parts, outputs = page.parts, wiring.outputs
-    settings = [parts.session, *parts.settings]
-    typed = [part.submit for part in parts.settings if isinstance(part, gr.Number)]
-    gr.on(typed, wiring.queued(dragging.set_settings), settings, outputs, api_name="settings", **_QUIET)
-    again = wiring.at_rest(dragging.reset_settings)
-    parts.reset_settings.click(again, [parts.session], outputs, api_name="reset_settings", **_QUIET)
-    dragged = [*wiring.drawn, parts.space, *parts.settings]
+    changed, again = wiring.at_rest(dragging.set_settings), wiring.at_rest(dragging.reset_settings)
+    parts.settings.settings(changed, [parts.session, parts.settings], outputs, api_name="settings", **_LAST)
+    parts.settings.reset_settings(again, [parts.session], outputs, api_name="reset_settings", **_QUIET)
+    dragged = [*wiring.drawn, parts.settings]
     parts.start.click(wiring.queued(dragging.start), dragged, outputs, api_name="start", **_QUIET)
     # As few as can be: a live drag is to begin and end quickly. The pictures on the way go past them.
     few = [
@@ -230,7 +232,7 @@ def _wire_dragging(page: Page, wiring: _Wiring) -> None:
         parts.progress,
         parts.keeper,
         parts.starts,
-        *parts.settings,
+        parts.settings,
         *(part for part, _ in parts.conditional()),
     ]
     parts.canvas.pull(wiring.queued(dragging.follow_pointer), dragged, few, api_name="pull", **_EVERY)
@@ -240,7 +242,7 @@ def _wire_dragging(page: Page, wiring: _Wiring) -> None:
 
 def _wire_keeping(page: Page, wiring: _Wiring) -> None:
     parts = page.parts
-    known = [parts.session, parts.progress, parts.keeper, parts.space, *parts.settings]
+    known = [parts.session, parts.progress, parts.keeper, parts.settings]
     # A drag may run meanwhile.
     parts.keeper.keep(wiring.at_once(keeping.keep), known, [parts.keeper], api_name="keep", **_LAST)
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 import gradio as gr
 
 from draggan.checkpoints.catalogue import SUFFIXES
-from draggan.config import DragConfig, Limits, describe
+from draggan.config import Limits
 from draggan.engine.models import Models
 from draggan.export import can_write_mp4
 from draggan.provenance.consent import MODEL, PHOTO
@@ -23,9 +23,10 @@ from draggan.ui import messages, terms_of_use, text
 from draggan.ui.browser_storage.component import keeper
 from draggan.ui.canvas.component import drag_canvas, history_strip, points_list
 from draggan.ui.consent_box import consent_box
-from draggan.ui.drag_settings import SETTINGS, UP_FRONT, control
 from draggan.ui.file_check.component import file_check
+from draggan.ui.model_picker.component import model_picker
 from draggan.ui.photo_box.component import photo_box
+from draggan.ui.settings_box.component import settings_box
 from draggan.ui.start_pictures.component import start_pictures
 from draggan.ui.work_file.component import work_opener
 
@@ -132,12 +133,6 @@ def _can_start(session: Session) -> bool:
     return bool(session.active_numbers) and session.pending is None
 
 
-def _models(needs: Needs) -> gr.Dropdown:
-    listed = needs.models.listed()
-    choices = [(messages.model_line(m), m.name) for m in listed]
-    return gr.Dropdown(choices, value=listed[0].name, label="Model", elem_id="dg-model")
-
-
 def _truncation(needs: Needs) -> gr.Slider:
     return gr.Slider(
         *(0, 1, needs.models.listed()[0].truncation),
@@ -146,11 +141,6 @@ def _truncation(needs: Needs) -> gr.Slider:
         info="0: the average picture. 1: full variety, more failures.",
         elem_id="dg-truncation",
     )
-
-
-def _space(needs: Needs) -> gr.Radio:
-    choices = [("W+ · local changes", "w+"), ("W · whole picture", "w")]
-    return gr.Radio(choices, value=describe(DragConfig, "space")["default"], label="Latent space", elem_id="dg-space")
 
 
 def _times(needs: Needs) -> gr.Radio:
@@ -210,7 +200,7 @@ class Parts:
     redo = Part("history", _small("Redo", "redo"), locked=True, when=lambda session: session.can_redo)
     reset = Part("history", _small("Reset", "reset"), locked=True, when=lambda session: session.is_edited)
 
-    model = Part("model", _models, locked=True)
+    model = Part("model", lambda needs: model_picker(needs.models.listed(), elem_id="dg-model"))
     offer = Part("offer", lambda _: gr.Group(visible=False, elem_id="dg-offer"))
     terms = Part("terms", lambda _: text.text_block(elem_id="dg-terms"))
     bar = Part("terms", lambda _: text.progress_bar(visible=False, elem_id="dg-bar"))
@@ -224,12 +214,7 @@ class Parts:
     random = Part("seed", _button("Random", size="md", elem_id="dg-random", min_width=110), locked=True)
     truncation = Part("truncation", _truncation, locked=True)
 
-    space = Part("space", _space, locked=True)
-    settings = Part("settings", lambda _: tuple(control(name) for name in SETTINGS), locked=True)
-
-    reset_settings = Part(
-        "settings end", _button("Reset all settings", size="md", elem_id="dg-reset-settings"), locked=True
-    )
+    settings = Part("settings", lambda _: settings_box(elem_id="dg-settings"))
 
     consent = Part("files", lambda _: consent_box(f"To upload one: {MODEL.words}", MODEL, elem_id="dg-consent"))
     upload = Part(
@@ -318,14 +303,7 @@ class Parts:
                 with gr.Row(elem_id="dg-looks"):
                     self._put("looks")
         with gr.Group():
-            self._put("space")
-            settings = dict(zip(SETTINGS, self._put("settings"), strict=True))
-            for name in UP_FRONT:
-                settings.pop(name).render()
-        with gr.Accordion("Advanced", open=False), gr.Row(elem_id="dg-settings"):
-            for control_ in settings.values():
-                control_.render()
-            self._put("settings end")
+            self._put("settings")
         with gr.Accordion("Open a model file", open=False):
             gr.Markdown(messages.FILES)
             self._put("files")

@@ -8,22 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from draggan.downloads import Terms, megabytes
 from draggan.engine.base import InversionUpdate, Update
 from draggan.engine.models import Model
 from draggan.inversion import VERDICTS, Expected, Verdict
-from draggan.session import Session
+from draggan.session import Moment, Session
 
 __all__ = [
     "AGREE_FIRST",
     "AGREE_TO_PHOTO",
     "CHOICES",
     "COPIED",
+    "DELETED",
     "DRAGGING",
+    "ENDS",
     "EXPIRED",
     "FAILED",
     "FILES",
     "FIRST_SAVE",
+    "GROUPS",
     "HELP",
+    "HELP_OF",
     "LIVE",
     "LOADING",
     "NOT_FOUND",
@@ -58,11 +63,12 @@ __all__ = [
     "is_taut",
     "live_outcome",
     "live_rest",
+    "model_facts",
     "model_gone",
-    "model_line",
     "not_a_photo",
     "opened_photo",
     "opening",
+    "picture_label",
     "preset_hints",
     "preset_ready",
     "reading",
@@ -77,6 +83,16 @@ __all__ = [
     "wrong_setting",
 ]
 
+# What the page calls groups of models, in their order.
+GROUPS = {
+    "built in": "Built in",
+    "files": "Your files",
+    "faces": "Faces",
+    "people": "People",
+    "animals": "Animals",
+    "vehicles": "Vehicles",
+    "other": "Others",
+}
 # What the page calls the settings of a drag.
 TITLES = {
     "step_size": "Step size",
@@ -87,14 +103,34 @@ TITLES = {
     "r2": "Search radius (r2)",
     "free_rows": "Free latent rows",
     "solver": "Solver",
-    "naturalness": "Follow exactly (0) – keep natural (1)",
-    "mask_hold": "Outside the mask",
+    "naturalness": "How closely it follows",
+    "space": "What changes with it",
+    "mask_hold": "Hold outside of the mask exactly",
     "max_departure": "Furthest change",
 }
 # What it calls the values of those that are no numbers.
 CHOICES = {
     "solver": {"adam": "Adam, as published", "gauss-newton": "Gauss-Newton (fast)"},
-    "mask_hold": {"exact": "Nothing changes", "soft": "Little changes, as published"},
+    "space": {"w+": "Local", "w": "Whole picture"},
+    "mask_hold": {"exact": "nothing changes", "soft": "little changes"},
+}
+# What it calls the ends of those that lie between two.
+ENDS = {"naturalness": ("Follow exactly", "Keep natural")}
+# Plainer words than those for authors.
+HELP_OF = {
+    "naturalness": "To the left, only what you hold moves, at the cost of odd pictures; to the right, the picture "
+    "stays like those that the model makes.",
+    "space": "Local (W+): parts move on their own. Whole picture (W): all of it turns into another one of its kind.",
+    "mask_hold": "Not ticked: as published, little changes there, but something does.",
+    "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
+    "r1": "What is held of the content: so far around a handle. Never below 2 px",
+    "r2": "How far around a handle its content is looked for after a step. Never below 3 px",
+    "stop_distance": "A handle this close to its target has arrived; never below 1 px",
+    "step_size": "How far the latent goes in a step: the learning rate",
+    "mask_weight": "How strongly the latent is asked to leave everything outside the mask as it is (lambda)",
+    "max_departure": "The drag stops before the picture is farther from where it began than this: 1 is the distance "
+    "of two random pictures; 100: it goes on regardless",
+    "solver": "Adam moves a pixel a step; Gauss-Newton solves for the step that reaches the target",
 }
 AGREE_FIRST = "Agree first to what stands beside the button for uploads (programs: call /consent), then send the file."
 COPIED = "Copied. The invisible mark goes along; what else a file says of itself stays behind."
@@ -112,6 +148,7 @@ AGREE_TO_PHOTO = "your last work is of a photo. Agree to the sentence under “Y
 NOT_OPENED = "The photo was not opened. What was there is as it was."
 WRITING = "Writing the file …"
 LIVE = "The picture follows the pointer. Let go where it should stay; Esc stops it where it is."
+DELETED = "Deleted from the history. The picture that is shown stays as it is."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
 EXPIRED = "This page was away for so long that its work is no longer kept. Here is the first picture again."
 
@@ -168,9 +205,20 @@ def solver_title(solver: str) -> str:
     return CHOICES["solver"].get(solver, solver)
 
 
-def model_line(model: Model) -> str:
-    """A model in the list."""
-    return f"{model.title} · {model.state}" if model.state else model.title
+def model_facts(model: Model, terms: Terms | None) -> list[str]:
+    """What is to be known of a model in the list, besides its title; ``terms``: None: nobody knows any."""
+    facts = []
+    if model.state == "by hand":
+        facts.append("To get by hand")
+    elif model.state:
+        size = "" if terms is None or terms.bytes is None else f" · {megabytes(terms.bytes)}"
+        source = "" if terms is None or not terms.source else f" from {terms.source}"
+        facts.append(f"{sentence(model.state)[:-1]}{size}{source}")
+    elif model.group != "built in":
+        facts.append("On this machine")
+    if terms is not None:
+        facts.append(f"Terms: {terms.licence}")
+    return facts
 
 
 def sentence(message: str) -> str:
@@ -311,6 +359,14 @@ def saved_session(name: str, *, of_photo: bool) -> str:
     return f"Saved as {name}. Open it here or on another machine to go on.{private}"
 
 
+def picture_label(moment: Moment) -> str:
+    """What a picture of the history is, in a word or two."""
+    if moment.recipe.edits:
+        return f"Drag {len(moment.recipe.edits)}"
+    seed = moment.start.seed
+    return "Photo" if moment.start.is_of_photo else "Start" if seed is None else f"Seed {seed.seed}"
+
+
 def favourite(title: str, session: Session) -> str:
     """What a favourite is called: its model, and how it came about."""
     start = "your photo" if session.recipe.is_of_photo else "" if session.seed is None else f"seed {session.seed}"
@@ -444,16 +500,16 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         return "note", f"{doubtful} Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
-        advice += ", or W instead of W+." if session.space == "w+" else ", or W+ instead of W."
+        advice += f", or “{CHOICES['space']['w' if session.space == 'w+' else 'w+']}”."
         if update.outcome == "unlikely":
             # As long as it is: the line below the picture has room for three.
-            advice = f"To go farther, raise “{TITLES['max_departure']}” under Advanced."
+            advice = f"To go farther, raise “{TITLES['max_departure']}” under Expert."
         left = f"{_arrivals(update)}{_to_go(update, numbers)}"
         undo = "" if update.outcome == "unlikely" else " Undo takes you back."
         return "note", f"{_as_far_as_it_goes(update)}, {left}. {advice}{undo}"
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
-        "Set a smaller step size under Advanced and press Start; Undo takes you back."
+        "Set a smaller step size under Expert and press Start; Undo takes you back."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from itertools import count, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,7 +21,7 @@ from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, canvas_value, is_outdated, with_canvas
-from draggan.ui.drag_settings import OF_THE_MODEL, SETTINGS, chosen_settings, last_good_values, shown_settings
+from draggan.ui.drag_settings import chosen_settings, last_good_values, shown_settings
 from draggan.ui.errors import PageError, SessionExpired, explained
 from draggan.ui.finders import CropFinders, Expectations
 from draggan.ui.jobs import JobsByTab
@@ -115,18 +115,12 @@ class Page:
         """Name of the model on the canvas."""
         return self.models.listed()[0].name if session is None else session.model
 
-    def with_settings(
-        self, session: Session | None, values: Sequence[float | None]
-    ) -> Generator[Updates, None, Session]:
+    def with_settings(self, session: Session | None, values: Any) -> Generator[Updates, None, Session]:
         """The session with the settings that the page shows; if one is wrong, the page gets the last good ones back."""
         with explained():
             before = self.session_of(session)
         good = last_good_values(self.settings_of(before), values)
-        back = {
-            part: gr.update(value=good[name])
-            for part, name in zip(self.parts.settings, SETTINGS, strict=True)
-            if name in good
-        }
+        back: Updates = {self.parts.settings: gr.HTML(value=good)}  # type: ignore[arg-type]  # any JSON value
         return (yield from self.attempt(lambda: chosen_settings(before, values), back))
 
     def attempt(self, work: Callable[[], T], back: Updates) -> Generator[Updates, None, T]:
@@ -153,8 +147,7 @@ class Page:
         if picture:
             height, width = session.image_size
             canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe, urgent=urgent))}
-            canvas["film"] = self._film(session)
-            canvas["story"] = [{"number": number, "kind": kind} for number, kind in session.pictures]
+            canvas |= self.history(session)
             beside = {self.parts.starts: gr.HTML(of=pictures_of(session))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
@@ -172,6 +165,14 @@ class Page:
     ) -> UInt8[np.ndarray, "height width channels"]:
         """The same with another latent in place of its last."""
         return self.engine.render(recipe, ws, visitor=visitor_of(LocalContext.request.get(None)))
+
+    def history(self, session: Session) -> dict[str, Any]:
+        """Props of the canvas: the film of the drags, and every picture so far."""
+        story = [
+            {"number": number, "kind": kind, "label": messages.picture_label(session.moment_of(number))}
+            for number, kind in session.pictures
+        ]
+        return {"film": self._film(session), "story": story}
 
     def _film(self, session: Session) -> dict[str, Any]:
         """How many frames the drags so far have, where each drag ended, and a name that another film does not have."""
@@ -246,11 +247,12 @@ class Page:
         return self.show(session) | self.list_models(session) | self.controls(session) | self.model_settings(session)
 
     def list_models(self, session: Session | None) -> Updates:
-        """The list of models, with the one on the canvas chosen and none on offer."""
-        listed = self.models.listed()
-        choices = [(messages.model_line(m), m.name) for m in listed] + [*(session.opened if session else ())]
+        """The model on the canvas is the chosen one, and none is on offer."""
+        name = self.model_of(session)
+        titles = {opened: title for title, opened in session.opened} if session else {}
+        title = titles.get(name) or self.models.find(name).title
         return {
-            self.parts.model: gr.Dropdown(choices, value=session.model if session else listed[0].name),
+            self.parts.model: gr.HTML(value=name, title=title),
             self.parts.offered: "",
             self.parts.offer: gr.update(visible=False),
         }
@@ -287,15 +289,14 @@ class Page:
 
     def settings_of(self, session: Session) -> dict[str, Any]:
         """Every setting that the page offers, as it was last chosen or else as it suits the model."""
-        return shown_settings(session, self.models.find(session.model).settings)
+        shown = shown_settings(session, self.models.find(session.model).settings)
+        return {**shown, "space": session.space}
 
     def model_settings(self, session: Session) -> Updates:
-        """The settings that another model brings."""
-        suited = self.settings_of(session)
-        return {
-            self.parts.settings[SETTINGS.index(name)]: gr.update(value=suited[name], interactive=True)
-            for name in OF_THE_MODEL
-        }
+        """The settings with another model: what suits it, and how large its pictures are."""
+        usual = session.set_settings({}).set_space("w+")
+        props: dict[str, Any] = {"suited": self.settings_of(usual), "longer": max(session.image_size)}
+        return {self.parts.settings: gr.HTML(**props, value=self.settings_of(session))}  # type: ignore[arg-type]
 
 
 def notice(show: Callable[..., Any], text: str, title: str) -> None:

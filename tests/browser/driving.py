@@ -151,13 +151,19 @@ def agree(page: Page) -> None:
     page.locator("#dg-upload").wait_for()
 
 
+def choose_model(page: Page, title: str) -> None:
+    """By its title, or its beginning, in the list of models."""
+    page.click(".dg-model-button")
+    page.locator(".dg-card").filter(has_text=title).first.click()
+
+
 def points(session: Session) -> list:
     return [(pair.handle, pair.target) for pair in session.pairs]
 
 
 def creep(page: Page) -> None:
     """Set a step size with which a long drag creeps for seconds, without counting as stalled."""
-    page.get_by_role("button", name="Advanced").click()
+    page.click(".dg-expert summary")
     page.fill("#dg-step-size input", "0.0002")
     page.fill("#dg-max-steps input", "10000")
     page.locator("#dg-max-steps input").blur()

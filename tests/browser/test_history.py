@@ -29,7 +29,7 @@ def shows(page: Page, xy) -> None:
 
 def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     page = visit()
-    pictures = page.locator(".dg-story li button")
+    pictures = page.locator(".dg-story li > button:first-child")
     expect(page.locator(".dg-story")).to_be_hidden()
     drag_to(page, BUMP, (28, 30))
     expect(pictures).to_have_count(2)
@@ -51,8 +51,40 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     shows(page, BUMP)
     pictures.last.click()
     shows(page, (28, 30))
+    expect(page.locator(".dg-story img")).to_have_count(3)
     colours = page.evaluate(THUMBS)
     assert len(set(colours)) == 3, "each shows its own picture"
+    expect(page.locator(".dg-story-label")).to_have_text(["Seed 0", "Drag 1", "Drag 1"])
+    # By keys, and for good; a reload changes nothing.
+    pictures.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(pictures.nth(1)).to_be_focused()
+    page.keyboard.press("Delete")
+    status(page, "^Deleted from the history")
+    expect(pictures).to_have_count(2)
+    left = page.evaluate(THUMBS)
+    kept_pictures(page, 2)
+    page.reload()
+    page.wait_for_function("document.querySelector('.dg-stage')?.dataset.frames")
+    expect(page.locator(".dg-story img")).to_have_count(2)
+    assert page.evaluate(THUMBS) == left
+    shows(page, (28, 30))
+    pictures.first.click()
+    shows(page, BUMP)
 
 
+def kept_pictures(page: Page, count: int) -> None:
+    """Wait until the browser has written a history with so many pictures."""
+    page.wait_for_function(KEPT, arg=count)
+
+
+KEPT = """async (count) => {
+    const request = indexedDB.open(`draggan ${location.pathname}`);
+    await new Promise((good) => { request.onsuccess = good; });
+    const store = request.result.transaction('pieces').objectStore('pieces').getAll();
+    await new Promise((good) => { store.onsuccess = good; });
+    request.result.close();
+    const seen = store.result.map((text) => /"seen":(\\d+)/.exec(text)?.[1]).filter(Boolean);
+    return new Set(seen).size === count;
+}"""
 THUMBS = "() => [...document.querySelectorAll('.dg-story img')].map((image) => image.src)"

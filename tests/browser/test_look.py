@@ -86,7 +86,7 @@ def test_picture_tools_undo_and_start_are_in_the_window(visit, width, height):
         expect(page.locator(".dg-brush")).to_contain_text("Brush")
         expect(page.locator(".dg-brush span")).to_be_visible()
     if width > 900:
-        page.get_by_role("button", name="Advanced").click()
+        page.click(".dg-expert summary")
         page.mouse.move(width - 200, height - 100)
         page.mouse.wheel(0, 600)
         page.wait_for_function("window.scrollY > 200")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.browser.driving import PATIENCE, agree, brightest, click, expect, frames, needs_browser, status
+from tests.browser.driving import PATIENCE, agree, brightest, choose_model, click, expect, frames, needs_browser, status
 from tests.pages import BUMP
 
 pytestmark = needs_browser
@@ -15,7 +15,7 @@ pytestmark = needs_browser
 
 def test_a_setting_that_was_chosen_outlives_another_picture(visit):
     page = visit()
-    page.get_by_role("button", name="Advanced").click()
+    page.click(".dg-expert summary")
     page.get_by_label("Gauss-Newton (fast)").check()
     page.click("#dg-random")
     expect(page.locator("#dg-seed input")).not_to_have_value("0")
@@ -30,8 +30,7 @@ def test_a_setting_that_was_chosen_outlives_another_picture(visit):
 def test_models_classes_and_seeds(visit):
     page = visit()
     assert not page.locator("#dg-class").is_visible()
-    page.click("#dg-model input")
-    page.get_by_role("option", name="Three classes").click()
+    choose_model(page, "Three classes")
     expect(page.locator("#dg-class")).to_be_visible()
     page.wait_for_function("document.querySelector('.dg-picture').width === 16")
     box = page.locator(".dg-picture").bounding_box()
@@ -44,8 +43,7 @@ def test_models_classes_and_seeds(visit):
 
 def test_looking_at_the_list_of_models_changes_nothing_and_a_choice_is_one_step(visit):
     page = visit()
-    page.click("#dg-model input")
-    page.get_by_role("option", name="Tiny").click()
+    choose_model(page, "Tiny")
     page.wait_for_function("document.querySelector('.dg-picture').width === 32")
     page.click("#dg-title")
     page.wait_for_timeout(300)
@@ -57,17 +55,45 @@ def test_looking_at_the_list_of_models_changes_nothing_and_a_choice_is_one_step(
     page.click("#dg-start")
     status(page, "^Arrived")
     there = brightest(page)
-    # Left by a click elsewhere, by Tab, and with what is chosen chosen once more.
-    page.click("#dg-model input")
-    page.click("#dg-title")
-    page.focus("#dg-model input")
-    page.keyboard.press("Tab")
-    page.click("#dg-model input")
-    page.get_by_role("option", name="A bump").click()
+    # Left by Escape, by its button, and with what is chosen chosen once more.
+    page.click(".dg-model-button")
+    page.keyboard.press("Escape")
+    expect(page.locator(".dg-model-button")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.click(".dg-picker-close")
+    choose_model(page, "A bump")
     page.wait_for_timeout(400)
     status(page, "^Arrived")
     assert brightest(page) == there
     expect(page.locator("#dg-film")).to_be_enabled()
+
+
+def test_the_list_of_models_is_searched_and_walked_through_by_keys(visit, models):
+    models.forget()
+    page = visit()
+    page.focus(".dg-model-button")
+    page.keyboard.press("Enter")
+    expect(page.locator(".dg-picker-count")).to_have_text("5 models")
+    field, cards = page.locator(".dg-picker input"), page.locator(".dg-card")
+    expect(field).to_be_focused()
+    expect(page.locator(".dg-card[aria-current]")).to_contain_text("A bump")
+    expect(cards.filter(has_text="Far away")).to_contain_text("To download from example.org")
+    page.keyboard.press("ArrowDown")
+    expect(cards.nth(0)).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(cards.nth(1)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(field).to_be_focused()
+    field.press_sequentially("no such")
+    expect(page.locator(".dg-picker-count")).to_contain_text("No model is called so")
+    field.fill("classes CC0")
+    expect(cards).to_have_count(1)
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.dg-picture').width === 16")
+    expect(page.locator(".dg-model-button span")).to_have_text("Three classes")
+    # Published ones are offered without a look at the list.
+    page.get_by_role("button", name="Far", exact=True).click()
+    expect(page.locator("#dg-terms")).to_contain_text("Far away is not on this machine yet.")
 
 
 def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, engine, monkeypatch):
@@ -81,18 +107,16 @@ def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, 
     begin = engine.begin
     monkeypatch.setattr(engine, "begin", slowly)
     for title in ("Tiny", "Three classes"):
-        page.click("#dg-model input")
-        page.get_by_role("option", name=title).click()
+        choose_model(page, title)
     loaded.set()
     page.wait_for_function("document.querySelector('.dg-picture').width === 16")
-    expect(page.locator("#dg-model input")).to_have_value("Three classes")
+    expect(page.locator(".dg-model-button span")).to_have_text("Three classes")
 
 
 def test_a_download_asks_shows_a_bar_and_can_be_cancelled(visit, models):
     models.forget()
     page = visit()
-    page.click("#dg-model input")
-    page.get_by_role("option", name="Far away · to download").click()
+    choose_model(page, "Far away")
     expect(page.locator("#dg-terms")).to_contain_text("Size: 2.5 MB")
     expect(page.locator("#dg-terms")).to_contain_text("CC0")
     page.click("#dg-download")
@@ -104,7 +128,7 @@ def test_a_download_asks_shows_a_bar_and_can_be_cancelled(visit, models):
     page.click("#dg-download")
     page.wait_for_function("document.querySelector('.dg-picture').width === 32")
     expect(page.locator("#dg-offer >> visible=true")).to_have_count(0)
-    assert page.input_value("#dg-model input") == "Far away"
+    expect(page.locator(".dg-model-button span")).to_have_text("Far away")
 
 
 def test_a_file_is_opened_by_upload_and_by_path(visit, tmp_path):
@@ -115,13 +139,11 @@ def test_a_file_is_opened_by_upload_and_by_path(visit, tmp_path):
     (tmp_path / "mine.safetensors").write_bytes(b"weights")
     chooser.value.set_files(tmp_path / "mine.safetensors")
     page.wait_for_function("document.querySelector('.dg-picture').width === 16")
-    assert page.input_value("#dg-model input") == "mine.safetensors"
+    expect(page.locator(".dg-model-button span")).to_have_text("mine.safetensors")
     # The opened model is one of this tab's list: its pictures can be chosen, dragged and left again.
-    page.click("#dg-model input")
-    page.get_by_role("option", name="A bump").click()
+    choose_model(page, "A bump")
     page.wait_for_function("document.querySelector('.dg-picture').width === 64")
-    page.click("#dg-model input")
-    page.get_by_role("option", name="mine.safetensors").click()
+    choose_model(page, "mine.safetensors")
     page.wait_for_function("document.querySelector('.dg-picture').width === 16")
     page.fill("#dg-path textarea, #dg-path input", "/nowhere/notes.txt")
     page.keyboard.press("Enter")
@@ -135,11 +157,13 @@ def test_a_wrong_number_is_explained_once_and_put_right(visit):
     status(page, "^Seed 1.5 is not allowed; give a whole number from 0 to 4294967295.$")
     expect(page.locator("#dg-seed input")).to_have_value("0")
     expect(page.get_by_test_id("toast-text")).to_have_count(0)
-    page.get_by_role("button", name="Advanced").click()
+    page.click(".dg-expert summary")
+    # A picture of 64 px; the setting is kept as at 512.
     page.fill("#dg-r1 input", "-4")
     page.keyboard.press("Enter")
-    status(page, r"^Patch radius \(r1\) -4 is not allowed; give a number from 0 to 64.$")
-    expect(page.locator("#dg-r1 input")).to_have_value("3")
+    status(page, r"^Patch radius \(r1\) -4 px is not allowed; give a number from 0 to 8.$")
+    expect(page.locator("#dg-r1 input")).to_have_value("0.375")
+    expect(page.locator("#dg-r1-help")).to_contain_text("0 to 8.")
     expect(page.get_by_test_id("toast-text")).to_have_count(0)
     page.fill("#dg-r1 input", "4")
     page.keyboard.press("Enter")
@@ -180,11 +204,10 @@ def test_a_seed_is_shown_when_it_is_whole_and_truncation_with_every_key(visit, s
 
 def test_what_is_offered_by_hand_can_be_closed_and_the_list_is_right_again(visit):
     page = visit()
-    page.click("#dg-model input")
-    page.get_by_role("option", name="By hand").click()
+    choose_model(page, "By hand")
     expect(page.locator("#dg-terms")).to_contain_text("Get it from a friend.")
     page.click("#dg-not-now")
-    expect(page.locator("#dg-model input")).to_have_value("A bump")
+    expect(page.locator(".dg-model-button span")).to_have_text("A bump")
 
 
 def test_only_model_files_are_offered_for_upload(visit):

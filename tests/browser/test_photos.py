@@ -11,7 +11,7 @@ from PIL import Image
 from draggan.inversion import Crop
 from draggan.session_file import read_session_file
 from draggan.ui.finders import CropFinders
-from tests.browser.driving import PATIENCE, click, expect, needs_browser, status
+from tests.browser.driving import PATIENCE, choose_model, click, expect, needs_browser, status
 
 pytestmark = needs_browser
 
@@ -36,8 +36,7 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     photo = tmp_path / "<img src=x onerror=alert(1)>.png"
     Image.fromarray(pixels.astype(np.uint8)).save(photo)
     page = visit(1366, 900)
-    page.click("#dg-model input")
-    page.get_by_role("option", name="Tiny").click()
+    choose_model(page, "Tiny")
     expect(page.locator("#dg-preset-0")).to_be_hidden()
     # Dropped on the page, it is said where photos are opened.
     page.set_input_files("#dg-opener input", photo)

@@ -110,9 +110,9 @@ def test_controls_come_back_as_they_were_used(visit):
     page.fill("#dg-seed input", "5")
     page.locator("#dg-seed input").press("Enter")
     kept(page, 1)
-    page.get_by_role("button", name="Advanced").click()
+    page.click(".dg-expert summary")
     page.fill("#dg-max-steps input", "7")
-    page.get_by_label("W · whole picture").click()
+    page.get_by_label("Whole picture", exact=True).click()
     pull(page, (20, 30), (60, 60))
     status(page, r"^1 point set")
     page.click("#dg-start")
@@ -120,10 +120,10 @@ def test_controls_come_back_as_they_were_used(visit):
     kept(page, 3)
     again(page)
     status(page, r"^Your work is back")
-    page.get_by_role("button", name="Advanced").click()
+    page.click(".dg-expert summary")
     expect(page.locator("#dg-seed input")).to_have_value("5")
     expect(page.locator("#dg-max-steps input")).to_have_value("7")
-    expect(page.get_by_label("W · whole picture")).to_be_checked()
+    expect(page.get_by_label("Whole picture", exact=True)).to_be_checked()
 
 
 def test_what_was_drawn_and_never_heard_of_is_back_too(visit):
@@ -297,7 +297,7 @@ def test_work_on_a_file_that_is_gone_waits_for_it(tab, server, tmp_path):
     tab.get_by_role("button", name="Open a model file").click()
     tab.fill("#dg-path textarea, #dg-path input", str(path))
     tab.locator("#dg-path textarea, #dg-path input").press("Enter")
-    expect(tab.locator("#dg-model input")).to_have_value("mine.safetensors", timeout=PATIENCE)
+    expect(tab.locator(".dg-model-button span")).to_have_text("mine.safetensors", timeout=PATIENCE)
     pull(tab, (3, 3), (9, 9), (16, 16))
     status(tab, r"^1 point set")
     kept(tab, 2)

@@ -84,16 +84,17 @@ def test_titles_terms_and_errors_of_downloads(visit):
     says(page, "#dg-preset-0", ALL)
     page.click("#dg-preset-0")
     says(page, ".dg-status", f"{ALL}: press Start")
-    page.click("#dg-model input")
-    says(page, "[role=option]", f"hand: {ALL} · {ALL}")
-    page.get_by_role("option").filter(has_text="hand: ").click()
+    page.click(".dg-model-button")
+    says(page, ".dg-card-title", f"hand: {ALL}")
+    says(page, ".dg-card-fact", f"Terms: {ALL}")
+    page.locator(".dg-card").filter(has_text="hand: ").click()
     says(page, "#dg-terms", f"hand: {ALL} cannot be downloaded from here.\n\n{ALL} https://example.org/a?b=${{c}}d.")
     says(page, "#dg-terms", f"Terms: {ALL}.")
     links = page.locator("#dg-terms a")
     assert [link.get_attribute("href") for link in links.all()] == ["https://example.org/a?b=${c}d"]
     page.click("#dg-not-now")
-    page.click("#dg-model input")
-    page.get_by_role("option").filter(has_text="far: ").click()
+    page.click(".dg-model-button")
+    page.locator(".dg-card").filter(has_text="far: ").click()
     for text in (f"far: {ALL} is not on this machine", f"From: {ALL}", f"weights: {ALL}"):
         says(page, "#dg-terms", text)
     page.click("#dg-download")
@@ -108,7 +109,7 @@ def test_the_name_of_an_uploaded_file(visit, tmp_path):
     path.write_bytes(b"weights")
     page.locator("#dg-upload").locator("xpath=..").locator("input[type=file]").first.set_input_files(path)
     page.wait_for_function("document.querySelector('.dg-picture').width === 16")
-    expect(page.locator("#dg-model input")).to_have_value("67 77 bxb 'y' z.safetensors")
+    expect(page.locator(".dg-model-button span")).to_have_text("67 77 bxb 'y' z.safetensors")
     assert page.title() == "DragGAN"
 
 

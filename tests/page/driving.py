@@ -42,7 +42,7 @@ class Handlers:
         raise AttributeError(name)
 
 
-DEFAULTS = tuple(getattr(DragConfig(), name) for name in SETTINGS)
+DEFAULTS = {name: getattr(DragConfig(), name) for name in (*SETTINGS, "space")}
 
 
 ONE_PAIR = {"points": [[*BUMP, BUMP[0] + 6, BUMP[1]]], "pending": None, "mask": None}
@@ -100,9 +100,9 @@ def far(session: Session) -> dict:
     return {"points": [[*BUMP, 62, 62]], "pending": None, "mask": None}
 
 
-def slow(steps: int = 5000) -> tuple:
+def slow(steps: int = 5000) -> dict:
     """Settings with which a long drag creeps: on for seconds, but never so slowly that it counts as stalled."""
-    return (2e-4, steps, *DEFAULTS[2:])
+    return DEFAULTS | {"step_size": 2e-4, "max_steps": steps}
 
 
 KEY = "1234-5678-9012-3456"

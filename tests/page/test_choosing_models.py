@@ -68,18 +68,37 @@ def test_a_model_that_cannot_be_read_is_not_left_chosen(do, parts, session, mode
     assert "Size" not in str(back)
 
 
+def names(do, parts, session) -> list[str]:
+    """Of all models in the list."""
+    return [model["name"] for model in shown(do.list_models(session), parts.model)["models"]]
+
+
+def test_the_list_says_what_is_to_be_known_of_each_model(do, parts, session, distant):
+    there = {model["name"]: model for model in shown(do.list_models(session), parts.model)["models"]}
+    assert there["far"]["facts"] == ["To download from example.org", "Terms: CC0"]
+    assert there["bump"] == {
+        "name": "bump",
+        "title": "A bump",
+        "group": "Your files",
+        "facts": ["On this machine", "Terms: CC0"],
+        "picture": "",
+    }
+    cat = CatalogueModels().find("cat")
+    assert cat.picture is not None
+    assert cat.picture.stat().st_size < 4000, "it goes with the list"
+
+
 def test_opening_a_file(do, parts, session):
     first, last = do.open_file(session, "/somewhere/mine.safetensors", request())
     assert text_of(first, parts) == "Reading mine.safetensors …"
     after = last[parts.session]
     assert after.image_size == (16, 16)
-    assert ("mine.safetensors", after.model) in shown(last, parts.model)["choices"]
+    assert shown(last, parts.model)["title"] == "mine.safetensors"
     assert shown(last, parts.model)["value"] == after.model
     assert Path(do.save(after, EMPTY, request())[parts.file]).name == "mine-seed0.png"
     # Another tab's list does not show it, and this tab's keeps it.
-    assert after.model not in str(shown(chosen(do, None, "tiny"), parts.model)["choices"])
-    back = chosen(do, after, "tiny")
-    assert after.model in str(shown(back, parts.model)["choices"])
+    assert after.model not in names(do, parts, chosen(do, None, "tiny")[parts.session])
+    assert after.model in names(do, parts, chosen(do, after, "tiny")[parts.session])
     assert list(do.open_file(session, "", request())) == []
     failed = do.open_file(session, "/somewhere/notes.txt", request())
     assert [text_of(next(failed), parts), text_of(next(failed), parts)] == [
@@ -94,7 +113,7 @@ def test_what_is_done_while_a_file_is_read_counts(do, parts, session):
     read, start = do.page.tabs.serialized(do.open_file), do.page.tabs.serialized(do.start)
     run = read(request(), session, "/somewhere/mine.safetensors")
     assert text_of(next(run), parts).startswith("Reading")
-    dragged = list(start(request(), session, ONE_PAIR, "w+", *DEFAULTS))[-1][parts.session]
+    dragged = list(start(request(), session, ONE_PAIR, DEFAULTS))[-1][parts.session]
     assert dragged.is_edited
     after = next(run)[parts.session]
     assert after.image_size == (16, 16)
@@ -103,7 +122,7 @@ def test_what_is_done_while_a_file_is_read_counts(do, parts, session):
 
 def test_a_file_that_is_read_while_a_drag_runs_leaves_it_alone(do, parts, session, capsys):
     read, start = do.page.tabs.serialized(do.open_file), do.page.tabs.serialized(do.start)
-    drag = start(request(), session, far(session), "w+", *slow())
+    drag = start(request(), session, far(session), slow())
     next(drag), next(drag)
     _, listed = read(request(), session, "/somewhere/mine.safetensors")
     assert parts.canvas not in listed, "the page stays as the drag has it"
@@ -113,7 +132,7 @@ def test_a_file_that_is_read_while_a_drag_runs_leaves_it_alone(do, parts, sessio
     after = list(drag)[-1][parts.session]
     assert after.is_edited
     (opened,) = after.opened
-    assert opened in shown(chosen(do, after, "tiny"), parts.model)["choices"]
+    assert opened[1] in names(do, parts, chosen(do, after, "tiny")[parts.session])
 
 
 def test_where_an_uploaded_file_lies_is_nobodys_business(do, parts, session, models, monkeypatch):
@@ -131,7 +150,9 @@ def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_
         (tmp_path / name).write_bytes(b"weights")
     entries = (
         catalogue.ModelEntry(name="hand", title="By hand", page="https://example.org", file="hand.pkl"),
-        catalogue.ModelEntry(name="far", title="Far away", urls=("https://example.org/far.pkl",), file="far.pkl"),
+        catalogue.ModelEntry(
+            name="far", title="Far away", urls=("https://example.org/far.pkl",), file="far.pkl", kind="animals"
+        ),
         catalogue.ModelEntry(name="mine", title="Mine", path=str(tmp_path / "mine.pkl")),
         catalogue.ModelEntry(name="face", title="Faces", file="face.safetensors", builtin=True),
         catalogue.ModelEntry(name="cat", title="Cats", file="cat.safetensors", builtin=True, size=(128, 64)),
@@ -141,5 +162,13 @@ def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_
     monkeypatch.setattr("draggan.engine.models.load_generator", lambda *args: None)
     assert [model.name for model in CatalogueModels().listed()] == ["face", "cat", "mine", "far", "hand"]
     assert [model.name for model in CatalogueModels(first="cat").listed()] == ["cat", "face", "mine", "far", "hand"]
-    shown = [messages.model_line(model) for model in CatalogueModels().listed()]
-    assert shown == ["Faces", "Cats · 64 x 128 px", "Mine", "Far away · to download", "By hand · by hand"]
+    assert [model.title for model in CatalogueModels().listed()][:2] == ["Faces", "Cats · 64 x 128 px"]
+    listed = CatalogueModels().listed()
+    assert [model.group for model in listed] == ["built in", "built in", "files", "animals", "files"]
+    assert [messages.model_facts(model, None) for model in listed] == [
+        [],
+        [],
+        ["On this machine"],
+        ["To download"],
+        ["To get by hand"],
+    ]

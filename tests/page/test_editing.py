@@ -57,7 +57,7 @@ def test_a_click_on_undo_counts_though_the_page_has_not_heard_of_the_one_before(
 
 
 def test_frames_of_a_drag_are_seen_and_gone_on_from(do, parts, session):
-    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    last = list(do.start(session, ONE_PAIR, DEFAULTS, request()))[-1]
     after, film = last[parts.session], shown(last, parts.canvas)["film"]
     assert film["count"] == len(after.frames) > 2
     assert film["ends"] == [0, film["count"] - 1]
@@ -87,7 +87,7 @@ def test_a_page_whose_session_is_gone_is_told(do, parts, session):
 @pytest.mark.parametrize("click", ["start", "follow_pointer", "undo", "redo", "reset", "save", "copy", "save_film"])
 def test_on_a_page_whose_session_is_gone_nothing_is_done_to_another_picture(do, session, click):
     seen = holding(**canvas_value(session) | ONE_PAIR)
-    more = ["w+", request(), *DEFAULTS] if click in ("start", "follow_pointer") else []
+    more = [DEFAULTS, request()] if click in ("start", "follow_pointer") else []
     more = more or ([request()] if click in ("save", "copy", "save_film") else [])
     with pytest.raises(gr.Error, match="no longer kept; reload it"):
         last_of(getattr(do, click)(None, seen, *more))

@@ -448,7 +448,7 @@ def test_requests_leave_nothing_behind_in_their_session(public):
     count = len(components)
     for x in (24, 26, 28):
         value = {"points": [[*BUMP, x, 30]], "pending": None, "mask": None}
-        ask("start", None, value, "w+")
+        ask("start", None, value)
         ask("keep", None, None, {"count": 1, "there": []})
         ask("undo", None, value)
     assert len(components) == count

@@ -14,7 +14,6 @@ from draggan.config import Limits
 from draggan.engine.local import LocalEngine
 from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
-from draggan.ui.drag_settings import SETTINGS
 from draggan.ui.page import Page
 from draggan.ui.warmup import warm_up
 from tests.page.driving import (
@@ -42,7 +41,7 @@ def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, w
         mask = np.zeros((64, 64), bool)
         mask[10:50, 10:60] = True
         there = there.set_mask(mask)
-    run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(there, holding(**canvas_value(there)), DEFAULTS, request())
     last = follow(do, run, [(24, 32), (28, 34), (32, 36), (36, 36)])
     assert text_of(last, parts) == "Arrived. Your points are gone; Undo brings them back."
     pixels = picture_of(last, parts).astype(int)
@@ -60,7 +59,7 @@ def test_a_pulled_picture_follows_and_undo_brings_all_back(do, parts, session, w
 
 
 def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, session):
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     first = next(run)
     assert shown(first, parts.canvas)["held"] == KEY
     assert shown(first, parts.canvas)["busy"] is True
@@ -79,7 +78,7 @@ def test_while_it_is_pulled_the_page_shows_where_the_content_is(do, parts, sessi
 
 def test_taking_hold_and_letting_go_changes_nothing(do, parts, session):
     there = add_pair(session, (50, 50), (60, 50))
-    run = do.follow_pointer(there, holding(**canvas_value(there)), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(there, holding(**canvas_value(there)), DEFAULTS, request())
     next(run)
     do.page.live.steer({"key": KEY, "at": list(BUMP), "end": True})
     last = list(run)[-1]
@@ -91,8 +90,8 @@ def test_pulled_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_th
     do, parts, session, models, monkeypatch
 ):
     monkeypatch.setattr(models.load("bump"), "curtain", 40.0)
-    quick = tuple("gauss-newton" if name == "solver" else v for name, v in zip(SETTINGS, DEFAULTS, strict=True))
-    run = do.follow_pointer(session, holding(), "w+", request(), *quick)
+    quick = DEFAULTS | {"solver": "gauss-newton"}
+    run = do.follow_pointer(session, holding(), quick, request())
     next(run)
     with going_on(run) as updates:
         answer = {"count": 0, "taut": False}
@@ -126,7 +125,7 @@ def test_held_by_one_of_several_points_the_others_are_dragged_too_and_all_stay(d
     there = session.with_points([((50, 50), (60, 60)), (BUMP, (22, 30)), ((22, 30), (30, 36))], off=[0])
     value = canvas_value(there)
     value["pull"] = {"key": KEY, "at": [23, 31], "pair": 1}
-    run = do.follow_pointer(there, value, "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(there, value, DEFAULTS, request())
     next(run)
     with going_on(run) as updates:
         answer = picture_at(do, (26, 34), 0)
@@ -146,7 +145,7 @@ def test_no_point_that_is_not_there_can_be_pulled(do, session, pair):
     there = add_pair(session, BUMP, (22, 30))
     value = canvas_value(there) | {"pull": {"key": KEY, "at": [23, 31], "pair": pair}}
     with pytest.raises(gr.Error, match=r"take hold of a point that is there"):
-        next(do.follow_pointer(there, value, "w+", request(), *DEFAULTS))
+        next(do.follow_pointer(there, value, DEFAULTS, request()))
 
 
 def test_a_pull_that_waits_for_its_turn_can_be_given_up(parts, models, session):
@@ -166,7 +165,7 @@ def test_a_pull_that_waits_for_its_turn_can_be_given_up(parts, models, session):
 
     engine._scheduler.add(Occupied())
     do = Handlers(Page(parts, models, engine))
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     next(run)
     do.page.live.steer({"key": KEY, "at": [30, 30], "stop": True})
     free.set()
@@ -174,7 +173,7 @@ def test_a_pull_that_waits_for_its_turn_can_be_given_up(parts, models, session):
 
 
 def test_a_pull_that_was_given_up_does_not_blame_the_model(do, parts, session):
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     next(run)
     with going_on(run) as updates:
         picture_at(do, (60, 60), 0)
@@ -184,7 +183,7 @@ def test_a_pull_that_was_given_up_does_not_blame_the_model(do, parts, session):
 
 def test_a_pointer_that_falls_silent_lets_go(parts, models, session):
     do = Handlers(Page(parts, models, LocalEngine(models, Limits(silence=0.2))))
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     next(run)
     do.page.live.steer({"key": KEY, "at": [30, 30]})
     assert text_of(list(run)[-1], parts).startswith("Arrived")
@@ -199,7 +198,7 @@ def test_words_of_no_pointer_of_ours_change_nothing(do, message):
 
 
 def test_a_pointer_outside_the_picture_is_passed_over(do, parts, session):
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     next(run)
     for at in ([99, 1], None, "x", [1], {"x": 1}, [float("nan"), 1], [10**400, 1]):
         assert do.page.live.steer({"key": KEY, "at": at}) is True
@@ -212,9 +211,9 @@ def test_a_pointer_outside_the_picture_is_passed_over(do, parts, session):
 )
 def test_what_cannot_be_pulled_is_refused(do, session, value):
     with pytest.raises(gr.Error, match=r"pull looks like|not 2 numbers|outside the picture"):
-        next(do.follow_pointer(session, value, "w+", request(), *DEFAULTS))
+        next(do.follow_pointer(session, value, DEFAULTS, request()))
     # Nothing is left of it.
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     next(run)
     run.close()
 
@@ -225,7 +224,7 @@ def test_warming_up_ends_and_changes_nothing(do, parts, session, models):
 
 
 def test_a_closed_tab_lets_go(do, session):
-    run = do.follow_pointer(session, holding(), "w+", request(), *DEFAULTS)
+    run = do.follow_pointer(session, holding(), DEFAULTS, request())
     next(run)
     do.page.live.steer({"key": KEY, "at": [40, 30]})
     with going_on(run) as updates:

@@ -57,7 +57,7 @@ def test_progress(seconds, distances, text):
         ),
         (step("stalled"), "note", "0 % of the way, 3.1 px to go"),
         (step("unlikely"), "note", "unlike any that this model makes"),
-        (step("unlikely"), "note", "raise “Furthest change” under Advanced"),
+        (step("unlikely"), "note", "raise “Furthest change” under Expert"),
         (step("lost"), "note", "what you hold would be out of sight. It has gone 0 % of the way, 3.1 px to go. Try"),
         (step("stalled", distances=(0.2, 4.2)), "note", "of the way, 1 of 2 points there, 4.2 px to go (point 2)"),
         (
@@ -84,7 +84,7 @@ def test_every_end_has_its_sentence(session, last, kind, words):
 def test_advice_fits_what_is_set(session):
     masked = session.set_mask(np.eye(64, dtype=bool)).set_space("w")
     assert "larger painted region" in messages.drag_outcome(step("stalled"), masked)[1]
-    assert "W+ instead of W" in messages.drag_outcome(step("stalled"), masked)[1]
+    assert "or “Local”." in messages.drag_outcome(step("stalled"), masked)[1]
     assert "painted" not in messages.drag_outcome(step("stalled"), session)[1]
 
 

@@ -16,7 +16,7 @@ def sent(name: str, content: bytes) -> dict:
 
 
 def test_a_saved_picture_opens_with_its_drags_as_steps(do, parts, session):
-    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    last = list(do.start(session, ONE_PAIR, DEFAULTS, request()))[-1]
     after = last[parts.session]
     path = Path(do.save(after, canvas_value(after), request())[parts.file])
     other = chosen(do, session, "tiny")[parts.session]

@@ -199,7 +199,7 @@ def work(do, page, tiny, quick):
     *_, last = photos.open_photo(page, tiny, {"crop": {"box": [20, 10, 60, 50]}}, request())
     opened = last[page.parts.session]
     pair = {"points": [[4, 4, 7, 4]], "pending": None, "mask": None}
-    *_, last = do.start(opened, pair, "w+", request(), *DEFAULTS)
+    *_, last = do.start(opened, pair, DEFAULTS, request())
     assert len(last[page.parts.session].recipe.edits) == 1
     return last[page.parts.session]
 
@@ -237,9 +237,7 @@ def test_a_session_file_goes_on_where_it_is_opened(do, page, session, work):
     assert again.recipe == work.recipe
     # Its history, and before that what was there.
     assert len(again.past) == len(session.past) + 1 + len(work.past)
-    *_, dragged = do.start(
-        again, {"points": [[9, 9, 11, 9]], "pending": None, "mask": None}, "w+", request("b"), *DEFAULTS
-    )
+    *_, dragged = do.start(again, {"points": [[9, 9, 11, 9]], "pending": None, "mask": None}, DEFAULTS, request("b"))
     assert len(dragged[parts.session].recipe.edits) == 2
     # The photo itself is not in the file; it comes back when it is chosen again, and no other one.
     assert page.photos.opened(again.recipe.model.tuning) is None
@@ -254,7 +252,7 @@ def test_a_session_file_goes_on_where_it_is_opened(do, page, session, work):
 
 
 def test_a_session_without_a_photo_is_saved_and_opened_too(do, page, session, parts):
-    *_, last = do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS)
+    *_, last = do.start(session, ONE_PAIR, DEFAULTS, request())
     after = last[parts.session]
     updates = do.save_session(after, canvas_value(after), request())
     assert "photo" not in text_of(updates, parts)
@@ -308,7 +306,7 @@ def test_what_is_opened_is_looked_at_as_a_photo_is(do, page, session, work, monk
 
 def kept_by_browser(do, page, work, **more) -> dict:
     """What a browser has of the work, as it comes back."""
-    updates = do.keep(work, None, {"count": 1, "there": []}, request(), work.space, *DEFAULTS)
+    updates = do.keep(work, None, {"count": 1, "there": []}, request(), DEFAULTS | {"space": work.space})
     answer = shown(updates, page.parts.keeper)["answer"]
     assert set(answer["names"]) == set(answer["pieces"])
     pieces = ",".join(f'"{name}":{text}' for name, text in answer["pieces"].items())
@@ -319,9 +317,7 @@ def test_work_on_a_photo_survives_a_restart_of_the_server(do, page, work):
     parts, before = page.parts, page.picture(work.recipe)
     token = shown(consenting.agree_photo(page, {"agreed": True}, request()), parts.photo_consent)["answer"]["token"]
     kept = kept_by_browser(do, page, work, agreed=token)
-    again = do.keep(
-        work, None, {"count": 2, "there": [f"photo-{work.recipe.model.tuning}"]}, request(), "w+", *DEFAULTS
-    )
+    again = do.keep(work, None, {"count": 2, "there": [f"photo-{work.recipe.model.tuning}"]}, request(), DEFAULTS)
     assert not any(name.startswith("photo-") for name in shown(again, parts.keeper)["answer"]["pieces"]), "once only"
     forgotten(page, work)
     updates = do.open_page("bump", 0, 0.0, kept, request("b"))

@@ -79,7 +79,7 @@ def test_a_preset_is_one_click_away_from_a_drag_that_arrives(do, parts, session)
     ready = updates[parts.session]
     assert text_of(updates, parts) == "Right: press Start, or move the points first."
     assert shown(updates, parts.canvas)["value"]["points"] == [[20, 30, 26, 30]]
-    last = list(do.start(ready, canvas_value(ready), "w+", request(), *DEFAULTS))[-1]
+    last = list(do.start(ready, canvas_value(ready), DEFAULTS, request()))[-1]
     assert text_of(last, parts).startswith("Arrived")
     with pytest.raises(gr.Error, match="this model has 2"):
         do.try_preset(session, 2)

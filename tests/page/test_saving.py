@@ -27,7 +27,7 @@ from tests.pages import BUMP
 @pytest.fixture
 def dragged(do, parts, session):
     """A session after a drag."""
-    last = list(do.start(session, ONE_PAIR, "w+", request(), *DEFAULTS))[-1]
+    last = list(do.start(session, ONE_PAIR, DEFAULTS, request()))[-1]
     assert shown(last, parts.save_film)["interactive"] is True
     return last[parts.session]
 

@@ -77,7 +77,7 @@ def test_a_drag_for_programs(client):
 def test_the_page_over_the_network(client):
     client.predict("bump", 0, 0.0, None, api_name="/open")
     assert status_in(client.predict(ONE_PAIR, api_name="/edit")).startswith("1 point set.")
-    job = client.submit(ONE_PAIR, "w+", *DEFAULTS, api_name="/start")
+    job = client.submit(ONE_PAIR, DEFAULTS, api_name="/start")
     assert status_in(job.result(timeout=60)).startswith("Arrived after ")
     assert len(job.outputs()) >= 2
     assert drawn_on(canvas_of(client.predict(EMPTY, api_name="/reset"))) == EMPTY
@@ -87,7 +87,7 @@ def test_the_page_over_the_network(client):
     with open(path, "rb") as file:
         assert marks_of(file.read()) >= {"words", "signature", "record"}
     with pytest.raises(Exception, match="There is nothing to drag yet"):
-        client.predict(EMPTY, "w+", *DEFAULTS, api_name="/start")
+        client.predict(EMPTY, DEFAULTS, api_name="/start")
 
 
 def test_what_is_asked_for_at_once_is_done_one_after_the_other(client):
@@ -110,8 +110,8 @@ def canvas_of(result) -> dict:
 def test_stop_over_the_network_and_sessions_are_independent(served):
     one, two = Client(served, verbose=False), Client(served, verbose=False)
     value = {"points": [[*BUMP, 62, 62]], "pending": None, "mask": None}
-    first = one.submit(value, "w+", *slow(), api_name="/start")
-    second = two.submit(value, "w+", *slow(), api_name="/start")
+    first = one.submit(value, slow(), api_name="/start")
+    second = two.submit(value, slow(), api_name="/start")
     deadline = time.monotonic() + 60
     while len(first.outputs()) < 2 or len(second.outputs()) < 2:
         assert time.monotonic() < deadline

@@ -151,15 +151,6 @@ function openSheet() {
 }
 sheet.addEventListener('click', (event) => { if (event.target === sheet) sheet.close(); });
 
-// Gradio's list of models: what is typed replaces the name that is there, and Tab leads out of it, not into the list.
-document.addEventListener('focusin', ({ target }) => {
-  if (target.matches?.('#dg-model input')) setTimeout(() => target.select());
-});
-document.addEventListener('keydown', ({ key, target }) => {
-  if (key !== 'Tab' || !target.matches?.('#dg-model input')) return;
-  for (const list of document.querySelectorAll('ul.options, #dg-model ul')) list.tabIndex = -1;
-}, true);
-
 for (const button of tools) {
   button.addEventListener('click', () => choose(button.dataset.tool));
   button.addEventListener('keydown', (event) => {

@@ -8,13 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from draggan.config import Space
 from draggan.engine.base import RunningDrag, Update
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, Pull, read_pull
-from draggan.ui.drag_settings import SETTINGS
 from draggan.ui.errors import PageError, explained
 from draggan.ui.frame_pacing import FramePacer, PreviewHeight
 from draggan.ui.live_words import LiveWords
@@ -56,15 +54,15 @@ def refused_while_dragging(page: Page, tab: str, session: Session | None) -> Upd
     # The controls say again what the picture began with.
     return {
         page.parts.session: session,
-        page.parts.model: gr.update(value=session.model),
+        **page.list_models(session),
         page.parts.seed: gr.update(value=session.seed),
         page.parts.truncation: gr.update(value=session.truncation),
         page.parts.label: gr.update(value=session.label),
     }
 
 
-def set_settings(page: Page, session: Session | None, *settings: float | None) -> Iterator[Updates]:
-    """Settings were typed: wrong ones are explained, and the last good ones come back."""
+def set_settings(page: Page, session: Session | None, settings: Any) -> Iterator[Updates]:
+    """Settings were changed: wrong ones are explained, and the last good ones come back."""
     session = yield from page.with_settings(session, settings)
     # In place of what was wrong before.
     yield {page.parts.session: session} | page.say(messages.hint(session))
@@ -74,15 +72,11 @@ def reset_settings(page: Page, session: Session | None) -> Updates:
     """All settings as they suit the model."""
     with explained():
         session = page.session_of(session).set_settings({}).set_space("w+")
-        suited = page.settings_of(session)
-        controls = {
-            part: gr.update(value=suited[name]) for part, name in zip(page.parts.settings, SETTINGS, strict=True)
-        }
-        return {page.parts.session: session, page.parts.space: gr.update(value=session.space)} | controls
+        return {page.parts.session: session} | page.model_settings(session)
 
 
 def start(
-    page: Page, session: Session | None, value: CanvasValue, space: Space, request: gr.Request, *settings: float
+    page: Page, session: Session | None, value: CanvasValue, settings: Any, request: gr.Request
 ) -> Iterator[Updates]:
     """Drag the handles to their targets; pictures and figures come as it goes."""
     tab = tab_of(request)
@@ -90,14 +84,14 @@ def start(
         session = page.drawn(session, value)
     session = yield from page.with_settings(session, settings)
     with explained():
-        session = session.set_space(space).sent_to_page()
+        session = session.sent_to_page()
         recipe, edit = session.recipe, session.edit()
         drag = page.drags.begin(tab, lambda: page.engine.drag(recipe, edit, visitor=visitor_of(request)))
     yield from _attend(page, tab, drag, session, FramePacer(drags=page.drags.__len__), caller=caller_of(request))
 
 
 def follow_pointer(
-    page: Page, session: Session | None, value: CanvasValue, space: Space, request: gr.Request, *settings: float
+    page: Page, session: Session | None, value: CanvasValue, settings: Any, request: gr.Request
 ) -> Iterator[Updates]:
     """A person holds the picture: it follows the pointer, see `LiveDrags.steer`, until that lets go."""
     tab = tab_of(request)
@@ -106,7 +100,6 @@ def follow_pointer(
     session = yield from page.with_settings(session, settings)
     with explained():
         pull = read_pull(value, session.image_size, len(session.pairs))
-        session = session.set_space(space)
         recipe, edit = session.recipe, session.live_edit(pull.at, pull.pair)
         drag = page.drags.begin(tab, lambda: page.engine.live(recipe, edit, visitor=visitor_of(request)))
     page.live.begin(pull.key, drag, 0 if pull.pair is None else session.active_numbers.index(pull.pair))

@@ -15,7 +15,7 @@ from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import tab_of
 
-__all__ = ["edit", "go_on", "go_to", "look", "redo", "reset", "undo"]
+__all__ = ["edit", "forget", "go_on", "go_to", "look", "redo", "reset", "undo"]
 
 
 def edit(page: Page, session: Session | None, value: CanvasValue, request: gr.Request | None = None) -> Updates:
@@ -36,7 +36,7 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
     """What was drawn on something that is no longer there; ``known``: the session was kept."""
     if not known:
         # Nothing else would tell the page, and all that is drawn there would be passed over.
-        begun = {page.parts.model: gr.update(value=session.model)} | page.model_settings(session)
+        begun = page.list_models(session) | page.model_settings(session)
         # Where the browser has kept the work, the page loads itself again.
         lost = page.say(messages.EXPIRED, "note") | {page.parts.keeper: gr.HTML(expired=True)}
         return page.show(session) | page.controls(session) | begun | lost
@@ -75,6 +75,17 @@ def go_to(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     with explained():
         place = read_place(value)
     return _travel(page, session, value, lambda before: before.go_to(place))
+
+
+def forget(page: Page, session: Session | None, value: CanvasValue) -> Updates:
+    """A picture of the history is deleted; what is on the canvas stays."""
+    with explained():
+        session = page.drawn(session, value).without_picture(read_place(value))
+        return (
+            {page.parts.session: session, page.parts.canvas: gr.HTML(**page.history(session))}
+            | page.enable(session, after_a_drag=False)
+            | page.say(messages.DELETED, "note")
+        )
 
 
 def reset(page: Page, session: Session | None, value: CanvasValue) -> Updates:

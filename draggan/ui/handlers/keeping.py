@@ -16,7 +16,7 @@ from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.browser_storage.component import KeptWork, asked_for
 from draggan.ui.canvas.value import with_canvas
-from draggan.ui.drag_settings import SETTINGS, chosen_settings
+from draggan.ui.drag_settings import chosen_settings
 from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import admit, kept_pieces, kept_weights, missing_weights
@@ -60,8 +60,7 @@ def keep(
     progress: Session | None,
     asked: Any,
     request: gr.Request,
-    space: Any,
-    *settings: Any,
+    settings: Any,
 ) -> Updates:
     """What the browser lacks of the work; of a drag under way, what it has reached."""
     count, there = asked_for(asked)
@@ -75,7 +74,7 @@ def keep(
             return {page.parts.keeper: gr.HTML(answer={"count": count, "outline": None, "names": [], "pieces": {}})}
         # As the controls show them, though no drag has used them yet.
         with suppress(ConfigError):
-            session = chosen_settings(session, settings).set_space(space)
+            session = chosen_settings(session, settings)
         kept = pieces_of(session, there=there)
         names, weights = kept_pieces(page, session, there=there, limits=page.site.limits)
         pieces = {**kept.pieces, **weights}
@@ -106,10 +105,7 @@ def restored(page: Page, work: KeptWork, request: gr.Request | None) -> Updates:
         updates = page.whole_model(session)
     except (ModelNotFound, RecipeError) as error:
         raise ModelGone(session.recipe.model, title) from error
-    shown = page.settings_of(session)
-    controls = {part: gr.update(value=shown[name]) for part, name in zip(page.parts.settings, SETTINGS, strict=True)}
-    space = {page.parts.space: gr.update(value=session.space)}
-    return updates | controls | space | page.say(messages.restored(session, lost=lost), "good")
+    return updates | page.say(messages.restored(session, lost=lost), "good")
 
 
 def _found(page: Page, model: ModelReference, work: KeptWork) -> ModelReference:

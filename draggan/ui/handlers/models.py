@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import is_own
 from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
 
-__all__ = ["announce", "choose_model", "new_model", "open_file", "open_page", "open_path"]
+__all__ = ["announce", "choose_model", "list_models", "new_model", "open_file", "open_page", "open_path"]
+
+_MOST_PICTURE = 64_000  # bytes of the picture of a model
 
 
 def open_page(
@@ -80,6 +84,31 @@ def choose_model(
         error.said_already()
         raise
     yield updates
+
+
+def list_models(page: Page, session: Session | None) -> Updates:
+    """What there is to choose from, in groups, with what is to be known of each."""
+    with explained():
+        listed = sorted(page.models.listed(), key=lambda model: [*messages.GROUPS].index(model.group))
+        own = [(name, title) for title, name in session.opened] if session else []
+        models = [_card(page, model, model.name, model.title) for model in listed]
+        models += [_card(page, page.models.find(name), name, title) for name, title in own]
+        return {page.parts.model: gr.HTML(models=models)}
+
+
+def _card(page: Page, model: Model, name: str, title: str) -> dict[str, Any]:
+    """A model as the list shows it."""
+    # Of a file that was opened nobody knows any terms.
+    terms = None
+    with suppress(DragGANError):
+        terms = page.models.terms(name, ask=False)
+    picture = ""
+    if model.picture is not None and model.here and model.picture.is_file():
+        content = model.picture.read_bytes()
+        if len(content) <= _MOST_PICTURE:
+            picture = "data:image/jpeg;base64," + base64.b64encode(content).decode()
+    facts = messages.model_facts(model, terms)
+    return {"name": name, "title": title, "group": messages.GROUPS[model.group], "facts": facts, "picture": picture}
 
 
 def open_path(page: Page, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:

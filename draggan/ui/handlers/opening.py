@@ -17,7 +17,7 @@ from draggan.recipe import ModelReference, Recipe
 from draggan.session import Session
 from draggan.session_file import SUFFIX, is_session_file, read_session_file
 from draggan.ui import messages
-from draggan.ui.drag_settings import SETTINGS, without_model_settings
+from draggan.ui.drag_settings import without_model_settings
 from draggan.ui.errors import PageError, explained
 from draggan.ui.file_check.component import read_sent
 from draggan.ui.page import Page, Updates
@@ -59,11 +59,9 @@ def _session_opened(page: Page, session: Session | None, content: bytes, name: s
     opened = page.session_of(session).with_session(work.session)
     digest = opened.recipe.model.tuning
     missing = bool(digest) and page.photos.place(digest) is not None and page.photos.opened(digest) is None
-    settings = page.settings_of(opened)
-    controls = {part: gr.update(value=settings[key]) for part, key in zip(page.parts.settings, SETTINGS, strict=True)}
     arrived = {page.parts.keeper: gr.HTML(model={"photos": sorted(work.tunings)})} if work.tunings else {}
     said = page.say(messages.session_opened(name, steps, photo_missing=missing), "good")
-    return page.whole_model(opened) | controls | {page.parts.space: gr.update(value=opened.space)} | arrived | said
+    return page.whole_model(opened) | arrived | said
 
 
 def reopened(page: Page, session: Session | None, recipe: Recipe, name: str, request: gr.Request) -> Updates:
