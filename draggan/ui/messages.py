@@ -182,21 +182,22 @@ installation's invisible mark, a recipe. The file is looked at where this page i
 """
 
 HELP = """
-**Points.** Click a point in the picture, then where it should go, or press, drag and release; then press Start. Dots
-can be moved with the mouse, or with the arrow keys once they are selected; the list beside the picture has their
-exact places and switches them off and on. **Live.** Hold the picture and drag: it follows the pointer as far as the
-model can, and the dot stays on what you hold. Where points are set, hold one of them, and the others go to their
-targets. **Mask.** Paint what may change; the rest stays as it is. Without a mask everything may change; *Invert*
-swaps the two. **Before** and the slider beside it show the starting picture and every picture on the way; **Use**
-goes on from the one that is shown. **History** has every picture so far, also those that you undid and left. **Save
-MP4.** A film from the starting picture, through every drag, to this one; *File options* has other formats, sizes and
-speeds, and a picture of before and after. **Copy** puts the picture on the clipboard. Pictures and films saved here
-open again as work: drop one on the page.
-
-**Your photo.** Agree, choose one, put the frame over what you want to change (or click eyes and mouth of a face), and
-open it in the model that is chosen above; then drag. Saved, what has changed goes back into the whole photo.
-
-Press `?` for all keys. The wheel zooms; hold Space and drag to move the picture.
+| What you can do | How |
+|---|---|
+| drag content | *Points*: click it, then where it should go, or press, drag, release; then **Start** |
+| let the picture follow the pointer | *Live*: hold the picture and drag. The dot stays on what you hold |
+| keep the rest as it is | *Mask*: paint what may change; *Erase* takes paint away |
+| move, switch off, delete a point | drag its dot or use the arrow keys; the list beside the picture; `Del` |
+| begin with another picture | *Start with*, *Random*, a seed; *Truncation* for more variety |
+| keep what you like | *Favourite*, in this browser; *Save*, as a file that opens again here |
+| use another model | the box *Model*: search it; published ones say size and terms before they come |
+| use your own photo | *Your photo*: agree, choose one, frame it, open it; then drag |
+| look back | *Before*, and the slider over every picture of the drags; **Use** goes on from one |
+| go back | *Undo*, or a picture of *History*, also one that was undone and left |
+| save a picture | PNG, JPEG, WebP, as drawn, twice, four times as large; *File options*: before and after, points |
+| save a film | MP4, GIF, WebP through all drags; smooth, slow or fast, there and back |
+| see more closely | the wheel or two fingers zoom; hold Space and drag to move; `?` lists all keys |
+| change how it drags | *How it drags*; lengths there are pixels of the picture |
 """
 
 
