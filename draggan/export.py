@@ -302,6 +302,10 @@ def recipe_in(data: bytes, name: str) -> Recipe:
     if data[4:8] == b"ftyp":
         return _recipe_of(read_metadata(data).recipe, name)
     if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
+        if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            raise RecipeError(
+                f"{name} is not a recipe, nor a picture or film that can be read; open what was saved here"
+            )
         return Recipe.from_json(data)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
