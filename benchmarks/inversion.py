@@ -21,6 +21,7 @@ import json
 import resource
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--large", type=int, nargs="*", default=[], help="only: networks of the published layout, of these sizes"
     )
     parser.add_argument("--quick", action="store_true", help="one case of each kind")
+    parser.add_argument("--no-times", action="store_true", help="leave out seconds, as of a machine that was busy")
     parser.add_argument("--minutes", type=float, help="then stop; cases that are in --json are not made again")
     parser.add_argument("--json", type=Path, help="add rows to this file, and report on all that are in it")
     parser.add_argument("--out", type=Path, help="write the report here")
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [old for old in rows if _key(old) != _key(row)] + [row]
         if args.json:
             args.json.write_text(json.dumps(rows))
-    publish(_report(rows, here), args.out)
+    publish(_report(rows, here, times=not args.no_times), args.out)
     return 0
 
 
@@ -292,7 +294,7 @@ def _pulls(
     return pulls
 
 
-def _report(rows: list[dict[str, Any]], here: machine.Machine) -> str:
+def _report(rows: list[dict[str, Any]], here: machine.Machine, *, times: bool = True) -> str:
     text = [
         "# Photos",
         "",
@@ -305,7 +307,7 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine) -> str:
     ]
     cells = []
     for name in _MODELS:
-        for kind in ("known", "beyond", "foreign"):
+        for kind in _KINDS:
             some = [row for row in rows if row["model"] == name and row["kind"] == kind and row["tuned"]]
             if some:
                 cells.append(_line(name, kind, some))
@@ -323,10 +325,12 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine) -> str:
         "tuned",
     ]
     heads += ["rendering", "unusual W", "W+", "first picture after s", "latent after s", "done after s"]
+    if not times:
+        heads, cells = heads[:-3], [cell[:-3] for cell in cells]
     text += [table(heads, cells), "", "## What it says of them", ""]
     said = []
     for name in _MODELS:
-        for kind in ("known", "beyond", "foreign"):
+        for kind in _KINDS:
             some = [row for row in rows if row["model"] == name and row["kind"] == kind]
             if some:
                 spread = [row["psnr"]["W"] for row in some]
@@ -335,6 +339,13 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine) -> str:
                 ]
                 said.append([name, kind, len(some), f"{min(spread):.1f} to {max(spread):.1f}", *verdicts])
     text += [table(["model", "photos", "cases", "W dB", "very close", "recognisable", "foreign"], said), ""]
+    judged = [row for row in rows if "perceptual" in row and row["tuned"]]
+    if judged:
+        text += ["## Other judges", "", " ".join((_judges.__doc__ or "").split()), ""]
+        heads = ["verdict", "cases", "perceptual, untuned", "tuned", "landmarks off by more, untuned", "tuned"]
+        text += [table(heads, _judges(judged)), "", " ".join((_halves.__doc__ or "").split()), ""]
+        heads = ["by", "threshold", "foreign of the other half", "not called so", "others", "called foreign"]
+        text += [table(heads, _halves(judged)), ""]
     pulled = [row for row in rows if row["pulls"]]
     if pulled:
         text += [
@@ -356,6 +367,53 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine) -> str:
             "",
         ]
     return "\n".join(text)
+
+
+def _judges(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """What nothing here optimises, by verdict: the perceptual distance in the maps of the landmark network
+    (`LandmarkNetwork.distance`), and by how much farther landmarks are from the truth than in the rendering itself,
+    % of the width.
+    """
+    lines = []
+    for verdict in ("very close", "recognisable", "foreign"):
+        some = [row for row in rows if row["verdict"] == verdict]
+        if some:
+            known = [row["landmarks"] for row in some if row["landmarks"]]
+            more = [
+                f"{np.mean([m[what] - m['the network itself'] for m in known]):.2f}" if known else ""
+                for what in ("W", "tuned")
+            ]
+            means = [f"{np.mean([row['perceptual'][what] for row in some]):.3f}" for what in ("W", "tuned")]
+            lines.append([verdict, len(some), *means, *more])
+    return lines
+
+
+def _halves(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """Thresholds for "foreign" that make the fewest mistakes in cases of even numbers, of all models together, and what
+    they say of those of odd numbers. Of the untuned picture: PSNR (dB, what the verdict goes by, at 21), the share of
+    detail that is missing, and the perceptual distance.
+    """
+    lines = []
+    for what, key, sign in (("PSNR", "psnr", 1), ("missing detail", "missing", -1), ("perceptual", "perceptual", -1)):
+        value = {id(row): sign * row[key]["W"] for row in rows}
+        foreign = {id(row): row["kind"] in ("foreign", "pattern") for row in rows}
+        chosen_on = [row for row in rows if row["index"] % 2 == 0]
+        told = [row for row in rows if row["index"] % 2 == 1]
+        values = sorted(value[id(row)] for row in chosen_on)
+        places = [(a + b) / 2 for a, b in pairwise(values)]
+        if not places or not told:
+            continue
+
+        def mistakes(place: float, some: list[dict[str, Any]], value: Any = value, foreign: Any = foreign) -> int:
+            return sum((value[id(row)] < place) != foreign[id(row)] for row in some)
+
+        fewest = min(mistakes(place, chosen_on) for place in places)
+        # In the middle of those that are as good.
+        place = float(np.median([one for one in places if mistakes(one, chosen_on) == fewest]))
+        strange, usual = ([row for row in told if foreign[id(row)] == is_one] for is_one in (True, False))
+        wrong = mistakes(place, strange), mistakes(place, usual)
+        lines.append([what, f"{sign * place:.2f}", len(strange), wrong[0], len(usual), wrong[1]])
+    return lines
 
 
 def _line(name: str, kind: str, rows: list[dict[str, Any]]) -> list[Any]:
