@@ -345,7 +345,9 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine, *, times: bool = 
         heads = ["verdict", "cases", "perceptual, untuned", "tuned", "landmarks off by more, untuned", "tuned"]
         text += [table(heads, _judges(judged)), "", " ".join((_halves.__doc__ or "").split()), ""]
         heads = ["by", "threshold", "foreign of the other half", "not called so", "others", "called foreign"]
-        text += [table(heads, _halves(judged)), ""]
+        # What is asked of the untuned picture is known of cases that were not tuned, too.
+        each = {(row["model"], row["kind"], row["index"]): row for row in rows if "perceptual" in row}
+        text += [table(heads, _halves(list(each.values()))), ""]
     pulled = [row for row in rows if row["pulls"]]
     if pulled:
         text += [

@@ -37,7 +37,7 @@ from draggan.landmarks import INPUT, LandmarkNetwork, find_landmarks
 
 __all__ = ["SURE_PSNR", "SURE_SPREAD", "CropFinder", "FoundCrop", "crop_finder"]
 
-SURE_SPREAD = 0.06
+SURE_SPREAD = 0.08
 """Of the window's side: farther apart, nothing is proposed."""
 SURE_PSNR = 19.0
 """dB, of 64 px: drawn worse than that, neither."""
