@@ -108,6 +108,8 @@ class Drag(Iterator[DragStep]):
         self._moving = MovingTargets(self._targets, near=self.near, live=live)
         self._solver = self.make_solver(self._targets)
         self._here: Evaluation | None = None  # where the drag is; None before the first step
+        # Handles, targets, and how far they are from each other, see `_distances`.
+        self._measured: tuple[Tensor, Tensor, Float[Tensor, "n"]] | None = None
         self._index = 0
         self._counted_from = 0  # the step from which `max_steps` counts
         self._progress, self._nearest = Progress(), Nearest()
@@ -287,8 +289,11 @@ class Drag(Iterator[DragStep]):
 
     @property
     def _distances(self) -> Float[Tensor, "n"]:
-        """From the handles to their targets, image pixels."""
-        return directions(self._handles, self._targets)[1]
+        """From the handles to their targets, image pixels; on the host, which decides by them, brought there once."""
+        handles, targets = self._handles, self._targets
+        if self._measured is None or self._measured[0] is not handles or self._measured[1] is not targets:
+            self._measured = handles, targets, directions(handles, targets)[1].detach().cpu()
+        return self._measured[2]
 
     @property
     def _handles(self) -> Float[Tensor, "n 2"]:
@@ -309,7 +314,7 @@ class Drag(Iterator[DragStep]):
             ws=ws,
             handles=here.tracked.handles.cpu().numpy().copy(),
             targets=self._targets.cpu().numpy().copy(),
-            distances=distances.detach().cpu().numpy().copy(),
+            distances=distances.numpy().copy(),
             start=self.problem.handles.cpu().numpy().copy(),
             lost=here.tracked.lost.cpu().numpy().copy(),
             loss=loss,

@@ -48,7 +48,7 @@ def departure(known: LatentStatistics, change: Float[Tensor, "rows w_dim"]) -> f
     differ by. Variances below `FLOOR` of the largest count as that much: latents lie close to a surface of fewer
     dimensions, and a step off it that can hardly be seen would outweigh everything else.
     """
-    spread = known.variances.clamp(min=FLOOR * float(known.variances[-1])).sqrt()
+    spread = torch.maximum(known.variances, FLOOR * known.variances[-1]).sqrt()
     return float(((change @ known.directions) / spread).square().mean().sqrt()) / 2**0.5
 
 

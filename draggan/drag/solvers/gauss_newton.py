@@ -39,6 +39,7 @@ from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.tracking import AWAY, Tracked, Tracker, nowhere, slopes
 from draggan.generators.base import Generator
+from draggan.geometry import moved_inside
 
 __all__ = ["GaussNewton", "GaussNewtonEvaluation", "smallest_step"]
 
@@ -351,14 +352,14 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         attempt = self._attempt(here, jacobian, region, backtracks)
         while True:
             there = self._evaluate(here, attempt, last=last)
-            before, promised, now = (
-                (targets - p).norm(dim=-1) for p in (handles, attempt.expected, there.tracked.handles)
-            )
+            # Brought to the host at once: it decides, and each look would wait for the device.
+            places = torch.stack([targets, handles, attempt.expected, there.tracked.handles]).cpu()
+            before, promised, now = (places[0] - places[1:]).norm(dim=-1)
             gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
             refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
             if refusal is not None:
                 refusals.append(refusal)
-            nearer = uphill or accepts(RULES, gain, hope) or self._all_within(there.tracked, targets, near)
+            nearer = uphill or accepts(RULES, gain, hope) or bool((now <= near).all())
             if nearer and refusal is None:
                 if gain >= RULES.expand_ratio * hope:
                     region = region.expanded(RULES, self._widest)
@@ -470,8 +471,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """A step, and a prediction of where it takes the handles."""
         handles, size = here.tracked.handles, self.problem.size
         moved = (jacobian.flatten(1) @ step.flatten()).reshape(handles.shape)
-        limit = moved.new_tensor([size[1] - 1, size[0] - 1])
-        return Attempt(step, (handles + moved).clamp(torch.zeros_like(limit), limit), mask_scale)
+        return Attempt(step, moved_inside(handles + moved, size), mask_scale)
 
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
         """Where an attempt leads."""
