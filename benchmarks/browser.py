@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Visit", "chromium", "visit"]
+__all__ = ["READY", "ROOT", "Visit", "chromium", "visit"]
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 # The status line says this once the picture is there.
-_READY = "Click a point"
+READY = "Click a point"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,11 @@ def chromium(path: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def visit(browser: Any, port: int, program: Sequence[str] = ("app.py",)) -> Iterator[Visit]:
+def visit(browser: Any, port: int, program: Sequence[str] = ("app.py",), *, tree: Path = ROOT) -> Iterator[Visit]:
     """Start ``python app.py`` and open it, from nothing to the first picture; it ends with the block.
 
     Args:
+        tree: of the project, another one than this.
         program: what Python runs in its place. Its standard input is that of `Visit.process`.
     """
     from playwright.sync_api import Error
@@ -77,7 +78,7 @@ def visit(browser: Any, port: int, program: Sequence[str] = ("app.py",)) -> Iter
     begun = time.perf_counter()
     command = [sys.executable, *program, "--port", str(port)]
     process = subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     try:
@@ -90,7 +91,7 @@ def visit(browser: Any, port: int, program: Sequence[str] = ("app.py",)) -> Iter
                     raise
                 time.sleep(0.05)
         answered = time.perf_counter() - begun
-        page.get_by_text(_READY).first.wait_for(timeout=120_000)
+        page.get_by_text(READY).first.wait_for(timeout=120_000)
         yield Visit(page=page, process=process, answered=answered, shown=time.perf_counter() - begun)
     finally:
         page.close()

@@ -89,7 +89,7 @@ def of_a_session(drags: int, port: int = 7992) -> tuple[list[tuple[int, float]],
             x, y = _HANDLE
             target = (x + random.randint(-_REACH, _REACH), y + random.randint(-_REACH, _REACH))
             value = {"points": [[x, y, *target]], "pending": None, "mask": None}
-            visitor.page("start", None, value, "w+", *page_settings(visitor, _STEPS))
+            visitor.page("start", None, value, page_settings(visitor, _STEPS))
             visitor.keep()
             if number % 20 == 0:
                 seen.append((number, anonymous(process.pid)))

@@ -96,7 +96,7 @@ class Clients:
         turn = next(turns)
         visitor.page("seed", None, turn)
         value = {"points": [[*_HANDLE, *_TARGET]], "pending": None, "mask": None}
-        visitor.page("start", None, value, "w+", *page_settings(visitor, 3))
+        visitor.page("start", None, value, page_settings(visitor, 3))
         form = ("PNG", "GIF", "WebP")[turn % 3]
         self._got(f"page, {form}", visitor.saved(value, form))
 

@@ -308,7 +308,7 @@ class Crowd:
         """Begins a long drag, and stops it."""
         seed = next(seeds)
         visitor.page("seed", None, seed)
-        visitor.join("start", None, _drawn((120, 10)), "w+", *page_settings(visitor, 900, adam=True))
+        visitor.join("start", None, _drawn((120, 10)), page_settings(visitor, 900, adam=True))
         stopped, sent = 0.0, threading.Timer(3.0, lambda: None)
         for message in visitor.messages():
             if message["msg"] == "process_generating" and not stopped and sent.ident is None:
@@ -322,7 +322,7 @@ class Crowd:
             self.found.count("long drags that ended before Stop")
 
     def _drag(self, visitor: Visitor, value: dict[str, Any], steps: int, began: float) -> None:
-        visitor.join("start", None, value, "w+", *page_settings(visitor, steps))
+        visitor.join("start", None, value, page_settings(visitor, steps))
         first = True
         for message in visitor.messages():
             if first and message["msg"] == "process_starts":
@@ -418,18 +418,11 @@ def _drawn(target: tuple[int, int]) -> dict[str, Any]:
     return {"points": [[*_HANDLE, *target]], "pending": None, "mask": None}
 
 
-def page_settings(visitor: Visitor, steps: int, *, adam: bool = False) -> list[Any]:
-    """The settings of the page in its order, with these changed."""
-    values = [visitor._defaults.get(part) for part in visitor._inputs["start"][3:]]
-    for i, part in enumerate(visitor._inputs["start"][3:]):
-        value = visitor._defaults.get(part)
-        if value in ("adam", "gauss-newton"):
-            values[i] = "adam" if adam else "gauss-newton"
-        if value == 300:
-            values[i] = steps
-        if adam and value == 0.002:
-            values[i] = 1e-6
-    return values
+def page_settings(visitor: Visitor, steps: int, *, adam: bool = False) -> dict[str, Any]:
+    """The settings of the page, with these changed."""
+    values = dict(visitor._defaults[visitor._inputs["start"][2]])
+    values |= {"solver": "adam" if adam else "gauss-newton", "max_steps": steps}
+    return values | ({"step_size": 1e-6} if adam else {})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.context import get_blocks_context
 
 from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models
@@ -24,11 +27,24 @@ from draggan.ui.tab_queue import visit_of, visitor_of
 __all__ = ["register"]
 
 _REPORT_EVERY = 0.5  # seconds
+_FIRST = object()  # stands for the model that is listed first
+# What there is to say of each parameter, and an example with which a call works as it stands.
+_PARAMETERS: dict[str, tuple[str, Any]] = {
+    "model": ("a name that /models gives", _FIRST),
+    "seed": ("a whole number from 0 to 4294967295", 5),
+    "truncation": ("psi, 0 to 1; null: what suits the model", None),
+    "label": ("the class, for models that have some", 0),
+    "points": ("[[handle x, handle y, target x, target y], ...] in pixels of the picture", [[20, 30, 26, 30]]),
+    "mask": ("PNG data URL, opaque where the picture may change; empty: everywhere", ""),
+    "settings": ("of a drag, by name as in DragConfig; null: what suits the model", None),
+    "text": ("'model' or 'photo': what is agreed to", "model"),
+    "agree": ("whether you agree", False),
+}
 
 
 def register(engine: Engine, models: Models, site: Site) -> None:
     """Add the endpoints ``/models``, ``/picture``, ``/drag`` and ``/consent`` to the page under construction."""
-    limits = site.limits
+    limits, first = site.limits, models.listed()[0].name
 
     def list_models() -> list[dict]:
         """The models there are: name, title, whether it can be used without a download."""
@@ -114,10 +130,25 @@ def register(engine: Engine, models: Models, site: Site) -> None:
             return {"words": TEXTS[text].words, "agreed": text in site.consents.of(visit_of(request))}
 
     # Their own limit is wider than that of drags, as for the page's handlers.
-    gr.api(list_models, api_name="models")
-    gr.api(picture, api_name="picture")
-    gr.api(drag, api_name="drag")
-    gr.api(agree, api_name="consent")
+    demo = get_blocks_context()
+    for endpoint, name in ((list_models, "models"), (picture, "picture"), (drag, "drag"), (agree, "consent")):
+        added = gr.api(endpoint, api_name=name)
+        if demo is not None:
+            _describe(demo.fns[added["id"]], first)
+
+
+def _describe(function: BlockFunction, first: str) -> None:
+    """Give parameters names, words and examples that a person can call it with; Gradio's own are "1st" and "..."."""
+    names = [name for name in inspect.signature(function.fn).parameters if name != "request"]  # type: ignore[arg-type]
+    for name, component in zip(names, function.inputs, strict=True):
+        words, example = _PARAMETERS[name]
+        component.label = f"{name}: {words}"  # type: ignore[union-attr]
+        shown = first if example is _FIRST else example
+        component.example_payload = component.example_value = partial(_same, shown)  # type: ignore[union-attr,method-assign]
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _facts(update: Update) -> dict[str, Any]:

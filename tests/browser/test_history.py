@@ -59,11 +59,12 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     pictures.first.focus()
     page.keyboard.press("ArrowRight")
     expect(pictures.nth(1)).to_be_focused()
+    since = page.evaluate("Date.now()")
     page.keyboard.press("Delete")
     status(page, "^Deleted from the history")
     expect(pictures).to_have_count(2)
     left = page.evaluate(THUMBS)
-    kept_pictures(page, 2)
+    kept_pictures(page, 2, since)
     page.reload()
     page.wait_for_function("document.querySelector('.dg-stage')?.dataset.frames")
     expect(page.locator(".dg-story img")).to_have_count(2)
@@ -73,17 +74,19 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     shows(page, BUMP)
 
 
-def kept_pictures(page: Page, count: int) -> None:
-    """Wait until the browser has written a history with so many pictures."""
-    page.wait_for_function(KEPT, arg=count)
+def kept_pictures(page: Page, count: int, since: float) -> None:
+    """Wait until the browser has written a history with so many pictures since then."""
+    page.wait_for_function(KEPT, arg=[count, since])
 
 
-KEPT = """async (count) => {
+KEPT = """async ([count, since]) => {
     const request = indexedDB.open(`draggan ${location.pathname}`);
     await new Promise((good) => { request.onsuccess = good; });
-    const store = request.result.transaction('pieces').objectStore('pieces').getAll();
-    await new Promise((good) => { store.onsuccess = good; });
+    const there = request.result.transaction(['works', 'pieces']);
+    const store = there.objectStore('pieces').getAll(), works = there.objectStore('works').getAll();
+    await new Promise((good) => { there.oncomplete = good; });
     request.result.close();
+    if (!works.result.some(({ outline, at }) => outline && at >= since)) return false;
     const seen = store.result.map((text) => /"seen":(\\d+)/.exec(text)?.[1]).filter(Boolean);
     return new Set(seen).size === count;
 }"""

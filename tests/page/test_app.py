@@ -92,3 +92,19 @@ def test_app_asks_before_it_downloads(app_on_tiny_models, capsys, monkeypatch):
     said = capsys.readouterr().err
     for fact in ("364.0 MB", "storage.googleapis.com", "Apache-2.0 according", "add --yes"):
         assert fact in said
+
+
+def test_programs_are_told_what_every_parameter_is_with_an_example_that_works():
+    endpoints = build(TinyModels()).get_api_info()["named_endpoints"]
+    assert sorted(endpoints) == ["/consent", "/drag", "/models", "/picture"], "internal handlers are hidden"
+    for endpoint in endpoints.values():
+        assert endpoint["description"]
+        for parameter in endpoint["parameters"]:
+            name, words = parameter["label"].split(": ", 1)
+            assert name == parameter["parameter_name"]
+            assert len(words) > 10
+            assert parameter["example_input"] != "..."
+    example = {
+        parameter["parameter_name"]: parameter["example_input"] for parameter in endpoints["/drag"]["parameters"]
+    }
+    assert (example["model"], example["points"]) == ("bump", [[20, 30, 26, 30]])
