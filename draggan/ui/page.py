@@ -28,6 +28,7 @@ from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
 from draggan.ui.photos import Photos
+from draggan.ui.reading_turns import ReadingTurns
 from draggan.ui.server.site import Site
 from draggan.ui.start_pictures.component import pictures_of
 from draggan.ui.tab_queue import TabQueue, visitor_of
@@ -55,6 +56,7 @@ class Page:
         photos: those that people have sent.
         finders: propose what is cut out of them.
         expectations: how long opening one takes.
+        searches: turns in which photos are searched for it: some seconds of computing each.
         thumbnails: small pictures of seeds.
         tabs: does what is asked for in a tab one thing after the other.
         site: where it is served; keeps account of uploaded files.
@@ -69,6 +71,7 @@ class Page:
         self.openings = JobsByTab("photo")
         self.photos = Photos(engine.forget_tuning)
         self.finders, self.expectations = CropFinders(models), Expectations(models)
+        self.searches = ReadingTurns(at_once=1, places=2, what="searched")
         self.tabs = TabQueue(parts.session)
         self.thumbnails = Thumbnails(engine)
         self.site = site or Site()

@@ -18,6 +18,7 @@ from draggan.inversion import Crop
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
+from draggan.ui.reading_turns import ReadingTurns
 from tests.marks import marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, request, shown, text_of
 
@@ -114,6 +115,11 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
         found = shown(last, page.parts.photo)["found"]
         assert found["box"] == box
         assert words in found["text"]
+    # Searches take their turns: nobody has many at once.
+    monkeypatch.setattr(page, "searches", ReadingTurns(at_once=1, places=1, what="searched"))
+    with page.searches.turn("a"):
+        *_, last = photos.foresee(page, tiny, {}, request())
+    assert "is being searched" in shown(last, page.parts.photo)["found"]["text"]
     consenting.agree_photo(page, {"agreed": False}, request())
     (said,) = photos.foresee(page, tiny, {}, request())
     assert "there is no photo yet" in shown(said, page.parts.photo)["found"]["text"].lower()

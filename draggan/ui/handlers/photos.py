@@ -122,7 +122,7 @@ def foresee(page: Page, session: Session | None, value: Any, request: gr.Request
         yield {part: gr.HTML(expected=text)}
         with explained(), page.photos.turns.turn(visitor_of(request)):
             photo = sent.read()
-        with explained():
+        with explained(), page.searches.turn(visitor_of(request)):
             can, crop = page.finders.find(model, photo)
         if crop is None:
             yield {part: gr.HTML(found={"box": None, "text": messages.NOT_FOUND if can else ""})}
