@@ -19,6 +19,7 @@ _PIXELS = """() => {
     const c = document.querySelector('.dg-picture');
     return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join();
 }"""
+_ARE = f"(wanted) => ({_PIXELS})() === wanted"
 _IS_KEPT = """(name) => new Promise((good) => {
     const request = indexedDB.open(`draggan ${location.pathname}`);
     request.onsuccess = () => {
@@ -116,7 +117,7 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     expect(other.locator(".dg-photo input")).to_be_enabled()
     other.set_input_files("#dg-opener input", work)
     status(other, "is open again: the picture and")
-    assert other.evaluate(_PIXELS) == shown
+    other.wait_for_function(_ARE, arg=shown)
     click(other, (12, 12), size)
     click(other, (9, 12), size)
     other.click("#dg-start")
@@ -129,4 +130,4 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     engine.forget_tuning(digest)
     page.reload()
     status(page, "^Your work is back")
-    assert page.evaluate(_PIXELS) == shown
+    page.wait_for_function(_ARE, arg=shown)
