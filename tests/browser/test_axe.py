@@ -21,6 +21,7 @@ def test_nothing_serious_stands_in_the_way_of_anybody(visit, theme):
     page = visit(1366, 900, f"?__theme={theme}")
     page.click("#dg-preset-0")
     expect(page.locator("#dg-start")).to_be_enabled()
+    page.get_by_role("checkbox", name="Point 1 takes part").uncheck()
     for name in ("Your photo", "File options", "Open a model file", "Check a file", "Help", "Responsible"):
         page.get_by_role("button", name=name).first.click()
     page.wait_for_timeout(800)  # until colours have changed
