@@ -31,7 +31,7 @@ from benchmarks.timing import publish, table
 
 __all__ = ["GPU_TESTS", "Part", "main", "parts", "run"]
 
-GPU_TESTS = ("tests/test_ops.py", "tests/test_scene_gpu.py")
+GPU_TESTS = ("tests/test_ops.py", "tests/test_recorded_on_gpu.py", "tests/test_scene_gpu.py")
 """Files with tests that need a GPU. Only these are collected: all of them would take a minute, and every library."""
 _EMULATED = ("tests/test_recorded_pictures.py", "tests/test_recorded_steps.py")
 
@@ -208,7 +208,7 @@ def training(device: str, out: Path, scene: str, seconds: float, *, tiny: bool) 
         "import subprocess, sys; run = lambda a: subprocess.run([sys.executable, *a], check=True); "
         f"run({run_it!r}); run({[*begin, '--export', str(file)]!r})"
     )
-    return Part(name=f"training of {scene}", commands=(("-c", script),), seconds=seconds + 90)
+    return Part(name=f"training of {scene}", commands=(("-c", script),), seconds=seconds + 180)
 
 
 def _trained(checkpoint: Path) -> float:
