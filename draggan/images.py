@@ -15,7 +15,7 @@ from torch import Tensor
 
 from draggan.errors import MaskError
 
-__all__ = ["draw_points", "over_white", "read_mask", "to_uint8", "with_caption"]
+__all__ = ["draw_points", "enlarged", "over_white", "read_mask", "to_uint8", "with_caption"]
 
 _DATA_URL = "data:image/png;base64,"
 _AT_ONCE = 1 << 20  # pixels that are computed with at a time
@@ -102,6 +102,16 @@ def _decoded(url: str, size: tuple[int, int]) -> io.BytesIO:
         return io.BytesIO(base64.b64decode(url.removeprefix(_DATA_URL), validate=True))
     except (binascii.Error, ValueError) as e:
         raise MaskError(f"the mask cannot be read as a picture ({e}); paint it again") from e
+
+
+def enlarged(
+    pixels: UInt8[np.ndarray, "height width channels"], times: int
+) -> UInt8[np.ndarray, "height2 width2 channels"]:
+    """A picture so many times as high and as wide, by plain resampling: no detail that was not there."""
+    if times == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    return np.asarray(Image.fromarray(pixels).resize((times * width, times * height), Image.Resampling.LANCZOS))
 
 
 def draw_points(

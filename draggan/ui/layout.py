@@ -153,6 +153,12 @@ def _speed(needs: Needs) -> gr.Radio:
     return gr.Radio(choices, value=SPEEDS["normal"], label="Film speed", elem_id="dg-speed")
 
 
+def _seed(needs: Needs) -> gr.Number:
+    """That of the first example: a picture chosen by people, and trying the example then begins with what is seen."""
+    presets = needs.models.listed()[0].presets
+    return gr.Number(presets[0].seed if presets else 0, label="Seed", elem_id="dg-seed")
+
+
 def _presets(needs: Needs) -> tuple[gr.Button, ...]:
     return tuple(
         gr.Button("", size="sm", min_width=40, visible=False, elem_id=f"dg-preset-{i}") for i in range(_PRESETS)
@@ -210,7 +216,7 @@ class Parts:
     presets = Part("presets", _presets, locked=True)
     label = Part("class", lambda _: gr.Dropdown([], label="Class", visible=False, elem_id="dg-class"), locked=True)
     starts = Part("starts", lambda _: start_pictures(elem_id="dg-starts"))
-    seed = Part("seed", lambda _: gr.Number(0, label="Seed", elem_id="dg-seed"), locked=True)
+    seed = Part("seed", _seed, locked=True)
     random = Part("seed", _button("Random", size="md", elem_id="dg-random", min_width=110), locked=True)
     truncation = Part("truncation", _truncation, locked=True)
 

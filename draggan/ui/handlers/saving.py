@@ -14,12 +14,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from draggan.errors import ExportError
 from draggan.export import NO_MP4, can_write_mp4, save_animation, save_picture
 from draggan.film import Frame, evenly, there_and_back
-from draggan.images import draw_points, over_white
+from draggan.images import draw_points, enlarged, over_white
 from draggan.inversion import paste
 from draggan.recipe import Point, Recipe
 from draggan.session import Session
@@ -249,12 +248,8 @@ def _finished(
     most: int = _LARGEST,
 ) -> UInt8[np.ndarray, "height2 width2 channels"]:
     """The picture as it is saved: so many times as large, with points."""
-    height, width = pixels.shape[:2]
-    times = _times((height, width), times, most)
-    if times > 1:
-        size = (times * width, times * height)
-        # Plain resampling: no detail that was not there.
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    times = _times(pixels.shape[:2], times, most)
+    pixels = enlarged(pixels, times)
     if not points:
         return pixels
     handles, targets = (
