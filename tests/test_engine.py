@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from draggan.config import DragConfig, Limits
+from draggan.engine import turns
 from draggan.engine.budget import check_budget, samples_per_step
 from draggan.engine.frames import EvenFrames
 from draggan.engine.local import LocalEngine
@@ -420,9 +422,42 @@ def test_a_thumbnail_is_small_and_is_not_waited_for_for_ever(engine):
         engine._scheduler.add(gate)
         gate.began.wait(10)
     assert engine.thumbnail(recipe, 8, patience=0.05) is None
+    assert len(engine._scheduler) == len(gates), "given up, it is in nobody's way, though its turn has not come"
     for gate in gates:
         gate.open.set()
-    assert eventually(lambda: len(engine._scheduler) == 0), "given up, it is in nobody's way"
+    assert eventually(lambda: len(engine._scheduler) == 0)
+
+
+def test_so_many_thumbnails_wait_and_no_more(monkeypatch):
+    monkeypatch.setattr(turns, "_MOST_THUMBNAILS", 2)
+    engine = LocalEngine(Few(), workers=1)
+    recipe, gate = engine.begin("tiny", seed=3), Gate()
+    engine._scheduler.add(gate)
+    gate.began.wait(10)
+    with ThreadPoolExecutor(2) as others:
+        waiting = [others.submit(engine.thumbnail, recipe, 8, patience=30) for _ in range(2)]
+        assert eventually(lambda: len(engine._scheduler) == 3)
+        assert engine.thumbnail(recipe, 8, patience=30) is None, "at once"
+        assert len(engine._scheduler) == 3
+        gate.open.set()
+        assert all(drawn.result(30) is not None for drawn in waiting)
+    assert engine.thumbnail(recipe, 8, patience=30) is not None
+
+
+def test_a_task_is_taken_out_unless_its_step_is_under_way():
+    clock, done = [0.0], []
+    scheduler = Scheduler(1, clock=lambda: clock[0])
+    gate, other = Gate(), Steps(clock, "other", 3, 1.0, done)
+    scheduler.add(gate)
+    gate.began.wait(10)
+    scheduler.add(other)
+    scheduler.remove(other)
+    scheduler.remove(other)
+    scheduler.remove(gate)
+    assert len(scheduler) == 1
+    gate.open.set()
+    assert eventually(lambda: len(scheduler) == 0)
+    assert done == []
 
 
 def test_a_look_that_fails_takes_no_thread_away(caplog):

@@ -309,7 +309,7 @@ class Engine(Protocol):
         Args:
             recipe: without edits, as from `begin`.
             height: pixels that it has at least, where the picture itself has as many.
-            patience: seconds; None is returned if its turn has not come by then.
+            patience: seconds; None is returned if its turn has not come by then, or at once if many wait already.
         """
 
     def close(self) -> None:

@@ -111,6 +111,13 @@ class Scheduler:
                 self._catch_up(entry)
                 self._call_a_thread()
 
+    def remove(self, task: Task) -> None:
+        """Nobody wants a task any more. One whose step is under way stays until that says how it goes on."""
+        with self._changed:
+            entry = self._entries.get(task)
+            if entry is not None and not entry.running:
+                del self._entries[task]
+
     def __len__(self) -> int:
         """Tasks that are not over."""
         return len(self._entries)

@@ -38,6 +38,7 @@ __all__ = ["TurnsDrag", "TurnsEngine", "TurnsInversion", "TurnsLiveDrag"]
 # Longer than any step; whoever waits for an end looks again then.
 _PATIENCE = 60.0
 _THUMBNAILS = "thumbnails"  # on the account of no visitor
+_MOST_THUMBNAILS = 64  # that wait at a time
 _LOOK = 1.0  # seconds between two looks whether somebody still wants what is computed
 
 
@@ -66,6 +67,7 @@ class TurnsEngine:
         self._computing = computing
         self._scheduler = Scheduler(workers)
         self._running: list[_Work] = []
+        self._thumbnails = threading.BoundedSemaphore(_MOST_THUMBNAILS)
         self._ended: Counter[str] = Counter()
         self._computed = 0.0
         self._memory = MemoryReturn()
@@ -198,8 +200,15 @@ class TurnsEngine:
         drawing = _PictureWork(
             _THUMBNAILS, lambda: self._computing.drawing(recipe, None)(ws, least), urgent=False, patient=True
         )
-        self._scheduler.add(drawing)
-        return drawing.wait_for(patience)
+        if not self._thumbnails.acquire(blocking=False):
+            return None
+        try:
+            self._scheduler.add(drawing)
+            return drawing.wait_for(patience)
+        finally:
+            # Where nothing is ever idle, its turn does not come: given up, it would stay.
+            self._scheduler.remove(drawing)
+            self._thumbnails.release()
 
     def close(self) -> None:
         """Stop everything that runs. Threads end by themselves."""
