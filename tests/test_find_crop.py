@@ -47,6 +47,23 @@ def test_where_there_is_none_it_is_not_sure(finder):
     assert not finder.find(photo(drawn("car"), 100, 40, 140)).is_sure
 
 
+@pytest.mark.parametrize("size", [(64, 1_000_000), (200, 20_000), (2000, 300)])
+def test_a_photo_that_is_too_elongated_is_not_searched(finder, size, monkeypatch):
+    monkeypatch.setattr(finder, "_look", lambda photo: pytest.fail("windows were laid over it"))
+    found = finder.find(Photo(pixels=np.zeros((*size, 3), np.uint8), name=""))
+    assert not found.is_sure
+    assert found.crop.centre == pytest.approx(((size[1] - 1) / 2, (size[0] - 1) / 2), abs=1)
+
+
+def test_a_large_photo_is_searched_small_and_the_crop_is_where_it_is_on_the_large_one(finder):
+    small = photo(drawn("face"), 170, 60, 120)
+    large = Image.fromarray(small.pixels).resize((3200, 2000), Image.Resampling.BICUBIC)
+    found = finder.find(Photo(pixels=np.asarray(large), name=""))
+    assert found.is_sure
+    assert found.crop.centre == pytest.approx((2295, 1195), abs=120)
+    assert found.crop.right[0] == pytest.approx(600, rel=0.15)
+
+
 def test_only_models_with_networks_of_their_own_have_a_finder(finder):
     generator = finder._generator
     assert crop_finder("face", "another file", generator) is None

@@ -11,14 +11,14 @@
 
 Whether to believe it is decided by both: how far the landmarks of windows a little beside it lie apart, and how well it
 is drawn (`SURE_SPREAD`, `SURE_PSNR`; benchmarks/crops.md). Nothing is found that is smaller than a fifth of the photo's
-shorter side, or turned.
+shorter side, or turned, or on a photo more than six times as long as that.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
-from draggan.inversion.crop import Crop
+from draggan.inversion.crop import Crop, centred
 from draggan.inversion.encoder import Encoder, find_encoder
 from draggan.inversion.invert import psnr
 from draggan.inversion.photo import Photo
@@ -42,6 +42,8 @@ SURE_SPREAD = 0.08
 SURE_PSNR = 19.0
 """dB, of 64 px: drawn worse than that, neither."""
 
+_ENOUGH = 640  # pixels of a photo's shorter side: the smallest windows are still twice what networks are shown
+_LONGEST = 6  # times its shorter side: a longer photo would have windows without end
 _LARGEST, _SMALLEST = 1.1, 0.2  # sides of windows, of the photo's shorter one
 _SHRINK = 1.3  # from one size of windows to the next
 _STRIDE = 4  # of windows side by side: so many to their width
@@ -52,6 +54,7 @@ _BESIDE = ((0.12, 0, 1), (-0.12, 0, 1), (0, 0.12, 1), (0, -0.12, 1), (0, 0, 0.88
 _STEPS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _FINER = (0.08, 0.04, 0.02)  # steps in which the best candidate is moved and scaled, of its side
 _BATCH = 64
+_VOTERS = 256  # windows whose votes are counted at a time
 _CALM = 3.0  # frames
 _FOLLOWED = 2  # times that a crop is moved to where its landmarks point, in each frame
 
@@ -95,7 +98,11 @@ class CropFinder:
 
     @torch.no_grad()
     def find(self, photo: Photo) -> FoundCrop:
-        """The best crop there is, sure or not."""
+        """The best crop there is, sure or not; of a photo that is too elongated to be searched, its middle."""
+        if max(photo.size) > _LONGEST * min(photo.size):
+            middle = centred(photo, self._generator.image_size)
+            return FoundCrop(crop=middle, spread=math.inf, psnr=0.0)
+        photo, scale = _reduced(photo)
         whole = torch.tensor(photo.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
         pyramid = _Pyramid(whole)
         windows, places = self._look(photo)
@@ -114,7 +121,7 @@ class CropFinder:
                 at, reached = tried[int(drawn.argmax())], float(drawn.max())
         found = self._places(pyramid, _beside(at, _BESIDE))
         spread = float(np.sqrt(np.square(found - found.mean(0)).sum(-1).mean()) / at[2])
-        x, y, half = float(at[0]), float(at[1]), float(at[2]) / 2
+        x, y, half = (float(value) * scale for value in (at[0], at[1], at[2] / 2))
         crop = Crop(centre=(x - 0.5, y - 0.5), right=(half, 0.0), down=(0.0, half))
         return FoundCrop(crop=crop, spread=spread, psnr=reached)
 
@@ -250,14 +257,27 @@ def _beside(window: Float[np.ndarray, "3"], moves: Sequence[tuple[float, float, 
 
 def _votes(windows: Windows, pointed: Windows) -> Float[np.ndarray, "window"]:
     """How many windows point to where each points: those that lie at other places themselves."""
-    sides = np.maximum(pointed[:, 2], 1.0)
-    away = np.linalg.norm(pointed[:, None, :2] - pointed[None, :, :2], axis=-1) / sides[:, None]
-    larger = np.log(sides[:, None] / sides[None])
-    same = np.exp(-np.square(away / _NEAR) - np.square(larger / _ALIKE))
-    between = np.linalg.norm(windows[:, None, :2] - windows[None, :, :2], axis=-1)
-    between = between / np.minimum(windows[:, None, 2], windows[None, :, 2])
-    between += 2 * np.abs(np.log(windows[:, None, 2] / windows[None, :, 2]))
-    return np.where(pointed[:, 2] > 16, (same * between.clip(max=0.5)).sum(1), 0.0)
+    sides, votes = np.maximum(pointed[:, 2], 1.0), []
+    for first in range(0, len(windows), _VOTERS):
+        some = slice(first, first + _VOTERS)
+        away = np.linalg.norm(pointed[some, None, :2] - pointed[None, :, :2], axis=-1) / sides[some, None]
+        larger = np.log(sides[some, None] / sides[None])
+        same = np.exp(-np.square(away / _NEAR) - np.square(larger / _ALIKE))
+        between = np.linalg.norm(windows[some, None, :2] - windows[None, :, :2], axis=-1)
+        between = between / np.minimum(windows[some, None, 2], windows[None, :, 2])
+        between += 2 * np.abs(np.log(windows[some, None, 2] / windows[None, :, 2]))
+        votes.append((same * between.clip(max=0.5)).sum(1))
+    return np.where(pointed[:, 2] > 16, np.concatenate(votes), 0.0)
+
+
+def _reduced(photo: Photo) -> tuple[Photo, float]:
+    """The photo as large as a search needs it, and how many times as large it was."""
+    scale = min(photo.size) / _ENOUGH
+    if scale <= 1:
+        return photo, 1.0
+    height, width = (round(length / scale) for length in photo.size)
+    small = Image.fromarray(photo.pixels).resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
+    return replace(photo, pixels=np.asarray(small)), scale
 
 
 def _pair(values: Float[np.ndarray, "2"]) -> tuple[float, float]:
