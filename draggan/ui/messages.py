@@ -49,6 +49,7 @@ __all__ = [
     "TITLE",
     "TITLES",
     "UNEXPECTED",
+    "UNEXPECTED_IN_WORK",
     "WRITING",
     "WRONG_VALUE",
     "agree_before_opening",
@@ -176,6 +177,7 @@ FILES = (
 NO_MEMORY = "There is not enough memory for this. Close other programs, or choose a smaller model."
 NO_ROOM = "The file could not be written: the disk of this server is full, or cannot be written to."
 UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
+UNEXPECTED_IN_WORK = "Something unexpected went wrong with it; the log has the details."
 CHECK = """
 Which marks a picture or film carries, made here or by any other program: content credentials, the words in it, this
 installation's invisible mark, a recipe. The file is looked at where this page is served, and kept nowhere.

@@ -13,7 +13,8 @@ from draggan.engine.models import CatalogueModels
 from draggan.errors import CheckpointError
 from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
-from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, far, picture_of, request, shown, slow, text_of
+from draggan.ui.handlers import keeping
+from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, far, picture_of, request, seeded, shown, slow, text_of
 from tests.pages import BUMP
 
 
@@ -41,6 +42,39 @@ def test_what_is_chosen_already_is_not_chosen_again(do, parts, session):
 
 def test_a_page_without_a_model_says_so(do, parts):
     assert "There is no model 'dog' here" in text_of(do.open_page("dog", 0, 0.5), parts)
+
+
+def kept(do, parts, session) -> dict:
+    """What a browser has of it, as it comes back with the page's first event."""
+    updates = do.keep(session, None, {"count": 1, "there": []}, request(), DEFAULTS)
+    answer = shown(updates, parts.keeper)["answer"]
+    pieces = ",".join(f'"{name}":{text}' for name, text in answer["pieces"].items())
+    return {"text": f'{{"outline":{answer["outline"]},"pieces":{{{pieces}}}}}'}
+
+
+def test_work_comes_back_also_with_another_model_on_a_way_that_was_left(do, parts, session):
+    left = chosen(do, session, "tiny")[parts.session].undo()
+    there = seeded(do, left, 7)[parts.session]
+    assert [moment.start.model.name for moment in there.branches] == ["tiny"]
+    updates = do.open_page("bump", 0, 0.0, kept(do, parts, there), request())
+    assert text_of(updates, parts).startswith("Your work is back")
+    assert updates[parts.session].seed == 7
+    assert len(updates[parts.session].branches) == 1
+
+
+def test_kept_work_that_breaks_the_page_is_set_aside_and_a_full_machine_is_no_reason(do, parts, session, monkeypatch):
+    work, failure = kept(do, parts, seeded(do, session, 7)[parts.session]), KeyError("tiny")
+
+    def broken(*args, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(keeping, "read_session", broken)
+    updates = do.open_page("bump", 0, 0.0, work, request())
+    assert text_of(updates, parts).startswith("The work kept in this browser cannot be used, so this is a new start.")
+    assert shown(updates, parts.keeper)["aside"] == {"waiting": None}
+    assert updates[parts.session].seed == 0
+    failure = MemoryError()
+    assert parts.keeper not in do.open_page("bump", 0, 0.0, work, request())
 
 
 def test_another_model(do, parts, session):

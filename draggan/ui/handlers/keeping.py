@@ -148,7 +148,8 @@ def _without_weights(page: Page, session: Session, work: KeptWork, request: gr.R
 def _with_models_that_are_here(page: Page, session: Session) -> Session:
     """The session without history and list entries of models that are gone; what is on the screen stays."""
     here: dict[str, bool] = {}
-    for name in (moment.start.model.name for moment in (*session.past, session.now, *session.future)):
+    for moment in (*session.past, session.now, *session.future, *session.branches):
+        name = moment.start.model.name
         if name not in here:
             here[name] = _is_here(page, name)
     session = session.without(lambda model: not here[model.name])

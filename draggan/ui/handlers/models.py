@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
 
 from draggan.engine.models import Model
 from draggan.errors import ConsentError, DragGANError, LimitError
@@ -26,6 +28,8 @@ from draggan.ui.server.callers import is_own
 from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
 
 __all__ = ["announce", "choose_model", "list_models", "new_model", "open_file", "open_page", "open_path"]
+
+log = logging.getLogger(__name__)
 
 _MOST_PICTURE = 64_000  # bytes of the picture of a model
 
@@ -51,6 +55,13 @@ def open_page(
                 except DragGANError as error:
                     news = {page.parts.keeper: gr.HTML(aside={"waiting": None})}
                     news |= page.say(messages.refused_work(str(error)), "bad")
+                except (gr.Error, MemoryError, OSError, torch.OutOfMemoryError):
+                    raise  # of the machine, and perhaps over at the next reload
+                except Exception:
+                    # Else every reload would fail as this one.
+                    log.exception("kept work cannot be shown")
+                    news = {page.parts.keeper: gr.HTML(aside={"waiting": None})}
+                    news |= page.say(messages.refused_work(messages.UNEXPECTED_IN_WORK), "bad")
             return new_model(page, None, model, seed, truncation) | news
     except PageError as e:
         return page.say(e.text, "bad")
