@@ -6,6 +6,8 @@ There is no GPU here. `tests.emulated` records and replays by the rules of CUDA'
 from __future__ import annotations
 
 import copy
+import threading
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -136,6 +138,46 @@ def test_what_is_asked_for_seldom_is_let_go(monkeypatch: pytest.MonkeyPatch) -> 
             function(torch.ones(2), k)
     assert len(function._kinds) == 2
     assert Emulated.recorded == 4
+
+
+def test_what_is_recorded_may_call_what_has_to_be_recorded_anew() -> None:
+    inner = replayed(lambda x: x * 2)
+    outer = replayed(lambda x: inner(inner(inner(x))))
+    for k in range(2):
+        outer(torch.full((2,), float(k)))
+    assert Emulated.recorded == 1
+    inner.forget()  # as if other kinds had taken its place
+    got: list[Tensor] = []
+    caller = threading.Thread(target=lambda: got.append(outer(torch.full((2,), 3.0))), daemon=True)
+    caller.start()
+    caller.join(30)
+    assert got, "it waits for itself"
+    assert torch.equal(got[0], torch.full((2,), 24.0))
+    assert Emulated.recorded == 3
+
+
+def test_who_has_waited_for_a_recording_that_failed_does_not_try_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(recorder: Emulated, work: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Emulated, "record", refuse)
+    doubled = replayed(lambda x: x * 2)
+    calls = [threading.Thread(target=doubled, args=(torch.ones(n),), daemon=True) for n in (2, 3)]
+    for n in (2, 3):
+        for _ in range(2):
+            doubled(torch.ones(n))
+    with recorder.recording():
+        for call in calls:
+            call.start()
+        until = time.monotonic() + 30
+        while [*doubled._requests.values()] != [3, 3] and time.monotonic() < until:
+            time.sleep(0.01)
+    for call in calls:
+        call.join(30)
+        assert not call.is_alive()
+    assert caplog.text.count("without CUDA graphs") == 1
 
 
 class Counted(TorchDispatchMode):

@@ -119,8 +119,9 @@ _recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": _CudaRecord
 # For `graphs_made`.
 _made = 0
 # For the tables; for recording, of which a process does one at a time; for one replay from its inputs to its results,
-# so that no two mix. Taken in the order recording, replaying, tables.
-_lock, _recording, _replaying = threading.Lock(), threading.Lock(), threading.Lock()
+# so that no two mix. Taken in the order recording, replaying, tables. What is recorded is then called in the ordinary
+# way, and may have something else recorded that it calls: by the same thread.
+_lock, _recording, _replaying = threading.Lock(), threading.RLock(), threading.Lock()
 _thread = threading.local()
 
 
@@ -321,8 +322,12 @@ class Replayed(Generic[P, R]):
         if count < RECORD_AFTER:
             return None
         with recording():
-            if key in self._kinds:
-                return self._kinds[key]
+            with _lock:
+                # While this waited, another may have.
+                if device in self._failed_on:
+                    return None
+                if key in self._kinds:
+                    return self._kinds[key]
             try:
                 kind = self._record(shape, tensors)
             except RuntimeError as error:
