@@ -23,7 +23,7 @@ from draggan.recipe import ModelReference, Recipe, parse_json
 from draggan.session import Session
 from draggan.session_file import PhotoPlace, SessionFile, read_session_file, tunings_of
 from draggan.ui.page import Page
-from draggan.ui.tab_queue import visit_of, visitor_of
+from draggan.ui.tab_queue import owner_of, visit_of
 
 __all__ = ["admit", "kept_pieces", "kept_weights", "missing_weights", "work_file"]
 
@@ -31,9 +31,12 @@ _PREFIX = "photo-"
 _AROUND = 0.06  # of what a browser keeps, what may come to it as it is sent back inside another text
 
 
-def work_file(page: Page, session: Session) -> SessionFile:
+def work_file(page: Page, session: Session, owner: str) -> SessionFile:
     """A session with all that is needed to go on with it elsewhere. Steps of its history that lie beyond a photo whose
     tuned weights are gone are left out.
+
+    Args:
+        owner: whose it is (`draggan.ui.tab_queue.owner_of`).
 
     Raises:
         RecipeError: those of the picture on the screen are.
@@ -50,7 +53,7 @@ def work_file(page: Page, session: Session) -> SessionFile:
     session = session.without(lambda model: model.tuning in gone)
     tunings, places = {}, {}
     for digest, recipe in _recipes(session).items():
-        tunings[digest], place = page.engine.tuning(recipe), page.photos.place(digest)
+        tunings[digest], place = page.engine.tuning(recipe), page.photos.place(digest, owner)
         if place is not None:
             places[digest] = place
     session = read_session(pieces_of(session).text(), found=portable).with_only_opened([])
@@ -84,15 +87,16 @@ def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
             page.engine.forget_tuning(digest)
         raise
     for digest in recipes:
-        page.photos.hold(digest, work.places.get(digest), visitor_of(request))
+        page.photos.hold(digest, work.places.get(digest), owner_of(request))
 
 
 def kept_pieces(
-    page: Page, session: Session, *, there: Collection[str], limits: Limits
+    page: Page, session: Session, owner: str, *, there: Collection[str], limits: Limits
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """The tuned weights of a session's photos for its browser, beside the pieces of `draggan.kept_session`.
 
     Args:
+        owner: whose it is (`draggan.ui.tab_queue.owner_of`).
         there: names of pieces that the browser has already.
         limits: they go as far as one call can bring them back: of the photo on the screen first.
 
@@ -107,7 +111,7 @@ def kept_pieces(
             # Perhaps it comes back from there.
             names += [name] if name in there else []
             continue
-        tuning, place = page.engine.tuning(recipe), page.photos.place(digest)
+        tuning, place = page.engine.tuning(recipe), page.photos.place(digest, owner)
         room -= 4 * tuning.bytes // 3 + 16_000
         if room < 0:
             break

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from draggan.errors import PhotoError
 from draggan.inversion import Crop, Photo, read_photo
@@ -17,6 +18,7 @@ from draggan.ui.reading_turns import ReadingTurns
 __all__ = ["OpenedPhoto", "Photos", "SentPhoto"]
 
 _MOST = 64  # of each kind; files, not pixels, which are many times as much
+_Name = TypeVar("_Name", bound=Hashable)
 _KEPT = 6 * 3600.0  # seconds, as long as a session is
 
 
@@ -82,7 +84,8 @@ class _Held:
 
 
 class Photos:
-    """All of them. Who knows the hash of a photo's tuned weights has its photo (`draggan.engine.tunings`).
+    """All of them. A photo goes to whoever has sent it alone: others may have its tuned weights from a session's file
+    (`draggan.engine.tunings`), which is a crop and not the whole of it.
 
     Args:
         forget: gives up the tuned weights of a photo that is not kept any longer.
@@ -97,7 +100,7 @@ class Photos:
         # The frame is let go, moved and let go again, and then the photo is opened: the last of them has a place too.
         self.turns = ReadingTurns(places=3)
         self._chosen: OrderedDict[str, _Chosen] = OrderedDict()
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._held: OrderedDict[tuple[str, str], _Held] = OrderedDict()
         self._lock = threading.Lock()
 
     def choose(self, tab: str, sent: SentPhoto, owner: str) -> None:
@@ -129,39 +132,44 @@ class Photos:
         self._hold(digest, opened, opened.place, owner)
 
     def hold(self, digest: str, place: PhotoPlace | None, owner: str) -> None:
-        """A tuning has come without its photo; where on that it belongs, if that is known."""
+        """A tuning has come to a visitor without its photo; where on that it belongs, if that is known. It changes
+        nothing for others, and nothing for whoever has opened the photo."""
         with self._lock:
-            known = self._held.get(digest) or _Held(owner, 0.0, None, None)
-        self._hold(digest, known.opened, place or known.place, owner)
+            known = self._held.get((owner, digest)) or _Held(owner, 0.0, None, None)
+        self._hold(digest, known.opened, known.place if known.opened else place or known.place, owner)
 
-    def opened(self, digest: str) -> OpenedPhoto | None:
-        """The photo of a tuning, if it is still here."""
+    def opened(self, digest: str, owner: str) -> OpenedPhoto | None:
+        """The photo of a tuning, if it is still here and that visitor's."""
         with self._lock:
-            found = self._held.get(digest)
+            found = self._held.get((owner, digest))
             return None if found is None else found.opened
 
-    def place(self, digest: str) -> PhotoPlace | None:
-        """Where on its photo the picture of a tuning belongs, if that is known."""
+    def place(self, digest: str, owner: str) -> PhotoPlace | None:
+        """Where on its photo the picture of a tuning belongs, as far as that visitor knows; after a reload it may be
+        another's tab that does."""
         with self._lock:
-            found = self._held.get(digest)
-            return None if found is None else found.place
+            found = self._held.get((owner, digest))
+            if found is not None and found.place is not None:
+                return found.place
+            return next((held.place for (_, name), held in self._held.items() if name == digest and held.place), None)
 
     def _hold(self, digest: str, opened: OpenedPhoto | None, place: PhotoPlace | None, owner: str) -> None:
         with self._lock:
-            self._held[digest] = _Held(owner, self._clock(), opened, place)
-            self._held.move_to_end(digest)
-            gone = [digest for digest, held in self._held.items() if held.since < self._clock() - _KEPT]
-            for name in gone:
-                del self._held[name]
+            self._held[owner, digest] = _Held(owner, self._clock(), opened, place)
+            self._held.move_to_end((owner, digest))
+            gone = [key for key, held in self._held.items() if held.since < self._clock() - _KEPT]
+            for key in gone:
+                del self._held[key]
             too_many = _too_many(self._held)
-            for name in too_many:
-                del self._held[name]
-            gone += too_many
-        for name in gone:
+            for key in too_many:
+                del self._held[key]
+            still = {name for _, name in self._held}
+            forgotten = [name for _, name in (*gone, *too_many) if name not in still]
+        for name in dict.fromkeys(forgotten):
             self._forget(name)
 
 
-def _too_many(held: Mapping[str, _Chosen | _Held]) -> list[str]:
+def _too_many(held: Mapping[_Name, _Chosen | _Held]) -> list[_Name]:
     """What has to go so that no more than `_MOST` stay: each time the oldest of whoever has most."""
     there, gone = {name: one.owner for name, one in held.items()}, []
     while len(there) > _MOST:

@@ -14,7 +14,7 @@ import gradio as gr
 from draggan.session import Session
 from draggan.ui.server.callers import caller_of
 
-__all__ = ["TabQueue", "tab_of", "visit_of", "visitor_of"]
+__all__ = ["TabQueue", "owner_of", "tab_of", "visit_of", "visitor_of"]
 
 
 def tab_of(request: gr.Request | None) -> str:
@@ -29,6 +29,12 @@ def visitor_of(request: gr.Request | None) -> str:
         return caller.visitor
     client = getattr(request, "client", None)
     return tab_of(request) or getattr(client, "host", None) or ""
+
+
+def owner_of(request: gr.Request | None) -> str:
+    """To whom a photo belongs: on one's own machine to its user, whatever the tab, so that a reload loses none."""
+    caller = caller_of(request)
+    return "" if caller is not None and caller.own_user else visitor_of(request)
 
 
 def visit_of(request: gr.Request | None) -> str:

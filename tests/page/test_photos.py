@@ -15,6 +15,7 @@ from PIL import Image
 from draggan.config import InversionConfig
 from draggan.errors import ModerationError, PhotoError, RecipeError
 from draggan.inversion import Crop
+from draggan.session_file import PhotoPlace
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
@@ -182,7 +183,7 @@ def test_photos_are_given_up_when_they_are_old_or_too_many():
     now[0] = 7 * 3600.0
     kept.keep("second", one, "b")
     assert forgotten == ["first"]
-    assert kept.opened("first") is None
+    assert kept.opened("first", "a") is None
     for number in range(64):
         kept.keep(str(number), one, "c")
     assert forgotten == ["first", "0"], "of whoever has most, so that one visitor takes nobody else's"
@@ -192,6 +193,27 @@ def test_photos_are_given_up_when_they_are_old_or_too_many():
     assert kept.chosen("79") is kept.chosen("mine") is one.sent
     with pytest.raises(PhotoError, match="there is no photo yet"):
         kept.chosen("0")
+
+
+def test_what_somebody_else_opens_gives_nothing_of_a_photo_and_changes_nothing_of_it():
+    forgotten = []
+    kept = Photos(forgotten.append)
+    sent = SentPhoto(data=b"", name="")
+    places = [
+        PhotoPlace(crop=((x, 0.0), (9.0, 0.0), (0.0, 9.0)), photo_sha256="", photo_size=(9, 9)) for x in (0.0, 5.0)
+    ]
+    mine = OpenedPhoto(sent=sent, crop=None, kind="bmp", place=places[0])
+    kept.keep("one", mine, "a")
+    kept.hold("one", places[1], "b")
+    assert kept.opened("one", "b") is None
+    assert kept.opened("one", "a") is mine
+    assert [kept.place("one", owner) for owner in ("a", "b", "c")] == [places[0], places[1], places[0]]
+    kept.hold("one", places[1], "a")
+    assert kept.place("one", "a") is places[0], "a file says nothing new of a photo that is here"
+    for number in range(80):
+        kept.hold(str(number), None, "b")
+    assert "one" not in forgotten, "its owner still has it"
+    assert kept.opened("one", "a") is mine
 
 
 # ---- the work as a file, and what the browser keeps ----------------------------------------------------------------
@@ -246,7 +268,7 @@ def test_a_session_file_goes_on_where_it_is_opened(do, page, session, work):
     *_, dragged = do.start(again, {"points": [[9, 9, 11, 9]], "pending": None, "mask": None}, DEFAULTS, request("b"))
     assert len(dragged[parts.session].recipe.edits) == 2
     # The photo itself is not in the file; it comes back when it is chosen again, and no other one.
-    assert page.photos.opened(again.recipe.model.tuning) is None
+    assert page.photos.opened(again.recipe.model.tuning, "b") is None
     other = io.BytesIO()
     Image.new("RGB", (WIDTH, HEIGHT), "red").save(other, "PNG")
     for content, note in ((other.getvalue(), ""), (photo_file(), "what you save goes back into it")):
@@ -254,6 +276,18 @@ def test_a_session_file_goes_on_where_it_is_opened(do, page, session, work):
         assert note in said["note"]
         assert bool(said["note"]) == bool(note)
     with Image.open(do.save(again, canvas_value(again), request("b"))[parts.file]) as whole:
+        assert whole.size == (WIDTH, HEIGHT)
+
+
+def test_another_visitor_saves_the_crop_and_not_the_whole_photo(do, page, session, work):
+    parts, data = page.parts, session_file(do, page, work)
+    consenting.agree_photo(page, {"agreed": True}, request("b"))
+    updates = do.open_work(session, sent(data, "me.draggan"), request("b"))
+    assert "choose that photo once more" in text_of(updates, parts)
+    theirs = updates[parts.session]
+    with Image.open(do.save(theirs, canvas_value(theirs), request("b"))[parts.file]) as picture:
+        assert picture.size == work.image_size[::-1]
+    with Image.open(do.save(work, canvas_value(work), request())[parts.file]) as whole:
         assert whole.size == (WIDTH, HEIGHT)
 
 
@@ -329,7 +363,7 @@ def test_work_on_a_photo_survives_a_restart_of_the_server(do, page, work):
     updates = do.open_page("bump", 0, 0.0, kept, request("b"))
     assert text_of(updates, parts).startswith("Your work is back")
     np.testing.assert_array_equal(page.picture(updates[parts.session].recipe), before)
-    assert page.photos.place(work.recipe.model.tuning) is not None
+    assert page.photos.place(work.recipe.model.tuning, "b") is not None
 
 
 def test_without_consent_or_weights_it_is_said_and_the_work_stays_kept(do, page, work):

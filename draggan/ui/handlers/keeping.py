@@ -21,7 +21,7 @@ from draggan.ui.errors import explained
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import admit, kept_pieces, kept_weights, missing_weights
 from draggan.ui.server.callers import gate_of
-from draggan.ui.tab_queue import tab_of, visit_of
+from draggan.ui.tab_queue import owner_of, tab_of, visit_of
 
 __all__ = ["ModelGone", "PhotoGone", "keep", "restored"]
 
@@ -76,7 +76,7 @@ def keep(
         with suppress(ConfigError):
             session = chosen_settings(session, settings)
         kept = pieces_of(session, there=there)
-        names, weights = kept_pieces(page, session, there=there, limits=page.site.limits)
+        names, weights = kept_pieces(page, session, owner_of(request), there=there, limits=page.site.limits)
         pieces = {**kept.pieces, **weights}
         answer = {"count": count, "outline": kept.outline, "names": [*kept.names, *names], "pieces": pieces}
         return {page.parts.keeper: gr.HTML(answer=answer)}

@@ -22,7 +22,7 @@ from draggan.ui.errors import PageError, explained
 from draggan.ui.file_check.component import read_sent
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import admit
-from draggan.ui.tab_queue import visit_of, visitor_of
+from draggan.ui.tab_queue import owner_of, visit_of, visitor_of
 
 __all__ = ["open_work", "reopened"]
 
@@ -57,8 +57,9 @@ def _session_opened(page: Page, session: Session | None, content: bytes, name: s
     admit(page, work, request)
     steps = len(work.session.past)
     opened = page.session_of(session).with_session(work.session)
-    digest = opened.recipe.model.tuning
-    missing = bool(digest) and page.photos.place(digest) is not None and page.photos.opened(digest) is None
+    digest, owner = opened.recipe.model.tuning, owner_of(request)
+    missing = bool(digest) and page.photos.opened(digest, owner) is None
+    missing = missing and page.photos.place(digest, owner) is not None
     arrived = {page.parts.keeper: gr.HTML(model={"photos": sorted(work.tunings)})} if work.tunings else {}
     said = page.say(messages.session_opened(name, steps, photo_missing=missing), "good")
     return page.whole_model(opened) | arrived | said

@@ -23,7 +23,7 @@ from draggan.ui.errors import PageError, explained
 from draggan.ui.file_check.component import read_sent
 from draggan.ui.page import Page, Updates
 from draggan.ui.photos import OpenedPhoto, SentPhoto
-from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
+from draggan.ui.tab_queue import owner_of, tab_of, visit_of, visitor_of
 
 __all__ = ["aim", "cancel_photo", "foresee", "open_photo", "photo_sent"]
 
@@ -72,7 +72,7 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
             size = page.session_of(session).image_size
             crop = centred(photo, size)
             page.photos.choose(tab_of(request), sent, visitor_of(request))
-            known = _belongs(page, session, sent, photo, visitor_of(request))
+            known = _belongs(page, session, sent, photo, owner_of(request))
             height, width = photo.size
             low, high = crop.corners.min(0), crop.corners.max(0)
             shown = {
@@ -93,7 +93,7 @@ def _belongs(page: Page, session: Session | None, sent: SentPhoto, photo: Photo,
     if session is None or not session.recipe.is_of_photo:
         return False
     digest = session.recipe.model.tuning
-    place = page.photos.place(digest)
+    place = page.photos.place(digest, owner)
     if place is None or place.photo_sha256 != photo.sha256:
         return False
     again = OpenedPhoto(sent=sent, crop=read_crop(place.crop), kind=photo.kind, place=place)
@@ -144,7 +144,9 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
             photo, size = sent.read(), session.image_size
             crop = _crop(photo, value, size)
             pixels, model, owner = cut(photo, crop, size), session.model, visitor_of(request)
-            opening = page.drags.begin(tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=owner), owner))
+            opening = page.drags.begin(
+                tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=owner), owner_of(request))
+            )
     except PageError as error:
         yield {part: gr.HTML(work={"running": False, "text": error.text})} | page.say(error.text, "bad")
         return

@@ -30,7 +30,8 @@ from draggan.ui.jobs import StoppableJob
 from draggan.ui.layout import FILMS, PICTURES, SPEEDS, TIMES
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import work_file
-from draggan.ui.tab_queue import tab_of, visit_of
+from draggan.ui.photos import OpenedPhoto
+from draggan.ui.tab_queue import owner_of, tab_of, visit_of
 
 __all__ = ["copy", "portable", "save", "save_film", "save_session"]
 
@@ -67,9 +68,8 @@ def save(
     """
     with explained():
         session = page.drawn(session, value)
-        path = _saved_picture(
-            page, session, _among(form, PICTURES), times, compared, dots, pasted, _how(page, request, session)
-        )
+        form, photo = _among(form, PICTURES), _photo_of(page, session, request) if pasted else None
+        path = _saved_picture(page, session, form, times, compared, dots, photo, _how(page, request, session))
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
@@ -86,7 +86,8 @@ def copy(
     """The same for the clipboard, which takes PNG alone; the page puts it there."""
     with explained():
         session = page.drawn(session, value)
-        path = _saved_picture(page, session, "PNG", times, compared, dots, pasted, _how(page, request, session))
+        photo = _photo_of(page, session, request) if pasted else None
+        path = _saved_picture(page, session, "PNG", times, compared, dots, photo, _how(page, request, session))
         return {page.parts.file: str(path)} | page.say(messages.COPIED, "good")
 
 
@@ -160,7 +161,7 @@ def save_session(page: Page, session: Session | None, value: CanvasValue, reques
     """The work itself as a file, with its history and what a photo needs: it goes on where the file is opened."""
     with explained():
         session = page.drawn(session, value)
-        path = work_file(page, session).save(_place(page, _file_name(page, session, SUFFIX)))
+        path = work_file(page, session, owner_of(request)).save(_place(page, _file_name(page, session, SUFFIX)))
         text = messages.saved_session(path.name, of_photo=bool(tunings_of(session)))
         return {page.parts.file: str(path)} | page.say(text, "good")
 
@@ -206,12 +207,11 @@ def _saved_picture(
     times: int | None,
     compared: bool,
     dots: bool,
-    pasted: bool,
+    opened: OpenedPhoto | None,
     how: dict[str, Any],
 ) -> Path:
     if compared and not session.is_edited:
         raise ExportError("there is nothing to compare yet; drag something first")
-    opened = page.photos.opened(session.recipe.model.tuning) if session.recipe.is_of_photo and pasted else None
     if opened is not None:
         after, before = page.picture(session.recipe), page.picture(session.start)
         with page.photos.turns.turn(session.recipe.model.tuning):
@@ -273,9 +273,14 @@ def _suffix(form: str) -> str:
 def _how(page: Page, request: gr.Request, session: Session) -> dict[str, Any]:
     """By whose rules a file leaves, through which door, on whose visit, by its random name, and from which photo."""
     visit = page.site.consents.name_of(visit_of(request))
-    opened = page.photos.opened(session.recipe.model.tuning) if session.recipe.is_of_photo else None
+    opened = _photo_of(page, session, request)
     photo = None if opened is None else opened.ingredient
     return {"deployment": page.site.deployment, "door": "page", "session": visit, "photo": photo}
+
+
+def _photo_of(page: Page, session: Session, request: gr.Request) -> OpenedPhoto | None:
+    """The photo of the picture on the screen, if this visitor has sent it."""
+    return page.photos.opened(session.recipe.model.tuning, owner_of(request)) if session.recipe.is_of_photo else None
 
 
 def portable(page: Page, recipe: Recipe) -> Recipe:
