@@ -428,6 +428,13 @@ def test_a_thumbnail_is_small_and_is_not_waited_for_for_ever(engine):
     assert eventually(lambda: len(engine._scheduler) == 0)
 
 
+def test_something_else_is_computed_in_turn_and_fails_where_it_was_asked_for(engine):
+    assert engine.in_turn(lambda: threading.current_thread().name, visitor="a") == "engine"
+    assert eventually(lambda: engine._scheduler._accounts["a"].used > 0)
+    with pytest.raises(PointError, match="outside"):
+        engine.in_turn(lambda: read_points([[0, 0, 99, 0]], SIZE), visitor="a")
+
+
 def test_so_many_thumbnails_wait_and_no_more(monkeypatch):
     monkeypatch.setattr(turns, "_MOST_THUMBNAILS", 2)
     engine = LocalEngine(Few(), workers=1)

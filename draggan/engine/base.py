@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -31,6 +31,8 @@ from draggan.recipe import Edit, Recipe
 from draggan.tuning import Tuning
 
 __all__ = ["Engine", "InversionUpdate", "LiveDrag", "RunningDrag", "RunningInversion", "Update"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -310,6 +312,13 @@ class Engine(Protocol):
             recipe: without edits, as from `begin`.
             height: pixels that it has at least, where the picture itself has as many.
             patience: seconds; None is returned if its turn has not come by then, or at once if many wait already.
+        """
+
+    def in_turn(self, work: Callable[[], _T], *, visitor: str = "") -> _T:
+        """Compute something else on this machine when it is the visitor's turn, as one step; what it returns or raises.
+
+        Args:
+            work: takes some seconds at most, and waits for nobody.
         """
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ def _always() -> bool:
     return True
 
 
+_T = TypeVar("_T")
 _UpdateT = TypeVar("_UpdateT", Update, InversionUpdate)
 
 
@@ -186,7 +187,7 @@ class TurnsEngine:
         def draw() -> UInt8[np.ndarray, "height width channels"]:
             return self._computing.drawing(before, recipe.edits[-1] if recipe.edits else None)(ws)
 
-        drawing = _PictureWork(visitor, draw, urgent=urgent)
+        drawing = _Once(visitor, draw, urgent=urgent)
         self._scheduler.add(drawing)
         return drawing.wait()
 
@@ -197,9 +198,7 @@ class TurnsEngine:
         facts, ws = self._fitting(recipe), recipe.latent
         assert ws is not None
         least = next((h for h in facts.preview_heights if h >= height), facts.preview_heights[-1])
-        drawing = _PictureWork(
-            _THUMBNAILS, lambda: self._computing.drawing(recipe, None)(ws, least), urgent=False, patient=True
-        )
+        drawing = _Once(_THUMBNAILS, lambda: self._computing.drawing(recipe, None)(ws, least), patient=True)
         if not self._thumbnails.acquire(blocking=False):
             return None
         try:
@@ -209,6 +208,12 @@ class TurnsEngine:
             # Where nothing is ever idle, its turn does not come: given up, it would stay.
             self._scheduler.remove(drawing)
             self._thumbnails.release()
+
+    def in_turn(self, work: Callable[[], _T], *, visitor: str = "") -> _T:
+        """Compute something else; see `draggan.engine.base.Engine.in_turn`."""
+        once = _Once(visitor, work)
+        self._scheduler.add(once)
+        return once.wait()
 
     def close(self) -> None:
         """Stop everything that runs. Threads end by themselves."""
@@ -286,12 +291,12 @@ class TurnsEngine:
         self._memory(idle=not self._running)
 
 
-class _PictureWork:
-    """One picture, drawn when it is its visitor's turn.
+class _Once(Generic[_T]):
+    """Something that is done in one step, as a picture, when it is its visitor's turn.
 
     Args:
         visitor: whose time it takes.
-        draw: gives its pixels.
+        work: does it, and gives what comes of it.
         urgent: whether it comes before all others.
         patient: whether it comes after all others.
     """
@@ -299,20 +304,20 @@ class _PictureWork:
     def __init__(
         self,
         visitor: str,
-        draw: Callable[[], UInt8[np.ndarray, "height width channels"]],
+        work: Callable[[], _T],
         *,
-        urgent: bool,
+        urgent: bool = False,
         patient: bool = False,
     ) -> None:
-        self.visitor, self.urgent, self.patient, self._draw = visitor, urgent, patient, draw
-        self._future: Future[UInt8[np.ndarray, "height width channels"]] = Future()
+        self.visitor, self.urgent, self.patient, self._work = visitor, urgent, patient, work
+        self._future: Future[_T] = Future()
 
     def step(self) -> State:
-        """Draw it, if somebody waits for it still."""
+        """Do it, if somebody waits for it still."""
         if not self._future.set_running_or_notify_cancel():
             return "over"
         try:
-            self._future.set_result(self._draw())
+            self._future.set_result(self._work())
         except Exception as error:  # noqa: BLE001  # raised where somebody waits for it
             self._future.set_exception(error)
         return "over"
@@ -320,12 +325,12 @@ class _PictureWork:
     def check(self) -> None:
         """It is over soon, whoever looks."""
 
-    def wait(self) -> UInt8[np.ndarray, "height width channels"]:
-        """Its pixels, once they are there; raises what drawing has failed with."""
+    def wait(self) -> _T:
+        """What comes of it, once it is there; raises what it has failed with."""
         return self._future.result()
 
-    def wait_for(self, seconds: float) -> UInt8[np.ndarray, "height width channels"] | None:
-        """The same; None if its turn has not come by then, and it is not drawn any more."""
+    def wait_for(self, seconds: float) -> _T | None:
+        """The same; None if its turn has not come by then, and it is not done any more."""
         try:
             return self._future.result(seconds)
         except FutureTimeout:

@@ -70,7 +70,7 @@ class Page:
         self.drags, self.downloads, self.films = JobsByTab("drag"), JobsByTab("download"), JobsByTab("film")
         self.openings = JobsByTab("photo")
         self.photos = Photos(engine.forget_tuning)
-        self.finders, self.expectations = CropFinders(models), Expectations(models)
+        self.finders, self.expectations = CropFinders(models, engine), Expectations(models, engine)
         self.searches = ReadingTurns(at_once=1, places=2, what="searched")
         self.tabs = TabQueue(parts.session)
         self.thumbnails = Thumbnails(engine)

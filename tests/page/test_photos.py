@@ -20,6 +20,7 @@ from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
 from draggan.ui.reading_turns import ReadingTurns
+from draggan.ui.tab_queue import visitor_of
 from tests.marks import marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, request, shown, text_of
 
@@ -106,12 +107,20 @@ def test_what_is_cut_out_is_a_frame_or_a_face_and_anything_else_is_explained(pag
 def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_is(page, tiny, monkeypatch):
     agree(page)
     photos.photo_sent(page, tiny, sent(photo_file()), request())
+    turns = []
+
+    def in_turn(work, *, visitor):
+        turns.append(visitor)
+        return work()
+
+    monkeypatch.setattr(page.engine, "in_turn", in_turn)
     lasts, none = photos.foresee(page, tiny, {}, request())
+    assert turns == [visitor_of(request())] * 2, "both take from the visitor's time"
     assert re.fullmatch(r"Opening takes about \d+ s here\.", shown(lasts, page.parts.photo)["expected"])
     assert shown(none, page.parts.photo)["found"] == {"box": None, "text": ""}, "this model has no networks for that"
     crop = Crop(centre=(30.0, 20.0), right=(10.0, 0.0), down=(0.0, 10.0))
     for answer, box, words in (((True, crop), [20.0, 10.0, 40.0, 30.0], ""), ((True, None), None, "is not sure")):
-        monkeypatch.setattr(page.finders, "find", lambda model, photo, answer=answer: answer)
+        monkeypatch.setattr(page.finders, "find", lambda model, photo, visitor, answer=answer: answer)
         *_, last = photos.foresee(page, tiny, {}, request())
         found = shown(last, page.parts.photo)["found"]
         assert found["box"] == box

@@ -118,12 +118,12 @@ def foresee(page: Page, session: Session | None, value: Any, request: gr.Request
     try:
         with explained():
             sent, model = page.photos.chosen(tab_of(request)), page.session_of(session).model
-            text = messages.expected_opening(page.expectations.of(model))
+            text = messages.expected_opening(page.expectations.of(model, visitor_of(request)))
         yield {part: gr.HTML(expected=text)}
         with explained(), page.photos.turns.turn(visitor_of(request)):
             photo = sent.read()
         with explained(), page.searches.turn(visitor_of(request)):
-            can, crop = page.finders.find(model, photo)
+            can, crop = page.finders.find(model, photo, visitor_of(request))
         if crop is None:
             yield {part: gr.HTML(found={"box": None, "text": messages.NOT_FOUND if can else ""})}
             return
