@@ -218,11 +218,17 @@ class Session:
         return work._record(Moment(start=start, recipe=recipe, mask=mask))
 
     def with_session(self, other: Session) -> Session:
-        """Another session's work, with its history and choices; before that, what was there."""
+        """Another session's work, with its history, branches and choices; before that, what was there."""
         work = replace(self, space=other.space, settings=other.settings)
         for moment in (*other.past, other.now):
             work = work._record(replace(moment, seen=0))
-        return replace(work, future=tuple(replace(moment, seen=0) for moment in other.future))
+        future = tuple(replace(moment, seen=0) for moment in other.future)
+        # By its number alone can a picture on a branch be reached; those of this session are taken.
+        most = max((moment.seen for moment in (*work.past, work.now, *work.branches)), default=0)
+        known = {moment.seen for moment in (*other.past, other.now, *other.future)}
+        left = [moment for moment in other.branches if moment.seen not in known]
+        branches = tuple(replace(moment, seen=most + number) for number, moment in enumerate(left, 1))
+        return replace(work, future=future, branches=(*work.branches, *branches)[-_BRANCHES:])
 
     # Points
 

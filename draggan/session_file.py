@@ -127,8 +127,8 @@ class SessionFile:
 
 
 def tunings_of(session: Session) -> tuple[str, ...]:
-    """Hashes of the tunings that a session's pictures need, each once."""
-    moments = (session.now, *session.past, *session.future)
+    """Hashes of the tunings that a session's pictures need, also those on branches, each once."""
+    moments = (session.now, *session.past, *session.future, *session.branches)
     return tuple(dict.fromkeys(m.recipe.model.tuning for m in moments if m.recipe.is_of_photo))
 
 

@@ -464,6 +464,15 @@ def test_pictures_of_a_history_stay_reachable_also_where_another_way_was_taken(s
             other.go_to(wrong)
 
 
+def test_branches_of_other_work_come_along_under_numbers_of_their_own(session):
+    there = session.shown_as(1).with_picture(another(1)).shown_as(2).undo().with_picture(another(2)).shown_as(3)
+    both = there.with_session(there)
+    assert [kind for _, kind in both.pictures].count("branch") == 2
+    (first, second) = [number for number, kind in both.pictures if kind == "branch"]
+    assert both.moment_of(first).recipe is both.moment_of(second).recipe
+    assert both.go_to(second).recipe is there.moment_of(2).recipe
+
+
 def another(seed: int) -> Recipe:
     return recipe_of("cat", (HEIGHT, WIDTH), latent(seed), seed=seed, truncation=0.7)
 

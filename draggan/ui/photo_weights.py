@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from draggan.ui.tab_queue import owner_of, visit_of
 __all__ = ["admit", "kept_pieces", "kept_weights", "missing_weights", "work_file"]
 
 _PREFIX = "photo-"
+_NAME = re.compile(_PREFIX + r"([0-9a-f]{64})-([0-9]{1,9})")
 _AROUND = 0.06  # of what a browser keeps, what may come to it as it is sent back inside another text
 
 
@@ -98,26 +100,34 @@ def kept_pieces(
     Args:
         owner: whose it is (`draggan.ui.tab_queue.owner_of`).
         there: names of pieces that the browser has already.
-        limits: they go as far as one call can bring them back: of the photo on the screen first.
+        limits: they go as far as one call can bring them back: of the photo on the screen first, then what only the
+            browser has, then the others as far as they fit.
 
     Returns:
-        Names of all of them, and the JSON texts of those that are not there.
+        Names of all of them, each with the characters that it takes, and the JSON texts of those that are not there.
     """
     room = int(min(2 * BUDGET, limits.call_bytes) * (1 - _AROUND)) - BUDGET
     names, texts = [], {}
-    for digest, recipe in _recipes(session).items():
-        name = _PREFIX + digest
-        if not _is_here(page, recipe):
+    recipes, gone, shown = _recipes(session), missing_weights(page, session), session.recipe.model.tuning
+    theirs = {match[1]: match for name in there if (match := _NAME.fullmatch(name))}
+    for digest in sorted(recipes, key=lambda digest: (digest != shown, digest not in gone)):
+        if digest in gone:
             # Perhaps it comes back from there.
-            names += [name] if name in there else []
+            if digest in theirs and int(theirs[digest][2]) <= room:
+                room -= int(theirs[digest][2])
+                names.append(theirs[digest][0])
             continue
+        recipe = recipes[digest]
         tuning, place = page.engine.tuning(recipe), page.photos.place(digest, owner)
-        room -= 4 * tuning.bytes // 3 + 16_000
-        if room < 0:
-            break
+        start = Session.of(recipe.up_to(0) if recipe.edits else recipe)
+        # Both become text twice: the latent, 4 bytes a number, in the session's own.
+        size = 4 * tuning.bytes // 3 + 2 * 4 * start.ws.size + 16_000
+        if size > room:
+            continue
+        room -= size
+        name = f"{_PREFIX}{digest}-{size}"
         names.append(name)
         if name not in there:
-            start = Session.of(recipe.up_to(0) if recipe.edits else recipe)
             places: dict[str, PhotoPlace] = {} if place is None else {digest: place}
             data = SessionFile(session=start, tunings={digest: tuning}, places=places).to_bytes()
             texts[name] = json.dumps(base64.b64encode(data).decode("ascii"))
@@ -144,7 +154,7 @@ def kept_weights(text: str, found: Callable[[ModelReference], ModelReference]) -
 
 def _recipes(session: Session) -> dict[str, Recipe]:
     """For every tuning that a session's pictures need, one of them."""
-    moments = (session.now, *session.past, *session.future)
+    moments = (session.now, *session.past, *session.future, *session.branches)
     by_tuning = {m.recipe.model.tuning: m.recipe for m in reversed(moments) if m.recipe.is_of_photo}
     return {digest: by_tuning[digest] for digest in tunings_of(session)}
 

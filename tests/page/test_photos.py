@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draggan.config import InversionConfig
+from draggan.config import InversionConfig, Limits
 from draggan.errors import ModerationError, PhotoError, RecipeError
 from draggan.inversion import Crop
+from draggan.kept_session import BUDGET
 from draggan.session_file import PhotoPlace
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
+from draggan.ui.photo_weights import kept_pieces
 from draggan.ui.photos import OpenedPhoto, Photos, SentPhoto
 from draggan.ui.reading_turns import ReadingTurns
 from draggan.ui.tab_queue import visitor_of
@@ -362,11 +365,62 @@ def kept_by_browser(do, page, work, **more) -> dict:
     return {"text": f'{{"outline":{answer["outline"]},"pieces":{{{pieces}}}}}', **more}
 
 
+def photo_names(text: str) -> list[str]:
+    return re.findall(r'"(photo-[0-9a-f]{64}-[0-9]+)":', text)
+
+
+def test_what_the_browser_keeps_of_photos_fits_and_only_what_does_not_fit_is_left_out(do, page, tiny, work):
+    (name,) = photo_names(kept_by_browser(do, page, work)["text"])
+    digest, size = work.recipe.model.tuning, int(name.split("-")[2])
+    (text,) = kept_pieces(page, work, "a", there=[], limits=Limits())[1].values()
+    assert len(text) <= size
+    # One more, which the browser alone has, and one that nobody has.
+    other, model = "ab" * 32, work.recipe.model
+    gone = replace(work.recipe, model=replace(model, tuning=other))
+    both = work.with_picture(gone).undo()
+    limits = Limits(call_bytes=round((BUDGET + 2.5 * size) / 0.94))
+
+    def names(session, more: int) -> tuple[str, ...]:
+        return kept_pieces(page, session, "a", there=[name, f"photo-{other}-{more}"], limits=limits)[0]
+
+    assert names(both, size) == (name, f"photo-{other}-{size}")
+    assert names(both, 2 * size) == (name,), "what does not fit beside the picture on the screen"
+    # What the browser alone has goes before what is here, too; the picture on the screen goes first.
+    elsewhere = work.with_picture(tiny.recipe)
+    assert names(elsewhere, size) == (name,)
+    assert names(elsewhere.with_picture(gone).undo(), 2 * size) == (f"photo-{other}-{2 * size}",)
+    assert names(elsewhere.with_picture(gone).undo(), 3 * size) == (name,), "what is too large keeps nothing else out"
+    assert digest in name
+
+
+def test_a_photo_on_a_branch_goes_along_in_files_and_in_what_the_browser_keeps(do, page, session, work):
+    branched = work.shown_as(7)
+    while branched.recipe.is_of_photo:
+        branched = branched.undo()
+    branched = branched.with_picture(session.recipe).shown_as(8)
+    assert not any(m.recipe.is_of_photo for m in (branched.now, *branched.past, *branched.future))
+    before = page.picture(work.recipe)
+    data = Path(do.save_session(branched, canvas_value(branched), request())[page.parts.file]).read_bytes()
+    token = shown(consenting.agree_photo(page, {"agreed": True}, request()), page.parts.photo_consent)["answer"][
+        "token"
+    ]
+    kept = kept_by_browser(do, page, branched, agreed=token)
+    for bring_back in (
+        lambda: do.open_work(session, sent(data, "me.draggan"), request()),
+        lambda: do.open_page("bump", 0, 0.0, kept, request("b")),
+    ):
+        forgotten(page, work)
+        again = bring_back()[page.parts.session]
+        left = [number for number, kind in again.pictures if kind == "branch"]
+        (number,) = [number for number in left if again.moment_of(number).recipe.edits]
+        np.testing.assert_array_equal(page.picture(again.go_to(number).recipe), before)
+
+
 def test_work_on_a_photo_survives_a_restart_of_the_server(do, page, work):
     parts, before = page.parts, page.picture(work.recipe)
     token = shown(consenting.agree_photo(page, {"agreed": True}, request()), parts.photo_consent)["answer"]["token"]
     kept = kept_by_browser(do, page, work, agreed=token)
-    again = do.keep(work, None, {"count": 2, "there": [f"photo-{work.recipe.model.tuning}"]}, request(), DEFAULTS)
+    again = do.keep(work, None, {"count": 2, "there": photo_names(kept["text"])}, request(), DEFAULTS)
     assert not any(name.startswith("photo-") for name in shown(again, parts.keeper)["answer"]["pieces"]), "once only"
     forgotten(page, work)
     updates = do.open_page("bump", 0, 0.0, kept, request("b"))
@@ -390,7 +444,7 @@ def test_without_consent_or_weights_it_is_said_and_the_work_stays_kept(do, page,
     assert text_of(do.open_page("bump", 0, 0.0, kept, request("c")), parts).startswith("Your work is back")
     # A browser that never had the weights, as they were too large for it.
     forgotten(page, work)
-    without = kept | {"text": kept["text"].replace(f'"photo-{digest}"', '"none"')}
+    without = kept | {"text": kept["text"].replace(f'"photo-{digest}-', '"none-')}
     updates = do.open_page("bump", 0, 0.0, without, request("c"))
     waiting = shown(updates, parts.keeper)["aside"]["waiting"]
     assert waiting["agreed"] is True
