@@ -19,7 +19,6 @@ __all__ = ["CropFinders", "Expectations"]
 
 _TRUE_FOR = 300.0  # seconds: a machine gets busier
 
-
 _Key: TypeAlias = tuple[str, str]  # a model's name and hash
 
 

@@ -45,7 +45,12 @@ def status_in(result) -> str:
 
 
 def test_what_programs_are_told_of(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/models", "/picture", "/drag", "/consent"}
+    told = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(told) == {"/models", "/picture", "/drag", "/consent"}
+    # Each in its place, with an example that can be sent as it stands.
+    parameters = {p["label"].split(":")[0]: p["example_input"] for p in told["/drag"]["parameters"]}
+    assert [*parameters] == ["model", "seed", "points", "truncation", "label", "mask", "settings"]
+    assert (parameters["model"], parameters["points"]) == ("bump", [[20, 30, 26, 30]])
 
 
 def test_pictures_and_models_for_programs(client):
