@@ -66,6 +66,8 @@ def favour(page: Page, session: Session | None, value: Any) -> Updates:
     try:
         with explained():
             session = page.session_of(session)
+            if session.recipe.is_of_photo:
+                raise RecipeError("a favourite cannot hold a photo; “Save session” keeps the work on it")
             recipe = portable(page, session.recipe)
             text = recipe.to_json()
             if len(text) > MOST_RECIPE:
