@@ -107,7 +107,7 @@ def test_what_is_cut_out_is_a_frame_or_a_face_and_anything_else_is_explained(pag
     assert "cut" in aimed("nonsense"), "the middle of it"
 
 
-def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_is(page, tiny, monkeypatch):
+def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_is(page, session, tiny, monkeypatch):
     agree(page)
     photos.photo_sent(page, tiny, sent(photo_file()), request())
     turns = []
@@ -117,10 +117,13 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
         return work()
 
     monkeypatch.setattr(page.engine, "in_turn", in_turn)
-    lasts, none = photos.foresee(page, tiny, {}, request())
+    lasts, none = photos.foresee(page, tiny, {"count": 4}, request())
     assert turns == [visitor_of(request())] * 2, "both take from the visitor's time"
-    assert re.fullmatch(r"Opening takes about \d+ s here\.", shown(lasts, page.parts.photo)["expected"])
-    assert shown(none, page.parts.photo)["found"] == {"box": None, "text": ""}, "this model has no networks for that"
+    expected = shown(lasts, page.parts.photo)["expected"]
+    assert re.fullmatch(r"Opening takes about \d+ s here\.", expected["text"])
+    found = shown(none, page.parts.photo)["found"]
+    assert expected["count"] == found["count"] == 4, "so that the page knows of which photo it is said"
+    assert found == {"count": 4, "box": None, "text": ""}, "this model has no networks for that"
     crop = Crop(centre=(30.0, 20.0), right=(10.0, 0.0), down=(0.0, 10.0))
     for answer, box, words in (((True, crop), [20.0, 10.0, 40.0, 30.0], ""), ((True, None), None, "is not sure")):
         monkeypatch.setattr(page.finders, "find", lambda model, photo, visitor, answer=answer: answer)
@@ -128,6 +131,10 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
         found = shown(last, page.parts.photo)["found"]
         assert found["box"] == box
         assert words in found["text"]
+    # Of a model that is not on the canvas any more nothing is proposed.
+    page.tabs.remember("a", {page.parts.session: session})
+    assert len(list(photos.foresee(page, tiny, {}, request()))) == 1
+    page.tabs.remember("a", {page.parts.session: tiny})
     # Searches take their turns: nobody has many at once.
     monkeypatch.setattr(page, "searches", ReadingTurns(at_once=1, places=1, what="searched"))
     with page.searches.turn("a"):
@@ -226,6 +233,13 @@ def test_what_somebody_else_opens_gives_nothing_of_a_photo_and_changes_nothing_o
         kept.hold(str(number), None, "b")
     assert "one" not in forgotten, "its owner still has it"
     assert kept.opened("one", "a") is mine
+
+
+def test_a_photo_is_no_favourite_and_it_is_said_what_keeps_it(do, page, tiny):
+    of_photo = tiny.with_picture(replace(tiny.recipe, model=replace(tiny.recipe.model, tuning="ab" * 32)))
+    kept = shown(do.favour(of_photo, {"count": 2}), page.parts.starts)["kept"]
+    assert kept["count"] == 2
+    assert "“Save session” keeps the work on it" in kept["error"]
 
 
 # ---- the work as a file, and what the browser keeps ----------------------------------------------------------------

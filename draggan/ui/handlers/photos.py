@@ -114,23 +114,27 @@ def aim(page: Page, session: Session | None, value: Any, request: gr.Request) ->
 def foresee(page: Page, session: Session | None, value: Any, request: gr.Request) -> Iterator[Updates]:
     """How long opening the photo will take; and what the model draws is looked for on it: a proposal that one click
     accepts."""
-    part = page.parts.photo
+    part, count = page.parts.photo, value.get("count") if isinstance(value, dict) else None
     try:
         with explained():
             sent, model = page.photos.chosen(tab_of(request)), page.session_of(session).model
             text = messages.expected_opening(page.expectations.of(model, visitor_of(request)))
-        yield {part: gr.HTML(expected=text)}
+        yield {part: gr.HTML(expected={"count": count, "text": text})}
         with explained(), page.photos.turns.turn(visitor_of(request)):
             photo = sent.read()
         with explained(), page.searches.turn(visitor_of(request)):
             can, crop = page.finders.find(model, photo, visitor_of(request))
+        with page.tabs.exclusive(tab_of(request), session) as newest:
+            if page.session_of(newest).model != model:
+                # Another model is on the canvas by now, which draws something else.
+                return
         if crop is None:
-            yield {part: gr.HTML(found={"box": None, "text": messages.NOT_FOUND if can else ""})}
+            yield {part: gr.HTML(found={"count": count, "box": None, "text": messages.NOT_FOUND if can else ""})}
             return
         low, high = crop.corners.min(0), crop.corners.max(0)
-        yield {part: gr.HTML(found={"box": [*low.tolist(), *high.tolist()], "text": ""})}
+        yield {part: gr.HTML(found={"count": count, "box": [*low.tolist(), *high.tolist()], "text": ""})}
     except PageError as error:
-        yield {part: gr.HTML(found={"box": None, "text": error.text})}
+        yield {part: gr.HTML(found={"count": count, "box": None, "text": error.text})}
 
 
 def open_photo(page: Page, session: Session | None, value: Any, request: gr.Request) -> Iterator[Updates]:

@@ -5,7 +5,8 @@ From the page, as ``value`` with an event:
 * ``photo_sent``: ``{"count", "name", "content"}``, the content in base64: it never lies on a disk.
 * ``aim``, ``open_photo``: what is to be cut out, and now to be opened: ``{"crop": {"box": [x0, y0, x1, y1]}}``, or of a
   face ``{"crop": {"face": [eye, eye, mouth]}}``, each ``[x, y]``; pixels of the photo, integers at pixel centres.
-* ``foresee``: what will come of it: how long it takes, and where on the photo the model sees its subject.
+* ``foresee``: ``{"count"}``, the shown photo's. What will come of it: how long it takes, and where on the photo
+  the model sees its subject.
 * ``enough``, ``cancel_photo``: what is being opened is good enough, or not wanted any more.
 
 To the page, as props:
@@ -13,8 +14,9 @@ To the page, as props:
 * ``allowed``: whether somebody has agreed to `draggan.provenance.consent.PHOTO`; the server checks it again.
 * ``shown``: ``{"count", "url", "size": [width, height], "ratio", "box", "note"}`` or ``{"count", "error"}``.
 * ``aimed``: ``{"corners", "cut"}``, what the model would see, or ``{"error"}``.
-* ``expected``: how long opening it takes, a sentence.
-* ``found``: ``{"box", "text"}``, a proposal for what is cut out; without a box, why there is none.
+* ``expected``: ``{"count", "text"}``, how long opening it takes, a sentence.
+* ``found``: ``{"count", "box", "text"}``, a proposal for what is cut out; without a box, why there is none. A search
+  takes some seconds: of another photo than the one that is shown it is ignored, and so is ``expected``.
 * ``work``: ``{"running", "percent", "text", "picture"}``.
 
 Pictures come as JPEG data URLs: previews, not files.
@@ -46,7 +48,7 @@ def photo_box(limits: Limits, **look: Any) -> gr.HTML:
         shown=None,
         aimed=None,
         found=None,
-        expected="",
+        expected=None,
         work=None,
         most=most_bytes(limits),
         **look,

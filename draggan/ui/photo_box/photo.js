@@ -9,7 +9,7 @@ const [cutOut, drawn] = element.querySelectorAll('.dg-photo-pair img');
 const use = q('.dg-photo-found'), proposed = q('.dg-photo-proposal'), lasts = q('.dg-photo-expected');
 const open = q('.dg-photo-open'), enough = q('.dg-photo-enough'), cancel = q('.dg-photo-cancel');
 const ways = [...element.querySelectorAll('[data-way]')];
-let count = 0, note = '', way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null, proposal = null;
+let count = 0, there = 0, note = '', way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null, proposal = null;
 
 const say = (text) => { said.textContent = text ?? ''; };
 const busy = () => Boolean(props.work?.running);
@@ -31,7 +31,7 @@ function send(file) {
 function crop() { return way === 'face' ? { face } : { box: frame }; }
 function aim() {
   if (way === 'face' && face.length < 3) return;
-  props.value = { crop: crop() };
+  props.value = { crop: crop(), count: there };
   trigger('aim', {});
 }
 
@@ -163,6 +163,7 @@ watch(SHOWN, () => {
   props.value = null;
   if (shown.error) return say(shown.error);
   note = shown.note ?? '';
+  there = shown.count;
   work.hidden = false;
   [size, ratio] = [shown.size, shown.ratio];
   photo.src = shown.url;
@@ -171,11 +172,13 @@ watch(SHOWN, () => {
   drawn.hidden = true;
   way = 'box';
   propose(null);
+  lasts.textContent = '';
   choose(way);
   trigger('foresee', {});
 });
-watch(FOUND, () => { if (props.found && !busy()) propose(props.found.box, props.found.text); });
-watch(EXPECTED, () => { lasts.textContent = props.expected; });
+// What was found out about the photo before this one, which took longer, is not said of this one.
+watch(FOUND, () => { if (props.found?.count === there && !busy()) propose(props.found.box, props.found.text); });
+watch(EXPECTED, () => { if (props.expected?.count === there) lasts.textContent = props.expected.text; });
 watch(AIMED, () => {
   const aimed = props.aimed;
   if (!aimed) return;
