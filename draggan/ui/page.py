@@ -255,7 +255,7 @@ class Page:
         titles = {opened: title for title, opened in session.opened} if session else {}
         title = titles.get(name) or self.models.find(name).title
         return {
-            self.parts.model: gr.HTML(value=name, title=title),
+            self.parts.model: gr.HTML(value=name, title=title, shown=name),
             self.parts.offered: "",
             self.parts.offer: gr.update(visible=False),
         }

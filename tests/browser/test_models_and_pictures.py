@@ -94,6 +94,11 @@ def test_the_list_of_models_is_searched_and_walked_through_by_keys(visit, models
     # Published ones are offered without a look at the list.
     page.get_by_role("button", name="Far", exact=True).click()
     expect(page.locator("#dg-terms")).to_contain_text("Far away is not on this machine yet.")
+    # A card has the picture of its own model, not of the one on the canvas while another is on offer.
+    page.click(".dg-model-button")
+    expect(page.locator(".dg-card[data-name=bump] img")).to_have_count(1)
+    expect(page.locator(".dg-card[aria-current]")).to_contain_text("Far away")
+    expect(page.locator(".dg-card[data-name=far] img")).to_have_count(0)
 
 
 def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, engine, monkeypatch):

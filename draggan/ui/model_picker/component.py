@@ -8,6 +8,7 @@ From the page:
 To the page, as props:
 
 * ``value``, ``title``: the model on the canvas or on offer, and what people call it.
+* ``shown``: the model on the canvas.
 * ``recommended``: ``[{"name", "title", "short"}]``, published ones that are offered without a look at the list.
 * ``models``: ``[{"name", "title", "group", "facts": [...], "picture"}]`` in their order; the group as people call it,
   the picture a JPEG data URL or empty.
@@ -37,6 +38,7 @@ def model_picker(models: Sequence[Model], **look: Any) -> gr.HTML:
         js_on_load=(_HERE / "picker.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         title=models[0].title,
+        shown=models[0].name,
         recommended=[
             {"name": m.name, "title": m.title, "short": m.what.partition(" (")[0]}
             for m in models

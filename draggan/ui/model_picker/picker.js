@@ -75,10 +75,11 @@ function showList() {
   else count.textContent = `${found.length} model${found.length === 1 ? '' : 's'}`;
 }
 
-// What the model on the canvas looks like.
+// What the model on the canvas looks like: not one on offer, and not while another one or a frame of the film is shown.
 function photograph() {
   const picture = document.querySelector('.dg-picture'), small = document.createElement('canvas');
   if (!(picture?.width > 1) || !props.value || looks.has(props.value) || !props.models) return;
+  if (props.value !== props.shown || busy() || document.querySelector('.dg-stage').dataset.peek) return;
   if (props.models.find(({ name }) => name === props.value)?.picture) return;
   const far = Math.min(1, 112 / Math.max(picture.width, picture.height));
   [small.width, small.height] = [picture.width, picture.height].map((n) => Math.max(1, Math.round(n * far)));
