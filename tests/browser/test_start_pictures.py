@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.browser.driving import expect, needs_browser, status
+from tests.browser.driving import expect, needs_browser, pull, status
+from tests.pages import BUMP
 
 pytestmark = needs_browser
 
@@ -44,3 +45,20 @@ def test_a_person_starts_with_a_picture_and_comes_back_to_a_favourite(visit):
     page.keyboard.press("Enter")
     expect(page.locator(".dg-favourites")).to_be_hidden()
     expect(heart).to_be_focused()
+    # Of a drag, while its beginning is looked at: the picture is that of now, as what opens again is.
+    pull(page, BUMP, (28, 30))
+    status(page, "set\\. Press Start")
+    page.click("#dg-start")
+    status(page, "^Arrived")
+    small = page.locator(".dg-favourites img")
+    page.locator(".dg-film input").fill("0")
+    expect(page.locator(".dg-stage")).to_have_attribute("data-peek", "0")
+    heart.click()
+    expect(small).to_have_count(1)
+    expect(page.locator(".dg-stage")).to_have_attribute("data-peek", "")
+    looked_back = small.get_attribute("src")
+    heart.click()
+    expect(favourites).to_have_count(0)
+    heart.click()
+    expect(small).to_have_count(1)
+    assert small.get_attribute("src") == looked_back

@@ -162,11 +162,22 @@ function photograph() {
   return small.toDataURL('image/jpeg', 0.85);
 }
 
+// A favourite is the picture of now: a frame of the film that is looked at in its place goes away first.
+const isLookedBack = () => Boolean(document.querySelector('.dg-stage').dataset.peek);
+function comeBack() {
+  const slider = document.querySelector('.dg-film input');
+  slider.value = slider.max;
+  slider.dispatchEvent(new Event('input', { bubbles: true }));
+}
+
 heart.addEventListener('click', () => {
   if (busy() || !props.of) return;
   if (heart.dataset.name) { remove(heart.dataset.name, 'This picture'); return; }
   if (all.length >= MOST) { say(`There are ${MOST} favourites, which is as many as are kept. Remove one first.`); return; }
-  asking = { count: ++count, number: props.of.number, picture: photograph() };
+  const back = isLookedBack();
+  if (back) comeBack();
+  // Then the canvas has the picture again by the time of the answer.
+  asking = { count: ++count, number: props.of.number, picture: back ? null : photograph() };
   send('favour', { count });
 });
 
@@ -174,7 +185,8 @@ const names = new Map();       // of this tab's pictures that are favourites, by
 async function keep() {
   const { count: of, error, digest, title, recipe } = props.kept ?? {};
   if (!asking || of !== asking.count) return;
-  const { number, picture } = asking;
+  const { number } = asking, same = number === props.of?.number && !isLookedBack();
+  const picture = asking.picture ?? (same ? photograph() : '');
   asking = null;
   if (error) { say(error); return; }
   try {
