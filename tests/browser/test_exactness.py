@@ -59,6 +59,10 @@ def open_picture(page: Page, width: int, height: int) -> None:
     )
 
 
+def zoom_of(page: Page) -> float:
+    return float(page.locator(".dg-stage").get_attribute("data-zoom"))
+
+
 def under(page: Page, xy, size) -> np.ndarray:
     """Where in the picture a place of the screen is, between its pixels."""
     box = page.locator(".dg-picture").bounding_box()
@@ -125,9 +129,13 @@ def test_every_click_lands_within_half_a_pixel(visit, density):
         x, y = frame["x"] + 0.37 * frame["width"], frame["y"] + 0.61 * frame["height"]
         page.mouse.move(x, y)
         wanted = 6 * size[0] / frame["width"]
-        while float(page.locator(".dg-stage").get_attribute("data-zoom")) < wanted:
-            page.mouse.wheel(0, -200)
-            page.wait_for_timeout(20)
+        before, zoom = 0.0, zoom_of(page)
+        # Turns that are still under way would zoom on beneath the clicks.
+        while zoom < wanted or zoom != before:
+            if zoom < wanted:
+                page.mouse.wheel(0, -200)
+            page.wait_for_timeout(50)
+            before, zoom = zoom, zoom_of(page)
         page.keyboard.down(" ")
         page.mouse.down()
         page.mouse.move(x + 31, y - 23, steps=3)
