@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.browser.driving import Page, brightest, click, expect, needs_browser, status
+import time
+
+from tests.browser.driving import PATIENCE, Page, brightest, click, expect, needs_browser, status
 from tests.pages import BUMP
 
 pytestmark = needs_browser
@@ -76,7 +78,11 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
 
 def kept_pictures(page: Page, count: int, since: float) -> None:
     """Wait until the browser has written a history with so many pictures since then."""
-    page.wait_for_function(KEPT, arg=[count, since])
+    # Not wait_for_function: a promise is true, whatever will come of it.
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(KEPT, [count, since]):
+        assert time.monotonic() < deadline, count
+        page.wait_for_timeout(50)
 
 
 KEPT = """async ([count, since]) => {
