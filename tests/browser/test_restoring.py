@@ -37,6 +37,12 @@ _SPOIL = """(change) => new Promise((good) => {
     };
 })"""
 
+_OLD_THUMBNAILS = """() => {
+    const work = sessionStorage.getItem('draggan-tab'), old = 'data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=';
+    const all = Array.from({ length: 5000 }, (_, number) => [number, old]);
+    sessionStorage.setItem('draggan-thumbs', JSON.stringify({ work, all }));
+}"""
+
 
 def pixels(page: Page) -> str:
     return page.evaluate(_PIXELS)
@@ -183,8 +189,11 @@ def test_spoiled_work_is_refused_and_the_page_begins_anew(visit):
     page = visit()
     drag(page)
     page.evaluate(_SPOIL, ['"space":"w+"', '"space":"<img src=x onerror=alert(1)>${6*7}"'])
+    page.evaluate(_OLD_THUMBNAILS)
     again(page)
     status(page, r"cannot be used, so this is a new start\. .*'<img src=x onerror=alert\(1\)>\$\{6\*7\}'")
+    # Whatever its number, the new picture has its own thumbnail.
+    expect(page.locator(".dg-story img")).to_have_attribute("src", re.compile("^data:image/jpeg"))
     pull(page, (20, 30), (26, 30))
     status(page, r"^1 point set")
     kept(page, 1)

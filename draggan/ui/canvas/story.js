@@ -6,6 +6,9 @@ const small = layer();
 // By number, as data URLs; of this tab's work they outlive a reload.
 const THUMBS = 'draggan-thumbs', ofWork = () => sessionStorage.getItem('draggan-tab') ?? '';
 const thumbs = new Map(rememberedThumbs());
+// Numbers of those that were taken since the page was loaded: another one may be of work that was set aside, whose
+// numbers are given anew.
+const taken = new Set();
 function rememberedThumbs() {
   try {
     const { work, all } = JSON.parse(sessionStorage.getItem(THUMBS) ?? '{}');
@@ -19,7 +22,8 @@ function rememberThumbs() {
 // The picture on the screen is that of now.
 function photograph() {
   const now = (props.story ?? []).find(({ kind }) => kind === 'now')?.number;
-  if (!now || thumbs.has(now)) return;
+  if (!now || taken.has(now)) return;
+  taken.add(now);
   const far = Math.min(1, 2 * THUMB / Math.max(...size));
   [small.width, small.height] = size.map((n) => Math.max(1, Math.round(n * far)));
   small.getContext('2d').drawImage(picture, 0, 0, small.width, small.height);
