@@ -57,7 +57,8 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
     assert found.recipe is None
     assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
     assert {"words", "pixels", "signature", "record"} <= marks_of(changed.read_bytes())
-    # Another process goes on with it, and does what this one does, to the last bit.
+    # Another process goes on with it, and does what this one does. To the last bit but where one of them computes with
+    # compiled operators and the other does not yet (seen once, with PyTorch 2.8): then a level of grey here and there.
     again = ("drag", "--recipe", str(saved), "--point", "100,100:103,100", "--steps", "2")
     here, there = tmp_path / "here.draggan", tmp_path / "there.draggan"
     command = [sys.executable, "-m", "draggan", *again, "--recipe-out", str(there), "--out", str(tmp_path / "d.png")]
@@ -70,8 +71,9 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
             engine.keep_tuning(tuning)
         pictures.append([engine.picture(work.session.recipe.up_to(number)) for number in range(3)])
         engine.close()
-    np.testing.assert_array_equal(*pictures)
-    assert not np.array_equal(pictures[0][1], pictures[0][2])
+    ours, theirs = np.array(pictures, np.int16)
+    assert np.abs(ours - theirs).max() <= 1
+    assert np.abs(ours[1] - ours[2]).max() > 8
 
 
 def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, capsys):
