@@ -90,6 +90,7 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     size = page.evaluate("() => { const c = document.querySelector('.dg-picture'); return [c.width, c.height]; }")
     click(page, (4, 4), size)
     click(page, (9, 7), size)
+    status(page, "^1 point set")
     page.click("#dg-start")
     status(page, "^(Arrived|As far|Stopped|What was|Further|The point)")
     with page.expect_download() as download:
@@ -120,6 +121,7 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     other.wait_for_function(_ARE, arg=shown)
     click(other, (12, 12), size)
     click(other, (9, 12), size)
+    status(other, "^2 points set")
     other.click("#dg-start")
     status(other, "^(Arrived|As far|Stopped|What was|Further|The point)")
     # A server that has forgotten the weights gets them back from the browser.
