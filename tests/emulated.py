@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from torch_utils import recorder
 from torch_utils.pytorch_internals import below_autograd
 from torch_utils.recorder import Recorder
 
@@ -167,3 +169,10 @@ class Emulated(Recorder):
 
     def wait_for_replays(self) -> None:
         pass
+
+
+def record_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one test: what is recorded on a GPU is recorded here, and counted from nothing."""
+    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
+    monkeypatch.setattr(Emulated, "recorded", 0)
+    monkeypatch.setattr(Emulated, "replayed", 0)

@@ -18,6 +18,7 @@ from draggan.inversion import read_photo
 from draggan.provenance.verify import verify_bytes
 from draggan.session_file import read_session_file
 from tests.marks import marks_of
+from torch_utils.ops.status import reference_only
 
 QUICK = ("--coarse-steps", "3", "--steps", "2", "--tuning-steps", "2")
 
@@ -33,7 +34,7 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
-def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
+def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys, monkeypatch):
     session, changed, saved = (tmp_path / name for name in ("a.draggan", "b.png", "b.draggan"))
     drawn = tmp_path / "drawn.png"
     options = ("--find", *QUICK, "--picture", str(drawn), "--consent", "--json")
@@ -57,13 +58,15 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
     assert found.recipe is None
     assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
     assert {"words", "pixels", "signature", "record"} <= marks_of(changed.read_bytes())
-    # Another process goes on with it, and does what this one does. To the last bit but where one of them computes with
-    # compiled operators and the other does not yet (seen once, with PyTorch 2.8): then a level of grey here and there.
+    # Another process goes on with it, and does what this one does, to the last bit. Both without compiled operators,
+    # which another test may have loaded in this process: with them other numbers round, and "auto" is bfloat16.
     again = ("drag", "--recipe", str(saved), "--point", "100,100:103,100", "--steps", "2")
     here, there = tmp_path / "here.draggan", tmp_path / "there.draggan"
     command = [sys.executable, "-m", "draggan", *again, "--recipe-out", str(there), "--out", str(tmp_path / "d.png")]
+    monkeypatch.setenv("DRAGGAN_NATIVE_OPS", "0")
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1], capture_output=True)
-    assert main([*again, "--recipe-out", str(here), "--out", str(tmp_path / "c.png")]) == 0
+    with reference_only():
+        assert main([*again, "--recipe-out", str(here), "--out", str(tmp_path / "c.png")]) == 0
     pictures = []
     for path in (here, there):
         work, engine = read_session_file(path), LocalEngine(AnyModels("cpu"))
@@ -71,9 +74,8 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys):
             engine.keep_tuning(tuning)
         pictures.append([engine.picture(work.session.recipe.up_to(number)) for number in range(3)])
         engine.close()
-    ours, theirs = np.array(pictures, np.int16)
-    assert np.abs(ours - theirs).max() <= 1
-    assert np.abs(ours[1] - ours[2]).max() > 8
+    np.testing.assert_array_equal(*pictures)
+    assert not np.array_equal(pictures[0][1], pictures[0][2])
 
 
 def test_what_cannot_be_done_with_a_photo_ends_in_a_sentence(photo, tmp_path, capsys):

@@ -25,7 +25,7 @@ from draggan.generators.stylegan2.static_shapes import MovableLayout
 from draggan.generators.stylegan2.windows import plan_layers
 from draggan.geometry import Windows, crop, nonzero_support
 from tests.conftest import tiny_stylegan2
-from tests.emulated import Emulated, Refused
+from tests.emulated import Emulated, Refused, record_on_the_processor
 from tests.test_stylegan2_windows import generator
 from torch_utils import recorder
 
@@ -34,10 +34,8 @@ from torch_utils import recorder
 def _as_on_a_gpu(monkeypatch):
     """Plain convolutions, no weights in the processor's own order; and a recorder for this device."""
     monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
-    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
+    record_on_the_processor(monkeypatch)
     monkeypatch.setattr(recorder, "RECORD_AFTER", 1)
-    monkeypatch.setattr(Emulated, "recorded", 0)
-    monkeypatch.setattr(Emulated, "replayed", 0)
 
 
 def fresh(square=True):

@@ -8,17 +8,14 @@ import pytest
 import torch
 
 from tests.conftest import tiny_stylegan2
-from tests.emulated import Emulated
-from torch_utils import recorder
+from tests.emulated import Emulated, record_on_the_processor
 from torch_utils.ops import prepacked_convolution
 
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
-    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
-    monkeypatch.setattr(Emulated, "recorded", 0)
-    monkeypatch.setattr(Emulated, "replayed", 0)
+    record_on_the_processor(monkeypatch)
 
 
 def test_pictures_and_previews_are_the_ordinary_ones() -> None:

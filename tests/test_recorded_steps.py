@@ -13,8 +13,7 @@ from draggan.scenes.cat import CAT
 from draggan.scenes.device_pool import BLOCK, DevicePool, Scenes
 from draggan.scenes.scene import renderer
 from draggan.scenes.train import TrainConfig, Trainer
-from tests.emulated import Emulated
-from torch_utils import recorder
+from tests.emulated import Emulated, record_on_the_processor
 
 CPU = torch.device("cpu")
 
@@ -25,9 +24,7 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         renderer()
     except OpBuildError as error:
         pytest.skip(f"no renderer: {error}")
-    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
-    monkeypatch.setattr(Emulated, "recorded", 0)
-    monkeypatch.setattr(Emulated, "replayed", 0)
+    record_on_the_processor(monkeypatch)
 
 
 def config(**settings: object) -> TrainConfig:

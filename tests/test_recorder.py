@@ -21,7 +21,7 @@ from draggan.config import DragConfig
 from draggan.drag import Drag, continuity, line, tracking
 from draggan.drag.solvers import jacobian
 from tests.conftest import tiny_stylegan2
-from tests.emulated import Emulated
+from tests.emulated import Emulated, record_on_the_processor
 from torch_utils import recorder
 from torch_utils.ops import prepacked_convolution
 from torch_utils.recorder import Replayed, can_look, replayed
@@ -36,9 +36,7 @@ RECORDED = (
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepacked_convolution, "prepacking_works", lambda dtype: False)
-    monkeypatch.setattr(recorder, "_recorders", {"cpu": Emulated})
-    monkeypatch.setattr(Emulated, "recorded", 0)
-    monkeypatch.setattr(Emulated, "replayed", 0)
+    record_on_the_processor(monkeypatch)
     for function in RECORDED:
         function.forget()
 
@@ -254,7 +252,9 @@ def test_a_recorded_drag_is_the_drag_itself(
     ws = torch.randn(1, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(1))
     handles = np.array([(12.0, 14.0), (20.0, 11.0), (9.0, 22.0)])[:count]
     targets = handles + np.array((5.0, 2.0))
-    config = DragConfig(solver=solver, tracker=tracker, max_steps=3, max_departure=100.0)  # type: ignore[arg-type]
+    # Once another test has loaded compiled operators, "auto" is bfloat16, in which the two round differently.
+    settings = {"solver": solver, "tracker": tracker, "precision": "float32"}
+    config = DragConfig(**settings, max_steps=3, max_departure=100.0)  # type: ignore[arg-type]
     found = []
     for recorded in (False, True):
         monkeypatch.setenv("DRAGGAN_CUDA_GRAPHS", str(int(recorded)))
@@ -266,9 +266,8 @@ def test_a_recorded_drag_is_the_drag_itself(
     (plain, much, _), (other, little, waiting) = found
     assert [step.outcome for step in plain] == [step.outcome for step in other]
     for a, b in zip(plain, other, strict=True):
-        # Mostly within 1e-3; with PyTorch 2.8 on a busy machine it was 0.03 px once: this network amplifies rounding.
-        np.testing.assert_allclose(b.handles, a.handles, atol=0.1)
-        torch.testing.assert_close(b.ws, a.ws, atol=1e-2, rtol=1e-2)
-        assert b.loss == pytest.approx(a.loss, rel=5e-2, abs=1e-4)
+        np.testing.assert_allclose(b.handles, a.handles, atol=1e-3)
+        torch.testing.assert_close(b.ws, a.ws, atol=1e-4, rtol=1e-4)
+        assert b.loss == pytest.approx(a.loss, rel=1e-3, abs=1e-5)
     assert little < min(given, much / 2)
     assert waiting < waits

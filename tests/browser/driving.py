@@ -13,7 +13,7 @@ from draggan.session import Session
 from draggan.ui.canvas.value import canvas_value, with_canvas
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect, Page = sync_api.expect, sync_api.Page
+expect, Error, Page = sync_api.expect, sync_api.Error, sync_api.Page
 
 CHROMIUM = os.environ.get("DRAGGAN_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 
