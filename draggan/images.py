@@ -15,7 +15,7 @@ from torch import Tensor
 
 from draggan.errors import MaskError
 
-__all__ = ["draw_points", "enlarged", "over_white", "read_mask", "to_uint8", "with_caption"]
+__all__ = ["draw_points", "enlarged", "from_uint8", "over_white", "read_mask", "to_uint8", "with_caption"]
 
 _DATA_URL = "data:image/png;base64,"
 _AT_ONCE = 1 << 20  # pixels that are computed with at a time
@@ -34,6 +34,11 @@ def to_uint8(image: Float[Tensor, "*batch image_channels height width"]) -> UInt
     if len(scaled) == 1:
         scaled = scaled.expand(3, -1, -1)
     return scaled.permute(1, 2, 0).cpu().numpy()
+
+
+def from_uint8(pixels: UInt8[np.ndarray, "height width channels"]) -> Float[Tensor, "1 channels height width"]:
+    """A picture as generators draw them, in [-1, 1]; the other way than `to_uint8`."""
+    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def over_white(pixels: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width 3"]:

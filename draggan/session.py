@@ -139,6 +139,11 @@ class Session:
         return _latent_of(self.recipe)
 
     @property
+    def moments(self) -> tuple[Moment, ...]:
+        """All that the work consists of, also what was undone and what is on branches; that of now is the first."""
+        return (self.now, *self.past, *self.future, *self.branches)
+
+    @property
     def pairs(self) -> tuple[Point, ...]:
         """Handles and targets."""
         return self.now.pairs
@@ -224,7 +229,7 @@ class Session:
             work = work._record(replace(moment, seen=0))
         future = tuple(replace(moment, seen=0) for moment in other.future)
         # By its number alone can a picture on a branch be reached; those of this session are taken.
-        most = max((moment.seen for moment in (*work.past, work.now, *work.branches)), default=0)
+        most = max(moment.seen for moment in work.moments)
         known = {moment.seen for moment in (*other.past, other.now, *other.future)}
         left = [moment for moment in other.branches if moment.seen not in known]
         branches = tuple(replace(moment, seen=most + number) for number, moment in enumerate(left, 1))
@@ -461,7 +466,7 @@ class Session:
         if self.now.seen:
             return self
         # Work that has come back brings numbers along.
-        most = max((moment.seen for moment in (*self.past, *self.future, *self.branches)), default=0)
+        most = max(moment.seen for moment in self.moments)
         return replace(self, now=replace(self.now, seen=max(number, most + 1)))
 
     @property

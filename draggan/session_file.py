@@ -28,7 +28,7 @@ from safetensors.numpy import save
 from dnnlib.cache import replacing
 from draggan.errors import ExportError, RecipeError
 from draggan.kept_session import pieces_of, read_session
-from draggan.recipe import ModelReference, parse_json, read_object
+from draggan.recipe import ModelReference, Recipe, parse_json, read_object
 from draggan.session import Session
 from draggan.tuning import MOST_NUMBERS, Tuning
 
@@ -38,8 +38,8 @@ __all__ = [
     "PhotoPlace",
     "SessionFile",
     "is_session_file",
+    "photos_of",
     "read_session_file",
-    "tunings_of",
 ]
 
 SUFFIX = ".draggan"
@@ -85,7 +85,7 @@ class SessionFile:
         Raises:
             ExportError: a tuning that the session needs is not there, or there are too many.
         """
-        needed = tunings_of(self.session)
+        needed = photos_of(self.session)
         if missing := [digest for digest in needed if digest not in self.tunings]:
             raise ExportError(f"the tuned weights {missing[0][:12]}... of this session are not there; it is not saved")
         if len(needed) > _MOST_TUNINGS:
@@ -126,10 +126,14 @@ class SessionFile:
         return path
 
 
-def tunings_of(session: Session) -> tuple[str, ...]:
-    """Hashes of the tunings that a session's pictures need, also those on branches, each once."""
-    moments = (session.now, *session.past, *session.future, *session.branches)
-    return tuple(dict.fromkeys(m.recipe.model.tuning for m in moments if m.recipe.is_of_photo))
+def photos_of(session: Session) -> dict[str, Recipe]:
+    """For every tuning that a session's pictures need, also those on branches, a recipe of one of them: the one on the
+    screen if it does."""
+    recipes: dict[str, Recipe] = {}
+    for moment in session.moments:
+        if moment.recipe.is_of_photo:
+            recipes.setdefault(moment.recipe.model.tuning, moment.recipe)
+    return recipes
 
 
 def is_session_file(data: bytes) -> bool:
@@ -185,7 +189,7 @@ def read_session_file(
             raise RecipeError("the tuned weights in the session's file are not those that it names; it was changed")
         tunings[digest] = tuning
     session = read_session(text.decode("ascii", "replace"), found=found)
-    if missing := [digest for digest in tunings_of(session) if digest not in tunings]:
+    if missing := [digest for digest in photos_of(session) if digest not in tunings]:
         raise RecipeError(f"the tuned weights {missing[0][:12]}... are missing in the session's file")
     places = {digest: _place(value) for digest, value in crops.items() if digest in tunings}
     return SessionFile(session=session, tunings=tunings, places=places)

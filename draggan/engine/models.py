@@ -17,9 +17,10 @@ from draggan.checkpoints.store import load_generator, locate
 from draggan.downloads import Terms, terms_of
 from draggan.errors import LimitError, ModelNotFound
 from draggan.generators.base import Generator
+from draggan.recipe import ModelReference
 from draggan.suggestions import TRUNCATION, settings_of, truncation_of
 
-__all__ = ["AnyModels", "CatalogueModels", "Model", "ModelSource", "Models", "Progress"]
+__all__ = ["AnyModels", "CatalogueModels", "Model", "ModelSource", "Models", "Progress", "portable_reference"]
 
 # Bytes done and in all (None: unknown). Raising from it cancels.
 Progress = Callable[[int, "int | None"], None]
@@ -56,6 +57,12 @@ class Model:
     truncation: float = TRUNCATION
     settings: Mapping[str, Any] = field(default_factory=dict)
     presets: tuple[Preset, ...] = ()
+
+
+def portable_reference(models: Models, model: ModelReference) -> ModelReference:
+    """A model of a recipe by a name for others: that under which a file was opened here is its owner's secret, and
+    useless there."""
+    return replace(model, name=models.find(model.name).file)
 
 
 @runtime_checkable

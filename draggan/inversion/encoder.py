@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from draggan.checkpoints.catalogue import builtin_dir
 from draggan.errors import CheckpointError
 from draggan.generators.base import Generator
+from draggan.images import from_uint8
 from draggan.small_networks import Convolution, Residual, read_network, take_over, write_network
 
 __all__ = ["Encoder", "encoder_file", "find_encoder", "guess_latent", "load_encoder", "save_encoder"]
@@ -105,7 +106,7 @@ def guess_latent(
     network = find_encoder(name, model_sha256)
     if network is None:
         return None
-    picture = torch.tensor(photo).permute(2, 0, 1)[None].float() / 127.5 - 1
+    picture = from_uint8(photo)
     return network(picture)[:, None].expand(1, generator.num_ws, -1).contiguous().to(generator.device)
 
 

@@ -150,15 +150,15 @@ def strengths(
     way = followed(model, edited, offset, points) - points
     if not len(points) or float(way.norm(dim=-1).max()) < _SHORTEST * max(model.image_size):
         return one
+    known = None if landmarks is None else landmarks(model.synthesis(edited))[0].to(points.device)
     keys = sorted({round(k * (count - 1) / max(1, KEYS - 1)) for k in range(KEYS)})
     found = []
     for key in keys:
         ws, strength = frames[key : key + 1], 1.0
-        if landmarks is None:
+        if landmarks is None or known is None:
             there = corresponding(film, edited, ws, points)
         else:
-            found_at = (landmarks(drawing.synthesis(at))[0] for drawing, at in ((model, edited), (film, ws)))
-            there = carried(points, *(found.to(points.device) for found in found_at))
+            there = carried(points, known, landmarks(film.synthesis(ws))[0].to(points.device))
         for _ in range(2):
             gone = followed(film, ws, strength * offset, there) - there
             share = float((gone * way).sum() / way.square().sum())

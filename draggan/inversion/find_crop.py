@@ -29,6 +29,7 @@ from torch import Tensor
 
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
+from draggan.images import from_uint8
 from draggan.inversion.crop import Crop, centred
 from draggan.inversion.encoder import Encoder, find_encoder
 from draggan.inversion.invert import psnr
@@ -103,8 +104,7 @@ class CropFinder:
             middle = centred(photo, self._generator.image_size)
             return FoundCrop(crop=middle, spread=math.inf, psnr=0.0)
         photo, scale = _reduced(photo)
-        whole = torch.tensor(photo.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-        pyramid = _Pyramid(whole)
+        pyramid = _Pyramid(from_uint8(photo.pixels))
         windows, places = self._look(photo)
         pointed = self._pointed(places)
         best = np.argsort(-_votes(windows, pointed))[:_CANDIDATES]
@@ -140,8 +140,7 @@ class CropFinder:
         reference: Windows | None = None
         found = []
         for photo in photos:
-            whole = torch.tensor(photo.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-            pyramid = _Pyramid(whole)
+            pyramid = _Pyramid(from_uint8(photo.pixels))
             for _ in range(_FOLLOWED):
                 pointed = self._kept(self._pointed(self._places(pyramid, at)), photo)
                 if reference is None:
@@ -185,7 +184,7 @@ class CropFinder:
                 for length, less in zip(pixels.shape[:2], short, strict=True)
             ]
             padded = np.pad(pixels, [*beyond, (0, 0)], mode="symmetric")
-            picture = torch.tensor(padded).permute(2, 0, 1)[None].float() / 127.5 - 1
+            picture = from_uint8(padded)
             cut = F.unfold(picture, INPUT, stride=step)[0].T.reshape(-1, 3, INPUT, INPUT)
             across = (padded.shape[1] - INPUT) // step + 1
             number = torch.arange(len(cut)).numpy()

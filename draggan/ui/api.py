@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.context import get_blocks_context
 
 from draggan.engine.base import Engine, Update
-from draggan.engine.models import Models
+from draggan.engine.models import Models, portable_reference
 from draggan.errors import ConsentError, ModelNotFound
 from draggan.export import encode_picture
 from draggan.provenance.consent import TEXTS
@@ -171,7 +171,7 @@ def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit,
         "handles": [point.handle for point in edit.points],
         "targets": [point.target for point in edit.points],
     }
-    portable = replace(recipe, model=replace(recipe.model, name=models.find(recipe.model.name).file))
+    portable = replace(recipe, model=portable_reference(models, recipe.model))
     data = encode_picture(
         engine.picture(recipe, visitor=visitor_of(request)),
         ".png",

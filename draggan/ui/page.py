@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from itertools import count, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from draggan.downloads import Terms, offer
 from draggan.engine.base import Engine
-from draggan.engine.models import Model, Models
+from draggan.engine.models import Model, Models, portable_reference
 from draggan.errors import ConfigError, LatentError
 from draggan.recipe import Recipe
 from draggan.session import Session
@@ -169,6 +170,10 @@ class Page:
         """The same with another latent in place of its last."""
         return self.engine.render(recipe, ws, visitor=visitor_of(LocalContext.request.get(None)))
 
+    def portable(self, recipe: Recipe) -> Recipe:
+        """A recipe for others; see `portable_reference`."""
+        return replace(recipe, model=portable_reference(self.models, recipe.model))
+
     def history(self, session: Session) -> dict[str, Any]:
         """Props of the canvas: the film of the drags, and every picture so far."""
         story = [
@@ -247,9 +252,9 @@ class Page:
 
     def whole_model(self, session: Session) -> Updates:
         """The picture with everything that depends on its model."""
-        return self.show(session) | self.list_models(session) | self.controls(session) | self.model_settings(session)
+        return self.show(session) | self.show_model(session) | self.controls(session) | self.model_settings(session)
 
-    def list_models(self, session: Session | None) -> Updates:
+    def show_model(self, session: Session | None) -> Updates:
         """The model on the canvas is the chosen one, and none is on offer."""
         name = self.model_of(session)
         titles = {opened: title for title, opened in session.opened} if session else {}

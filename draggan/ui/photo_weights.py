@@ -11,18 +11,19 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from functools import partial
 
 import gradio as gr
 
 from draggan.config import Limits
+from draggan.engine.models import portable_reference
 from draggan.errors import DragGANError, RecipeError
 from draggan.images import over_white
 from draggan.kept_session import BUDGET, pieces_of, read_session
 from draggan.provenance.consent import PHOTO
-from draggan.recipe import ModelReference, Recipe, parse_json
+from draggan.recipe import ModelReference, parse_json
 from draggan.session import Session
-from draggan.session_file import PhotoPlace, SessionFile, read_session_file, tunings_of
+from draggan.session_file import PhotoPlace, SessionFile, photos_of, read_session_file
 from draggan.ui.page import Page
 from draggan.ui.tab_queue import owner_of, visit_of
 
@@ -44,27 +45,22 @@ def work_file(page: Page, session: Session, owner: str) -> SessionFile:
         RecipeError: those of the picture on the screen are.
         ModelNotFound: a model of its history is gone.
     """
-
-    def portable(model: ModelReference) -> ModelReference:
-        # The name under which a file was opened here is its owner's secret, and useless elsewhere.
-        return replace(model, name=page.models.find(model.name).file)
-
     gone = missing_weights(page, session)
     if session.recipe.model.tuning in gone:
         page.engine.tuning(session.recipe)
     session = session.without(lambda model: model.tuning in gone)
     tunings, places = {}, {}
-    for digest, recipe in _recipes(session).items():
+    for digest, recipe in photos_of(session).items():
         tunings[digest], place = page.engine.tuning(recipe), page.photos.place(digest, owner)
         if place is not None:
             places[digest] = place
-    session = read_session(pieces_of(session).text(), found=portable).with_only_opened([])
-    return SessionFile(session=session, tunings=tunings, places=places)
+    portable = read_session(pieces_of(session).text(), found=partial(portable_reference, page.models))
+    return SessionFile(session=portable.with_only_opened([]), tunings=tunings, places=places)
 
 
 def missing_weights(page: Page, session: Session) -> frozenset[str]:
     """Hashes of tuned weights that a session needs and that are not here any more."""
-    return frozenset(digest for digest, recipe in _recipes(session).items() if not _is_here(page, recipe))
+    return frozenset(digest for digest, recipe in photos_of(session).items() if not _is_here(page, recipe))
 
 
 def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
@@ -77,7 +73,7 @@ def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
     if not work.tunings:
         return
     page.site.consents.check(visit_of(request), PHOTO)
-    recipes = _recipes(work.session)
+    recipes = photos_of(work.session)
     new = [digest for digest, recipe in recipes.items() if not _is_here(page, recipe)]
     try:
         for digest in new:
@@ -108,7 +104,7 @@ def kept_pieces(
     """
     room = int(min(2 * BUDGET, limits.call_bytes) * (1 - _AROUND)) - BUDGET
     names, texts = [], {}
-    recipes, gone, shown = _recipes(session), missing_weights(page, session), session.recipe.model.tuning
+    recipes, gone, shown = photos_of(session), missing_weights(page, session), session.recipe.model.tuning
     theirs = {match[1]: match for name in there if (match := _NAME.fullmatch(name))}
     for digest in sorted(recipes, key=lambda digest: (digest != shown, digest not in gone)):
         if digest in gone:
@@ -150,13 +146,6 @@ def kept_weights(text: str, found: Callable[[ModelReference], ModelReference]) -
             except (DragGANError, binascii.Error, ValueError):
                 continue
     return files
-
-
-def _recipes(session: Session) -> dict[str, Recipe]:
-    """For every tuning that a session's pictures need, one of them."""
-    moments = (session.now, *session.past, *session.future, *session.branches)
-    by_tuning = {m.recipe.model.tuning: m.recipe for m in reversed(moments) if m.recipe.is_of_photo}
-    return {digest: by_tuning[digest] for digest in tunings_of(session)}
 
 
 def _is_here(page: Page, recipe: Recipe) -> bool:

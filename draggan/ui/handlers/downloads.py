@@ -40,7 +40,7 @@ def not_now(page: Page, session: Session | None, request: gr.Request) -> Updates
     if page.downloads.stop(tab_of(request)):
         return {page.parts.not_now: gr.update(value="Cancelling …")}
     with explained():
-        return page.list_models(session)
+        return page.show_model(session)
 
 
 def download(page: Page, session: Session | None, model: str, request: gr.Request) -> Iterator[Updates]:
@@ -64,7 +64,7 @@ def download(page: Page, session: Session | None, model: str, request: gr.Reques
         yield _finished(page, tab, session, chosen)
     except PageError as e:
         with explained(), page.tabs.exclusive(tab, session) as newest:
-            back = page.list_models(newest)
+            back = page.show_model(newest)
             if not page.models.find(model).here:
                 back |= page.offer(chosen, page.models.terms(model, ask=False))
         yield back | page.say(e.text, "note")
@@ -86,5 +86,5 @@ def _finished(page: Page, tab: str, before: Session | None, model: Model) -> Upd
     with explained(), page.tabs.exclusive(tab, before) as newest:
         touched = newest is not None and newest.is_touched
         if touched or tab in page.drags or page.model_of(newest) != page.model_of(before):
-            return page.list_models(newest) | models.announce(page, model, tab)
+            return page.show_model(newest) | models.announce(page, model, tab)
         return page.tabs.remember(tab, models.new_model(page, newest, model.name, None, model.truncation))

@@ -54,7 +54,7 @@ def refused_while_dragging(page: Page, tab: str, session: Session | None) -> Upd
     # The controls say again what the picture began with.
     return {
         page.parts.session: session,
-        **page.list_models(session),
+        **page.show_model(session),
         page.parts.seed: gr.update(value=session.seed),
         page.parts.truncation: gr.update(value=session.truncation),
         page.parts.label: gr.update(value=session.label),

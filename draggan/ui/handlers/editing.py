@@ -36,7 +36,7 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
     """What was drawn on something that is no longer there; ``known``: the session was kept."""
     if not known:
         # Nothing else would tell the page, and all that is drawn there would be passed over.
-        begun = page.list_models(session) | page.model_settings(session)
+        begun = page.show_model(session) | page.model_settings(session)
         # Where the browser has kept the work, the page loads itself again.
         lost = page.say(messages.EXPIRED, "note") | {page.parts.keeper: gr.HTML(expired=True)}
         return page.show(session) | page.controls(session) | begun | lost
@@ -44,7 +44,7 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
         # The page is about to be told what is there instead.
         return {page.parts.session: session.mark_page_outdated()}
     # Edits come one after the other: it had an answer since, and not that one. A connection was lost.
-    there = page.show(session) | page.list_models(session) | page.controls(session)
+    there = page.show(session) | page.show_model(session) | page.controls(session)
     return there | page.say(messages.OUT_OF_STEP, "note")
 
 

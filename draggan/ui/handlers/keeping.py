@@ -147,11 +147,7 @@ def _without_weights(page: Page, session: Session, work: KeptWork, request: gr.R
 
 def _with_models_that_are_here(page: Page, session: Session) -> Session:
     """The session without history and list entries of models that are gone; what is on the screen stays."""
-    here: dict[str, bool] = {}
-    for moment in (*session.past, session.now, *session.future, *session.branches):
-        name = moment.start.model.name
-        if name not in here:
-            here[name] = _is_here(page, name)
+    here = {name: _is_here(page, name) for name in {moment.start.model.name for moment in session.moments}}
     session = session.without(lambda model: not here[model.name])
     return session.with_only_opened([name for _, name in session.opened if _is_here(page, name)])
 

@@ -83,7 +83,7 @@ def choose_model(
             if session is not None and model == (offered or session.model):
                 updates: Updates = {page.parts.session: session}
             elif session is not None and model == session.model:
-                updates = {page.parts.session: session} | page.list_models(session)
+                updates = {page.parts.session: session} | page.show_model(session)
             elif chosen.here:
                 updates = new_model(page, session, model, seed, chosen.truncation)
             else:
@@ -91,7 +91,7 @@ def choose_model(
                 updates = page.offer(chosen, page.models.terms(model, ask=False), asking=True)
     except PageError as error:
         # The list says what is on the canvas, not what was refused.
-        yield page.list_models(session) | page.say(error.text, "bad")
+        yield page.show_model(session) | page.say(error.text, "bad")
         error.said_already()
         raise
     yield updates
@@ -196,7 +196,7 @@ def _opened(page: Page, tab: str, session: Session | None, model: Model) -> Upda
         return new_model(page, session, model.name, None, model.truncation, opened=model.title)
     if model.name not in [name for _, name in session.opened]:
         session = session.with_opened(model.title, model.name)
-    return {page.parts.session: session} | page.list_models(session) | announce(page, model, tab)
+    return {page.parts.session: session} | page.show_model(session) | announce(page, model, tab)
 
 
 def new_model(

@@ -16,7 +16,7 @@ from draggan.ui.handlers.dragging import refused_while_dragging
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import tab_of
 
-__all__ = ["another", "random_picture", "set_label", "set_seed", "set_truncation", "try_preset"]
+__all__ = ["picture_of_seed", "random_picture", "set_label", "set_seed", "set_truncation", "try_preset"]
 
 
 def set_seed(
@@ -30,26 +30,30 @@ def set_seed(
         yield refused
         return
     back = {page.parts.seed: gr.update(value=session.seed)}
-    yield (yield from page.attempt(lambda: another(page, session, seed=seed), back))
+    yield (yield from page.attempt(lambda: _another(page, session, seed=seed), back))
 
 
 def set_truncation(page: Page, session: Session | None, truncation: float | None) -> Updates:
     """The same seed at another truncation."""
     with explained():
-        return another(page, page.session_of(session), truncation=truncation)
+        return _another(page, page.session_of(session), truncation=truncation)
 
 
 def set_label(page: Page, session: Session | None, label: int | None) -> Updates:
     """The same seed of another class."""
     with explained():
-        return another(page, page.session_of(session), label=label)
+        return _another(page, page.session_of(session), label=label)
 
 
 def random_picture(page: Page, session: Session | None) -> Updates:
     """The picture of a random seed."""
-    seed = secrets.randbelow(1_000_000)
+    return picture_of_seed(page, session, secrets.randbelow(1_000_000))
+
+
+def picture_of_seed(page: Page, session: Session | None, seed: Any) -> Updates:
+    """The picture of a seed that was not typed, which the page shows with it."""
     with explained():
-        new = another(page, page.session_of(session), seed=seed)
+        new = _another(page, page.session_of(session), seed=seed)
     return new | {page.parts.seed: gr.update(value=seed, interactive=True)}
 
 
@@ -67,7 +71,7 @@ def try_preset(page: Page, session: Session | None, number: int) -> Updates:
         return page.show(session) | page.controls(session) | said
 
 
-def another(page: Page, session: Session, **changes: Any) -> Updates:
+def _another(page: Page, session: Session, **changes: Any) -> Updates:
     """The picture of another seed, truncation or class. Where nothing is another, nothing is done."""
     now = {"seed": session.seed, "truncation": session.truncation, "label": session.label}
     wanted = now | changes

@@ -22,7 +22,7 @@ from draggan.images import draw_points, enlarged, over_white
 from draggan.inversion import paste
 from draggan.recipe import Point, Recipe
 from draggan.session import Session
-from draggan.session_file import SUFFIX, tunings_of
+from draggan.session_file import SUFFIX, photos_of
 from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
 from draggan.ui.errors import PageError, explained
@@ -33,7 +33,7 @@ from draggan.ui.photo_weights import work_file
 from draggan.ui.photos import OpenedPhoto
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of
 
-__all__ = ["copy", "portable", "save", "save_film", "save_session"]
+__all__ = ["copy", "save", "save_film", "save_session"]
 
 # Pixels of the longer side of what is enlarged: a picture, and a frame of many that are in memory together.
 _LARGEST, _LARGEST_FRAME = 4096, 1024
@@ -146,7 +146,7 @@ def save_film(
         yield page.say(messages.WRITING, "run")
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
-            recipe = portable(page, session.recipe)
+            recipe = page.portable(session.recipe)
             how = _how(page, request, session)
             save_animation(path, frames, _details(recipe, session), seconds=seconds, recipe=recipe, **how)
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
@@ -162,7 +162,7 @@ def save_session(page: Page, session: Session | None, value: CanvasValue, reques
     with explained():
         session = page.drawn(session, value)
         path = work_file(page, session, owner_of(request)).save(_place(page, _file_name(page, session, SUFFIX)))
-        text = messages.saved_session(path.name, of_photo=bool(tunings_of(session)))
+        text = messages.saved_session(path.name, of_photo=bool(photos_of(session)))
         return {page.parts.file: str(path)} | page.say(text, "good")
 
 
@@ -221,14 +221,14 @@ def _saved_picture(
             if compared:
                 pixels = _beside(photo.pixels, pixels)
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
-        recipe, how = portable(page, session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
+        recipe, how = page.portable(session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
         return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
     pixels = _finished(page.picture(session.recipe), times, session.active_pairs if dots else ())
     if compared:
         there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.active_pairs] if dots else ()
         pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
     name = _file_name(page, session, _suffix(form), compared=compared)
-    path, recipe = _place(page, name), portable(page, session.recipe)
+    path, recipe = _place(page, name), page.portable(session.recipe)
     return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
 
 
@@ -281,12 +281,6 @@ def _how(page: Page, request: gr.Request, session: Session) -> dict[str, Any]:
 def _photo_of(page: Page, session: Session, request: gr.Request) -> OpenedPhoto | None:
     """The photo of the picture on the screen, if this visitor has sent it."""
     return page.photos.opened(session.recipe.model.tuning, owner_of(request)) if session.recipe.is_of_photo else None
-
-
-def portable(page: Page, recipe: Recipe) -> Recipe:
-    """The recipe for others: the name under which a file was opened here is its owner's secret, and useless there."""
-    name = page.models.find(recipe.model.name).file
-    return replace(recipe, model=replace(recipe.model, name=name))
 
 
 def _details(recipe: Recipe, session: Session) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.errors import PageError, explained
 from draggan.ui.handlers.opening import reopened
-from draggan.ui.handlers.pictures import another
-from draggan.ui.handlers.saving import portable
+from draggan.ui.handlers.pictures import picture_of_seed
 from draggan.ui.page import Page, Updates
 from draggan.ui.start_pictures.component import MOST_RECIPE, ROW, pictures_of
 
@@ -55,9 +54,7 @@ def suggest(page: Page, session: Session | None, value: Any) -> Iterator[Updates
 def take_start(page: Page, session: Session | None, value: Any) -> Updates:
     """The picture of a seed that was suggested; undo brings the one before back."""
     seed = value.get("seed") if isinstance(value, dict) else None
-    with explained():
-        new = another(page, page.session_of(session), seed=seed)
-    return new | {page.parts.seed: gr.update(value=seed, interactive=True)}
+    return picture_of_seed(page, session, seed)
 
 
 def favour(page: Page, session: Session | None, value: Any) -> Updates:
@@ -68,7 +65,7 @@ def favour(page: Page, session: Session | None, value: Any) -> Updates:
             session = page.session_of(session)
             if session.recipe.is_of_photo:
                 raise RecipeError("a favourite cannot hold a photo; “Save session” keeps the work on it")
-            recipe = portable(page, session.recipe)
+            recipe = page.portable(session.recipe)
             text = recipe.to_json()
             if len(text) > MOST_RECIPE:
                 raise RecipeError("so many drags are too much for a favourite; save the picture, which opens again too")
