@@ -17,10 +17,12 @@ function peekAt(number) {
   slider.setAttribute('aria-valuetext', peek === null ? 'now' : `frame ${peek + 1} of ${count}`);
   sayPeek(count);
   if (peek === null) showFrame();
-  else if (kept.has(peek)) show(kept.get(peek));
+  else if (kept.has(peek)) showKept();
   else ask();
   draw();
 }
+
+function showKept() { show(kept.get(peek), undefined, peek); }
 
 // The line under the picture says what is looked at. Not aloud: the slider does.
 function sayPeek(count) {
@@ -63,7 +65,7 @@ function takeSeen() {
   if (!frame) return peekAt(null);
   if (film !== props.film?.key) return ask();
   kept.set(number, frame);
-  if (number === peek) show(frame);
+  if (number === peek) showKept();
   else ask();
 }
 

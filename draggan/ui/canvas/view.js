@@ -174,7 +174,7 @@ function resize() {
 function showFrame() { if (props.frame) show(props.frame, props.live); }
 
 let newest = 0, shown = 0, onScreen = '';
-function show(url, handles) {
+function show(url, handles, frame = '') {
   const mine = ++newest, image = new Image();
   image.onload = () => {
     if (mine < shown) return;      // a later one was faster
@@ -185,6 +185,7 @@ function show(url, handles) {
     if (url === props.frame && !props.busy) photograph();
     stage.dataset.handles = JSON.stringify(handles);    // where they are in the picture shown; for those who measure
     stage.dataset.frames = mine;
+    stage.dataset.frame = frame;    // its number in the film, where it is looked back at
     if (hold) draw();
   };
   image.src = url;
