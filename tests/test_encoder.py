@@ -93,7 +93,7 @@ def test_training_learns_resumes_and_exports(tmp_path: Path) -> None:
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
     trainer.save()
     again = EncoderTrainer(scene, generator, config, tmp_path, resume=True)
-    assert (again.steps, again.block >= trainer.block) == (30, True)
+    assert (again.progress.steps, again.progress.block >= trainer.progress.block) == (30, True)
     again.export(tmp_path / "cat.safetensors", model_sha256="0")
     assert load_encoder(tmp_path / "cat.safetensors").w_dim == generator.w_dim
 

@@ -158,7 +158,6 @@ def test_the_stock_has_the_scenes_landmarks_and_new_scenes() -> None:
 
 def tiny(**changes: float) -> LandmarkConfig:
     config = LandmarkConfig(
-        scene="cat",
         minutes=10,
         batch=8,
         stock=64,
@@ -174,20 +173,20 @@ def tiny(**changes: float) -> LandmarkConfig:
 
 @pytest.mark.usefixtures("_compiled")
 def test_training_learns_resumes_and_exports(tmp_path: Path) -> None:
-    trainer = LandmarkTrainer(tiny(), tmp_path, generator=None, resume=True)
+    trainer = LandmarkTrainer(CAT, None, tiny(), tmp_path, resume=True)
     errors = [trainer.step(0.0) for _ in range(60)]
     assert np.mean(errors[-5:]) < 0.75 * np.mean(errors[:3])
     trainer.save()
     assert math.isfinite(trainer.progress.rendered)
     assert math.isnan(trainer.progress.generated)
 
-    again = LandmarkTrainer(tiny(), tmp_path, generator=None, resume=True)
+    again = LandmarkTrainer(CAT, None, tiny(), tmp_path, resume=True)
     assert again.progress.steps == 60
     assert again.stock.block > trainer.progress.block
     for a, b in zip(again.average.state_dict().values(), trainer.average.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ConfigError, match="another scene"):
-        LandmarkTrainer(replace(tiny(), scene="car"), tmp_path, generator=None, resume=True)
+        LandmarkTrainer(SCENES["car"], None, tiny(), tmp_path, resume=True)
 
     target = tmp_path / "cat-landmarks.safetensors"
     rendered, generated = export(tmp_path / "checkpoint.pt", target, None, count=8)
@@ -195,26 +194,26 @@ def test_training_learns_resumes_and_exports(tmp_path: Path) -> None:
     assert math.isnan(generated)
     assert load_landmarks(target).names == CAT.landmarks
     # A new training from that file; one of another scene takes all but the last layer.
-    started = LandmarkTrainer(tiny(), tmp_path / "new", generator=None, resume=False, init=target)
+    started = LandmarkTrainer(CAT, None, tiny(), tmp_path / "new", resume=False, init=target)
     torch.testing.assert_close(started.network.head.weight, trainer.average.head.weight, atol=1e-3, rtol=1e-3)
-    other = LandmarkTrainer(replace(tiny(), scene="car"), tmp_path / "x", generator=None, resume=False, init=target)
+    other = LandmarkTrainer(SCENES["car"], None, tiny(), tmp_path / "x", resume=False, init=target)
     assert other.network.names == SCENES["car"].landmarks
     torch.testing.assert_close(other.network.stem.conv.weight, started.network.stem.conv.weight)
     with pytest.raises(ConfigError, match="other size"):
-        LandmarkTrainer(tiny(neck=20), tmp_path / "x", generator=None, resume=False, init=target)
+        LandmarkTrainer(CAT, None, tiny(neck=20), tmp_path / "x", resume=False, init=target)
 
 
 @pytest.mark.usefixtures("_compiled")
 def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
-    LandmarkTrainer(tiny(minutes=0.005), tmp_path, generator=None, resume=False).run()
+    LandmarkTrainer(CAT, None, tiny(minutes=0.005), tmp_path, resume=False).run()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_wrong_requests_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigError, match="minutes"):
-        LandmarkConfig(scene="cat", minutes=0)
+        LandmarkConfig(minutes=0)
     with pytest.raises(ConfigError, match="at least 1"):
-        LandmarkConfig(scene="cat", batch=0)
+        LandmarkConfig(batch=0)
     with pytest.raises(ConfigError, match="train first"):
         export(tmp_path / "checkpoint.pt", tmp_path / "x.safetensors", None)
     assert main(["dog", "--out", str(tmp_path), "--generator", "none"]) == 1

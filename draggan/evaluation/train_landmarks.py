@@ -8,13 +8,11 @@ scenes do; one thread of a processor is enough.
 from __future__ import annotations
 
 import argparse
-import copy
 import functools
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,6 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnnlib.cache import replacing
 from draggan.checkpoints.store import load_generator
 from draggan.errors import ConfigError, DragGANError, ModelNotFound
 from draggan.generators.base import Generator
@@ -33,7 +30,7 @@ from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 from draggan.scenes.scene import Rendering, Scene
 from draggan.scenes.train import HELD_SEED, faster_dtype
-from draggan.small_networks import follow
+from draggan.small_training import Progress, SmallConfig, SmallTrainer, training_facts
 
 __all__ = ["Batch", "LandmarkConfig", "LandmarkTrainer", "Stock", "degrade", "export", "measure"]
 
@@ -43,51 +40,24 @@ _BLOCK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class LandmarkConfig:
-    """Settings of one training, all chosen by us.
+class LandmarkConfig(SmallConfig):
+    """Settings of one training; every ``generated`` steps come 32 pictures of the generator, where there is one.
 
     Attributes:
-        scene: name of the scene.
-        minutes: training time, all runs of a resumed training together; rendering included.
-        seed: of weights, pictures and batches.
-        batch: pictures per step.
-        lr: Adam's step after the warm-up; it falls to 1 % along a cosine.
-        warmup: steps of linear warm-up.
-        weight_decay: of AdamW.
-        ema_steps: half-life of the weight average, in steps.
-        stock: how many pictures are kept to draw from.
-        first: how many are rendered before the first step.
-        renew: steps per 32 new renderings.
-        generated: steps per 32 new pictures of the generator, where there is one.
         hidden: weight of a landmark that is not visible.
-        save_minutes: time between checkpoints.
         held: pictures of either kind measured at every checkpoint.
         widths, neck: as in `LandmarkNetwork`.
     """
 
-    scene: str
     minutes: float = 15.0
-    seed: int = 0
-    batch: int = 32
     lr: float = 3e-3
-    warmup: int = 100
-    weight_decay: float = 1e-3
-    ema_steps: float = 200.0
     stock: int = 16384
-    first: int = 1024
-    renew: int = 3
     generated: int = 24
     hidden: float = 0.2
     save_minutes: float = 5.0
     held: int = 64
     widths: tuple[int, ...] = (24, 48, 96, 160)
     neck: int = 64
-
-    def __post_init__(self) -> None:
-        if self.minutes <= 0:
-            raise ConfigError(f"minutes {self.minutes} is not allowed; it must be above 0")
-        if min(self.batch, self.stock, self.first, self.renew, self.generated) < 1:
-            raise ConfigError("batch, stock, first, renew and generated must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,149 +213,67 @@ def _dtype() -> torch.dtype:
     return faster_dtype(torch.device("cpu"))
 
 
-@dataclass
-class Progress:
-    """The progress of a training; saved with the weights."""
-
-    seconds: float = 0.0
-    steps: int = 0
-    block: int = 0
-    rendered: float = 0.0
-    generated: float = 0.0
-    curve: list[tuple[float, float]] = field(default_factory=list)  # (minutes, error in percent of the width)
-
-
-class LandmarkTrainer:
-    """One training in one folder: ``checkpoint.pt``.
+class LandmarkTrainer(SmallTrainer[LandmarkNetwork, LandmarkConfig]):
+    """One training; its figure is the mean error of visible landmarks in degraded pictures, in percent of the width.
 
     Args:
-        config: the settings; those of a resumed training must agree with its checkpoint's in the scene.
-        out: folder, created if missing.
-        generator: adds its pictures to the renderings; None to do without.
-        resume: go on from ``checkpoint.pt`` if there is one.
+        generator: adds its pictures to the renderings; None to do without. Other arguments as for `SmallTrainer`.
         init: a landmark network to start from instead of random weights; from one of another scene, all but the last
             layer is taken.
     """
 
+    line = "error {:.2f} %"
+    held_line = "rendered {:.2f} %, generated {:.2f} %"
+
     def __init__(
-        self, config: LandmarkConfig, out: Path, *, generator: Generator | None, resume: bool, init: Path | None = None
+        self,
+        scene: Scene,
+        generator: Generator | None,
+        config: LandmarkConfig,
+        out: Path,
+        *,
+        resume: bool,
+        init: Path | None = None,
     ) -> None:
-        self.config, self.out, self.generator = config, out, generator
-        self.scene = find_scene(config.scene)
-        out.mkdir(parents=True, exist_ok=True)
+        self.generator = generator
         torch.manual_seed(config.seed)
-        self.network = LandmarkNetwork(self.scene.landmarks, config.widths, config.neck)
+        network = LandmarkNetwork(scene.landmarks, config.widths, config.neck)
         if init is not None:
             start = load_landmarks(init)
-            if (start.widths, start.neck_width) != (self.network.widths, self.network.neck_width):
+            if (start.widths, start.neck_width) != (network.widths, network.neck_width):
                 raise ConfigError(f"{init} is a network of other size than {config.widths} and {config.neck}")
             known = start.state_dict()
-            if start.names != self.network.names:
-                known |= {k: v for k, v in self.network.state_dict().items() if k.startswith("head.")}
-            self.network.load_state_dict(known)
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-        )
-        self.progress = Progress()
+            if start.names != network.names:
+                known |= {k: v for k, v in network.state_dict().items() if k.startswith("head.")}
+            network.load_state_dict(known)
+        super().__init__(scene, network, config, out, resume=resume)
         self.dtype = _dtype()
-        if resume and self.checkpoint.is_file():
-            self._restore()
-        p = self.progress
-        self.rng = np.random.default_rng((config.seed, p.steps))
-        self.random = torch.Generator().manual_seed(1_000_003 * config.seed + p.steps)
-        self.stock = Stock(self.scene, generator, capacity=config.stock, seed=config.seed + 1, block=p.block)
+        self.stock = Stock(scene, generator, capacity=config.stock, seed=config.seed + 1, block=self.progress.block)
         while self.stock.added < config.first:
             self.stock.render()
             if generator is not None and self.stock.added % (8 * _BLOCK) == 0:
                 self.stock.generate()
 
-    @property
-    def checkpoint(self) -> Path:
-        """The file that a resumed training starts from."""
-        return self.out / "checkpoint.pt"
-
-    def run(self) -> None:
-        """Train until the time is up; saves from time to time and at the end."""
-        p, limit = self.progress, self.config.minutes * 60
-        before = last_save = last_log = time.monotonic()
-        running = weight = 0.0
-        while p.seconds < limit:
-            error = self.step(p.seconds / limit)
-            running, weight = running * 0.98 + error * 0.02, weight * 0.98 + 0.02
-            now = time.monotonic()
-            p.seconds += now - before
-            before = now
-            if now - last_log >= 20:
-                p.curve.append((p.seconds / 60, 100 * running / weight))
-                logger.info("%5.1f min  step %d  error %.2f %%", p.seconds / 60, p.steps, 100 * running / weight)
-                last_log = now
-            if now - last_save >= self.config.save_minutes * 60:
-                self.save()
-                last_save = time.monotonic()
-        self.save()
-
-    def step(self, part: float) -> float:
-        """One optimiser step.
-
-        Args:
-            part: how much of the time is over, 0 to 1; decides the step size.
-
-        Returns:
-            The mean error of visible landmarks in the degraded pictures, as a part of the width.
-        """
+    def loss(self) -> tuple[Tensor, Tensor]:
+        """See `SmallTrainer.loss`."""
         config, p = self.config, self.progress
-        lr = config.lr * min(1.0, (p.steps + 1) / config.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
         if p.steps % config.renew == 0:
             self.stock.render()
         if self.generator is not None and p.steps % config.generated == 0:
             self.stock.generate()
+        p.block = self.stock.block
         batch = degrade(self.stock.draw(config.batch, self.rng), self.random)
-        self.network.train()
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             made = self.network.places(batch.pictures.contiguous(memory_format=torch.channels_last))
         distance = (made - batch.places).square().sum(-1).add(1e-6).sqrt()
         inside = ((batch.places > 0) & (batch.places < 1)).all(-1)
         seen = batch.visible & inside
         weight = config.hidden + (1 - config.hidden) * seen.float()
-        loss = (distance * weight).sum() / weight.sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        p.steps += 1
-        p.block = self.stock.block
-        follow(self.average, self.network, p.steps, config.ema_steps)
-        return float(distance.detach()[seen].mean())
+        return (distance * weight).sum() / weight.sum(), 100 * distance[seen].mean()
 
-    def save(self) -> None:
-        """Write the checkpoint, as a whole or not at all."""
-        p = self.progress
-        p.rendered, p.generated = measure(self.average, self.scene, self.generator, count=self.config.held)
-        logger.info(
-            "%5.1f min  held pictures: rendered %.2f %%, generated %.2f %%", p.seconds / 60, p.rendered, p.generated
-        )
-        state = {
-            "config": asdict(self.config),
-            "progress": asdict(p),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        with replacing(self.checkpoint) as temporary:
-            torch.save(state, temporary)
-
-    def _restore(self) -> None:
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        if state["config"]["scene"] != self.config.scene:
-            raise ConfigError(f"{self.checkpoint} is a training of another scene; choose another --out")
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.progress = Progress(**state["progress"])
-        logger.info("resumed after %.1f min and %d steps", self.progress.seconds / 60, self.progress.steps)
+    def measure(self) -> tuple[float, float]:
+        """See `SmallTrainer.measure`."""
+        return measure(self.average, self.scene, self.generator, count=self.config.held)
 
 
 @torch.no_grad()
@@ -435,16 +323,10 @@ def export(checkpoint: Path, target: Path, generator: Generator | None, *, count
         raise ConfigError(f"there is no {checkpoint}; train first, with the same --out and without --export")
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config, progress = LandmarkConfig(**state["config"]), Progress(**state["progress"])
-    scene = find_scene(config.scene)
+    scene = find_scene(state["scene"])
     network = LandmarkNetwork(scene.landmarks, config.widths, config.neck)
     network.load_state_dict(state["average"])
-    facts = {
-        "name": f"{scene.name}-landmarks",
-        "licence": "Apache-2.0",
-        "source": f"trained on the procedural scene '{scene.name}' of this project; no photograph was used",
-        "training": f"{progress.steps} steps of {config.batch} in {progress.seconds / 60:.1f} minutes",
-    }
-    save_landmarks(network, target, **facts)
+    save_landmarks(network, target, **training_facts(scene.name, "landmarks", config, progress))
     rendered, generated = measure(load_landmarks(target), scene, generator, count=count)
     logger.info(
         "wrote %s (%.2f MB): error %.2f %% rendered, %.2f %% generated",
@@ -477,8 +359,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.export is not None:
             export(options.out / "checkpoint.pt", options.export, generator)
             return 0
-        config = LandmarkConfig(scene=options.scene, minutes=options.minutes, seed=options.seed)
-        LandmarkTrainer(config, options.out, generator=generator, resume=options.resume, init=options.init).run()
+        config = LandmarkConfig(minutes=options.minutes, seed=options.seed)
+        scene = find_scene(options.scene)
+        LandmarkTrainer(scene, generator, config, options.out, resume=options.resume, init=options.init).run()
     except DragGANError as error:
         logger.error("%s", error)
         return 1
