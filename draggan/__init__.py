@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from draggan.drag import Drag, DragStep, Reference
     from draggan.engine.run import RunResult, run
     from draggan.errors import DragGANError
-    from draggan.export import encode_animation, encode_picture, save_animation, save_picture
+    from draggan.export import Provenance, encode_animation, encode_picture, save_animation, save_picture
     from draggan.generators.base import Generator, z_from_seed
     from draggan.images import to_uint8
     from draggan.recipe import Recipe
@@ -33,6 +33,7 @@ __all__ = [
     "DragGANError",
     "DragStep",
     "Generator",
+    "Provenance",
     "Recipe",
     "Reference",
     "RunResult",
@@ -55,7 +56,7 @@ _HOMES = {
     "draggan.drag": ("Drag", "DragStep", "Reference"),
     "draggan.engine.run": ("RunResult", "run"),
     "draggan.errors": ("DragGANError",),
-    "draggan.export": ("encode_animation", "encode_picture", "save_animation", "save_picture"),
+    "draggan.export": ("Provenance", "encode_animation", "encode_picture", "save_animation", "save_picture"),
     "draggan.generators.base": ("Generator", "z_from_seed"),
     "draggan.images": ("to_uint8",),
     "draggan.recipe": ("Recipe",),

@@ -55,6 +55,7 @@ from draggan.recipe import Recipe
 __all__ = [
     "ANIMATIONS",
     "PICTURES",
+    "Provenance",
     "can_write_mp4",
     "check_animation_path",
     "check_picture_path",
@@ -87,18 +88,41 @@ _FILM_OPTIONS = ("-crf", str(_FILM_QUALITY), "-preset", "medium", "-movflags", "
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a file comes from, and who asks for it.
+
+    Attributes:
+        source: how its pixels came about, in IPTC's words. "algorithmicMedia", what no network has drawn, gets no
+            invisible mark and no caption.
+        photo: the photograph that it was made from, as it came in.
+        caption: whether "AI-generated" is written into a corner; None: as ``DRAGGAN_CAPTION`` says, else not.
+        deployment: whose keys, record and rules; None: this process's own.
+        door: what asks for it: "page", "api", "command line", "batch" or "python".
+        session: random name of the visit to a page, hexadecimal, for the record; empty: it was none.
+    """
+
+    source: SourceType = "trainedAlgorithmicMedia"
+    photo: Ingredient | None = None
+    caption: bool | None = None
+    deployment: Deployment | None = None
+    door: str = "python"
+    session: str = ""
+
+    def is_captioned(self) -> bool:
+        """Whether a caption is asked for, here or by the environment."""
+        if self.caption is None:
+            return os.environ.get("DRAGGAN_CAPTION", "").strip().lower() in ("1", "on", "true", "yes")
+        return self.caption
+
+
 def encode_picture(
     pixels: UInt8[np.ndarray, "height width channels"],
     suffix: str = ".png",
     details: dict[str, Any] | None = None,
     *,
     recipe: Recipe | None = None,
-    source: SourceType = "trainedAlgorithmicMedia",
-    photo: Ingredient | None = None,
-    caption: bool | None = None,
-    deployment: Deployment | None = None,
-    door: str = "python",
-    session: str = "",
+    provenance: Provenance | None = None,
 ) -> bytes:
     """The bytes of a picture's file.
 
@@ -108,20 +132,14 @@ def encode_picture(
         recipe: how it was made, exactly; `read_recipe` opens it again. A JPEG or WebP has it without the latents that
             can be computed again, and not at all if it is very long (a start from a latent, many masks). Of a photo
             no file has it: with it goes a session's file (`draggan.session_file`).
-        source: how its pixels came about, in IPTC's words. "algorithmicMedia", what no network has drawn, gets no
-            invisible mark and no caption.
-        photo: the photograph that it was made from, as it came in.
-        caption: whether "AI-generated" is written into a corner; None: as ``DRAGGAN_CAPTION`` says, else not.
-        deployment: whose keys, record and rules; None: this process's own.
-        door: what asks for it: "page", "api", "command line", "batch" or "python".
-        session: random name of the visit to a page, hexadecimal, for the record; empty: it was none.
+        provenance: where it comes from; None: drawn by a network, for a program of this machine.
 
     Raises:
         ExportError: another suffix, or the export cannot be recorded on a public server.
         ModerationError: the picture may not leave, or not yet.
     """
-    way = _Way(source, photo, caption, deployment or default(), door, session)
-    return way.out([pixels], _suffix(suffix, PICTURES, "a picture"), details, recipe)
+    suffix = _suffix(suffix, PICTURES, "a picture")
+    return _out([pixels], suffix, details, recipe, provenance or Provenance())
 
 
 def encode_animation(
@@ -133,12 +151,7 @@ def encode_animation(
     hold: bool = True,
     sound: Path | None = None,
     recipe: Recipe | None = None,
-    source: SourceType = "trainedAlgorithmicMedia",
-    photo: Ingredient | None = None,
-    caption: bool | None = None,
-    deployment: Deployment | None = None,
-    door: str = "python",
-    session: str = "",
+    provenance: Provenance | None = None,
 ) -> bytes:
     """The bytes of an animation, which repeats for ever where its format can. Its frames carry the same invisible mark.
 
@@ -148,7 +161,7 @@ def encode_animation(
         hold: whether the first and the last frame are shown longer.
         sound: a film whose sound an MP4 gets, if it has any; other formats have none.
         recipe: of the last frame.
-        details, source, photo, caption, deployment, door, session: as for `encode_picture`.
+        details, provenance: as for `encode_picture`.
 
     Raises:
         ExportError, ModerationError: as for `encode_picture`; or there is no frame, or nothing that writes an MP4.
@@ -157,9 +170,8 @@ def encode_animation(
         raise ExportError("there is no frame to write; drag something first")
     if seconds is None:
         seconds = min(max(2 / len(frames), _SHORTEST), _LONGEST)
-    way = _Way(source, photo, caption, deployment or default(), door, session)
-    show = _Show(seconds, hold, sound)
-    return way.out(frames, _suffix(suffix, ANIMATIONS, "an animation"), details, recipe, show)
+    suffix = _suffix(suffix, ANIMATIONS, "an animation")
+    return _out(frames, suffix, details, recipe, provenance or Provenance(), _Show(seconds, hold, sound))
 
 
 def check_picture_path(path: str | Path) -> Path:
@@ -201,12 +213,7 @@ def save_picture(
     details: dict[str, Any] | None = None,
     *,
     recipe: Recipe | None = None,
-    source: SourceType = "trainedAlgorithmicMedia",
-    photo: Ingredient | None = None,
-    caption: bool | None = None,
-    deployment: Deployment | None = None,
-    door: str = "python",
-    session: str = "",
+    provenance: Provenance | None = None,
 ) -> Path:
     """Write a picture as its name ends, whole or not at all; arguments and errors as for `encode_picture`.
 
@@ -214,19 +221,7 @@ def save_picture(
         ExportError: also where the file cannot be written.
     """
     path = check_picture_path(path)
-    data = encode_picture(
-        pixels,
-        path.suffix,
-        details,
-        recipe=recipe,
-        source=source,
-        photo=photo,
-        caption=caption,
-        deployment=deployment,
-        door=door,
-        session=session,
-    )
-    return _write(path, data)
+    return _write(path, encode_picture(pixels, path.suffix, details, recipe=recipe, provenance=provenance))
 
 
 def save_animation(
@@ -238,12 +233,7 @@ def save_animation(
     hold: bool = True,
     sound: Path | None = None,
     recipe: Recipe | None = None,
-    source: SourceType = "trainedAlgorithmicMedia",
-    photo: Ingredient | None = None,
-    caption: bool | None = None,
-    deployment: Deployment | None = None,
-    door: str = "python",
-    session: str = "",
+    provenance: Provenance | None = None,
 ) -> Path:
     """Write an animation as its name ends, whole or not at all; arguments and errors as for `encode_animation`.
 
@@ -251,22 +241,8 @@ def save_animation(
         ExportError: also where the file cannot be written.
     """
     path = check_animation_path(path)
-    data = encode_animation(
-        frames,
-        path.suffix,
-        details,
-        seconds=seconds,
-        hold=hold,
-        sound=sound,
-        recipe=recipe,
-        source=source,
-        photo=photo,
-        caption=caption,
-        deployment=deployment,
-        door=door,
-        session=session,
-    )
-    return _write(path, data)
+    how: dict[str, Any] = {"seconds": seconds, "hold": hold, "sound": sound}
+    return _write(path, encode_animation(frames, path.suffix, details, recipe=recipe, provenance=provenance, **how))
 
 
 def save_recipe(path: str | Path, recipe: Recipe) -> Path:
@@ -343,71 +319,50 @@ class _Show:
         return shown
 
 
-class _Way:
-    """Out.
-
-    Args:
-        source, photo, caption, deployment, door, session: as for `encode_picture`.
-    """
-
-    def __init__(
-        self,
-        source: SourceType,
-        photo: Ingredient | None,
-        caption: bool | None,
-        deployment: Deployment,
-        door: str,
-        session: str,
-    ) -> None:
-        wanted = os.environ.get("DRAGGAN_CAPTION", "").strip().lower() in ("1", "on", "true", "yes")
-        self._caption = wanted if caption is None else caption
-        self._source, self._photo = source, photo
-        self._deployment, self._door, self._session = deployment, door, session
-
-    def out(
-        self,
-        frames: Sequence[UInt8[np.ndarray, "height width channels"]],
-        suffix: str,
-        details: dict[str, Any] | None,
-        recipe: Recipe | None,
-        show: _Show | None = None,
-    ) -> bytes:
-        """Everything that leaves as a file passes here."""
-        deployment = self._deployment
-        model = "" if recipe is None else recipe.model.sha256
-        of_photo = self._photo is not None or (recipe is not None and recipe.is_of_photo)
-        verdict = deployment.moderation.check_export(list(frames), model_sha256=model, photo=of_photo)
-        by_ai = self._source != "algorithmicMedia"
-        identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(frames[0].shape[:2]) else None
-        if identity is not None:
-            watermark = own_watermark(deployment.folder)
-            frames = [watermark.embed(pixels, identity) for pixels in frames]
-        if by_ai and self._caption:
-            frames = [with_caption(pixels, CAPTION) for pixels in frames]
-        # The latent code of a photograph draws its person again: it is not for everybody who gets the file.
-        data = _encoded(frames, suffix, details, None if of_photo else recipe, show, self._source)
-        kind = _FORMATS[suffix].lower()
-        sealed = seal(
-            data,
-            kind,
-            folder=deployment.folder,
-            source=self._source,
-            recipe=recipe,
-            watermarked=identity is not None,
-            head=deployment.chain_head(),
-            photo=self._photo,
-        )
-        deployment.record_export(
-            sha256=hashlib.sha256(sealed.data).hexdigest(),
-            kind=kind,
-            recipe=recipe,
-            watermark=None if identity is None else identity.hex(),
-            credentials=sealed.state,
-            verdict=verdict.code,
-            door=self._door,
-            session=self._session,
-        )
-        return sealed.data
+def _out(
+    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
+    suffix: str,
+    details: dict[str, Any] | None,
+    recipe: Recipe | None,
+    provenance: Provenance,
+    show: _Show | None = None,
+) -> bytes:
+    """Everything that leaves as a file passes here."""
+    source, deployment = provenance.source, provenance.deployment or default()
+    model = "" if recipe is None else recipe.model.sha256
+    of_photo = provenance.photo is not None or (recipe is not None and recipe.is_of_photo)
+    verdict = deployment.moderation.check_export(list(frames), model_sha256=model, photo=of_photo)
+    by_ai = source != "algorithmicMedia"
+    identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(frames[0].shape[:2]) else None
+    if identity is not None:
+        watermark = own_watermark(deployment.folder)
+        frames = [watermark.embed(pixels, identity) for pixels in frames]
+    if by_ai and provenance.is_captioned():
+        frames = [with_caption(pixels, CAPTION) for pixels in frames]
+    # The latent code of a photograph draws its person again: it is not for everybody who gets the file.
+    data = _encoded(frames, suffix, details, None if of_photo else recipe, show, source)
+    kind = _FORMATS[suffix].lower()
+    sealed = seal(
+        data,
+        kind,
+        folder=deployment.folder,
+        source=source,
+        recipe=recipe,
+        watermarked=identity is not None,
+        head=deployment.chain_head(),
+        photo=provenance.photo,
+    )
+    deployment.record_export(
+        sha256=hashlib.sha256(sealed.data).hexdigest(),
+        kind=kind,
+        recipe=recipe,
+        watermark=None if identity is None else identity.hex(),
+        credentials=sealed.state,
+        verdict=verdict.code,
+        door=provenance.door,
+        session=provenance.session,
+    )
+    return sealed.data
 
 
 def _suffix(suffix: str, allowed: tuple[str, ...], what: str) -> str:

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from draggan.errors import ConfigError
-from draggan.export import encode_picture
+from draggan.export import Provenance, encode_picture
 from draggan.provenance import credentials
 from draggan.provenance.credentials import Ingredient, Sealed, read_credentials, seal, trust_anchors
 from draggan.provenance.deployment import Deployment
@@ -114,7 +114,9 @@ def test_a_photos_own_credentials_are_kept_and_its_person_is_not_in_the_recipe(f
     ingredient = Ingredient(kind="jpeg", data=photo)
     source = "compositeWithTrainedAlgorithmicMedia"
     pixels = np.full((64, 64, 3), 90, np.uint8)
-    data = encode_picture(pixels, ".png", recipe=RECIPE, source=source, photo=ingredient, deployment=own)
+    data = encode_picture(
+        pixels, ".png", recipe=RECIPE, provenance=Provenance(source=source, photo=ingredient, deployment=own)
+    )
     found = read_credentials(data, "png", trust_anchors(folder))
     assert found.state == "trusted"
     assert found.ingredients == (1, 1)
@@ -125,16 +127,15 @@ def test_a_photos_own_credentials_are_kept_and_its_person_is_not_in_the_recipe(f
     assert told["manifests"][told["active_manifest"]]["ingredients"][0]["relationship"] == "inputTo"
     # And none of its pixels.
     assert len(data) < 40_000
-    plain = encode_picture(
-        pixels, ".png", source=source, photo=Ingredient(kind="png", data=file_of("png")), deployment=own
-    )
+    unsigned = Provenance(source=source, photo=Ingredient(kind="png", data=file_of("png")), deployment=own)
+    plain = encode_picture(pixels, ".png", provenance=unsigned)
     assert read_credentials(plain, "png", trust_anchors(folder)).ingredients == (1, 0)
 
 
 def test_without_the_extra_files_leave_unsigned_and_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "c2pa", None)
     own = Deployment.of(folder=tmp_path, environment={"DRAGGAN_MODERATORS": "none"})
-    data = encode_picture(np.full((64, 64, 3), 90, np.uint8), deployment=own)
+    data = encode_picture(np.full((64, 64, 3), 90, np.uint8), provenance=Provenance(deployment=own))
     assert Image.open(io.BytesIO(data)).size == (64, 64)
     assert own.audit is not None
     assert own.audit.rows(last=1)[0].facts["credentials"] == "not installed"

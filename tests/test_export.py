@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.syntax import read_modules
 from draggan.cli import _COMMANDS
 from draggan.errors import ExportError, ModerationError
-from draggan.export import ANIMATIONS, PICTURES, encode_animation, encode_picture, read_recipe, save_picture
+from draggan.export import ANIMATIONS, PICTURES, Provenance, encode_animation, encode_picture, read_recipe, save_picture
 from draggan.images import with_caption
 from draggan.provenance.deployment import Deployment
 from draggan.recipe import Edit, ModelReference, Point, Recipe, Seed
@@ -190,13 +190,13 @@ def test_what_may_not_leave_leaves_nothing(tmp_path):
     environment = {"DRAGGAN_UNMODERATED_EXPORTS": "off", "DRAGGAN_MODERATORS": "none"}
     strict = Deployment.of(folder=tmp_path / "state", environment=environment)
     with pytest.raises(ModerationError):
-        save_picture(tmp_path / "a.png", drawing(64), deployment=strict)
+        save_picture(tmp_path / "a.png", drawing(64), provenance=Provenance(deployment=strict))
     assert not (tmp_path / "a.png").exists()
 
 
 def test_the_record_knows_the_file_as_it_left(tmp_path):
     own = Deployment.of(folder=tmp_path / "state", environment={"DRAGGAN_MODERATORS": "none"})
-    data = encode_picture(drawing(128), ".jpg", recipe=RECIPE, deployment=own, door="batch")
+    data = encode_picture(drawing(128), ".jpg", recipe=RECIPE, provenance=Provenance(deployment=own, door="batch"))
     assert marks_of(data, own) == WHOLE
     assert own.audit is not None
     (row,) = own.audit.rows(last=1)

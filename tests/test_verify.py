@@ -22,7 +22,7 @@ from dnnlib.digests import sha256_of
 from draggan.checkpoints.catalogue import listed_entry
 from draggan.cli import main
 from draggan.errors import VerifyError
-from draggan.export import encode_animation, encode_picture
+from draggan.export import Provenance, encode_animation, encode_picture
 from draggan.provenance import watermark
 from draggan.provenance.audit import AuditLog
 from draggan.provenance.credentials import seal
@@ -50,7 +50,7 @@ def own(tmp_path_factory) -> Deployment:
 
 @pytest.fixture(scope="module")
 def saved(own) -> bytes:
-    return encode_picture(drawing(128), ".png", recipe=RECIPE, deployment=own)
+    return encode_picture(drawing(128), ".png", recipe=RECIPE, provenance=Provenance(deployment=own))
 
 
 def written(form: str, pixels: np.ndarray | None = None, **options: object) -> bytes:
@@ -107,7 +107,7 @@ def test_of_a_listed_model_the_record_tells_the_name(own):
     recipe = Recipe(
         model=ModelReference(name="cat", sha256=sha256), image_size=(64, 64), start=Seed(seed=7, truncation=0.7)
     )
-    data = encode_picture(drawing(64), ".webp", recipe=recipe, deployment=own)
+    data = encode_picture(drawing(64), ".webp", recipe=recipe, provenance=Provenance(deployment=own))
     assert 'UTC, drawn by "cat", and saved as WEBP' in told(verify_bytes(data, folder=own.folder, record=own.recorded))
 
 
@@ -213,7 +213,7 @@ def test_nothing_found_is_not_called_made_by_hand(tmp_path):
 
 
 def test_frames_of_an_animation_are_looked_at_together(own):
-    film = encode_animation([drawing(128, seed) for seed in range(3)], ".webp", deployment=own)
+    film = encode_animation([drawing(128, seed) for seed in range(3)], ".webp", provenance=Provenance(deployment=own))
     report = verify_bytes(film, folder=own.folder)
     assert (report.kind, report.frames, report.outcome) == ("webp", 3, "from here")
     assert report.watermark is not None
@@ -291,7 +291,7 @@ def test_hostile_files_end_in_a_report_or_a_sentence(tmp_path, data):
 def test_damaged_files_end_in_a_report_or_a_sentence(own, saved, monkeypatch):
     monkeypatch.setattr(watermark, "_SCALES", np.array([1.0]))
     chance = random.Random(1)
-    film = encode_animation([drawing(64)] * 2, ".gif", deployment=own)
+    film = encode_animation([drawing(64)] * 2, ".gif", provenance=Provenance(deployment=own))
     for data in (saved, film):
         for _ in range(12):
             broken = bytearray(data)
@@ -316,7 +316,7 @@ def test_the_command_says_it_and_its_status_too(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DRAGGAN_STATE", str(tmp_path / "state"))
     own = Deployment.of(environment={"DRAGGAN_MODERATORS": "none"}, folder=tmp_path / "state")
     ours, plain, broken, none = (tmp_path / name for name in ("ours.png", "plain.jpg", "broken.png", "none.txt"))
-    ours.write_bytes(encode_picture(drawing(128), recipe=RECIPE, deployment=own))
+    ours.write_bytes(encode_picture(drawing(128), recipe=RECIPE, provenance=Provenance(deployment=own)))
     plain.write_bytes(written("JPEG"))
     broken.write_bytes(ours.read_bytes()[:-30] + b"\0" + ours.read_bytes()[-29:])
     none.write_text("words")

@@ -14,12 +14,14 @@ import numpy as np
 from draggan.batch.jobs import Job, read_job
 from draggan.engine.base import Engine
 from draggan.errors import DragGANError
-from draggan.export import save_animation, save_picture
+from draggan.export import Provenance, save_animation, save_picture
 from draggan.recipe import Recipe
 
 __all__ = ["COLUMNS", "Options", "Worker", "failed"]
 
 log = logging.getLogger(__name__)
+
+_PROVENANCE = Provenance(door="batch")
 
 COLUMNS = (
     *(
@@ -127,15 +129,14 @@ class Worker:
             if options.measures:
                 row |= _change(first, pixels, recipe)
             if options.before:
-                row["before"] = save_picture(
-                    folder / f"{job.name}-before.png", first, details, recipe=before, door="batch"
-                ).name
+                path = folder / f"{job.name}-before.png"
+                row["before"] = save_picture(path, first, details, recipe=before, provenance=_PROVENANCE).name
         if recipe.edits and options.film:
             shown = [engine.render(recipe, ws) for ws in (*frames, recipe.latent) if ws is not None]
-            row["film"] = save_animation(
-                folder / f"{job.name}{options.film}", shown, details, recipe=recipe, door="batch"
-            ).name
-        row["picture"] = save_picture(folder / f"{job.name}.png", pixels, details, recipe=recipe, door="batch").name
+            path = folder / f"{job.name}{options.film}"
+            row["film"] = save_animation(path, shown, details, recipe=recipe, provenance=_PROVENANCE).name
+        path = folder / f"{job.name}.png"
+        row["picture"] = save_picture(path, pixels, details, recipe=recipe, provenance=_PROVENANCE).name
         row["seconds"] = round(time.perf_counter() - started, 3)
         return row
 

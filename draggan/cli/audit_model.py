@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.evaluation.attributes import load_reader
     from draggan.evaluation.bias import audit, contact_sheet
     from draggan.evaluation.subject import load_subject
-    from draggan.export import check_picture_path, save_picture
+    from draggan.export import Provenance, check_picture_path, save_picture
     from draggan.suggestions import suggested_config, suggested_truncation
     from draggan.terminal import ensure_downloaded
 
@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
             "truncation": sheet.truncations[0],
             "seeds": [args.seed, args.seed + len(shown)],
         }
-        print(f"wrote {save_picture(args.sheet, contact_sheet(shown), details, door='command line')}")
+        provenance = Provenance(door="command line")
+        print(f"wrote {save_picture(args.sheet, contact_sheet(shown), details, provenance=provenance)}")
     for path, content in ((args.out, text), (args.json, json.dumps(sheet.to_dict(), indent=1) + "\n")):
         if path is not None:
             _write(path, content)

@@ -203,7 +203,7 @@ def _report(
     work: SessionFile | None,
     photo: Photo | None,
 ) -> int:
-    from draggan.export import save_animation, save_picture, save_recipe
+    from draggan.export import Provenance, save_animation, save_picture, save_recipe
     from draggan.images import draw_points
     from draggan.session_file import SUFFIX
 
@@ -223,24 +223,24 @@ def _report(
         "steps": steps,
     }
     after = engine.picture(recipe)
-    how: dict[str, Any] = {"caption": args.caption or None, "door": "command line"}
+    drawn = Provenance(caption=args.caption or None, door="command line")
     written = []
     if args.out and photo is not None and work is not None:
         whole = _pasted(engine, photo, recipe, work)
-        how_photo = how | {"source": "compositeWithTrainedAlgorithmicMedia"}
-        written.append(save_picture(args.out, whole, details, recipe=recipe, **how_photo))
+        pasted = dataclasses.replace(drawn, source="compositeWithTrainedAlgorithmicMedia")
+        written.append(save_picture(args.out, whole, details, recipe=recipe, provenance=pasted))
     elif args.out:
-        written.append(save_picture(args.out, after, details, recipe=recipe, **how))
+        written.append(save_picture(args.out, after, details, recipe=recipe, provenance=drawn))
     if args.animation:
         latents = [before.latent, recipe.latent] if running is None else [*running.frames, recipe.latent]
         frames = [engine.render(recipe, ws) for ws in latents if ws is not None]
-        written.append(save_animation(args.animation, frames, details, recipe=recipe, **how))
+        written.append(save_animation(args.animation, frames, details, recipe=recipe, provenance=drawn))
     if args.before:
-        written.append(save_picture(args.before, engine.picture(before), details, recipe=before, **how))
+        written.append(save_picture(args.before, engine.picture(before), details, recipe=before, provenance=drawn))
     if args.points_out and last is not None:
         enlarge = math.ceil(512 / max(recipe.image_size))
         picture = draw_points(after, last.handles, last.targets, enlarge=enlarge)
-        written.append(save_picture(args.points_out, picture, details, recipe=recipe, **how))
+        written.append(save_picture(args.points_out, picture, details, recipe=recipe, provenance=drawn))
     if args.recipe_out:
         if args.recipe_out.suffix.lower() == SUFFIX:
             written.append(_with_recipe(work, recipe).save(args.recipe_out))

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here: `draggan --help` and a wrong option need not wait for torch.
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
-    from draggan.export import check_picture_path, save_picture
+    from draggan.export import Provenance, check_picture_path, save_picture
     from draggan.inversion import VERDICTS, cut, expected, read_photo
     from draggan.inversion.encoder import find_encoder
     from draggan.provenance.deployment import default
@@ -168,10 +168,9 @@ def run(args: argparse.Namespace) -> int:
         work = SessionFile(session=Session.of(recipe), tunings={digest: engine.tuning(recipe)}, places={digest: place})
         written = [work.save(args.out)]
         if args.picture is not None:
-            facts = {"model": recipe.model.name.rsplit("/", 1)[-1]}
-            written.append(
-                save_picture(args.picture, engine.picture(recipe), facts, recipe=recipe, door="command line")
-            )
+            facts, provenance = {"model": recipe.model.name.rsplit("/", 1)[-1]}, Provenance(door="command line")
+            pixels = engine.picture(recipe)
+            written.append(save_picture(args.picture, pixels, facts, recipe=recipe, provenance=provenance))
     finally:
         engine.close()
     result = {

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.checkpoints.store import load_generator
     from draggan.config import InversionConfig
     from draggan.engine.models import AnyModels
-    from draggan.export import check_animation_path, has_sound, save_animation
+    from draggan.export import Provenance, check_animation_path, has_sound, save_animation
     from draggan.inversion import VERDICTS, Photo, crop_finder, cut, paste
     from draggan.inversion.encoder import guess_latent
     from draggan.inversion.film import STEPS, invert_film
@@ -116,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
         seconds=1 / clip.rate,
         hold=False,
         sound=args.film,
-        source="compositeWithTrainedAlgorithmicMedia",
-        door="command line",
+        provenance=Provenance(source="compositeWithTrainedAlgorithmicMedia", door="command line"),
     )
     if args.json:
         print(json.dumps({"frames": len(frames), "verdict": film.verdict, "files": [str(written)]}))

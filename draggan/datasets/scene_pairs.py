@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32
 
 from draggan.datasets.folder import check_split, row_of, truth_path, write_split, write_truth
 from draggan.errors import ConfigError
-from draggan.export import save_picture
+from draggan.export import Provenance, save_picture
 from draggan.scenes import find_scene
 from draggan.scenes.scene import Scene
 
@@ -44,7 +44,7 @@ _BLOCK = 16
 
 
 # No network draws them, so they are not marked as if one had.
-_HOW: dict[str, Any] = {"source": "algorithmicMedia", "door": "command line"}
+_PROVENANCE = Provenance(source="algorithmicMedia", door="command line")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,8 @@ class _Pair:
         if not (folder / truth_path(wanted.split, name)).is_file():
             details = {"scene": scene.name, "seed": wanted.seed, "pair": self.number}
             for end, pixels in zip(("before", "after"), self.pictures, strict=True):
-                save_picture(folder / wanted.split / f"{name}-{end}.png", pixels, details, **_HOW)
+                path = folder / wanted.split / f"{name}-{end}.png"
+                save_picture(path, pixels, details, provenance=_PROVENANCE)
             # Last: where the arrays are, the pictures are.
             write_truth(folder, wanted.split, name, self.arrays)
         facts = {

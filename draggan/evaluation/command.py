@@ -130,7 +130,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     from draggan.evaluation.report import strip, text
     from draggan.evaluation.results import ResultFile, Row, measure
     from draggan.evaluation.subject import load_subject
-    from draggan.export import check_picture_path, save_picture
+    from draggan.export import Provenance, check_picture_path, save_picture
     from draggan.terminal import ensure_downloaded
 
     if args.strips is not None:
@@ -151,7 +151,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     line.end()
     say(text(row))
     if args.strips is not None and (picture := strip(row)) is not None:
-        say(f"wrote {save_picture(args.strips, picture, {'evaluation': row.identity}, door='command line')}")
+        facts, provenance = {"evaluation": row.identity}, Provenance(door="command line")
+        say(f"wrote {save_picture(args.strips, picture, facts, provenance=provenance)}")
     if args.json is not None:
         say(f"wrote {args.json}")
     return 130 if ended == "interrupted" else 0

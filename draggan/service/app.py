@@ -39,7 +39,7 @@ from draggan.engine.base import Engine, RunningDrag, Update
 from draggan.engine.models import Models
 from draggan.engine.short_form import recipe_from
 from draggan.errors import ConfigError, LimitError, RecipeError
-from draggan.export import encode_picture
+from draggan.export import Provenance, encode_picture
 from draggan.provenance.deployment import Deployment, default
 from draggan.provenance.verify import verify_bytes
 from draggan.recipe import Recipe, parse_json
@@ -279,7 +279,8 @@ class _Answers:
             "targets": [] if edit is None else [point.target for point in edit.points],
         }
         pixels = self.engine.picture(recipe, visitor=visitor)
-        return encode_picture(pixels, details=details, recipe=recipe, deployment=self.deployment, door="api")
+        provenance = Provenance(deployment=self.deployment, door="api")
+        return encode_picture(pixels, details=details, recipe=recipe, provenance=provenance)
 
 
 def _running(

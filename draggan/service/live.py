@@ -33,7 +33,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from draggan.engine.base import Engine, LiveDrag, Update
 from draggan.engine.short_form import edit_from, recipe_from
 from draggan.errors import PointError, RecipeError
-from draggan.export import encode_picture
+from draggan.export import Provenance, encode_picture
 from draggan.provenance.deployment import Deployment
 from draggan.recipe import Recipe, parse_json, read_object
 from draggan.service.answers import data_url, error_of, facts_of, jpeg
@@ -196,7 +196,8 @@ class Live:
         if drag.notice:
             result["notice"] = drag.notice
         details = {"model": reached.portable().model.name, "seed": reached.seed and reached.seed.seed}
-        data = encode_picture(pixels, details=details, recipe=reached, deployment=self._deployment, door="api")
+        provenance = Provenance(deployment=self._deployment, door="api")
+        data = encode_picture(pixels, details=details, recipe=reached, provenance=provenance)
         return result | {"recipe": parse_json(reached.portable().to_json()), "picture": data_url(data)}
 
     async def _send(self, value: dict[str, Any] | bytes) -> None:

@@ -15,7 +15,7 @@ from gradio.context import get_blocks_context
 from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models, portable_reference
 from draggan.errors import ConsentError, ModelNotFound
-from draggan.export import encode_picture
+from draggan.export import Provenance, encode_picture
 from draggan.provenance.consent import TEXTS
 from draggan.recipe import Edit, Mask, Recipe, read_points
 from draggan.ui.canvas.value import read_mask_url
@@ -172,13 +172,8 @@ def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit,
         "targets": [point.target for point in edit.points],
     }
     portable = replace(recipe, model=portable_reference(models, recipe.model))
-    data = encode_picture(
-        engine.picture(recipe, visitor=visitor_of(request)),
-        ".png",
-        details,
-        recipe=portable,
-        deployment=site.deployment,
-        door="api",
-        session=site.consents.name_of(visit_of(request)),
-    )
+    visit = site.consents.name_of(visit_of(request))
+    provenance = Provenance(deployment=site.deployment, door="api", session=visit)
+    pixels = engine.picture(recipe, visitor=visitor_of(request))
+    data = encode_picture(pixels, ".png", details, recipe=portable, provenance=provenance)
     return "data:image/png;base64," + base64.b64encode(data).decode()

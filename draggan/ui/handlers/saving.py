@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draggan.errors import ExportError
-from draggan.export import NO_MP4, can_write_mp4, save_animation, save_picture
+from draggan.export import NO_MP4, Provenance, can_write_mp4, save_animation, save_picture
 from draggan.film import Frame, evenly, there_and_back
 from draggan.images import draw_points, enlarged, over_white
 from draggan.inversion import paste
@@ -69,7 +69,7 @@ def save(
     with explained():
         session = page.drawn(session, value)
         form, photo = _among(form, PICTURES), _photo_of(page, session, request) if pasted else None
-        path = _saved_picture(page, session, form, times, compared, dots, photo, _how(page, request, session))
+        path = _saved_picture(page, session, form, times, compared, dots, photo, _provenance(page, request, session))
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
@@ -87,7 +87,7 @@ def copy(
     with explained():
         session = page.drawn(session, value)
         photo = _photo_of(page, session, request) if pasted else None
-        path = _saved_picture(page, session, "PNG", times, compared, dots, photo, _how(page, request, session))
+        path = _saved_picture(page, session, "PNG", times, compared, dots, photo, _provenance(page, request, session))
         return {page.parts.file: str(path)} | page.say(messages.COPIED, "good")
 
 
@@ -147,8 +147,8 @@ def save_film(
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
             recipe = page.portable(session.recipe)
-            how = _how(page, request, session)
-            save_animation(path, frames, _details(recipe, session), seconds=seconds, recipe=recipe, **how)
+            facts, provenance = _details(recipe, session), _provenance(page, request, session)
+            save_animation(path, frames, facts, seconds=seconds, recipe=recipe, provenance=provenance)
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
     except PageError:
         yield _stop_at_rest(page, tab)
@@ -208,7 +208,7 @@ def _saved_picture(
     compared: bool,
     dots: bool,
     opened: OpenedPhoto | None,
-    how: dict[str, Any],
+    provenance: Provenance,
 ) -> Path:
     if compared and not session.is_edited:
         raise ExportError("there is nothing to compare yet; drag something first")
@@ -221,15 +221,16 @@ def _saved_picture(
             if compared:
                 pixels = _beside(photo.pixels, pixels)
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
-        recipe, how = page.portable(session.recipe), how | {"source": "compositeWithTrainedAlgorithmicMedia"}
-        return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
+        recipe = page.portable(session.recipe)
+        provenance = replace(provenance, source="compositeWithTrainedAlgorithmicMedia")
+        return save_picture(path, pixels, _details(recipe, session), recipe=recipe, provenance=provenance)
     pixels = _finished(page.picture(session.recipe), times, session.active_pairs if dots else ())
     if compared:
         there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.active_pairs] if dots else ()
         pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
     name = _file_name(page, session, _suffix(form), compared=compared)
     path, recipe = _place(page, name), page.portable(session.recipe)
-    return save_picture(path, pixels, _details(recipe, session), recipe=recipe, **how)
+    return save_picture(path, pixels, _details(recipe, session), recipe=recipe, provenance=provenance)
 
 
 def _beside(
@@ -270,12 +271,12 @@ def _suffix(form: str) -> str:
     return f".{form.lower()}".replace("jpeg", "jpg")
 
 
-def _how(page: Page, request: gr.Request, session: Session) -> dict[str, Any]:
+def _provenance(page: Page, request: gr.Request, session: Session) -> Provenance:
     """By whose rules a file leaves, through which door, on whose visit, by its random name, and from which photo."""
     visit = page.site.consents.name_of(visit_of(request))
     opened = _photo_of(page, session, request)
     photo = None if opened is None else opened.ingredient
-    return {"deployment": page.site.deployment, "door": "page", "session": visit, "photo": photo}
+    return Provenance(deployment=page.site.deployment, door="page", session=visit, photo=photo)
 
 
 def _photo_of(page: Page, session: Session, request: gr.Request) -> OpenedPhoto | None:
