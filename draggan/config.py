@@ -464,6 +464,14 @@ class InversionConfig:
         high=100.0,
         help="what tuned weights cost that change other pictures near this one",
     )
+    lpips_weight: float = _setting(
+        1.0,
+        unit="",
+        source="Roich et al. (2021), section 3, beside the pixels",
+        low=0.0,
+        high=100.0,
+        help="of LPIPS beside pixels and pyramid, where its weights are given",
+    )
 
     def __post_init__(self) -> None:
         _check_ranges(self)

@@ -428,11 +428,44 @@ def test_a_thumbnail_is_small_and_is_not_waited_for_for_ever(engine):
     assert eventually(lambda: len(engine._scheduler) == 0)
 
 
-def test_something_else_is_computed_in_turn_and_fails_where_it_was_asked_for(engine):
-    assert engine.in_turn(lambda: threading.current_thread().name, visitor="a") == "engine"
+def in_steps(result, before=()):
+    yield from before
+    return result()
+
+
+def test_something_else_is_computed_in_turns_and_fails_where_it_was_asked_for(engine):
+    assert engine.in_turns(in_steps(lambda: threading.current_thread().name), visitor="a") == "engine"
     assert eventually(lambda: engine._scheduler._accounts["a"].used > 0)
     with pytest.raises(PointError, match="outside"):
-        engine.in_turn(lambda: read_points([[0, 0, 99, 0]], SIZE), visitor="a")
+        engine.in_turns(in_steps(lambda: read_points([[0, 0, 99, 0]], SIZE), (None, None)), visitor="a")
+
+
+def test_between_its_steps_others_have_theirs_and_it_ends_when_nobody_wants_it():
+    engine = LocalEngine(Few(), workers=1)
+    done, closed, enough = [], threading.Event(), threading.Event()
+
+    def endless():
+        try:
+            while True:
+                time.sleep(0.01)
+                done.append("search")
+                yield
+        finally:
+            closed.set()
+
+    with ThreadPoolExecutor(2) as others:
+        search = others.submit(engine.in_turns, endless(), visitor="a", wanted=lambda: not enough.is_set())
+        assert eventually(lambda: len(done) > 3)
+        last = engine.drag(engine.begin("tiny", seed=3), to(26, 30), visitor="b").result()
+        assert last is not None
+        # The engine has one thread, and the search has never ended.
+        assert last.done
+        assert not search.done()
+        enough.set()
+        assert search.result(30) is None
+    assert eventually(closed.is_set)
+    assert eventually(lambda: len(engine._scheduler) == 0)
+    engine.close()
 
 
 def test_so_many_thumbnails_wait_and_no_more(monkeypatch):

@@ -24,7 +24,16 @@ NAME = "invert"
 HELP = "open a photo in a model, to drag it"
 
 # Settings of an inversion that are options here; range, unit and default come from the dataclass.
-_OPTIONS = ("coarse_steps", "steps", "row_steps", "tuning_steps", "full_size_steps", "tuning_rate", "locality_weight")
+_OPTIONS = (
+    "coarse_steps",
+    "steps",
+    "row_steps",
+    "tuning_steps",
+    "full_size_steps",
+    "tuning_rate",
+    "locality_weight",
+    "lpips_weight",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +54,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             type=type(facts["default"]),
             help=f"{facts['help']}{unit} (default: {facts['default']})",
         )
+    parser.add_argument(
+        "--lpips",
+        type=path_of,
+        nargs="+",
+        metavar="FILE",
+        help="weights of LPIPS (AlexNet or VGG-16) on this disk, to make pictures alike by it, too (docs/photos.md)",
+    )
     add_consent(parser)
     add_yes(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -127,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.export import Provenance, check_picture_path, save_picture
     from draggan.inversion import VERDICTS, cut, expected, read_photo
     from draggan.inversion.encoder import find_encoder
+    from draggan.inversion.lpips import read_lpips
     from draggan.provenance.deployment import default
     from draggan.session import Session
     from draggan.session_file import SUFFIX, PhotoPlace, SessionFile
@@ -140,17 +157,19 @@ def run(args: argparse.Namespace) -> int:
         check_picture_path(args.picture)
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     config = InversionConfig(**given)
+    lpips = read_lpips(*args.lpips) if args.lpips else None
     photo = read_photo(args.photo)
     agreed(args)
     default().moderation.check_upload(photo.pixels)
     ensure_downloaded(args.model, yes=args.yes)
-    engine = LocalEngine(AnyModels(args.device))
+    engine = LocalEngine(AnyModels(args.device), lpips=lpips)
     try:
         generator = engine.models.load(args.model)
         sha256, size = engine.models.sha256(args.model), generator.image_size
         crop = crop_of(args, photo, generator, sha256)
         if not args.json:
-            time = expected(generator, config, guessed=find_encoder(args.model, sha256) is not None)
+            guessed = find_encoder(args.model, sha256) is not None
+            time = expected(generator, config, guessed=guessed, lpips=lpips)
             print(
                 f"this takes about {time.done:.0f} s here, {time.latent:.0f} s of them to the first that can be dragged"
             )

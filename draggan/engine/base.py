@@ -17,6 +17,7 @@ Arrays are numpy's, so that an engine may as well be in another process or on an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Turns
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -314,11 +315,15 @@ class Engine(Protocol):
             patience: seconds; None is returned if its turn has not come by then, or at once if many wait already.
         """
 
-    def in_turn(self, work: Callable[[], _T], *, visitor: str = "") -> _T:
-        """Compute something else on this machine when it is the visitor's turn, as one step; what it returns or raises.
+    def in_turns(
+        self, work: Turns[None, None, _T], *, visitor: str = "", wanted: Callable[[], bool] = ...
+    ) -> _T | None:
+        """Compute something else on this machine in the visitor's turns; what it returns or raises.
 
         Args:
-            work: takes some seconds at most, and waits for nobody.
+            work: yields after each step, at best some times a second, and waits for nobody.
+            wanted: whether anybody still wants it; if not, None is returned within a second, and the work is closed
+                after the step that is under way.
         """
 
     def close(self) -> None:

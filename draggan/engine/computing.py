@@ -23,6 +23,7 @@ from draggan.generators.blending import Picture
 from draggan.images import to_uint8
 from draggan.inversion.encoder import guess_latent
 from draggan.inversion.invert import Inversion
+from draggan.inversion.lpips import Lpips
 from draggan.recipe import Edit, Recipe, Seed
 from torch_utils.ops import library
 
@@ -119,12 +120,17 @@ class Computing(Protocol):
 
 
 def inversion_here(
-    models: ModelSource, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
+    models: ModelSource,
+    model: str,
+    photo: UInt8[np.ndarray, "height width 3"],
+    config: InversionConfig,
+    sha256: str,
+    lpips: Lpips | None = None,
 ) -> Inversion:
     """`Computing.inversion` in this process, from what an encoder guesses where the model has one."""
     generator = models.load(model)
     start = guess_latent(model, sha256, generator, photo)
-    return Inversion(generator, photo, config, start=start, model_sha256=sha256)
+    return Inversion(generator, photo, config, start=start, model_sha256=sha256, lpips=lpips)
 
 
 class LocalComputing:
@@ -132,11 +138,12 @@ class LocalComputing:
 
     Args:
         models: where generators come from.
+        lpips: for inversions.
     """
 
-    def __init__(self, models: ModelSource) -> None:
+    def __init__(self, models: ModelSource, lpips: Lpips | None = None) -> None:
         library.load_built()
-        self._models = models
+        self._models, self._lpips = models, lpips
         self.tunings = Tunings()
         self._pictures = PictureCache()
 
@@ -198,7 +205,7 @@ class LocalComputing:
         self, model: str, photo: UInt8[np.ndarray, "height width 3"], config: InversionConfig, sha256: str
     ) -> Inversion:
         """See `Computing.inversion`."""
-        return inversion_here(self._models, model, photo, config, sha256)
+        return inversion_here(self._models, model, photo, config, sha256, self._lpips)
 
     def close(self) -> None:
         """See `Computing.close`."""

@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Turns
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, replace
 from typing import Any, Generic, TypeVar
@@ -209,11 +209,18 @@ class TurnsEngine:
             self._scheduler.remove(drawing)
             self._thumbnails.release()
 
-    def in_turn(self, work: Callable[[], _T], *, visitor: str = "") -> _T:
-        """Compute something else; see `draggan.engine.base.Engine.in_turn`."""
-        once = _Once(visitor, work)
-        self._scheduler.add(once)
-        return once.wait()
+    def in_turns(
+        self, work: Turns[None, None, _T], *, visitor: str = "", wanted: Callable[[], bool] = _always
+    ) -> _T | None:
+        """Compute something else; see `draggan.engine.base.Engine.in_turns`."""
+        stepwise = _Stepwise(visitor, work)
+        self._scheduler.add(stepwise)
+        while not stepwise.ended(_LOOK / 2):
+            if not wanted():
+                stepwise.cancel()
+                self._scheduler.remove(stepwise)
+                return None
+        return stepwise.result()
 
     def close(self) -> None:
         """Stop everything that runs. Threads end by themselves."""
@@ -335,6 +342,56 @@ class _Once(Generic[_T]):
             return self._future.result(seconds)
         except FutureTimeout:
             return None if self._future.cancel() else self._future.result()
+
+
+class _Stepwise(Generic[_T]):
+    """Something that is done in steps, when it is its visitor's turn, as long as it is wanted.
+
+    Args:
+        visitor: whose time it takes.
+        work: yields after each step.
+    """
+
+    patient = False
+
+    def __init__(self, visitor: str, work: Turns[None, None, _T]) -> None:
+        self.visitor, self._work = visitor, work
+        self._future: Future[_T] = Future()
+        self._cancelled = threading.Event()
+
+    @property
+    def urgent(self) -> bool:
+        """Whether nobody wants it any more: then it takes no time."""
+        return self._cancelled.is_set()
+
+    def step(self) -> State:
+        """One of them."""
+        try:
+            if self._cancelled.is_set():
+                self._work.close()
+                return "over"
+            next(self._work)
+            return "ready"
+        except StopIteration as end:
+            self._future.set_result(end.value)
+        except Exception as error:  # noqa: BLE001  # raised where somebody waits for it
+            self._future.set_exception(error)
+        return "over"
+
+    def check(self) -> None:
+        """Whoever waits for it looks by themselves."""
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        self._cancelled.set()
+
+    def ended(self, patience: float) -> bool:
+        """Wait up to that many seconds for the end; True: it has come."""
+        return bool(wait([self._future], patience).done)
+
+    def result(self) -> _T:
+        """What has come of it; raises what it has failed with."""
+        return self._future.result()
 
 
 class _Work:
@@ -753,9 +810,7 @@ class TurnsInversion(_Telling[InversionUpdate]):
             inversion.stop()
         yield False
         for step in inversion:
-            if self._cancelled:
-                return
-            if step.done:
+            if step.done and not self._cancelled:
                 # Before anybody hears that it is over: then the recipe is there.
                 result = inversion.result
                 tuning = self._computing.tunings.keep(result.tuning)
@@ -766,6 +821,8 @@ class TurnsInversion(_Telling[InversionUpdate]):
                 self.recipe = recipe
             self._show(step, inversion.steps)
             yield False
+            if self._cancelled:
+                return
 
     def _end(self, error: BaseException | None) -> None:
         self._inversion = None

@@ -7,7 +7,7 @@ the photo.
 
 from draggan.inversion.crop import Crop, aligned_face, box, centred, cut, read_crop
 from draggan.inversion.find_crop import CropFinder, FoundCrop, crop_finder
-from draggan.inversion.invert import Expected, Inversion, InversionResult, InversionStep, expected
+from draggan.inversion.invert import Expected, Inversion, InversionResult, InversionStep, expected, timing
 from draggan.inversion.paste import paste
 from draggan.inversion.photo import Photo, read_photo
 from draggan.inversion.verdict import VERDICTS, Verdict
@@ -32,4 +32,5 @@ __all__ = [
     "paste",
     "read_crop",
     "read_photo",
+    "timing",
 ]

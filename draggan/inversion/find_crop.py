@@ -17,6 +17,7 @@ shorter side, or turned, or on a photo more than six times as long as that.
 from __future__ import annotations
 
 import math
+from collections.abc import Generator as Turns
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,7 @@ from draggan.inversion.crop import Crop, centred
 from draggan.inversion.encoder import Encoder, find_encoder
 from draggan.inversion.invert import psnr
 from draggan.inversion.photo import Photo
+from draggan.inversion.stepwise import finished
 from draggan.landmarks import INPUT, LandmarkNetwork, find_landmarks
 
 __all__ = ["SURE_PSNR", "SURE_SPREAD", "CropFinder", "FoundCrop", "crop_finder"]
@@ -54,7 +56,7 @@ _NEAR, _ALIKE = 0.08, 0.15  # what counts as the same place (of the side) and si
 _BESIDE = ((0.12, 0, 1), (-0.12, 0, 1), (0, 0.12, 1), (0, -0.12, 1), (0, 0, 0.88), (0, 0, 1.12), (0, 0, 1))
 _STEPS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _FINER = (0.08, 0.04, 0.02)  # steps in which the best candidate is moved and scaled, of its side
-_BATCH = 64
+_BATCH, _DRAWN = 64, 4  # windows and pictures that are looked at and drawn together, in one step
 _VOTERS = 256  # windows whose votes are counted at a time
 _CALM = 3.0  # frames
 _FOLLOWED = 2  # times that a crop is moved to where its landmarks point, in each frame
@@ -97,26 +99,33 @@ class CropFinder:
         self.landmarks = landmarks
         self._mean = self._mean_landmarks()
 
-    @torch.no_grad()
     def find(self, photo: Photo) -> FoundCrop:
-        """The best crop there is, sure or not; of a photo that is too elongated to be searched, its middle."""
+        """`search`, all at once."""
+        return finished(self.search(photo))
+
+    @torch.no_grad()
+    def search(self, photo: Photo) -> Turns[None, None, FoundCrop]:
+        """The best crop there is, sure or not; of a photo that is too elongated to be searched, its middle. Yields some
+        times a second."""
         if max(photo.size) > _LONGEST * min(photo.size):
             middle = centred(photo, self._generator.image_size)
             return FoundCrop(crop=middle, spread=math.inf, psnr=0.0)
         photo, scale = _reduced(photo)
         pyramid = _Pyramid(from_uint8(photo.pixels))
-        windows, places = self._look(photo)
+        windows, places = yield from self._look(photo)
+        yield
         pointed = self._pointed(places)
         best = np.argsort(-_votes(windows, pointed))[:_CANDIDATES]
         candidates = self._kept(pointed[best], photo)
         for _ in range(_MOVES):
             candidates = self._kept(self._pointed(self._places(pyramid, candidates)), photo)
-        drawn = self._drawn(pyramid, candidates)
+            yield
+        drawn = yield from self._drawn(pyramid, candidates)
         at, reached = candidates[int(drawn.argmax())], float(drawn.max())
         for step in _FINER:
             moves = [(dx, dy, z) for dx, dy in _STEPS for z in (1 - step, 1, 1 + step)]
             tried = self._kept(_beside(at, [(step * dx, step * dy, z) for dx, dy, z in moves]), photo)
-            drawn = self._drawn(pyramid, tried)
+            drawn = yield from self._drawn(pyramid, tried)
             if float(drawn.max()) > reached:
                 at, reached = tried[int(drawn.argmax())], float(drawn.max())
         found = self._places(pyramid, _beside(at, _BESIDE))
@@ -164,7 +173,7 @@ class CropFinder:
             drawn = [self._generator.draw(ws, height).float().cpu() for ws in latents.split(8)]
             return self.landmarks.places(_small(torch.cat(drawn), INPUT)).mean(0).numpy()
 
-    def _look(self, photo: Photo) -> tuple[Windows, Float[np.ndarray, "window landmark 2"]]:
+    def _look(self, photo: Photo) -> Turns[None, None, tuple[Windows, Float[np.ndarray, "window landmark 2"]]]:
         """Windows all over the photo, and where on it each sees the landmarks."""
         image, (height, width) = Image.fromarray(photo.pixels), photo.size
         side, shorter = _LARGEST * min(photo.size), min(photo.size)
@@ -191,7 +200,10 @@ class CropFinder:
             corner = np.stack([number % across, number // across], 1) * step - margin
             middle = (corner + INPUT / 2) / scale
             windows.append(np.concatenate([middle, np.full((len(cut), 1), side)], 1))
-            places.append(self._asked(cut, windows[-1]))
+            for first in range(0, len(cut), _BATCH):
+                some = slice(first, first + _BATCH)
+                places.append(self._asked(cut[some], windows[-1][some]))
+                yield
             side /= _SHRINK
         return np.concatenate(windows), np.concatenate(places)
 
@@ -200,7 +212,7 @@ class CropFinder:
 
     def _asked(self, cut: Float[Tensor, "window 3 64 64"], windows: Windows) -> Float[np.ndarray, "window landmark 2"]:
         """Where on the photo the landmarks are, as each window shows them."""
-        found = torch.cat([self.landmarks.places(part) for part in cut.split(_BATCH)]).numpy()
+        found = self.landmarks.places(cut).numpy()
         return windows[:, None, :2] + (found - 0.5) * windows[:, None, 2:]
 
     def _pointed(self, places: Float[np.ndarray, "window landmark 2"]) -> Windows:
@@ -217,13 +229,16 @@ class CropFinder:
         sides = windows[:, 2].clip(16, 2 * max(photo.size))
         return np.stack([windows[:, 0].clip(0, width), windows[:, 1].clip(0, height), sides], 1)
 
-    def _drawn(self, pyramid: _Pyramid, windows: Windows) -> Float[np.ndarray, "window"]:
+    def _drawn(self, pyramid: _Pyramid, windows: Windows) -> Turns[None, None, Float[np.ndarray, "window"]]:
         """How near encoder and model come to each, dB."""
         height = min(self._generator.preview_heights, key=lambda h: abs(h - INPUT))
         shown = pyramid.cut(windows, 2 * INPUT)
         latents = self._encoder(shown)[:, None].expand(-1, self._generator.num_ws, -1).to(self._generator.device)
-        drawn = torch.cat([self._generator.draw(ws.contiguous(), height).float().cpu() for ws in latents.split(8)])
-        pairs = zip(_small(drawn, INPUT).split(1), _small(shown, INPUT).split(1), strict=True)
+        drawn = []
+        for ws in latents.split(_DRAWN):
+            drawn.append(self._generator.draw(ws.contiguous(), height).float().cpu())
+            yield
+        pairs = zip(_small(torch.cat(drawn), INPUT).split(1), _small(shown, INPUT).split(1), strict=True)
         return np.array([psnr(a, b) for a, b in pairs])
 
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator as Turns
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -31,6 +32,8 @@ from draggan.errors import ConfigError, PhotoError
 from draggan.generators.base import Generator
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
 from draggan.inversion.distance import pyramid_distance, scaled
+from draggan.inversion.lpips import Lpips
+from draggan.inversion.stepwise import finished
 from draggan.inversion.verdict import Verdict, verdict_of
 from draggan.tuning import Tuning
 
@@ -44,6 +47,7 @@ __all__ = [
     "psnr",
     "schedule",
     "target_of",
+    "timing",
 ]
 
 Stage = Literal["latent", "weights"]
@@ -136,6 +140,7 @@ class Inversion:
         start: a latent to begin with, such as that of the film's frame before or an encoder's guess; None: the mean.
         weights: a tuning to begin with, likewise.
         model_sha256: of the model's file, for the tuning.
+        lpips: also makes pictures alike by this, ``config.lpips_weight`` times.
 
     Raises:
         PhotoError: the photo has another size than the model's pictures.
@@ -151,6 +156,7 @@ class Inversion:
         start: Float[Tensor, "1 num_ws w_dim"] | None = None,
         weights: Tuning | None = None,
         model_sha256: str = "",
+        lpips: Lpips | None = None,
     ) -> None:
         if tuple(photo.shape) != (*generator.image_size, 3):
             height, width = generator.image_size
@@ -159,6 +165,7 @@ class Inversion:
         if statistics is None:
             raise ConfigError("photos cannot be opened in this model: it draws the same picture of every latent")
         self._generator, self._config = generator, config or InversionConfig()
+        self._lpips = None if lpips is None else lpips.to(generator.device)
         self._begun_with = generator if weights is None else tuned(generator, weights.differences)
         self._tuning_before = weights or Tuning(model_sha256=model_sha256)
         self._target = target_of(photo, generator)
@@ -194,7 +201,7 @@ class Inversion:
         return tuple(self._parts)
 
     def stop(self) -> None:
-        """Good enough: the next step is the last one. May be called from any thread."""
+        """Good enough: the next step is the last one, which then only says so. May be called from any thread."""
         self._stopped = True
 
     @property
@@ -228,10 +235,14 @@ class Inversion:
     def _steps(self) -> Iterator[InversionStep]:
         total = sum(part.steps * part.cost for part in self._parts)
         done, index = 0.0, 0
+        newest: InversionStep | None = None
         per_cost: dict[int, float] = {}
         for number, part in enumerate(self._parts):
             optimise = self._latent_steps(part) if part.stage == "latent" else self._weight_steps(part)
             for step in range(part.steps):
+                if self._stopped and newest is not None:
+                    yield replace(newest, progress=1.0, seconds_left=0.0, done=True)
+                    return
                 begun = time.perf_counter()
                 picture = optimise(step)
                 now = time.perf_counter() - begun
@@ -250,7 +261,7 @@ class Inversion:
                 error = psnr(picture, self._target_at(part.height))
                 if part.stage == "latent":
                     self._latent_psnr = error
-                yield InversionStep(
+                newest = InversionStep(
                     index=index,
                     stage=part.stage,
                     progress=1.0 if last else done / total,
@@ -261,6 +272,7 @@ class Inversion:
                     verdict=None if part.stage == "latent" else verdict_of(self._latent_psnr, error),
                     done=last,
                 )
+                yield newest
                 if last:
                     return
 
@@ -278,7 +290,7 @@ class Inversion:
                 group["lr"] = rate * schedule(step, part.steps)
             with torch.enable_grad():
                 picture = generator.draw(self._coordinates.ws(at), part.height)
-                loss = pyramid_distance(picture, target) + config.unusual_weight * at.square().mean()
+                loss = self._distance(picture, target) + config.unusual_weight * at.square().mean()
                 (at.grad,) = torch.autograd.grad(loss, [at])
             optimiser.step()
             return picture.detach()
@@ -301,7 +313,7 @@ class Inversion:
                 group["lr"] = config.tuning_rate * schedule(step, part.steps)
             with torch.enable_grad():
                 picture = generator.draw(ws, part.height)
-                loss = pyramid_distance(picture, target)
+                loss = self._distance(picture, target)
                 if config.locality_weight and step % _OTHERS_EVERY == 0:
                     other = self._coordinates.towards(ws, others, _OTHERS_DISTANCE)
                     with torch.no_grad():
@@ -316,6 +328,13 @@ class Inversion:
             return picture.detach()
 
         return optimise
+
+    def _distance(self, picture: Tensor, target: Tensor) -> Tensor:
+        distance = pyramid_distance(picture, target)
+        if self._lpips is not None and self._config.lpips_weight:
+            coloured = (x.expand(-1, 3, -1, -1) for x in (picture, target))
+            distance = distance + self._config.lpips_weight * self._lpips(*coloured)
+        return distance
 
     @property
     def ws(self) -> Float[Tensor, "1 num_ws w_dim"]:
@@ -367,13 +386,31 @@ class Expected:
     done: float
 
 
-def expected(generator: Generator, config: InversionConfig | None = None, *, guessed: bool = False) -> Expected:
+def expected(
+    generator: Generator,
+    config: InversionConfig | None = None,
+    *,
+    guessed: bool = False,
+    lpips: Lpips | None = None,
+) -> Expected:
+    """`timing`, all at once."""
+    return finished(timing(generator, config, guessed=guessed, lpips=lpips))
+
+
+def timing(
+    generator: Generator,
+    config: InversionConfig | None = None,
+    *,
+    guessed: bool = False,
+    lpips: Lpips | None = None,
+) -> Turns[None, None, Expected]:
     """How long an inversion would take on this machine as it is now: a few steps are timed, the others by their ratio.
 
-    Takes as long as four steps.
+    Takes as long as four steps, and yields after each.
 
     Args:
         guessed: it will begin with a guess, such as an encoder's.
+        lpips: as `Inversion` takes it.
 
     Raises:
         ConfigError: as for `Inversion`.
@@ -382,12 +419,18 @@ def expected(generator: Generator, config: InversionConfig | None = None, *, gue
     mean = generator.sample(0, 0.0, 0 if generator.c_dim else None)
     grey = np.full((*generator.image_size, 3), 128, np.uint8)
     few = InversionConfig(
-        coarse_steps=min(config.coarse_steps, _TIMED), steps=_TIMED, row_steps=0, tuning_steps=0, full_size_steps=0
+        coarse_steps=min(config.coarse_steps, _TIMED),
+        steps=_TIMED,
+        row_steps=0,
+        tuning_steps=0,
+        full_size_steps=0,
+        lpips_weight=config.lpips_weight,
     )
     before = 0.0
     seconds: dict[int, float] = {}
-    for step in Inversion(generator, grey, few):
+    for step in Inversion(generator, grey, few, lpips=lpips):
         seconds[step.picture.shape[-2]], before = step.seconds - before, step.seconds
+        yield
     planned = Inversion(generator, grey, config, start=mean if guessed else None).plan
     fine = seconds[max(seconds)]
     times = [part.steps * (seconds.get(part.height, 0.0) if part.cost < 1 else fine * part.cost) for part in planned]

@@ -122,6 +122,11 @@ class Photos:
                 raise PhotoError("there is no photo yet; choose one, or choose it again")
             return self._chosen[tab].sent
 
+    def is_chosen(self, tab: str, sent: SentPhoto) -> bool:
+        """Whether a tab still shows that photo."""
+        with self._lock:
+            return tab in self._chosen and self._chosen[tab].sent is sent
+
     def leave(self, tab: str) -> None:
         """The tab was closed, or its visitor no longer agrees."""
         with self._lock:

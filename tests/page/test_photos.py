@@ -16,6 +16,7 @@ from PIL import Image
 from draggan.config import InversionConfig, Limits
 from draggan.errors import ModerationError, PhotoError, RecipeError
 from draggan.inversion import Crop
+from draggan.inversion.stepwise import finished
 from draggan.kept_session import BUDGET
 from draggan.session_file import PhotoPlace
 from draggan.ui.canvas.value import canvas_value
@@ -112,11 +113,12 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
     photos.photo_sent(page, tiny, sent(photo_file()), request())
     turns = []
 
-    def in_turn(work, *, visitor):
+    def in_turns(work, *, visitor, wanted):
+        assert wanted()
         turns.append(visitor)
-        return work()
+        return finished(work)
 
-    monkeypatch.setattr(page.engine, "in_turn", in_turn)
+    monkeypatch.setattr(page.engine, "in_turns", in_turns)
     lasts, none = photos.foresee(page, tiny, {"count": 4}, request())
     assert turns == [visitor_of(request())] * 2, "both take from the visitor's time"
     expected = shown(lasts, page.parts.photo)["expected"]
@@ -126,7 +128,7 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
     assert found == {"count": 4, "box": None, "text": ""}, "this model has no networks for that"
     crop = Crop(centre=(30.0, 20.0), right=(10.0, 0.0), down=(0.0, 10.0))
     for answer, box, words in (((True, crop), [20.0, 10.0, 40.0, 30.0], ""), ((True, None), None, "is not sure")):
-        monkeypatch.setattr(page.finders, "find", lambda model, photo, visitor, answer=answer: answer)
+        monkeypatch.setattr(page.finders, "find", lambda model, photo, visitor, wanted, answer=answer: answer)
         *_, last = photos.foresee(page, tiny, {}, request())
         found = shown(last, page.parts.photo)["found"]
         assert found["box"] == box
@@ -135,6 +137,15 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
     page.tabs.remember("a", {page.parts.session: session})
     assert len(list(photos.foresee(page, tiny, {}, request()))) == 1
     page.tabs.remember("a", {page.parts.session: tiny})
+
+    # Another photo is chosen meanwhile: the search ends, and nothing is said of the photo before.
+    def find(model, photo, visitor, wanted):
+        assert wanted()
+        photos.photo_sent(page, tiny, sent(photo_file()), request())
+        assert not wanted()
+
+    monkeypatch.setattr(page.finders, "find", find)
+    assert len(list(photos.foresee(page, tiny, {}, request()))) == 1
     # Searches take their turns: nobody has many at once.
     monkeypatch.setattr(page, "searches", ReadingTurns(at_once=1, places=1, what="searched"))
     with page.searches.turn("a"):

@@ -114,17 +114,28 @@ def aim(page: Page, session: Session | None, value: Any, request: gr.Request) ->
 def foresee(page: Page, session: Session | None, value: Any, request: gr.Request) -> Iterator[Updates]:
     """How long opening the photo will take; and what the model draws is looked for on it: a proposal that one click
     accepts."""
-    part, count = page.parts.photo, value.get("count") if isinstance(value, dict) else None
+    part, count, tab = page.parts.photo, value.get("count") if isinstance(value, dict) else None, tab_of(request)
+    sent: SentPhoto | None = None
+
+    def wanted() -> bool:
+        # Not once there is another photo, or this one is being opened.
+        return sent is not None and page.photos.is_chosen(tab, sent) and tab not in page.openings
+
     try:
         with explained():
-            sent, model = page.photos.chosen(tab_of(request)), page.session_of(session).model
-            text = messages.expected_opening(page.expectations.of(model, visitor_of(request)))
-        yield {part: gr.HTML(expected={"count": count, "text": text})}
+            sent, model = page.photos.chosen(tab), page.session_of(session).model
+            time = page.expectations.of(model, visitor_of(request), wanted)
+        if time is None:
+            return
+        yield {part: gr.HTML(expected={"count": count, "text": messages.expected_opening(time)})}
         with explained(), page.photos.turns.turn(visitor_of(request)):
             photo = sent.read()
         with explained(), page.searches.turn(visitor_of(request)):
-            can, crop = page.finders.find(model, photo, visitor_of(request))
-        with page.tabs.exclusive(tab_of(request), session) as newest:
+            proposal = page.finders.find(model, photo, visitor_of(request), wanted)
+        if proposal is None:
+            return
+        can, crop = proposal
+        with page.tabs.exclusive(tab, session) as newest:
             if page.session_of(newest).model != model:
                 # Another model is on the canvas by now, which draws something else.
                 return
