@@ -5,13 +5,14 @@ kinds: *known* (parameters that no training saw, drawn as those of training were
 as far from the middle of its range) and *foreign* (renderings of the other models' scenes, noise, stripes). Who judges:
 true landmarks against what the landmark network finds, and PSNR; of drags, the landmark network.
 
-Pulls: the same landmarks are pulled the same way on the model's own picture of the scene's noise and on the inverted
-one; a pull is truly there within 3.5 % of the width.
+Pulls: the same landmarks, of those that can be seen, are pulled the same way on the model's own picture of the scene's
+noise and on the inverted one; a pull is truly there within 3.5 % of the width. What changed outside: by how many of 255
+steps the pixels farther than a fifth of the width from the straight way of the pull have changed.
 
-With ``--json`` rows are added to those that are there, so that it can be made in parts, such as times on a quiet
-machine and pulls on a busy one. ::
+With ``--json`` cases are added to those that are in the file and not made again, so that it can be made in parts; more
+files are read, too. ::
 
-    python -m benchmarks inversion --known 3 --beyond 1 --foreign 2 --json rows.json --out benchmarks/inversion.md
+    python -m benchmarks inversion --known 10 --pulls 6 --minutes 4 --json rows.json --out benchmarks/inversion.md
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 import draggan
@@ -57,7 +58,7 @@ _SEED, _BLOCK = 999, 17  # of no training
 _BEYOND = 1.3
 _TRULY = 0.035
 _LENGTHS = (0.05, 0.08, 0.12)  # of pulls, of the width
-_PULLS = 4
+_OUTSIDE = 0.2  # of the width, from the way of a pull
 Picture = UInt8[np.ndarray, "height width 3"]
 
 
@@ -68,16 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, count in (("known", 20), ("beyond", 10), ("foreign", 10), ("pattern", 2)):
         parser.add_argument(f"--{kind}", type=int, default=count, help="cases of each model (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--pulls", action="store_true", help="drag, too")
-    parser.add_argument("--rows", action="store_true", help="also with every row of the latent on its own (W+)")
+    parser.add_argument("--pulls", type=int, default=0, help="drags of each known picture (default: %(default)s)")
+    parser.add_argument("--also-untuned", action="store_true", help="drag also with the latent alone")
     parser.add_argument("--latent-only", action="store_true", help="do not tune: for the verdict alone")
     parser.add_argument(
         "--large", type=int, nargs="*", default=[], help="only: networks of the published layout, of these sizes"
     )
     parser.add_argument("--quick", action="store_true", help="one case of each kind")
     parser.add_argument("--no-times", action="store_true", help="leave out seconds, as of a machine that was busy")
-    parser.add_argument("--minutes", type=float, help="then stop; cases that are in --json are not made again")
-    parser.add_argument("--json", type=Path, help="add rows to this file, and report on all that are in it")
+    parser.add_argument("--minutes", type=float, help="then stop")
+    parser.add_argument("--json", type=Path, nargs="+", help="add cases to the first file, and report on those of all")
     parser.add_argument("--out", type=Path, help="write the report here")
     machine.add_options(parser)
     args = parser.parse_args(argv)
@@ -86,7 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         publish(_large(args.large, here), args.out)
         return 0
     counts = {kind: 1 if args.quick else getattr(args, kind) for kind in _KINDS}
-    rows: list[dict[str, Any]] = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    files: list[Path] = args.json or []
+    mine, *others = [json.loads(file.read_text()) if file.exists() else [] for file in files] or [[]]
+    cases: dict[tuple[Any, ...], dict[str, Any]] = {_key(row): row for some in (*others, mine) for row in some}
+    own = {_key(row) for row in mine}
     # Of every kind and model alike at any time, so that what there is can be reported.
     wanted = [
         (k / count, name, kind, args.first + k)
@@ -94,19 +98,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         for k in range(count)
         for name in args.models
     ]
-    begun, there = time.monotonic(), {_key(row) for row in rows}
+    begun = time.monotonic()
     loaded: dict[str, tuple[Generator, LandmarkNetwork]] = {}
     for _, name, kind, index in sorted(wanted):
-        if (name, kind, index, not args.latent_only, args.pulls) in there and args.minutes:
+        row = cases.get((name, kind, index))
+        pulled = row is not None and (kind != "known" or len(row["pulls"].get("own", [])) >= args.pulls)
+        if row is not None and pulled and (row["tuned"] or args.latent_only):
             continue
         if args.minutes and time.monotonic() - begun > 60 * args.minutes:
             break
         if name not in loaded:
             loaded[name] = draggan.load_generator(name, device="cpu"), find_landmarks(name)
         row = _case(name, *loaded[name], kind, index, args)
-        rows = [old for old in rows if _key(old) != _key(row)] + [row]
-        if args.json:
-            args.json.write_text(json.dumps(rows))
+        cases[_key(row)] = row
+        own.add(_key(row))
+        if files:
+            files[0].write_text(json.dumps([case for key, case in cases.items() if key in own]))
+    rows = sorted(cases.values(), key=lambda row: row["index"])
     publish(_report(rows, here, times=not args.no_times), args.out)
     return 0
 
@@ -164,7 +172,7 @@ def _large(sizes: Sequence[int], here: machine.Machine) -> str:
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["model"], row["kind"], row["index"], row["tuned"], bool(row.get("pulls"))
+    return row["model"], row["kind"], row["index"]
 
 
 def _case(
@@ -206,21 +214,24 @@ def _case(
         "landmarks": {},
         "pulls": {},
     }
-    if points is not None and visible is not None:
-        drawn = {"W": generator.synthesis(result.ws), "tuned": result.picture, "the network itself": target}
-        for what, shown in drawn.items():
-            found = landmarks(shown)[0].numpy()
-            off = np.linalg.norm(found - points, axis=1)[visible]
-            row["landmarks"][what] = float(100 * off.mean() / size)
-    if args.rows:
+    drawn = {"W": generator.synthesis(result.ws), "tuned": result.picture, "the network itself": target}
+    if not args.latent_only:
         free = Inversion(
             generator, picture, InversionConfig(coarse_steps=0, steps=0, row_steps=40, tuning_steps=0), start=result.ws
         )
         *_, last = free
-        row["psnr"]["W+"], row["unusual W+"] = last.psnr, free.result.unusual
+        drawn["W+"], row["psnr"]["W+"], row["unusual W+"] = last.picture, last.psnr, free.result.unusual
         row["outlines"]["W+"] = gradient_distance(last.picture, target)
-    if args.pulls and noise is not None:
-        row["pulls"] = _pulls(name, generator, landmarks, result, noise, index)
+        row["perceptual"]["W+"] = landmarks.distance(last.picture, target)
+    if points is not None and visible is not None:
+        for what, shown in drawn.items():
+            found = landmarks(shown)[0].numpy()
+            off = np.linalg.norm(found - points, axis=1)[visible]
+            row["landmarks"][what] = float(100 * off.mean() / size)
+        if args.pulls and noise is not None:
+            begun = time.perf_counter()
+            row["pulls"] = _pulls(name, generator, landmarks, result, noise, np.flatnonzero(visible), index, args)
+            row["pulling"] = time.perf_counter() - begun
     print(json.dumps({k: v for k, v in row.items() if k != "pulls"}), flush=True)
     return row
 
@@ -261,37 +272,60 @@ def _pulls(
     landmarks: LandmarkNetwork,
     result: InversionResult,
     noise: Float[Tensor, "1 z_dim"],
+    visible: Int[np.ndarray, " n"],
     index: int,
+    args: argparse.Namespace,
 ) -> dict[str, list[dict[str, Any]]]:
     """The same landmarks pulled the same way, by what the pictures start from."""
-    after = tuned(generator, result.tuning.differences)
-    starts = {"own": (generator, generator.mapping(noise)), "W": (generator, result.ws), "tuned": (after, result.ws)}
-    size = generator.image_size[0]
-    pulls: dict[str, list[dict[str, Any]]] = {}
-    for what, (drawing, ws) in starts.items():
-        random = np.random.default_rng((_SEED, index))
-        before = landmarks(drawing.synthesis(ws))[0].numpy()
-        pulls[what] = []
-        for _ in range(_PULLS):
-            which = int(random.integers(len(before)))
-            length, angle = float(random.choice(_LENGTHS)) * size, random.uniform(0, 2 * np.pi)
-            handle = before[which]
-            target = handle + length * np.array([np.cos(angle), np.sin(angle)])
-            if min(handle.min(), target.min()) < 8 or max(handle.max(), target.max()) > size - 9:
-                pulls[what].append({})
-                continue
-            config = draggan.suggested_config(name)
-            *_, step = draggan.Drag(drawing, ws, handles=[handle], targets=[target], config=config)
-            moved = landmarks(drawing.synthesis(step.ws))[0].numpy()
-            others = np.delete(np.linalg.norm(moved - before, axis=1), which)
+    starts = {"own": (generator, generator.mapping(noise))}
+    starts["tuned"] = tuned(generator, result.tuning.differences), result.ws
+    if args.also_untuned:
+        starts["W"] = generator, result.ws
+    size, random = generator.image_size[0], np.random.default_rng((_SEED, index))
+    shown = {what: drawing.synthesis(ws) for what, (drawing, ws) in starts.items()}
+    before = {what: landmarks(picture)[0].numpy() for what, picture in shown.items()}
+    pulls: dict[str, list[dict[str, Any]]] = {what: [] for what in starts}
+    config = draggan.suggested_config(name)
+    while len(pulls["own"]) < args.pulls:
+        which = int(random.choice(visible))
+        length, angle = float(random.choice(_LENGTHS)) * size, random.uniform(0, 2 * np.pi)
+        step = length * np.array([np.cos(angle), np.sin(angle)])
+        ends = np.array([at for places in before.values() for at in (places[which], places[which] + step)])
+        if ends.min() < 8 or ends.max() > size - 9:
+            continue
+        for what, (drawing, ws) in starts.items():
+            handle = before[what][which]
+            target = handle + step
+            *_, last = draggan.Drag(drawing, ws, handles=[handle], targets=[target], config=config)
+            after = drawing.synthesis(last.ws)
+            moved = landmarks(after)[0].numpy()
+            others = np.delete(np.linalg.norm(moved - before[what], axis=1), which)
             pulls[what].append(
                 {
+                    "length": length / size,
                     "left": float(np.linalg.norm(moved[which] - target) / size),
-                    "claimed": step.outcome == "arrived",
+                    "claimed": last.outcome == "arrived",
                     "others": float(np.median(others) / size),
+                    "outside": _outside(shown[what], after, handle, target),
                 }
             )
     return pulls
+
+
+def _outside(
+    before: Float[Tensor, "1 3 size size"],
+    after: Float[Tensor, "1 3 size size"],
+    handle: Float[np.ndarray, "2"],
+    target: Float[np.ndarray, "2"],
+) -> float:
+    """Mean change, of 255, of the pixels that are farther than `_OUTSIDE` of the width from the way of a pull."""
+    size = before.shape[-1]
+    places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1)
+    way = target - handle
+    share = np.clip((places - handle) @ way / (way @ way), 0, 1)
+    far = np.linalg.norm(places - handle - share[..., None] * way, axis=-1) > _OUTSIDE * size
+    change = (after.clamp(-1, 1) - before.clamp(-1, 1)).abs().mean(1)[0].numpy()
+    return float(127.5 * change[far].mean())
 
 
 def _report(rows: list[dict[str, Any]], here: machine.Machine, *, times: bool = True) -> str:
@@ -301,8 +335,10 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine, *, times: bool = 
         here.markdown(),
         "",
         "What stands here, and how it is measured: `benchmarks/inversion.py`. Cases of each kind: the column *cases*.",
-        "Outlines: 1 - structural similarity of gradients (0: the same). Landmarks: mean distance of what the network",
-        "finds from the truth, % of the width; of the rendering itself: what the network is off by.",
+        "Perceptual: distance in the maps of the landmark network (`LandmarkNetwork.distance`), which nothing here",
+        "optimises. Landmarks: mean distance of what the network finds from the truth, % of the width; of the",
+        "rendering itself: what the network is off by. Unusual: whitened distance of the latent from the mean, about 1",
+        "for the model's own.",
         "",
     ]
     cells = []
@@ -311,20 +347,9 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine, *, times: bool = 
             some = [row for row in rows if row["model"] == name and row["kind"] == kind and row["tuned"]]
             if some:
                 cells.append(_line(name, kind, some))
-    heads = [
-        "model",
-        "photos",
-        "cases",
-        "W dB",
-        "W+ dB",
-        "tuned dB",
-        "outlines W",
-        "W+",
-        "tuned",
-        "landmarks W",
-        "tuned",
-    ]
-    heads += ["rendering", "unusual W", "W+", "first picture after s", "latent after s", "done after s"]
+    heads = ["model", "photos", "cases", "W dB", "W+", "tuned", "perceptual W", "W+", "tuned"]
+    heads += ["landmarks W", "W+", "tuned", "rendering", "unusual W", "W+"]
+    heads += ["first picture after s", "latent after s", "done after s"]
     if not times:
         heads, cells = heads[:-3], [cell[:-3] for cell in cells]
     text += [table(heads, cells), "", "## What it says of them", ""]
@@ -353,16 +378,12 @@ def _report(rows: list[dict[str, Any]], here: machine.Machine, *, times: bool = 
         text += [
             "## Drags",
             "",
+            " ".join((_pull_lines.__doc__ or "").split()),
+            "",
             table(
                 [
-                    "model",
-                    "started from",
-                    "pulls",
-                    "truly there",
-                    "claimed",
-                    "left %, mean",
-                    "median",
-                    "others moved %",
+                    *("model", "started from", "pictures", "pulls", "truly there", "claimed", "left %, mean", "median"),
+                    *("times own, mean", "others moved %", "changed outside"),
                 ],
                 _pull_lines(pulled),
             ),
@@ -430,39 +451,43 @@ def _line(name: str, kind: str, rows: list[dict[str, Any]]) -> list[Any]:
     return [
         *(name, kind, len(rows)),
         *(mean("psnr", key) for key in ("W", "W+", "tuned")),
-        *(mean("outlines", key, 2) for key in ("W", "W+", "tuned")),
-        *(mean("landmarks", key) for key in ("W", "tuned", "the network itself")),
+        *(mean("perceptual", key, 2) for key in ("W", "W+", "tuned")),
+        *(mean("landmarks", key) for key in ("W", "W+", "tuned", "the network itself")),
         *(spread(key) for key in ("unusual", "unusual W+", "first", "usable", "done")),
     ]
 
 
 def _pull_lines(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """Times own: mean distance left, as a multiple of that on the model's own pictures, and where nine of ten samples
+    of the pictures, drawn with replacement, have it. Others moved: median way of all other landmarks.
+    """
     lines = []
-    for name in _MODELS:
-        some = [row for row in rows if row["model"] == name]
+    groups = [(name, [row for row in rows if row["model"] == name]) for name in _MODELS]
+    for name, some in (*groups, ("all", rows)):
         for what in ("own", "W", "tuned"):
-            # Only pulls that all starts have.
-            made = [
-                row["pulls"][what][k]
-                for row in some
-                for k in range(_PULLS)
-                if all(row["pulls"][w][k] for w in row["pulls"])
-            ]
-            if made:
-                left = [100 * pull["left"] for pull in made]
-                there = sum(pull["left"] <= _TRULY for pull in made)
-                claimed = sum(pull["claimed"] for pull in made)
-                others = np.mean([100 * pull["others"] for pull in made])
-                lines.append(
-                    [
-                        name,
-                        what,
-                        len(made),
-                        there,
-                        claimed,
-                        f"{np.mean(left):.2f}",
-                        f"{np.median(left):.2f}",
-                        f"{others:.2f}",
-                    ]
-                )
+            pictures = [row["pulls"] for row in some if what in row["pulls"]]
+            if not pictures:
+                continue
+            made = [pull for pulls in pictures for pull in pulls[what]]
+            left = [100 * pull["left"] for pull in made]
+            lines.append(
+                [
+                    *(name, what, len(pictures), len(made)),
+                    sum(pull["left"] <= _TRULY for pull in made),
+                    sum(pull["claimed"] for pull in made),
+                    f"{np.mean(left):.2f}",
+                    f"{np.median(left):.2f}",
+                    _times_own(pictures, what) if what != "own" else "",
+                    f"{np.mean([100 * pull['others'] for pull in made]):.2f}",
+                    f"{np.mean([pull['outside'] for pull in made]):.1f}",
+                ]
+            )
     return lines
+
+
+def _times_own(pictures: list[dict[str, Any]], what: str) -> str:
+    sums = np.array([[sum(pull["left"] for pull in pulls[one]) for one in (what, "own")] for pulls in pictures])
+    samples = np.random.default_rng(0).integers(len(sums), size=(2000, len(sums)))
+    drawn = sums[samples].sum(1)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.05, 0.95))
+    return f"{sums[:, 0].sum() / sums[:, 1].sum():.2f} ({low:.2f} to {high:.2f})"
