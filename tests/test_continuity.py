@@ -147,6 +147,22 @@ def test_other_targets_wake_a_drag_that_rests_at_the_edge():
     assert last.rests is None
 
 
+def test_let_go_where_it_rests_a_live_drag_ends_with_the_picture_that_is_to_be_seen():
+    generator = BumpGenerator([START], limit=8.0).freeze()
+    drag = Drag(generator, WS, [START], [START], config=DragConfig(solver="gauss-newton"), live=True)
+    drag.retarget([(50.0, 32.0)])
+    for _ in range(60):
+        if drag.would_sleep():
+            break
+        step = next(drag)
+    assert step.rests in ("unlikely", "stalled")
+    drag.settle()
+    (last,) = drag
+    assert last.outcome == step.rests
+    assert last.index == step.index + 1
+    assert torch.equal(last.ws, step.ws)
+
+
 def test_a_live_drag_of_the_published_solver_goes_on_from_the_last_picture_in_which_its_content_was():
     generator = BumpGenerator([START], curtain=34.0).freeze()
     config = DragConfig(solver="adam", tracker="continuity", step_size=5e-3)

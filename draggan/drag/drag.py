@@ -60,9 +60,9 @@ class Drag(Iterator[DragStep]):
       fraction of a pixel in small pictures, if the solver tracks fractions. Within the stop distance only a step that
       leads nearer at its first attempt is taken, so that what rests does not tremble.
     * Neither ``max_steps`` nor a stall count while live; both begin to count with `settle`.
-    * After `settle`, the drag goes on until it has arrived (at once if it has), stalled or used up its steps, and its
-      last step has ``done`` True as ever. The best latent that a stalled one goes back to is the nearest to the last
-      targets; the one it began with is among those compared.
+    * After `settle`, the drag goes on until it has arrived (at once if it has), stalled (at once if it rests: what was
+      to be seen stays) or used up its steps, and its last step has ``done`` True as ever. The best latent that a
+      stalled one goes back to is the nearest to the last targets; the one it began with is among those compared.
     * `stop` ends it with the picture that was shown last.
 
     `retarget` works without ``live`` too, as long as the drag has not ended.
@@ -113,6 +113,7 @@ class Drag(Iterator[DragStep]):
         self._index = 0
         self._counted_from = 0  # the step from which `max_steps` counts
         self._progress, self._nearest = Progress(), Nearest()
+        self._rest: Findings | None = None  # what has made a live drag rest short of these targets
         self._led = live  # a hand has led it
         self._ended = False
         self._corrections = CORRECTIONS
@@ -136,6 +137,7 @@ class Drag(Iterator[DragStep]):
             targets=targets,
             live=live,
             idle=self._moving.idle,
+            rest=self._rest,
             led=self._led,
             ended=self._ended,
             corrections=self._corrections,
@@ -180,7 +182,7 @@ class Drag(Iterator[DragStep]):
             raise StopIteration
         targets, live = self._moving.newest(self._handles)
         if targets is not self._targets:
-            self._targets = targets
+            self._targets, self._rest = targets, None
             self._progress = Progress(self._index)
             self._nearest = self._nearest.measured_against(targets)
         step = self._advance(live=live, stopped=self._moving.stopped)
@@ -195,6 +197,7 @@ class Drag(Iterator[DragStep]):
         self._moving.idle = state.idle
         self._index, self._counted_from = state.index, state.counted_from
         self._progress, self._nearest = state.progress, state.nearest
+        self._rest = state.rest
         self._led, self._ended, self._corrections = state.led, state.ended, state.corrections
         self._here = None if state.here is None else self._solver.resumed(state.here)
 
@@ -204,11 +207,13 @@ class Drag(Iterator[DragStep]):
             self._counted_from = self._index
         last = stopped or self._index - self._counted_from >= self.config.max_steps
         here, stuck = self._here, False
+        # Let go of where it could go no farther: what is to be seen there stays.
+        rested = None if live else self._rest
         refusal: Refusal | None = None
         gone: Refusal | None = None
         if here is None:
             here = self._solver.initial(self.problem.handles, last=last)
-        elif not stopped and (self._farther_than(self.near) or not (live or last or here.converged)):
+        elif not (stopped or rested) and (self._farther_than(self.near) or not (live or last or here.converged)):
             there = self._solver.step(here, self._targets, last=last, stopped=lambda: self._moving.stopped)
             if isinstance(there, Stuck):
                 stuck, refusal, here = True, there.refusal, there.evaluation
@@ -234,6 +239,8 @@ class Drag(Iterator[DragStep]):
             lost=bool(here.tracked.lost.any()),
             gone=gone,
         )
+        if rested is not None:
+            findings = replace(rested, live=False, stopped=findings.stopped, last=last)
         outcome = decide(findings)
         # Of few handles there is nothing to confirm unless they have arrived.
         doubted = outcome == "arrived" or (self.problem.along_lines and outcome not in (None, "stopped"))
@@ -242,6 +249,7 @@ class Drag(Iterator[DragStep]):
             outcome = decide(findings)
         distances = self._distances
         self._moving.idle = live and outcome in RESTS
+        self._rest = findings if self._moving.idle and outcome != "arrived" else None
         if outcome is None or self._moving.idle:
             step = self._step(here, distances, here.loss(self._targets).item(), rests=outcome)
             if np.isfinite(step.loss):

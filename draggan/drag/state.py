@@ -11,7 +11,7 @@ from torch import Tensor
 
 from draggan.drag.solvers.base import Kept
 from draggan.drag.step import Nearest
-from draggan.drag.stopping import Progress
+from draggan.drag.stopping import Findings, Progress
 
 __all__ = ["DragState", "on_device"]
 
@@ -30,6 +30,7 @@ class DragState:
         targets: where the handles are to go, image pixels.
         live: it follows them until `Drag.settle`.
         idle: it has nothing to do until there are other targets.
+        rest: what has made it rest short of these targets; None: it does not.
         led: a hand has led it.
         ended: there is no next step.
         corrections: how often it may still go on where its content turns out to be elsewhere.
@@ -42,6 +43,7 @@ class DragState:
     targets: Float[Tensor, "n 2"]
     live: bool
     idle: bool
+    rest: Findings | None
     led: bool
     ended: bool
     corrections: int

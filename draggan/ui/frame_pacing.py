@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["FramePacer", "PreviewHeight"]
+__all__ = ["FramePacer", "PreviewHeight", "PreviewHeights"]
+
+# Twice the height is expected to cost so many times as much: it was 1.5 at 256 px, and is 4 where maps are large.
+_DOUBLE = 2.5
+# A larger picture is tried if it takes at most so much of the budget, so that the height does not go up and down.
+_MARGIN = 0.8
+# Of a known cost, so much is left with every picture of another height.
+_FADING = 0.97
 
 
 class FramePacer:
@@ -50,6 +57,28 @@ class FramePacer:
         return self._ended - self._started
 
 
+class PreviewHeights:
+    """The heights that the drags of each model ended with, for those to come; of the last models only.
+
+    Args:
+        most: models.
+    """
+
+    def __init__(self, most: int = 32) -> None:
+        self._most = most
+        self._known: dict[str, int] = {}
+
+    def begin(self, model: str, heights: Sequence[int], budget: float) -> PreviewHeight:
+        """For a drag on that model; arguments as for `PreviewHeight`."""
+        return PreviewHeight(heights, budget, self._known.get(model))
+
+    def keep(self, model: str, size: PreviewHeight) -> None:
+        """What a drag has found out."""
+        self._known = {model: size.height} | {k: v for k, v in self._known.items() if k != model}
+        while len(self._known) > self._most:
+            self._known.popitem()
+
+
 class PreviewHeight:
     """Chooses how large a picture is drawn while dragging: the largest that can be shown often enough.
 
@@ -59,13 +88,15 @@ class PreviewHeight:
     Args:
         heights: the heights a model can draw, smallest first, the last one its own.
         budget: seconds that a picture may take; at `FramePacer`'s share of a quarter, one comes every four budgets.
+        first: the height to begin with, such as the one that a drag before ended with; None: the smallest.
     """
 
-    def __init__(self, heights: Sequence[int], budget: float = 0.1) -> None:
+    def __init__(self, heights: Sequence[int], budget: float = 0.1, first: int | None = None) -> None:
         least = min(max(heights[-1] // 4, 128), heights[-1])
         self._heights = [h for h in heights if h >= least]
         self._budget = budget
-        self._chosen = 0
+        self._chosen = self._heights.index(first) if first in self._heights else 0
+        self._costs: dict[int, float] = {}
 
     @property
     def height(self) -> int:
@@ -74,8 +105,11 @@ class PreviewHeight:
 
     def record(self, seconds: float) -> None:
         """Take into account what the last picture cost."""
+        # What others have cost once, when more was going on perhaps, is believed less and less.
+        self._costs = {number: _FADING * cost for number, cost in self._costs.items()}
+        self._costs[self._chosen] = seconds
+        above = self._chosen + 1
         if seconds > self._budget and self._chosen > 0:
             self._chosen -= 1
-        # Twice the height costs up to four times as much. A margin, so that it does not go up and down.
-        elif 5 * seconds < self._budget and self._chosen + 1 < len(self._heights):
-            self._chosen += 1
+        elif above < len(self._heights) and self._costs.get(above, _DOUBLE * seconds) < _MARGIN * self._budget:
+            self._chosen = above

@@ -33,6 +33,7 @@ class _Channel:
     Attributes:
         targets: of all its handles; that number ``moves`` is where the pointer is.
         taut: the pointer is farther than the content can follow.
+        let_go: the picture is held no longer.
         wake: the message that waits for the next frame.
     """
 
@@ -43,6 +44,7 @@ class _Channel:
     frame: str = ""
     handles: list[list[float]] = field(default_factory=list)
     taut: bool = False
+    let_go: bool = False
     wake: Callable[[], object] | None = None
 
 
@@ -79,6 +81,11 @@ class LiveDrags:
             channel.taut = taut
             if channel.wake is not None:
                 channel.wake()
+
+    def is_let_go(self, key: str) -> bool:
+        """Whether the picture is held no longer."""
+        with self._lock:
+            return self._channels[key].let_go
 
     async def answer(self, message: Any) -> dict[str, Any] | None:
         """`steer`, and then a frame that the page has not seen, as soon as there is one.
@@ -139,5 +146,6 @@ class LiveDrags:
         if message.get("stop"):
             drag.stop()
         elif message.get("end"):
+            channel.let_go = True
             drag.settle()
         return True

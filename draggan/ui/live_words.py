@@ -19,19 +19,20 @@ class LiveWords:
         self._said = messages.LIVE
         self._rested = float("-inf")
 
-    def after(self, update: Update, now: float) -> str | None:
+    def after(self, update: Update, now: float, *, let_go: bool = False) -> str | None:
         """The sentence that replaces the one there is; None: that one stays.
 
         Args:
             update: the newest picture.
             now: seconds on any clock.
+            let_go: the picture is held no longer, and goes on to where it was let go.
         """
         taut = messages.is_taut(update)
         if taut:
             self._rested = now
-        elif update.rests is None and now - self._rested < _STAYS:
+        elif not let_go and update.rests is None and now - self._rested < _STAYS:
             return None
-        said = messages.live_rest(update) if taut else messages.LIVE
+        said = messages.LET_GO if let_go else messages.live_rest(update) if taut else messages.LIVE
         if said == self._said:
             return None
         self._said = said

@@ -25,6 +25,7 @@ from draggan.ui.canvas.value import CanvasValue, canvas_value, is_outdated, with
 from draggan.ui.drag_settings import chosen_settings, last_good_values, shown_settings
 from draggan.ui.errors import PageError, SessionExpired, explained
 from draggan.ui.finders import CropFinders, Expectations
+from draggan.ui.frame_pacing import PreviewHeights
 from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
@@ -59,6 +60,7 @@ class Page:
         expectations: how long opening one takes.
         searches: turns in which photos are searched for it: some seconds of computing each.
         thumbnails: small pictures of seeds.
+        sizes, live_sizes: how large pictures are drawn in drags, and in those that follow a pointer.
         tabs: does what is asked for in a tab one thing after the other.
         site: where it is served; keeps account of uploaded files.
     """
@@ -75,6 +77,7 @@ class Page:
         self.searches = ReadingTurns(at_once=1, places=2, what="searched")
         self.tabs = TabQueue(parts.session)
         self.thumbnails = Thumbnails(engine)
+        self.sizes, self.live_sizes = PreviewHeights(), PreviewHeights()
         self.site = site or Site()
         self._changes = count(1)
 

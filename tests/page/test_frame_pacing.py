@@ -41,10 +41,15 @@ def test_drags_beside_each_other_divide_what_pictures_may_take():
 def test_pictures_of_a_drag_are_as_large_as_there_is_time_for():
     size = PreviewHeight((4, 8, 64, 128, 256, 512, 1024), budget=0.1)
     heights = []
-    for seconds in (0.01, 0.15, 0.03, 0.3, 0.01, 0.01, 0.01):
+    for seconds in (0.01, 0.15, 0.05, 0.3, *[0.01] * 30):
         heights.append(size.height)
         size.record(seconds)
-    # A quarter at least; up after 0.01 s, down after 0.15 s, and 0.03 s is a reason for neither.
-    assert heights == [256, 512, 256, 256, 256, 512, 1024]
+    # A quarter at least; up after 0.01 s, down after 0.15 s, and 0.05 s is a reason for neither. What 512 px cost is
+    # remembered, and tried again when that was long ago.
+    assert heights[:4] == [256, 512, 256, 256]
+    assert heights[4:20] == [256] * 16
+    assert heights[-2:] == [1024, 1024]
     assert PreviewHeight((4, 8, 16, 32, 64)).height == 64
     assert PreviewHeight((512,)).height == 512
+    assert PreviewHeight((128, 256, 512), first=512).height == 512
+    assert PreviewHeight((128, 256, 512), first=64).height == 128

@@ -14,7 +14,7 @@ from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.canvas.value import CanvasValue, Pull, read_pull
 from draggan.ui.errors import PageError, explained
-from draggan.ui.frame_pacing import FramePacer, PreviewHeight
+from draggan.ui.frame_pacing import FramePacer
 from draggan.ui.live_words import LiveWords
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import Caller, caller_of
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
+_BUDGET, _LIVE_BUDGET = 0.1, 0.04  # seconds that a picture may take; a pointer is followed as smoothly as can be
 _KEPT_EVERY = 2.0  # seconds after which what a drag has reached is kept
 _LAST_STEP = 600.0  # seconds that the last step of a drag that was stopped may take
 
@@ -166,9 +167,10 @@ def _follow(
     page: Page, session: Session, drag: RunningDrag, pacer: FramePacer, pull: Pull | None, caller: Caller | None
 ) -> Iterator[Updates]:
     """Show the newest picture of a drag whenever one is due, up to its end, or until nobody listens any more."""
-    started, size = time.perf_counter(), PreviewHeight(drag.preview_heights)
-    words = LiveWords()
+    started, words = time.perf_counter(), LiveWords()
     kept = started
+    sizes, budget = (page.sizes, _BUDGET) if pull is None else (page.live_sizes, _LIVE_BUDGET)
+    size = sizes.begin(session.model, drag.preview_heights, budget)
     shown: Update | None = None
     while True:
         with explained():
@@ -191,6 +193,7 @@ def _follow(
         with explained():
             frame = frame_url(drag.preview(update, size.height), quality=_DRAGGING_QUALITY)
         size.record(pacer.end())
+        sizes.keep(session.model, size)
         progress: Updates = {}
         if time.perf_counter() - kept > _KEPT_EVERY:
             kept = time.perf_counter()
@@ -201,7 +204,7 @@ def _follow(
         if pull is not None:
             # Past the queue; words only when they change: a person who pulls reads a line, not figures.
             page.live.show(pull.key, frame, update.handles.tolist(), taut=messages.is_taut(update))
-            sentence = words.after(update, time.perf_counter())
+            sentence = words.after(update, time.perf_counter(), let_go=page.live.is_let_go(pull.key))
             if progress or sentence is not None:
                 yield progress | ({} if sentence is None else page.say(sentence, "run"))
             continue
