@@ -72,7 +72,7 @@ def test_a_file_from_here_is_told_layer_by_layer(own, saved):
     assert report.recipe == RECIPE
     assert report.recipes_agree is True
     text = told(report)
-    assert "whom this installation trusts, and unchanged since" in text
+    assert "who is trusted here, and unchanged since" in text
     assert "a label, not a proof" in text
     assert 'Model "cat", seed 7, 0 edits' in text
     assert json.loads(json.dumps(report.to_dict()))["outcome"] == "from here"
@@ -117,7 +117,7 @@ def test_what_is_saved_anew_keeps_its_invisible_mark_only(own, saved):
     report = verify_bytes(written("JPEG", np.asarray(smaller), quality=95), folder=own.folder)
     assert (report.outcome, report.credentials.state, report.metadata.source_type) == ("from here", "none", None)
     assert "resized to 50 % and mirrored since" in told(report)
-    assert "very likely left this installation" in told(report)
+    assert "it was very likely saved here" in told(report)
 
 
 def test_somebody_else_sees_a_claim_and_no_proof(saved, tmp_path):

@@ -53,6 +53,11 @@ _TITLES = {
     "jxl": "JPEG XL picture",
     "mp4": "MP4 film",
 }
+# Powers of ten, up to where nobody asks further.
+_COUNTS = (
+    *("one", "ten", "a hundred", "a thousand", "ten thousand", "a hundred thousand"),
+    *("a million", "ten million", "a hundred million", "a billion"),
+)
 # IPTC's words and what they mean.
 _SOURCES = {
     "trainedAlgorithmicMedia": "made by AI",
@@ -146,8 +151,12 @@ class Report:
     @property
     def says_ai(self) -> bool:
         """Whether any of its words say that it is made by AI, wholly or in part."""
-        words = {self.metadata.source_type, *self.credentials.source_types}
-        return bool(words & set(_BY_AI)) or any("generat" in kind for kind in self.metadata.notes)
+        return bool(self._words & set(_BY_AI)) or any("generat" in kind for kind in self.metadata.notes)
+
+    @property
+    def _words(self) -> set[str | None]:
+        """IPTC's, of the file and of its credentials."""
+        return {self.metadata.source_type, *self.credentials.source_types}
 
     def findings(self) -> Iterator[Finding]:
         """All of it as sentences, what matters most first."""
@@ -183,11 +192,12 @@ class Report:
             text = "This file was changed after it was signed. Do not rely on what its credentials say."
             return Finding(layer=what, text=text, mood="bad")
         if self.outcome == "from here":
-            how = "very likely left" if self.credentials.state != "trusted" else "was signed by"
+            # A photograph of which a part was drawn, unless anything says more.
+            made = "Made by AI" + " in part" * (self._words & set(_BY_AI) == {"compositeWithTrainedAlgorithmicMedia"})
             if self.credentials.state == "trusted":
-                text = "Made by AI: it carries the signature of somebody whom this installation trusts."
+                text = f"{made}, and signed by somebody who is trusted here."
             else:
-                text = f"Made by AI: it {how} this installation. Its invisible mark is a label, not a proof."
+                text = f"{made}: it was very likely saved here. Its invisible mark is a label, not a proof."
             return Finding(layer=what, text=text, mood="good")
         if self.outcome == "says so":
             if not self.says_ai:
@@ -202,7 +212,7 @@ class Report:
         who = f'"{found.signer}"' if found.signer else "somebody without a name"
         why = f" ({', '.join(found.codes)})" if found.codes else ""
         state: Mapping[str, tuple[str, Mood]] = {
-            "trusted": (f"Signed by {who}, whom this installation trusts, and unchanged since.", "good"),
+            "trusted": (f"Signed by {who}, who is trusted here, and unchanged since.", "good"),
             "unknown signer": (
                 f"Valid, but signed by someone unknown. It is unchanged since then; but anybody can sign as {who}, so "
                 "this proves nothing about where it is from.",
@@ -228,10 +238,10 @@ class Report:
             said.append(f"steps: {', '.join(steps)}")
         made_from, with_own = found.ingredients
         if made_from:
-            said.append(f"made from {made_from} other file{'s' * (made_from > 1)}, {with_own} with credentials")
-        said.append(f"time confirmed by an authority: {found.time}" if found.time else "time not confirmed by anybody")
-        if found.head:
-            said.append(f"record of exports at {found.head[:16]}")
+            files = "one other file" if made_from == 1 else f"{made_from} other files"
+            signed = "signed" if with_own == made_from else f"{with_own or 'none'} of them signed"
+            said.append(f"made from {files}, {'not ' * (not with_own) + 'signed' if made_from == 1 else signed}")
+        said.append(f"signed at {found.time}, by an authority's clock" if found.time else "nobody confirms when")
         if found.signer or found.tool:
             yield Finding(layer=layer, text=f"They say: {'; '.join(said)}.", mood="note" if mood != "bad" else "bad")
 
@@ -247,8 +257,8 @@ class Report:
         number = "its number cannot be read" if found.identity is None else f"number {found.identity}"
         seldom = "How seldom an unmarked picture gives this is not known."
         if found.chance is not None:
-            power = min(20, math.floor(-math.log10(max(found.chance, 1e-300))))
-            seldom = f"An unmarked picture gives this less often than once in 10^{power} searches."
+            power = min(len(_COUNTS) - 1, math.floor(-math.log10(max(found.chance, 1e-300))))
+            seldom = f"A picture without it gives this less than once in {_COUNTS[power]} searches."
         since = []
         if abs(found.scale - 1) > 0.01:
             since.append(f"resized to {100 / found.scale:.0f} %")
