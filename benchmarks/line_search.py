@@ -29,7 +29,7 @@ from torch import Tensor
 
 from draggan.config import DragConfig
 from draggan.drag import Drag
-from draggan.drag.motion_supervision import Sampler
+from draggan.drag.motion_supervision import Sampler, loss_and_gradient
 from draggan.drag.prepare import PointsLike
 from draggan.drag.problem import Problem
 from draggan.drag.solvers.adam import Adam, AdamEvaluation, Computed, Moments, Supervision
@@ -37,6 +37,7 @@ from draggan.drag.solvers.base import never
 from draggan.drag.tracking import TemplateTracker, Tracked, Tracker, patch_valid
 from draggan.evaluation.protocols import Method
 from draggan.generators.base import Generator
+from draggan.geometry import FeatureSampler, WindowSampler
 
 __all__ = ["LINE_SEARCH", "LineSearch", "template_weight"]
 
@@ -126,11 +127,15 @@ class TemplateSupervision(Supervision):
         self._sub_motion = sub_motion
 
     def motion(
-        self, sampler: Sampler, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]
-    ) -> Float[Tensor, ""]:
+        self,
+        sampler: FeatureSampler | WindowSampler,
+        handles: Float[Tensor, "n 2"],
+        targets: Float[Tensor, "n 2"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "1 channel tall width"]]:
         """The first term, wherever the targets are: it aims at the next position on the lines."""
         now = self._sub_motion
-        return _distances(self.problem, sampler, now.points(now.aim[:, None]), now.templates).sum()
+        points = now.points(now.aim[:, None])
+        return loss_and_gradient(sampler, lambda s: _distances(self.problem, s, points, now.templates).sum())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from draggan.drag.problem import Pattern, Problem
 from draggan.drag.tracking import Tracked, Tracker, derivatives, inverse_slopes
 from draggan.geometry import moved_inside
 from torch_utils.recorder import can_look, replayed
+from torch_utils.transfer import to_device, to_host
 
 __all__ = ["ContinuityTracker", "Followed", "anchor_fits", "displacement", "look", "lucas_kanade", "similarity"]
 
@@ -66,7 +68,7 @@ class Followed(Tracked):
     similarity: Float[Tensor, "n"]
     certain: Bool[Tensor, "n"]
 
-    @property
+    @cached_property
     def sure(self) -> Bool[Tensor, "n"]:
         """See `Tracked.sure`."""
         return self.certain
@@ -131,13 +133,17 @@ class ContinuityTracker(Tracker):
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
         problem, pattern, limits = self._problem, self._pattern, self._limits
-        way = torch.where(torch.isfinite(expected), expected - before.handles, 0)
-        pieces = max(1, math.ceil(float(way.norm(dim=-1).max()) / limits.piece))
+        # Where to look has to be known before the work can be given to a device.
+        from_there, goal = to_host(before.handles, expected)
+        ahead = torch.where(torch.isfinite(goal), goal - from_there, 0)
+        way = to_device(ahead, shift.device)
+        pieces = max(1, math.ceil(float(ahead.norm(dim=-1).max()) / limits.piece))
         here = Piece(before.handles, before.features, before.slopes, torch.zeros_like(before.lost))
         for k in range(1, pieces):
             rows = problem.rows(torch.lerp(before.shift, shift, k / pieces))
             at = before.handles + way * (k / pieces)
-            here = _go_on(here, at, way / pieces, problem.around(rows, at, problem.reach), pattern, limits)
+            there = problem.around(rows, from_there + ahead * (k / pieces), problem.reach)
+            here = _go_on(here, at, way / pieces, there, pattern, limits)
         return _arrive(here, before.handles + way, way / pieces, expected, shift, sampler, pattern, limits)
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from draggan.config import DragConfig
 from draggan.drag.line import LineTracker, Witnessed
 from draggan.drag.live import MovingTargets
-from draggan.drag.motion_supervision import directions
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
 from draggan.drag.refusal import Refusal, refused, trusted
 from draggan.drag.solvers import SOLVERS
@@ -27,6 +26,7 @@ from draggan.drag.step import DragStep, Nearest
 from draggan.drag.stopping import RESTS, Findings, Outcome, Progress, close, decide
 from draggan.drag.tracking import TemplateTracker
 from draggan.generators.base import Generator
+from torch_utils.transfer import to_host
 
 __all__ = ["Drag"]
 
@@ -108,8 +108,6 @@ class Drag(Iterator[DragStep]):
         self._moving = MovingTargets(self._targets, near=self.near, live=live)
         self._solver = self.make_solver(self._targets)
         self._here: Evaluation | None = None  # where the drag is; None before the first step
-        # Handles, targets, and how far they are from each other, see `_distances`.
-        self._measured: tuple[Tensor, Tensor, Float[Tensor, "n"]] | None = None
         self._index = 0
         self._counted_from = 0  # the step from which `max_steps` counts
         self._progress, self._nearest = Progress(), Nearest()
@@ -236,7 +234,7 @@ class Drag(Iterator[DragStep]):
             stall_steps=self._solver.stall_steps,
             refusal=refusal,
             close=self._close(),
-            lost=bool(here.tracked.lost.any()),
+            lost=self._lost(here),
             gone=gone,
         )
         if rested is not None:
@@ -251,7 +249,8 @@ class Drag(Iterator[DragStep]):
         self._moving.idle = live and outcome in RESTS
         self._rest = findings if self._moving.idle and outcome != "arrived" else None
         if outcome is None or self._moving.idle:
-            step = self._step(here, distances, here.loss(self._targets).item(), rests=outcome)
+            (loss,) = to_host(here.loss(self._targets))
+            step = self._step(here, distances, loss.item(), rests=outcome)
             if np.isfinite(step.loss):
                 if gone is None and (self._led or trusted(here.tracked)):
                     self._nearest = self._nearest.including(step)
@@ -284,7 +283,7 @@ class Drag(Iterator[DragStep]):
             pulled=self._farther_than(self.near),
             within_stop_distance=not self._farther_than(self.stop_distance),
             close=self._close(),
-            lost=bool(there.tracked.lost.any()),
+            lost=self._lost(there),
             stuck=findings.stuck and not elsewhere,
             refusal=None if elsewhere else findings.refusal,
             idle_steps=0 if elsewhere else findings.idle_steps,
@@ -295,13 +294,16 @@ class Drag(Iterator[DragStep]):
         problem = self.problem
         return close(self._distances, self.stop_distance, problem.size, follows=problem.follows)
 
+    @staticmethod
+    def _lost(here: Evaluation) -> bool:
+        (lost,) = to_host(here.tracked.lost)
+        return bool(lost.any())
+
     @property
     def _distances(self) -> Float[Tensor, "n"]:
-        """From the handles to their targets, image pixels; on the host, which decides by them, brought there once."""
-        handles, targets = self._handles, self._targets
-        if self._measured is None or self._measured[0] is not handles or self._measured[1] is not targets:
-            self._measured = handles, targets, directions(handles, targets)[1].detach().cpu()
-        return self._measured[2]
+        """From the handles to their targets, image pixels; on the host, which decides by them."""
+        handles, targets = to_host(self._handles, self._targets)
+        return (targets - handles).norm(dim=-1)
 
     @property
     def _handles(self) -> Float[Tensor, "n 2"]:
@@ -317,14 +319,17 @@ class Drag(Iterator[DragStep]):
     ) -> DragStep:
         with torch.no_grad():
             ws = torch.stack(self.problem.rows(here.shift), 1)
+        tracked = here.tracked
+        known = to_host(tracked.handles, self._targets, self.problem.handles, tracked.lost)
+        handles, targets, start, lost = (t.numpy().copy() for t in known)
         return DragStep(
             index=self._index,
             ws=ws,
-            handles=here.tracked.handles.cpu().numpy().copy(),
-            targets=self._targets.cpu().numpy().copy(),
+            handles=handles,
+            targets=targets,
             distances=distances.numpy().copy(),
-            start=self.problem.handles.cpu().numpy().copy(),
-            lost=here.tracked.lost.cpu().numpy().copy(),
+            start=start,
+            lost=lost,
             loss=loss,
             rests=rests,
         )

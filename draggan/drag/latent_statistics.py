@@ -41,7 +41,7 @@ class LatentStatistics:
     directions: Float[Tensor, "w_dim w_dim"]
 
 
-def departure(known: LatentStatistics, change: Float[Tensor, "rows w_dim"]) -> float:
+def departure(known: LatentStatistics, change: Float[Tensor, "rows w_dim"]) -> Float[Tensor, ""]:
     """How far a latent has gone, in distances between two random pictures of the model: 1 is as good as another one.
 
     The root mean square of whitened coordinates over all rows, over the root of 2, which is what two random latents
@@ -49,7 +49,7 @@ def departure(known: LatentStatistics, change: Float[Tensor, "rows w_dim"]) -> f
     dimensions, and a step off it that can hardly be seen would outweigh everything else.
     """
     spread = torch.maximum(known.variances, FLOOR * known.variances[-1]).sqrt()
-    return float(((change @ known.directions) / spread).square().mean().sqrt()) / 2**0.5
+    return ((change @ known.directions) / spread).square().mean().sqrt() / 2**0.5
 
 
 _known: WeakKeyDictionary[Generator, LatentStatistics | None] = WeakKeyDictionary()

@@ -42,6 +42,7 @@ from draggan.drag.problem import Pattern, Problem
 from draggan.drag.tracking import Tracked, Tracker, nowhere
 from draggan.geometry import moved_inside
 from torch_utils.recorder import replayed
+from torch_utils.transfer import to_device, to_host
 
 __all__ = ["LineTracker", "Witnessed"]
 
@@ -186,8 +187,10 @@ class LineTracker(Tracker):
     ) -> Followed:
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
-        way = torch.where(torch.isfinite(expected), expected - before.handles, 0)
-        pieces = self._pieces(way)
+        places, goal = to_host(before.handles, expected)
+        ahead = torch.where(torch.isfinite(goal), goal - places, 0)
+        way = to_device(ahead, shift.device)
+        pieces = self._pieces(ahead)
         start = Place(before.handles, before.features, before.slopes)
         near, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
         return self._followed(places, shift, near, lost=None)
@@ -221,7 +224,8 @@ class LineTracker(Tracker):
         return places
 
     def _pieces(self, way: Float[Tensor, "n 2"], most: int = MOST) -> int:
-        return min(max(math.ceil(float(way.norm(dim=-1).max()) / self._limits.piece), 1), most)
+        (known,) = to_host(way)
+        return min(max(math.ceil(float(known.norm(dim=-1).max()) / self._limits.piece), 1), most)
 
     def _along(
         self,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.motion_supervision import directions
+from torch_utils.transfer import to_device, to_host
 
 __all__ = ["MovingTargets"]
 
@@ -85,8 +85,9 @@ class MovingTargets:
     def _sleeps(self, handles: Float[Tensor, "n 2"]) -> bool:
         """Take over new targets; whether there is nothing to do then."""
         if self._wanted is not None:
-            wanted, self._wanted = self._wanted.to(handles), None
-            if not torch.equal(wanted, self._targets):
-                self._targets = wanted
-                self.idle = self.idle and not bool((directions(handles, wanted)[1] > self.near).any())
+            wanted, self._wanted = self._wanted, None
+            here, targets = to_host(handles, self._targets)
+            if not torch.equal(wanted, targets):
+                self._targets = to_device(wanted, handles.device)
+                self.idle = self.idle and not bool(((wanted - here).norm(dim=-1) > self.near).any())
         return self._live and self.idle and not self._stop.is_set()

@@ -12,9 +12,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.geometry import inside
+from draggan.geometry import FeatureSampler, WindowSampler, inside
+from torch_utils.recorder import replayed
 
-__all__ = ["Sampler", "directions", "mask_loss", "motion_supervision_loss"]
+__all__ = [
+    "Sampler",
+    "directions",
+    "loss_and_gradient",
+    "mask_loss",
+    "mask_loss_and_gradient",
+    "motion_supervision_loss",
+    "pull",
+    "pull_and_gradient",
+]
 
 # Features at image points: [n, p, 2] for p points around each of n handles, to [n, p, channel].
 Sampler: TypeAlias = Callable[[Tensor], Tensor]
@@ -73,3 +83,55 @@ def mask_loss(
         fixed: 1 - M per cell, from `geometry.fixed_cells`.
     """
     return ((features - start).abs() * fixed).mean()
+
+
+@replayed
+def pull(
+    sampler: Sampler,
+    handles: Float[Tensor, "n 2"],
+    targets: Float[Tensor, "n 2"],
+    near: float,
+    patch: Float[Tensor, "p 2"],
+    image_size: tuple[int, int],
+) -> Float[Tensor, ""]:
+    """`motion_supervision_loss` towards the targets, of all handles farther than ``near`` from them, image pixels."""
+    d, distances = directions(handles, targets)
+    return motion_supervision_loss(sampler, handles, d, distances > near, patch, image_size)
+
+
+@replayed
+def pull_and_gradient(
+    sampler: FeatureSampler | WindowSampler,
+    handles: Float[Tensor, "n 2"],
+    targets: Float[Tensor, "n 2"],
+    near: float,
+    patch: Float[Tensor, "p 2"],
+    image_size: tuple[int, int],
+) -> tuple[Float[Tensor, ""], Float[Tensor, "1 channel tall width"]]:
+    """`pull`, and its gradient by the sampler's cells."""
+    return loss_and_gradient(sampler, lambda s: pull(s, handles, targets, near, patch, image_size))
+
+
+def loss_and_gradient(
+    sampler: FeatureSampler | WindowSampler, loss: Callable[[Sampler], Tensor]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "1 channel tall width"]]:
+    """A loss of samples, and its gradient by the sampler's cells: what leads from there to a latent is another's."""
+    with torch.enable_grad():
+        leaf = sampler.cells.detach().requires_grad_()
+        value = loss(sampler.of_cells(leaf))
+        (gradient,) = torch.autograd.grad(value, leaf)
+    return value.detach(), gradient
+
+
+@replayed
+def mask_loss_and_gradient(
+    features: Float[Tensor, "n channel height width"],
+    start: Float[Tensor, "n channel height width"],
+    fixed: Float[Tensor, "n 1 height width"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n channel height width"]]:
+    """`mask_loss`, and its gradient by the features."""
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        loss = mask_loss(leaf, start, fixed)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+    return loss.detach(), gradient

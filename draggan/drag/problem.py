@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.config import FEW_HANDLES, DragConfig, at_size
-from draggan.drag.latent_statistics import departure, latent_statistics
+from draggan.drag.latent_statistics import LatentStatistics, departure, latent_statistics
 from draggan.drag.mask import FixedRegion
 from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend
 from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover, inside
+from torch_utils.recorder import replayed
 
 __all__ = ["Pattern", "Problem"]
 
@@ -113,6 +115,8 @@ class Problem:
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.
     _still: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
+    # `departures` of every shift that somebody still has.
+    _departed: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, init=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,22 +160,18 @@ class Problem:
         """How far around a handle features are needed for that, and for the loss; image pixels."""
         return max(float(offsets.norm(dim=-1).max()) for offsets in (self.probe[0], self.patch)) + 1
 
-    def departure(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
+    def departures(self, shift: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "2"]:
         """How far the free rows have gone from where the drag began, see `latent_statistics.departure`.
 
-        0 for a model of whose latents nothing is known, or where it does not matter how far.
+        And, of pulls by hand, from where the first of those began that followed one another; 0 without such. Both are 0
+        for a model of whose latents nothing is known, or where it does not matter how far.
         """
-        return self._departure(shift, self.origin)
-
-    def departed_together(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
-        """Likewise of pulls by hand, from where the first of those began that followed one another; 0 without such."""
-        return 0.0 if self.led_from is None else self._departure(shift, self.led_from)
-
-    def _departure(self, shift: Float[Tensor, "1 moves w_dim"], since: Float[Tensor, "num_ws w_dim"]) -> float:
-        known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
-        if known is None:
-            return 0.0
-        return departure(known, self.ws[0, : self.free_rows] + shift[0] - since[: self.free_rows])
+        if shift not in self._departed:
+            known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
+            with torch.no_grad():
+                far = _departures(known, self.ws, self.free_rows, shift, self.origin, self.led_from)
+            self._departed[shift] = far
+        return self._departed[shift]
 
     @torch.no_grad()
     def contrast(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
@@ -203,10 +203,31 @@ class Problem:
         return compute_features(self.generator, ws, self.level, self.dtype, windows)
 
     def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> WindowSampler:
-        """Features around points, computed there only; what it samples must lie within reach of the same point."""
-        windows, member = cover(points, reach, self.grid)
+        """Features around points, computed there only; what it samples must lie within reach of the same point.
+
+        Args:
+            points: image pixels, on whichever side they are known.
+        """
+        windows, member = cover(points, reach, self.grid, device=self.ws.device)
         return WindowSampler(FeatureSampler.of(self.features(rows, windows), self.grid, windows), member)
 
     def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> FeatureSampler:
         """Samples of a whole map."""
         return FeatureSampler.of(features, self.grid)
+
+
+@replayed
+def _departures(
+    known: LatentStatistics | None,
+    ws: Float[Tensor, "1 num_ws w_dim"],
+    rows: int,
+    shift: Float[Tensor, "1 moves w_dim"],
+    origin: Float[Tensor, "num_ws w_dim"],
+    led_from: Float[Tensor, "num_ws w_dim"] | None,
+) -> Float[Tensor, "2"]:
+    """See `Problem.departures`."""
+    if known is None:
+        return shift.new_zeros(2)
+    there = ws[0, :rows] + shift[0]
+    far = departure(known, there - origin[:rows])
+    return torch.stack([far, torch.zeros_like(far) if led_from is None else departure(known, there - led_from[:rows])])

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from draggan.drag.problem import Problem
 from draggan.drag.tracking import Tracked
+from torch_utils.transfer import to_host
 
-__all__ = ["Refusal", "refused", "trusted"]
+__all__ = ["Refusal", "look", "refused", "trusted"]
 
 Refusal = Literal["lost", "unlikely", "far"]
 """Why a step that leads nearer is not taken.
@@ -38,19 +39,33 @@ def refused(
     """
     if not problem.follows:
         return None
-    lost = new_tracked.lost & ~tracked.lost
+    look(problem, new_shift, new_tracked)
+    departures, now = to_host(problem.departures(new_shift), new_tracked.lost)
+    (before,) = to_host(tracked.lost)
+    lost = now & ~before
     if int(lost.sum()) > MOST_LOST * len(lost):
         return "lost"
-    far = problem.departure(new_shift)
-    if far > problem.max_departure and far > problem.departure(shift):
-        return "unlikely"
-    together = problem.departed_together(new_shift)
-    if together > problem.max_together and together > problem.departed_together(shift):
-        return "far"
+    limits: tuple[tuple[Refusal, float], ...] = ("unlikely", problem.max_departure), ("far", problem.max_together)
+    for k, (reason, limit) in enumerate(limits):
+        if departures[k] > limit:
+            (since,) = to_host(problem.departures(shift))
+            if departures[k] > since[k]:
+                return reason
     return None
+
+
+def look(problem: Problem, shift: Float[Tensor, "1 moves w_dim"], tracked: Tracked, *more: Tensor) -> None:
+    """Bring all that is decided by of one latent to the host in one copy (`torch_utils.transfer.to_host`).
+
+    Args:
+        more: what else.
+    """
+    far = (problem.departures(shift),) if problem.follows else ()
+    to_host(*far, tracked.lost, tracked.handles, tracked.sure, *more)
 
 
 def trusted(tracked: Tracked) -> bool:
     """Whether a picture may be what a drag that does not arrive ends with: the places of the handles are as good as
     certain, of many those of two thirds."""
-    return int((~tracked.sure).sum()) <= MOST_LOST * len(tracked.sure)
+    (sure,) = to_host(tracked.sure)
+    return int((~sure).sum()) <= MOST_LOST * len(sure)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.drag.stopping import Outcome
+from torch_utils.transfer import to_host
 
 __all__ = ["FADED", "DragStep", "Nearest"]
 
@@ -66,7 +67,8 @@ class DragStep:
 
     def measured_against(self, targets: Float[Tensor, "n 2"]) -> DragStep:
         """The same step with other targets."""
-        wanted = targets.cpu().numpy().copy()
+        (known,) = to_host(targets)
+        wanted = known.numpy().copy()
         return replace(self, targets=wanted, distances=np.linalg.norm(wanted - self.handles, axis=1))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -59,7 +60,7 @@ class Tracked:
     handles: Float[Tensor, "n 2"]
     lost: Bool[Tensor, "n"]
 
-    @property
+    @cached_property
     def sure(self) -> Bool[Tensor, "n"]:
         """Whose place is as good as certain: a drag that does not arrive ends with the last such picture."""
         return ~self.lost

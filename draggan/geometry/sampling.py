@@ -79,6 +79,10 @@ class FeatureSampler:
             to_device(torch.tensor(constants, dtype=dtype), features.device),
         )
 
+    def of_cells(self, cells: Float[Tensor, "1 channel tall width"]) -> FeatureSampler:
+        """The same places of other features."""
+        return FeatureSampler(cells, self.constants)
+
     def __call__(
         self, points: Float[Tensor, "*n 2"], member: Int[Tensor, "*n"] | None = None
     ) -> Float[Tensor, "*n channel"]:
@@ -109,6 +113,15 @@ class WindowSampler:
 
     sampler: FeatureSampler
     member: Int[Tensor, "n"]
+
+    @property
+    def cells(self) -> Float[Tensor, "1 channel tall width"]:
+        """See `FeatureSampler`."""
+        return self.sampler.cells
+
+    def of_cells(self, cells: Float[Tensor, "1 channel tall width"]) -> WindowSampler:
+        """The same places of other features."""
+        return WindowSampler(self.sampler.of_cells(cells), self.member)
 
     def __call__(self, points: Float[Tensor, "n *p 2"]) -> Float[Tensor, "n *p channel"]:
         """Features at points around each of the places."""

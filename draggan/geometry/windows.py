@@ -20,7 +20,7 @@ from torch import Tensor
 
 from draggan.geometry.coordinates import Grid
 from torch_utils.nonzero import nonzero_extent
-from torch_utils.transfer import to_device
+from torch_utils.transfer import to_device, to_host
 
 __all__ = [
     "Box",
@@ -388,18 +388,28 @@ def _group(boxes: Sequence[Box], limit: tuple[int, int]) -> tuple[list[Box], tup
     return groups, tuple(member)
 
 
-def cover(points: Float[Tensor, "n 2"], reach: float, grid: Grid, halo: int = 8) -> tuple[Windows, Int[Tensor, "n"]]:
+def cover(
+    points: Float[Tensor, "n 2"],
+    reach: float,
+    grid: Grid,
+    halo: int = 8,
+    device: torch.device | None = None,
+) -> tuple[Windows, Int[Tensor, "n"]]:
     """Windows of one size that hold every point with everything up to ``reach`` pixels around it.
 
     Points near each other share a window where one larger window costs less than several small ones; the cost of a
     window is its area with a ``halo`` of cells around it, which the layers below the level of the map need.
     Windows lie on the map: one near the border is moved inside.
 
+    Args:
+        device: for the indices; None: that of the points.
+
     Returns:
         The windows, and for every point the index of its window.
     """
     # The one thing about a step that has to be known before its work can be given to a device.
-    cells = grid.to_cells(points.detach().cpu())
+    (known,) = to_host(points)
+    cells = grid.to_cells(known)
     away = reach * grid.scale_xy(cells)
     low = torch.floor(cells - away).flip(-1).int().tolist()
     rows, columns = grid.size
@@ -416,4 +426,4 @@ def cover(points: Float[Tensor, "n 2"], reach: float, grid: Grid, halo: int = 8)
 
     boxes = [(y, x, y + height, x + width) for y, x in origins]
     windows, member = cheapest_grouping(boxes, (height, width), evaluate, most=96)
-    return windows, to_device(torch.tensor(member), points.device)
+    return windows, to_device(torch.tensor(member), device or points.device)

@@ -16,12 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.drag.mask import FixedRegion
-from draggan.drag.motion_supervision import Sampler, directions, mask_loss, motion_supervision_loss
+from draggan.drag.motion_supervision import mask_loss_and_gradient, pull_and_gradient
 from draggan.drag.problem import Problem
+from draggan.drag.refusal import look
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, never
 from draggan.drag.tracking import Tracker
+from draggan.geometry import FeatureSampler, WindowSampler
 
-__all__ = ["Adam", "AdamEvaluation", "AdamKept", "Computed", "Moments", "Supervision"]
+__all__ = ["Adam", "AdamEvaluation", "AdamKept", "Change", "Computed", "Moments", "Supervision"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +60,45 @@ class Moments:
 
 
 @dataclass(frozen=True, eq=False)
+class Change:
+    """What the mask loss is taken of.
+
+    Attributes:
+        features: whole, or windows of them, as a function of a latent's shift.
+        kept, fixed: see `draggan.drag.motion_supervision.mask_loss`.
+        scale: of the loss.
+    """
+
+    features: Float[Tensor, "n channel height width"]
+    kept: Float[Tensor, "n channel height width"]
+    fixed: Float[Tensor, "n 1 height width"]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
 class Computed:
     """What was computed of one latent.
 
     Attributes:
         leaf: its shift, which gradients are taken with respect to.
         sampler: features as a function of it.
-        change: the mask loss, likewise; None: nothing is fixed.
+        change: what the mask loss is taken of, computed when it is asked for; None: nothing is fixed.
         around: where the features were computed, image pixels.
         random: the state of the random numbers that the mask loss may draw.
     """
 
     leaf: Float[Tensor, "1 moves w_dim"]
-    sampler: Sampler
-    change: Callable[[], Tensor] | None
+    sampler: FeatureSampler | WindowSampler
+    change: Callable[[], Change] | None
     around: Float[Tensor, "n 2"]
     random: Mapping[str, Any]
 
 
 class Supervision:
     """The loss of one latent (Eq. 1) as a function of where its handles are to go, and its gradient.
+
+    What leads from features to the loss and back is recorded where it can be (`torch_utils.recorder`), apart from the
+    network's passes; so gradients by features are there with the loss, and those by the latent when they are asked for.
 
     Attributes:
         around, random: as in `Computed`.
@@ -90,31 +111,44 @@ class Supervision:
         # What was asked for last: a drag reports the loss and then steps along its gradient.
         self._asked: Tensor | None = None
         self._loss: Tensor | None = None
+        # Features, and gradients by them.
+        self._by_features: tuple[list[Tensor], list[Tensor]] = [], []
 
     def loss(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """Computed once for the same targets, by identity: comparing numbers would wait for the device."""
         if self._loss is None or self._asked is not targets:
-            assert self._computed is not None, "its gradient has been taken"
-            loss = self.motion(self._computed.sampler, handles, targets)
-            if self._computed.change is not None:
-                loss = loss + self.problem.config.mask_weight * self._computed.change()
-            self._asked, self._loss = targets, loss
+            computed = self._computed
+            assert computed is not None, "its gradient has been taken"
+            sampler = computed.sampler.of_cells(computed.sampler.cells.detach())
+            loss, gradient = self.motion(sampler, handles, targets)
+            features, gradients = [computed.sampler.cells], [gradient]
+            change = None if computed.change is None else computed.change()
+            if change is not None:
+                weight = self.problem.config.mask_weight * change.scale
+                changed, gradient = mask_loss_and_gradient(change.features.detach(), change.kept, change.fixed)
+                loss = loss + weight * changed
+                features, gradients = [*features, change.features], [*gradients, weight * gradient]
+            self._asked, self._loss, self._by_features = targets, loss, (features, gradients)
         return self._loss
 
     def motion(
-        self, sampler: Sampler, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]
-    ) -> Float[Tensor, ""]:
-        """The first term."""
+        self,
+        sampler: FeatureSampler | WindowSampler,
+        handles: Float[Tensor, "n 2"],
+        targets: Float[Tensor, "n 2"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "1 channel tall width"]]:
+        """The first term, and its gradient by the sampler's cells."""
         problem = self.problem
-        d, distances = directions(handles, targets)
-        return motion_supervision_loss(sampler, handles, d, distances > problem.near, problem.patch, problem.size)
+        return pull_and_gradient(sampler, handles, targets, problem.near, problem.patch, problem.size)
 
     def gradient(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, "1 moves w_dim"]:
         """Of the loss, once: then what it took to compute it is let go, before the next latent takes as much."""
-        loss = self.loss(handles, targets)
+        self.loss(handles, targets)
         assert self._computed is not None
-        (gradient,) = torch.autograd.grad(loss, self._computed.leaf)
+        features, gradients = self._by_features
+        (gradient,) = torch.autograd.grad(features, self._computed.leaf, gradients)
         self._loss = self._computed = None
+        self._by_features = [], []
         return gradient
 
 
@@ -176,6 +210,8 @@ class Adam(Solver[AdamEvaluation]):
         seen = self.compute(shift, handles, last=last)
         tracked = self.tracker.follow(here.tracked, shift, seen.sampler, handles)
         supervision = Supervision(self.problem, seen)
+        # The next step goes along its gradient, or nobody needs it.
+        look(self.problem, shift, tracked, *(() if last else (supervision.loss(tracked.handles, targets),)))
         return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=moments)
 
     def again(self, here: AdamEvaluation) -> AdamEvaluation:
@@ -221,14 +257,14 @@ class Adam(Solver[AdamEvaluation]):
                 sampler = problem.around(rows, handles, problem.reach)
                 return computed(leaf, sampler, partial(self._estimated_change, rows, mask))
             features = problem.latent_features(rows)
-            change = partial(mask_loss, features, mask.kept, mask.fixed)
+            change = partial(Change, features, mask.kept, mask.fixed)
             if problem.blend is not None:
                 return computed(leaf, problem.around(rows, handles, problem.reach), change)
             return computed(leaf, problem.anywhere(features), change)
 
-    def _estimated_change(self, rows: list[Tensor], mask: FixedRegion) -> Float[Tensor, ""]:
-        """The mask loss, from random windows of the fixed region."""
+    def _estimated_change(self, rows: list[Tensor], mask: FixedRegion) -> Change:
+        """What an estimate of the mask loss is taken of: random windows of the fixed region."""
         problem = self.problem
         height, width = problem.grid.size
         tiles = mask.tiles((max(height // 4, 1), max(width // 4, 1)), problem.config.mask_windows, self._random)
-        return tiles.scale * mask_loss(problem.latent_features(rows, tiles.windows), tiles.kept, tiles.fixed)
+        return Change(problem.latent_features(rows, tiles.windows), tiles.kept, tiles.fixed, tiles.scale)

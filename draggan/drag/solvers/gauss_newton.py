@@ -29,17 +29,19 @@ from torch import Tensor
 from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
-from draggan.drag.motion_supervision import Sampler, directions, motion_supervision_loss
+from draggan.drag.motion_supervision import Sampler, pull
 from draggan.drag.problem import Problem
-from draggan.drag.refusal import Refusal, refused
+from draggan.drag.refusal import Refusal, look, refused
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
-from draggan.drag.solvers.jacobian import Copies, null_space, position_rows, to_float64
+from draggan.drag.solvers.jacobian import Copies, inverse, null_space, position_rows, to_float64
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.tracking import AWAY, Tracked, Tracker, nowhere, slopes
 from draggan.generators.base import Generator
 from draggan.geometry import moved_inside
+from torch_utils.recorder import replayed
+from torch_utils.transfer import to_device, to_host
 
 __all__ = ["GaussNewton", "GaussNewtonEvaluation", "smallest_step"]
 
@@ -74,6 +76,8 @@ class Surroundings:
         self._copies: Copies | None = None
         self._sampler: Sampler | None = None
         self._rows: Tensor | None = None
+        # Handles, targets, and the loss for these.
+        self._asked: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def sampler(self) -> Sampler:
@@ -87,6 +91,15 @@ class Surroundings:
                 self._copies = Copies(problem, self._shift, self.handles, self.reach)
                 self._sampler = self._copies.sampler
         return self._sampler
+
+    @torch.no_grad()
+    def loss(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+        """The supervision loss (Eq. 1), computed once for the same places, by identity."""
+        if self._asked is None or self._asked[0] is not handles or self._asked[1] is not targets:
+            problem = self._problem
+            value = pull(self.sampler, handles, targets, problem.near, problem.patch, problem.size)
+            self._asked = handles, targets, value
+        return self._asked[2]
 
     @torch.no_grad()
     def jacobian(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
@@ -137,14 +150,9 @@ class GaussNewtonEvaluation(Evaluation):
     mask_steps: int = 0
     mask_scale: MaskScale | None = None
 
-    @torch.no_grad()
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """See `Evaluation.loss`."""
-        problem, handles = self.problem, self.tracked.handles
-        d, distances = directions(handles, targets)
-        return motion_supervision_loss(
-            self.surroundings.sampler, handles, d, distances > problem.near, problem.patch, problem.size
-        )
+        return self.surroundings.loss(self.tracked.handles, targets)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,11 +185,14 @@ class Attempt:
     Attributes:
         step: in coordinates of the metric.
         expected: where it should take the handles, image pixels, inside the picture.
+        v, shift: where it leads, see `GaussNewtonEvaluation`.
         mask_scale: what it showed.
     """
 
     step: Float[Tensor, "1 moves w_dim"]
     expected: Float[Tensor, "n 2"]
+    v: Float[Tensor, "1 moves w_dim"]
+    shift: Float[Tensor, "1 moves w_dim"]
     mask_scale: MaskScale | None
 
 
@@ -319,7 +330,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """See `Solver.step`."""
         # Before anything else is computed: what it takes to differentiate may be gone then.
         jacobian = self._metric_of(here)(here.surroundings.jacobian(here.tracked.handles))
-        uphill_steps = here.uphill_steps if torch.equal(targets, here.targets) else self._uphill_steps
+        same = targets is here.targets or torch.equal(*to_host(targets, here.targets))
+        uphill_steps = here.uphill_steps if same else self._uphill_steps
         here = replace(
             here,
             targets=targets,
@@ -352,11 +364,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         attempt = self._attempt(here, jacobian, region, backtracks)
         while True:
             there = self._evaluate(here, attempt, last=last)
-            # Brought to the host at once: it decides, and each look would wait for the device.
-            places = torch.stack([targets, handles, attempt.expected, there.tracked.handles]).cpu()
+            refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+            places = torch.stack(to_host(targets, handles, attempt.expected, there.tracked.handles))
             before, promised, now = (places[0] - places[1:]).norm(dim=-1)
             gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
-            refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
             if refusal is not None:
                 refusals.append(refusal)
             nearer = uphill or accepts(RULES, gain, hope) or bool((now <= near).all())
@@ -441,25 +452,32 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         backtracks: int,
     ) -> Attempt:
         """The step from here, within this region."""
-        step = self._towards(here, jacobian, region)
         # A step that is tried again shorter takes back less, too.
-        step = step - RULES.homing * RULES.shrink**backtracks * null_space(jacobian)(here.v)
+        homing = RULES.homing * RULES.shrink**backtracks
+        step = self._towards(here, jacobian, region, homing)
         if self._constraint is None:
             return self._going(here, jacobian, step, None)
         step, scale = self._constraint.keep(here.v, step, jacobian)
         return self._going(here, jacobian, step, scale)
 
     def _towards(
-        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k moves w_dim"], region: Region
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        region: Region,
+        homing: float = 0.0,
     ) -> Float[Tensor, "1 moves w_dim"]:
-        """The smallest step to the targets, or as far towards them as the region reaches."""
-        d = here.targets - here.tracked.handles
-        length = d.norm(dim=-1, keepdim=True)
+        """The smallest step to the targets, or as far towards them as the region reaches.
+
+        Args:
+            homing: what share of the way back to where the drag began it goes besides, the handles left alone.
+        """
         # What is brought nearer than it has to be is sent all the way.
-        if self.problem.near >= self.problem.stop_distance:
-            d = d * (1 - RULES.aim * self.problem.near / length.clamp(min=1e-6)).clamp(min=0)
-        d = d * (region.radius / d.norm(dim=-1).max().clamp(min=region.radius))
-        return smallest_step(jacobian.flatten(1), d.flatten(), region.damping).reshape(here.v.shape)
+        exact = self.problem.near < self.problem.stop_distance
+        short = 0.0 if exact else RULES.aim * self.problem.near
+        # As data: what is recorded with a number is recorded for that number.
+        limits = to_device(torch.tensor([region.radius, region.damping, homing]), here.v.device)
+        return _step_towards(jacobian, here.v, here.tracked.handles, here.targets, limits, short)
 
     def _going(
         self,
@@ -469,33 +487,75 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         mask_scale: MaskScale | None,
     ) -> Attempt:
         """A step, and a prediction of where it takes the handles."""
-        handles, size = here.tracked.handles, self.problem.size
-        moved = (jacobian.flatten(1) @ step.flatten()).reshape(handles.shape)
-        return Attempt(step, moved_inside(handles + moved, size), mask_scale)
+        metric, handles = self._metric_of(here), here.tracked.handles
+        expected, v, shift = _led(metric, jacobian, here.v, here.origin, handles, step, self.problem.size)
+        return Attempt(step, expected, v, shift, mask_scale)
 
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
         """Where an attempt leads."""
-        v = here.v + attempt.step
-        shift = here.origin + self._metric_of(here)(v)
+        v, shift = attempt.v, attempt.shift
         if self.tracker.looks_itself:
             tracked = self.tracker.follow(here.tracked, shift, nowhere, attempt.expected)
             surroundings = Surroundings(self.problem, shift, tracked.handles, last=last, reach=self.problem.probe_reach)
         else:
             surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
             tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
+            # If the step is taken, its loss is asked for, too.
+            look(self.problem, shift, tracked, surroundings.loss(tracked.handles, here.targets))
         return replace(
             here, v=v, shift=shift, surroundings=surroundings, tracked=tracked, mask_scale=attempt.mask_scale
         )
 
     @staticmethod
     def _all_within(tracked: Tracked, targets: Float[Tensor, "n 2"], distance: float) -> bool:
-        return bool(((targets - tracked.handles).norm(dim=-1) <= distance).all())
+        there, here = to_host(targets, tracked.handles)
+        return bool(((there - here).norm(dim=-1) <= distance).all())
+
+
+@replayed
+def _step_towards(
+    jacobian: Float[Tensor, "k moves w_dim"],
+    v: Float[Tensor, "1 moves w_dim"],
+    handles: Float[Tensor, "n 2"],
+    targets: Float[Tensor, "n 2"],
+    limits: Float[Tensor, "3"],
+    short: float,
+) -> Float[Tensor, "1 moves w_dim"]:
+    """See `GaussNewton._towards`.
+
+    Args:
+        limits: the region's radius and damping, and the homing.
+        short: so far from its target every handle is to end, image pixels.
+    """
+    radius, damping, homing = limits.unbind()
+    d = targets - handles
+    length = d.norm(dim=-1, keepdim=True)
+    d = d * (1 - short / length.clamp(min=1e-6)).clamp(min=0)
+    d = d * (radius / torch.maximum(d.norm(dim=-1).max(), radius))
+    step = smallest_step(jacobian.flatten(1), d.flatten(), damping).reshape(v.shape)
+    return step - homing * null_space(jacobian)(v)
+
+
+@replayed
+def _led(
+    metric: LatentMetric,
+    jacobian: Float[Tensor, "k moves w_dim"],
+    v: Float[Tensor, "1 moves w_dim"],
+    origin: Float[Tensor, "1 moves w_dim"],
+    handles: Float[Tensor, "n 2"],
+    step: Float[Tensor, "1 moves w_dim"],
+    size: tuple[int, int],
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "1 moves w_dim"], Float[Tensor, "1 moves w_dim"]]:
+    """Where a step leads: the handles, by the Jacobian and inside the picture; `Attempt.v` and `Attempt.shift`."""
+    moved = (jacobian.flatten(1) @ step.flatten()).reshape(handles.shape)
+    there = v + step
+    return moved_inside(handles + moved, size), there, origin + metric(there)
 
 
 def smallest_step(
     jacobian: Float[Tensor, "m n"],
     d: Float[Tensor, "m"],
-    damping: float,
+    damping: float | Float[Tensor, ""],
 ) -> Float[Tensor, "n"]:
     """``argmin_v |v|^2 + sum_i (J v - d)_i^2 / (damping (J J^T)_ii)``.
 
@@ -505,4 +565,4 @@ def smallest_step(
     c = damping * j.square().sum(1)
     # A handle that nothing moves has a row of zeros; it asks for nothing.
     c = c + 1e-6 * c.mean() + torch.finfo(j.dtype).tiny ** 0.5
-    return (j.T @ torch.linalg.solve(j @ j.T + torch.diag(c), to_float64(d))).to(jacobian)
+    return (j.T @ (inverse(j @ j.T + torch.diag(c)) @ to_float64(d))).to(jacobian)

@@ -15,14 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from draggan.drag.motion_supervision import loss_and_gradient
 from draggan.drag.problem import Problem
 from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover
 from torch_utils.recorder import replayed
+from torch_utils.transfer import to_host
 
-__all__ = ["Copies", "null_space", "position_rows", "to_float64"]
+__all__ = ["Copies", "inverse", "null_space", "position_rows", "to_float64"]
 
 
 class Copies:
@@ -44,7 +46,8 @@ class Copies:
         with torch.enable_grad():
             self.shift = shift.detach().repeat(2 * len(handles), 1, 1).requires_grad_()
             # One window per copy: `cover` would let neighbours share one. Its size depends on the reach alone.
-            boxes = [cover(point[None], reach, problem.grid)[0] for point in handles]
+            (known,) = to_host(handles)
+            boxes = [cover(point[None], reach, problem.grid)[0] for point in known]
             once = Windows(tuple(box.origins[0] for box in boxes), boxes[0].size)
             twice = Windows(tuple(origin for origin in once.origins for _ in range(2)), once.size)
             features = problem.features(problem.rows(self.shift), twice)
@@ -70,28 +73,22 @@ def position_rows(
         shift, each: see `Copies`; the copies are used up.
         inverse: ``(J^T J)^-1 J^T`` of every handle, from `tracking.slopes`.
     """
-    cells = each.sampler.cells
     with torch.no_grad():
-        gradient = _gradient_to_cells(cells, each.sampler.constants, each.member, handles, patch, inverse)
-    (rows,) = torch.autograd.grad(cells, shift, gradient)
+        gradient = _gradient_to_cells(each.of_cells(each.cells.detach()), handles, patch, inverse)
+    (rows,) = torch.autograd.grad(each.cells, shift, gradient)
     return rows
 
 
 @replayed
 def _gradient_to_cells(
-    cells: Float[Tensor, "1 channel tall width"],
-    constants: Float[Tensor, "_ 2"],
-    member: Int[Tensor, "copies"],
+    each: WindowSampler,
     handles: Float[Tensor, "n 2"],
     patch: Float[Tensor, "p 2"],
     inverse: Float[Tensor, "n 2 p channel"],
 ) -> Float[Tensor, "1 channel tall width"]:
     """That of the positions, one coordinate of a handle in each copy's window."""
     q = (handles[:, None] + patch).repeat_interleave(2, 0)
-    with torch.enable_grad():
-        leaf = cells.detach().requires_grad_()
-        each = WindowSampler(FeatureSampler(leaf, constants), member)
-        (gradient,) = torch.autograd.grad(-(each(q) * inverse.flatten(0, 1)).sum(), leaf)
+    _, gradient = loss_and_gradient(each, lambda s: -(s(q) * inverse.flatten(0, 1)).sum())
     return gradient
 
 
@@ -100,16 +97,38 @@ def to_float64(t: Tensor) -> Tensor:
     return (t.cpu() if t.device.type == "mps" else t).double()
 
 
+def inverse(gram: Float[Tensor, "m m"], least: float = 0.0) -> Float[Tensor, "m m"]:
+    """Of a symmetric matrix without negative eigenvalues, by Gauss and Jordan, in float64.
+
+    A library's would have the host look whether there is one, and cannot be recorded.
+
+    Args:
+        gram: products of rows.
+        least: a row that is longer than those before it explain by less than this share of the longest one (both
+            squared) is left out: its part of the inverse is zero.
+    """
+    m = len(gram)
+    identity = torch.eye(m, dtype=gram.dtype, device=gram.device)
+    work, kept = torch.cat([gram, identity], 1), []
+    enough = least * gram.diagonal().amax() + torch.finfo(gram.dtype).tiny ** 0.5
+    for k in range(m):
+        pivot = work[k, k]
+        good = pivot > enough
+        row = torch.where(good, work[k] / pivot, 0)
+        # Row k becomes that row, and column k of all others zero.
+        work = torch.addr(work, work[:, k] - identity[k], row, alpha=-1)
+        kept.append(good)
+    return work[:, m:] * torch.stack(kept)[:, None]
+
+
 def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
     """The projection of steps onto those that leave the handles where they are."""
     rows = to_float64(jacobian.flatten(1))
-    values, vectors = torch.linalg.eigh(rows @ rows.T)
     # Handles on one spot share their rows.
-    some = values > 1e-6 * values[-1].clamp(min=1e-300)
-    basis = ((vectors[:, some] / values[some].sqrt()).T @ rows).to(jacobian)
+    solve = inverse(rows @ rows.T, 1e-6)
 
     def project(x: Tensor) -> Tensor:
-        flat = x.flatten()
-        return (flat - basis.T @ (basis @ flat)).reshape(x.shape)
+        flat = to_float64(x.flatten())
+        return (flat - rows.T @ (solve @ (rows @ flat))).to(x).reshape(x.shape)
 
     return project

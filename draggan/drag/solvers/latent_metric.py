@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,27 +13,26 @@ from draggan.drag.latent_statistics import LatentStatistics
 __all__ = ["LatentMetric", "metric_root", "row_coupling"]
 
 
+@dataclass(frozen=True, eq=False)
 class LatentMetric:
     """Steps ``dw = K S v`` of the free rows: the shortest v is the most likely way for a picture to differ.
 
     ``S`` acts on the numbers of a row (`metric_root`), ``K`` on rows (`row_coupling`); both are symmetric, so that the
     Jacobian in v is the same product of the one in w.
 
-    Args:
+    Attributes:
         root: S; None: the identity.
         coupling: K; None: the identity.
     """
 
-    def __init__(
-        self, root: Float[Tensor, "w_dim w_dim"] | None, coupling: Float[Tensor, "moves moves"] | None
-    ) -> None:
-        self._root, self._coupling = root, coupling
+    root: Float[Tensor, "w_dim w_dim"] | None
+    coupling: Float[Tensor, "moves moves"] | None
 
     def __call__(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
         """``K S v``, of every v; of rows of a Jacobian in w, what they are in v."""
-        if self._coupling is not None:
-            v = torch.einsum("ij,kjw->kiw", self._coupling, v)
-        return v if self._root is None else v @ self._root
+        if self.coupling is not None:
+            v = torch.einsum("ij,kjw->kiw", self.coupling, v)
+        return v if self.root is None else v @ self.root
 
 
 def metric_root(known: LatentStatistics, naturalness: float) -> Float[Tensor, "w_dim w_dim"]:
