@@ -8,10 +8,11 @@ Points are ``(x, y)`` in image pixels, integers at pixel centres.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,7 +22,7 @@ from draggan.errors import ConfigError, LatentError, PointError
 from draggan.points import check_mask, check_points
 from draggan.recipe import MOST_EDITS, Edit, Mask, ModelReference, Point, Recipe, Xy, check_latent
 
-__all__ = ["MOST_MOMENTS", "Moment", "Session"]
+__all__ = ["MOST_MOMENTS", "Deletion", "Moment", "Session"]
 
 MOST_MOMENTS = 200  # moments kept; each shares its arrays with its neighbours
 _BRANCHES = 24  # pictures kept that undo does not lead to any more
@@ -61,6 +62,28 @@ class Moment:
         return replace(self, recipe=recipe, pairs=pairs, mask=mask)
 
 
+Taken: TypeAlias = tuple[tuple[int, Moment], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Deletion:
+    """A picture that was taken out of the history, and from where.
+
+    Attributes:
+        number: that under which a page knows it.
+        at: the moment that was on the screen.
+        past, future, branches: its moments, each with how many stood behind it there.
+        left: what redo had left to bring back.
+    """
+
+    number: int
+    at: Moment
+    past: Taken
+    future: Taken
+    branches: Taken
+    left: tuple[Moment, ...]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Session:
     """One person's work: on one picture, then on another.
@@ -72,6 +95,8 @@ class Session:
         opened: title and name of every model that was opened from a file.
         past, future: what undo and redo bring back, the nearest last.
         branches: what came after a step that was taken back when something else was done, the newest last.
+        deletions: what undo puts back into the history, the newest last: of this visit, neither kept nor saved.
+        undeleted: moments and numbers of pictures that redo deletes once more, likewise.
         revision: counts how often a page got points and mask; see `sent_to_page`.
         page_outdated: whether the page has sent something older since.
     """
@@ -83,6 +108,8 @@ class Session:
     past: tuple[Moment, ...] = ()
     future: tuple[Moment, ...] = ()
     branches: tuple[Moment, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    undeleted: tuple[tuple[Moment, int], ...] = ()
     revision: int = 0
     page_outdated: bool = False
 
@@ -190,7 +217,10 @@ class Session:
 
         The choice of latent space and the settings are kept: nothing else would fit.
         """
-        begun = replace(self, now=Session.of(recipe).now)
+        first = Session.of(recipe).now
+        # Chosen once more, as the start of an example may be, it is the picture that a page knows already.
+        seen = (m.seen for m in self.moments if not m.recipe.edits and _is_of_same_seed(m.recipe, first.recipe))
+        begun = replace(self, now=replace(first, seen=next(seen, 0)))
         if pairs:
             begun = begun.with_points(pairs)
         before = self.past[-1].start if self.past else self.start
@@ -229,7 +259,7 @@ class Session:
             work = work._record(replace(moment, seen=0))
         future = tuple(replace(moment, seen=0) for moment in other.future)
         # By its number alone can a picture on a branch be reached; those of this session are taken.
-        most = max(moment.seen for moment in work.moments)
+        most = work._most
         known = {moment.seen for moment in (*other.past, other.now, *other.future)}
         left = [moment for moment in other.branches if moment.seen not in known]
         branches = tuple(replace(moment, seen=most + number) for number, moment in enumerate(left, 1))
@@ -442,21 +472,33 @@ class Session:
     @property
     def can_undo(self) -> bool:
         """Whether there is a step to take back."""
-        return bool(self.past)
+        return bool(self.past) or self._was_deleted_here
 
     @property
     def can_redo(self) -> bool:
         """Whether a step was taken back and nothing else done since."""
-        return bool(self.future)
+        return bool(self.future) or self._was_put_back_here
 
     def undo(self) -> Session:
-        """Take back the last step: points, a mask stroke, a drag, another picture. Without one, nothing happens."""
+        """Take back the last step: points, a mask stroke, a drag, another picture, a deletion from the history. Without
+        one, nothing happens."""
+        if self._was_deleted_here:
+            return self._with_deleted()
+        return self._back()
+
+    def redo(self) -> Session:
+        """Do again what undo took back."""
+        if self._was_put_back_here:
+            *earlier, (_, number) = self.undeleted
+            return replace(self.without_picture(number), undeleted=tuple(earlier))
+        return self._forth()
+
+    def _back(self) -> Session:
         if not self.past:
             return self
         return replace(self, now=self.past[-1], past=self.past[:-1], future=(*self.future, self.now))
 
-    def redo(self) -> Session:
-        """Do again what undo took back."""
+    def _forth(self) -> Session:
         if not self.future:
             return self
         return replace(self, now=self.future[-1], past=(*self.past, self.now), future=self.future[:-1])
@@ -466,8 +508,7 @@ class Session:
         if self.now.seen:
             return self
         # Work that has come back brings numbers along.
-        most = max(moment.seen for moment in self.moments)
-        return replace(self, now=replace(self.now, seen=max(number, most + 1)))
+        return replace(self, now=replace(self.now, seen=max(number, self._most + 1)))
 
     @property
     def pictures(self) -> tuple[tuple[int, str], ...]:
@@ -480,24 +521,69 @@ class Session:
                 found[moment.seen] = kind
         return tuple(found.items())
 
+    @property
+    def origins(self) -> dict[int, int]:
+        """By the number of one of `pictures`: that of the one which its last drag began with, or, where that is
+        gone, the nearest one before it; without those that began the work on a picture."""
+        recipes = {number: self.moment_of(number).recipe for number in sorted(dict(self.pictures))}
+        known: dict[tuple[ModelReference, bytes], int] = {}
+        for number, recipe in recipes.items():
+            known.setdefault(_look_of(recipe), number)
+        found: dict[int, int] = {}
+        for number, recipe in recipes.items():
+            before = (known.get(_look_of(recipe.up_to(k)), 0) for k in reversed(range(len(recipe.edits))))
+            # Fewer edits: so that no way leads round and round, whatever the pictures look like.
+            origin = next((n for n in before if n and len(recipes[n].edits) < len(recipe.edits)), 0)
+            if origin:
+                found[number] = origin
+        return found
+
     def moment_of(self, number: int) -> Moment:
         """The first moment with one of `pictures`."""
         everywhere = (*self.past, self.now, *reversed(self.future), *self.branches)
         return next(moment for moment in everywhere if moment.seen == number)
 
     def without_picture(self, number: int) -> Session:
-        """The session without one of `pictures`: undo, redo and branches pass it over.
+        """The session without one of `pictures`: redo and branches pass it over, and undo too, once it has put it back.
 
         Raises:
             LatentError: there is no such picture, or it is the one on the screen.
         """
         if dict(self.pictures).get(number, "now") == "now":
             raise LatentError(f"picture {number} cannot be deleted: it is not in the history, or is the one shown")
-        past, future, branches = (
-            tuple(moment for moment in moments if moment.seen != number)
-            for moments in (self.past, self.future, self.branches)
+        (past, of_past), (future, of_future), (branches, of_branches) = (
+            _parted(moments, number) for moments in (self.past, self.future, self.branches)
         )
-        return replace(self, past=past, future=future, branches=branches)
+        taken = Deletion(number=number, at=self.now, past=of_past, future=of_future, branches=of_branches, left=future)
+        deletions = (*self.deletions, taken)[-_BRANCHES:]
+        return replace(self, past=past, future=future, branches=branches, deletions=deletions, undeleted=())
+
+    @property
+    def _was_deleted_here(self) -> bool:
+        """Whether a deletion is what was done last: all that was done since has been undone."""
+        return bool(self.deletions) and _is_same(self.deletions[-1].at, self.now)
+
+    @property
+    def _was_put_back_here(self) -> bool:
+        return bool(self.undeleted) and _is_same(self.undeleted[-1][0], self.now)
+
+    def _with_deleted(self) -> Session:
+        """The session with the picture that was deleted last."""
+        *earlier, last = self.deletions
+        future, branches = self.future, _joined(self.branches, last.branches)
+        if len(future) == len(last.left) and all(map(operator.is_, future, last.left)):
+            future = _joined(future, last.future)
+        elif last.future and not any(moment.seen == last.number for moment in branches):
+            # Something else is to be redone there by now.
+            branches = (*branches, replace(last.future[-1][1], frames=()))
+        return replace(
+            self,
+            past=_joined(self.past, last.past)[-MOST_MOMENTS:],
+            future=future,
+            branches=branches[-_BRANCHES:],
+            deletions=tuple(earlier),
+            undeleted=(*self.undeleted, (self.now, last.number)),
+        )
 
     def go_to(self, number: int) -> Session:
         """To one of `pictures`, as undo and redo would; to one on a branch as a step of its own.
@@ -513,7 +599,7 @@ class Session:
             (moment,) = [m for m in self.branches if m.seen == number][-1:]
             return replace(there._record(moment), branches=tuple(m for m in there.branches if m is not moment))
         while kind != "now" and there.now.seen != number:
-            there = there.undo() if kind == "past" else there.redo()
+            there = there._back() if kind == "past" else there._forth()
         return there
 
     def with_only_opened(self, names: Collection[str]) -> Session:
@@ -524,7 +610,8 @@ class Session:
         """The session without that part of its history that lies beyond a picture of one of these models."""
         past = _up_to_first(reversed(self.past), gone)[::-1]
         branches = tuple(m for m in self.branches if not gone(m.start.model))
-        return replace(self, branches=branches, past=past, future=_up_to_first(reversed(self.future), gone)[::-1])
+        future = _up_to_first(reversed(self.future), gone)[::-1]
+        return replace(self, branches=branches, past=past, future=future, deletions=(), undeleted=())
 
     # The page
 
@@ -538,6 +625,11 @@ class Session:
         return replace(self, page_outdated=True)
 
     # Of its own work
+
+    @property
+    def _most(self) -> int:
+        """The highest number of a picture, also of a deleted one."""
+        return max(*(moment.seen for moment in self.moments), *(one.number for one in self.deletions), 0)
 
     @property
     def _picture(self) -> int:
@@ -574,7 +666,29 @@ class Session:
             past=(*self.past, self.now)[-MOST_MOMENTS:],
             future=(),
             branches=(*branches, *lost.values())[-_BRANCHES:],
+            undeleted=(),
         )
+
+
+def _parted(moments: tuple[Moment, ...], number: int) -> tuple[tuple[Moment, ...], Taken]:
+    """Those of other pictures, and those of this one, each with how many stand behind it."""
+    behind = range(len(moments) - 1, -1, -1)
+    taken = tuple((k, moment) for k, moment in zip(behind, moments, strict=True) if moment.seen == number)
+    return tuple(moment for moment in moments if moment.seen != number), taken
+
+
+def _joined(moments: tuple[Moment, ...], taken: Taken) -> tuple[Moment, ...]:
+    """The other way round; where too few stand behind, in front."""
+    all_of_them = list(moments)
+    for behind, moment in reversed(taken):
+        all_of_them.insert(max(len(all_of_them) - behind, 0), moment)
+    return tuple(all_of_them)
+
+
+def _is_same(one: Moment, other: Moment) -> bool:
+    """Whether they are the same moment; frames on the way to it may have been given up since."""
+    parts = ("recipe", "pairs", "off", "pending", "mask")
+    return all(getattr(one, part) is getattr(other, part) for part in parts)
 
 
 def _with_frames(past: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:
@@ -598,6 +712,15 @@ def _one_seed(*recipes: Recipe) -> bool:
     """Whether pictures differ in truncation alone."""
     alike = {None if r.seed is None else (r.model.name, r.seed.seed, r.seed.label) for r in recipes}
     return len(alike) == 1 and None not in alike
+
+
+def _is_of_same_seed(one: Recipe, other: Recipe) -> bool:
+    return one.seed is not None and (one.model, one.seed) == (other.model, other.seed)
+
+
+def _look_of(recipe: Recipe) -> tuple[ModelReference, bytes]:
+    """What a picture is told by."""
+    return recipe.model, _latent_of(recipe).tobytes()
 
 
 def _complete(recipe: Recipe) -> Recipe:

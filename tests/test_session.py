@@ -455,6 +455,10 @@ def test_pictures_of_a_history_stay_reachable_also_where_another_way_was_taken(s
     assert back.recipe is there.recipe
     assert back.pictures == ((1, "past"), (4, "past"), (3, "now"), (2, "branch"))
     assert back.undo().now is other.now
+    # Each comes from the one that its drag began with, or from the nearest one before it that is left.
+    assert back.origins == {2: 1, 3: 2, 4: 1}
+    assert back.without_picture(2).origins == {3: 1, 4: 1}
+    assert back.without_picture(2).without_picture(1).origins == {}
     # Points are no pictures of their own; a reset is the first one again.
     assert back.add_pair((1, 1), (2, 2)).pictures == back.pictures
     assert dict(back.reset().pictures)[1] == "now"
@@ -481,7 +485,7 @@ def test_a_picture_of_the_history_can_be_deleted_but_not_the_one_that_is_shown(s
     third = session.shown_as(1).with_picture(another(1)).shown_as(2).with_picture(another(2)).shown_as(3)
     without = third.without_picture(2)
     assert dict(without.pictures) == {1: "past", 3: "now"}
-    assert without.undo().now.seen == 1
+    assert without.go_to(1).now.seen == 1
     assert dict(third.undo().without_picture(3).pictures) == {1: "past", 2: "now"}
     branched = third.undo().with_picture(another(4)).shown_as(4)
     assert dict(branched.pictures)[3] == "branch"
@@ -489,6 +493,47 @@ def test_a_picture_of_the_history_can_be_deleted_but_not_the_one_that_is_shown(s
     for number in (3, 9):
         with pytest.raises(LatentError, match="cannot be deleted"):
             third.without_picture(number)
+
+
+def test_undo_puts_a_deleted_picture_back_where_it_was_and_redo_deletes_it_again(session):
+    second = session.shown_as(1).with_picture(another(1)).shown_as(2)
+    third = second.add_pair((1, 1), (2, 2)).with_picture(another(2)).shown_as(3).with_picture(another(3)).shown_as(4)
+    there = third.undo()
+    for number in (1, 2, 4):
+        gone = there.without_picture(number)
+        assert number not in dict(gone.pictures)
+        assert gone.can_undo
+        back = gone.undo()
+        assert back.pictures == there.pictures
+        assert [*map(id, back.past)] == [*map(id, there.past)]
+        assert [*map(id, back.future)] == [*map(id, there.future)]
+        assert back.redo().pictures == gone.pictures, "deleted once more"
+        assert back.redo().undo().pictures == there.pictures
+    # Several, one after the other; and what was done after them comes first.
+    both = there.without_picture(2).without_picture(1)
+    later = both.add_pair((3, 3), (4, 4))
+    assert later.undo().pairs == there.pairs
+    assert 1 not in dict(later.undo().pictures)
+    back = later.undo().undo().undo()
+    assert not back.deletions
+    assert dict(back.pictures) == {1: "past", 2: "past", 3: "now", 4: "branch"}
+    # Where something else is to be redone by now, what was undone comes back as a branch.
+    other = there.without_picture(4).with_picture(another(5)).shown_as(5).undo()
+    assert dict(other.undo().pictures) == {1: "past", 2: "past", 3: "now", 4: "branch", 5: "ahead"}
+    # On the way through the history it stays deleted, and no other picture gets its number.
+    assert 2 not in dict(there.without_picture(2).go_to(1).pictures)
+    assert there.without_picture(4).with_picture(another(6)).shown_as(1).now.seen == 5
+    assert there.without_picture(2).go_to(1).go_to(3).undo().pictures == there.pictures
+    # What another way has left comes back as it was.
+    left = second.undo().with_picture(another(7)).shown_as(8)
+    assert left.without_picture(2).undo().pictures == left.pictures
+
+
+def test_a_picture_that_is_chosen_once_more_is_the_one_that_is_known(session):
+    first = session.with_picture(another(1)).shown_as(1)
+    again = first.with_picture(another(2)).shown_as(2).with_picture(another(1), [((1, 1), (2, 2))])
+    assert again.shown_as(9).pictures == ((1, "now"), (2, "past"))
+    assert again.pull_to(latent(5)).shown_as(9).origins == {9: 1}
 
 
 def test_a_number_that_another_picture_has_is_passed_over(session):

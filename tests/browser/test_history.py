@@ -52,17 +52,24 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     pictures.first.click()
     shows(page, BUMP)
     pictures.last.click()
-    shows(page, (28, 30))
+    shows(page, (20, 38))
     expect(page.locator(".dg-story img")).to_have_count(3)
     colours = page.evaluate(THUMBS)
     assert len(set(colours)) == 3, "each shows its own picture"
-    expect(page.locator(".dg-story-label")).to_have_text(["Seed 0", "Drag 1", "Drag 1"])
-    # By keys, and for good; a reload changes nothing.
+    expect(page.locator(".dg-story-label")).to_have_text(["Seed 0", "from 1", "from 1"])
+    # By keys; Undo puts it back with its thumbnail, Redo deletes it again, and a reload changes nothing.
     pictures.first.focus()
     page.keyboard.press("ArrowRight")
     expect(pictures.nth(1)).to_be_focused()
-    since = page.evaluate("Date.now()")
     page.keyboard.press("Delete")
+    status(page, "^Deleted from the history\\. Undo brings it back")
+    expect(pictures).to_have_count(2)
+    page.keyboard.press("Control+z")
+    status(page, "in the history again")
+    expect(page.locator(".dg-story img")).to_have_count(3)
+    assert page.evaluate(THUMBS) == colours
+    since = page.evaluate("Date.now()")
+    page.keyboard.press("Control+Shift+z")
     status(page, "^Deleted from the history")
     expect(pictures).to_have_count(2)
     left = page.evaluate(THUMBS)
@@ -71,7 +78,7 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     page.wait_for_function("document.querySelector('.dg-stage')?.dataset.frames")
     expect(page.locator(".dg-story img")).to_have_count(2)
     assert page.evaluate(THUMBS) == left
-    shows(page, (28, 30))
+    shows(page, (20, 38))
     pictures.first.click()
     shows(page, BUMP)
 

@@ -9,6 +9,8 @@ const thumbs = new Map(rememberedThumbs());
 // Numbers of those that were taken since the page was loaded: another one may be of work that was set aside, whose
 // numbers are given anew.
 const taken = new Set();
+// Of pictures that were deleted: undo may bring them back.
+const deleted = new Map();
 function rememberedThumbs() {
   try {
     const { work, all } = JSON.parse(sessionStorage.getItem(THUMBS) ?? '{}');
@@ -32,6 +34,7 @@ function photograph() {
   showStory();
 }
 
+let shownNow = 0;              // number of the picture that the strip has come to
 const KINDS = { past: 'before', now: 'the picture that is shown', ahead: 'undone', branch: 'another way that was tried' };
 
 function showStory() {
@@ -40,23 +43,35 @@ function showStory() {
   const numbers = new Set(story.map(({ number }) => number));
   // Before the first picture nobody knows what there is.
   if (story.length) for (const number of thumbs.keys()) if (!numbers.has(number)) thumbs.delete(number);
+  for (const [number, image] of deleted) {
+    if (!numbers.has(number)) continue;
+    thumbs.set(number, image);
+    deleted.delete(number);
+  }
+  const scrolled = list.scrollTop;
   const focused = list.contains(document.activeElement) ? [...list.children].indexOf(document.activeElement.parentElement) : -1;
-  list.replaceChildren(...story.map(({ number, kind, label }, k) => {
+  const place = new Map([...numbers].sort((a, b) => a - b).map((number, k) => [number, k + 1]));
+  list.replaceChildren(...story.map(({ number, kind, label, origin }, k) => {
     const row = document.createElement('li'), button = document.createElement('button');
-    const name = document.createElement('span'), away = document.createElement('button');
-    Object.assign(button, { type: 'button', title: `${label}: ${KINDS[kind]}`, disabled: Boolean(props.busy) });
-    button.setAttribute('aria-label', `Picture ${k + 1}, ${button.title}${kind === 'now' ? '' : '. Delete removes it'}`);
-    Object.assign(away, { type: 'button', className: 'dg-forget', textContent: '×', title: `Delete “${label}” from the history` });
+    const name = document.createElement('span'), away = document.createElement('button'), which = document.createElement('b');
+    const from = place.has(origin) ? ` from picture ${place.get(origin)}` : '';
+    Object.assign(button, { type: 'button', title: `${label}${from}: ${KINDS[kind]}`, disabled: Boolean(props.busy) });
+    button.setAttribute('aria-label', `Picture ${place.get(number)}, ${button.title}${kind === 'now' ? '' : '. Delete removes it'}`);
+    Object.assign(away, { type: 'button', className: 'dg-forget', textContent: '×', title: `Delete picture ${place.get(number)} from the history; Undo brings it back` });
     Object.assign(away, { tabIndex: -1, disabled: Boolean(props.busy) });
     away.setAttribute('aria-label', away.title);
-    Object.assign(name, { className: 'dg-story-label', textContent: label });
+    Object.assign(name, { className: 'dg-story-label', textContent: from ? `from ${place.get(origin)}` : label });
+    // Work on another picture begins here.
+    row.toggleAttribute('data-first', !from && k > 0);
     button.dataset.kind = kind;
     if (kind === 'now') button.setAttribute('aria-current', 'true');
     if (thumbs.has(number)) {
       const image = document.createElement('img');
       Object.assign(image, { src: thumbs.get(number), alt: '' });
       button.append(image);
-    } else button.append(String(k + 1));
+    }
+    which.textContent = place.get(number);
+    button.append(which);
     button.addEventListener('click', () => {
       if (props.busy || kind === 'now') return;
       props.value = structuredClone({ ...state, place: number });
@@ -64,6 +79,10 @@ function showStory() {
     });
     const forget = () => {
       if (props.busy || kind === 'now') return;
+      // Numbers of deleted pictures are given to no other.
+      if (thumbs.has(number)) deleted.set(number, thumbs.get(number));
+      // The next one comes under the pointer, and is not meant.
+      list.dataset.still = '';
       props.value = structuredClone({ ...state, place: number });
       trigger('forget', {});
     };
@@ -80,10 +99,14 @@ function showStory() {
     if (kind !== 'now') row.append(away);
     return row;
   }));
+  list.onpointermove = () => delete list.dataset.still;
   if (focused >= 0) list.children[Math.min(focused, story.length - 1)]?.firstElementChild.focus({ preventScroll: true });
   box.hidden = story.length < 2;
-  const now = list.querySelector('[aria-current]');
-  if (now) list.scrollLeft = now.offsetLeft - list.clientWidth / 2;
+  // Another picture is shown: it comes into sight, and else nothing moves.
+  const now = list.querySelector('[aria-current]')?.parentElement, number = story.find(({ kind }) => kind === 'now')?.number;
+  list.scrollTop = scrolled;
+  if (now && number !== shownNow) list.scrollTop = Math.min(Math.max(scrolled, now.offsetTop + now.offsetHeight - list.clientHeight), now.offsetTop);
+  shownNow = number;
 }
 
 function takeStory() {

@@ -63,6 +63,9 @@ def _travel(page: Page, session: Session | None, value: CanvasValue, move: Calla
     with explained():
         before = page.drawn(session, value)
         after = move(before)
+        if after.now is before.now and after is not before:
+            back = len(after.pictures) > len(before.pictures)
+            return _another_history(page, after, messages.PUT_BACK if back else messages.DELETED)
         if after.start is before.start:
             return page.show(after)
         if after.model == before.model:
@@ -80,12 +83,13 @@ def go_to(page: Page, session: Session | None, value: CanvasValue) -> Updates:
 def forget(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     """A picture of the history is deleted; what is on the canvas stays."""
     with explained():
-        session = page.drawn(session, value).without_picture(read_place(value))
-        return (
-            {page.parts.session: session, page.parts.canvas: gr.HTML(**page.history(session))}
-            | page.enable(session, after_a_drag=False)
-            | page.say(messages.DELETED, "note")
-        )
+        return _another_history(page, page.drawn(session, value).without_picture(read_place(value)), messages.DELETED)
+
+
+def _another_history(page: Page, session: Session, said: str) -> Updates:
+    """The page with other pictures in its history, and what is on the canvas as it is."""
+    canvas = {page.parts.session: session, page.parts.canvas: gr.HTML(**page.history(session))}
+    return canvas | page.enable(session, after_a_drag=False) | page.say(said, "note")
 
 
 def reset(page: Page, session: Session | None, value: CanvasValue) -> Updates:
