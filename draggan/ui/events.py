@@ -253,7 +253,8 @@ def _wire_photos(page: Page, wiring: _Wiring) -> None:
     agreed, sent = [parts.photo_consent, parts.photo, parts.status, parts.keeper], [parts.session, parts.photo]
     agree = wiring.at_once(consenting.agree_photo)
     parts.photo_consent.agree(agree, [parts.photo_consent], agreed, api_name="agree_photo", **_EVERY)
-    parts.photo.photo_sent(wiring.at_once(photos.photo_sent), sent, [parts.photo], api_name="photo_sent", **_LAST)
+    told = [parts.photo, parts.status]
+    parts.photo.photo_sent(wiring.at_once(photos.photo_sent), sent, told, api_name="photo_sent", **_LAST)
     parts.photo.aim(wiring.at_once(photos.aim), sent, [parts.photo], api_name="aim", **_LAST)
     # Apart from the others: it takes some seconds.
     foresee = wiring.at_once(photos.foresee)

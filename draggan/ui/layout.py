@@ -150,7 +150,7 @@ def _times(needs: Needs) -> gr.Radio:
 
 def _speed(needs: Needs) -> gr.Radio:
     choices = [(name.capitalize(), speed) for name, speed in SPEEDS.items()]
-    return gr.Radio(choices, value=SPEEDS["normal"], label="Film speed", elem_id="dg-speed")
+    return gr.Radio(choices, value=SPEEDS["normal"], label="Speed", elem_id="dg-speed")
 
 
 def _seed(needs: Needs) -> gr.Number:
@@ -241,16 +241,16 @@ class Parts:
     )
     copy = Part("saves", _save("Copy", "copy"), locked=True)
     picture_format = Part(
-        "formats", lambda _: gr.Radio([*PICTURES], value=PICTURES[0], label="Picture", elem_id="dg-picture-format")
+        "picture file", lambda _: gr.Radio([*PICTURES], value=PICTURES[0], label="Picture", elem_id="dg-picture-format")
     )
-    film_format = Part("formats", _film_format)
-    times = Part("formats", _times)
-    speed = Part("formats", _speed)
-    compared = Part("looks", _check("Before and after", "compared"))
-    dots = Part("looks", _check("With the points", "dots"))
-    pasted = Part("looks", _check("In the whole photo", "pasted", value=True), when=_is_of_photo)
-    smooth = Part("looks", _check("Smooth film", "smooth", value=True))
-    back = Part("looks", _check("Film there and back", "back"))
+    compared = Part("picture file", _check("Before and after", "compared"))
+    pasted = Part("picture file", _check("In the whole photo", "pasted", value=True), when=_is_of_photo)
+    film_format = Part("film file", _film_format)
+    speed = Part("film file", _speed)
+    smooth = Part("film file", _check("Smooth film", "smooth", value=True))
+    back = Part("film file", _check("Film there and back", "back"))
+    times = Part("both files", _times)
+    dots = Part("both files", _check("With the points", "dots"))
     save_session = Part("opening", _save("Save session", "save-session"), locked=True)
     opener = Part("opening", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
@@ -264,8 +264,11 @@ class Parts:
         with gr.Row(elem_id="dg-page"):
             with gr.Column(scale=7, min_width=340, elem_id="dg-left"):
                 self._picture()
-            with gr.Column(scale=4, min_width=300, elem_id="dg-right"):
-                self._controls()
+            with gr.Row(elem_id="dg-right"):
+                with gr.Column(min_width=300, elem_id="dg-choose"):
+                    self._choices()
+                with gr.Column(min_width=300, elem_id="dg-work-on"):
+                    self._work()
         terms_of_use.footer(elem_id="dg-foot")
 
     def _picture(self) -> None:
@@ -278,7 +281,8 @@ class Parts:
         # Last: however long a sentence is, it moves nothing that is pressed.
         self._put("said")
 
-    def _controls(self) -> None:
+    def _choices(self) -> None:
+        """What there is to work on."""
         terms_of_use.notice(messages.TERMS, elem_id="dg-notice")
         with gr.Group():
             self._put("model")
@@ -287,36 +291,38 @@ class Parts:
                 with gr.Row():
                     self._put("answers")
             with self._put("preset row"):
-                gr.HTML("Try", elem_id="dg-presets-title", apply_default_css=False)
+                gr.HTML("Examples", elem_id="dg-presets-title", apply_default_css=False)
                 self._put("presets")
             self._put("starts")
             self._put("class")
             with gr.Row(elem_id="dg-seed-row"):
                 self._put("seed")
             self._put("truncation")
-        with gr.Group():
-            points_list(elem_id="dg-points-box")
-        with gr.Group():
-            history_strip(elem_id="dg-story-box")
         with gr.Accordion("Your photo", open=False, elem_id="dg-photo-box"):
             self._put("photo")
-        with gr.Group(elem_id="dg-saving"):
-            with gr.Row(elem_id="dg-saves"):
-                self._put("saves")
-            with gr.Accordion("File options", open=False, elem_id="dg-file-options"):
-                with gr.Row(elem_id="dg-formats"):
-                    self._put("formats")
-                with gr.Row(elem_id="dg-looks"):
-                    self._put("looks")
-        with gr.Group():
-            self._put("settings")
         with gr.Accordion("Open a model file", open=False):
             gr.Markdown(messages.FILES)
             self._put("files")
+
+    def _work(self) -> None:
+        """What comes of it. Files first: whatever appears below, their buttons stay where they are."""
+        with gr.Group(elem_id="dg-saving"):
+            with gr.Row(elem_id="dg-saves"):
+                self._put("saves")
+            terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
+            with gr.Accordion("File options", open=False, elem_id="dg-file-options"):
+                for place in ("picture file", "film file", "both files"):
+                    with gr.Row(elem_classes="dg-file-rows"):
+                        self._put(place)
         with gr.Row(elem_id="dg-work", equal_height=True):
             self._put("opening")
         self._put("file")
-        terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
+        with gr.Group():
+            history_strip(elem_id="dg-story-box")
+        with gr.Group():
+            points_list(elem_id="dg-points-box")
+        with gr.Group():
+            self._put("settings")
         with gr.Accordion("Check a file", open=False, elem_id="dg-checking"):
             gr.Markdown(messages.CHECK)
             self._put("check")

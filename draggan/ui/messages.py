@@ -42,7 +42,9 @@ __all__ = [
     "OPENING",
     "OUT_OF_STEP",
     "PHOTO_AGAIN",
+    "PHOTO_CHOSEN",
     "PHOTO_GONE",
+    "PUT_BACK",
     "RELOAD",
     "STARTING",
     "TERMS",
@@ -139,6 +141,7 @@ NO_CLIPBOARD = "This browser does not let the page copy a picture. Save it inste
 NO_FILM = "Stopped: no film was saved."
 NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
 OPENING = "The model looks at your photo …"
+PHOTO_CHOSEN = "Put the frame over what you want to change, then press “Open this part” under “Your photo”."
 NOT_FOUND = "This model is not sure where its subject is. Move the frame over it, or click eyes and mouth."
 PHOTO_AGAIN = "This is the photo on the canvas: what you save goes back into it."
 PHOTO_GONE = (
@@ -150,7 +153,8 @@ NOT_OPENED = "The photo was not opened. What was there is as it was."
 WRITING = "Writing the file …"
 LIVE = "The picture follows the pointer. Let go where it should stay (by keys: Enter); Esc stops it where it is."
 LET_GO = "You have let go. The picture is on its way to that place; Esc stops it where it is."
-DELETED = "Deleted from the history. The picture that is shown stays as it is."
+DELETED = "Deleted from the history. Undo brings it back."
+PUT_BACK = "The deleted picture is in the history again."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
 EXPIRED = "This page was away for so long that its work is no longer kept. Here is the first picture again."
 
@@ -189,14 +193,16 @@ HELP = """
 |---|---|
 | drag content | *Points*: click it, then where it should go, or press, drag, release; then **Start** |
 | let the picture follow the pointer | *Live*: hold the picture and drag. The dot stays on what you hold |
+| hold something still | click it, wait a moment, click again: a point without a way; or select one, press `P` |
 | keep the rest as it is | *Mask*: paint what may change; *Erase* takes paint away |
 | move, switch off, delete a point | drag its dot or use the arrow keys; the list beside the picture; `Del` |
+| see what a drag can do | *Examples*: each brings a picture and points of its own |
 | begin with another picture | *Start with*, *Random*, a seed; *Truncation* for more variety |
 | keep what you like | *Favourite*, in this browser; *Save*, as a file that opens again here |
 | use another model | the box *Model*: search it; published ones say size and terms before they come |
-| use your own photo | *Your photo*: agree, choose one, frame it, open it; then drag |
+| use your own photo | *Your photo*: agree, choose one, frame a part of it, open that; then drag. *Save* puts it back |
 | look back | *Before*, and the slider over every picture of the drags; **Use** goes on from one |
-| go back | *Undo*, or a picture of *History*, also one that was undone and left |
+| go back | *Undo*, or a picture of *History*, also one that was undone and left; each says which one it came from |
 | save a picture | PNG, JPEG, WebP, as drawn, twice, four times as large; *File options*: before and after, points |
 | save a film | MP4, GIF, WebP through all drags; smooth, slow or fast, there and back |
 | see more closely | the wheel or two fingers zoom; hold Space and drag to move; `?` lists all keys |
@@ -242,7 +248,7 @@ def hints(session: Session) -> dict[str, str]:
     n, active, lit = len(session.pairs), len(session.active_numbers), session.mask is not None
     only = " Only the bright region may change." if lit else ""
     if session.pending is not None:
-        points = f"Now click where point {n + 1} should go."
+        points = f"Now click where point {n + 1} should go. Clicked again where it is, it is held there."
         live = f"Point {n + 1} has no target yet. Choose Points and click where it should go."
     elif n == 0:
         points = "Click a point in the picture, then where it should go. Or choose Live and drag."
@@ -262,15 +268,18 @@ def hints(session: Session) -> dict[str, str]:
     return {"points": points + only, "pull": live + only, "mask": mask, "erase": erase}
 
 
-def preset_ready(preset: str) -> str:
-    """An example has been chosen."""
-    return f"{preset}: press Start, or move the points first."
+def preset_ready(preset: str, *, other: bool = False) -> str:
+    """An example has been chosen; ``other``: it has a picture of its own, in place of the one that was there."""
+    return f"{preset}: press Start, or move the points first.{_OWN_PICTURE if other else ''}"
 
 
-def preset_hints(session: Session, preset: str) -> dict[str, str]:
+_OWN_PICTURE = " An example brings its own picture; Undo brings yours back."
+
+
+def preset_hints(session: Session, preset: str, *, other: bool = False) -> dict[str, str]:
     """The same by tool."""
-    live = f"{preset}: press Start, or hold a point and drag it."
-    return hints(session) | {"points": preset_ready(preset), "pull": live}
+    live = f"{preset}: press Start, or hold a point and drag it.{_OWN_PICTURE if other else ''}"
+    return hints(session) | {"points": preset_ready(preset, other=other), "pull": live}
 
 
 def reading(name: str) -> str:
@@ -286,7 +295,7 @@ def drawing(number: int, count: int, left: float | None = None) -> str:
 
 def opening(update: InversionUpdate) -> str:
     """How far a photo is on its way into a model."""
-    doing = "Looking for your photo" if update.stage == "latent" else "Learning its details"
+    doing = "Finding a picture like your photo" if update.stage == "latent" else "Learning the details of your photo"
     verdict = "" if update.verdict is None else f" {VERDICTS[update.verdict]}"
     left = "" if update.seconds_left < 2 else f" {_about(update.seconds_left)} left."
     return f"{doing}: {100 * update.progress:.0f} %.{left}{verdict}"

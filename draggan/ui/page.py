@@ -179,9 +179,24 @@ class Page:
 
     def history(self, session: Session) -> dict[str, Any]:
         """Props of the canvas: the film of the drags, and every picture so far."""
+        origins = session.origins
+
+        # By the picture that the work began with, and then in the order in which they were made: none changes its place
+        # when another one is gone to.
+        def place(picture: tuple[int, str]) -> tuple[int, int]:
+            root = picture[0]
+            while root in origins:
+                root = origins[root]
+            return root, picture[0]
+
         story = [
-            {"number": number, "kind": kind, "label": messages.picture_label(session.moment_of(number))}
-            for number, kind in session.pictures
+            {
+                "number": number,
+                "kind": kind,
+                "label": messages.picture_label(session.moment_of(number)),
+                "origin": origins.get(number, 0),
+            }
+            for number, kind in sorted(session.pictures, key=place)
         ]
         return {"film": self._film(session), "story": story}
 
@@ -214,11 +229,13 @@ class Page:
 
     def busy(self, session: Session, key: str) -> Updates:
         """The page while a drag runs: nothing can be changed, but it can be stopped."""
+        holds = session.mask is not None and self.settings_of(session)["mask_hold"] == "exact"
         if key:
             # Quickly: a person is pulling already. The canvas itself keeps everything else from being pressed.
-            return {self.parts.canvas: gr.HTML(busy=True, live=None, held=key)} | self.say(messages.LIVE, "run")
+            held = gr.HTML(busy=True, live=None, held=key, holds=holds)
+            return {self.parts.canvas: held} | self.say(messages.LIVE, "run")
         off = {part: gr.update(interactive=False) for part in self.parts.locked()}
-        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None)
+        canvas = gr.HTML(value=canvas_value(session), busy=True, live=None, holds=holds)
         return (
             {self.parts.session: session, self.parts.canvas: canvas, self.parts.stop: gr.update(interactive=True)}
             | off

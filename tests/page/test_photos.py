@@ -170,7 +170,7 @@ def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page,
     assert opened.recipe.is_of_photo
     assert opened.can_undo
     path = Path(do.save(opened, canvas_value(opened), request())[parts.file])
-    assert path.name.endswith("-photo.png")
+    assert path.name == "me-drawn.png"
     with Image.open(path) as whole:
         assert whole.size == (WIDTH, HEIGHT), "the whole photo, as large as it was"
         assert "DragGAN recipe" not in whole.text, "which would draw the person again"

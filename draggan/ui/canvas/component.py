@@ -54,6 +54,7 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
         size=[1, 1],
         live=None,
         busy=False,
+        holds=False,
         held="",
         film=None,
         story=None,
@@ -65,8 +66,10 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
 
 def points_list(**look: Any) -> gr.HTML:
     """Where the canvas lists its points, elsewhere on the page; it fills the list by itself."""
+    columns = "".join(f'<span aria-hidden="true">{name}</span>' for name in ("x", "y", "→ x", "y"))
     return gr.HTML(
-        html_template='<section class="dg-points" aria-label="Points" hidden><h2>Points</h2><ol></ol></section>',
+        html_template='<section class="dg-points" aria-label="Points" hidden><h2><span>Points</span>'
+        f"{columns}</h2><ol></ol></section>",
         apply_default_css=False,
         **look,
     )

@@ -11,6 +11,7 @@ function peekAt(number) {
   if (props.busy || !count || number >= count - 1) number = null;
   if (number === peek) return;
   peek = number;
+  if (!comparingNow || peek !== 0) setBefore(false);
   slider.value = peek ?? Math.max(count - 1, 0);
   goOn.disabled = peek === null;
   stage.dataset.peek = peek ?? '';
@@ -77,10 +78,25 @@ function compare(on) {
   comparingNow = on;
   peekAt(on ? 0 : null);
 }
+// A short press leaves it on until the next one; a long one lasts as long as it is held.
+const SHORT = 350;             // ms
+let pressedAt = 0, stays = false;
+function setBefore(on) {
+  stays = on;
+  before.setAttribute('aria-pressed', on);
+}
 const comparing = (on) => (event) => {
-  if (event.type.startsWith('key') && event.key !== ' ' && event.key !== 'Enter') return;
+  if (event.type.startsWith('key') && ((event.key !== ' ' && event.key !== 'Enter') || event.repeat)) return;
   if (event.type.startsWith('key')) event.preventDefault();
-  compare(on);
+  if (on) {
+    if (stays) { setBefore(false); pressedAt = 0; return compare(false); }
+    pressedAt = performance.now();
+    return compare(true);
+  }
+  if (stays) return undefined;
+  if (pressedAt && /up$/.test(event.type) && performance.now() - pressedAt < SHORT) { setBefore(true); pressedAt = 0; return undefined; }
+  pressedAt = 0;
+  return compare(false);
 };
 for (const name of ['pointerdown', 'keydown']) before.addEventListener(name, comparing(true));
 for (const name of ['pointerup', 'pointerleave', 'pointercancel', 'keyup', 'blur']) before.addEventListener(name, comparing(false));

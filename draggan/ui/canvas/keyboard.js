@@ -2,6 +2,7 @@
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const sheet = element.querySelector('.dg-sheet'), aloud = element.querySelector('.dg-aloud');
+let left = null;               // where the cross was before a drag, which would hide what came of it
 let nudged = null, rested = null, spoken = null;
 
 function say(text) {
@@ -28,7 +29,7 @@ function moveBy(by, far) {
     changed();
     return tell(to);
   }
-  const from = cross || state.pending || size.map((n) => n >> 1);
+  const from = cross || state.pending || left || size.map((n) => n >> 1);
   cross = hover = within(from, by, far);
   if (hold && !hold.end) {
     hold.at = cross;
@@ -50,7 +51,7 @@ function pairAt(at) {
 }
 
 function enter() {
-  if (tool === 'points') return cross && setPoint(cross);
+  if (tool === 'points') return cross && setPoint(cross);      // twice at one place: a point that is held there
   if (tool === 'pull') {
     if (hold && !hold.end) return letGo(hold.at);
     return !props.busy && props.frame && takeHold(cross, pairAt(cross));
@@ -108,6 +109,8 @@ function onKey(event) {
     stage.dataset.space = '';
   } else if ('1234'.includes(key)) {
     if (!props.busy) choose(tools[key - 1].dataset.tool);
+  } else if (key === 'p') {
+    if (selected) holdStill(selected.pair);
   } else if (key === 'o') {
     if (selected) switchPoint(selected.pair);
   } else if (event.key === '?') {

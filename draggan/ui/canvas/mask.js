@@ -65,9 +65,11 @@ function paintMask() {
   onShade.globalCompositeOperation = 'destination-out';
   onShade.drawImage(mask, 0, 0);
   onInk.imageSmoothingQuality = 'high';
+  // What a drag has come to is judged without: a line says enough until the mask is worked on again.
+  const plain = !props.busy && (tool === 'points' || tool === 'pull') && (props.film?.count ?? 0) > 1;
   onInk.globalAlpha = tool === 'points' || tool === 'pull' || props.busy ? 0.38 : 0.62;
   onInk.imageSmoothingEnabled = scale() < PIXELS_SEEN;
-  onInk.drawImage(shade, MARGIN + x, MARGIN + y, w, h);
+  if (!plain) onInk.drawImage(shade, MARGIN + x, MARGIN + y, w, h);
   onInk.globalAlpha = 1;
   outline(wide, high, x, y, w, h);
   onInk.restore();

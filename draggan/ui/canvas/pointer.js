@@ -3,6 +3,8 @@
 const HIT = 11;          // CSS px around a dot that take hold of it
 const FINGER = 22;       // and under a finger
 const PULL = 4;          // CSS px of movement that make a press a pull
+const DOUBLE = 500;      // ms within which two clicks are one double click
+let pendingSince = 0;    // when the handle that waits for its target was clicked
 
 // Pointer -> index of the pixel under it. The picture's client rectangle already contains zoom, transforms and scroll.
 function pixel(event) {
@@ -78,8 +80,18 @@ function setPoint(at) {
     state.pending = null;
   } else {
     state.pending = at;
+    pendingSince = performance.now();
   }
   selected = null;
+  commit();
+}
+
+// A point without a way: a drag holds what is there.
+const isHeld = ([hx, hy, tx, ty]) => hx === tx && hy === ty;
+function holdStill(pair) {
+  if (props.busy || !state.points[pair]) return;
+  state.points[pair].splice(2, 2, ...state.points[pair].slice(0, 2));
+  say(`Point ${pair + 1} is held where it is`);
   commit();
 }
 
@@ -193,8 +205,9 @@ ink.addEventListener('pointerup', (event) => {
   press = null;
   point(event);
   if (done.brush) return endStroke();
-  // A click on a dot selects it; a double click sets no second one on top.
-  if (!done.pulled) return done.pair !== undefined || done.again ? draw() : setPoint(done.start);
+  // A click on a dot selects it; a double click sets no second one on top. One more click, and it is held where it is.
+  if (!done.pulled && done.again) return performance.now() - pendingSince > DOUBLE ? setPoint([...state.pending]) : draw();
+  if (!done.pulled) return done.pair !== undefined ? draw() : setPoint(done.start);
   if (done.pair !== undefined) {
     state.points[done.pair].splice(done.end === 'handle' ? 0 : 2, 2, ...at);
     return commit();

@@ -29,13 +29,13 @@ function makeRow(pair) {
     return field;
   });
   const arrow = document.createElement('span'), away = document.createElement('button');
-  Object.assign(arrow, { textContent: '→' });
+  Object.assign(arrow, { textContent: '→', className: 'dg-to' });
   arrow.setAttribute('aria-hidden', 'true');
   Object.assign(away, { type: 'button', className: 'dg-away', textContent: '×', title: `Delete point ${pair + 1}` });
   away.setAttribute('aria-label', `Delete point ${pair + 1}`);
   away.addEventListener('click', () => removePoint(pair));
   row.append(on, choice, ...fields.slice(0, 2), arrow, ...fields.slice(2), away);
-  return { row, on, choice, fields, away };
+  return { row, on, choice, fields, away, arrow };
 }
 
 const figure = (v) => String(Math.round(10 * v) / 10);
@@ -45,12 +45,14 @@ function showPoints() {
   if (!list) return;
   while (rows.length < state.points.length) rows.push(makeRow(rows.length));
   state.points.forEach((point, pair) => {
-    const { row, on, choice, fields, away } = rows[pair];
+    const { row, on, choice, fields, away, arrow } = rows[pair];
     if (row.parentElement !== list) list.append(row);
     fields.forEach((field, k) => {
       field.disabled = Boolean(props.busy);
       if (document.activeElement !== field) field.value = figure(point[k]);
     });
+    arrow.textContent = isHeld(point) ? '=' : '→';
+    arrow.title = isHeld(point) ? 'Held where it is' : '';
     on.checked = !isOff(pair);
     on.disabled = away.disabled = choice.disabled = Boolean(props.busy);
     row.toggleAttribute('data-off', isOff(pair));

@@ -60,6 +60,8 @@ function keepFocus() {
 watch(BUSY, () => {
   press = null;
   if (props.busy) peekAt(null);
+  // In Live, keys pull by it.
+  if (props.busy && !hold) { left = cross; cross = nudgedAt = null; }
   if (!props.busy) { hold = null; delete stage.dataset.taut; }
   steer();
   stage.classList.toggle('dg-busy', Boolean(props.busy));

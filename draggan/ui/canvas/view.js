@@ -61,7 +61,8 @@ function paint() {
   }
   pairs.forEach(([h, t], i) => {
     faint(i);
-    dot(place(t), isOff(i) ? OFF : TARGET, i + 1, true);
+    if (!props.busy && isHeld([...h, ...t])) square(place(h));
+    else dot(place(t), isOff(i) ? OFF : TARGET, i + 1, true);
     dot(place(h), isOff(i) ? OFF : HANDLE, i + 1, false);
   });
   onInk.globalAlpha = 1;
@@ -135,6 +136,15 @@ function dot([x, y], colour, number, hollow) {
   onInk.fillText(String(number), x, y + 0.5);
 }
 
+// Around a handle that is to stay where it is.
+function square([x, y]) {
+  for (const [width, colour] of [[4, 'rgba(16, 18, 24, 0.8)'], [2, '#ffffff']]) {
+    onInk.lineWidth = width;
+    onInk.strokeStyle = colour;
+    onInk.strokeRect(x - 12, y - 12, 24, 24);
+  }
+}
+
 function ring([x, y], radius) {
   for (const [width, colour] of [[4, 'rgba(16, 18, 24, 0.8)'], [2, '#ffffff']]) {
     onInk.beginPath();
@@ -173,13 +183,25 @@ function resize() {
 
 function showFrame() { if (props.frame) show(props.frame, props.live); }
 
+// Pictures on the way are smaller and would blur what a mask holds exactly: there the picture stays that was.
+const inMask = layer();
+function drawInMask(image) {
+  [inMask.width, inMask.height] = size;
+  const on = inMask.getContext('2d');
+  on.drawImage(mask, 0, 0);
+  on.globalCompositeOperation = 'source-in';
+  on.drawImage(image, 0, 0, size[0], size[1]);
+  onPicture.drawImage(inMask, 0, 0);
+}
+
 let newest = 0, shown = 0, onScreen = '';
 function show(url, handles, frame = '') {
   const mine = ++newest, image = new Image();
   image.onload = () => {
     if (mine < shown) return;      // a later one was faster
     shown = mine;
-    onPicture.drawImage(image, 0, 0, size[0], size[1]);
+    if (props.busy && props.holds && painted) drawInMask(image);
+    else onPicture.drawImage(image, 0, 0, size[0], size[1]);
     empty.hidden = true;
     onScreen = url;
     if (url === props.frame && !props.busy) photograph();

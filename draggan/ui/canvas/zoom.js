@@ -26,7 +26,7 @@ function look(zoom, around = null, moved = [0, 0]) {
   view.zoom = next;
   picture.style.transform = next === 1 ? '' : `translate(${view.x}px, ${view.y}px) scale(${next})`;
   picture.style.imageRendering = scale() >= PIXELS_SEEN ? 'pixelated' : '';
-  zoomLabel.textContent = `${Math.round(100 * scale())} %`;
+  zoomLabel.textContent = size[0] > 1 ? `${Math.round(100 * scale())} %` : '– %';
   stage.dataset.zoom = next;
   draw();
 }

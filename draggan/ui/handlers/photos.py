@@ -19,8 +19,10 @@ from draggan.session import Session
 from draggan.session_file import is_session_file
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
+from draggan.ui.canvas.value import EMPTY
 from draggan.ui.errors import PageError, explained
 from draggan.ui.file_check.component import read_sent
+from draggan.ui.layout import PICTURES
 from draggan.ui.page import Page, Updates
 from draggan.ui.photos import OpenedPhoto, SentPhoto
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of, visitor_of
@@ -83,7 +85,10 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
                 "box": [*low.tolist(), *high.tolist()],
                 "note": messages.PHOTO_AGAIN if known else "",
             }
-            return {part: gr.HTML(shown=shown, aimed=_aimed(photo, crop, size), value=None)}
+            # Whatever tool is chosen: this is what is to be done next.
+            hints = dict.fromkeys(("points", "pull", "mask", "erase"), messages.PHOTO_CHOSEN)
+            said = {} if known else page.say(messages.PHOTO_CHOSEN, hints=hints)
+            return {part: gr.HTML(shown=shown, aimed=_aimed(photo, crop, size), value=None)} | said
     except PageError as error:
         return {part: gr.HTML(shown={"count": count, "error": error.text}, value=None)}
 
@@ -169,7 +174,10 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
     try:
         page.openings.begin(tab, lambda: _Cancel(opening))
         begun = {part: gr.HTML(work={"running": True, "percent": 0, "text": messages.OPENING})}
-        yield page.busy(session, "") | begun | page.say(messages.OPENING, "run")
+        busy = page.busy(session, "")
+        # Points and mask of the picture that was there do not belong to what is seen on the way.
+        busy[page.parts.canvas] = gr.HTML(value=EMPTY, busy=True, live=None, holds=False)  # type: ignore[arg-type]
+        yield busy | begun | page.say(messages.OPENING, "run")
         failed: PageError | None = None
         try:
             yield from _follow(page, opening.running)
@@ -228,6 +236,9 @@ def _end(page: Page, session: Session, opening: _Opening, opened: OpenedPhoto, f
         kind, text = messages.opened_photo(None if opening.stopped or last is None else last.verdict)
         picture = None if last is None else frame_url(last.pixels)
         work = {"running": False, "text": text, "picture": picture}
+        # As it came, it is saved, until another format is chosen.
+        form = {form.lower(): form for form in PICTURES}.get(opened.kind)
+        shown |= {} if form is None else {page.parts.picture_format: gr.update(value=form)}
     except PageError as error:
         kind, text = ("note", messages.NOT_OPENED) if opening.cancelled else ("bad", error.text)
         shown, work = page.show(session), {"running": False, "text": text}

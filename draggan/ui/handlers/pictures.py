@@ -66,8 +66,10 @@ def try_preset(page: Page, session: Session | None, number: int) -> Updates:
             raise ConfigError(f"example {number} is not there; this model has {len(model.presets)}")
         preset = model.presets[number]
         recipe = page.begin(model.name, preset.seed, model.truncation, session.label)
+        other = session.is_edited or session.start.seed != recipe.seed
         session = session.with_picture(recipe, [((hx, hy), (tx, ty)) for hx, hy, tx, ty in preset.points])
-        said = page.say(messages.preset_ready(preset.title), hints=messages.preset_hints(session, preset.title))
+        hints = messages.preset_hints(session, preset.title, other=other)
+        said = page.say(messages.preset_ready(preset.title, other=other), hints=hints)
         return page.show(session) | page.controls(session) | said
 
 

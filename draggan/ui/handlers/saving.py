@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -220,7 +221,8 @@ def _saved_picture(
             pixels = paste(photo, opened.crop, over_white(after), before=over_white(before), mask=mask)
             if compared:
                 pixels = _beside(photo.pixels, pixels)
-        path = _place(page, _file_name(page, session, _suffix(form), compared=compared))
+        named = _stem_of(opened.sent.name)
+        path = _place(page, _file_name(page, session, _suffix(form), compared=compared, named=named))
         recipe = page.portable(session.recipe)
         provenance = replace(provenance, source="compositeWithTrainedAlgorithmicMedia")
         return save_picture(path, pixels, _details(recipe, session), recipe=recipe, provenance=provenance)
@@ -296,10 +298,16 @@ def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
     }
 
 
-def _file_name(page: Page, session: Session, suffix: str, *, compared: bool = False) -> str:
+def _stem_of(name: str) -> str:
+    """What a file is called, as far as it can be part of another file's name anywhere; empty: nothing of it can."""
+    return re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60]
+
+
+def _file_name(page: Page, session: Session, suffix: str, *, compared: bool = False, named: str = "") -> str:
     seed = "-photo" if session.recipe.is_of_photo else "" if session.seed is None else f"-seed{session.seed}"
-    edited = "-before-after" if compared else "-dragged" if session.is_edited else ""
-    return f"{page.models.find(session.model).file}{seed}{edited}{suffix}"
+    # Never called as the photo itself.
+    edited = "-before-after" if compared else "-dragged" if session.is_edited else "-drawn" if named else ""
+    return f"{named or page.models.find(session.model).file + seed}{edited}{suffix}"
 
 
 def _place(page: Page, name: str) -> Path:

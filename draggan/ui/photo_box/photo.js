@@ -5,6 +5,7 @@ const q = (what) => element.querySelector(what);
 const input = q('input'), zone = q('.dg-photo-zone'), work = q('.dg-photo-work'), said = q('.dg-photo-said');
 const photo = q('.dg-photo-frame img'), over = q('svg'), outline = q('polygon:not([class])'), veil = q('path');
 const corner = q('circle'), dots = q('svg g'), help = q('.dg-photo-help'), bar = q('.dg-bar');
+const looking = q('.dg-photo-looking'), ofModel = q('figure[hidden]');
 const [cutOut, drawn] = element.querySelectorAll('.dg-photo-pair img');
 const use = q('.dg-photo-found'), proposed = q('.dg-photo-proposal'), lasts = q('.dg-photo-expected');
 const open = q('.dg-photo-open'), enough = q('.dg-photo-enough'), cancel = q('.dg-photo-cancel');
@@ -77,6 +78,7 @@ const at = (event) => {
 function propose(box, text) {
   proposal = box;
   use.hidden = !box;
+  looking.textContent = box ? 'The dashed frame is where the model sees its subject.' : '';
   const [x0, y0, x1, y1] = (box ?? [0, 0, 0, 0]).map((v) => v + 0.5);
   proposed.setAttribute('points', box ? `${x0},${y0} ${x1},${y0} ${x1},${y1} ${x0},${y1}` : '');
   if (text && !said.textContent) say(text);
@@ -169,15 +171,16 @@ watch(SHOWN, () => {
   photo.src = shown.url;
   over.setAttribute('viewBox', `0 0 ${size[0]} ${size[1]}`);
   frame = [...shown.box];
-  drawn.hidden = true;
+  ofModel.hidden = true;
   way = 'box';
   propose(null);
   lasts.textContent = '';
   choose(way);
+  looking.textContent = 'Looking for where your subject is …';
   trigger('foresee', {});
 });
 // What was found out about the photo before this one, which took longer, is not said of this one.
-watch(FOUND, () => { if (props.found?.count === there && !busy()) propose(props.found.box, props.found.text); });
+watch(FOUND, () => { if (props.found?.count === there) looking.textContent = ''; if (props.found?.count === there && !busy()) propose(props.found.box, props.found.text); });
 watch(EXPECTED, () => { if (props.expected?.count === there) lasts.textContent = props.expected.text; });
 watch(AIMED, () => {
   const aimed = props.aimed;
@@ -192,7 +195,8 @@ watch(WORK, () => {
   [enough.hidden, cancel.hidden, bar.hidden] = [!running, !running, !running];
   open.hidden = Boolean(running);
   bar.firstElementChild.style.width = `${Number(percent) || 0}%`;
-  if (picture) { drawn.src = picture; drawn.hidden = false; }
+  if (picture) { drawn.src = picture; ofModel.hidden = false; }
+  if (running) looking.textContent = '';
   say(text);
   clicked();
 });
