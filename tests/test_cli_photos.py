@@ -59,7 +59,7 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys, monkeyp
     assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
     assert {"words", "pixels", "signature", "record"} <= marks_of(changed.read_bytes())
     # Another process goes on with it, and does what this one does, to the last bit. Both without compiled operators,
-    # which another test may have loaded in this process: with them other numbers round, and "auto" is bfloat16.
+    # which another test may have loaded here, or may be loading: with them other numbers round, and "auto" is bfloat16.
     again = ("drag", "--recipe", str(saved), "--point", "100,100:103,100", "--steps", "2")
     here, there = tmp_path / "here.draggan", tmp_path / "there.draggan"
     command = [sys.executable, "-m", "draggan", *again, "--recipe-out", str(there), "--out", str(tmp_path / "d.png")]
@@ -67,13 +67,13 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys, monkeyp
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1], capture_output=True)
     with reference_only():
         assert main([*again, "--recipe-out", str(here), "--out", str(tmp_path / "c.png")]) == 0
-    pictures = []
-    for path in (here, there):
-        work, engine = read_session_file(path), LocalEngine(AnyModels("cpu"))
-        for tuning in work.tunings.values():
-            engine.keep_tuning(tuning)
-        pictures.append([engine.picture(work.session.recipe.up_to(number)) for number in range(3)])
-        engine.close()
+        pictures = []
+        for path in (here, there):
+            work, engine = read_session_file(path), LocalEngine(AnyModels("cpu"))
+            for tuning in work.tunings.values():
+                engine.keep_tuning(tuning)
+            pictures.append([engine.picture(work.session.recipe.up_to(number)) for number in range(3)])
+            engine.close()
     np.testing.assert_array_equal(*pictures)
     assert not np.array_equal(pictures[0][1], pictures[0][2])
 

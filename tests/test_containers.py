@@ -25,6 +25,7 @@ from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.engine.zero import ZeroEngine, lent_gpu
 from draggan.recipe import Edit, read_points
+from torch_utils.ops.status import reference_only
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 600  # seconds; a busy machine is not a failure
@@ -130,12 +131,14 @@ def test_a_drag_on_a_space_that_lends_gpus_is_the_same_and_asks_once(monkeypatch
     assert spaces.asked == [60]
     recipe = engine.begin("cat", seed=7)
     edit = Edit(points=read_points([[156, 156, 128, 156]], recipe.image_size))
-    running, alone = engine.drag(recipe, edit), local.drag(recipe, edit)
-    assert running.result().outcome == alone.result().outcome == "arrived"
-    assert np.array_equal(running.reached().latent, alone.reached().latent)
-    assert len(spaces.orders) == 1, "a loan for the whole drag"
-    assert np.array_equal(engine.picture(running.reached()), local.picture(alone.reached()))
-    assert len(spaces.orders) == 1, "pictures need none"
+    # Another test may be loading compiled operators, which round otherwise.
+    with reference_only():
+        running, alone = engine.drag(recipe, edit), local.drag(recipe, edit)
+        assert running.result().outcome == alone.result().outcome == "arrived"
+        assert np.array_equal(running.reached().latent, alone.reached().latent)
+        assert len(spaces.orders) == 1, "a loan for the whole drag"
+        assert np.array_equal(engine.picture(running.reached()), local.picture(alone.reached()))
+        assert len(spaces.orders) == 1, "pictures need none"
 
 
 def test_elsewhere_nothing_is_lent(monkeypatch):
