@@ -9,7 +9,8 @@ from PIL import Image
 import draggan
 from draggan.checkpoints.store import locate
 from draggan.engine.models import file_sha256
-from draggan.inversion import Crop, Photo, crop_finder
+from draggan.images import from_uint8
+from draggan.inversion import Crop, Photo, crop_finder, find_crop
 from draggan.inversion.find_crop import CropFinder
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
@@ -80,3 +81,17 @@ def test_a_crop_follows_what_moves_and_grows_and_stays_where_nothing_does(finder
         assert crop.right[0] == pytest.approx(side / 2, rel=0.03)
     still = finder.follow([photo(face, 40, 30, 96)] * 3, first)
     assert all(crop.centre == pytest.approx(first.centre, abs=0.01) for crop in still)
+
+
+def test_of_a_large_frame_only_what_is_around_the_window_is_looked_at(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(find_crop, "from_uint8", lambda pixels: shapes.append(pixels.shape) or from_uint8(pixels))
+    y, x = np.indices((1216, 2048))
+    pixels = np.stack([x / 8, 255 - y / 5, 128 + 100 * np.sin(x / 60)], -1).clip(0, 255).astype(np.uint8)
+    whole = find_crop._Pyramid(from_uint8(pixels))
+    # Also beyond the edges, where both are mirrored.
+    for window in ((1000.0, 600.0, 700.0), (400.5, 300.2, 90.0), (30.0, 1190.0, 500.0), (1000.0, 600.0, 2600.0)):
+        windows = np.array([window])
+        there = find_crop._cut_out(Photo(pixels=pixels, name=""), windows[0])
+        assert float((there - whole.cut(windows, find_crop.INPUT)).abs().mean()) < 0.005
+    assert max(max(shape[:2]) for shape in shapes) <= 8 * find_crop.INPUT

@@ -15,8 +15,7 @@ from draggan.errors import ConfigError, ConsentError, PhotoError
 
 if TYPE_CHECKING:
     from draggan.engine.base import InversionUpdate, RunningInversion
-    from draggan.generators.base import Generator
-    from draggan.inversion import Crop, Photo
+    from draggan.inversion import Crop, CropFinder, Photo
 
 __all__ = ["HELP", "NAME", "add_consent", "add_crop", "add_options", "agreed", "crop_of", "run", "watched"]
 
@@ -105,21 +104,19 @@ def agreed(args: argparse.Namespace) -> None:
         raise ConsentError("the photo was not opened")
 
 
-def crop_of(args: argparse.Namespace, photo: Photo, generator: Generator, sha256: str) -> Crop:
+def crop_of(args: argparse.Namespace, photo: Photo, size: tuple[int, int], finder: CropFinder | None) -> Crop:
     """The part of the photo that the options say.
 
     Args:
-        generator: the model.
-        sha256: of its file.
+        size: of the model's pictures.
+        finder: the model's; only looked at where the options ask for it.
 
     Raises:
         PhotoError: they say nothing that can be cut out, or what was looked for was not found.
     """
-    from draggan.inversion import aligned_face, box, centred, crop_finder
+    from draggan.inversion import aligned_face, box, centred
 
-    size = generator.image_size
     if args.find:
-        finder = crop_finder(args.model, sha256, generator)
         if finder is None:
             raise PhotoError(f"'{args.model}' has no networks to find its subject; say where it is by --box or --face")
         found = finder.find(photo)
@@ -141,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
     from draggan.export import Provenance, check_picture_path, save_picture
-    from draggan.inversion import VERDICTS, cut, expected, read_photo
+    from draggan.inversion import VERDICTS, crop_finder, cut, expected, read_photo
     from draggan.inversion.encoder import find_encoder
     from draggan.inversion.lpips import read_lpips
     from draggan.provenance.deployment import default
@@ -166,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         generator = engine.models.load(args.model)
         sha256, size = engine.models.sha256(args.model), generator.image_size
-        crop = crop_of(args, photo, generator, sha256)
+        crop = crop_of(args, photo, size, crop_finder(args.model, sha256, generator) if args.find else None)
         if not args.json:
             guessed = find_encoder(args.model, sha256) is not None
             time = expected(generator, config, guessed=guessed, lpips=lpips)

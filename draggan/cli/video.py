@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
     offset = last - base
     points = torch.tensor([_at_first(point) for edit in recipe.edits for point in edit.points], device=generator.device)
     sha256 = AnyModels(args.device).sha256(args.model)
-    crop = invert.crop_of(args, photos[0], generator, sha256)
-    places = [crop] * len(photos)
     finder = crop_finder(args.model, sha256, generator)
+    crop = invert.crop_of(args, photos[0], generator.image_size, finder)
+    places = [crop] * len(photos)
     if finder is not None and not args.still:
         places = finder.follow(photos, crop)
     crops = [cut(photo, place, generator.image_size) for photo, place in zip(photos, places, strict=True)]

@@ -149,9 +149,8 @@ class CropFinder:
         reference: Windows | None = None
         found = []
         for photo in photos:
-            pyramid = _Pyramid(from_uint8(photo.pixels))
             for _ in range(_FOLLOWED):
-                pointed = self._kept(self._pointed(self._places(pyramid, at)), photo)
+                pointed = self._kept(self._pointed(self._asked(_cut_out(photo, at[0]), at)), photo)
                 if reference is None:
                     reference = pointed
                 larger = pointed[0, 2] / reference[0, 2]
@@ -240,6 +239,19 @@ class CropFinder:
             yield
         pairs = zip(_small(torch.cat(drawn), INPUT).split(1), _small(shown, INPUT).split(1), strict=True)
         return np.array([psnr(a, b) for a, b in pairs])
+
+
+def _cut_out(photo: Photo, window: Float[np.ndarray, "3"]) -> Float[Tensor, "1 3 64 64"]:
+    """A window of a photo, as `_Pyramid` cuts it, but for what is around it alone: a frame of a film may be large."""
+    x, y, side = window.tolist()
+    factor = 2 ** max(0, int(math.log2(max(side, 1) / (2 * INPUT))))
+    # As far around it as it may have to be mirrored, in whole cells of what is averaged.
+    low = [factor * max(0, math.floor((middle - side) / factor)) for middle in (x, y)]
+    height, width = photo.size
+    high = [min(length, math.ceil(middle + side)) for middle, length in ((x, width), (y, height))]
+    around = Image.fromarray(photo.pixels[low[1] : high[1], low[0] : high[0]]).reduce(factor)
+    moved = np.array([[(x - low[0]) / factor, (y - low[1]) / factor, side / factor]])
+    return _Pyramid(from_uint8(np.asarray(around))).cut(moved, INPUT)
 
 
 class _Pyramid:
