@@ -18,7 +18,7 @@ from benchmarks.timing import publish, table
 from draggan.config import DragConfig, InversionConfig
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels
-from draggan.engine.turns import TurnsDrag
+from draggan.engine.running_drag import TurnsDrag
 from draggan.inversion import CropFinder, Photo, crop_finder
 from draggan.recipe import Edit, Recipe, read_points
 

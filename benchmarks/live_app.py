@@ -13,7 +13,7 @@ from draggan.cli.app import main as serve
 from draggan.config import TRACKER_NAMES
 from draggan.engine import local
 from draggan.engine.local import LocalEngine
-from draggan.engine.turns import TurnsLiveDrag
+from draggan.engine.running_drag import TurnsLiveDrag
 from draggan.recipe import Edit, Recipe
 
 __all__ = ["main"]

@@ -19,8 +19,8 @@ from draggan.engine.frames import EvenFrames
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels, Model
 from draggan.engine.pictures import PictureCache
+from draggan.engine.running_drag import TurnsLiveDrag
 from draggan.engine.scheduler import Scheduler
-from draggan.engine.turns import TurnsLiveDrag
 from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Picture
@@ -593,7 +593,7 @@ def test_who_always_comes_back_has_no_credit_left():
 def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
     """However many one visitor asks for: no more at once than there are threads, and another's is not the last."""
     drawing, most, order, lock, gate = 0, 0, [], threading.Lock(), threading.Event()
-    whole = engine._computing._pictures.draw
+    whole = engine.computing._pictures.draw
 
     def draw(*args, **kwargs):
         nonlocal drawing, most
@@ -610,7 +610,7 @@ def test_pictures_are_drawn_by_turns_as_steps_are(engine, recipe, monkeypatch):
         engine.picture(recipe, visitor=visitor)
         order.append(visitor)
 
-    monkeypatch.setattr(engine._computing._pictures, "draw", draw)
+    monkeypatch.setattr(engine.computing._pictures, "draw", draw)
     monkeypatch.setattr("draggan.engine.scheduler._CREDIT", 0.0)
     threads = [threading.Thread(target=ask, args=("many",)) for _ in range(20)]
     threads.append(threading.Thread(target=ask, args=("one",)))
@@ -630,7 +630,7 @@ def test_a_picture_that_cannot_be_drawn_is_an_error_where_it_was_asked_for(engin
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._computing._pictures, "draw", broken)
+        patch.setattr(engine.computing._pictures, "draw", broken)
         with pytest.raises(MemoryError):
             engine.picture(recipe)
     assert engine.picture(recipe).shape == (64, 64, 3)
@@ -711,9 +711,9 @@ def test_live_drags_that_rest_take_no_time_and_no_place(engine, recipe):
     for drag in resting:
         drag.retarget([[23, 30]])
     assert eventually(lambda: all(engine._scheduler._entries[drag].resting for drag in resting))
-    used = [drag._seconds for drag in resting]
+    used = [drag.seconds for drag in resting]
     assert engine.drag(recipe, to(26, 30)).result().outcome == "arrived"
-    assert [drag._seconds for drag in resting] == used
+    assert [drag.seconds for drag in resting] == used
     assert not any(drag.ended(0) for drag in resting)
     # Each wakes when it is told something.
     resting[0].retarget([[26, 30]])

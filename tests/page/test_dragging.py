@@ -12,7 +12,7 @@ import torch
 from draggan.config import Limits
 from draggan.drag import Drag
 from draggan.engine.local import LocalEngine
-from draggan.engine.turns import TurnsDrag
+from draggan.engine.running_drag import TurnsDrag
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.page import Page
 from tests.page.driving import (
