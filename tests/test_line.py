@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from draggan import Drag, DragConfig
+from draggan.drag import drag as drag_module
 from draggan.drag import line
 from draggan.drag.line import LineTracker, Witnessed
 from tests.toys import BumpGenerator
@@ -47,7 +48,7 @@ def test_where_content_is_is_a_matter_of_the_latent_alone(monkeypatch, whole):
     first = tracker.begin(running.problem.handles, shift, running.problem.anywhere(generator.features(WS, "map")))
     moved = shift + torch.tensor([0.06, 0.03, -0.04, 0.05, 0.03, -0.05])
     astray = replace(first, handles=first.handles + 9)
-    found = tracker.confirm(astray, moved)
+    found = tracker.confirm(astray, moved, final=False)
     expected = generator.centres(WS + torch.cat([moved, torch.zeros(1, 2, 6)], 1))[0]
     assert (found.handles - expected).norm(dim=-1).max() < 0.5
     assert not found.lost.any()
@@ -75,11 +76,15 @@ def test_content_that_is_hidden_in_the_end_is_not_claimed():
     assert last.outcome != "arrived"
 
 
-def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead():
+@pytest.mark.parametrize("levels", [("map",), ("map", "fine")], ids=["one level", "a finer one"])
+def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(levels):
+    """A drag that may go on goes on from where it leads."""
     generator = BumpGenerator(START)
+    generator.levels = levels
     running = Drag(
         generator.freeze(), WS, START[:1], START[:1], config=DragConfig(solver="gauss-newton", max_departure=100.0)
     )
+    assert (running.problem.level, running.problem.witness_level) == (levels[0], levels[-1])
     tracker = running._solver.tracker
     assert isinstance(tracker, Witnessed)
     shift = torch.zeros(1, running.problem.moves, 6)
@@ -87,7 +92,31 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead():
     moved = shift + torch.tensor([0.06, 0.03, 0.0, 0.0, 0.0, 0.0])
     there = generator.centres(WS + torch.cat([moved, torch.zeros(1, 2, 6)], 1))[0][:1]
     right = replace(first, handles=there, shift=moved)
-    assert tracker.confirm(right, moved) is right
+    assert tracker.confirm(right, moved, final=True) is right
+    assert tracker.confirm(right, moved, final=False) is right
     astray = replace(right, handles=there + 6)
-    assert tracker.confirm(astray, moved).lost.all()
-    assert (tracker.confirm(astray, moved).handles == astray.handles).all()
+    in_the_end = tracker.confirm(astray, moved, final=True)
+    assert in_the_end.lost.all()
+    assert (in_the_end.handles == astray.handles).all()
+    led = tracker.confirm(astray, moved, final=False)
+    assert led.corrected.all()
+    assert not led.lost.any()
+    assert (led.handles - there).norm() < 0.5
+
+
+def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch):
+    """What the steps say is 2 px off either way, as the features that they follow may be; the second look is not."""
+    generator = BumpGenerator(START).freeze()
+    target = (26.0, 18.0)
+    follow = Witnessed.follow
+
+    def biased(self, before, *rest):
+        found = follow(self, before, *rest)
+        return found if before.corrected.any() else replace(found, handles=found.handles + 2)
+
+    monkeypatch.setattr(Witnessed, "follow", biased)
+    running = Drag(generator, WS, START[:1], [target], config=DragConfig(solver="gauss-newton", max_departure=100.0))
+    *_, last = running
+    assert last.outcome == "arrived"
+    assert running.state().corrections < drag_module.CORRECTIONS_OF_FEW
+    assert np.linalg.norm(generator.centres(last.ws)[0, 0].numpy() - target) < 1

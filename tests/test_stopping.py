@@ -72,6 +72,9 @@ def test_how_close_is_as_good_as_there():
     assert close(distances, 1.0, (128, 128), follows=True)
     assert not close(distances, 1.0, (128, 128), follows=False)
     assert not close(distances + 0.2, 1.0, (128, 128), follows=True)
+    # One handle with nothing else to be held is to be nearer.
+    assert not close(distances, 1.0, (128, 128), follows=True, alone=True)
+    assert close(distances / 2, 1.0, (128, 128), follows=True, alone=True)
     assert close(torch.tensor([1.4]), 1.0, (128, 128), follows=False)
     # In pictures of few pixels a stop distance is more.
     assert close(torch.tensor([1.4]), 1.0, (32, 32), follows=True)

@@ -83,8 +83,9 @@ class BumpGenerator(Generator):
         return self._render(ws, self.grid(level))
 
     def grid(self, level: str) -> Grid:
-        size = (round(self.image_size[0] * self.scale), round(self.image_size[1] * self.scale))
-        return Grid(size=size, scale=(self.scale, self.scale))
+        scale = self.scale * (2 if level == "fine" else 1)
+        size = (round(self.image_size[0] * scale), round(self.image_size[1] * scale))
+        return Grid(size=size, scale=(scale, scale))
 
     def rows_used(self, level: str) -> int:
         return self.moving_rows

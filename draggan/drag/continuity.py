@@ -45,6 +45,8 @@ ANCHORED, ANCHOR_SIMILARITY = 8.0, 0.5
 ITERATIONS, LONGEST, SHORTEST = 6, 8.0, 0.2
 # Content is lost beyond; displacements in image pixels at 512 px.
 LEAST_SIMILAR, LARGEST = 0.65, 30.0
+# At places that a second look has found (`Followed.corrected`).
+LEAST_SIMILAR_CORRECTED = 0.5
 # Within these its place is as good as certain.
 SURELY_SIMILAR, SURELY_LARGEST = 0.7, 28.0
 
@@ -59,6 +61,8 @@ class Followed(Tracked):
         displacement: what has changed since the first picture, as image pixels.
         similarity: to the first picture, 1 for none.
         certain: see `Tracked.sure`.
+        corrected: which places are not those that the anchor leads to, but those of a second look (`Tracker.confirm`):
+            from there content is followed by continuity alone.
     """
 
     shift: Float[Tensor, "1 moves w_dim"]
@@ -67,6 +71,7 @@ class Followed(Tracked):
     displacement: Float[Tensor, "n"]
     similarity: Float[Tensor, "n"]
     certain: Bool[Tensor, "n"]
+    corrected: Bool[Tensor, "n"]
 
     @cached_property
     def sure(self) -> Bool[Tensor, "n"]:
@@ -120,7 +125,7 @@ class ContinuityTracker(Tracker):
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
         """See `Tracker.begin`."""
         astray = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
-        return _followed(handles, shift, sampler, self._pattern, astray, self._limits)
+        return _followed(handles, shift, sampler, self._pattern, astray, astray, self._limits)
 
     @torch.no_grad()
     def follow(
@@ -144,7 +149,27 @@ class ContinuityTracker(Tracker):
             at = before.handles + way * (k / pieces)
             there = problem.around(rows, from_there + ahead * (k / pieces), problem.reach)
             here = _go_on(here, at, way / pieces, there, pattern, limits)
-        return _arrive(here, before.handles + way, way / pieces, expected, shift, sampler, pattern, limits)
+        at, pace = before.handles + way, way / pieces
+        return _arrive(here, at, pace, expected, shift, sampler, before.corrected, pattern, limits)
+
+    @torch.no_grad()
+    def moved(
+        self,
+        tracked: Followed,
+        places: Float[Tensor, "n 2"],
+        which: Bool[Tensor, "n"],
+        shift: Float[Tensor, "1 moves w_dim"],
+    ) -> Followed:
+        """The same with other places of some handles, as a second look has found them.
+
+        Args:
+            which: of these handles.
+            shift: of the latent.
+        """
+        problem, corrected = self._problem, tracked.corrected | which
+        handles = torch.where(which[:, None], places, tracked.handles)
+        sampler = problem.around(problem.rows(shift), handles, self._pattern.radius + 1)
+        return _followed(handles, shift, sampler, self._pattern, torch.zeros_like(which), corrected, self._limits)
 
 
 class Piece(NamedTuple):
@@ -201,6 +226,7 @@ def _arrive(
     expected: Float[Tensor, "n 2"],
     shift: Float[Tensor, "1 moves w_dim"],
     sampler: Sampler,
+    corrected: Bool[Tensor, "n"],
     pattern: Pattern,
     limits: Limits,
 ) -> Followed:
@@ -209,9 +235,9 @@ def _arrive(
     found = _match(sampler, pattern.features, pattern.slopes, handles, pattern, limits)
     near = (found - handles).norm(dim=-1) < limits.anchored
     near &= (found - expected).norm(dim=-1) <= limits.slack
-    anchored = near & anchor_fits(pattern, sampler, found, handles)
+    anchored = near & ~corrected & anchor_fits(pattern, sampler, found, handles)
     handles = torch.where(anchored[:, None], found, handles)
-    return _followed(handles, shift, sampler, pattern, astray & ~anchored, limits)
+    return _followed(handles, shift, sampler, pattern, astray & ~anchored, corrected, limits)
 
 
 def _match(
@@ -235,22 +261,28 @@ def _followed(
     sampler: Sampler,
     pattern: Pattern,
     astray: Bool[Tensor, "n"],
+    corrected: Bool[Tensor, "n"],
     limits: Limits,
 ) -> Followed:
     features, slopes = look(pattern, sampler, handles)
     unlike = similarity(pattern, handles, features)
     moved = displacement(pattern, handles, features, slopes)
     # Of features that are not numbers nothing is said: the drag ends for that.
-    lost = astray | (unlike < LEAST_SIMILAR) | (moved > limits.largest)
+    # A place that a second look has found is known otherwise, and looked at once more in the end.
+    changed = torch.where(
+        corrected, unlike < LEAST_SIMILAR_CORRECTED, (unlike < LEAST_SIMILAR) | (moved > limits.largest)
+    )
+    lost = astray | changed
     return Followed(
         handles=handles,
         lost=lost,
-        certain=~lost & (unlike >= SURELY_SIMILAR) & (moved <= limits.surely_largest),
+        certain=~lost & (corrected | ((unlike >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
         shift=shift,
         features=features,
         slopes=slopes,
         displacement=moved,
         similarity=unlike,
+        corrected=corrected,
     )
 
 

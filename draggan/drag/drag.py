@@ -30,8 +30,9 @@ from torch_utils.transfer import to_host
 
 __all__ = ["Drag"]
 
-# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`).
-CORRECTIONS = 1
+# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of many
+# handles, and of few, unless a hand has led them, which has seen where they are.
+CORRECTIONS, CORRECTIONS_OF_FEW = 1, 2
 
 
 class Drag(Iterator[DragStep]):
@@ -114,7 +115,7 @@ class Drag(Iterator[DragStep]):
         self._rest: Findings | None = None  # what has made a live drag rest short of these targets
         self._led = live  # a hand has led it
         self._ended = False
-        self._corrections = CORRECTIONS
+        self._corrections = CORRECTIONS if problem.along_lines else 0 if live else CORRECTIONS_OF_FEW
         if state is not None:
             self._resume(state)
 
@@ -268,11 +269,12 @@ class Drag(Iterator[DragStep]):
 
         A drag whose content turns out to be elsewhere goes on from there, if it may.
         """
-        there = self._solver.confirmed(here)
+        final = self._corrections <= 0 or findings.last
+        there = self._solver.confirmed(here, final=final)
         if there is here:
             return findings, here
         moved = (there.tracked.handles - here.tracked.handles).norm(dim=-1).max().item()
-        elsewhere = moved > self.stop_distance and self._corrections > 0 and not findings.last
+        elsewhere = moved > self.stop_distance and not final
         self._corrections -= elsewhere
         # Nothing that was said on the way is as sure.
         self._here, self._nearest = there, Nearest()
@@ -292,7 +294,8 @@ class Drag(Iterator[DragStep]):
 
     def _close(self) -> bool:
         problem = self.problem
-        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows)
+        alone = problem.follows and not problem.along_lines and problem.mask is None
+        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows, alone=alone)
 
     @staticmethod
     def _lost(here: Evaluation) -> bool:

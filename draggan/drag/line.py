@@ -11,7 +11,8 @@ than the steps did, its place is the better one: the landmark networks of the bu
 of 128 from it, and 9 to 12 px from the nearest match.
 
 What one or two handles are said to have reached is looked for in the same way (`Witnessed`), by nearer surroundings
-than steps follow it by. Where both lead to different places, nothing is claimed.
+than steps follow it by, and in features of the next finer level. Where it is elsewhere, the drag goes on from there;
+where both lead to different places in the end, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -55,10 +56,9 @@ SURPRISE = 16.0
 # A place is known if what has changed, taken for a displacement, is less than this, and if following without the anchor
 # leads as near as this; image pixels at 512 px.
 KNOWN, AGREED = 30.0, 14.0
-# The same of one or two handles, whose nearer surroundings lead along the line: image pixels at 512 px. Of claims of
-# the built-in models with less, 96, 94 and 94 % are true (cat, face, car) instead of 95, 92 and 89.
-WITNESSED = 9.0
-# Maps of more cells than this are not computed whole, but around every handle.
+# The same of one or two handles, whose nearer surroundings lead along the line in finer features; at 512 px.
+WITNESSED = 6.0
+# Maps of more cells than this are not computed whole, but around every handle; those of one or two handles never are.
 WHOLE = 64 * 64
 
 
@@ -196,8 +196,8 @@ class LineTracker(Tracker):
         return self._followed(places, shift, near, lost=None)
 
     @torch.no_grad()
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"]) -> Followed:
-        """See `Tracker.confirm`."""
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Followed:
+        """See `Tracker.confirm`. It leads to the same place whether or not the drag goes on."""
         first = self._first
         assert first is not None
         n = len(first.handles)
@@ -208,19 +208,18 @@ class LineTracker(Tracker):
         return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._limits.agreed)
 
     @torch.no_grad()
-    def leads(
-        self, start: Place, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"]
-    ) -> Float[Tensor, "n 2"]:
+    def leads(self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
         """Where the straight line leads from the drag's first latent, with the anchor.
 
         Args:
-            start: what was under the handles then.
             shift: of the latent where it ends.
             expected: about where it should lead: the farther, the more pictures are looked at.
         """
+        problem, zero = self._problem, torch.zeros_like(shift)
+        sampler = problem.around(problem.rows(zero), problem.handles, self._pattern.radius + 1)
+        start = Place(problem.handles, *look(self._pattern, sampler, problem.handles))
         pieces = max(self._pieces(expected - start.handles, MOST_ALONE), FEWEST)
-        zero = torch.zeros_like(start.handles)
-        _, places = self._along(start, torch.zeros_like(shift), shift, pieces, zero, self._pattern)
+        _, places = self._along(start, zero, shift, pieces, torch.zeros_like(start.handles), self._pattern)
         return places
 
     def _pieces(self, way: Float[Tensor, "n 2"], most: int = MOST) -> int:
@@ -251,7 +250,7 @@ class LineTracker(Tracker):
         parts = torch.arange(1, pieces + 1, device=shift.device, dtype=shift.dtype) / pieces
         rows = problem.rows(before + parts[:, None, None] * (shift - before))
         height, width = problem.grid.size
-        maps = problem.features(rows) if height * width <= WHOLE else None
+        maps = problem.features(rows) if problem.along_lines and height * width <= WHOLE else None
         here, near = start, cast(Sampler, nowhere)
         for k in range(pieces):
             expected = moved_inside(here.handles + pace, problem.size)
@@ -298,6 +297,7 @@ class LineTracker(Tracker):
             handles=handles,
             lost=lost,
             certain=~lost,
+            corrected=torch.zeros_like(lost),
             shift=shift,
             features=features,
             slopes=slopes,
@@ -311,23 +311,19 @@ class Witnessed(ContinuityTracker):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._line = LineTracker(problem)
+        self._line = LineTracker(problem.looked_at_again)
         self._agreed = at_size(WITNESSED, problem.size)
-        self._start: Place | None = None
 
     @torch.no_grad()
-    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
-        """See `Tracker.begin`."""
-        self._start = Place(handles, *look(self._problem.witness, sampler, handles))
-        return super().begin(handles, shift, sampler)
-
-    @torch.no_grad()
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"]) -> Tracked:
-        """See `Tracker.confirm`. The places stay; those that the line does not lead to are lost."""
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
+        """See `Tracker.confirm`. In the end places stay, and those that the line does not lead to are lost."""
         assert isinstance(tracked, Followed)
-        assert self._start is not None
-        places = self._line.leads(self._start, shift, tracked.handles)
-        lost = tracked.lost | ((places - tracked.handles).norm(dim=-1) > self._agreed)
+        places = self._line.leads(shift, tracked.handles)
+        away = (places - tracked.handles).norm(dim=-1)
+        if not final:
+            elsewhere = away > self._problem.stop_distance
+            return self.moved(tracked, places, elsewhere, shift) if elsewhere.any() else tracked
+        lost = tracked.lost | (away > self._agreed)
         if torch.equal(lost, tracked.lost):
             return tracked
         return replace(tracked, lost=lost, certain=tracked.certain & ~lost)

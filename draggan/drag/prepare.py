@@ -102,21 +102,23 @@ def prepare(
     near = max(arrived, LIVE_FLOOR) if by_hand else stop_distance
     if not by_hand and follows and solver.subpixel and not along_lines and mask is None:
         near = NEARER * stop_distance
-    patterns = []
+    # Of few handles content is known by more of what surrounds it, and looked for once more by less of it, in features
+    # that say more exactly where it is.
+    finer = _finer_level(generator, level) if follows and not along_lines else level
     if follows:
-        # Of few handles content is known by more of what surrounds it, and looked for once more by less of it.
-        for around in (many_surroundings,) if along_lines else (surroundings, many_surroundings):
-            offsets, weights = around(size, grid)
-            patterns.append((offsets.to(start.device), weights.to(start.device)))
-        offsets, _ = patterns[0]
+        known_by = _on(start.device, (many_surroundings if along_lines else surroundings)(size, grid))
         # As far as content may be found from where it is expected, and what its surroundings are compared by.
-        reach = max(float(r2 + r1 + 1), float(offsets.norm(dim=-1).max()) + pattern_slack(size) + 1)
+        reach = max(float(r2 + r1 + 1), float(known_by[0].norm(dim=-1).max()) + pattern_slack(size) + 1)
     else:
-        patterns.append((patch, torch.ones(len(patch), device=start.device)))
+        known_by = patch, torch.ones(len(patch), device=start.device)
         # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
         reach = float(r2 + r1 + 1)
     with torch.no_grad():
-        templates, known_by = _clicked_features(generator, level, dtype, reference, points, patch, patterns)
+        templates, pattern = _clicked_features(generator, level, dtype, reference, points, patch, known_by)
+        witness = pattern
+        if follows and not along_lines:
+            looked_for_by = _on(start.device, many_surroundings(size, grid))
+            _, witness = _clicked_features(generator, finer, dtype, reference, points, patch, looked_for_by)
         held = None if mask is None else _held(generator, mask)
         base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
         fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
@@ -135,12 +137,13 @@ def prepare(
         window=square_offsets(r2).to(start.device),
         reach=reach,
         templates=templates,
-        pattern=known_by[0],
-        witness=known_by[-1],
+        pattern=pattern,
+        witness=witness,
+        witness_level=finer,
         follows=follows,
         along_lines=along_lines,
         mask=fixed,
-        blend=generator.blend(held, base, level) if held is not None and exactly else None,
+        blend=generator.blend(held, base, finer) if held is not None and exactly else None,
         stop_distance=stop_distance,
         near=near,
         by_hand=by_hand,
@@ -233,12 +236,12 @@ def _clicked_features(
     reference: Reference,
     handles: Float[Tensor, "n 2"],
     patch: Float[Tensor, "p 2"],
-    patterns: Sequence[tuple[Tensor, Tensor]],
-) -> tuple[Float[Tensor, "n p channel"], list[Pattern]]:
-    """``f_i = F_0(p_i)`` and the rest of the patch, and patterns. Handles clicked in one picture share one pass.
+    known_by: tuple[Tensor, Tensor],
+) -> tuple[Float[Tensor, "n p channel"], Pattern]:
+    """``f_i = F_0(p_i)`` and the rest of the patch, and a pattern. Handles clicked in one picture share one pass.
 
     Args:
-        patterns: offsets and weights of each.
+        known_by: the pattern's offsets and weights.
     """
     clicked, pictures = reference.handles.to(handles), reference.pictures
     if len(pictures) != len(handles) or len(clicked) != len(handles):
@@ -247,7 +250,8 @@ def _clicked_features(
         )
     nothing = torch.empty(0)
     templates, means = [nothing] * len(clicked), [nothing] * len(clicked)
-    looks = [[(nothing, nothing)] * len(clicked) for _ in patterns]
+    offsets, weights = known_by
+    looks = [(nothing, nothing)] * len(clicked)
     remaining = dict(enumerate(_on_device(generator, picture) for picture in pictures))
     while remaining:
         picture = next(iter(remaining.values()))
@@ -257,22 +261,33 @@ def _clicked_features(
         for i in alike:
             at = clicked[i]
             templates[i], means[i] = sampler(at + patch), mean
-            for look, (offsets, _) in zip(looks, patterns, strict=True):
-                look[i] = sampler(at + offsets), derivatives(sampler, at[None], offsets)[0]
+            looks[i] = sampler(at + offsets), derivatives(sampler, at[None], offsets)[0]
             del remaining[i]
-    known_by = [
-        Pattern(
-            offsets=offsets,
-            weights=_own(weights, offsets, clicked),
-            features=torch.stack([features for features, _ in look]),
-            slopes=torch.stack([slopes for _, slopes in look]),
-            mean=torch.stack(means),
-            clicked=clicked,
-            image_size=generator.image_size,
-        )
-        for look, (offsets, weights) in zip(looks, patterns, strict=True)
-    ]
-    return torch.stack(templates), known_by
+    pattern = Pattern(
+        offsets=offsets,
+        weights=_own(weights, offsets, clicked),
+        features=torch.stack([features for features, _ in looks]),
+        slopes=torch.stack([slopes for _, slopes in looks]),
+        mean=torch.stack(means),
+        clicked=clicked,
+        image_size=generator.image_size,
+    )
+    return torch.stack(templates), pattern
+
+
+def _on(device: torch.device, known_by: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Offsets and weights there."""
+    offsets, weights = known_by
+    return offsets.to(device), weights.to(device)
+
+
+def _finer_level(generator: Generator, level: str) -> str:
+    """The next level with smaller cells; the same one where there is none."""
+    scale = max(generator.grid(level).scale)
+    for finer in generator.levels[generator.levels.index(level) :]:
+        if max(generator.grid(finer).scale) > scale:
+            return finer
+    return level
 
 
 def _own(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -81,7 +81,8 @@ class Problem:
         follows: content is tracked by continuity.
         along_lines: that of many handles is, in whole pictures (`draggan.drag.line`).
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
-        witness: what content of few handles is looked for by once more before anything is claimed.
+        witness: what content of few handles is looked for by once more before anything is claimed, at another level.
+        witness_level: that level; of many handles the one dragged on.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
         stop_distance: image pixels within which a handle has arrived.
@@ -105,6 +106,7 @@ class Problem:
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
     witness: Pattern
+    witness_level: str
     follows: bool
     along_lines: bool
     mask: FixedRegion | None
@@ -149,6 +151,13 @@ class Problem:
     def max_together(self) -> float:
         """The same of pulls by hand that follow one another, all together."""
         return TOGETHER * self.max_departure
+
+    @property
+    def looked_at_again(self) -> Problem:
+        """The same with the features of the level at which content is looked for once more."""
+        if self.witness_level == self.level:
+            return self
+        return replace(self, level=self.witness_level, grid=self.generator.grid(self.witness_level))
 
     @property
     def probe(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "n p"] | None]:

@@ -103,12 +103,13 @@ class Tracker(abc.ABC):
                 within `Problem.reach` of that.
         """
 
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"]) -> Tracked:
-        """A second opinion of the place where a drag is about to end; asked once, so it may cost as much as a step.
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
+        """A second opinion of the place where a drag is about to end; asked seldom, so it may cost as much as a step.
 
         Args:
             tracked: what this tracker said of it.
             shift: of its latent.
+            final: the drag does not go on, wherever the content is.
         """
         return tracked
 

@@ -124,8 +124,12 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
         if self.problem.follows:
             self.initial(self.problem.handles)
 
-    def confirmed(self, here: AnEvaluation) -> AnEvaluation:
-        """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object."""
+    def confirmed(self, here: AnEvaluation, *, final: bool) -> AnEvaluation:
+        """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object.
+
+        Args:
+            final: the drag does not go on.
+        """
         return here
 
     @abc.abstractmethod

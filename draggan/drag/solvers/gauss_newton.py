@@ -307,9 +307,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         )
 
     @torch.no_grad()
-    def confirmed(self, here: GaussNewtonEvaluation) -> GaussNewtonEvaluation:
+    def confirmed(self, here: GaussNewtonEvaluation, *, final: bool) -> GaussNewtonEvaluation:
         """See `Solver.confirmed`."""
-        tracked = self.tracker.confirm(here.tracked, here.shift)
+        tracked = self.tracker.confirm(here.tracked, here.shift, final=final)
         if tracked is here.tracked:
             return here
         surroundings = Surroundings(
