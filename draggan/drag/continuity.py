@@ -1,10 +1,10 @@
 """Tracking by continuity: the content of a handle is followed through the pictures in between.
 
 A tracker that looks for the place that resembles the start most finds one, whether the content went there or not. Here
-a step between two latents is cut into pieces so small that content moves by little more than a cell, and each picture
-is compared with the one before (Lucas and Kanade, "An Iterative Image Registration Technique", 1981), not only at the
-handle but over its surroundings (`draggan.drag.prepare.surroundings`). Errors of such steps add up, so the place is
-anchored: where the first picture's surroundings fit better nearby, they decide.
+a step between two latents is cut into pieces so small that content moves by little (a cell and a half of the built-in
+models), and each picture is compared with the one before (Lucas and Kanade, "An Iterative Image Registration
+Technique", 1981), not only at the handle but over its surroundings (`draggan.drag.prepare.surroundings`). Errors of
+such steps add up, so the place is anchored: where the first picture's surroundings fit better nearby, they decide.
 
 How far that can be trusted is said in pixels. What has changed between the first picture and this one, taken for a
 displacement along the direction in which it shows least, is the `displacement`: a contour, along which everything looks

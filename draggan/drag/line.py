@@ -28,6 +28,7 @@ from torch import Tensor
 from draggan.config import at_size
 from draggan.drag.continuity import (
     ANCHORED,
+    LEAST_SIMILAR,
     LONGEST,
     SHORTEST,
     ContinuityTracker,
@@ -56,8 +57,9 @@ SURPRISE = 16.0
 # A place is known if what has changed, taken for a displacement, is less than this, and if following without the anchor
 # leads as near as this; image pixels at 512 px.
 KNOWN, AGREED = 30.0, 14.0
-# The same of one or two handles, whose nearer surroundings lead along the line in finer features; at 512 px.
-WITNESSED = 6.0
+# The same of one or two handles, whose nearer surroundings lead along the line in finer features; and how far that may
+# lead from a place to which it has led before. Image pixels at 512 px.
+WITNESSED, WITNESSED_BEFORE = 6.0, 16.0
 # Maps of more cells than this are not computed whole, but around every handle; those of one or two handles never are.
 WHOLE = 64 * 64
 
@@ -208,8 +210,10 @@ class LineTracker(Tracker):
         return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._limits.agreed)
 
     @torch.no_grad()
-    def leads(self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-        """Where the straight line leads from the drag's first latent, with the anchor.
+    def leads(
+        self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"]
+    ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+        """Where the straight line leads from the drag's first latent, with the anchor, and how similar that place is.
 
         Args:
             shift: of the latent where it ends.
@@ -219,8 +223,8 @@ class LineTracker(Tracker):
         sampler = problem.around(problem.rows(zero), problem.handles, self._pattern.radius + 1)
         start = Place(problem.handles, *look(self._pattern, sampler, problem.handles))
         pieces = max(self._pieces(expected - start.handles, MOST_ALONE), FEWEST)
-        _, places = self._along(start, zero, shift, pieces, torch.zeros_like(start.handles), self._pattern)
-        return places
+        near, places = self._along(start, zero, shift, pieces, torch.zeros_like(start.handles), self._pattern)
+        return places, similarity(self._pattern, places, near(places[:, None] + self._pattern.offsets))
 
     def _pieces(self, way: Float[Tensor, "n 2"], most: int = MOST) -> int:
         (known,) = to_host(way)
@@ -312,18 +316,18 @@ class Witnessed(ContinuityTracker):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._line = LineTracker(problem.looked_at_again)
-        self._agreed = at_size(WITNESSED, problem.size)
+        self._agreed, self._before = (at_size(length, problem.size) for length in (WITNESSED, WITNESSED_BEFORE))
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
         """See `Tracker.confirm`. In the end places stay, and those that the line does not lead to are lost."""
         assert isinstance(tracked, Followed)
-        places = self._line.leads(shift, tracked.handles)
+        places, similar = self._line.leads(shift, tracked.handles)
         away = (places - tracked.handles).norm(dim=-1)
-        if not final:
+        if not final and not (tracked.corrected & (away > self._before)).any():
             elsewhere = away > self._problem.stop_distance
             return self.moved(tracked, places, elsewhere, shift) if elsewhere.any() else tracked
-        lost = tracked.lost | (away > self._agreed)
+        lost = tracked.lost | (away > self._agreed) | (similar < LEAST_SIMILAR)
         if torch.equal(lost, tracked.lost):
             return tracked
         return replace(tracked, lost=lost, certain=tracked.certain & ~lost)

@@ -219,6 +219,11 @@ class Adam(Solver[AdamEvaluation]):
         seen = self.compute(here.shift, here.tracked.handles, last=False)
         return replace(here, supervision=Supervision(self.problem, seen))
 
+    def confirmed(self, here: AdamEvaluation, *, final: bool) -> AdamEvaluation:
+        """See `Solver.confirmed`."""
+        tracked = self.tracker.confirm(here.tracked, here.shift, final=final)
+        return here if tracked is here.tracked else self.again(replace(here, tracked=tracked))
+
     def kept(self, here: AdamEvaluation) -> AdamKept:
         """See `Solver.kept`."""
         return AdamKept(

@@ -124,13 +124,13 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
         if self.problem.follows:
             self.initial(self.problem.handles)
 
+    @abc.abstractmethod
     def confirmed(self, here: AnEvaluation, *, final: bool) -> AnEvaluation:
         """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object.
 
         Args:
             final: the drag does not go on.
         """
-        return here
 
     @abc.abstractmethod
     def step(
