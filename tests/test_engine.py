@@ -264,9 +264,9 @@ def test_the_heaviest_drag_known_is_refused_and_everything_usual_is_not():
     heavy = DragConfig(r1=64, r2=128, max_steps=300)
     for limits in (Limits(), Limits.public()):
         with pytest.raises(LimitError):
-            check_budget(limits, heavy, points=500, image_size=(128, 128), under_way=0)
+            check_budget(limits, heavy, points=500, image_size=(128, 128))
         for size in (128, 256, 512, 1024):
-            check_budget(limits, DragConfig(), points=20, image_size=(size, size), under_way=0)
+            check_budget(limits, DragConfig(), points=20, image_size=(size, size))
     assert samples_per_step(DragConfig(), 1, (512, 512)) == 28 + 25**2
 
 
@@ -282,6 +282,39 @@ def test_one_visitor_has_so_many_drags_at_once_and_others_have_theirs(recipe, en
         engine.drag(recipe, endless, visitor="me")
     finally:
         engine.close()
+
+
+def test_what_a_recipe_lacks_takes_a_place_too_and_counts_in_the_limits_of_a_drag_that_goes_on_from_it(recipe, endless):
+    engine = LocalEngine(Few(), Limits(all_drags=1, steps=10000))
+    try:
+        incomplete = recipe.then(to(26, 30))
+        running = engine.drag(recipe, endless, visitor="me")
+        with pytest.raises(LimitError, match="too many drags are under way here"):
+            engine.complete(incomplete, visitor="you")
+        # A latent alone takes none.
+        assert engine.complete(recipe.with_results([]), visitor="you").is_complete
+        running.stop()
+        running.result()
+        assert engine.complete(incomplete, visitor="you").is_complete
+    finally:
+        engine.close()
+    engine = LocalEngine(Few(), Limits(steps=100))
+    with pytest.raises(LimitError, match="101 steps are too many"):
+        engine.drag(recipe.then(to(26, 30, max_steps=101)), to(30, 30))
+
+
+def test_a_pull_that_goes_on_from_an_incomplete_recipe_steers_itself_alone(engine, recipe):
+    slow = to(30, 30, solver="adam")
+    complete = engine.complete(recipe.then(slow))
+    live = engine.live(recipe.then(slow), Edit(points=read_points([[30, 30, 30, 30], [50, 50, 50, 50]], SIZE)))
+    for x in range(200):
+        live.retarget([[30 + x % 3, 30], [50, 50]])
+        if live.update is not None:
+            break
+        time.sleep(0.002)
+    live.settle()
+    live.result()
+    np.testing.assert_array_equal(live.reached().results[1], complete.latent)
 
 
 # ---- stopping ------------------------------------------------------------------------------------------------------

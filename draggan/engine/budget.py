@@ -7,7 +7,7 @@ import math
 from draggan.config import DragConfig, Limits, at_size
 from draggan.errors import LimitError
 
-__all__ = ["check_budget", "samples_per_step"]
+__all__ = ["check_budget", "check_places", "samples_per_step"]
 
 
 def samples_per_step(config: DragConfig, points: int, image_size: tuple[int, int]) -> int:
@@ -19,22 +19,31 @@ def samples_per_step(config: DragConfig, points: int, image_size: tuple[int, int
     return points * (round(math.pi * r1**2) + (2 * r2 + 1) ** 2)
 
 
-def check_budget(
-    limits: Limits, config: DragConfig, *, points: int, image_size: tuple[int, int], under_way: int
-) -> None:
-    """Refuse a drag that is more than a visitor may have.
+def check_places(limits: Limits, under_way: int, all_under_way: int) -> None:
+    """Refuse what would be more at once than a visitor, or all of them, may have.
 
     Args:
-        under_way: drags that the visitor has already.
+        under_way: drags, photos and completions that the visitor has already.
+        all_under_way: that all have.
 
     Raises:
-        LimitError: says what was asked for, what is allowed, and what to do.
+        LimitError: says what is allowed, and what to do.
     """
     if under_way >= limits.drags:
         raise LimitError(
             f"{under_way} of your drags are under way, and {limits.drags} at once are allowed here; "
             "stop one, or wait until it has ended"
         )
+    if all_under_way >= limits.all_drags:
+        raise LimitError("too many drags are under way here at this moment; try again in a few seconds")
+
+
+def check_budget(limits: Limits, config: DragConfig, *, points: int, image_size: tuple[int, int]) -> None:
+    """Refuse a drag that is larger than a visitor may have.
+
+    Raises:
+        LimitError: says what was asked for, what is allowed, and what to do.
+    """
     if points > limits.points:
         raise LimitError(f"{points} points are too many here; {limits.points} are allowed. Remove some")
     if config.max_steps > limits.steps:

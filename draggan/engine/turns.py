@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from draggan.config import DragConfig, InversionConfig, Limits
-from draggan.engine.budget import check_budget
+from draggan.engine.budget import check_budget, check_places
 from draggan.engine.computing import Computing, Facts
 from draggan.engine.memory import MemoryReturn
 from draggan.engine.models import ModelSource
@@ -22,7 +22,7 @@ from draggan.engine.running_inversion import TurnsInversion
 from draggan.engine.scheduler import Scheduler
 from draggan.engine.single_steps import Once, Stepwise
 from draggan.engine.work import LOOK, Completion, Work, always
-from draggan.errors import LimitError, PhotoError, PointError, RecipeError
+from draggan.errors import PhotoError, PointError, RecipeError
 from draggan.recipe import Edit, ModelReference, Recipe, Seed
 from draggan.tuning import Tuning
 
@@ -104,11 +104,7 @@ class TurnsEngine:
         # Of what it begins with: the mean of all pictures.
         begun = Recipe(model=reference, image_size=image_size, start=Seed(seed=0, truncation=0.0))
         work = TurnsInversion(self, begun, photo, config or InversionConfig(), visitor)
-        with self._lock:
-            if self._running_of(visitor) >= self.limits.drags or len(self._running) >= self.limits.all_drags:
-                raise LimitError("too much is under way here at this moment; try again in a few seconds")
-            self._running.append(work)
-        self._scheduler.add(work)
+        self._admit(work, [])
         return work
 
     def keep_tuning(self, tuning: Tuning) -> str:
@@ -130,21 +126,8 @@ class TurnsEngine:
         if recipe.is_complete:
             return recipe
         self._fitting(recipe)
-        suited = self.models.find(recipe.model.name).settings
-        missing = [edit for edit, result in zip(recipe.edits, recipe.results[1:], strict=True) if result is None]
-        work = Completion(self, recipe, visitor)
-        with self._lock:
-            under_way = self._running_of(visitor)
-            for edit in missing:
-                check_budget(
-                    self.limits,
-                    edit.config(suited),
-                    points=len(edit.points),
-                    image_size=recipe.image_size,
-                    under_way=under_way,
-                )
-            self._running.append(work)
-        self._scheduler.add(work)
+        work, missing = Completion(self, recipe, visitor), self._missing(recipe)
+        self._admit(work, missing, counted=bool(missing))
         work.wait(wanted)
         return work.recipe
 
@@ -256,14 +239,29 @@ class TurnsEngine:
         return facts
 
     def _begin(self, work: Work, config: DragConfig, points: int) -> None:
-        """Add it, if its visitor may have it."""
+        """Add a drag, if its visitor may have it and what its recipe lacks."""
         if not points:
             raise PointError("no points were given; set at least one handle and its target")
+        self._admit(work, [*self._missing(work.recipe), (config, points)])
+
+    def _missing(self, recipe: Recipe) -> list[tuple[DragConfig, int]]:
+        """Settings and number of points of the edits whose results are not known."""
+        suited = self.models.find(recipe.model.name).settings
+        edits = zip(recipe.edits, recipe.results[1:], strict=True)
+        return [(edit.config(suited), len(edit.points)) for edit, result in edits if result is None]
+
+    def _admit(self, work: Work, drags: Sequence[tuple[DragConfig, int]], *, counted: bool = True) -> None:
+        """Add it, if its visitor may have that.
+
+        Args:
+            drags: those that it will compute, settings and number of points.
+            counted: it takes a place; what only computes a latent does not.
+        """
         with self._lock:
-            under_way = self._running_of(work.visitor)
-            check_budget(self.limits, config, points=points, image_size=work.recipe.image_size, under_way=under_way)
-            if len(self._running) >= self.limits.all_drags:
-                raise LimitError("too many drags are under way here at this moment; try again in a few seconds")
+            if counted:
+                check_places(self.limits, self._running_of(work.visitor), len(self._running))
+            for config, points in drags:
+                check_budget(self.limits, config, points=points, image_size=work.recipe.image_size)
             self._running.append(work)
         self._scheduler.add(work)
 

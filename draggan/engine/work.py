@@ -82,7 +82,10 @@ class Work:
         self.seconds = 0.0
         self._watched = time.monotonic()
         self._turns = self._run()
+        # What runs for it now, and what computes a result that its recipe lacks: two drags of which only the first is
+        # what whoever watches wants to steer.
         self._drag: Steps | None = None
+        self._completing: Steps | None = None
 
     # For whoever watches
 
@@ -99,9 +102,10 @@ class Work:
     def stop(self) -> None:
         """End it with its next step."""
         self._stopping.set()
-        drag = self._drag
-        if drag is not None:
-            drag.stop()
+        # Read once each: a drag may end, and be given back, at any time.
+        for drag in (self._completing, self._drag):
+            if drag is not None:
+                drag.stop()
         self._home.wake(self)
 
     def ended(self, patience: float) -> bool:
@@ -163,7 +167,7 @@ class Work:
     def _end(self, error: BaseException | None) -> None:
         # What the drag holds is given back, though somebody may keep this for its result.
         self._turns.close()
-        self._drag = None
+        self._drag = self._completing = None
         self._home.over(self, "failed" if error is not None else self._outcome())
         with self._changed:
             self._error, self._over = error, True
@@ -191,14 +195,14 @@ class Work:
             if results[number + 1] is not None:
                 continue
             known = self.recipe.up_to(number).with_results(results[: number + 1])
-            self._drag = self._computing.steps(known, edit, edit.config(suited), live=False)
+            self._completing = self._computing.steps(known, edit, edit.config(suited), live=False)
             yield False
-            for step in self._drag:
+            for step in self._completing:
                 if self._stopping.is_set():
                     return
                 results[number + 1] = step.ws.detach().cpu().numpy()
                 yield False
-        self._drag = None
+        self._completing = None
         self.recipe = self.recipe.with_results(results)
 
 
