@@ -37,6 +37,7 @@ import numpy as np
 from draggan.errors import LatentError, MaskError, RecipeError
 from draggan.recipe import (
     MOST_EDITS,
+    MOST_VALUES,
     Edit,
     Mask,
     ModelReference,
@@ -55,6 +56,7 @@ from draggan.recipe import (
     read_runs,
     read_settings,
     runs_of,
+    values_in,
 )
 from draggan.session import MOST_MOMENTS, Moment, Session
 
@@ -68,8 +70,10 @@ _MOST_CHARACTERS = 2 * BUDGET  # with names and the outline
 _MOST_NUMBERS = 1 << 25  # in all latent codes of a session together, uncompressed
 _MOST_PIXELS = 1 << 26  # in all its masks
 _MOST_FRAMES = 1000  # of one moment
+_MOST_NAMED = 10 * MOST_MOMENTS  # moments of which the nearest are read: there was a time when more were written
 _MOST_OPENED = 1000
 _LONGEST_NAME = 4096
+_ROOM_FOR_OPENED = BUDGET // 4  # characters of all opened models
 _MOST_WORK = 1 << 31  # numbers in the results of all its recipes, counted as often as they are named
 
 
@@ -99,14 +103,17 @@ def pieces_of(session: Session, *, there: Collection[str] = (), budget: int = BU
     Args:
         there: names of pieces that whoever keeps them has already.
         budget: characters of all pieces; the oldest moments are left out. What is on the screen is kept in any case,
-            if need be without the way that led there.
+            if need be without the way that led there, or without its mask. Whatever is written can be read: both
+            sides count alike.
     """
     store = _Store(frozenset(there), budget)
     if not store.admit(session.now):
         # A picture and its points alone always fit.
         store = _Store(frozenset(there), max(budget, BUDGET))
         session = replace(session, now=session.now.begun_anew(), past=(), future=(), branches=())
-        store.admit(session.now)
+        if not store.admit(session.now):
+            session = replace(session, now=replace(session.now, mask=None))
+            store.admit(session.now)
     past, future = _nearest(store, session)
     branches = [moment for moment in session.branches if store.admit(moment)]
     moments = [session.now, *past, *future, *branches]
@@ -116,7 +123,7 @@ def pieces_of(session: Session, *, there: Collection[str] = (), budget: int = BU
         "session": VERSION,
         "space": session.space,
         "settings": dict(session.settings),
-        "opened": [list(pair) for pair in session.opened],
+        "opened": _fitting(session.opened),
         "revision": session.revision,
         "past": [named[id(moment)] for moment in reversed(past)],
         "now": named[id(session.now)],
@@ -149,7 +156,7 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
     # First what is on the screen: if that cannot be used, nothing can.
     now = reader.moment(outline["now"])
     past, future = (
-        tuple(map(reader.moment, read_list(f"moments in the {name}", outline[name], MOST_MOMENTS)))
+        tuple(map(reader.moment, read_list(f"moments in the {name}", outline[name], _MOST_NAMED)[-MOST_MOMENTS:]))
         for name in ("past", "future")
     )
     left = read_list("moments on branches", outline.get("branches", []), MOST_MOMENTS)
@@ -174,6 +181,18 @@ def _read_count(what: str, number: Any) -> int:
 # ---- taking apart --------------------------------------------------------------------------------------------------
 
 _PER_PIECE = 24  # characters around a piece
+_VALUES_BESIDE = 8 * _MOST_OPENED  # values in the outline, about
+
+
+def _fitting(opened: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Of opened models as many as are read again, the newest."""
+    readable = [list(pair) for pair in opened if max(map(len, pair)) <= _LONGEST_NAME][-_MOST_OPENED:]
+    room = _ROOM_FOR_OPENED
+    for number, pair in reversed(list(enumerate(readable))):
+        room -= len(_dumps(pair))
+        if room < 0:
+            return readable[number + 1 :]
+    return readable
 
 
 def _nearest(store: _Store, session: Session) -> tuple[list[Moment], list[Moment]]:
@@ -199,8 +218,10 @@ class _Store:
 
     def __init__(self, there: frozenset[str], room: int) -> None:
         self._there, self._room = there, room
-        self._numbers, self._pixels = _MOST_NUMBERS, _MOST_PIXELS
+        self._numbers, self._pixels, self._work = _MOST_NUMBERS, _MOST_PIXELS, _MOST_WORK
+        self._values = MOST_VALUES - _VALUES_BESIDE
         self._sizes: dict[str, int] = {}
+        self._named: set[str] = set()  # pictures whose recipe is read
         self._sources: dict[str, Callable[[], str]] = {}
         self._texts: dict[str, str] = {}
 
@@ -219,13 +240,15 @@ class _Store:
 
         def add() -> None:
             value = self._moment_value(moment, frames=False)
-            self._room -= len(_dumps(value))
+            self._charge(_dumps(value))
 
         return self._attempt(add)
 
     def admit_frames(self, moment: Moment) -> bool:
         """Likewise its frames."""
-        return self._attempt(lambda: [self._latent(ws) for ws in moment.frames])
+        return len(moment.frames) <= _MOST_FRAMES and self._attempt(
+            lambda: self._charge(_dumps([self._latent(ws) for ws in moment.frames]))
+        )
 
     def moment(self, moment: Moment, *, frames: bool) -> str:
         """Take in the moment itself; returns its name."""
@@ -233,12 +256,18 @@ class _Store:
         return self._take("moment", moment, frames, lambda: _dumps(value))
 
     def _attempt(self, add: Callable[[], object]) -> bool:
-        before = dict(self._sizes), self._room, self._numbers, self._pixels
+        before = dict(self._sizes), set(self._named)
+        left = self._room, self._numbers, self._pixels, self._work, self._values
         add()
-        if min(self._room, self._numbers, self._pixels) >= 0:
+        if min(self._room, self._numbers, self._pixels, self._work, self._values) >= 0:
             return True
-        self._sizes, self._room, self._numbers, self._pixels = before
+        self._sizes, self._named = before
+        self._room, self._numbers, self._pixels, self._work, self._values = left
         return False
+
+    def _charge(self, text: str) -> None:
+        self._room -= len(text)
+        self._values -= values_in(text)
 
     def _moment_value(self, moment: Moment, *, frames: bool) -> dict[str, Any]:
         some: dict[str, Any] = {"off": sorted(moment.off)} if moment.off else {}
@@ -256,7 +285,7 @@ class _Store:
         """The name of the picture that a recipe makes; those before it are taken in, too."""
         done = _known_pieces["recipe"].get(recipe)
         if done in self._sizes:
-            return done
+            return self._read_as_recipe(done, recipe)
         results = [self._latent(_known(ws)) for ws in recipe.results]
 
         def start() -> str:
@@ -267,6 +296,12 @@ class _Store:
             value = {"before": name, "edit": self._edit(edit), "result": result}
             name = self._take("picture", edit, (name, result), lambda value=value: _dumps(value))  # type: ignore[misc]
         _known_pieces["recipe"].put(recipe, name)
+        return self._read_as_recipe(name, recipe)
+
+    def _read_as_recipe(self, name: str, recipe: Recipe) -> str:
+        if name not in self._named:
+            self._named.add(name)
+            self._work -= len(recipe.results) * _latent_of(recipe).size
         return name
 
     def _edit(self, edit: Edit) -> str:
@@ -303,14 +338,15 @@ class _Store:
         known = _known_pieces[kind].get(of)
         if known is None or known[0] != facts:
             made = text()
-            known = facts, _name(made), len(made)
+            known = facts, _name(made), len(made), values_in(made)
             _known_pieces[kind].put(of, known)
             self._texts[known[1]] = made
-        _, name, size = known
+        _, name, size, values = known
         if name not in self._sizes:
             self._sizes[name] = size
             self._sources[name] = text
             self._room -= size + _PER_PIECE
+            self._values -= values + 1
         return name
 
 

@@ -71,6 +71,7 @@ __all__ = [
     "read_runs",
     "read_settings",
     "runs_of",
+    "values_in",
 ]
 
 Xy: TypeAlias = tuple[float, float]
@@ -487,12 +488,17 @@ def parse_json(text: str | bytes, most: int | None = None) -> Any:
     try:
         if isinstance(text, (bytes, bytearray)):
             text = bytes(text).decode("utf-8-sig")
-        if sum(map(text.count, ",[{")) > MOST_VALUES:
+        if values_in(text) > MOST_VALUES:
             raise RecipeError(f"a text of more than {MOST_VALUES} values is too much for a recipe")
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_twice)
     # UnicodeDecodeError and JSONDecodeError are ValueErrors, as is a number of too many digits.
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"this is not a recipe: {_one_line(error)}; give the JSON text of one") from error
+
+
+def values_in(text: str) -> int:
+    """As how many values a JSON text counts: about as many as are in it."""
+    return sum(map(text.count, ",[{"))
 
 
 def _refuse_constant(name: str) -> Any:

@@ -20,11 +20,13 @@ from jaxtyping import Bool, Float
 from draggan.config import Space
 from draggan.errors import ConfigError, LatentError, PointError
 from draggan.points import check_mask, check_points
-from draggan.recipe import MOST_EDITS, Edit, Mask, ModelReference, Point, Recipe, Xy, check_latent
+from draggan.recipe import MOST_EDITS, MOST_POINTS, Edit, Mask, ModelReference, Point, Recipe, Xy, check_latent
 
 __all__ = ["MOST_MOMENTS", "Deletion", "Moment", "Session"]
 
-MOST_MOMENTS = 200  # moments kept; each shares its arrays with its neighbours
+# Moments kept, in the past and in the future each; each shares its arrays with its neighbours. However a session comes
+# about, it has no more, so that whatever is written (`draggan.kept_session`) can be read.
+MOST_MOMENTS = 200
 _BRANCHES = 24  # pictures kept that undo does not lead to any more
 _FRAMES = 160  # latents kept of what lies between the ends of drags
 
@@ -93,7 +95,7 @@ class Session:
         space: whether a drag moves every latent row on its own ("w+") or all alike ("w").
         settings: of a drag, by name, as last chosen; those that are not there are what suits the model.
         opened: title and name of every model that was opened from a file.
-        past, future: what undo and redo bring back, the nearest last.
+        past, future: what undo and redo bring back, the nearest last, and `MOST_MOMENTS` at most: the farthest go.
         branches: what came after a step that was taken back when something else was done, the newest last.
         deletions: what undo puts back into the history, the newest last: of this visit, neither kept nor saved.
         undeleted: moments and numbers of pictures that redo deletes once more, likewise.
@@ -112,6 +114,12 @@ class Session:
     undeleted: tuple[tuple[Moment, int], ...] = ()
     revision: int = 0
     page_outdated: bool = False
+
+    def __post_init__(self) -> None:
+        for name, most in (("past", MOST_MOMENTS), ("future", MOST_MOMENTS), ("branches", _BRANCHES)):
+            moments = getattr(self, name)
+            if len(moments) > most:
+                object.__setattr__(self, name, moments[-most:])
 
     @classmethod
     def of(cls, recipe: Recipe, *, space: Space = "w+") -> Session:
@@ -263,7 +271,7 @@ class Session:
         known = {moment.seen for moment in (*other.past, other.now, *other.future)}
         left = [moment for moment in other.branches if moment.seen not in known]
         branches = tuple(replace(moment, seen=most + number) for number, moment in enumerate(left, 1))
-        return replace(work, future=future, branches=(*work.branches, *branches)[-_BRANCHES:])
+        return replace(work, future=future, branches=(*work.branches, *branches))
 
     # Points
 
@@ -279,7 +287,7 @@ class Session:
             off: numbers of the pairs that are switched off, from 0.
 
         Raises:
-            PointError: one of them is outside the picture, or there is no pair of such a number.
+            PointError: one of them is outside the picture, there are too many, or there is no pair of such a number.
         """
         for number in off:
             if not 0 <= number < len(pairs):
@@ -287,6 +295,8 @@ class Session:
         known: dict[Xy, list[Point]] = {}
         for pair in self.pairs:
             known.setdefault(pair.handle, []).append(pair)
+        if len(pairs) > MOST_POINTS:
+            raise PointError(f"{len(pairs)} points are too many; give at most {MOST_POINTS}")
         handles = check_points("handle", [handle for handle, _ in pairs], self.image_size).tolist()
         targets = check_points("target", [target for _, target in pairs], self.image_size).tolist()
         after = []
@@ -578,9 +588,9 @@ class Session:
             branches = (*branches, replace(last.future[-1][1], frames=()))
         return replace(
             self,
-            past=_joined(self.past, last.past)[-MOST_MOMENTS:],
+            past=_joined(self.past, last.past),
             future=future,
-            branches=branches[-_BRANCHES:],
+            branches=branches,
             deletions=tuple(earlier),
             undeleted=(*self.undeleted, (self.now, last.number)),
         )
@@ -663,9 +673,9 @@ class Session:
         return replace(
             self,
             now=moment,
-            past=(*self.past, self.now)[-MOST_MOMENTS:],
+            past=(*self.past, self.now),
             future=(),
-            branches=(*branches, *lost.values())[-_BRANCHES:],
+            branches=(*branches, *lost.values()),
             undeleted=(),
         )
 

@@ -83,7 +83,7 @@ class SessionFile:
         """The file's content. Of the history as much as a browser keeps.
 
         Raises:
-            ExportError: a tuning that the session needs is not there, or there are too many.
+            ExportError: a tuning that the session needs is not there, or they are more than can be read again.
         """
         needed = photos_of(self.session)
         if missing := [digest for digest in needed if digest not in self.tunings]:
@@ -104,7 +104,13 @@ class SessionFile:
                     "size": list(place.photo_size),
                 }
         metadata = {"draggan_session": _VERSION, "tunings": json.dumps(models), "crops": json.dumps(places)}
-        return save(tensors, metadata)
+        data = save(tensors, metadata)
+        if len(data) > MOST_BYTES or _header_length(data) > _MOST_HEADER:
+            raise ExportError(
+                f"a session with {len(needed)} tuned photos is too large to be saved: it would have {len(data) >> 20} "
+                f"MB, and at most {MOST_BYTES >> 20} MB can be read again; save one with fewer photos"
+            )
+        return data
 
     def save(self, path: str | Path) -> Path:
         """Write the file, whole or not at all.
@@ -204,9 +210,13 @@ def _content(path: Path) -> bytes:
         raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def _header_length(data: bytes) -> int:
+    return int(struct.unpack("<Q", data[:8])[0]) if len(data) >= 8 else 0
+
+
 def _metadata(data: bytes) -> Mapping[str, Any]:
     """The texts in the header of a safetensors file."""
-    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    length = _header_length(data)
     if not 2 <= length <= min(_MOST_HEADER, len(data) - 8):
         raise RecipeError("this is no session's file, or it is damaged")
     header = parse_json(data[8 : 8 + length], _MOST_HEADER)

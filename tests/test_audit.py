@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -133,6 +134,36 @@ def test_erased_details_are_gone_from_the_disk_and_leave_the_chain_valid(tmp_pat
     assert [row.event for row in log.rows(last=10)] == ["decision", "purge", "export", "purge"]
     assert log.purge() == 0
     log.close()
+
+
+def test_what_is_erased_by_and_by_leaves_the_file_of_recent_changes_too(tmp_path):
+    """Also where the record stays open, as in a page, and where somebody reads it at that moment."""
+    now = [1_800_000_000.0]
+    log = AuditLog(tmp_path / "audit.sqlite", keep=86400, clock=lambda: now[0])
+
+    def on_disk() -> bool:
+        return any(b"particular" in path.read_bytes() for path in tmp_path.iterdir())
+
+    for is_read in (False, True):
+        log.record_decision(item="ab", decision="refuse", why="a very particular reason")
+        assert on_disk()
+        now[0] += 86401
+        with contextlib.closing(sqlite3.connect(log.path, isolation_level=None)) as reader:
+            if is_read:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM details").fetchone()
+            export(log, 1, recipe())
+            assert on_disk() == is_read
+        if is_read:
+            assert log.purge() == 0, "erased before, and only now gone"
+        assert not on_disk()
+    assert log.verify().is_valid
+    log.close()
+
+
+def test_a_record_that_was_never_begun_has_nothing_to_erase(log):
+    assert log.purge(everything=True) == 0
+    assert not log.path.exists()
 
 
 def test_a_commitment_does_not_tell_what_was_erased(log):

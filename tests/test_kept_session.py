@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from draggan.errors import DragGANError
 from draggan.kept_session import BUDGET, pieces_of, read_session
 from draggan.recipe import MOST_EDITS, ModelReference
-from draggan.session import Session
+from draggan.session import MOST_MOMENTS, Session
 from tests.sessions import Hand, recipe_of
 
 SIZE = (24, 32)
@@ -195,6 +195,50 @@ def test_a_picture_with_a_way_too_long_to_be_kept_is_kept_as_a_start_of_its_own(
     long = there_and_back(session)
     assert len(long.recipe.edits) == 60
     same(session, long)
+
+
+def test_whatever_is_written_can_be_read(monkeypatch):
+    """However long a history has become: by redo after other work was opened, and by frames, names and ways alike."""
+    session = begun()
+    for n in range(300):
+        session = session.add_pair((1, 1), (2, 2)) if n % 2 == 0 else session.clear_points()
+    other = begun()
+    for n in range(150):
+        other = other.add_pair((3, 3), (4, 4)) if n % 2 == 0 else other.clear_points()
+    for _ in range(100):
+        other = other.undo()
+    session = session.with_session(other)
+    for _ in range(100):
+        session = session.redo()
+    assert not session.future
+    assert len(session.past) == MOST_MOMENTS
+    same(session, there_and_back(session))
+    for _ in range(MOST_MOMENTS):
+        session = session.undo()
+    assert there_and_back(session).can_redo
+    # What an earlier version may have written.
+    text = json.loads(pieces_of(session).text())
+    text["outline"]["past"] = text["outline"]["future"] + text["outline"]["future"]
+    assert len(read_session(json.dumps(text)).past) == MOST_MOMENTS
+
+    shown = (
+        session.clear_points()
+        .add_pair((1, 1), (2, 2))
+        .drag_to(latent(), np.array([(2, 2)]), [latent() for _ in range(4)])
+    )
+    for name in ("_MOST_FRAMES", "_MOST_OPENED", "_LONGEST_NAME"):
+        monkeypatch.setattr(f"draggan.kept_session.{name}", 3)
+    for title in ("abcd", "a", "b", "c", "d"):
+        shown = shown.with_opened(title, title)
+    back = there_and_back(shown)
+    assert [title for title, _ in back.opened] == ["b", "c", "d"]
+    assert not back.now.frames
+    for name, most in (("_MOST_WORK", 24 * 3), ("MOST_VALUES", 9000), ("_MOST_NUMBERS", 80)):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"draggan.kept_session.{name}", most)
+            if name == "MOST_VALUES":
+                changed.setattr(f"draggan.recipe.{name}", most)
+            assert there_and_back(shown).recipe.digest == shown.recipe.digest
 
 
 def test_history_ends_where_a_model_is_gone():

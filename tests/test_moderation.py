@@ -158,6 +158,23 @@ def test_what_nobody_has_looked_at_leaves_the_disk_after_a_week(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"key"}
 
 
+def test_without_a_look_it_leaves_the_disk_too_and_cannot_be_approved_any_more(tmp_path):
+    now = [time.time()]
+    queue = ReviewQueue(tmp_path / "review", clock=lambda: now[0])
+    first, second = (queue.add(Subject(stage="upload", pictures=[PICTURE + shade]), REVIEW) for shade in (0, 1))
+    queue.decide(first, allow=True, why="")
+    (tmp_path / "review" / "0123456789ab.png").write_bytes(b"of one that was killed meanwhile")
+    (tmp_path / "review" / ".0123456789ab.json.0123.tmp").write_bytes(b"likewise")
+    now[0] += 8 * 86400
+    with pytest.raises(ModerationError, match="nothing waits under the number"):
+        queue.decide(second, allow=True, why="")
+    assert {path.name for path in queue.folder.iterdir()} == {"key", "decisions"}
+    assert len(list((queue.folder / "decisions").iterdir())) == 1
+    now[0] += 180 * 86400
+    queue.sweep()
+    assert not list((queue.folder / "decisions").iterdir())
+
+
 def test_a_queue_that_is_full_or_broken_lets_nothing_pass(tmp_path, monkeypatch):
     monkeypatch.setattr("draggan.moderation.review._MOST_WAITING", 1)
     unsure = moderation(REVIEW, queue=ReviewQueue(tmp_path / "full"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ def test_what_waits_is_decided_on_the_command_line(ours, capsys):
 
 def test_what_waits_is_decided_in_a_page_for_its_own_user_alone(ours):
     item = wait_for_a_person(ours.queue, 1)
+    late = ours.queue.folder / f"{wait_for_a_person(ours.queue, 2)}.json"
+    late.write_text(json.dumps(json.loads(late.read_text()) | {"since": 0.0}))
     site, demo = Site(Exposure(), deployment=ours), build_review(ours.queue)
     _, url, _ = demo.launch(
         prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **site.launch_options()
@@ -87,6 +90,11 @@ def test_what_waits_is_decided_in_a_page_for_its_own_user_alone(ours):
         return answer
 
     try:
+        # Without a look at it, as soon as a page is served.
+        until = time.monotonic() + 30
+        while late.exists() or late.with_suffix(".png").exists():
+            assert time.monotonic() < until, "what has waited for too long is still there"
+            time.sleep(0.05)
         assert "Only the user who has started this page" in ask("look", **{"X-Forwarded-For": "192.0.2.1"})
         assert "data:image/png;base64," in (looked := ask("look"))
         assert item in looked

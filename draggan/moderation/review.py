@@ -1,8 +1,9 @@
 """Pictures that wait until a person has looked at them.
 
-They lie in one folder, readable by its owner only, and leave it with the decision, or after a week without one. What is
-kept of a decision is a keyed hash of the pixels (HMAC-SHA256; the key lies beside), by which the same picture is
-recognised when it comes again, and nothing else could be found out.
+They lie in one folder, readable by its owner only, and leave it with the decision, or after a week without one: with
+the next look at the queue, or the next `ReviewQueue.sweep`, which a page runs every hour. What is kept of a decision,
+for 180 days, is a keyed hash of the pixels (HMAC-SHA256; the key lies beside), by which the same picture is recognised
+when it comes again, and nothing else could be found out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from draggan.moderation.verdict import Decision, Stage, Subject, Verdict
 __all__ = ["ReviewQueue", "Waiting"]
 
 _ID = re.compile(r"[0-9a-f]{12}")
+_KEY, _DECISIONS = "key", "decisions"
 _MOST_WAITING = 200
 _WAIT = 7 * 86400.0  # seconds
 _REMEMBER = 180 * 86400.0  # seconds, decisions
@@ -78,18 +80,27 @@ class ReviewQueue:
 
     def waiting(self) -> list[Waiting]:
         """What waits, the longest first. What has waited for too long is removed."""
+        self.sweep()
         found = []
         for path in self.folder.glob("*.json"):
             if not _ID.fullmatch(path.stem):
                 continue
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 facts = json.loads(path.read_text(encoding="utf-8"))
-                if self._clock() - facts["since"] > _WAIT:
-                    self._remove(path.stem)
-                    continue
                 del facts["key"]
                 found.append(Waiting(item=path.stem, picture=path.with_suffix(".png"), **facts))
         return sorted(found, key=lambda waiting: waiting.since)
+
+    def sweep(self) -> None:
+        """Remove what has waited for a week, what is left of pictures that were not written to the end, and decisions
+        that are too old to count."""
+        # All ages first: those of pictures stand in the files beside them.
+        ages = {path: self._clock() - self._since(path) for path in _files_of(self.folder) if path.name != _KEY}
+        for path in (path for path, age in ages.items() if age > _WAIT):
+            path.unlink(missing_ok=True)
+        for path in _files_of(self.folder / _DECISIONS):
+            if self._clock() - _changed(path) > _REMEMBER:
+                path.unlink(missing_ok=True)
 
     def add(self, subject: Subject, verdict: Verdict) -> str:
         """Let pictures wait; returns their number, that of before if they wait already.
@@ -123,6 +134,7 @@ class ReviewQueue:
             ModerationError: nothing of that number waits.
         """
         with self._lock:
+            self.sweep()
             try:
                 facts = self._facts(item)
             except (OSError, ValueError) as error:
@@ -132,6 +144,13 @@ class ReviewQueue:
             write_private(self._decision_path(facts["key"]), b"allow" if allow else b"refuse")
             self._remove(item)
         self._decided(item, "approve" if allow else "refuse", why)
+
+    def _since(self, path: Path) -> float:
+        """When what a file belongs to began to wait, seconds since 1970; else when the file was written."""
+        try:
+            return float(self._facts(path.stem)["since"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return _changed(path)
 
     def _facts(self, item: str) -> dict[str, Any]:
         if not _ID.fullmatch(item):
@@ -156,16 +175,30 @@ class ReviewQueue:
             return None
 
     def _decision_path(self, key: str) -> Path:
-        return self.folder / "decisions" / key
+        return self.folder / _DECISIONS / key
 
     def _key_of(self, subject: Subject) -> str:
         """By which the same pictures are recognised; without the key beside it, by nobody."""
-        key = private_file(self.folder / "key", lambda: secrets.token_bytes(32))
+        key = private_file(self.folder / _KEY, lambda: secrets.token_bytes(32))
         digest = hmac.new(key, subject.stage.encode(), hashlib.sha256)
         for picture in subject.pictures:
             digest.update(f"{picture.shape}".encode())
             digest.update(np.ascontiguousarray(picture).tobytes())
         return digest.hexdigest()
+
+
+def _files_of(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []  # nothing has come yet
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return float("inf")  # gone
 
 
 def _beside_each_other(subject: Subject) -> bytes:

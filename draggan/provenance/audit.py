@@ -47,6 +47,8 @@ _HEX = re.compile(r"[0-9a-f]{0,64}")
 _WORD = re.compile(r"[a-z][a-z0-9 _-]{0,39}")
 _BUSY = 30.0  # seconds to wait for another process that writes
 _PURGE_EVERY = 3600.0  # seconds
+_PURGE_AGAIN = 60.0  # seconds, where somebody was reading
+_PATIENCE = 1.0  # seconds for which whoever records something waits for those who read
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chain (
     number INTEGER PRIMARY KEY, body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL);
@@ -262,13 +264,18 @@ class AuditLog:
         Raises:
             AuditError: they could not be erased.
         """
+        if not self.path.exists():
+            return 0
         with self._writing() as database:
             erased = self._purge(database, everything=everything)
         if erased:
-            with self._lock, self._translated():
-                # What was deleted must not go on living in the file of recent changes.
-                self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._keep_head()
+        # Also where nothing was erased now: what was erased before may live there still.
+        if not self._empty_recent_changes(_BUSY):
+            raise AuditError(
+                f"details of {erased} rows are erased, but their text stays in {self.path.name}-wal for as long as "
+                "another program reads the record; erase once more when it has ended"
+            )
         return erased
 
     # Reading it
@@ -383,11 +390,20 @@ class AuditLog:
     def _append(self, event: str, facts: Mapping[str, Fact], details: Mapping[str, Any] | None = None) -> Head:
         now = self._clock()
         with self._writing() as database:
-            if now - self._purged > _PURGE_EVERY:
+            is_due = now - self._purged > _PURGE_EVERY
+            if is_due:
                 self._purge(database, everything=False)
                 self._purged = now
             head = _chain(database, now, event, facts, details, expires=now + self._keep)
         self._keep_head(head)
+        if is_due:
+            try:
+                done = self._empty_recent_changes(_PATIENCE)
+            except AuditError as error:  # the row is on the disk all the same
+                log.warning("%s", error)
+                done = False
+            if not done:
+                self._purged = now - _PURGE_EVERY + _PURGE_AGAIN
         return head
 
     def _purge(self, database: sqlite3.Connection, *, everything: bool) -> int:
@@ -396,6 +412,18 @@ class AuditLog:
         if erased:
             _chain(database, now, "purge", {"erased": erased}, None, expires=now)
         return erased
+
+    def _empty_recent_changes(self, patience: float) -> bool:
+        """Empty the file of recent changes, in which what was deleted goes on living. False: somebody reads it for
+        longer than so many seconds."""
+        with self._lock, self._translated():
+            database = self._open()
+            database.execute(f"PRAGMA busy_timeout={int(1000 * patience)}")
+            try:
+                is_busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                database.execute(f"PRAGMA busy_timeout={int(1000 * _BUSY)}")
+        return not is_busy
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -147,6 +147,16 @@ class Deployment:
             same_file=row.facts.get("sha256") == sha256,
         )
 
+    def remove_what_is_over(self) -> None:
+        """Erase details, pictures that wait and decisions about them whose time is over. What cannot be erased is said
+        in the log."""
+        try:
+            if self.audit is not None:
+                self.audit.purge()
+            self.queue.sweep()
+        except (AuditError, OSError) as error:
+            log.warning("%s", error)
+
     def record_start(self) -> None:
         """Record that a page is served from now on.
 

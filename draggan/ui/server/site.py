@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +24,10 @@ from draggan.ui.server.session_states import SessionStates
 from draggan.ui.server.uploads import Uploads
 
 __all__ = ["Site"]
+
+log = logging.getLogger(__name__)
+
+_REMOVE_EVERY = 3600.0  # seconds
 
 
 class Site:
@@ -74,6 +80,16 @@ class Site:
     def _why_no_upload(self, visitor: str) -> str:
         return "" if self.consents.has_visitor(visitor) else messages.AGREE_FIRST
 
+    async def _remove_what_is_over(self) -> None:
+        """At once and every hour, whether or not anybody comes, delete what may not be kept for longer."""
+        while True:
+            try:
+                await asyncio.to_thread(self.deployment.remove_what_is_over)
+                await asyncio.to_thread(self.uploads.sweep)
+            except Exception:  # the next time may be better
+                log.exception("what is over could not be removed")
+            await asyncio.sleep(_REMOVE_EVERY)
+
     def launch_options(self) -> dict[str, Any]:
         """What ``launch`` needs so that every request passes the gate."""
 
@@ -93,8 +109,14 @@ class Site:
             app.state_holder = SessionStates()
             app.state_holder.set_blocks(app.get_blocks())
             service = self.service
-            async with nullcontext() if service is None else service.router.lifespan_context(service):
-                yield
+            removing = asyncio.create_task(self._remove_what_is_over())
+            try:
+                async with nullcontext() if service is None else service.router.lifespan_context(service):
+                    yield
+            finally:
+                removing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await removing
 
         return {
             "app_kwargs": {"lifespan": lifespan},
