@@ -46,14 +46,30 @@ def test_what_was_drawn_is_not_drawn_over() -> None:
             torch.testing.assert_close(picture, G.synthesis.ordinary(ws, None), rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_weights_in_training_and_changed_weights_go_the_ordinary_way() -> None:
+@pytest.mark.parametrize("height", [32, 16])
+def test_gradients_by_the_latent_are_the_ordinary_ones(height: int) -> None:
+    """Of rows, too, several of one picture, and after other pictures have been drawn."""
+    G = copy.deepcopy(tiny_stylegan2())
+    torch.manual_seed(0)
+    for k in range(5):
+        ws = torch.randn(1, G.num_ws, G.w_dim).requires_grad_()
+        picture = G.preview(list(ws.unbind(1)) if k % 2 else ws, height)
+        with torch.no_grad():
+            G.preview(torch.randn(1, G.num_ws, G.w_dim), height)
+        expected = G.synthesis.ordinary(ws, None if height == 32 else height)
+        torch.testing.assert_close(picture, expected, rtol=1e-5, atol=1e-6)
+        for _ in range(2):
+            by_picture = torch.randn_like(picture)
+            (got,) = torch.autograd.grad(picture, ws, by_picture, retain_graph=True)
+            (wanted,) = torch.autograd.grad(expected, ws, by_picture, retain_graph=True)
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    # The picture and its gradient.
+    assert Emulated.recorded == 2
+
+
+def test_weights_in_training_and_changed_weights_go_the_ordinary_way() -> None:
     G = copy.deepcopy(tiny_stylegan2())
     ws = torch.randn(1, G.num_ws, G.w_dim)
-    for _ in range(4):
-        latent = ws.clone().requires_grad_(True)
-        G.synthesis(latent).sum().backward()
-        assert latent.grad is not None
-    assert Emulated.recorded == 0
     with torch.no_grad():
         for _ in range(3):
             G.synthesis(ws)

@@ -139,6 +139,32 @@ def _go_on(
     return Place(places, *look(pattern, there, places))
 
 
+@replayed
+def _followed(
+    pattern: Pattern,
+    handles: Float[Tensor, "n 2"],
+    shift: Float[Tensor, "1 moves w_dim"],
+    sampler: Sampler,
+    lost: Bool[Tensor, "n"] | None,
+    limits: Limits,
+) -> Followed:
+    """See `LineTracker._followed`."""
+    features, slopes = look(pattern, sampler, handles)
+    moved = displacement(pattern, handles, features, slopes)
+    lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > limits.known)
+    return Followed(
+        handles=handles,
+        lost=lost,
+        certain=~lost,
+        corrected=torch.zeros_like(lost),
+        shift=shift,
+        features=features,
+        slopes=slopes,
+        displacement=moved,
+        similarity=similarity(pattern, handles, features),
+    )
+
+
 def _match(
     there: Sampler,
     features: Float[Tensor, "k p channel"],
@@ -293,21 +319,7 @@ class LineTracker(Tracker):
             lost: of a second opinion, which ones are for other reasons than what has changed; None: it is none, so
                 nothing is said.
         """
-        pattern = self._pattern
-        features, slopes = look(pattern, sampler, handles)
-        moved = displacement(pattern, handles, features, slopes)
-        lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > self._limits.known)
-        return Followed(
-            handles=handles,
-            lost=lost,
-            certain=~lost,
-            corrected=torch.zeros_like(lost),
-            shift=shift,
-            features=features,
-            slopes=slopes,
-            displacement=moved,
-            similarity=similarity(pattern, handles, features),
-        )
+        return _followed(self._pattern, handles, shift, sampler, lost, self._limits)
 
 
 class Witnessed(ContinuityTracker):

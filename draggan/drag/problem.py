@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -57,7 +58,7 @@ class Pattern:
         valid[:, :1].fill_(True)  # not assigned: Python's own value would be brought to the device
         return (self.weights.sqrt() * valid)[:, :, None]
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """How far around a handle it reaches, image pixels."""
         return float(self.offsets.norm(dim=-1).max())
@@ -164,7 +165,7 @@ class Problem:
         """From which change around a handle its motion is told in Gauss-Newton steps: offsets, and their weights."""
         return (self.patch, None) if self.along_lines else (self.pattern.offsets, self.pattern.weights)
 
-    @property
+    @cached_property
     def probe_reach(self) -> float:
         """How far around a handle features are needed for that, and for the loss; image pixels."""
         return max(float(offsets.norm(dim=-1).max()) for offsets in (self.probe[0], self.patch)) + 1

@@ -137,6 +137,7 @@ class TemplateTracker(Tracker):
         """See `Tracker.begin`."""
         return Tracked(handles=handles, lost=self._none_lost)
 
+    @torch.no_grad()
     def follow(
         self,
         before: Tracked,

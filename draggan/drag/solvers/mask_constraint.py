@@ -13,9 +13,10 @@ makes up for what a drag has changed already; that is done once the handles have
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from draggan.config import DragConfig
@@ -24,6 +25,8 @@ from draggan.drag.problem import Problem
 from draggan.drag.solvers.jacobian import null_space
 from draggan.drag.solvers.latent_metric import LatentMetric
 from draggan.generators.base import Generator
+from torch_utils.recorder import can_look, replayed
+from torch_utils.transfer import to_host
 
 __all__ = ["MaskConstraint", "MaskScale", "mask_view"]
 
@@ -40,6 +43,8 @@ SHARE = 0.25
 # Products with H are differences over this share of the step's own length: long enough to stand out of the rounding of
 # bfloat16 features, and no longer than what is stepped.
 PROBE = 0.5
+# What has no length counts as one of this.
+SHORTEST = 1e-12
 
 
 def mask_view(generator: Generator, config: DragConfig, level: str) -> MaskView:
@@ -66,7 +71,7 @@ def mask_view(generator: Generator, config: DragConfig, level: str) -> MaskView:
     return MaskView(level=level, picture=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskScale:
     """What lengths mean, as a step that moved the handles showed.
 
@@ -75,8 +80,8 @@ class MaskScale:
         weight: of a squared change of what is fixed, against a squared length.
     """
 
-    length: float
-    weight: float
+    length: Float[Tensor, ""]
+    weight: Float[Tensor, ""]
 
 
 class MaskConstraint:
@@ -92,12 +97,14 @@ class MaskConstraint:
         self._view = mask_view(problem.generator, problem.config, problem.level)
         self._kept = mask.kept * mask.fixed
         # What was computed last, and where: asking again at the same place costs nothing.
+        self._at: Tensor | None = None
         self._leaf = self._here = torch.zeros(0, device=mask.kept.device)
 
     @torch.no_grad()
     def change(self, v: Float[Tensor, "1 moves w_dim"]) -> float:
         """By how much what is fixed has changed at v, in any unit."""
-        return self._drift(v).norm().item()
+        (change,) = to_host(self._drift(v).norm())
+        return change.item()
 
     @torch.no_grad()
     def keep(
@@ -113,16 +120,17 @@ class MaskConstraint:
             jacobian: of the handles.
 
         Returns:
-            The step, and what it showed of the scale; None if it has no length.
+            The step, and what it showed of the scale; None if it is seen to have no length.
         """
-        length = step.norm().item()
-        if length == 0:
+        length = step.norm()
+        if can_look(length) and not length:
             return step, None
+        length = length.clamp(min=SHORTEST)
         drift = self._drift(v)
         changed = self._slope(v, length, step)
         # Relative to how strongly this very step changes what is fixed, so that lambda means the same everywhere.
         share = SHARE * self._problem.config.mask_weight
-        scale = MaskScale(length, share * (length / changed.norm().clamp(min=1e-30).item()) ** 2)
+        scale = MaskScale(length, share * (length / changed.norm().clamp(min=SHORTEST)).square())
         return step + self._correction(v, step, changed + drift, jacobian, scale), scale
 
     @torch.no_grad()
@@ -141,8 +149,8 @@ class MaskConstraint:
         """
         if scale is None:
             return step
-        drift, length = self._drift(v), step.norm().item()
-        changed = self._slope(v, scale.length, step) if length > 0 else torch.zeros_like(drift)
+        drift = self._drift(v)
+        changed = self._slope(v, scale.length, step)
         return step + self._correction(v, step, changed + drift, jacobian, scale)
 
     def _correction(
@@ -158,44 +166,36 @@ class MaskConstraint:
         Args:
             changed: what is fixed after the step, less what it should be.
         """
-        project, weight, furthest = null_space(jacobian), scale.weight, FURTHEST * scale.length
         leaf, here = self._leaf, self._here
 
         def transposed(y: Tensor) -> Tensor:
             (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
             return g
 
-        residual = -project(step + weight * transposed(changed))
-        p, total = residual, torch.zeros_like(step)
-        square = residual.square().sum()
+        at = _begin(jacobian, step, transposed(changed), scale)
         for left in reversed(range(ITERATIONS)):
-            if square <= 1e-12 * scale.length**2:
+            # Where looking would wait for the device, it goes on and nothing moves any more.
+            if can_look(at.going) and not at.going:
                 break
-            hp = self._slope(v, scale.length, p)
-            alpha = square / (p.square().sum() + weight * hp.square().sum())
-            total = total + alpha * p
-            if total.norm() > furthest:
-                # Steihaug's rule: conjugate gradients only grow from here on.
-                return total * (furthest / total.norm())
-            if left == 0:
-                break
-            residual = residual - alpha * project(p + weight * transposed(hp))
-            before, square = square, residual.square().sum()
-            p = residual + square / before * p
-        return total
+            hp = self._slope(v, scale.length, at.direction)
+            moved = _move(at, hp, scale)
+            if left == 0 or (can_look(moved.going) and not moved.going):
+                return moved.total
+            at = _turn(jacobian, moved, transposed(hp), scale)
+        return at.total
 
     def _slope(
-        self, v: Float[Tensor, "1 moves w_dim"], length: float, x: Float[Tensor, "1 moves w_dim"]
+        self, v: Float[Tensor, "1 moves w_dim"], length: Float[Tensor, ""], x: Float[Tensor, "1 moves w_dim"]
     ) -> Float[Tensor, "1 channel height width"]:
         """``H x`` at v, as a difference over a share of that length."""
-        scale = PROBE * length / x.norm().clamp(min=1e-30)
+        scale = PROBE * length / x.norm().clamp(min=SHORTEST)
         return (self._fixed_part(v + scale * x) - self._here.detach()) / scale
 
     def _drift(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """The change so far. What it takes to differentiate it is kept until another latent is asked for."""
-        if not torch.equal(self._leaf.detach(), v):
+        if self._at is not v:
             with torch.enable_grad():
-                self._leaf = v.detach().clone().requires_grad_()
+                self._at, self._leaf = v, v.detach().clone().requires_grad_()
                 self._here = self._fixed_part(self._leaf)
         return self._here.detach() - self._kept
 
@@ -203,3 +203,66 @@ class MaskConstraint:
         """What the view shows, weighted by how much it is fixed."""
         problem = self._problem
         return self._view.compute(problem.generator, problem.rows(self._metric(v)), problem.dtype) * self._mask.fixed
+
+
+class _Iteration(NamedTuple):
+    """Where conjugate gradients are.
+
+    Attributes:
+        total: what has been found.
+        residual, direction: see there.
+        square: of the residual's length.
+        alpha: how far along the direction the last move led.
+        going: whether it is worth another.
+    """
+
+    total: Float[Tensor, "1 moves w_dim"]
+    residual: Float[Tensor, "1 moves w_dim"]
+    direction: Float[Tensor, "1 moves w_dim"]
+    square: Float[Tensor, ""]
+    alpha: Float[Tensor, ""]
+    going: Bool[Tensor, ""]
+
+
+@replayed
+def _begin(
+    jacobian: Float[Tensor, "k moves w_dim"],
+    step: Float[Tensor, "1 moves w_dim"],
+    back: Float[Tensor, "1 moves w_dim"],
+    scale: MaskScale,
+) -> _Iteration:
+    """Before the first move; ``back`` is ``H^T`` of what the step changes and has changed."""
+    residual = -null_space(jacobian)(step + scale.weight * back)
+    square = residual.square().sum()
+    return _Iteration(
+        total=torch.zeros_like(step),
+        residual=residual,
+        direction=residual,
+        square=square,
+        alpha=torch.zeros_like(square),
+        going=square > 1e-12 * scale.length.square(),
+    )
+
+
+@replayed
+def _move(at: _Iteration, hp: Float[Tensor, "1 channel height width"], scale: MaskScale) -> _Iteration:
+    """Along the direction, which changes what is fixed by ``hp``; no farther than the radius."""
+    p, furthest = at.direction, FURTHEST * scale.length
+    alpha = at.square / (p.square().sum() + scale.weight * hp.square().sum()).clamp(min=SHORTEST**2)
+    total = at.total + alpha * p
+    far = total.norm() > furthest
+    # Steihaug's rule: conjugate gradients only grow from here on.
+    total = torch.where(far, total * (furthest / total.norm()), total)
+    return at._replace(total=torch.where(at.going, total, at.total), alpha=alpha, going=at.going & ~far)
+
+
+@replayed
+def _turn(
+    jacobian: Float[Tensor, "k moves w_dim"], at: _Iteration, back: Float[Tensor, "1 moves w_dim"], scale: MaskScale
+) -> _Iteration:
+    """To the next direction; ``back`` is ``H^T`` of what the last one changes."""
+    residual = at.residual - at.alpha * null_space(jacobian)(at.direction + scale.weight * back)
+    square = residual.square().sum()
+    direction = residual + square / at.square.clamp(min=SHORTEST**2) * at.direction
+    going = at.going & (square > 1e-12 * scale.length.square())
+    return at._replace(residual=residual, direction=direction, square=square, going=going)

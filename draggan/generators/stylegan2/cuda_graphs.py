@@ -16,8 +16,8 @@ and the graph is run again.
   recorded. If it differs, or recording fails, the network goes the ordinary way from then on, and the log says why.
 
 Both graphs are recorded before the first is used, so that all of this happens in one place, not in autograd's threads.
-``DRAGGAN_CUDA_GRAPHS=0`` turns it off. None of this has run on a GPU yet: the tests record on processors, by the rules
-of CUDA's graphs (tests/test_cuda_graphs.py).
+``DRAGGAN_CUDA_GRAPHS=0`` turns it off. It has run on one GPU, in an earlier version; the tests record on processors, by
+the rules of CUDA's graphs (tests/test_cuda_graphs.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures and previews of a StyleGAN2 with frozen weights, each kind recorded and replayed as one CUDA graph.
+"""Pictures and previews of a StyleGAN2 with frozen weights and their gradients, each kind recorded as one CUDA graph.
 
 Beside `features` in the stack, above `cuda_graphs`, by whose rules it goes: a kind of picture is recorded the third
 time it is asked for, compared with the ordinary one before its first use, and drawn the ordinary way from then on if
@@ -11,15 +11,16 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from draggan.generators.base import Latent
+from draggan.generators.base import Latent, latent_rows
 from draggan.generators.stylegan2 import cuda_graphs
 from draggan.generators.stylegan2.networks import NoiseMode, SynthesisNetwork
 from torch_utils import recorder as recorders
@@ -41,42 +42,62 @@ class RecordedSynthesis(SynthesisNetwork):
     """The network, whose pictures are replayed where they can be. Features are not its business."""
 
     def forward(self, ws: Latent, resolution: int | None = None, noise_mode: NoiseMode = "const") -> Tensor:
-        """See `SynthesisNetwork.forward`."""
-        if noise_mode == "const" and isinstance(ws, Tensor) and self._is_plain(ws):
-            found = _recorded(self, ws, resolution)
-            if found is not None:
-                return found.draw(ws)
+        """See `SynthesisNetwork.forward`. Replayed, it is differentiable once, by the latent."""
+        rows = latent_rows(ws)
+        if noise_mode == "const" and self._is_plain(rows):
+            wanted = torch.is_grad_enabled() and any(row.requires_grad for row in rows)
+            picture = _recorded(self, rows, resolution, gradient=False)
+            slope = _recorded(self, rows, resolution, gradient=True) if wanted else None
+            if picture is not None and (slope is not None or not wanted):
+                whole = ws if isinstance(ws, Tensor) else torch.stack(list(rows), 1)
+                return picture.run(whole) if slope is None else _Drawn.apply(picture, slope, whole)
         return super().forward(ws, resolution, noise_mode)
 
     def ordinary(self, ws: Tensor, resolution: int | None) -> Tensor:
         """The picture, not recorded."""
         return super().forward(ws, resolution)
 
-    def _is_plain(self, ws: Tensor) -> bool:
-        """Whether nothing but the picture is wanted: no gradient, no other precision, and the weights stay."""
-        if not recorders.can_record([ws]) or torch.is_autocast_enabled(ws.device.type):
+    def _is_plain(self, rows: Sequence[Tensor]) -> bool:
+        """Whether nothing but the picture is wanted: no other precision, and the weights stay."""
+        if not recorders.can_record(rows) or torch.is_autocast_enabled(rows[0].device.type):
             return False
-        wanted = ws.requires_grad and torch.is_grad_enabled()
-        return not wanted and not any(p.requires_grad for p in self.parameters())
+        return not any(p.requires_grad for p in self.parameters())
+
+
+class _Drawn(torch.autograd.Function):
+    """A picture, and its gradient: the network is gone through once more for that, in one call as well."""
+
+    @staticmethod
+    def forward(ctx: Any, picture: _Pass, slope: _Pass, ws: Tensor) -> Tensor:
+        ctx.slope = slope
+        ctx.save_for_backward(ws)
+        return picture.run(ws)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
+        (ws,) = ctx.saved_tensors
+        return None, None, ctx.slope.run(ws, gradient)
 
 
 @dataclass(eq=False)
-class _Picture:
-    """One kind, recorded."""
+class _Pass:
+    """One kind, recorded: from a latent to its picture, or from both and a gradient by the picture to that by it."""
 
-    ws: Tensor
+    inputs: tuple[Tensor, ...]
     result: Tensor
-    run: Callable[[], None]
+    replay: Callable[[], None]
     recorder: Recorder
     weights: list[tuple[int, int | None]]
 
-    def draw(self, ws: Tensor) -> Tensor:
-        """The picture of another latent."""
+    def run(self, *inputs: Tensor) -> Tensor:
+        """The result for others."""
         with recorders.replaying():
             self.recorder.wait_for_replays()
             with torch.no_grad():
-                self.ws.copy_(ws)
-            self.run()
+                for buffer, given in zip(self.inputs, inputs, strict=True):
+                    buffer.copy_(given)
+            self.replay()
             return self.result.clone()
 
 
@@ -85,20 +106,23 @@ class _Pictures:
     """Of one network: how often which kind was asked for, what is recorded, and whether recording failed."""
 
     requests: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    kept: OrderedDict[tuple[Any, ...], _Picture] = field(default_factory=OrderedDict)
+    kept: OrderedDict[tuple[Any, ...], _Pass] = field(default_factory=OrderedDict)
     failed: bool = False
 
 
 _networks: WeakKeyDictionary[nn.Module, _Pictures] = WeakKeyDictionary()
 
 
-def _recorded(network: RecordedSynthesis, ws: Tensor, resolution: int | None) -> _Picture | None:
-    """This kind of picture, recorded now if it is asked for often enough; None: it is not (yet)."""
+def _recorded(
+    network: RecordedSynthesis, rows: Sequence[Tensor], resolution: int | None, *, gradient: bool
+) -> _Pass | None:
+    """This kind of pass, recorded now if it is asked for often enough; None: it is not (yet)."""
     known = _networks.setdefault(network, _Pictures())
     if known.failed:
         return None
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    key = (resolution, ws.shape, ws.dtype, ws.device, status.available(ws), deterministic)
+    like, deterministic = rows[0], torch.are_deterministic_algorithms_enabled()
+    shape = len(rows), like.shape, like.dtype, like.device
+    key = (gradient, resolution, *shape, status.available(like), deterministic)
     weights = _states(network)
     found = known.kept.get(key)
     if found is not None and found.weights == weights:
@@ -106,16 +130,18 @@ def _recorded(network: RecordedSynthesis, ws: Tensor, resolution: int | None) ->
     if found is not None:
         known.kept.clear()  # the weights have changed
     known.requests[key] = count = known.requests.get(key, 0) + 1
-    if count < recorders.RECORD_AFTER or _memory(network, len(ws)) > cuda_graphs.MAX_BYTES / 2:
+    # For a gradient, what was computed on the way to the picture is held as well.
+    memory = _memory(network, len(like)) * (3 if gradient else 1)
+    if count < recorders.RECORD_AFTER or memory > cuda_graphs.MAX_BYTES / 2:
         return None
     with recorders.recording():
         found = known.kept.get(key)
         if found is None and not known.failed:
             try:
-                found = _record(network, ws, resolution, weights)
+                found = _record(network, torch.stack(list(rows), 1).detach(), resolution, weights, gradient=gradient)
             except RuntimeError as error:
                 known.failed = True
-                _log.warning("pictures are drawn without CUDA graphs on %s, more slowly: %s", ws.device, error)
+                _log.warning("pictures are drawn without CUDA graphs on %s, more slowly: %s", like.device, error)
                 return None
             known.kept[key] = found
             while len(known.kept) > MOST:
@@ -124,22 +150,39 @@ def _recorded(network: RecordedSynthesis, ws: Tensor, resolution: int | None) ->
 
 
 def _record(
-    network: RecordedSynthesis, ws: Tensor, resolution: int | None, weights: list[tuple[int, int | None]]
-) -> _Picture:
+    network: RecordedSynthesis,
+    ws: Tensor,
+    resolution: int | None,
+    weights: list[tuple[int, int | None]],
+    *,
+    gradient: bool,
+) -> _Pass:
     recorders.count_graph()
+
+    def slope(ws: Tensor, by_picture: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = ws.detach().requires_grad_()
+            (by_latent,) = torch.autograd.grad(network.ordinary(leaf, resolution), leaf, by_picture)
+        return by_latent
+
     with torch.inference_mode(False), torch.no_grad():
         recorder = recorders.recorder_for(ws.device)
         assert recorder is not None
-        given = torch.zeros_like(ws)
+        picture = network.ordinary(ws, resolution)
+        # The gradient of half the sum of squares.
+        inputs = (ws.clone(), picture.clone()) if gradient else (ws.clone(),)
+        others = tuple(torch.zeros_like(t) for t in inputs)
         with recorders.replaying():
-            result, run = recorder.record(lambda: network.ordinary(given, resolution))
-        picture = _Picture(ws=given, result=result, run=run, recorder=recorder, weights=weights)
-        drawn, expected = picture.draw(ws), network.ordinary(ws, resolution)
-        difference, size = (float(t.double().norm()) for t in (drawn.double() - expected, expected))
+            result, replay = recorder.record(
+                lambda: slope(*others) if gradient else network.ordinary(others[0], resolution)
+            )
+        found = _Pass(inputs=others, result=result, replay=replay, recorder=recorder, weights=weights)
+        got, expected = found.run(*inputs), slope(*inputs) if gradient else picture
+        difference, size = (float(t.double().norm()) for t in (got.double() - expected, expected))
     # Not a number is not less.
     if not difference <= TOLERANCE * size:
-        raise RuntimeError(f"a replayed picture differs by {difference:.3g} from one of norm {size:.3g}")
-    return picture
+        raise RuntimeError(f"what is replayed differs by {difference:.3g} from what has the norm {size:.3g}")
+    return found
 
 
 def _states(network: nn.Module) -> list[tuple[int, int | None]]:
