@@ -39,7 +39,7 @@ from draggan.export import save_animation
 from draggan.images import to_uint8
 from draggan.inversion import Crop, Inversion, Photo, crop_finder
 from draggan.inversion.encoder import guess_latent
-from draggan.inversion.film import invert_film
+from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.film_edit import strengths
 from draggan.landmarks import find_landmarks
 from draggan.scenes import find_scene
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=48)
     parser.add_argument("--alone", type=int, default=12, help="first frames that are also opened each on its own")
     parser.add_argument("--no-follow", action="store_true", help="without crops that follow")
+    parser.add_argument("--strengths", action="store_true", help="only: what the strength of an edit makes of flicker")
     parser.add_argument("--quick", action="store_true", help="six frames of one model")
     parser.add_argument("--film", type=Path, help="write the first clip, its inversion and its edit here (.webp)")
     parser.add_argument("--out", type=Path, help="write the report here")
@@ -69,6 +70,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quick:
         args.models, args.frames, args.alone = args.models[:1], 6, 3
     rows: list[list[Any]] = []
+    if args.strengths:
+        for name in args.models:
+            rows += _by_strength(name, args.frames)
+        heads = [
+            "model",
+            "strength",
+            "from",
+            "to",
+            "flicker, unedited",
+            "edited",
+            "edit, share",
+            "its spread",
+            "near 1",
+        ]
+        said = " ".join((_by_strength.__doc__ or "").split())
+        publish("\n".join(["## Strength and flicker", "", here.markdown(), "", said, "", table(heads, rows)]), args.out)
+        return 0
     for name in args.models:
         rows += _clip(name, args)
     heads = [
@@ -154,6 +172,37 @@ def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
     if alone:
         rows.append(line("alone", alone, alone_edited, (time.perf_counter() - begun) / len(alone)))
         rows.append(line(f"ours, first {len(alone)}", inverted[: len(alone)], edited[: len(alone)], seconds))
+    return rows
+
+
+@torch.no_grad()
+def _by_strength(name: str, count: int) -> list[list[Any]]:
+    """The same clips by what the encoder alone makes of their frames, smoothed over time, the weights as they are. The
+    edit on them as it was made, as often on every frame as `strengths` says in the mean, as often as it says for each,
+    and without its smoothing.
+    """
+    generator, landmarks, scene = draggan.load_generator(name, device="cpu"), find_landmarks(name), find_scene(name)
+    size = generator.image_size[0]
+    parameters = _motion(name, scene, count)
+    crops = [picture.transpose(1, 2, 0).copy() for picture in scene.render(parameters, size).pictures]
+    with torch.enable_grad():
+        start, offset, handle, which, moved = _edit(name, generator, landmarks, size)
+    guesses = [guess_latent(name, file_sha256(locate(name)), generator, crop) for crop in crops]
+    ws = smoothed(torch.cat([guess for guess in guesses if guess is not None]), 1.5)
+    each = strengths(generator, start, offset, handle[None], generator, ws, landmarks)
+    rough = strengths(generator, start, offset, handle[None], generator, ws, landmarks, smoothing=0.0)
+    one = torch.ones(count)
+    rows = []
+    drawn = [to_uint8(generator.synthesis(frame)) for frame in ws.split(1)]
+    still = _flicker(scene, parameters, drawn, size)
+    for way, strong in (("as it is", one), ("mean", each.mean() * one), ("each", each), ("each, not smoothed", rough)):
+        edited = [to_uint8(generator.synthesis(frame)) for frame in (ws + strong[:, None, None] * offset).split(1)]
+        there = [(landmarks(_tensor(b)) - landmarks(_tensor(a)))[0, which] for a, b in zip(drawn, edited, strict=True)]
+        along = [float(step @ moved / moved.square().sum()) for step in there]
+        flicker = _flicker(scene, parameters, edited, size)
+        figures = (float(strong.min()), float(strong.max()), still, flicker, np.mean(along), np.std(along))
+        near = sum(0.75 <= share <= 1 / 0.75 for share in along)
+        rows.append([name, way, *(f"{value:.2f}" for value in figures), near])
     return rows
 
 

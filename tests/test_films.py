@@ -15,6 +15,7 @@ from draggan.config import InversionConfig
 from draggan.errors import DragGANError, LatentError, PhotoError
 from draggan.export import has_sound, save_animation
 from draggan.images import to_uint8
+from draggan.inversion import Inversion
 from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.film_edit import carried, corresponding, followed, strengths
 from draggan.inversion.frames import read_clip
@@ -40,6 +41,24 @@ def test_frames_are_found_one_after_the_other_and_share_their_weights():
     assert error < plain
     moved = list(film.pictures(0.5 * (b - a)))
     assert all((one != other).any() for one, other in zip(moved, drawn, strict=True))
+
+
+def test_no_frame_of_a_larger_model_is_tuned_on_its_own(monkeypatch):
+    """The model's pictures are larger than those on which latents are found."""
+    monkeypatch.setattr("draggan.inversion.invert._FINE", 16)
+    parts = []
+
+    def made(*args, **how) -> Inversion:
+        parts.append(Inversion(*args, **how))
+        return parts[-1]
+
+    monkeypatch.setattr("draggan.inversion.film.Inversion", made)
+    model = tiny_stylegan2()
+    first = InversionConfig(coarse_steps=4, steps=4, full_size_steps=7, rate=0.2)
+    steps = list(invert_film(model, [to_uint8(model.synthesis(model.sample(1, 0.5)))] * 3, first=first, steps=3))
+    assert [{part.stage for part in inversion.plan} for inversion in parts] == [{"latent"}] * 3
+    assert parts[0]._config.rate == 0.2
+    assert max(step.progress for step in steps) <= 1
 
 
 def test_smoothing_keeps_what_stands_still_and_calms_what_flickers():

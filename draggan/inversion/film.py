@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ __all__ = ["STEPS", "Film", "FilmStep", "invert_film", "smoothed"]
 Picture = UInt8[np.ndarray, "height width 3"]
 
 # Of every frame but the first; of the coarse steps an inversion that begins nearby takes a third.
-_NEXT = InversionConfig(coarse_steps=30, steps=6, tuning_steps=0, rate=0.05)
+_NEXT = InversionConfig(coarse_steps=30, steps=6, tuning_steps=0, full_size_steps=0, rate=0.05)
 _KEYS = 8  # frames that the weights are tuned on
 STEPS = 120
 """Of the weights."""
@@ -109,7 +109,9 @@ def invert_film(
         raise PhotoError("the film has no frame")
     begun, count = time.perf_counter(), len(crops)
     config = first or InversionConfig()
-    alone = config.coarse_steps // (1 if start is None else 3) + config.steps
+    # The weights are tuned once, for all frames.
+    how = replace(config, tuning_steps=0, full_size_steps=0)
+    alone = how.coarse_steps // (1 if start is None else 3) + how.steps + how.row_steps
     work = alone + (count - 1) * (_NEXT.coarse_steps // 3 + _NEXT.steps) + 2 * steps
     done = 0
 
@@ -121,7 +123,6 @@ def invert_film(
     found: list[Tensor] = []
     verdict: Verdict = "recognisable"
     for number, crop in enumerate(crops):
-        how = InversionConfig(coarse_steps=config.coarse_steps, steps=config.steps, tuning_steps=0, full_size_steps=0)
         inversion = Inversion(generator, crop, _NEXT if found else how, start=found[-1] if found else start)
         for _ in inversion:
             done += 1

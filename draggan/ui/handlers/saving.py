@@ -32,7 +32,7 @@ from draggan.ui.layout import FILMS, PICTURES, SPEEDS, TIMES
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import work_file
 from draggan.ui.photos import OpenedPhoto
-from draggan.ui.tab_queue import owner_of, tab_of, visit_of
+from draggan.ui.tab_queue import owner_of, tab_of, visit_of, visitor_of
 
 __all__ = ["copy", "save", "save_film", "save_session"]
 
@@ -70,7 +70,8 @@ def save(
     with explained():
         session = page.drawn(session, value)
         form, photo = _among(form, PICTURES), _photo_of(page, session, request) if pasted else None
-        path = _saved_picture(page, session, form, times, compared, dots, photo, _provenance(page, request, session))
+        how, visitor = _provenance(page, request, session), visitor_of(request)
+        path = _saved_picture(page, session, form, times, compared, dots, photo, how, visitor)
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
@@ -88,7 +89,8 @@ def copy(
     with explained():
         session = page.drawn(session, value)
         photo = _photo_of(page, session, request) if pasted else None
-        path = _saved_picture(page, session, "PNG", times, compared, dots, photo, _provenance(page, request, session))
+        how, visitor = _provenance(page, request, session), visitor_of(request)
+        path = _saved_picture(page, session, "PNG", times, compared, dots, photo, how, visitor)
         return {page.parts.file: str(path)} | page.say(messages.COPIED, "good")
 
 
@@ -210,12 +212,13 @@ def _saved_picture(
     dots: bool,
     opened: OpenedPhoto | None,
     provenance: Provenance,
+    visitor: str,
 ) -> Path:
     if compared and not session.is_edited:
         raise ExportError("there is nothing to compare yet; drag something first")
     if opened is not None:
         after, before = page.picture(session.recipe), page.picture(session.start)
-        with page.photos.turns.turn(session.recipe.model.tuning):
+        with page.photos.turns.turn(visitor):
             photo = opened.sent.read()
             mask = session.recipe.allowed
             pixels = paste(photo, opened.crop, over_white(after), before=over_white(before), mask=mask)
