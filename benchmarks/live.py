@@ -63,15 +63,15 @@ def main(argv: Sequence[str] = ()) -> int:
     )
     parser.add_argument("--pulls", nargs="+", choices=("mouth", "ear", "nose"), default=["mouth", "ear", "nose"])
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--gif", type=Path, help="record a pull beyond what the model can do there, and nothing else")
+    parser.add_argument("--film", type=Path, help="record a pull beyond what the model can do there, and nothing else")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first pull; operators are built")
     args = parser.parse_args(argv)
     here = machine.describe()
     rows: list[list[Any]] = []
     with chromium(args.browser) as browser, visit(browser, args.port, ("-m", "benchmarks.live_app")) as seen:
         time.sleep(args.settle)
-        if args.gif is not None:
-            print(f"{args.gif}: {record(seen, args.gif) / 1e6:.2f} MB")
+        if args.film is not None:
+            print(f"{args.film}: {record(seen, args.film) / 1e6:.2f} MB")
             return 0
         seen.page.click("[data-tool=pull]")
         # The first pull of a process prepares what all others use.

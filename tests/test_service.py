@@ -6,8 +6,11 @@ import asyncio
 import base64
 import io
 import json
+import re
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from PIL import Image
 
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
+from draggan.engine.models import CatalogueModels
 from draggan.engine.short_form import recipe_from
 from draggan.errors import DragGANError, LimitError
 from draggan.recipe import Recipe
@@ -381,3 +385,23 @@ def test_a_request_tells_whether_its_connection_is_there():
 
     assert asyncio.run(heard("http.request")) == [True, True]
     assert asyncio.run(heard("http.request", "http.disconnect")) == [True, False]
+
+
+def test_the_calls_that_the_documentation_shows_work_as_they_stand():
+    root = Path(__file__).parent.parent
+    text = "\n".join((root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/service.md"))
+    calls = set(re.findall(r"curl (?:-\w+ )?localhost:7860(/\S+) -d '(\{[^']*\})'", text))
+    assert {path for path, _ in calls} == {"/v1/picture", "/v1/drag"}
+    engine = LocalEngine(CatalogueModels())
+    with closing(engine), TestClient(build_service(engine, engine.models)) as client:
+        for path, body in calls:
+            # As curl sends it.
+            answer = client.post(path, content=body, headers={"content-type": "application/x-www-form-urlencoded"})
+            assert answer.status_code == 200, answer.text
+            if path == "/v1/picture":
+                with Image.open(io.BytesIO(answer.content)) as picture:
+                    assert picture.size == (256, 256)
+            else:
+                last = json.loads(answer.text.strip().splitlines()[-1])
+                assert last["outcome"] == "arrived"
+                assert picture_in(last["picture"]).size == (256, 256)

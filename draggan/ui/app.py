@@ -66,7 +66,7 @@ def launch_options(site: Site) -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": [CSS, picker.CSS, settings.CSS, starts.CSS, _HERE / "page.css"],
         "footer_links": ["api", "settings"],
-        "head": f"<style>{(_HERE / 'head.css').read_text(encoding='utf-8')}</style>{storage_script()}",
+        "head": f"<style>{(_HERE / 'head.css').read_text(encoding='utf-8')}</style>{storage_script()}{_script('shared.js')}",
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
         **site.launch_options(),
@@ -74,6 +74,10 @@ def launch_options(site: Site) -> dict[str, Any]:
     # run_history came with a later Gradio than our oldest.
     known = inspect.signature(gr.Blocks.launch).parameters
     return {name: value for name, value in options.items() if name in known}
+
+
+def _script(name: str) -> str:
+    return f"<script>{(_HERE / name).read_text(encoding='utf-8')}</script>"
 
 
 def _theme() -> gr.themes.Base:

@@ -21,6 +21,7 @@ from draggan.ui.handlers import (
     downloads,
     dragging,
     editing,
+    helping,
     keeping,
     models,
     opening,
@@ -142,6 +143,7 @@ def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
     _wire_keeping(page, wiring)
     _wire_photos(page, wiring)
     _wire_saving(page, wiring)
+    parts.film.watch(wiring.at_once(helping.watch), None, [parts.film], api_name="watch", **_LAST)
     parts.check.check(wiring.at_once(checking.check), [parts.check], [parts.check], api_name="check", **_LAST)
 
 

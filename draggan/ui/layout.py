@@ -24,6 +24,7 @@ from draggan.ui.browser_storage.component import keeper
 from draggan.ui.canvas.component import drag_canvas, history_strip, points_list
 from draggan.ui.consent_box import consent_box
 from draggan.ui.file_check.component import file_check
+from draggan.ui.help_film.component import help_film
 from draggan.ui.model_picker.component import model_picker
 from draggan.ui.photo_box.component import photo_box
 from draggan.ui.settings_box.component import settings_box
@@ -255,6 +256,7 @@ class Parts:
     opener = Part("opening", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
 
+    film = Part("help", lambda _: help_film(elem_id="dg-help-film"))
     check = Part("check", lambda needs: file_check(needs.limits, elem_id="dg-check"))
 
     def __init__(self, needs: Needs) -> None:
@@ -327,6 +329,7 @@ class Parts:
             gr.Markdown(messages.CHECK)
             self._put("check")
         with gr.Accordion("Help", open=False):
+            self._put("help")
             gr.Markdown(messages.HELP)
         with gr.Accordion("Responsible use", open=False, elem_id=terms_of_use.TEXT_ID):
             gr.Markdown(responsible_use())

@@ -142,6 +142,18 @@ def test_nothing_sticks_out_and_everything_can_be_read(visit, width, query):
         assert button.evaluate("(b) => b.scrollWidth <= b.clientWidth"), "its words fit"
 
 
+def test_a_film_of_the_page_in_use_comes_when_it_is_asked_for(visit):
+    page = visit()
+    page.get_by_role("button", name="Help").click()
+    watch, film = page.locator("#dg-help-film button"), page.locator("#dg-help-film img")
+    expect(film).to_be_hidden()
+    watch.click()
+    page.wait_for_function("document.querySelector('#dg-help-film img').naturalWidth > 100")
+    expect(film).to_be_visible()
+    watch.click()
+    expect(film).to_be_hidden()
+
+
 # WCAG's contrast ratio of the texts that carry the work, against the first opaque background behind them.
 CONTRAST = """() => {
     const parse = (c) => (c.match(/[0-9.]+/g) || []).map(Number);

@@ -53,6 +53,19 @@ def test_what_programs_are_told_of(client):
     assert (parameters["model"], parameters["points"]) == ("bump", [[20, 30, 26, 30]])
 
 
+def test_every_example_that_programs_are_told_works_as_it_stands(client):
+    told = client.view_api(return_format="dict")["named_endpoints"]
+    answers = {
+        name: client.predict(*[p["example_input"] for p in what["parameters"]], api_name=name)
+        for name, what in told.items()
+    }
+    assert answers["/models"][0]["name"] == "bump"
+    assert answers["/picture"].startswith("data:image/png")
+    assert answers["/drag"]["outcome"] == "arrived"
+    assert answers["/consent"]["agreed"] is False
+    assert len(answers["/consent"]["words"]) > 40
+
+
 def test_pictures_and_models_for_programs(client):
     listed = {m["name"]: m["here"] for m in client.predict(api_name="/models")}
     assert listed == {"bump": True, "tiny": True, "classes": True, "far": False, "hand": False}

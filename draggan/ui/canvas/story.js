@@ -2,7 +2,6 @@
 // server says which pictures there are; what they look like the page remembers from when it showed them.
 
 const THUMB = 56;              // CSS px
-const small = layer();
 // By number, as data URLs; of this tab's work they outlive a reload.
 const THUMBS = 'draggan-thumbs', ofWork = () => sessionStorage.getItem('draggan-tab') ?? '';
 const thumbs = new Map(rememberedThumbs());
@@ -26,10 +25,7 @@ function photograph() {
   const now = (props.story ?? []).find(({ kind }) => kind === 'now')?.number;
   if (!now || taken.has(now)) return;
   taken.add(now);
-  const far = Math.min(1, 2 * THUMB / Math.max(...size));
-  [small.width, small.height] = size.map((n) => Math.max(1, Math.round(n * far)));
-  small.getContext('2d').drawImage(picture, 0, 0, small.width, small.height);
-  thumbs.set(now, small.toDataURL('image/jpeg', 0.8));
+  thumbs.set(now, window.dragganCanvas.thumbnail(2 * THUMB, 0.8));
   rememberThumbs();
   showStory();
 }

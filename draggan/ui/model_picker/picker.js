@@ -5,7 +5,7 @@ const button = q('.dg-model-button'), shown = button.querySelector('span'), chip
 const dialog = q('.dg-picker'), field = q('input'), count = q('.dg-picker-count'), groups = q('.dg-picker-groups');
 const looks = new Map();       // pictures of models that the canvas has shown, by name
 
-const busy = () => Boolean(document.querySelector('.dg-stage.dg-busy'));
+const { busy, isLookedBack, thumbnail } = window.dragganCanvas;
 
 function showChosen() {
   shown.textContent = props.title ?? '';
@@ -77,14 +77,10 @@ function showList() {
 
 // What the model on the canvas looks like: not one on offer, and not while another one or a frame of the film is shown.
 function photograph() {
-  const picture = document.querySelector('.dg-picture'), small = document.createElement('canvas');
-  if (!(picture?.width > 1) || !props.value || looks.has(props.value) || !props.models) return;
-  if (props.value !== props.shown || busy() || document.querySelector('.dg-stage').dataset.peek) return;
+  if (!(document.querySelector('.dg-picture')?.width > 1) || !props.value || looks.has(props.value) || !props.models) return;
+  if (props.value !== props.shown || busy() || isLookedBack()) return;
   if (props.models.find(({ name }) => name === props.value)?.picture) return;
-  const far = Math.min(1, 112 / Math.max(picture.width, picture.height));
-  [small.width, small.height] = [picture.width, picture.height].map((n) => Math.max(1, Math.round(n * far)));
-  small.getContext('2d').drawImage(picture, 0, 0, small.width, small.height);
-  looks.set(props.value, small.toDataURL('image/jpeg', 0.85));
+  looks.set(props.value, thumbnail(112, 0.85));
 }
 
 button.addEventListener('click', () => {

@@ -10,7 +10,8 @@ const MOST = 60, THUMB = 128;  // favourites; pixels
 const rows = new Map();        // what has come, by key: {first, pictures, done}
 let timer = null, asked = '', askedAt = 0, visible = false;
 
-const busy = () => Boolean(document.querySelector('.dg-stage.dg-busy'));
+const { busy, isLookedBack, thumbnail } = window.dragganCanvas;
+const photograph = () => thumbnail(THUMB, 0.85);
 const say = (text) => { said.textContent = text; };
 const send = (event, value) => { props.value = value; trigger(event, {}); };
 
@@ -39,7 +40,7 @@ function showRow() {
   });
   const waiting = row && !row.done ? props.row - there.length : 0;
   for (let i = 0; i < waiting; i += 1) {
-    const item = tile('', '', () => {});
+    const item = tile('', 'A picture that is being drawn', () => {});
     item.firstChild.disabled = true;
     items.push(item);
   }
@@ -153,17 +154,7 @@ async function remove(name, title) {
   (next ?? heart).focus({ preventScroll: true });
 }
 
-// What the canvas shows now, small.
-function photograph() {
-  const picture = document.querySelector('.dg-picture'), small = document.createElement('canvas');
-  const far = Math.min(1, THUMB / Math.max(picture.width, picture.height));
-  [small.width, small.height] = [picture.width, picture.height].map((n) => Math.max(1, Math.round(n * far)));
-  small.getContext('2d').drawImage(picture, 0, 0, small.width, small.height);
-  return small.toDataURL('image/jpeg', 0.85);
-}
-
 // A favourite is the picture of now: a frame of the film that is looked at in its place goes away first.
-const isLookedBack = () => Boolean(document.querySelector('.dg-stage').dataset.peek);
 function comeBack() {
   const slider = document.querySelector('.dg-film input');
   slider.value = slider.max;

@@ -1,0 +1,1 @@
+"""A short film of the page in use."""
