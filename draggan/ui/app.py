@@ -66,7 +66,7 @@ def launch_options(site: Site) -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": [CSS, picker.CSS, settings.CSS, starts.CSS, _HERE / "page.css"],
         "footer_links": ["api", "settings"],
-        "head": f"<style>{(_HERE / 'head.css').read_text(encoding='utf-8')}</style>{storage_script()}{_script('shared.js')}",
+        "head": f"<style>{_text('head.css')}</style>{storage_script()}<script>{_text('shared.js')}</script>",
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
         **site.launch_options(),
@@ -76,8 +76,8 @@ def launch_options(site: Site) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in known}
 
 
-def _script(name: str) -> str:
-    return f"<script>{(_HERE / name).read_text(encoding='utf-8')}</script>"
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _theme() -> gr.themes.Base:

@@ -50,8 +50,16 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     page.focus("#dg-before")
     page.keyboard.down("Enter")
     seen(page, BUMP)
+    page.wait_for_timeout(500)  # or it would be a click
     page.keyboard.up("Enter")
     seen(page, (x, y))
+    # Clicked, it stays until it is clicked again.
+    page.click("#dg-before")
+    seen(page, BUMP)
+    expect(page.locator("#dg-before")).to_have_attribute("aria-pressed", "true")
+    page.click("#dg-before")
+    seen(page, (x, y))
+    expect(page.locator("#dg-before")).to_have_attribute("aria-pressed", "false")
     film = page.locator(".dg-film input")
     film.focus()
     for _ in range(int(film.get_attribute("max")) // 2):

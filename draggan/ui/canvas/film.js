@@ -11,7 +11,7 @@ function peekAt(number) {
   if (props.busy || !count || number >= count - 1) number = null;
   if (number === peek) return;
   peek = number;
-  if (!comparingNow || peek !== 0) setBefore(false);
+  if (peek !== 0) { comparingNow = false; setBefore(false); }
   slider.value = peek ?? Math.max(count - 1, 0);
   goOn.disabled = peek === null;
   stage.dataset.peek = peek ?? '';
@@ -52,6 +52,7 @@ function takeFilm() {
   const looked = peek !== null;
   peek = null;
   comparingNow = false;
+  setBefore(false);
   if (looked) sayPeek(count);
   slider.value = slider.max;
   goOn.disabled = true;
