@@ -13,6 +13,7 @@ pytestmark = needs_browser
 def drag_to(page: Page, start, end) -> None:
     page.keyboard.press("Escape")
     click(page, start)
+    status(page, "^Now click where")
     click(page, end)
     status(page, "set\\. Press Start")
     page.click("#dg-start")
@@ -40,6 +41,7 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     shows(page, BUMP)
     expect(page.locator(".dg-story [data-kind=ahead]")).to_have_count(1)
     page.click("#dg-clear-points")
+    status(page, "^Click a point in the picture")
     drag_to(page, BUMP, (20, 38))
     expect(pictures).to_have_count(3)
     other_way = page.locator(".dg-story [data-kind=branch]")

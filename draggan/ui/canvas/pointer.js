@@ -70,8 +70,20 @@ function changed() {
   invert.setAttribute('aria-label', name);
   invert.firstElementChild.textContent = name;
   const start = document.querySelector('#dg-start');
-  if (start && !busy) start.disabled = !active().length || Boolean(state.pending);
+  if (start && start !== followed) {
+    followed = start;
+    new MutationObserver(startFollows).observe(start, { attributes: true, attributeFilter: ['disabled'] });
+  }
+  startFollows();
   showPoints();
+}
+
+// Start can be pressed by what the canvas shows. The server says the same, but of an older state while one is on its way:
+// it would go off just when somebody presses it.
+let followed = null;
+function startFollows() {
+  const off = Boolean(props.busy) || !active().length || Boolean(state.pending);
+  if (followed && followed.disabled !== off) followed.disabled = off;
 }
 
 function setPoint(at) {
