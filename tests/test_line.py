@@ -77,7 +77,7 @@ def test_content_that_is_hidden_in_the_end_is_not_claimed():
 
 
 @pytest.mark.parametrize("levels", [("map",), ("map", "fine")], ids=["one level", "a finer one"])
-def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(levels):
+def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypatch, levels):
     """A drag that may go on goes on from where it leads."""
     generator = BumpGenerator(START)
     generator.levels = levels
@@ -102,7 +102,10 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(levels):
     assert led.corrected.all()
     assert not led.lost.any()
     assert (led.handles - there).norm() < 0.5
-    # Where it has led to another place before, nothing is known.
+    # Of what hardly resembles the start, nothing is known, nor where it has led to another place before.
+    monkeypatch.setattr(line, "LEAST_SIMILAR", 1.1)
+    assert tracker.confirm(right, moved, final=False).lost.all()
+    monkeypatch.undo()
     again = tracker.confirm(replace(led, handles=there + 6), moved, final=False)
     assert again.lost.all()
     assert (again.handles == there + 6).all()

@@ -336,9 +336,9 @@ class Witnessed(ContinuityTracker):
         assert isinstance(tracked, Followed)
         places, similar = self._line.leads(shift, tracked.handles)
         away = (places - tracked.handles).norm(dim=-1)
-        if not final and not (tracked.corrected & (away > self._before)).any():
-            elsewhere = away > self._problem.stop_distance
-            return self.moved(tracked, places, elsewhere, shift) if elsewhere.any() else tracked
+        elsewhere = away > self._problem.stop_distance
+        if not final and elsewhere.any() and not (tracked.corrected & (away > self._before)).any():
+            return self.moved(tracked, places, elsewhere, shift)
         lost = tracked.lost | (away > self._agreed) | (similar < LEAST_SIMILAR)
         if torch.equal(lost, tracked.lost):
             return tracked
