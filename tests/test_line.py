@@ -99,7 +99,7 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert in_the_end.lost.all()
     assert (in_the_end.handles == astray.handles).all()
     led = tracker.confirm(astray, moved, final=False)
-    assert led.corrected.all()
+    assert led.corrected.item() == pytest.approx(72**0.5, abs=0.5)
     assert not led.lost.any()
     assert (led.handles - there).norm() < 0.5
     # Of what hardly resembles the start, nothing is known, nor where it has led to another place before.
@@ -111,21 +111,24 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert (again.handles == there + 6).all()
 
 
-@pytest.mark.parametrize("solver", ["gauss-newton", "adam"])
-def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solver):
-    """What the steps say is 2 px off either way, as the features that they follow may be; the second look is not."""
+@pytest.mark.parametrize(("solver", "off"), [("gauss-newton", 0.8), ("gauss-newton", 2.0), ("adam", 0.8)])
+def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solver, off):
+    """What the steps say is off either way, as the features that they follow may be; the second look is not.
+
+    Where they were far off, nothing is claimed all the same.
+    """
     generator = BumpGenerator(START).freeze()
     target = (26.0, 18.0)
     follow = Witnessed.follow
 
     def biased(self, before, *rest):
         found = follow(self, before, *rest)
-        return found if before.corrected.any() else replace(found, handles=found.handles + 2)
+        return found if before.corrected.any() else replace(found, handles=found.handles + off)
 
     monkeypatch.setattr(Witnessed, "follow", biased)
     config = DragConfig(solver=solver, tracker="continuity", max_departure=100.0, step_size=5e-3)
     running = Drag(generator, WS, START[:1], [target], config=config)
     *_, last = running
-    assert last.outcome == "arrived"
+    assert last.outcome == ("arrived" if off < 1 else "lost")
     assert running.state().corrections < drag_module.CORRECTIONS_OF_FEW
     assert np.linalg.norm(generator.centres(last.ws)[0, 0].numpy() - target) < 1.1

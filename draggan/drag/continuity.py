@@ -61,8 +61,8 @@ class Followed(Tracked):
         displacement: what has changed since the first picture, as image pixels.
         similarity: to the first picture, 1 for none.
         certain: see `Tracked.sure`.
-        corrected: which places are not those that the anchor leads to, but those of a second look (`Tracker.confirm`):
-            from there content is followed by continuity alone.
+        corrected: how far a second look (`Tracker.confirm`) has moved a place, image pixels; 0: it has not. From there
+            content is followed by continuity alone, without the anchor, which would take it back.
     """
 
     shift: Float[Tensor, "1 moves w_dim"]
@@ -71,7 +71,7 @@ class Followed(Tracked):
     displacement: Float[Tensor, "n"]
     similarity: Float[Tensor, "n"]
     certain: Bool[Tensor, "n"]
-    corrected: Bool[Tensor, "n"]
+    corrected: Float[Tensor, "n"]
 
     @cached_property
     def sure(self) -> Bool[Tensor, "n"]:
@@ -125,7 +125,8 @@ class ContinuityTracker(Tracker):
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
         """See `Tracker.begin`."""
         astray = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
-        return _followed(handles, shift, sampler, self._pattern, astray, astray, self._limits)
+        corrected = torch.zeros(len(handles), device=shift.device)
+        return _followed(handles, shift, sampler, self._pattern, astray, corrected, self._limits)
 
     @torch.no_grad()
     def follow(
@@ -157,19 +158,21 @@ class ContinuityTracker(Tracker):
         self,
         tracked: Followed,
         places: Float[Tensor, "n 2"],
-        which: Bool[Tensor, "n"],
+        by: Float[Tensor, "n"],
         shift: Float[Tensor, "1 moves w_dim"],
     ) -> Followed:
         """The same with other places of some handles, as a second look has found them.
 
         Args:
-            which: of these handles.
+            by: how far they are from those that were said, image pixels; 0: that handle stays.
             shift: of the latent.
         """
-        problem, corrected = self._problem, tracked.corrected | which
-        handles = torch.where(which[:, None], places, tracked.handles)
+        problem, corrected = self._problem, torch.maximum(tracked.corrected, by)
+        handles = torch.where(by[:, None] > 0, places, tracked.handles)
         sampler = problem.around(problem.rows(shift), handles, self._pattern.radius + 1)
-        return _followed(handles, shift, sampler, self._pattern, torch.zeros_like(which), corrected, self._limits)
+        return _followed(
+            handles, shift, sampler, self._pattern, torch.zeros_like(tracked.lost), corrected, self._limits
+        )
 
 
 class Piece(NamedTuple):
@@ -226,7 +229,7 @@ def _arrive(
     expected: Float[Tensor, "n 2"],
     shift: Float[Tensor, "1 moves w_dim"],
     sampler: Sampler,
-    corrected: Bool[Tensor, "n"],
+    corrected: Float[Tensor, "n"],
     pattern: Pattern,
     limits: Limits,
 ) -> Followed:
@@ -235,7 +238,7 @@ def _arrive(
     found = _match(sampler, pattern.features, pattern.slopes, handles, pattern, limits)
     near = (found - handles).norm(dim=-1) < limits.anchored
     near &= (found - expected).norm(dim=-1) <= limits.slack
-    anchored = near & ~corrected & anchor_fits(pattern, sampler, found, handles)
+    anchored = near & (corrected == 0) & anchor_fits(pattern, sampler, found, handles)
     handles = torch.where(anchored[:, None], found, handles)
     return _followed(handles, shift, sampler, pattern, astray & ~anchored, corrected, limits)
 
@@ -261,7 +264,7 @@ def _followed(
     sampler: Sampler,
     pattern: Pattern,
     astray: Bool[Tensor, "n"],
-    corrected: Bool[Tensor, "n"],
+    corrected: Float[Tensor, "n"],
     limits: Limits,
 ) -> Followed:
     features, slopes = look(pattern, sampler, handles)
@@ -270,13 +273,13 @@ def _followed(
     # Of features that are not numbers nothing is said: the drag ends for that.
     # A place that a second look has found is known otherwise, and looked at once more in the end.
     changed = torch.where(
-        corrected, unlike < LEAST_SIMILAR_CORRECTED, (unlike < LEAST_SIMILAR) | (moved > limits.largest)
+        corrected > 0, unlike < LEAST_SIMILAR_CORRECTED, (unlike < LEAST_SIMILAR) | (moved > limits.largest)
     )
     lost = astray | changed
     return Followed(
         handles=handles,
         lost=lost,
-        certain=~lost & (corrected | ((unlike >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
+        certain=~lost & ((corrected > 0) | ((unlike >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
         shift=shift,
         features=features,
         slopes=slopes,

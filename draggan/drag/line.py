@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import torch
@@ -58,8 +59,9 @@ SURPRISE = 16.0
 # leads as near as this; image pixels at 512 px.
 KNOWN, AGREED = 30.0, 14.0
 # The same of one or two handles, whose nearer surroundings lead along the line in finer features; and how far that may
-# lead from a place to which it has led before. Image pixels at 512 px.
-WITNESSED, WITNESSED_BEFORE = 6.0, 16.0
+# lead from a place to which it has led before. Where it has led farther than the last, the drag goes on from there, but
+# in the end nothing is claimed: half of such claims are false. Image pixels at 512 px.
+WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR = 6.0, 16.0, 10.0
 # Maps of more cells than this are not computed whole, but around every handle; those of one or two handles never are.
 WHOLE = 64 * 64
 
@@ -156,7 +158,7 @@ def _followed(
         handles=handles,
         lost=lost,
         certain=~lost,
-        corrected=torch.zeros_like(lost),
+        corrected=torch.zeros_like(moved),
         shift=shift,
         features=features,
         slopes=slopes,
@@ -327,8 +329,12 @@ class Witnessed(ContinuityTracker):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._line = LineTracker(problem.looked_at_again)
-        self._agreed, self._before = (at_size(length, problem.size) for length in (WITNESSED, WITNESSED_BEFORE))
+        lengths = (WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR)
+        self._agreed, self._before, self._far = (at_size(length, problem.size) for length in lengths)
+
+    @cached_property
+    def _line(self) -> LineTracker:
+        return LineTracker(self._problem.looked_at_again)
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
@@ -337,9 +343,9 @@ class Witnessed(ContinuityTracker):
         places, similar = self._line.leads(shift, tracked.handles)
         away = (places - tracked.handles).norm(dim=-1)
         elsewhere = away > self._problem.stop_distance
-        if not final and elsewhere.any() and not (tracked.corrected & (away > self._before)).any():
-            return self.moved(tracked, places, elsewhere, shift)
-        lost = tracked.lost | (away > self._agreed) | (similar < LEAST_SIMILAR)
+        if not final and elsewhere.any() and not ((tracked.corrected > 0) & (away > self._before)).any():
+            return self.moved(tracked, places, torch.where(elsewhere, away, 0), shift)
+        lost = tracked.lost | (away > self._agreed) | (tracked.corrected > self._far) | (similar < LEAST_SIMILAR)
         if torch.equal(lost, tracked.lost):
             return tracked
         return replace(tracked, lost=lost, certain=tracked.certain & ~lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -113,12 +114,17 @@ def prepare(
         known_by = patch, torch.ones(len(patch), device=start.device)
         # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
         reach = float(r2 + r1 + 1)
+
+    @functools.cache
+    @torch.no_grad()
+    def witness() -> Pattern:
+        if along_lines or not follows:
+            return pattern
+        looked_for_by = _on(start.device, many_surroundings(size, grid))
+        return _clicked_features(generator, finer, dtype, reference, points, patch, looked_for_by)[1]
+
     with torch.no_grad():
         templates, pattern = _clicked_features(generator, level, dtype, reference, points, patch, known_by)
-        witness = pattern
-        if follows and not along_lines:
-            looked_for_by = _on(start.device, many_surroundings(size, grid))
-            _, witness = _clicked_features(generator, finer, dtype, reference, points, patch, looked_for_by)
         held = None if mask is None else _held(generator, mask)
         base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
         fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
@@ -138,7 +144,7 @@ def prepare(
         reach=reach,
         templates=templates,
         pattern=pattern,
-        witness=witness,
+        find_witness=witness,
         witness_level=finer,
         follows=follows,
         along_lines=along_lines,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -82,7 +83,8 @@ class Problem:
         follows: content is tracked by continuity.
         along_lines: that of many handles is, in whole pictures (`draggan.drag.line`).
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
-        witness: what content of few handles is looked for by once more before anything is claimed, at another level.
+        find_witness: what content of few handles is looked for by once more before anything is claimed, at another
+            level; many drags never ask for it.
         witness_level: that level; of many handles the one dragged on.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
@@ -106,7 +108,7 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
-    witness: Pattern
+    find_witness: Callable[[], Pattern]
     witness_level: str
     follows: bool
     along_lines: bool
@@ -152,6 +154,11 @@ class Problem:
     def max_together(self) -> float:
         """The same of pulls by hand that follow one another, all together."""
         return TOGETHER * self.max_departure
+
+    @property
+    def witness(self) -> Pattern:
+        """What content is looked for by once more."""
+        return self.find_witness()
 
     @property
     def looked_at_again(self) -> Problem:
