@@ -47,10 +47,18 @@ PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
 
 def _setting(
-    default: Any, *, unit: str, source: str, help: str, low: float | None = None, high: float | None = None
+    default: Any,
+    *,
+    unit: str,
+    source: str,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    only: SolverName | None = None,
 ) -> Any:
-    """A dataclass field that knows its unit, where its value comes from and what is allowed."""
-    return field(default=default, metadata={"unit": unit, "source": source, "help": help, "low": low, "high": high})
+    """A dataclass field that knows its unit, its source, what is allowed, and which solver alone has it."""
+    facts = {"unit": unit, "source": source, "help": help, "low": low, "high": high, "only": only}
+    return field(default=default, metadata=facts)
 
 
 def at_size(length: float, image_size: tuple[int, int]) -> float:
@@ -59,7 +67,7 @@ def at_size(length: float, image_size: tuple[int, int]) -> float:
 
 
 def describe(config: type, name: str) -> dict[str, Any]:
-    """Default, unit, source, help, low and high of one setting, for whoever builds a control or an option from it."""
+    """Default, unit, source, help, low, high and only of one setting, for controls and options made from it."""
     for f in fields(config):
         if f.name == name:
             return {"default": f.default, **f.metadata}
@@ -124,7 +132,8 @@ class DragConfig:
         source="ours: with 0.25 fewer pulls of the built-in models truly arrive (benchmarks/truth.md)",
         low=0.0,
         high=1.0,
-        help="gauss-newton: 0 changes the picture locally, 1 keeps it most like the model's other pictures",
+        only="gauss-newton",
+        help="0 changes the picture locally, 1 keeps it most like the model's other pictures",
     )
     row_independence: float = _setting(
         0.2,
@@ -132,7 +141,8 @@ class DragConfig:
         source="ours: with 1 fewer pulls of the built-in models truly arrive (benchmarks/truth.md)",
         low=0.0,
         high=1.0,
-        help="gauss-newton: how far the rows of W+ may part: 1 as they like, 0 not at all, which is W",
+        only="gauss-newton",
+        help="how far the rows of W+ may part: 1 as they like, 0 not at all, which is W",
     )
     max_departure: float = _setting(
         0.25,
@@ -150,7 +160,8 @@ class DragConfig:
         source="ours",
         low=1.0,
         high=512.0,
-        help="gauss-newton: how far one step may move a handle; it is shortened where the picture does not follow",
+        only="gauss-newton",
+        help="how far one step may move a handle; it is shortened where the picture does not follow",
     )
     space: Space = _setting(
         "w+",
@@ -171,7 +182,8 @@ class DragConfig:
         source="paper (faces, cats and cars; 1e-3 for other models, which published code uses for all)",
         low=1e-6,
         high=1.0,
-        help="adam: learning rate",
+        only="adam",
+        help="learning rate",
     )
     r1: float = _setting(
         3.0,

@@ -11,6 +11,7 @@
     ├── DownloadError          a file could not be fetched
     ├── ExportError            a picture, an animation or a recipe could not be written
     ├── RecipeError            a recipe cannot be read, or does not fit the model
+    │   └── NoRecipeError      a picture or film that has none
     ├── PhotoError             a photo cannot be read, or cannot be cut as asked
     ├── LimitError             more is asked for than a visitor may have
     ├── ConsentError           nobody has agreed yet to what has to be agreed to first
@@ -37,6 +38,7 @@ __all__ = [
     "MaskError",
     "ModelNotFound",
     "ModerationError",
+    "NoRecipeError",
     "OpBuildError",
     "PhotoError",
     "PointError",
@@ -88,6 +90,10 @@ class ExportError(DragGANError):
 
 class RecipeError(DragGANError):
     """A recipe is not readable, of an unknown version, or made for other weights than there are here."""
+
+
+class NoRecipeError(RecipeError):
+    """A picture or film has no recipe in it: it was not saved here."""
 
 
 class PhotoError(DragGANError):

@@ -34,7 +34,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dnnlib.cache import replacing
-from draggan.errors import ExportError, RecipeError
+from draggan.errors import ExportError, NoRecipeError, RecipeError
 from draggan.images import over_white, with_caption
 from draggan.provenance.credentials import Ingredient, seal
 from draggan.provenance.deployment import Deployment, default
@@ -293,7 +293,7 @@ def recipe_in(data: bytes, name: str) -> Recipe:
 
 def _recipe_of(text: str | None, name: str) -> Recipe:
     if text is None:
-        raise RecipeError(f"{name} has no recipe in it; only pictures and films that DragGAN has saved have one")
+        raise NoRecipeError(f"{name} has no recipe in it; only pictures and films that DragGAN has saved have one")
     return Recipe.from_json(text)
 
 

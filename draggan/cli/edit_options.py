@@ -65,10 +65,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     for name in _DRAG_OPTIONS:
         facts = describe(DragConfig, name)
         unit = f" [{facts['unit']}]" if facts["unit"] else ""
+        only = f"{facts['only']}: " if facts["only"] else ""
         parser.add_argument(
             "--" + name.replace("_", "-"),
             type=str if facts["default"] is None else type(facts["default"]),
-            help=f"{facts['help']}{unit} (default: {_default_of(name, facts['default'])})",
+            help=f"{only}{facts['help']}{unit} (default: {_default_of(name, facts['default'])})",
         )
 
 

@@ -9,12 +9,12 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from dnnlib.cache import replacing
-from draggan.config import DragConfig, SolverName, solver_name
+from draggan.config import DragConfig, solver_name
 from draggan.errors import ConfigError, ExportError, PointError
 from draggan.evaluation.protocols import DRAG, Case, Column, Method, Protocol, check
 from draggan.evaluation.statistics import Interval, bootstrap, frechet, share
@@ -215,9 +215,9 @@ def _values(config: DragConfig) -> dict[str, Any]:
 
 
 def _that_matter(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those of other solvers, whose help says so: "gauss-newton: ..."."""
-    others = set(get_args(SolverName)) - {values["solver"]}
-    foreign = {f.name for f in dataclasses.fields(DragConfig) if f.metadata["help"].partition(":")[0] in others}
+    """Settings without those that only another solver has."""
+    mine = (None, values["solver"])
+    foreign = {f.name for f in dataclasses.fields(DragConfig) if f.metadata["only"] not in mine}
     return {name: value for name, value in values.items() if name == "solver" or name not in foreign}
 
 

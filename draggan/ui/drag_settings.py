@@ -38,13 +38,12 @@ OF_THE_MODEL = ("step_size", "solver")
 """Those of them that belong to a model: another model brings its own."""
 
 _PIXELS = "px at 512 px"  # the unit of a length that grows with the picture
-_ONLY = {"step_size": "adam", "naturalness": "gauss-newton"}  # what counts with one solver alone
 
 
 def row_of(name: str) -> dict[str, Any]:
     """What the page has to say of a setting, and how it is chosen; see `settings_box`."""
     facts = describe(DragConfig, name)
-    plain = facts["help"].removeprefix(f"{_ONLY.get(name)}: ")
+    plain = facts["help"]
     for solver in SOLVER_NAMES:
         plain = plain.replace(f"{solver}:", f"{messages.solver_title(solver)}:")
     plain = messages.HELP_OF.get(name, plain[:1].upper() + plain[1:])
@@ -58,8 +57,8 @@ def row_of(name: str) -> dict[str, Any]:
         "low": facts["low"],
         "high": facts["high"],
         "front": name in UP_FRONT,
-        "only": _ONLY.get(name, ""),
-        "onlyTitle": messages.solver_title(_ONLY.get(name, "")),
+        "only": facts["only"] or "",
+        "onlyTitle": messages.solver_title(facts["only"] or ""),
         "choices": [list(choice) for choice in messages.CHOICES.get(name, {}).items()],
         "ends": [],
     }

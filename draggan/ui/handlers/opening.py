@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from draggan.checkpoints.catalogue import SUFFIXES
-from draggan.errors import ConsentError, DragGANError, ModelNotFound, RecipeError
+from draggan.errors import ConsentError, DragGANError, ModelNotFound, NoRecipeError, RecipeError
 from draggan.export import recipe_in
 from draggan.provenance.consent import PHOTO
 from draggan.recipe import ModelReference, Recipe
@@ -86,9 +86,7 @@ def _recipe_in(content: bytes, name: str) -> Recipe:
     """
     try:
         return recipe_in(content, name)
-    except RecipeError as error:
-        if "has no recipe in it" not in str(error):
-            raise
+    except NoRecipeError as error:
         raise RecipeError(
             f"{name} was not saved here; to drag a photo of your own, open it under “Your photo”"
         ) from error
