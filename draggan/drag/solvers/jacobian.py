@@ -5,8 +5,9 @@ condition for the minimum, without the second derivatives of F (Gauss-Newton; ex
 
     dp/dw = -(J^T J)^-1 J^T dF(p; w)/dw,      J = dF/dq at p.
 
-So each of the two rows of dp/dw is a vector-Jacobian product of the features, whose cotangent -(J^T J)^-1 J^T lies on
-the patch alone. The 2 n rows of n handles come out of one backward pass over a batch of 2 n copies of the latent, each
+Of one or two handles whose content is followed, the weighted surroundings take the place of the patch
+(`Problem.probe`). So each of the two rows of dp/dw is a vector-Jacobian product of the features, whose cotangent lies
+there alone. The 2 n rows of n handles come out of one backward pass over a batch of 2 n copies of the latent, each
 of which computes one small window.
 """
 
