@@ -656,3 +656,23 @@ def test_targets_that_do_not_fit_change_nothing(targets):
     with pytest.raises(PointError):
         drag.retarget(targets)
     assert list(drag)[-1].targets.tolist() == [[26, 20]]
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("make", [tiny_stylegan2, tiny_stylegan3])
+def test_what_is_claimed_is_looked_for_in_finer_features_of_either_family(make, masked):
+    """Also of the blended picture of a mask. Where nothing has changed both ways lead to the same place."""
+    generator = make()
+    height, width = generator.image_size
+    at = [(width / 2, height / 2)]
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 :, width // 4 :] = True
+    level = generator.levels[1]
+    config = DragConfig(solver="gauss-newton", level=level)
+    drag = Drag(generator, generator.sample(0), at, at, mask if masked else None, config=config)
+    step = next(drag)
+    assert step.outcome == "arrived"
+    finer = drag.problem.witness_level
+    assert max(generator.grid(finer).scale) > max(generator.grid(level).scale)
+    tracked = drag._here.tracked
+    assert drag._solver.tracker.confirm(tracked, drag._here.shift, final=False) is tracked
