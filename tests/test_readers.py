@@ -6,6 +6,7 @@ import errno
 import functools
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -554,6 +555,42 @@ def test_two_at_once(tmp_path: Path) -> None:
     assert len(found) == 2
     assert len(list(cache.glob("*.safetensors"))) == 1
     assert not list(cache.glob(".*"))
+
+
+def test_copies_that_were_not_used_for_longest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, paths = tmp_path / "cache", []
+    for seed in range(3):
+        (tmp_path / f"{seed}").mkdir()
+        paths.append(small_file(tmp_path / f"{seed}", seed=seed))
+    digests = [read_checkpoint(path, cache=cache).metadata["sha256"] for path in paths[:2]]
+
+    def kept() -> list[str]:
+        return [digest for digest in digests if list(cache.glob(f"{digest}-*.safetensors"))]
+
+    for age, digest in enumerate(reversed(digests), 1):
+        (copy,) = cache.glob(f"{digest}-*.safetensors")
+        os.utime(copy, (time.time() - 1000 * age,) * 2)
+    read_checkpoint(paths[0], cache=cache)  # now the other one is older
+    monkeypatch.setattr(conversion_cache, "_MOST_BYTES", copy.stat().st_size + paths[2].stat().st_size)
+    digests.append(read_checkpoint(paths[2], cache=cache).metadata["sha256"])
+    assert kept() == [digests[0], digests[2]]
+    assert len(list(cache.rglob("*.json"))) == 2
+    # Where room on the disk is missing that copies can give, and where they cannot.
+    usage, short = shutil.disk_usage, [1]
+    enough = (208 << 20) + paths[1].stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=enough - short[0]))
+    paths[2].unlink()
+    read_checkpoint(paths[1], cache=cache)
+    assert digests[0] not in kept()
+    assert len(list(cache.rglob("*.json"))) == 1, "one whose file is gone is not remembered"
+    short[0] = 1 << 30
+    monkeypatch.setattr(conversion_cache, "_MOST_BYTES", 1 << 30)
+    small_file(tmp_path / "0", seed=4)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = kept()
+    with pytest.raises(CheckpointError, match="too little left"):
+        read_checkpoint(paths[0], cache=cache)
+    assert kept() == before
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from draggan.drag.drag import Drag
-from draggan.engine.computing import LocalComputing
+from draggan.engine.computing import Facts, LocalComputing
 from draggan.engine.models import AnyModels, CatalogueModels
-from draggan.engine.replica import Begun, Order, Replica, Sent
+from draggan.engine.remote import RemoteComputing
+from draggan.engine.replica import Begun, Order, Replica, Sent, SentModels
 from draggan.errors import ModelNotFound
 from draggan.recipe import Edit, ModelReference, Recipe, Seed, read_points
 from tests.model_files import write_tiny_stylegan2
@@ -82,6 +84,50 @@ def test_a_model_that_was_sent_is_found_by_the_name_that_its_opener_has(model):
     assert drawn.shape[:2] == what.recipe.image_size
     with pytest.raises(ModelNotFound):
         one.facts(Sent(name="nowhere"))
+
+
+def test_files_that_were_not_used_for_longest_go_and_are_sent_again(monkeypatch):
+    monkeypatch.setattr("draggan.engine.replica._FEWEST", 1)
+    monkeypatch.setattr("draggan.engine.replica._MOST_BYTES", 5)
+    models = SentModels(lambda where: where[0])
+    one, two = (Sent(name=name, file="m.pkl", sha256=name * 64, content=[b"1234"]) for name in "ab")
+    for sent in (one, two, one):
+        models.receive(sent)
+        assert [path.read_bytes() for path in models._files.values()] == [b"1234"]
+        assert list(models._files) == [sent.name]
+        assert len([path for path in Path(models._folder.name).rglob("*") if path.is_file()]) == 1
+
+
+def test_of_files_for_replicas_the_last_ones_are_held(tmp_path, monkeypatch):
+    class Computing(RemoteComputing):
+        def put(self, value):
+            return [value]
+
+        def call(self, method, *args, model, session=""):
+            return Facts(image_size=(32, 32), preview_heights=(32,), latent=(8, ord(model.name[-1])))
+
+    monkeypatch.setattr("draggan.engine.remote._MOST_BYTES", 5)
+    monkeypatch.setattr("draggan.engine.remote._MOST_FACTS", 1)
+    computing = Computing(AnyModels("cpu"), slice_seconds=1.0)
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 4)
+    for path in (*paths, paths[0]):
+        assert computing.sent(str(path)).content == [path.read_bytes()]
+        assert computing.facts(str(path)).latent == (8, ord(path.name))
+        assert (len(computing._contents), len(computing._facts)) == (1, 1)
+
+
+def test_opened_files_that_are_gone_are_no_models_any_more(tmp_path):
+    models = CatalogueModels("cpu")
+    first, second = (Path(write_tiny_stylegan2(tmp_path / name)) for name in "ab")
+    gone = models.open(first)
+    first.unlink()
+    left = models.open(second)
+    assert models.find(left.name) is left
+    with pytest.raises(ModelNotFound):
+        models.find(gone.name)
+    assert list(models._used) == [second]
 
 
 def test_a_file_that_is_only_here_has_to_be_sent_and_a_listed_model_has_not(tmp_path):

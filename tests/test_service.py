@@ -11,10 +11,11 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fastapi import Request
+from fastapi import Request, WebSocket
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,8 @@ from draggan.engine.short_form import recipe_from
 from draggan.errors import DragGANError, LimitError
 from draggan.recipe import Recipe
 from draggan.service.app import _listening, build_service
+from draggan.service.live import Live
+from draggan.service.metrics import Metrics
 from tests.marks import marks_of
 from tests.pages import BUMP, TinyModels
 
@@ -243,6 +246,90 @@ def test_who_hangs_up_stops_the_pull(client, engine):
     while engine.under_way and time.monotonic() < deadline:
         time.sleep(0.02)
     assert engine.under_way == 0
+
+
+class Heard:
+    """A drag that notes what it is told."""
+
+    preview_heights, recipe = (64,), SimpleNamespace(image_size=(64, 64))
+    update, frames, stopping, notice, edit, config = None, (), False, "", None, None
+
+    def __init__(self) -> None:
+        self.all: list[object] = []
+
+    def newer(self, *_: object) -> None:
+        """Nothing is ever shown of it."""
+
+    ended = result = reached = preview = __iter__ = newer
+
+    def retarget(self, targets: list[list[float]]) -> None:
+        self.all.append(int(targets[0][0]))
+
+    def settle(self) -> None:
+        self.all.append("settle")
+
+    def stop(self) -> None:
+        self.all.append("stop")
+
+
+@pytest.mark.parametrize("early", [2, 100])
+def test_what_comes_before_a_pull_has_begun_is_heard_in_its_order(engine, early):
+    """The newest targets count, and settle is never lost, however many messages come how early."""
+
+    async def scenario() -> list[object]:
+        come: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        prepared, answering, answered, shown = (asyncio.Event() for _ in range(4))
+        drag = Heard()
+
+        async def send(message: dict[str, object]) -> None:
+            if message["type"] == "websocket.send":
+                answering.set()
+                await answered.wait()
+
+        def say(value: object) -> None:
+            come.put_nowait({"type": "websocket.receive", "text": json.dumps(value)})
+
+        async def in_thread(*_: object) -> tuple[Heard, int, int]:
+            await prepared.wait()
+            return drag, 64, 88
+
+        come.put_nowait({"type": "websocket.connect"})
+        live = Live(WebSocket({"type": "websocket"}, come.get, send), engine, Metrics(None), in_thread, "")
+
+        async def show(*_: object) -> None:
+            shown.set()
+            await asyncio.Event().wait()
+
+        live._show = show
+        serving = asyncio.create_task(live.run())
+        say({"handles": [[1, 1]]})
+        for n in range(early):
+            say({"targets": [[n, 1]]})
+        if early > 64:
+            say({"settle": True})
+        while not come.empty():
+            await asyncio.sleep(0)
+        prepared.set()
+        await answering.wait()
+        say({"targets": [[early, 1]]})
+        say({"settle": True})
+        while not come.empty():
+            await asyncio.sleep(0)
+        answered.set()
+        await shown.wait()
+        say({"targets": [[early + 1, 1]]})
+        come.put_nowait({"type": "websocket.disconnect"})
+        while drag.all[-1:] != ["stop"]:
+            await asyncio.sleep(0)
+        serving.cancel()
+        return list(drag.all)
+
+    heard = asyncio.run(asyncio.wait_for(scenario(), 60))
+    if early == 2:
+        assert heard == [0, 1, 2, "settle", 3, "stop"]
+    else:
+        assert heard[-6:] == [99, "settle", 100, "settle", 101, "stop"]
+        assert len(heard) == 66
 
 
 def test_what_is_counted(client):

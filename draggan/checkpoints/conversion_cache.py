@@ -2,7 +2,8 @@
 
 A second start neither unpickles nor waits. Layout of the folder: ``<sha256 of the source>-<version>.safetensors``, and
 ``index/<sha256 of the path>.json`` with the size, times and digest of the source as it was then, so that an unchanged
-file need not be read again to be recognised.
+file need not be read again to be recognised. Copies that were not used for longest go when there are too many, or where
+another one needs their room; what was in them costs a conversion when it is wanted again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # A conversion that did not end must not fill the disk.
 STALE_SECONDS = 3600.0
+_MOST_BYTES = 16 << 30  # of all copies together
+_RESERVE = 200 << 20  # bytes of the disk that copies make room for: others write there, too
 # What a conversion takes beside the tensors: names and arguments.
 _ROOM_BESIDE_TENSORS = 8 << 20
 
@@ -67,14 +70,21 @@ def read_converted(path: Path, cache: Path, roles: Collection[Role] | None) -> C
         converted = cache / converted_name(digest)
         if converted.is_file():
             try:
-                return _restored(safetensors.read(converted, roles))
+                return _read_copy(converted, roles)
             except CheckpointError as error:
                 log.warning("converted copy %s cannot be used (%s); converting again", converted, error)
                 converted.unlink(missing_ok=True)
     digest = _convert(source, cache)
     if _state(source) == state:
         _write_index(index, {**state, "sha256": digest})
-    return _restored(safetensors.read(cache / converted_name(digest), roles))
+    return _read_copy(cache / converted_name(digest), roles)
+
+
+def _read_copy(converted: Path, roles: Collection[Role] | None) -> CheckpointDescription:
+    description = safetensors.read(converted, roles)
+    with contextlib.suppress(OSError):
+        os.utime(converted)  # used now
+    return _restored(description)
 
 
 def _restored(description: CheckpointDescription) -> CheckpointDescription:
@@ -117,6 +127,7 @@ def _convert(source: Path, cache: Path) -> str:
     if size > MAX_FILE:
         raise CheckpointError(f"{source} has {size / 1e9:.1f} GB; up to {MAX_FILE / 1e9:.1f} GB can be read")
     _remove_stale(cache)
+    _make_room(cache, size)
     if shutil.disk_usage(cache).free < size + _ROOM_BESIDE_TENSORS:
         raise _no_room(source, cache, size)
     try:
@@ -153,6 +164,39 @@ def _no_room(source: Path, cache: Path, size: int) -> NoRoom:
     return NoRoom(
         f"{source}: reading it takes {needed:.0f} MB of disk, and {cache} has too little left; make room there"
     )
+
+
+def _make_room(cache: Path, size: int) -> None:
+    """Take away the copies that were not used for longest, so that another one of about that size has room; and
+    what is remembered of files that are gone, or whose copy is."""
+    copies = []
+    for path in cache.glob("*.safetensors"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            copies.append((status.st_mtime, status.st_size, path))
+    kept = sum(bytes_ for _, bytes_, _ in copies)
+    free = shutil.disk_usage(cache).free
+    # Where the disk is full of other things, that nothing is kept would help nobody.
+    lacking = size + _ROOM_BESIDE_TENSORS + _RESERVE - free
+    excess = max(kept + size - _MOST_BYTES, lacking if lacking <= kept else 0)
+    for _, bytes_, path in sorted(copies):
+        if excess <= 0:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            excess -= bytes_
+    for index in (cache / "index").glob("*.json"):
+        with contextlib.suppress(OSError):
+            if not _is_of_use(index, cache):
+                index.unlink(missing_ok=True)
+
+
+def _is_of_use(index: Path, cache: Path) -> bool:
+    try:
+        entry = json.loads(index.read_text(encoding="utf-8"))
+        return os.path.exists(entry["path"]) and (cache / converted_name(str(entry["sha256"]))).is_file()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _remove_stale(cache: Path) -> None:

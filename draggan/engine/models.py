@@ -181,11 +181,19 @@ class CatalogueModels:
         """Read a file; what is wrong with it is raised now."""
         path = path.expanduser()
         load_generator(path, self._device)
+        self._forget_gone()
         name = f"{path.stem}-{secrets.token_hex(8)}"
         model = Model(name=name, title=path.name, file=path.stem)
         self._opened[name] = (path, model)
         self._used[path] = time.monotonic()
         return model
+
+    def _forget_gone(self) -> None:
+        """Files that are not there any more, as those of visitors after a time, are nobody's models."""
+        gone = {name for name, (path, _) in self._opened.copy().items() if not path.is_file()}
+        for name in gone:
+            path, _ = self._opened.pop(name)
+            self._used.pop(path, None)
 
     def unused(self, path: Path) -> float:
         """Seconds since an opened file was used last."""

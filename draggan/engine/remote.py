@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import threading
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,9 @@ from draggan.recipe import Edit, Recipe, Seed
 
 __all__ = ["FileSource", "RemoteComputing"]
 
+_MOST_BYTES = 2 << 30  # of files that are held for replicas; one of them always is
+_MOST_FACTS = 1000
+
 
 @runtime_checkable
 class FileSource(Protocol):
@@ -52,8 +55,9 @@ class RemoteComputing(abc.ABC):
     def __init__(self, models: ModelSource, *, slice_seconds: float) -> None:
         self._models = models
         self.slice_seconds = slice_seconds
-        self._facts: dict[tuple[str, str], Facts] = {}
-        self._contents: dict[str, Any] = {}
+        # What was not asked for longest goes first: every visitor may open a model of their own.
+        self._facts: OrderedDict[tuple[str, str], Facts] = OrderedDict()
+        self._contents: OrderedDict[str, tuple[int, Any]] = OrderedDict()  # with how many bytes it has
         self.tunings = Tunings()
         self._lock = threading.Lock()
 
@@ -78,9 +82,16 @@ class RemoteComputing(abc.ABC):
         """See `draggan.engine.computing.Computing.facts`."""
         sent = self.sent(model)
         key = sent.name, sent.sha256
-        if key not in self._facts:
-            self._facts[key] = self.call("facts", sent, model=sent)
-        return self._facts[key]
+        with self._lock:
+            known = self._facts.get(key)
+        if known is None:
+            known = self.call("facts", sent, model=sent)
+        with self._lock:
+            self._facts[key] = known
+            self._facts.move_to_end(key)
+            while len(self._facts) > _MOST_FACTS:
+                self._facts.popitem(last=False)
+        return known
 
     def check_latent(self, model: str, ws: Float[np.ndarray, "1 num_ws w_dim"]) -> None:
         """See `draggan.engine.computing.Computing.check_latent`."""
@@ -131,8 +142,13 @@ class RemoteComputing(abc.ABC):
         sha256 = self._models.sha256(name)
         with self._lock:
             if sha256 not in self._contents:
-                self._contents[sha256] = self.put(path.read_bytes())
-            return Sent(name=name, file=path.name, sha256=sha256, content=self._contents[sha256])
+                content = path.read_bytes()
+                self._contents[sha256] = len(content), self.put(content)
+            self._contents.move_to_end(sha256)
+            # Whoever drags with one that goes holds it for as long.
+            while len(self._contents) > 1 and sum(size for size, _ in self._contents.values()) > _MOST_BYTES:
+                self._contents.popitem(last=False)
+            return Sent(name=name, file=path.name, sha256=sha256, content=self._contents[sha256][1])
 
 
 class _RemoteSteps:

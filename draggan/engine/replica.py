@@ -7,6 +7,7 @@ this one is gone.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from dnnlib.cache import replacing
 from draggan.config import DragConfig, Precision
 from draggan.drag import Drag, DragStep
 from draggan.drag.state import DragState
@@ -36,6 +38,8 @@ PROTOCOL = 2
 """Of what is sent to replicas and back: another number for another form."""
 
 _WARM = 64  # drags, and masks, that are kept ready
+_MOST_BYTES = 8 << 30  # of files of models that were sent
+_FEWEST = 8  # of them stay, whatever they have: some may be about to be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,7 @@ class SentModels:
         self._models = AnyModels(device)
         self._fetch = fetch
         self._files: dict[str, Path] = {}
+        self._received: OrderedDict[str, int] = OrderedDict()  # bytes by SHA-256, the last used at the end
         self._folder = tempfile.TemporaryDirectory(prefix="draggan-models-")
         self._lock = threading.Lock()
 
@@ -130,10 +135,20 @@ class SentModels:
             with self._lock:
                 path = Path(self._folder.name, model.sha256, re.sub(r"[^\w.-]", "_", model.file)[-100:])
                 if not path.exists():
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_bytes(self._fetch(model.content))
+                    with replacing(path) as temporary:
+                        temporary.write_bytes(self._fetch(model.content))
                 self._files[model.name] = path
+                self._received[model.sha256] = path.stat().st_size
+                self._received.move_to_end(model.sha256)
+                while len(self._received) > _FEWEST and sum(self._received.values()) > _MOST_BYTES:
+                    self._forget(self._received.popitem(last=False)[0])
         return model.name
+
+    def _forget(self, sha256: str) -> None:
+        """A file is sent again when it is needed again."""
+        shutil.rmtree(Path(self._folder.name, sha256), ignore_errors=True)
+        for name in [name for name, path in self._files.items() if path.parent.name == sha256]:
+            del self._files[name]
 
     def find(self, name: str) -> Model:
         """What is known of a model."""

@@ -14,7 +14,8 @@ Every picture is one binary message: four bytes, big-endian, the length of a JSO
 ``{"id": ..., "steps": ..., "handles": ..., "targets": ..., "distances": ..., "way": ...}``; a JPEG. ``id`` is that of
 the targets that the picture was made for. A slow client gets fewer pictures, never late ones. At the end comes
 ``{"done": true, "outcome": ..., "handles": ..., "recipe": RECIPE, "picture": PNG data URL}``, and the client may begin
-again. What goes wrong comes as ``{"error": SENTENCE}``.
+again. What goes wrong comes as ``{"error": SENTENCE}``. What comes before the answer to the first message waits, and is
+heard in its order; of more than 64 messages the oldest targets go, never a ``settle`` or ``stop``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +34,10 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from draggan.engine.base import Engine, LiveDrag, Update
 from draggan.engine.short_form import edit_from, recipe_from
-from draggan.errors import PointError, RecipeError
+from draggan.errors import LimitError, PointError, RecipeError
 from draggan.export import Provenance, encode_picture
 from draggan.provenance.deployment import Deployment
-from draggan.recipe import Recipe, parse_json, read_object
+from draggan.recipe import MOST_CHARACTERS, Recipe, parse_json, read_object
 from draggan.service.answers import data_url, error_of, facts_of, jpeg
 from draggan.service.metrics import Metrics
 
@@ -74,8 +76,7 @@ class Live:
         self._in_thread, self._visitor, self._deployment = in_thread, visitor, deployment
         self._reached: Recipe | None = None
         self._current: _Pull | None = None
-        # What has come and was not for a pull under way; None: the client has gone.
-        self._come: asyncio.Queue[str | None] = asyncio.Queue(_WAITING)
+        self._waiting = _Waiting()
 
     async def run(self) -> None:
         """Serve it until the client goes."""
@@ -84,7 +85,7 @@ class Live:
         reading = asyncio.create_task(self._read())
         try:
             with suppress(WebSocketDisconnect):
-                while (text := await self._come.get()) is not None:
+                while (text := await self._waiting.next()) is not None:
                     await self._pull(text)
         finally:
             self._metrics.live.dec()
@@ -97,22 +98,23 @@ class Live:
             if message["type"] == "websocket.disconnect":
                 if self._current is not None:
                     self._current.drag.stop()
-                while self._come.full():
-                    self._come.get_nowait()
-                self._come.put_nowait(None)
+                self._waiting.end()
                 return
             text = message.get("text") or ""
             if self._current is not None:
                 await self._hear(self._current, text)
-            elif not self._come.full():
-                self._come.put_nowait(text)
+            elif not self._waiting.add(text):
+                await self._tell(LimitError("too many messages wait here; send the next one after the answer"))
 
     async def _hear(self, pull: _Pull, text: str) -> None:
         try:
             pull.hear(text)
         except Exception as error:  # noqa: BLE001  # told; the pull goes on as it was
-            with suppress(WebSocketDisconnect):
-                await self._send({"error": error_of(error)[1]})
+            await self._tell(error)
+
+    async def _tell(self, error: Exception) -> None:
+        with suppress(WebSocketDisconnect):
+            await self._send({"error": error_of(error)[1]})
 
     async def _pull(self, text: str) -> None:
         """One pull, from its first message to its end."""
@@ -124,17 +126,17 @@ class Live:
         except Exception as error:  # noqa: BLE001  # becomes the answer
             await self._send({"error": error_of(error)[1]})
             return
-        self._current = pull = _Pull(drag)
+        pull = _Pull(drag)
         try:
             size = list(drag.recipe.image_size)
             await self._send({"began": True, "size": size, "heights": list(drag.preview_heights)})
-            # What has come while it was being prepared.
-            for _ in range(self._come.qsize()):
-                early = self._come.get_nowait()
-                if early is None:
-                    self._come.put_nowait(None)
-                    return
+            # What has come meanwhile, in its order; what comes while it is heard stands behind it.
+            while (early := self._waiting.at_once()) is not None:
                 await self._hear(pull, early)
+            if self._waiting.has_ended:
+                return
+            # Nothing waits, and nothing was awaited since: what comes from now on is heard at once.
+            self._current = pull
             await self._show(pull, height, quality)
         finally:
             self._current = None
@@ -208,6 +210,59 @@ class Live:
                 await self._socket.send_text(json.dumps(value))
         except RuntimeError as error:  # Starlette's word for one who has gone meanwhile
             raise WebSocketDisconnect(1006) from error
+
+
+@dataclass(frozen=True)
+class _Message:
+    text: str
+    moves: bool  # targets, and does nothing else
+
+
+class _Waiting:
+    """What has come and was not for a pull under way."""
+
+    def __init__(self) -> None:
+        self._messages: deque[_Message] = deque()
+        self._something = asyncio.Event()
+        self.has_ended = False  # the client has gone
+
+    def add(self, text: str) -> bool:
+        """Let a message wait. Where there are too many the oldest that moves targets goes; False: there is none."""
+        if len(text) + sum(len(message.text) for message in self._messages) > MOST_CHARACTERS:
+            return False
+        if len(self._messages) >= _WAITING:
+            oldest = next((message for message in self._messages if message.moves), None)
+            if oldest is None:
+                return False
+            self._messages.remove(oldest)
+        self._messages.append(_Message(text, _only_moves(text)))
+        self._something.set()
+        return True
+
+    def end(self) -> None:
+        """Nothing more comes, and nobody waits for answers."""
+        self._messages.clear()
+        self.has_ended = True
+        self._something.set()
+
+    def at_once(self) -> str | None:
+        """The message that has waited longest; None: none waits."""
+        return self._messages.popleft().text if self._messages else None
+
+    async def next(self) -> str | None:
+        """The same, once there is one; None: nothing comes any more."""
+        while not self._messages and not self.has_ended:
+            self._something.clear()
+            await self._something.wait()
+        return self.at_once()
+
+
+def _only_moves(text: str) -> bool:
+    try:
+        value = parse_json(text, _LONGEST)
+    except RecipeError:
+        return False
+    return isinstance(value, dict) and "targets" in value and not value.get("settle") and not value.get("stop")
 
 
 class _Pull:

@@ -67,6 +67,15 @@ def test_a_length_that_was_not_said_or_was_a_lie_counts_as_it_comes(folder):
     uploads.begin("a", 1000)
 
 
+def test_a_visitor_who_sends_nothing_is_not_remembered(folder):
+    uploads = uploads_in(folder)
+    for n in range(3):
+        send(uploads, f"visitor {n}", 100)
+        uploads.begin(f"other {n}", 10)
+        uploads.end(f"other {n}", 0)
+    assert not uploads._under_way
+
+
 def test_what_is_opened_moves_and_what_is_refused_goes(folder):
     uploads = uploads_in(folder)
     path = send(uploads, "a", 500)

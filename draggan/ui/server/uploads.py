@@ -93,6 +93,8 @@ class Uploads:
         with self._lock:
             self._transfers -= 1
             self._under_way[visitor] -= done
+            if not self._under_way[visitor]:
+                del self._under_way[visitor]  # most come once
             for path in map(Path, paths):
                 known = self._waiting.get(path)
                 if known is not None:
