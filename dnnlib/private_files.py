@@ -52,6 +52,12 @@ def private_file(path: Path, make: Callable[[], bytes]) -> bytes:
 def _written_beside(path: Path, data: bytes) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except BaseException:
+        # A full disk, or somebody's Ctrl+C: part of a key is a secret, too.
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary

@@ -266,7 +266,7 @@ class DragConfig:
         None,
         unit="",
         source="paper: the 128 px map of a 512 px model",
-        help="feature level to drag on; none given: a quarter of the picture's size",
+        help="feature level to drag on; none given: a quarter of the picture's size, 32 to 128 cells",
     )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dnnlib.private_files import private_file, write_private
 from draggan.errors import AuditError, ConfigError, ExportError
 from draggan.provenance.audit import AuditLog, Head
 from draggan.provenance.deployment import Deployment, state_folder
@@ -164,6 +166,31 @@ def test_what_is_erased_by_and_by_leaves_the_file_of_recent_changes_too(tmp_path
 def test_a_record_that_was_never_begun_has_nothing_to_erase(log):
     assert log.purge(everything=True) == 0
     assert not log.path.exists()
+
+
+def test_part_of_a_key_does_not_stay_on_a_full_disk(tmp_path, monkeypatch):
+    class Full:
+        def __init__(self, descriptor: int, mode: str) -> None:
+            self._file = open(descriptor, mode, buffering=0)  # noqa: SIM115
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def write(self, data: bytes) -> None:
+            self._file.write(data[:4])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dnnlib.private_files.os.fdopen", Full)
+    for write in (
+        lambda: write_private(tmp_path / "a", b"secret"),
+        lambda: private_file(tmp_path / "b", lambda: b"secret"),
+    ):
+        with pytest.raises(OSError, match="No space left"):
+            write()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_commitment_does_not_tell_what_was_erased(log):

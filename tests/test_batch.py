@@ -158,23 +158,26 @@ def test_a_batch_that_is_killed_goes_on(model, tmp_path):
 def test_a_process_that_dies_costs_the_job_it_was_at(model, tmp_path, monkeypatch):
     source = written(tmp_path, [short(model, seed) for seed in range(4)])
     options = Options(folder=str(tmp_path), device="cpu")
-    monkeypatch.setattr(pool, "_serve", _dies_at_the_second)
+    monkeypatch.setattr(pool, "_serve", _dies_at_the_second_and_after_the_third)
     with pool.Pool(options, 1) as workers:
         rows = [row for _, row in workers.run(read_jobs(source))]
     assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
     assert "has ended (signal 9), most likely because there was no memory left" in rows[1]["error"]
 
 
-def _dies_at_the_second(connection, options):
+def _dies_at_the_second_and_after_the_third(connection, options):
     """In place of what a process of the pool does."""
     while True:
         try:
             job = connection.recv()
         except EOFError:
             return
+        connection.send(None)
         if job.number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         connection.send({"number": job.number, "name": job.name, "state": "done"})
+        if job.number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_two_batches_do_not_share_a_folder(model, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -19,7 +20,7 @@ from draggan.cli import main
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.errors import ConfigError, OpBuildError
-from draggan.evaluation import protocols, report, results
+from draggan.evaluation import command, protocols, report, results
 from draggan.evaluation.command import config_from
 from draggan.evaluation.instructions import Instruction, read_instructions
 from draggan.evaluation.protocols import (
@@ -457,6 +458,11 @@ def test_a_perfect_generator_is_perfect():
 
 def test_what_cannot_be_measured_says_so(tiny_generator):
     subject = Subject(name="tiny", generator=tiny_generator, truncation=0.7)
+    assert set(protocols.possible(subject)) == set(command.PROTOCOLS), "what is called possible can be asked for"
+    parser = argparse.ArgumentParser()
+    command.add_options(parser)
+    for name in set(command.PROTOCOLS) - {"instructions"}:
+        assert command._protocol(parser.parse_args(["--protocol", name])).name == name
     assert {name for name, why in protocols.possible(subject).items() if not why} == {
         "reconstruction",
         "roundtrip",

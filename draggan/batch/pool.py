@@ -1,4 +1,7 @@
-"""Processes that share jobs among themselves: each loads a model once, and one that dies costs the job it was at."""
+"""Processes that share jobs among themselves: each loads a model once, and one that dies costs the job it was at.
+
+A process says when it begins with a job: one that has died before, with nothing to do, costs none.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,7 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     job: Job | None = None
+    has_begun: bool = False  # with this job, as it has said itself
 
 
 class Pool:
@@ -91,13 +95,15 @@ class Pool:
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
         """Do jobs; each with its row, in the order in which they are done."""
         waiting = iter(jobs)
+        again: list[Job] = []  # given to a process that was no longer there
+        tried: set[int] = set()
         nothing_left = False
         while True:
-            while not nothing_left:
+            while again or not nothing_left:
                 free = next((worker for worker in self._workers if worker.job is None), None)
                 if free is None and len(self._workers) >= self._count:
                     break
-                job = next(waiting, None)
+                job = again.pop() if again else next(waiting, None)
                 if job is None:
                     nothing_left = True
                     break
@@ -107,12 +113,21 @@ class Pool:
                 return
             for ready in wait(list(busy)):
                 worker = busy[ready]  # type: ignore[index]  # the connections that were given
-                done, worker.job = worker.job, None
+                done = worker.job
                 assert done is not None
                 try:
                     row = worker.connection.recv()
                 except (EOFError, OSError):
                     row = failed(done, self._ended(worker))
+                    if not worker.has_begun and done.number not in tried:
+                        # Once more, by another one; not for ever, where none comes as far as to begin.
+                        tried.add(done.number)
+                        again.append(done)
+                        continue
+                if row is None:
+                    worker.has_begun = True
+                    continue
+                worker.job = None
                 yield done, row
 
     def _begin(self) -> _Worker:
@@ -138,7 +153,7 @@ class Pool:
 
 
 def _give(worker: _Worker, job: Job) -> None:
-    worker.job = job
+    worker.job, worker.has_begun = job, False
     try:
         worker.connection.send(job)
     except OSError:
@@ -155,6 +170,7 @@ def _serve(connection: Connection, options: Options) -> None:
     while True:
         try:
             job = connection.recv()
+            connection.send(None)  # it has begun
             connection.send(worker.do(job))
         except (EOFError, OSError):
             return

@@ -26,6 +26,7 @@ __all__ = ["PROTOCOLS", "add_options", "config_from", "run"]
 PROTOCOLS = {
     "landmarks": "landmarks of one picture to where another has them",
     "pulls": "random landmarks in random directions: whether what is said to have arrived has arrived",
+    "pairs": "the landmarks of 'landmarks', likewise",
     "apart": "two random landmarks away from each other, likewise",
     "reconstruction": "a nearby picture, by 32 points of the flow to it",
     "roundtrip": "there and back",
@@ -49,7 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items()) + " (default: %(default)s)",
     )
     parser.add_argument(
-        "--points", default="1", metavar="1|5|all", help="landmarks and roundtrip: how many (default: %(default)s)"
+        "--points",
+        default="1",
+        metavar="1|5|all",
+        help="landmarks, pairs and roundtrip: how many (default: %(default)s)",
     )
     parser.add_argument("--instructions", type=Path, metavar="FILE", help="lines of JSON with seed and points")
     parser.add_argument("--pairs", type=int, help="how many cases (default: 20, or all instructions)")
@@ -170,9 +174,9 @@ def _protocol(args: argparse.Namespace) -> Protocol:
         raise ConfigError("--protocol instructions and --instructions FILE belong together; give both or neither")
     if args.protocol == "instructions":
         return protocols.Instructions(instructions=read_instructions(args.instructions))
-    if args.protocol in ("landmarks", "roundtrip"):
-        kind = protocols.Landmarks if args.protocol == "landmarks" else protocols.Roundtrip
-        return kind(points=points, first_seed=args.seed)
+    several = {"landmarks": protocols.Landmarks, "pairs": protocols.Pairs, "roundtrip": protocols.Roundtrip}
+    if args.protocol in several:
+        return several[args.protocol](points=points, first_seed=args.seed)
     kinds: dict[str, Callable[..., Protocol]] = {
         "pulls": protocols.Pulls,
         "apart": protocols.PullsApart,
