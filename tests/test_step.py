@@ -158,7 +158,7 @@ def problem_of(G, count, config, mask=None):
         reach=6.0,
         templates=torch.zeros(count, len(patch), channels, device="meta"),
         pattern=pattern,
-        witness=pattern,
+        find_witness=lambda: pattern,
         follows=False,
         along_lines=False,
         mask=mask,

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import io
 import json
+import logging
 import re
 import secrets
 import threading
@@ -30,6 +31,8 @@ from draggan.errors import ModerationError
 from draggan.moderation.verdict import Decision, Stage, Subject, Verdict
 
 __all__ = ["ReviewQueue", "Waiting"]
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{12}")
 _KEY, _DECISIONS = "key", "decisions"
@@ -96,11 +99,14 @@ class ReviewQueue:
         that are too old to count."""
         # All ages first: those of pictures stand in the files beside them.
         ages = {path: self._clock() - self._since(path) for path in _files_of(self.folder) if path.name != _KEY}
-        for path in (path for path, age in ages.items() if age > _WAIT):
-            path.unlink(missing_ok=True)
-        for path in _files_of(self.folder / _DECISIONS):
-            if self._clock() - _changed(path) > _REMEMBER:
+        over = [path for path, age in ages.items() if age > _WAIT]
+        over += [path for path in _files_of(self.folder / _DECISIONS) if self._clock() - _changed(path) > _REMEMBER]
+        for path in over:
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                # The others still go.
+                log.warning("%s is kept longer than it may be: %s", path, error)
 
     def add(self, subject: Subject, verdict: Verdict) -> str:
         """Let pictures wait; returns their number, that of before if they wait already.

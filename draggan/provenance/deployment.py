@@ -150,12 +150,16 @@ class Deployment:
     def remove_what_is_over(self) -> None:
         """Erase details, pictures that wait and decisions about them whose time is over. What cannot be erased is said
         in the log."""
-        try:
-            if self.audit is not None:
-                self.audit.purge()
-            self.queue.sweep()
-        except (AuditError, OSError) as error:
-            log.warning("%s", error)
+        # Each by itself: where one cannot be emptied, the other still is.
+        for remove in (self.queue.sweep, self._purge):
+            try:
+                remove()
+            except (AuditError, OSError) as error:
+                log.warning("%s", error)
+
+    def _purge(self) -> None:
+        if self.audit is not None:
+            self.audit.purge()
 
     def record_start(self) -> None:
         """Record that a page is served from now on.

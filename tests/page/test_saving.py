@@ -18,6 +18,7 @@ from PIL import Image, ImageSequence
 from draggan.export import read_recipe
 from draggan.provenance.deployment import default
 from draggan.ui.canvas.value import EMPTY, canvas_value
+from draggan.ui.handlers import saving
 from draggan.ui.layout import FILMS
 from tests.marks import brightest_place, frames_of_film, marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, picture_of, request, shown, text_of
@@ -216,3 +217,10 @@ def test_a_full_temporary_folder_is_a_sentence_and_nothing_is_lost(do, session, 
         do.save(session, EMPTY, request())
     monkeypatch.undo()
     assert do.save(session, EMPTY, request())
+
+
+def test_a_long_name_of_a_photo_fits_a_file_system():
+    stem = saving._stem_of("\U00020bb7" * 200 + ".jpg")
+    assert stem
+    assert len(stem.encode()) <= 120
+    assert saving._stem_of("my cat (1).jpg") == "my-cat-1"

@@ -77,8 +77,8 @@ function showStory() {
       if (props.busy || kind === 'now') return;
       // Numbers of deleted pictures are given to no other.
       if (thumbs.has(number)) deleted.set(number, thumbs.get(number));
-      // The next one comes under the pointer, and is not meant.
-      list.dataset.still = '';
+      // The next one comes under the pointer, and is not meant. A finger points at nothing in between.
+      if (matchMedia('(hover: hover)').matches) list.dataset.still = '';
       props.value = structuredClone({ ...state, place: number });
       trigger('forget', {});
     };

@@ -141,9 +141,11 @@ def foresee(page: Page, session: Session | None, value: Any, request: gr.Request
             return
         can, crop = proposal
         with page.tabs.exclusive(tab, session) as newest:
-            if page.session_of(newest).model != model:
-                # Another model is on the canvas by now, which draws something else.
-                return
+            changed = page.session_of(newest).model != model
+        if changed:
+            # Another model is on the canvas by now, which draws something else.
+            yield {part: gr.HTML(found={"count": count, "box": None, "text": ""})}
+            return
         if crop is None:
             yield {part: gr.HTML(found={"count": count, "box": None, "text": messages.NOT_FOUND if can else ""})}
             return

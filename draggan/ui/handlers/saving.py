@@ -303,7 +303,9 @@ def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
 
 def _stem_of(name: str) -> str:
     """What a file is called, as far as it can be part of another file's name anywhere; empty: nothing of it can."""
-    return re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60]
+    stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60]
+    # File systems count bytes.
+    return stem.encode()[:120].decode(errors="ignore")
 
 
 def _file_name(page: Page, session: Session, suffix: str, *, compared: bool = False, named: str = "") -> str:
