@@ -198,6 +198,8 @@ class SmallTrainer(ABC, Generic[NetworkType, ConfigType]):
 
     def _restore(self) -> None:
         state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        if not {"scene", "config", "progress"} <= set(state):
+            raise ConfigError(f"{self.checkpoint} is of an earlier version; begin anew in another --out")
         if state["scene"] != self.scene.name:
             raise ConfigError(f"{self.checkpoint} is a training of another scene; choose another --out")
         self.network.load_state_dict(state["network"])

@@ -244,7 +244,7 @@ class Drag(Iterator[DragStep]):
         # Of few handles there is nothing to confirm unless they have arrived.
         doubted = outcome == "arrived" or (self.problem.along_lines and outcome not in (None, "stopped"))
         if doubted and gone is None and not live:
-            findings, here = self._second_opinion(findings, here)
+            findings, here = self._second_opinion(findings, here, stays=rested is not None)
             outcome = decide(findings)
         distances = self._distances
         self._moving.idle = live and outcome in RESTS
@@ -264,12 +264,15 @@ class Drag(Iterator[DragStep]):
             return step
         return replace(step, contrast=self.problem.contrast(here.shift))
 
-    def _second_opinion(self, findings: Findings, here: Evaluation) -> tuple[Findings, Evaluation]:
+    def _second_opinion(self, findings: Findings, here: Evaluation, *, stays: bool) -> tuple[Findings, Evaluation]:
         """What is said at the end is said of content that was looked for once more, where the tracker can do that.
 
         A drag whose content turns out to be elsewhere goes on from there, if it may.
+
+        Args:
+            stays: the picture is the one that was let go, wherever its content is.
         """
-        final = self._corrections <= 0 or findings.last
+        final = self._corrections <= 0 or findings.last or stays
         there = self._solver.confirmed(here, final=final)
         if there is here:
             return findings, here

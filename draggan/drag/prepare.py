@@ -61,7 +61,7 @@ class Reference:
     handles: Float[Tensor, "n 2"]
     pictures: Sequence[Picture]
     mask_picture: Picture | None = None
-    led_from: Latent | None = None
+    led_from: Tensor | np.ndarray | None = None
 
 
 def prepare(

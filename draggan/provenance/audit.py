@@ -258,8 +258,11 @@ class AuditLog:
         """
         return self._append("decision", {"item": _hex(item), "decision": _word(decision)}, {"why": why[:1000]})
 
-    def purge(self, *, everything: bool = False) -> int:
+    def purge(self, *, everything: bool = False, patience: float = _BUSY) -> int:
         """Erase details whose time is over, or all; returns how many rows lost theirs. The chain stays valid.
+
+        Args:
+            patience: seconds to wait for other programs that read the record; nothing is recorded meanwhile.
 
         Raises:
             AuditError: they could not be erased.
@@ -271,7 +274,7 @@ class AuditLog:
         if erased:
             self._keep_head()
         # Also where nothing was erased now: what was erased before may live there still.
-        if not self._empty_recent_changes(_BUSY):
+        if not self._empty_recent_changes(patience):
             raise AuditError(
                 f"details of {erased} rows are erased, but their text stays in {self.path.name}-wal for as long as "
                 "another program reads the record; erase once more when it has ended"

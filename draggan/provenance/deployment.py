@@ -159,7 +159,7 @@ class Deployment:
 
     def _purge(self) -> None:
         if self.audit is not None:
-            self.audit.purge()
+            self.audit.purge(patience=1.0)
 
     def record_start(self) -> None:
         """Record that a page is served from now on.

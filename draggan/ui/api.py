@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.block_function import BlockFunction
 from gradio.context import get_blocks_context
 
 from draggan.engine.base import Engine, Update

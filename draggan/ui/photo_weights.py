@@ -21,7 +21,7 @@ from draggan.errors import DragGANError, RecipeError
 from draggan.images import over_white
 from draggan.kept_session import BUDGET, pieces_of, read_session
 from draggan.provenance.consent import PHOTO
-from draggan.recipe import ModelReference, parse_json
+from draggan.recipe import ModelReference, Recipe, parse_json
 from draggan.session import Session
 from draggan.session_file import PhotoPlace, SessionFile, photos_of, read_session_file
 from draggan.ui.page import Page

@@ -64,7 +64,7 @@ def _travel(page: Page, session: Session | None, value: CanvasValue, move: Calla
         before = page.drawn(session, value)
         after = move(before)
         if after.now is before.now and after is not before:
-            back = len(after.pictures) > len(before.pictures)
+            back = {number for number, _ in after.pictures} - {number for number, _ in before.pictures}
             return _another_history(page, after, messages.PUT_BACK if back else messages.DELETED)
         if after.start is before.start:
             return page.show(after)
