@@ -215,7 +215,7 @@ class Watched(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.given, self.waits = 0, 0
+        self.given, self.waits, self.strict = 0, 0, False
         self.host, self.either = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
@@ -231,6 +231,11 @@ class Watched(TorchDispatchMode):
             for t in _tensors(out):
                 self.host[t] = True
         else:
+            # A device takes no operands from the host, and copies say so (`watching`).
+            strange = [t for t in sided if t in self.host and t.dim()]
+            assert not (strange and self.strict), (
+                f"{function} of tensors of both, of the host {[tuple(t.shape) for t in strange]}"
+            )
             chosen = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
             self.given += name not in self.FREE
             self.waits += name in self.LOOKS or chosen
@@ -357,6 +362,7 @@ def test_a_recorded_drag_is_the_drag_itself(
             for step in going:
                 steps.append(step)
                 since.append((watched.given, watched.waits))
+                watched.strict = True
         found.append(steps)
         # Of steps in the middle: the first and the last bring what is needed once a drag.
         counts.append([(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(since)][1:-1])
