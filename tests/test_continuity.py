@@ -128,14 +128,20 @@ def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on
     assert run(generator, (44.0, 32.0), solver="gauss-newton", max_departure=100.0).outcome == "arrived"
 
 
-def test_other_targets_wake_a_drag_that_rests_at_the_edge():
-    generator = BumpGenerator([START], limit=8.0).freeze()
-    drag = Drag(generator, WS, [START], [START], config=DragConfig(solver="gauss-newton"), live=True)
-    drag.retarget([(50.0, 32.0)])
-    for _ in range(60):
+def pulled(drag, target, steps=60):
+    """The step with which a live drag rests on its way there, or the last of so many."""
+    drag.retarget([target])
+    for _ in range(steps):
         if drag.would_sleep():
             break
         step = next(drag)
+    return step
+
+
+def test_other_targets_wake_a_drag_that_rests_at_the_edge():
+    generator = BumpGenerator([START], limit=8.0).freeze()
+    drag = Drag(generator, WS, [START], [START], config=DragConfig(solver="gauss-newton"), live=True)
+    step = pulled(drag, (50.0, 32.0))
     assert 24 < step.handles[0, 0] < 29
     assert step.outcome is None
     assert step.rests in ("unlikely", "stalled")
@@ -150,11 +156,7 @@ def test_other_targets_wake_a_drag_that_rests_at_the_edge():
 def test_let_go_where_it_rests_a_live_drag_ends_with_the_picture_that_is_to_be_seen():
     generator = BumpGenerator([START], limit=8.0).freeze()
     drag = Drag(generator, WS, [START], [START], config=DragConfig(solver="gauss-newton"), live=True)
-    drag.retarget([(50.0, 32.0)])
-    for _ in range(60):
-        if drag.would_sleep():
-            break
-        step = next(drag)
+    step = pulled(drag, (50.0, 32.0))
     assert step.rests in ("unlikely", "stalled")
     drag.settle()
     (last,) = drag
@@ -167,11 +169,7 @@ def test_a_live_drag_of_the_published_solver_goes_on_from_the_last_picture_in_wh
     generator = BumpGenerator([START], curtain=34.0).freeze()
     config = DragConfig(solver="adam", tracker="continuity", step_size=5e-3)
     drag = Drag(generator, WS, [START], [START], config=config, live=True)
-    drag.retarget([(50.0, START[1])])
-    for _ in range(200):
-        if drag.would_sleep():
-            break
-        step = next(drag)
+    step = pulled(drag, (50.0, START[1]), steps=200)
     assert step.rests == "lost"
     assert not step.lost.any()
     assert generator.centres(step.ws)[0, 0, 0] < 36, "its middle has just gone behind the curtain"
