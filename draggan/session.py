@@ -351,7 +351,7 @@ class Session:
         return replace(self, space=space)
 
     def set_settings(self, settings: Mapping[str, Any]) -> Session:
-        """With which settings the next drag runs; whoever begins it checks them."""
+        """Set the settings of the next drag; they are checked when it begins."""
         return replace(self, settings=dict(settings))
 
     def with_opened(self, title: str, name: str) -> Session:

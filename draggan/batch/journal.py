@@ -47,7 +47,7 @@ class Journal:
             self._remember(line)
 
     def done(self, job: Job) -> dict[str, Any] | None:
-        """The row of a job that is done and whose files are there; None: it is to be done."""
+        """The row of a job that is done and whose files are there; None if it still has to run."""
         row = self._rows.get((job.name, job.key))
         if row is None or not all((self._folder / name).is_file() for name in files_of(row)):
             return None

@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run them; 1 if some could not be run, 130 if interrupted. The same command goes on where it was ended."""
+    """Run them; returns 1 if some failed, 130 if interrupted. The same command goes on where it stopped."""
     from draggan.batch.jobs import read_jobs
     from draggan.batch.pool import usable_cores
     from draggan.batch.run import run_batch

@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write it; the same command goes on where it was ended."""
+    """Write it; the same command goes on where it stopped."""
     from draggan.datasets.batch_pairs import write_batch_pairs
     from draggan.datasets.scene_pairs import ScenePairs, write_scene_pairs
     from draggan.terminal import CountBar

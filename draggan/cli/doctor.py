@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; 1 if something is broken."""
+    """Print the report; returns 1 if something is broken."""
     from draggan import doctor
 
     items = doctor.report()

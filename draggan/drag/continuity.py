@@ -268,23 +268,23 @@ def _followed(
     limits: Limits,
 ) -> Followed:
     features, slopes = look(pattern, sampler, handles)
-    unlike = similarity(pattern, handles, features)
+    likeness = similarity(pattern, handles, features)
     moved = displacement(pattern, handles, features, slopes)
     # Of features that are not numbers nothing is said: the drag ends for that.
     # A place that a second look has found is known otherwise, and looked at once more in the end.
     changed = torch.where(
-        corrected > 0, unlike < LEAST_SIMILAR_CORRECTED, (unlike < LEAST_SIMILAR) | (moved > limits.largest)
+        corrected > 0, likeness < LEAST_SIMILAR_CORRECTED, (likeness < LEAST_SIMILAR) | (moved > limits.largest)
     )
     lost = astray | changed
     return Followed(
         handles=handles,
         lost=lost,
-        certain=~lost & ((corrected > 0) | ((unlike >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
+        certain=~lost & ((corrected > 0) | ((likeness >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
         shift=shift,
         features=features,
         slopes=slopes,
         displacement=moved,
-        similarity=unlike,
+        similarity=likeness,
         corrected=corrected,
     )
 

@@ -131,7 +131,7 @@ class Scheduler:
         self._changed.notify()
 
     def _catch_up(self, entry: _Entry) -> None:
-        """Who comes anew, or back from a rest, stands as far as the others have come, less the credit."""
+        """A new visitor, or one back from a rest, starts level with the others, less the credit."""
         entry.account.used = max(entry.account.used, self._reached - _CREDIT)
         others = [e.used for e in self._entries.values() if e.account is entry.account and e is not entry]
         entry.used = max(entry.used, min(others, default=0.0))

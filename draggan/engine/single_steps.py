@@ -48,14 +48,14 @@ class Once(Generic[_T]):
         return "over"
 
     def check(self) -> None:
-        """It is over soon, whoever looks."""
+        """Nothing to check: it ends after one step."""
 
     def wait(self) -> _T:
         """What comes of it, once it is there; raises what it has failed with."""
         return self._future.result()
 
     def wait_for(self, seconds: float) -> _T | None:
-        """The same; None if its turn has not come by then, and it is not done any more."""
+        """The same; None, and it is given up, if its turn has not come by then."""
         try:
             return self._future.result(seconds)
         except FutureTimeout:

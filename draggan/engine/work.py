@@ -220,7 +220,7 @@ class Completion(Work):
 
 
 class Telling(Work, Generic[_UpdateT]):
-    """Work that tells how it goes, to whoever waits for it."""
+    """Work that publishes updates to whoever watches it."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -60,7 +60,7 @@ class DevicePool:
         self.capacity = max(BLOCK, -(-max(capacity, first) // BLOCK) * BLOCK)
         self.added = 0
         self.quiet = threading.Lock()
-        """Held by whoever needs the device to himself: nothing is drawn meanwhile."""
+        """Held by whoever needs the device exclusively: nothing is drawn meanwhile."""
         n = self.capacity
 
         def empty(*shape: int) -> Tensor:

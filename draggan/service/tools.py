@@ -185,7 +185,7 @@ class _Tools:
         """Say which marks a picture or film carries: whether it says that it is made by AI, and who says so.
 
         It looks for content credentials (C2PA), for an invisible mark of this server, and for what the file says of
-        itself. Nothing is fetched, and no mark is no proof that a picture is not made by AI.
+        itself. Nothing is fetched, and the absence of marks does not prove that a picture is not made by AI.
 
         Args:
             file: the whole content of a PNG, JPEG, WebP, GIF or MP4 in base64, or as a data URL.

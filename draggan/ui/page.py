@@ -209,7 +209,7 @@ class Page:
         return {"count": len(recipes), "ends": ends, "key": next(self._changes)}
 
     def note(self, updates: Updates) -> Updates:
-        """The updates, and with a session what there is to do next and that the browser has something to keep."""
+        """The updates; where they bring a session, also hints on what to do next, and that the browser keeps it."""
         session = updates.get(self.parts.progress) or updates.get(self.parts.session)
         if session is None:
             return updates

@@ -78,7 +78,7 @@ def status_line(text: str, **look: Any) -> gr.HTML:
 
 
 def progress_bar(**look: Any) -> gr.HTML:
-    """A bar, its prop ``percent`` long, with a line of text below."""
+    """A progress bar, filled to its prop ``percent``, with a line of text below."""
     return _component("", '<div class="dg-bar"><div></div></div><p></p>', _BAR, percent=0, **look)
 
 

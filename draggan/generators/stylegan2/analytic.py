@@ -488,7 +488,7 @@ def _modulations(layout: Layout, rows: Sequence[Tensor], needs_grad: Sequence[bo
 
 
 def compute_modulations(layers: Sequence[Layer], rows: Sequence[Tensor], dtype: torch.dtype) -> list[Modulation]:
-    """Style and demodulation factor, and what features of that type are multiplied by, of each layer and its row.
+    """For each layer and its row: style, demodulation factor, and the scale that keeps features of that type in range.
 
     That is the style as ``[batch, channel, 1, 1]`` of that type, and the factor as it is but in float16.
     """

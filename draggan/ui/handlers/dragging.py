@@ -47,7 +47,7 @@ def at_rest(page: Page, handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refused_while_dragging(page: Page, tab: str, session: Session | None) -> Updates | None:
-    """What the page gets in place of another picture while a drag runs in that tab; None: none does."""
+    """Updates that put the controls back while a drag runs in that tab; None if no drag runs."""
     if tab not in page.drags:
         return None
     notice(gr.Warning, messages.DRAGGING, "Not now")

@@ -133,7 +133,7 @@ class Rates:
             self._all.streams += 1
 
     def close_stream(self, visitor: str) -> None:
-        """They do no longer."""
+        """They stop listening."""
         with self._lock:
             self._account(visitor).streams -= 1
             self._all.streams -= 1
