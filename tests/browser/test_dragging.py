@@ -130,7 +130,7 @@ DROP = """(name) => {
 
 def seen(page, place) -> None:
     """Wait until the brightest place of the picture is there."""
-    for _ in range(200):
+    for _ in range(400):
         if max(abs(a - b) for a, b in zip(brightest(page), place, strict=True)) <= 1:
             return
         page.wait_for_timeout(50)

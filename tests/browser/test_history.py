@@ -22,7 +22,7 @@ def drag_to(page: Page, start, end) -> None:
 
 def shows(page: Page, xy) -> None:
     page.wait_for_timeout(100)
-    for _ in range(100):
+    for _ in range(400):
         there = brightest(page)
         if abs(there[0] - xy[0]) <= 2 and abs(there[1] - xy[1]) <= 2:
             return
