@@ -548,6 +548,8 @@ def test_gradients_of_both_orders(compiled: None) -> None:
 
 
 @needs_compiler
+# PyTorch 2.14's own check warns of what it does itself.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_operators_are_what_pytorch_expects(compiled: None, order: torch.memory_format) -> None:
     def check(operator: Any, *arguments: Any) -> None:
