@@ -541,7 +541,7 @@ class Session:
             known.setdefault(_look_of(recipe), number)
         found: dict[int, int] = {}
         for number, recipe in recipes.items():
-            before = (known.get(_look_of(recipe.up_to(k)), 0) for k in reversed(range(len(recipe.edits))))
+            before = (known.get(_look_of(recipe, k), 0) for k in reversed(range(len(recipe.edits))))
             # Fewer edits: so that no way leads round and round, whatever the pictures look like.
             origin = next((n for n in before if n and len(recipes[n].edits) < len(recipe.edits)), 0)
             if origin:
@@ -728,9 +728,11 @@ def _is_of_same_seed(one: Recipe, other: Recipe) -> bool:
     return one.seed is not None and (one.model, one.seed) == (other.model, other.seed)
 
 
-def _look_of(recipe: Recipe) -> tuple[ModelReference, bytes]:
-    """What a picture is told by."""
-    return recipe.model, _latent_of(recipe).tobytes()
+def _look_of(recipe: Recipe, number: int = -1) -> tuple[ModelReference, bytes]:
+    """What one of the pictures of a recipe is told by, the last if no number is given."""
+    ws = recipe.results[number]
+    assert ws is not None
+    return recipe.model, ws.tobytes()
 
 
 def _complete(recipe: Recipe) -> Recipe:

@@ -61,16 +61,17 @@ class PreviewHeights:
     """The heights that the drags of each model ended with, for those to come; of the last models only.
 
     Args:
+        budget: as for `PreviewHeight`.
         most: models.
     """
 
-    def __init__(self, most: int = 32) -> None:
-        self._most = most
+    def __init__(self, budget: float, most: int = 32) -> None:
+        self._budget, self._most = budget, most
         self._known: dict[str, int] = {}
 
-    def begin(self, model: str, heights: Sequence[int], budget: float) -> PreviewHeight:
-        """For a drag on that model; arguments as for `PreviewHeight`."""
-        return PreviewHeight(heights, budget, self._known.get(model))
+    def begin(self, model: str, heights: Sequence[int]) -> PreviewHeight:
+        """For a drag on that model, which can draw these heights."""
+        return PreviewHeight(heights, self._budget, self._known.get(model))
 
     def keep(self, model: str, size: PreviewHeight) -> None:
         """What a drag has found out."""

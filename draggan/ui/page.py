@@ -77,7 +77,8 @@ class Page:
         self.searches = ReadingTurns(at_once=1, places=2, what="searched")
         self.tabs = TabQueue(parts.session)
         self.thumbnails = Thumbnails(engine)
-        self.sizes, self.live_sizes = PreviewHeights(), PreviewHeights()
+        # A pointer is followed as smoothly as can be.
+        self.sizes, self.live_sizes = PreviewHeights(budget=0.1), PreviewHeights(budget=0.04)
         self.site = site or Site()
         self._changes = count(1)
 

@@ -13,7 +13,7 @@ of which computes one small window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_host
 
-__all__ = ["Copies", "inverse", "null_space", "position_rows", "to_float64"]
+__all__ = ["Copies", "NullSpace", "inverse", "null_space", "position_rows", "to_float64"]
 
 
 class Copies:
@@ -122,14 +122,25 @@ def inverse(gram: Float[Tensor, "m m"], least: float = 0.0) -> Float[Tensor, "m 
     return work[:, m:] * torch.stack(kept)[:, None]
 
 
-def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> Callable[[Tensor], Tensor]:
-    """The projection of steps onto those that leave the handles where they are."""
-    rows = to_float64(jacobian.flatten(1))
-    # Handles on one spot share their rows.
-    solve = inverse(rows @ rows.T, 1e-6)
+@dataclass(frozen=True, eq=False)
+class NullSpace:
+    """Of a Jacobian: the projection of steps onto those that leave the handles where they are.
 
-    def project(x: Tensor) -> Tensor:
+    Attributes:
+        rows: of the Jacobian, float64.
+        solve: inverse of their products.
+    """
+
+    rows: Float[Tensor, "k n"]
+    solve: Float[Tensor, "k k"]
+
+    def __call__(self, x: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 moves w_dim"]:
         flat = to_float64(x.flatten())
-        return (flat - rows.T @ (solve @ (rows @ flat))).to(x).reshape(x.shape)
+        return (flat - self.rows.T @ (self.solve @ (self.rows @ flat))).to(x).reshape(x.shape)
 
-    return project
+
+@replayed
+def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> NullSpace:
+    """That of a Jacobian; handles on one spot share their rows."""
+    rows = to_float64(jacobian.flatten(1))
+    return NullSpace(rows, inverse(rows @ rows.T, 1e-6))

@@ -22,7 +22,7 @@ from torch import Tensor
 from draggan.config import DragConfig
 from draggan.drag.mask import FixedRegion, MaskView
 from draggan.drag.problem import Problem
-from draggan.drag.solvers.jacobian import null_space
+from draggan.drag.solvers.jacobian import NullSpace, null_space
 from draggan.drag.solvers.latent_metric import LatentMetric
 from draggan.generators.base import Generator
 from torch_utils.recorder import can_look, replayed
@@ -172,7 +172,8 @@ class MaskConstraint:
             (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
             return g
 
-        at = _begin(jacobian, step, transposed(changed), scale)
+        project = null_space(jacobian)
+        at = _begin(project, step, transposed(changed), scale)
         for left in reversed(range(ITERATIONS)):
             # Where looking would wait for the device, it goes on and nothing moves any more.
             if can_look(at.going) and not at.going:
@@ -181,7 +182,7 @@ class MaskConstraint:
             moved = _move(at, hp, scale)
             if left == 0 or (can_look(moved.going) and not moved.going):
                 return moved.total
-            at = _turn(jacobian, moved, transposed(hp), scale)
+            at = _turn(project, moved, transposed(hp), scale)
         return at.total
 
     def _slope(
@@ -226,13 +227,13 @@ class _Iteration(NamedTuple):
 
 @replayed
 def _begin(
-    jacobian: Float[Tensor, "k moves w_dim"],
+    project: NullSpace,
     step: Float[Tensor, "1 moves w_dim"],
     back: Float[Tensor, "1 moves w_dim"],
     scale: MaskScale,
 ) -> _Iteration:
     """Before the first move; ``back`` is ``H^T`` of what the step changes and has changed."""
-    residual = -null_space(jacobian)(step + scale.weight * back)
+    residual = -project(step + scale.weight * back)
     square = residual.square().sum()
     return _Iteration(
         total=torch.zeros_like(step),
@@ -257,11 +258,9 @@ def _move(at: _Iteration, hp: Float[Tensor, "1 channel height width"], scale: Ma
 
 
 @replayed
-def _turn(
-    jacobian: Float[Tensor, "k moves w_dim"], at: _Iteration, back: Float[Tensor, "1 moves w_dim"], scale: MaskScale
-) -> _Iteration:
+def _turn(project: NullSpace, at: _Iteration, back: Float[Tensor, "1 moves w_dim"], scale: MaskScale) -> _Iteration:
     """To the next direction; ``back`` is ``H^T`` of what the last one changes."""
-    residual = at.residual - at.alpha * null_space(jacobian)(at.direction + scale.weight * back)
+    residual = at.residual - at.alpha * project(at.direction + scale.weight * back)
     square = residual.square().sum()
     direction = residual + square / at.square.clamp(min=SHORTEST**2) * at.direction
     going = at.going & (square > 1e-12 * scale.length.square())

@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 _DRAGGING_QUALITY = 88  # of JPEG; a still picture has the canvas's own
-_BUDGET, _LIVE_BUDGET = 0.1, 0.04  # seconds that a picture may take; a pointer is followed as smoothly as can be
 _KEPT_EVERY = 2.0  # seconds after which what a drag has reached is kept
 _LAST_STEP = 600.0  # seconds that the last step of a drag that was stopped may take
 
@@ -169,8 +168,8 @@ def _follow(
     """Show the newest picture of a drag whenever one is due, up to its end, or until nobody listens any more."""
     started, words = time.perf_counter(), LiveWords()
     kept = started
-    sizes, budget = (page.sizes, _BUDGET) if pull is None else (page.live_sizes, _LIVE_BUDGET)
-    size = sizes.begin(session.model, drag.preview_heights, budget)
+    sizes = page.sizes if pull is None else page.live_sizes
+    size = sizes.begin(session.model, drag.preview_heights)
     shown: Update | None = None
     while True:
         with explained():

@@ -69,9 +69,7 @@ def save(
     """
     with explained():
         session = page.drawn(session, value)
-        form, photo = _among(form, PICTURES), _photo_of(page, session, request) if pasted else None
-        how, visitor = _provenance(page, request, session), visitor_of(request)
-        path = _saved_picture(page, session, form, times, compared, dots, photo, how, visitor)
+        path = _saved_picture(page, session, request, _among(form, PICTURES), times, compared, dots, pasted)
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
@@ -88,9 +86,7 @@ def copy(
     """The same for the clipboard, which takes PNG alone; the page puts it there."""
     with explained():
         session = page.drawn(session, value)
-        photo = _photo_of(page, session, request) if pasted else None
-        how, visitor = _provenance(page, request, session), visitor_of(request)
-        path = _saved_picture(page, session, "PNG", times, compared, dots, photo, how, visitor)
+        path = _saved_picture(page, session, request, "PNG", times, compared, dots, pasted)
         return {page.parts.file: str(path)} | page.say(messages.COPIED, "good")
 
 
@@ -206,19 +202,20 @@ def _points_of(shown: Sequence[Frame], number: int) -> Sequence[Point]:
 def _saved_picture(
     page: Page,
     session: Session,
+    request: gr.Request,
     form: str,
     times: int | None,
     compared: bool,
     dots: bool,
-    opened: OpenedPhoto | None,
-    provenance: Provenance,
-    visitor: str,
+    pasted: bool,
 ) -> Path:
+    """The file of `save`, which says what the arguments are."""
+    opened, provenance = _photo_of(page, session, request) if pasted else None, _provenance(page, request, session)
     if compared and not session.is_edited:
         raise ExportError("there is nothing to compare yet; drag something first")
     if opened is not None:
         after, before = page.picture(session.recipe), page.picture(session.start)
-        with page.photos.turns.turn(visitor):
+        with page.photos.turns.turn(visitor_of(request)):
             photo = opened.sent.read()
             mask = session.recipe.allowed
             pixels = paste(photo, opened.crop, over_white(after), before=over_white(before), mask=mask)
