@@ -37,6 +37,7 @@ from benchmarks.timing import publish, table
 from draggan.checkpoints.store import locate
 from draggan.config import InversionConfig
 from draggan.engine.models import file_sha256
+from draggan.evaluation.protocols.mask import around
 from draggan.evaluation.similarity import gradient_distance
 from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator
@@ -320,10 +321,7 @@ def _outside(
 ) -> float:
     """Mean change, of 255, of the pixels that are farther than `_OUTSIDE` of the width from the way of a pull."""
     size = before.shape[-1]
-    places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1)
-    way = target - handle
-    share = np.clip((places - handle) @ way / (way @ way), 0, 1)
-    far = np.linalg.norm(places - handle - share[..., None] * way, axis=-1) > _OUTSIDE * size
+    far = ~around(handle, target, (size, size), _OUTSIDE * size)
     change = (after.clamp(-1, 1) - before.clamp(-1, 1)).abs().mean(1)[0].numpy()
     return float(127.5 * change[far].mean())
 
