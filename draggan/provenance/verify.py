@@ -241,7 +241,9 @@ class Report:
             files = "one other file" if made_from == 1 else f"{made_from} other files"
             signed = "signed" if with_own == made_from else f"{with_own or 'none'} of them signed"
             said.append(f"made from {files}, {'not ' * (not with_own) + 'signed' if made_from == 1 else signed}")
-        said.append(f"signed at {found.time}, by an authority's clock" if found.time else "nobody confirms when")
+        said.append(
+            f"signed at {found.time}, as a time authority confirms" if found.time else "the time is not confirmed"
+        )
         if found.signer or found.tool:
             yield Finding(layer=layer, text=f"They say: {'; '.join(said)}.", mood="note" if mood != "bad" else "bad")
 
