@@ -238,12 +238,13 @@ class Report:
             said.append(f"steps: {', '.join(steps)}")
         made_from, with_own = found.ingredients
         if made_from:
-            files = "one other file" if made_from == 1 else f"{made_from} other files"
-            signed = "signed" if with_own == made_from else f"{with_own or 'none'} of them signed"
-            said.append(f"made from {files}, {'not ' * (not with_own) + 'signed' if made_from == 1 else signed}")
-        said.append(
-            f"signed at {found.time}, as a time authority confirms" if found.time else "the time is not confirmed"
-        )
+            if made_from == 1:
+                said.append(f"made from one other file, {'signed' if with_own else 'not signed'}")
+            else:
+                signed = "signed" if with_own == made_from else f"{with_own or 'none'} of them signed"
+                said.append(f"made from {made_from} other files, {signed}")
+        confirmed = f"signed at {found.time}, as a time authority confirms"
+        said.append(confirmed if found.time else "the time is not confirmed")
         if found.signer or found.tool:
             yield Finding(layer=layer, text=f"They say: {'; '.join(said)}.", mood="note" if mood != "bad" else "bad")
 

@@ -193,7 +193,7 @@ HELP = """
 |---|---|
 | drag content | *Points*: click it, then where it should go, or press, drag, release; then **Start** |
 | let the picture follow the pointer | *Live*: hold the picture and drag. The dot stays on what you hold |
-| hold something still | click it, wait a moment, click again: a point without a way; or select one, press `P` |
+| hold something still | click it, wait a moment, click again: what is there stays; or select a point, press `P` |
 | keep the rest as it is | *Mask*: paint what may change; *Erase* takes paint away |
 | move, switch off, delete a point | drag its dot or use the arrow keys; the list beside the picture; `Del` |
 | see what a drag can do | *Examples*: each brings a picture and points of its own |
