@@ -72,7 +72,7 @@ class PreconditionedAdam(Adam):
         used = min(problem.moves, problem.generator.rows_used(problem.level))
         coupling = row_coupling(problem.moves, used, config.row_independence)
         self._metric = LatentMetric(
-            None if known is None else metric_root(known, config.naturalness),
+            None if known is None else metric_root(known, config.naturalness).to(problem.ws.device),
             None if coupling is None else coupling.to(problem.ws.device),
         )
 

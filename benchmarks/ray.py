@@ -78,7 +78,7 @@ def main(argv: Sequence[str] = ()) -> int:
     here = machine.describe()
     torch.set_num_threads(1)
     # As the page and replicas do it beside their work.
-    library.load()
+    library.load_all()
     models = AnyModels("cpu")
     with _two_nodes() as address:
         local = LocalEngine(models, workers=1)

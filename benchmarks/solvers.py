@@ -76,8 +76,7 @@ def main(argv: Sequence[str] = ()) -> int:
                     moved = (last.ws - ws)[0]
                     whitened = 0.0
                     if known is not None:
-                        spread = known.variances.clamp(min=1e-6 * float(known.variances.max())).sqrt()
-                        whitened = float((moved @ known.directions / spread).norm())
+                        whitened = float((moved.double() @ known.power(-0.5, floor=1e-6)).norm())
                     found[solver].append((last.outcome == "arrived", last.index, last.distances[0], seconds, whitened))
         for solver, values in found.items():
             arrived, steps, left, seconds_, whitened_ = np.array(values).T

@@ -251,12 +251,12 @@ def test_rows_part_at_a_price():
 def test_two_random_latents_are_one_departure_apart():
     random = torch.Generator().manual_seed(0)
     spread = torch.tensor([0.5, 1.0, 2.0])
-    known = LatentStatistics(mean=torch.zeros(3), variances=spread.square(), directions=torch.eye(3))
+    known = LatentStatistics(mean=torch.zeros(3), variances=spread.square(), directions=torch.eye(3)).whitening
     a, b = (torch.randn(4000, 3, generator=random) * spread for _ in range(2))
     assert departure(known, a - b) == pytest.approx(1, rel=0.02)
     # A direction in which the model's latents do not differ does not outweigh all others.
     flat = LatentStatistics(mean=torch.zeros(2), variances=torch.tensor([0.0, 1.0]), directions=torch.eye(2))
-    assert departure(flat, torch.tensor([[0.01, 0.0]])) < 0.5
+    assert departure(flat.whitening, torch.tensor([[0.01, 0.0]])) < 0.5
 
 
 def test_of_two_handles_each_is_known_by_what_is_nearer_to_it():

@@ -13,7 +13,7 @@ import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
-from draggan.drag.latent_statistics import latent_statistics
+from draggan.drag.latent_statistics import LatentStatistics, latent_statistics, principal_axes
 from draggan.drag.mask import MaskView
 from draggan.drag.solvers import gauss_newton as gauss_newton_module
 from draggan.drag.solvers.gauss_newton import RULES, smallest_step
@@ -191,8 +191,22 @@ def test_statistics_are_those_of_the_mapping_network_and_computed_once():
     covariance = known.directions @ torch.diag(known.variances) @ known.directions.T
     assert covariance.diagonal().sqrt().tolist() == pytest.approx([0.1, 0.1, 1, 1], rel=0.05)
     s = metric_root(known, 1.0)
-    torch.testing.assert_close(s @ s, covariance / covariance.diagonal().mean(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(s @ s, (covariance / covariance.diagonal().mean()).float(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(metric_root(known, 0.0), torch.eye(4))
+
+
+def test_steps_are_measured_alike_with_any_number_of_threads():
+    samples = (
+        torch.randn(2000, 256, generator=torch.Generator().manual_seed(0)).double()
+        @ torch.logspace(0, -2, 256, dtype=torch.float64).diag()
+    )
+    before, roots = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        known = LatentStatistics(*principal_axes(samples))
+        roots += [[metric_root(known, naturalness) for naturalness in (0.05, 0.25, 1.0)]]
+    torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*roots, strict=True))
 
 
 def test_a_model_whose_latents_are_all_the_same_has_no_statistics():

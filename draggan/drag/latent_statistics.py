@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,7 +30,10 @@ CHUNK = 1000
 
 @dataclass(frozen=True, eq=False)
 class LatentStatistics:
-    """Of a model's latents w, without truncation; float32, where the model is.
+    """Of a model's latents w, without truncation; float64, on the host.
+
+    Their last bits depend on the number of threads. Whoever computes with them rounds the result, in which directions
+    no longer occur (`power`), and gets the same for any number.
 
     Attributes:
         mean: their mean.
@@ -40,16 +44,44 @@ class LatentStatistics:
     variances: Float[Tensor, "w_dim"]
     directions: Float[Tensor, "w_dim w_dim"]
 
+    def power(self, exponent: float, floor: float = 0.0) -> Float[Tensor, "w_dim w_dim"]:
+        """``cov^exponent``, symmetric, float64.
 
-def departure(known: LatentStatistics, change: Float[Tensor, "rows w_dim"]) -> Float[Tensor, ""]:
+        Args:
+            floor: variances below this share of the largest count as this much.
+        """
+        return (self.directions * self._floored(floor) ** exponent) @ self.directions.T
+
+    def mean_power(self, exponent: float) -> float:
+        """The mean eigenvalue of ``cov^exponent``."""
+        return float((self.variances**exponent).mean())
+
+    @cached_property
+    def spread(self) -> Float[Tensor, "w_dim"]:
+        """Standard deviations along the directions, see `FLOOR`."""
+        return self._floored(FLOOR).sqrt()
+
+    @cached_property
+    def whitening(self) -> Float[Tensor, "w_dim w_dim"]:
+        """``cov^(-1/2)``, symmetric: in units of it, any two latents of the model are as far apart; see `FLOOR`."""
+        return self.power(-0.5, FLOOR)
+
+    def _floored(self, floor: float) -> Float[Tensor, "w_dim"]:
+        return self.variances.clamp(min=floor * float(self.variances[-1]))
+
+
+def departure(whitening: Float[Tensor, "w_dim w_dim"], change: Float[Tensor, "rows w_dim"]) -> Float[Tensor, ""]:
     """How far a latent has gone, in distances between two random pictures of the model: 1 is as good as another one.
 
     The root mean square of whitened coordinates over all rows, over the root of 2, which is what two random latents
     differ by. Variances below `FLOOR` of the largest count as that much: latents lie close to a surface of fewer
     dimensions, and a step off it that can hardly be seen would outweigh everything else.
+
+    Args:
+        whitening: `LatentStatistics.whitening`, as float32 where the latent is.
+        change: of the latent.
     """
-    spread = torch.maximum(known.variances, FLOOR * known.variances[-1]).sqrt()
-    return ((change @ known.directions) / spread).square().mean().sqrt() / 2**0.5
+    return (change @ whitening).square().mean().sqrt() / 2**0.5
 
 
 _known: WeakKeyDictionary[Generator, LatentStatistics | None] = WeakKeyDictionary()
@@ -115,4 +147,4 @@ def _estimate(generator: Generator) -> LatentStatistics | None:
     # Latents that are all the same differ by rounding.
     if not variances.sum() > 1e-12 * mean.square().sum():
         return None
-    return LatentStatistics(*(part.float().to(generator.device) for part in (mean, variances, directions)))
+    return LatentStatistics(mean, variances, directions)

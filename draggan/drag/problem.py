@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.config import FEW_HANDLES, DragConfig, at_size
-from draggan.drag.latent_statistics import LatentStatistics, departure, latent_statistics
+from draggan.drag.latent_statistics import departure, latent_statistics
 from draggan.drag.mask import FixedRegion
 from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
@@ -184,11 +184,16 @@ class Problem:
         for a model of whose latents nothing is known, or where it does not matter how far.
         """
         if shift not in self._departed:
-            known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
             with torch.no_grad():
-                far = _departures(known, self.ws, self.free_rows, shift, self.origin, self.led_from)
+                far = _departures(self._whitening, self.ws, self.free_rows, shift, self.origin, self.led_from)
             self._departed[shift] = far
         return self._departed[shift]
+
+    @cached_property
+    def _whitening(self) -> Float[Tensor, "w_dim w_dim"] | None:
+        """In units of which departures are; None where nobody asks how far, or nothing is known of the latents."""
+        known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
+        return None if known is None else known.whitening.to(self.ws)
 
     @torch.no_grad()
     def contrast(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
@@ -235,7 +240,7 @@ class Problem:
 
 @replayed
 def _departures(
-    known: LatentStatistics | None,
+    whitening: Float[Tensor, "w_dim w_dim"] | None,
     ws: Float[Tensor, "1 num_ws w_dim"],
     rows: int,
     shift: Float[Tensor, "1 moves w_dim"],
@@ -243,8 +248,9 @@ def _departures(
     led_from: Float[Tensor, "num_ws w_dim"] | None,
 ) -> Float[Tensor, "2"]:
     """See `Problem.departures`."""
-    if known is None:
+    if whitening is None:
         return shift.new_zeros(2)
     there = ws[0, :rows] + shift[0]
-    far = departure(known, there - origin[:rows])
-    return torch.stack([far, torch.zeros_like(far) if led_from is None else departure(known, there - led_from[:rows])])
+    far = departure(whitening, there - origin[:rows])
+    led = torch.zeros_like(far) if led_from is None else departure(whitening, there - led_from[:rows])
+    return torch.stack([far, led])

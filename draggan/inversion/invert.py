@@ -27,7 +27,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from draggan.config import InversionConfig
-from draggan.drag.latent_statistics import FLOOR, LatentStatistics, latent_statistics
+from draggan.drag.latent_statistics import LatentStatistics, latent_statistics
 from draggan.errors import ConfigError, PhotoError
 from draggan.generators.base import Generator
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
@@ -170,7 +170,7 @@ class Inversion:
         self._tuning_before = weights or Tuning(model_sha256=model_sha256)
         self._target = target_of(photo, generator)
         self._targets: dict[int, Tensor] = {}
-        self._coordinates = _Coordinates(statistics, generator.num_ws)
+        self._coordinates = _Coordinates(statistics, generator.num_ws, generator.device)
         self._at = self._coordinates.of(start) if start is not None else self._coordinates.mean()
         # From nearby a third of the way is left.
         self._parts = self._plan(coarse_steps=self._config.coarse_steps // (1 if start is None else 3))
@@ -444,12 +444,13 @@ class _Coordinates:
     Args:
         known: how the model's latents are distributed.
         rows: of a latent code.
+        device: where latents are.
     """
 
-    def __init__(self, known: LatentStatistics, rows: int) -> None:
+    def __init__(self, known: LatentStatistics, rows: int, device: torch.device) -> None:
         self._rows = rows
-        self._mean, self._directions = known.mean, known.directions
-        self._spread = known.variances.clamp(min=FLOOR * float(known.variances[-1])).sqrt()
+        of = (known.mean, known.directions, known.spread)
+        self._mean, self._directions, self._spread = (part.float().to(device) for part in of)
 
     def mean(self) -> Float[Tensor, "1 1 w_dim"]:
         """Of the model's mean latent, one row."""

@@ -217,7 +217,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # Rows that the features do not depend on stay where they are.
         used = min(problem.moves, problem.generator.rows_used(problem.level))
         coupling = row_coupling(problem.moves, used, 1.0 if free else config.row_independence)
-        root = None if known is None else metric_root(known, naturalness)
+        root = None if known is None else metric_root(known, naturalness).to(problem.ws.device)
         self._metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._loose_metric = LatentMetric(root, None)
         by_hand = problem.by_hand

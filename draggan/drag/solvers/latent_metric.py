@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,9 @@ from torch import Tensor
 from draggan.drag.latent_statistics import LatentStatistics
 
 __all__ = ["LatentMetric", "metric_root", "row_coupling"]
+
+# Roots are rounded to so many binary places: what float32 keeps of numbers just below 1.
+GRAIN = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +39,16 @@ class LatentMetric:
         return v if self.root is None else v @ self.root
 
 
+@lru_cache(maxsize=8)
 def metric_root(known: LatentStatistics, naturalness: float) -> Float[Tensor, "w_dim w_dim"]:
-    """``S = cov(W)^(naturalness / 2)``, symmetric, scaled to a mean eigenvalue of ``S^2`` of 1.
+    """``S = cov(W)^(naturalness / 2)``, symmetric, float32, scaled to a mean eigenvalue of ``S^2`` of 1.
 
     The smallest step is smallest in v, with ``dw = S v``: for 0 smallest in its numbers, for 1 in units of the model's
     own spread, so that it is a likely way for a picture of this model to differ from another.
     """
-    powers = known.variances**naturalness
-    powers = (powers / powers.mean()).sqrt()
-    return (known.directions * powers) @ known.directions.T
+    root = known.power(naturalness / 2) / known.mean_power(naturalness) ** 0.5
+    # Last bits of the axes depend on the number of threads; numbers that are nearly 0 would have them still as float32.
+    return ((root * 2**GRAIN).round() / 2**GRAIN).float()
 
 
 def row_coupling(rows: int, used: int, independence: float) -> Float[Tensor, "rows rows"] | None:
