@@ -41,7 +41,7 @@ from draggan.config import MASK_HOLDS, PRECISIONS, SOLVER_NAMES, TRACKER_NAMES, 
 from draggan.errors import DragGANError
 from draggan.images import read_mask
 from draggan.inversion import read_crop, read_photo
-from draggan.inversion.frames import read_clip
+from draggan.inversion.frames import Clip
 from draggan.recipe import Recipe, read_points, read_settings
 from draggan.session_file import read_session_file
 from tests import test_hostile_work as work
@@ -302,7 +302,7 @@ def readers(tally: Tally) -> None:
             with tempfile.NamedTemporaryFile(suffix=f".{kind}") as file:
                 file.write(damage(films[kind], rng))
                 file.flush()
-                _expect(tally, f"film, {kind}", lambda: read_clip(Path(file.name), 4))
+                _expect(tally, f"film, {kind}", lambda: Clip(Path(file.name), 4))
         if cuts[2] % 8 == 0:
             verdict = files.read(cuts)
             tally.counts[f"model file: {verdict.split(':')[0]}"] += 1

@@ -22,8 +22,8 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,6 +51,7 @@ from draggan.provenance.metadata import (
 )
 from draggan.provenance.watermark import IDENTITY_BYTES
 from draggan.recipe import Recipe
+from draggan.reel import Frames, Reel
 
 __all__ = [
     "ANIMATIONS",
@@ -143,7 +144,7 @@ def encode_picture(
 
 
 def encode_animation(
-    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
+    frames: Frames[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
     details: dict[str, Any] | None = None,
     *,
@@ -156,6 +157,8 @@ def encode_animation(
     """The bytes of an animation, which repeats for ever where its format can. Its frames carry the same invisible mark.
 
     Args:
+        frames: all of one size. For an MP4 they are made and written one after the other, so that a `Reel` of any
+            length takes no more memory; the other formats need all of them at once.
         suffix: ".gif" (256 colours a frame), ".webp", or ".mp4" (H.264, which does not repeat by itself).
         seconds: how long each frame is shown, the first and the last one longer; None: so that all take about two.
         hold: whether the first and the last frame are shown longer.
@@ -226,7 +229,7 @@ def save_picture(
 
 def save_animation(
     path: str | Path,
-    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
+    frames: Frames[UInt8[np.ndarray, "height width channels"]],
     details: dict[str, Any] | None = None,
     *,
     seconds: float | None = None,
@@ -320,7 +323,7 @@ class _Show:
 
 
 def _out(
-    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
+    frames: Frames[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
     details: dict[str, Any] | None,
     recipe: Recipe | None,
@@ -331,14 +334,13 @@ def _out(
     source, deployment = provenance.source, provenance.deployment or default()
     model = "" if recipe is None else recipe.model.sha256
     of_photo = provenance.photo is not None or (recipe is not None and recipe.is_of_photo)
-    verdict = deployment.moderation.check_export(list(frames), model_sha256=model, photo=of_photo)
+    verdict = deployment.moderation.check_export(frames, model_sha256=model, photo=of_photo)
     by_ai = source != "algorithmicMedia"
-    identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(frames[0].shape[:2]) else None
+    identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(next(iter(frames)).shape[:2]) else None
     if identity is not None:
-        watermark = own_watermark(deployment.folder)
-        frames = [watermark.embed(pixels, identity) for pixels in frames]
+        frames = Reel(partial(own_watermark(deployment.folder).embed, identity=identity), frames)
     if by_ai and provenance.is_captioned():
-        frames = [with_caption(pixels, CAPTION) for pixels in frames]
+        frames = Reel(partial(with_caption, text=CAPTION), frames)
     # The latent code of a photograph draws its person again: it is not for everybody who gets the file.
     data = _encoded(frames, suffix, details, None if of_photo else recipe, show, source)
     kind = _FORMATS[suffix].lower()
@@ -390,7 +392,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def _encoded(
-    frames: Sequence[UInt8[np.ndarray, "height width channels"]],
+    frames: Frames[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
     details: dict[str, Any] | None,
     recipe: Recipe | None,
@@ -419,7 +421,7 @@ def _encoded(
     elif form == "GIF":
         options = {"comment": note_of(source).encode()}
     if form in ("JPEG", "GIF", "MP4"):
-        frames = [over_white(pixels) for pixels in frames]
+        frames = Reel(over_white, frames)
     if form == "MP4":
         return mp4_with_xmp(_filmed(frames, show or _Show(1.0, True, None)), packet)
     images = [Image.fromarray(pixels) for pixels in frames]
@@ -435,7 +437,7 @@ def _encoded(
     return gif_with_xmp(data, packet) if form == "GIF" else data
 
 
-def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], show: _Show) -> bytes:
+def _filmed(frames: Frames[UInt8[np.ndarray, "height width 3"]], show: _Show) -> bytes:
     """An MP4 of H.264 that every player shows: 4:2:0, which wants even sides, and what is told first at the front.
 
     It has one rate: a frame that is shown longer is there several times, which costs next to nothing.
@@ -447,8 +449,6 @@ def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], show: _Show) 
     heard = {} if show.sound is None or not has_sound(show.sound) else {"audio_path": str(show.sound)}
     if heard:
         heard["audio_codec"] = "aac"
-    height, width = frames[0].shape[:2]
-    even = ((0, height % 2), (0, width % 2), (0, 0))
     imageio = importlib.import_module("imageio.v2")
     with TemporaryDirectory(prefix="draggan-film-") as folder:
         path = Path(folder) / "film.mp4"
@@ -468,6 +468,8 @@ def _filmed(frames: Sequence[UInt8[np.ndarray, "height width 3"]], show: _Show) 
             )
             with contextlib.closing(writer):
                 for pixels, seconds in zip(frames, durations, strict=True):
+                    height, width = pixels.shape[:2]
+                    even = ((0, height % 2), (0, width % 2), (0, 0))
                     for _ in range(max(round(seconds * rate), 1)):
                         writer.append_data(np.pad(pixels, even, mode="edge"))
             return path.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import weakref
 
 import numpy as np
 import pytest
@@ -18,10 +19,28 @@ from draggan.images import to_uint8
 from draggan.inversion import Inversion
 from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.film_edit import carried, corresponding, followed, strengths
-from draggan.inversion.frames import read_clip
+from draggan.inversion.frames import Clip
+from draggan.reel import Reel
 from tests.conftest import tiny_stylegan2
 from tests.marks import marks_of
 from tests.toys import BumpGenerator
+
+
+class Alive:
+    """Copies of frames, and how many there were at most at a time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        copied = pixels.copy()
+        self.now += 1
+        self.most = max(self.most, self.now)
+        weakref.finalize(copied, self._gone)
+        return copied
+
+    def _gone(self) -> None:
+        self.now -= 1
 
 
 def test_frames_are_found_one_after_the_other_and_share_their_weights():
@@ -29,7 +48,9 @@ def test_frames_are_found_one_after_the_other_and_share_their_weights():
     a, b = model.sample(1, 0.5), model.sample(2, 0.5)
     crops = [to_uint8(model.synthesis(a + share * 0.1 * (b - a))) for share in range(4)]
     first = InversionConfig(coarse_steps=0, steps=40)
-    steps = list(invert_film(model, crops, first=first, steps=20))
+    alive = Alive()
+    steps = list(invert_film(model, Reel(alive, crops), first=first, steps=20))
+    assert alive.most <= 2
     assert [step.progress for step in steps] == sorted(step.progress for step in steps)
     assert all(step.film is None for step in steps[:-1])
     film = steps[-1].film
@@ -112,10 +133,18 @@ def test_no_film_ends_in_a_sentence(tmp_path):
     for name, content in (("a.mp4", b"no film"), ("a.gif", b"GIF89a"), ("a.webp", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DragGANError) as caught:
-            read_clip(tmp_path / name)
+            Clip(tmp_path / name)
         assert name in str(caught.value) or "pip install" in str(caught.value)
     with pytest.raises(PhotoError, match="no such file"):
-        read_clip(tmp_path / "nothing.mp4")
+        Clip(tmp_path / "nothing.mp4")
+    film = tmp_path / "b.webp"
+    pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
+    for count in (1, 3):
+        pictures[0].save(film, save_all=True, append_images=pictures[1:2])
+        clip = Clip(film)
+        pictures[0].save(film, save_all=True, append_images=pictures[1:count])
+        with pytest.raises(PhotoError, match="has changed"):
+            list(clip)
 
 
 def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
@@ -124,8 +153,8 @@ def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
     assert main([*drag, "--before", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.png")]) == 0
     frames = [Image.open(tmp_path / name).convert("RGB") for name in ("a.png", "b.png")]
     frames[0].save(film, save_all=True, append_images=frames[1:], duration=100, lossless=True)
-    clip = read_clip(film)
-    assert len(clip.frames) == 2
+    clip = Clip(film)
+    assert len(clip) == 2
     assert clip.rate == pytest.approx(10, rel=0.1)
     words = ["video", str(film), str(out), "--model", "cat", "--edit", str(recipe)]
     assert main(words) == 1
@@ -152,13 +181,16 @@ def test_a_film_keeps_its_speed_and_its_sound(tmp_path):
     made += ["-f", "lavfi", "-i", "sine=duration=1", "-pix_fmt", "yuv420p", "-shortest", str(source)]
     subprocess.run(made, check=True, timeout=60)
     assert has_sound(source)
-    clip = read_clip(source, 12)
-    assert len(clip.frames) == 12
+    clip = Clip(source, 12)
+    assert len(clip) == 12
     assert clip.rate == pytest.approx(20)
-    save_animation(out, clip.frames, seconds=1 / clip.rate, hold=False, sound=source)
+    alive = Alive()
+    save_animation(out, Reel(alive, clip), seconds=1 / clip.rate, hold=False, sound=source)
+    # One after the other, however many there are.
+    assert alive.most <= 3
     assert has_sound(out)
-    again = read_clip(out)
+    again = Clip(out)
     assert again.rate == pytest.approx(20)
-    assert abs(len(again.frames) - 12) <= 1
-    save_animation(tmp_path / "mute.mp4", clip.frames, seconds=1 / clip.rate, hold=False)
+    assert abs(len(again) - 12) <= 1
+    save_animation(tmp_path / "mute.mp4", clip, seconds=1 / clip.rate, hold=False)
     assert not has_sound(tmp_path / "mute.mp4")

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from draggan.errors import DragGANError
 from draggan.inversion import read_photo
-from draggan.inversion.frames import read_clip
+from draggan.inversion.frames import Clip
 from draggan.kept_session import pieces_of
 from draggan.session import Session
 from draggan.session_file import SessionFile, read_session_file
@@ -253,13 +253,13 @@ def test_a_list_of_films_is_no_film(tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg")
     film = tmp_path / "film.mp4"
     v3.imwrite(film, np.zeros((3, 32, 32, 3), np.uint8), fps=10, plugin="FFMPEG")
-    assert len(read_clip(film).frames) >= 3
+    assert len(Clip(film)) >= 3
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.1)
         for name, text in films(listening.getsockname()[1], film).items():
             (tmp_path / name).write_text(text)
-            assert "is not a film" in refused(lambda name=name: read_clip(tmp_path / name))  # type: ignore[misc]
+            assert "is not a film" in refused(lambda name=name: Clip(tmp_path / name))  # type: ignore[misc]
         with pytest.raises(TimeoutError):
             listening.accept()
     (tmp_path / "cut.mp4").write_bytes(film.read_bytes()[:200])
-    assert "is damaged" in refused(lambda: read_clip(tmp_path / "cut.mp4"))
+    assert "is damaged" in refused(lambda: Clip(tmp_path / "cut.mp4"))

@@ -13,13 +13,20 @@ from draggan.errors import LatentError, PhotoError, RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
+    from draggan.generators.base import Generator
+    from draggan.inversion.film import Film
+    from draggan.inversion.frames import Clip
     from draggan.recipe import Point, Recipe
+    from draggan.reel import Reel
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
 NAME = "video"
 HELP = "open a film in a model and make an edit on every frame"
+
+_MOST_BYTES = 1_500_000_000  # of all frames, of a film whose format needs them at once
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,63 +59,52 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from draggan.checkpoints.store import load_generator
-    from draggan.config import InversionConfig
     from draggan.engine.models import AnyModels
     from draggan.export import Provenance, check_animation_path, has_sound, save_animation
     from draggan.inversion import VERDICTS, Photo, crop_finder, cut, paste
     from draggan.inversion.encoder import guess_latent
-    from draggan.inversion.film import STEPS, invert_film
     from draggan.inversion.film_edit import strengths
-    from draggan.inversion.frames import read_clip
+    from draggan.inversion.frames import Clip
     from draggan.provenance.deployment import default
-    from draggan.terminal import StageBar, ensure_downloaded
+    from draggan.reel import Reel
+    from draggan.terminal import ensure_downloaded
 
     check_animation_path(args.out)
     if not abs(args.strength) <= 10:
         raise LatentError(f"--strength {args.strength:g} is not allowed; give a number from -10 to 10")
     recipe = _edit(args.edit)
-    clip = read_clip(args.film, args.frames)
+    clip = Clip(args.film, args.frames)
+    _check_memory(args.out, clip)
     invert.agreed(args)
     moderation = default().moderation
-    moderation.check_upload(clip.frames[0])
-    moderation.check_upload(clip.frames[-1])
+    moderation.check_upload(clip.first)
+    moderation.check_upload(clip.last)
     ensure_downloaded(args.model, yes=args.yes)
     generator = load_generator(args.model, args.device)
     recipe = _completed(recipe)
     base, last = (torch.tensor(ws, device=generator.device) for ws in (recipe.results[0], recipe.latent))
     if tuple(base.shape[1:]) != (generator.num_ws, generator.w_dim):
         raise LatentError(f"the edit is of another kind of model than '{args.model}': its latents have another shape")
-    photos = [Photo(pixels=frame, name=args.film.name) for frame in clip.frames]
     offset = last - base
     points = torch.tensor([_at_first(point) for edit in recipe.edits for point in edit.points], device=generator.device)
-    sha256 = AnyModels(args.device).sha256(args.model)
+    sha256, size = AnyModels(args.device).sha256(args.model), generator.image_size
     finder = crop_finder(args.model, sha256, generator)
-    crop = invert.crop_of(args, photos[0], generator.image_size, finder)
-    places = [crop] * len(photos)
+    photos = Reel(lambda pixels: Photo(pixels=pixels, name=args.film.name), clip)
+    first = Photo(pixels=clip.first, name=args.film.name)
+    places = [invert.crop_of(args, first, size, finder)] * len(clip)
     if finder is not None and not args.still:
-        places = finder.follow(photos, crop)
-    crops = [cut(photo, place, generator.image_size) for photo, place in zip(photos, places, strict=True)]
-    bar = StageBar(shown=not args.json)
-    film = None
-    try:
-        usual = InversionConfig()
-        share = 10 if args.quick else 1
-        first = InversionConfig(coarse_steps=usual.coarse_steps // share, steps=usual.steps // share)
-        steps = STEPS // share
-        start = guess_latent(args.model, sha256, generator, crops[0])
-        for step in invert_film(generator, crops, first=first, start=start, steps=steps, model_sha256=sha256):
-            bar(step.progress, step.said, step.seconds_left)
-            film = step.film
-    finally:
-        bar.end()
-    if film is None:
-        raise PhotoError("the film could not be opened")
+        places = finder.follow(photos, places[0])
+    crops = Reel(lambda photo, place: cut(photo, place, size), photos, places)
+    start = guess_latent(args.model, sha256, generator, cut(first, places[0], size))
+    film = _inverted(args, generator, crops, start, sha256)
     landmarks = None if finder is None else finder.landmarks
     strong = strengths(generator, base, offset, points.reshape(-1, 2), film.generator, film.ws, landmarks)
     edited = film.pictures(args.strength * strong[:, None, None] * offset)
-    pairs = zip(photos, places, film.pictures(), edited, strict=True)
     # Where a mask is on the picture that was dragged says nothing about where it would be here.
-    frames: list[np.ndarray] = [paste(photo, place, after, before=before) for photo, place, before, after in pairs]
+    frames = Reel(
+        lambda photo, place, before, after: paste(photo, place, after, before=before),
+        *(photos, places, film.pictures(), edited),
+    )
     written = save_animation(
         args.out,
         frames,
@@ -125,6 +121,41 @@ def run(args: argparse.Namespace) -> int:
     heard = "with its sound" if written.suffix.lower() == ".mp4" and has_sound(args.film) else "without sound"
     print(f"  wrote {written}: {len(frames)} frames, {heard}")
     return 0
+
+
+def _check_memory(out: Path, clip: Clip) -> None:
+    """Frames of an MP4 are written one after the other; another format needs all of them at once.
+
+    Raises:
+        PhotoError: they are too many for it.
+    """
+    if out.suffix.lower() != ".mp4" and len(clip) * clip.first.size > _MOST_BYTES:
+        height, width = clip.first.shape[:2]
+        raise PhotoError(
+            f"{len(clip)} frames of {width} x {height} pixels are too many for a {out.suffix} file; "
+            f"write an .mp4, or give --frames {_MOST_BYTES // clip.first.size}"
+        )
+
+
+def _inverted(
+    args: argparse.Namespace, generator: Generator, crops: Reel[np.ndarray], start: Tensor | None, sha256: str
+) -> Film:
+    """The clip as the model draws it, with a bar on a terminal."""
+    from draggan.config import InversionConfig
+    from draggan.inversion.film import STEPS, invert_film
+    from draggan.terminal import StageBar
+
+    usual, share = InversionConfig(), 10 if args.quick else 1
+    first = InversionConfig(coarse_steps=usual.coarse_steps // share, steps=usual.steps // share)
+    bar = StageBar(shown=not args.json)
+    try:
+        for step in invert_film(generator, crops, first=first, start=start, steps=STEPS // share, model_sha256=sha256):
+            bar(step.progress, step.said, step.seconds_left)
+            film = step.film
+    finally:
+        bar.end()
+    assert film is not None  # the last step has it
+    return film
 
 
 def _edit(path: Path) -> Recipe:

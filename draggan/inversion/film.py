@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from draggan.images import to_uint8
 from draggan.inversion.distance import pyramid_distance, scaled
 from draggan.inversion.invert import Inversion, schedule, target_of
 from draggan.inversion.verdict import Verdict
+from draggan.reel import Frames, Reel
 from draggan.tuning import Tuning
 
 __all__ = ["STEPS", "Film", "FilmStep", "invert_film", "smoothed"]
@@ -58,12 +59,13 @@ class Film:
     verdict: Verdict
     generator: Generator
 
-    @torch.no_grad()
-    def pictures(self, offset: Float[Tensor, "_ num_ws w_dim"] | None = None) -> Iterator[Picture]:
+    def pictures(self, offset: Float[Tensor, "_ num_ws w_dim"] | None = None) -> Reel[Picture]:
         """Every frame as it is drawn, with an edit if one is given: what is added to all latents, or to each."""
-        latents = self.ws if offset is None else self.ws + offset
-        for ws in latents.split(1):
-            yield to_uint8(self.generator.synthesis(ws))
+        return Reel(self._drawn, (self.ws if offset is None else self.ws + offset).split(1))
+
+    @torch.no_grad()
+    def _drawn(self, ws: Float[Tensor, "1 num_ws w_dim"]) -> Picture:
+        return to_uint8(self.generator.synthesis(ws))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +87,7 @@ class FilmStep:
 
 def invert_film(
     generator: Generator,
-    crops: Sequence[Picture],
+    crops: Frames[Picture],
     *,
     first: InversionConfig | None = None,
     start: Float[Tensor, "1 num_ws w_dim"] | None = None,
@@ -96,7 +98,7 @@ def invert_film(
     """Bring a clip into a model.
 
     Args:
-        crops: of its frames, at the size of the model's pictures.
+        crops: of its frames, at the size of the model's pictures; gone through once, and not kept.
         first: how the first frame is found.
         start: what it is looked for from, such as an encoder's guess; None: the mean.
         steps: of the weights.
@@ -105,7 +107,7 @@ def invert_film(
     Raises:
         PhotoError: there is no frame, or one has another size.
     """
-    if not crops:
+    if not len(crops):
         raise PhotoError("the film has no frame")
     begun, count = time.perf_counter(), len(crops)
     config = first or InversionConfig()
@@ -120,6 +122,10 @@ def invert_film(
         left = (time.perf_counter() - begun) * (1 - share) / max(share, 1e-6)
         return FilmStep(progress=share, said=said, seconds_left=left, film=film)
 
+    height = max((h for h in generator.preview_heights if h <= _FINE), default=generator.image_size[0])
+    size = (height, round(generator.image_size[1] * height / generator.image_size[0]))
+    keys = sorted({round(k * (count - 1) / max(1, _KEYS - 1)) for k in range(_KEYS)})
+    targets: dict[int, Tensor] = {}
     found: list[Tensor] = []
     verdict: Verdict = "recognisable"
     for number, crop in enumerate(crops):
@@ -131,14 +137,12 @@ def invert_film(
         if not found:
             verdict = inversion.result.verdict
         found.append(inversion.ws)
+        if number in keys:
+            targets[number] = scaled(target_of(crop, generator), size)
         yield step(f"frame {number + 1} of {count}")
     ws = smoothed(torch.cat(found), smoothing)
     mine, weights = to_be_tuned(generator)
     optimiser = torch.optim.Adam(list(weights.values()), lr=config.tuning_rate, betas=(0.9, 0.99))
-    height = max((h for h in generator.preview_heights if h <= _FINE), default=generator.image_size[0])
-    size = (height, round(generator.image_size[1] * height / generator.image_size[0]))
-    keys = sorted({round(k * (count - 1) / max(1, _KEYS - 1)) for k in range(_KEYS)})
-    targets = {key: scaled(target_of(crops[key], generator), size) for key in keys}
     for k in range(steps):
         key = keys[k % len(keys)]
         for group in optimiser.param_groups:

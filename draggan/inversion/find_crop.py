@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator as Turns
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -135,7 +135,7 @@ class CropFinder:
         return FoundCrop(crop=crop, spread=spread, psnr=reached)
 
     @torch.no_grad()
-    def follow(self, photos: Sequence[Photo], first: Crop, smoothing: float = _CALM) -> list[Crop]:
+    def follow(self, photos: Iterable[Photo], first: Crop, smoothing: float = _CALM) -> list[Crop]:
         """The crop of every frame of a film, in which the subject is where it is in the first one: it moves and grows
         with the landmarks, and smoothly.
 

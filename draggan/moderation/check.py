@@ -17,6 +17,7 @@ from draggan.errors import DragGANError, ModerationError
 from draggan.images import over_white
 from draggan.moderation.review import ReviewQueue
 from draggan.moderation.verdict import Moderator, Stage, Subject, Verdict
+from draggan.reel import Frames
 
 __all__ = ["Moderation", "Policy"]
 
@@ -94,7 +95,7 @@ class Moderation:
 
     def check_export(
         self,
-        frames: UInt8[np.ndarray, "height width channels"] | Sequence[UInt8[np.ndarray, "height width channels"]],
+        frames: UInt8[np.ndarray, "height width channels"] | Frames[UInt8[np.ndarray, "height width channels"]],
         *,
         model_sha256: str = "",
         photo: bool = False,
@@ -108,7 +109,7 @@ class Moderation:
         Raises:
             ModerationError: it may not, or not yet.
         """
-        pictures = [frames] if isinstance(frames, np.ndarray) else list(frames)
+        pictures: Frames[np.ndarray] = [frames] if isinstance(frames, np.ndarray) else frames
         if not self.moderators:
             if self.policy.exports or self._is_drawing(model_sha256, photo):
                 return Verdict(decision="allow", code="not moderated")
@@ -202,11 +203,11 @@ def _is_verdict(said: object) -> TypeGuard[Verdict]:
     return said.score is None or (isinstance(said.score, (int, float)) and math.isfinite(said.score))
 
 
-def _subject(stage: Stage, pictures: Sequence[np.ndarray], photo: bool) -> Subject:
+def _subject(stage: Stage, pictures: Frames[np.ndarray], photo: bool) -> Subject:
     """Of many frames some, among them the first and the last."""
-    if len(pictures) > _FRAMES:
-        pictures = [pictures[i] for i in np.linspace(0, len(pictures) - 1, _FRAMES).round().astype(int)]
-    return Subject(stage=stage, pictures=[over_white(picture) for picture in pictures], photo=photo)
+    shown = set(np.linspace(0, len(pictures) - 1, min(len(pictures), _FRAMES)).round().astype(int).tolist())
+    looked_at = [over_white(picture) for i, picture in enumerate(pictures) if i in shown]
+    return Subject(stage=stage, pictures=looked_at, photo=photo)
 
 
 def _sentence(stage: Stage, verdict: Verdict, item: str) -> str:
