@@ -130,6 +130,28 @@ def test_good_enough_ends_it_with_what_there_is(models):
     assert inversion.result.psnr == pytest.approx(taken[-1].psnr, abs=2)
 
 
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_a_step_of_the_weights_is_given_up_between_two_layers(models, way):
+    """At 1024 px it takes seconds."""
+    inversion = Inversion(models.generator, photo(0), replace(QUICK, tuning_steps=500))
+    before = next(step for step in inversion if step.stage == "weights")
+    weights = inversion.result.tuning.digest
+    layer = inversion._mine.synthesis.b32.conv0
+
+    def asked(layer, inputs, output):
+        if way == "forward":
+            inversion.stop()
+        else:
+            output.register_hook(lambda gradient: inversion.stop())
+
+    layer.register_forward_hook(asked)
+    (last,) = inversion
+    assert last.done
+    assert (last.index, last.psnr) == (before.index, before.psnr)
+    assert inversion.result.tuning.digest == weights
+    assert not any(layer._forward_hooks for layer in models.generator.modules())
+
+
 def test_it_goes_on_from_a_latent_and_weights(models):
     """As a film does from frame to frame."""
     first = Inversion(models.generator, photo(0), replace(QUICK, tuning_steps=40))

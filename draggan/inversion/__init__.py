@@ -6,8 +6,9 @@ the photo.
 """
 
 from draggan.inversion.crop import Crop, aligned_face, box, centred, cut, read_crop
+from draggan.inversion.duration import Expected, expected, timing
 from draggan.inversion.find_crop import CropFinder, FoundCrop, crop_finder
-from draggan.inversion.invert import Expected, Inversion, InversionResult, InversionStep, expected, timing
+from draggan.inversion.invert import Inversion, InversionResult, InversionStep
 from draggan.inversion.paste import paste
 from draggan.inversion.photo import Photo, read_photo
 from draggan.inversion.verdict import VERDICTS, Verdict

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["laplacian_pyramid", "missing_detail", "pyramid_distance", "scaled"]
+__all__ = ["laplacian_pyramid", "missing_detail", "psnr", "pyramid_distance", "scaled"]
 
 _SMALLEST = 8  # pixels of the pyramid's coarsest picture, at least
 _WHITE = 1 - 0.5 / 127.5
@@ -56,6 +58,12 @@ def missing_detail(a: Float[Tensor, "1 channel height width"], b: Float[Tensor, 
     pairs = zip(laplacian_pyramid((a - b).clamp(-2, 2))[:-1], laplacian_pyramid(b)[:-1], strict=True)
     shares = [float(wrong.abs().mean() / there.abs().mean().clamp(min=1e-3)) for wrong, there in pairs]
     return sum(shares) / max(1, len(shares))
+
+
+def psnr(a: Float[Tensor, "1 channel height width"], b: Float[Tensor, "1 channel height width"]) -> float:
+    """Peak signal-to-noise ratio of values in [-1, 1], dB; 100 at most."""
+    error = float((a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean())
+    return 100.0 if error <= 4e-10 else 10 * math.log10(4 / error)
 
 
 def scaled(

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from collections.abc import Generator as Turns
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -27,28 +26,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from draggan.config import InversionConfig
-from draggan.drag.latent_statistics import LatentStatistics, latent_statistics
+from draggan.drag.latent_statistics import latent_statistics
 from draggan.errors import ConfigError, PhotoError
 from draggan.generators.base import Generator
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
-from draggan.inversion.distance import pyramid_distance, scaled
+from draggan.inversion.coordinates import Coordinates
+from draggan.inversion.distance import psnr, pyramid_distance, scaled
 from draggan.inversion.lpips import Lpips
-from draggan.inversion.stepwise import finished
+from draggan.inversion.stepwise import Abandoned, look_between_layers
 from draggan.inversion.verdict import Verdict, verdict_of
 from draggan.tuning import Tuning
 
-__all__ = [
-    "Expected",
-    "Inversion",
-    "InversionResult",
-    "InversionStep",
-    "Stage",
-    "expected",
-    "psnr",
-    "schedule",
-    "target_of",
-    "timing",
-]
+__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "schedule", "target_of"]
 
 Stage = Literal["latent", "weights"]
 # Takes the number of a step, and gives the picture before it.
@@ -58,7 +47,6 @@ _COARSE, _FINE = 64, 256  # heights in pixels of the pictures on which latents a
 _BETAS = (0.9, 0.99)
 _WARM_UP = 10  # steps over which the step size rises
 _GROWTH = 0.9  # of a step's time with the picture's height, beyond the height on which latents are found
-_TIMED = 2  # steps of a kind that are timed before anything is begun; the first of them also prepares things
 _OTHERS_EVERY = 4  # steps of the weights to one look at another picture
 _OTHERS_DISTANCE = 0.5  # how far from the latent that picture is, of the way to a random one
 
@@ -130,6 +118,38 @@ class _Part:
     cost: float
 
 
+class _Clock:
+    """How far it is and how long the rest will take, by what steps have taken."""
+
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        self._parts, self._total = parts, sum(part.steps * part.cost for part in parts)
+        self._left = [part.steps for part in parts]
+        self._each: dict[int, float] = {}  # seconds a step, by the number of its part
+        self._now, self.index, self.seconds = 0, 0, 0.0
+
+    def count(self, number: int, seconds: float) -> None:
+        """A step of that part was made."""
+        part, before = self._parts[number], self._each.get(number, seconds)
+        # The first of a kind also prepares things.
+        first = part.steps - self._left[number] <= 1
+        self._each[number] = seconds if first else 0.9 * before + 0.1 * seconds
+        self._now, self.index, self.seconds = number, self.index + 1, self.seconds + seconds
+        self._left[number] -= 1
+
+    @property
+    def progress(self) -> float:
+        """By expected time, 0 to 1."""
+        left = sum(steps * part.cost for steps, part in zip(self._left, self._parts, strict=True))
+        return 1 - left / self._total
+
+    @property
+    def seconds_left(self) -> float:
+        """Expected; of parts that have not begun, by what this one takes."""
+        unit = self._each[self._now] / self._parts[self._now].cost
+        kinds = enumerate(zip(self._left, self._parts, strict=True))
+        return sum(steps * self._each.get(number, unit * part.cost) for number, (steps, part) in kinds)
+
+
 class Inversion:
     """Brings a photo into a model.
 
@@ -170,12 +190,13 @@ class Inversion:
         self._tuning_before = weights or Tuning(model_sha256=model_sha256)
         self._target = target_of(photo, generator)
         self._targets: dict[int, Tensor] = {}
-        self._coordinates = _Coordinates(statistics, generator.num_ws, generator.device)
+        self._coordinates = Coordinates(statistics, generator.num_ws, generator.device)
         self._at = self._coordinates.of(start) if start is not None else self._coordinates.mean()
         # From nearby a third of the way is left.
         self._parts = self._plan(coarse_steps=self._config.coarse_steps // (1 if start is None else 3))
         self._seconds = 0.0
         self._stopped = False
+        self._newest: InversionStep | None = None
         self._latent_psnr = 0.0
         self._mine: Generator | None = None
         self._weights: dict[str, Tensor] = {}
@@ -201,7 +222,8 @@ class Inversion:
         return tuple(self._parts)
 
     def stop(self) -> None:
-        """Good enough: the next step is the last one, which then only says so. May be called from any thread."""
+        """Good enough: the next step is the last one, which then only says so; one of the weights that is under way is
+        given up between two layers. May be called from any thread."""
         self._stopped = True
 
     @property
@@ -233,48 +255,47 @@ class Inversion:
         return [part for part in parts if part.steps]
 
     def _steps(self) -> Iterator[InversionStep]:
-        total = sum(part.steps * part.cost for part in self._parts)
-        done, index = 0.0, 0
-        newest: InversionStep | None = None
-        per_cost: dict[int, float] = {}
+        clock = _Clock(self._parts)
         for number, part in enumerate(self._parts):
             optimise = self._latent_steps(part) if part.stage == "latent" else self._weight_steps(part)
             for step in range(part.steps):
-                if self._stopped and newest is not None:
-                    yield replace(newest, progress=1.0, seconds_left=0.0, done=True)
-                    return
                 begun = time.perf_counter()
-                picture = optimise(step)
-                now = time.perf_counter() - begun
-                self._seconds += now
-                # The first of a kind also prepares things.
-                per_cost[number] = now if step <= 1 else 0.9 * per_cost[number] + 0.1 * now
-                done, index = done + part.cost, index + 1
-                last = self._stopped or index == self.steps
-                self._result = None
-                left = sum(
-                    (p.steps - (step + 1 if k == number else 0))
-                    * per_cost.get(k, per_cost[number] / part.cost * p.cost)
-                    for k, p in enumerate(self._parts)
-                    if k >= number
-                )
-                error = psnr(picture, self._target_at(part.height))
-                if part.stage == "latent":
-                    self._latent_psnr = error
-                newest = InversionStep(
-                    index=index,
-                    stage=part.stage,
-                    progress=1.0 if last else done / total,
-                    seconds=self._seconds,
-                    seconds_left=0.0 if last else left,
-                    psnr=error,
-                    picture=picture,
-                    verdict=None if part.stage == "latent" else verdict_of(self._latent_psnr, error),
-                    done=last,
-                )
-                yield newest
-                if last:
+                try:
+                    self._abandon_if_over()
+                    picture = optimise(step)
+                except Abandoned:
+                    assert self._newest is not None
+                    yield replace(self._newest, progress=1.0, seconds_left=0.0, done=True)
                     return
+                clock.count(number, time.perf_counter() - begun)
+                self._newest = self._told(part, picture, clock)
+                yield self._newest
+                if self._newest.done:
+                    return
+
+    def _told(self, part: _Part, picture: Tensor, clock: _Clock) -> InversionStep:
+        """What is known after a step of a part."""
+        self._result, self._seconds = None, clock.seconds
+        error = psnr(picture, self._target_at(part.height))
+        if part.stage == "latent":
+            self._latent_psnr = error
+        last = self._stopped or clock.index == self.steps
+        return InversionStep(
+            index=clock.index,
+            stage=part.stage,
+            progress=1.0 if last else clock.progress,
+            seconds=clock.seconds,
+            seconds_left=0.0 if last else clock.seconds_left,
+            psnr=error,
+            picture=picture,
+            verdict=None if part.stage == "latent" else verdict_of(self._latent_psnr, error),
+            done=last,
+        )
+
+    def _abandon_if_over(self) -> None:
+        """Good enough: there is something, and no more is wanted."""
+        if self._stopped and self._newest is not None:
+            raise Abandoned
 
     def _latent_steps(self, part: _Part) -> _Optimise:
         generator, config = self._begun_with, self._config
@@ -302,6 +323,9 @@ class Inversion:
         if self._mine is None:
             self._mine, tunable = to_be_tuned(base)
             self._weights = dict(tunable)
+            # On a processor a step takes seconds where pictures are large; a GPU takes it as a whole.
+            if base.device.type == "cpu":
+                look_between_layers(self._mine.synthesis, self._abandon_if_over)  # type: ignore[arg-type]
         generator, weights = self._mine, list(self._weights.values())
         optimiser = torch.optim.Adam(weights, lr=config.tuning_rate, betas=_BETAS)
         target, ws = self._target_at(part.height), self.ws
@@ -371,116 +395,6 @@ class Inversion:
             size = (height, round(full[1] * height / full[0]))
             self._targets[height] = scaled(self._target, size)
         return self._targets[height]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """How long an inversion will take.
-
-    Attributes:
-        latent: seconds of computing until the latent is found.
-        done: until the end.
-    """
-
-    latent: float
-    done: float
-
-
-def expected(
-    generator: Generator,
-    config: InversionConfig | None = None,
-    *,
-    guessed: bool = False,
-    lpips: Lpips | None = None,
-) -> Expected:
-    """`timing`, all at once."""
-    return finished(timing(generator, config, guessed=guessed, lpips=lpips))
-
-
-def timing(
-    generator: Generator,
-    config: InversionConfig | None = None,
-    *,
-    guessed: bool = False,
-    lpips: Lpips | None = None,
-) -> Turns[None, None, Expected]:
-    """How long an inversion would take on this machine as it is now: a few steps are timed, the others by their ratio.
-
-    Takes as long as four steps, and yields after each.
-
-    Args:
-        guessed: it will begin with a guess, such as an encoder's.
-        lpips: as `Inversion` takes it.
-
-    Raises:
-        ConfigError: as for `Inversion`.
-    """
-    config = config or InversionConfig()
-    mean = generator.sample(0, 0.0, 0 if generator.c_dim else None)
-    grey = np.full((*generator.image_size, 3), 128, np.uint8)
-    few = InversionConfig(
-        coarse_steps=min(config.coarse_steps, _TIMED),
-        steps=_TIMED,
-        row_steps=0,
-        tuning_steps=0,
-        full_size_steps=0,
-        lpips_weight=config.lpips_weight,
-    )
-    before = 0.0
-    seconds: dict[int, float] = {}
-    for step in Inversion(generator, grey, few, lpips=lpips):
-        seconds[step.picture.shape[-2]], before = step.seconds - before, step.seconds
-        yield
-    planned = Inversion(generator, grey, config, start=mean if guessed else None).plan
-    fine = seconds[max(seconds)]
-    times = [part.steps * (seconds.get(part.height, 0.0) if part.cost < 1 else fine * part.cost) for part in planned]
-    latent = sum(t for t, part in zip(times, planned, strict=True) if part.stage == "latent")
-    return Expected(latent=latent, done=sum(times))
-
-
-class _Coordinates:
-    """Latents in coordinates in which those of the model are spread alike in every direction.
-
-    Args:
-        known: how the model's latents are distributed.
-        rows: of a latent code.
-        device: where latents are.
-    """
-
-    def __init__(self, known: LatentStatistics, rows: int, device: torch.device) -> None:
-        self._rows = rows
-        of = (known.mean, known.directions, known.spread)
-        self._mean, self._directions, self._spread = (part.float().to(device) for part in of)
-
-    def mean(self) -> Float[Tensor, "1 1 w_dim"]:
-        """Of the model's mean latent, one row."""
-        return torch.zeros(1, 1, len(self._mean), device=self._mean.device)
-
-    def of(self, ws: Float[Tensor, "1 num_ws w_dim"]) -> Float[Tensor, "1 rows w_dim"]:
-        """Of a latent; one row where all are alike."""
-        at = ((ws - self._mean) @ self._directions) / self._spread
-        return at[:, :1] if bool((ws == ws[:, :1]).all()) else at
-
-    def in_rows(self, at: Float[Tensor, "1 rows w_dim"]) -> Float[Tensor, "1 num_ws w_dim"]:
-        """The same with every row on its own."""
-        return at.expand(1, self._rows, -1).clone()
-
-    def ws(self, at: Float[Tensor, "1 rows w_dim"]) -> Float[Tensor, "1 num_ws w_dim"]:
-        """The latent."""
-        return (self._mean + (at * self._spread) @ self._directions.T).expand(1, self._rows, -1)
-
-    def towards(
-        self, ws: Float[Tensor, "1 num_ws w_dim"], random: torch.Generator, share: float
-    ) -> Float[Tensor, "1 num_ws w_dim"]:
-        """Another latent: from ``ws`` that share of the way to a random one."""
-        at = torch.randn(1, 1, len(self._mean), generator=random).to(self._mean.device)
-        return ws + share * (self.ws(at) - ws)
-
-
-def psnr(a: Float[Tensor, "1 channel height width"], b: Float[Tensor, "1 channel height width"]) -> float:
-    """Peak signal-to-noise ratio of values in [-1, 1], dB; 100 at most."""
-    error = float((a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean())
-    return 100.0 if error <= 4e-10 else 10 * math.log10(4 / error)
 
 
 def schedule(step: int, steps: int) -> float:

@@ -17,7 +17,8 @@ from draggan.inversion.photo import Photo
 __all__ = ["FEATHER", "changed", "paste"]
 
 FEATHER = 0.06
-"""Over so much of the crop's width, from its edges inwards, the new picture fades in."""
+"""Over so much of the crop's width, from its edges inwards, the new picture fades in; not from edges at which the photo
+ends, beside which there is nothing to fade into."""
 # Differences of the values of bytes, blurred, below and above which a place counts as unchanged and as changed.
 _UNCHANGED, _CHANGED = 5.0, 16.0
 _STRIP = 256  # rows of the photo that are computed at a time: a photo of 64 megapixels takes no more memory so
@@ -62,7 +63,7 @@ def paste(
     for other in (before, mask):
         if other is not None and other.shape[:2] != size:
             raise PhotoError(f"pictures of {list(size)} and {list(other.shape[:2])} pixels cannot be pasted together")
-    share = _border(size)
+    share = _border(size, crop, photo)
     if before is not None:
         share = share * torch.from_numpy(changed(before, picture))
     if mask is not None:
@@ -106,19 +107,31 @@ def _sampled(
     if reduced > 1 and not (height % reduced or width % reduced):
         layers = F.avg_pool2d(layers, reduced)
     colours = F.grid_sample(layers[:, :3], at, mode="bicubic", padding_mode="border", align_corners=False)
-    share = F.grid_sample(layers[:, 3:], at, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return torch.cat([colours, share], 1)[0]
+    share = F.grid_sample(layers[:, 3:], at, mode="bilinear", padding_mode="border", align_corners=False)
+    inside = (at.abs() <= 1).all(-1)[:, None]
+    return torch.cat([colours, share * inside], 1)[0]
 
 
-def _border(size: tuple[int, int]) -> Float[Tensor, "height width"]:
-    """0 at the edges of a picture, 1 from `FEATHER` of its width on inwards."""
+def _border(size: tuple[int, int], crop: Crop, photo: Photo) -> Float[Tensor, "height width"]:
+    """0 at those edges of a picture beside which the photo goes on, 1 from `FEATHER` of its width on inwards."""
     fade = max(1.0, FEATHER * size[1])
+    upper_left, upper_right, lower_right, lower_left = crop.corners
 
-    def along(length: int) -> Tensor:
+    def along(length: int, first: tuple[np.ndarray, np.ndarray], last: tuple[np.ndarray, np.ndarray]) -> Tensor:
         at = torch.arange(length, dtype=torch.float32)
-        return _smooth(torch.minimum(at, length - 1 - at) / fade)
+        ways = [way for way, edge in ((at, first), (length - 1 - at, last)) if not _beyond(photo, *edge)]
+        return _smooth(torch.stack([torch.full_like(at, fade), *ways]).amin(0) / fade)
 
-    return along(size[0])[:, None] * along(size[1])[None]
+    down = along(size[0], (upper_left, upper_right), (lower_left, lower_right))
+    across = along(size[1], (upper_left, lower_left), (upper_right, lower_right))
+    return down[:, None] * across[None]
+
+
+def _beyond(photo: Photo, a: Float[np.ndarray, "2"], b: Float[np.ndarray, "2"]) -> bool:
+    """Whether a line leaves none of the photo's pixels on its far side, as it runs along an edge or outside of it."""
+    height, width = photo.size
+    far = np.array([width - 1, height - 1])
+    return bool(((a <= 0) & (b <= 0)).any() or ((a >= far) & (b >= far)).any())
 
 
 def _inside(mask: Bool[np.ndarray, "height width"]) -> Float[Tensor, "height width"]:
