@@ -18,9 +18,13 @@ measured by features. *As it is*: the same step in latent space on every frame, 
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -61,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--alone", type=int, default=12, help="first frames that are also opened each on its own")
     parser.add_argument("--no-follow", action="store_true", help="without crops that follow")
     parser.add_argument("--strengths", action="store_true", help="only: what the strength of an edit makes of flicker")
+    parser.add_argument("--memory", action="store_true", help="only: memory of `draggan video` by the film's length")
     parser.add_argument("--quick", action="store_true", help="six frames of one model")
     parser.add_argument("--film", type=Path, help="write the first clip, its inversion and its edit here (.webp)")
     parser.add_argument("--out", type=Path, help="write the report here")
@@ -69,58 +74,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     here = machine.prepare(args)
     if args.quick:
         args.models, args.frames, args.alone = args.models[:1], 6, 3
-    rows: list[list[Any]] = []
-    if args.strengths:
-        for name in args.models:
-            rows += _by_strength(name, args.frames)
-        heads = [
-            "model",
-            "strength",
-            "from",
-            "to",
-            "flicker, unedited",
-            "edited",
-            "edit, share",
-            "its spread",
-            "near 1",
-        ]
-        said = " ".join((_by_strength.__doc__ or "").split())
-        publish("\n".join(["## Strength and flicker", "", here.markdown(), "", said, "", table(heads, rows)]), args.out)
+    if args.memory:
+        rows = _memory(args.models[0], (20, 100))
+        publish(_section("## Memory", here, _memory, ["frames", "largest memory MB"], rows), args.out)
         return 0
-    for name in args.models:
-        rows += _clip(name, args)
-    heads = [
-        "model",
-        "way",
-        "frames",
-        "PSNR dB",
-        "flicker, rendered",
-        "inverted",
-        "edited",
-        "edit, share",
-        "its spread",
-        "near 1",
-    ]
-    text = [
-        "# Films",
-        "",
-        here.markdown(),
-        "",
-        "What stands here: `benchmarks/video.py`. Clips at the models' size.",
-        "",
-    ]
+    edited = ["edited", "edit, share", "its spread", "near 1"]
+    if args.strengths:
+        heads = ["model", "strength", "from", "to", "flicker, unedited", *edited]
+        rows = [row for name in args.models for row in _by_strength(name, args.frames)]
+        publish(_section("## Strength and flicker", here, _by_strength, heads, rows), args.out)
+        return 0
+    heads = ["model", "way", "frames", "PSNR dB", "flicker, rendered", "inverted", *edited, "s a frame"]
+    rows = [row for name in args.models for row in _clip(name, args)]
+    text = _section("# Films", here, _clip, heads, rows)
     if not args.no_follow:
-        lines = [_followed(name, args.frames) for name in args.models]
-        heads_followed = ["model", "frames", "off, median %", "off, most %", "size off, median %", "s a frame"]
-        after = ["", "## Crops that follow", "", " ".join((_followed.__doc__ or "").split()), ""]
-        after.append(table(heads_followed, lines))
-    else:
-        after = []
-    publish("\n".join([*text, table([*heads, "s a frame"], rows), *after]), args.out)
+        heads = ["model", "frames", "off, median %", "off, most %", "size off, median %", "s a frame"]
+        rows = [_followed(name, args.frames) for name in args.models]
+        text += "\n\n" + _section("## Crops that follow", here, _followed, heads, rows)
+    publish(text, args.out)
     return 0
 
 
+def _section(
+    title: str, here: machine.Machine, measured: Callable[..., Any], heads: list[str], rows: list[list[Any]]
+) -> str:
+    """What a function has measured, under its own words."""
+    return "\n".join(
+        [title, "", here.markdown(), "", " ".join((measured.__doc__ or "").split()), "", table(heads, rows)]
+    )
+
+
 def _clip(name: str, args: argparse.Namespace) -> list[list[Any]]:
+    """What stands here: `benchmarks/video.py`. Clips at the models' size."""
     generator, landmarks, scene = draggan.load_generator(name, device="cpu"), find_landmarks(name), find_scene(name)
     size = generator.image_size[0]
     parameters = _motion(name, scene, args.frames)
@@ -203,6 +188,30 @@ def _by_strength(name: str, count: int) -> list[list[Any]]:
         figures = (float(strong.min()), float(strong.max()), still, flicker, np.mean(along), np.std(along))
         near = sum(0.75 <= share <= 1 / 0.75 for share in along)
         rows.append([name, way, *(f"{value:.2f}" for value in figures), near])
+    return rows
+
+
+def _memory(name: str, counts: Sequence[int]) -> list[list[Any]]:
+    """`draggan video --quick` on films of 1280 x 720 pixels, each in a process of its own: the most that it had in
+    memory at a time.
+    """
+    scene = find_scene(name)
+    rows: list[list[Any]] = []
+    drawn = scene.render(_motion(name, scene, max(counts)), 256).pictures
+    frames = [np.full((720, 1280, 3), 90, np.uint8) for _ in drawn]
+    for frame, picture in zip(frames, drawn, strict=True):
+        frame[232:488, 512:768] = picture.transpose(1, 2, 0)
+    with TemporaryDirectory() as folder:
+        film, out, recipe = (str(Path(folder) / part) for part in ("in.mp4", "out.mp4", "edit.json"))
+        command = [sys.executable, "-m", "draggan"]
+        drag = ["drag", "--model", name, "--point", "128,128:140,128", "--recipe-out", recipe, "--out", recipe + ".png"]
+        subprocess.run([*command, *drag], check=True, capture_output=True)
+        edit = ["video", film, out, "--model", name, "--edit", recipe, "--box", "512,232:768,488", "--quick"]
+        for count in sorted(counts):
+            save_animation(film, frames[:count], seconds=1 / 24, hold=False)
+            subprocess.run([*command, *edit, "--consent", "--json"], check=True, capture_output=True)
+            # The largest of all processes so far: that of the longest film.
+            rows.append([count, f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:.0f}"])
     return rows
 
 

@@ -19,7 +19,7 @@ __all__ = ["MOST_FRAMES", "Clip"]
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
-MOST_FRAMES = 600
+MOST_FRAMES = 3600
 _ANIMATED = (".gif", ".webp", ".png")
 # What the kinds of films begin with, and where. ffmpeg goes by the content and knows texts that name other files and
 # addresses; such a text is no film, whatever it is called.
