@@ -78,57 +78,53 @@ def prepare(
     """The problem, or an error that names what does not fit; see `draggan.drag.Drag`."""
     size = generator.image_size
     level = generator.check_level(config.level or generator.default_level)
+    grid, dtype = generator.grid(level), feature_dtype(config.precision, generator)
     start = _one_latent(generator, ws)
     points = handles.to(start.device)
-    dtype = feature_dtype(config.precision, generator)
-
-    # Floors: below 512 px the scaled radii would shrink to nothing while a feature cell stays four pixels wide.
-    r1 = max(round(at_size(config.r1, size)), 2)
-    r2 = max(round(at_size(config.r2, size)), 3)
-    patch = disc_offsets(r1).to(start.device)
-    # The paper: d = 1 for up to five points, 2 for more.
-    arrived = at_size(config.stop_distance * (2 if len(points) > 5 else 1), size)
-    # Nor does a map of features say more exactly where content is than within a quarter of its cells: with less, drags
-    # of the built-in models take more steps, and no more of their claims are true.
-    cell = 1 / max(generator.grid(level).scale)
-    stop_distance = max(arrived, 1.0, cell / 4)
-
     if reference is None:
         reference = Reference(handles=points, pictures=[Picture(ws=start)] * len(points))
-    view = solver.mask_view(generator, config, level)
-    grid = generator.grid(level)
     follows = config.follows
     along_lines = follows and solver.subpixel and len(points) > FEW_HANDLES
     by_hand = live and solver.subpixel
-    near = max(arrived, LIVE_FLOOR) if by_hand else stop_distance
-    if not by_hand and follows and solver.subpixel and not along_lines and mask is None:
+
+    published = _published_stop_distance(config, len(points), size)
+    stop_distance = _stop_distance(published, grid)
+    near = stop_distance
+    if by_hand:
+        near = max(published, LIVE_FLOOR)
+    elif follows and solver.subpixel and not along_lines and mask is None:
         near = NEARER * stop_distance
+
+    r1, r2 = _radii(config, size)
+    patch = disc_offsets(r1)
+    # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
+    reach = float(r2 + r1 + 1)
+    known_by = patch, torch.ones(len(patch))
+    if follows:
+        known_by = many_surroundings(size, grid) if along_lines else surroundings(size, grid)
+        # Content may be found as far from where it is expected, and is compared by what surrounds it there.
+        reach = max(reach, float(known_by[0].norm(dim=-1).max()) + pattern_slack(size) + 1)
     # Of few handles content is known by more of what surrounds it, and looked for once more by less of it, in features
     # that say more exactly where it is.
-    finer = _finer_level(generator, level) if follows and not along_lines else level
-    if follows:
-        known_by = _on(start.device, (many_surroundings if along_lines else surroundings)(size, grid))
-        # As far as content may be found from where it is expected, and what its surroundings are compared by.
-        reach = max(float(r2 + r1 + 1), float(known_by[0].norm(dim=-1).max()) + pattern_slack(size) + 1)
-    else:
-        known_by = patch, torch.ones(len(patch), device=start.device)
-        # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
-        reach = float(r2 + r1 + 1)
+    looks_again = follows and not along_lines
+    finer = _finer_level(generator, level) if looks_again else level
+
+    with torch.no_grad():
+        under = _Clicked(generator, level, dtype, reference, points)
+        templates, pattern = under.features(patch), under.pattern(*known_by)
+        base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
+        held = None if mask is None else _held(generator, mask)
+        view = solver.mask_view(generator, config, level)
+        fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
+        blend = None if held is None or config.mask_hold != "exact" else generator.blend(held, base, finer)
 
     @functools.cache
     @torch.no_grad()
     def witness() -> Pattern:
-        if along_lines or not follows:
+        if not looks_again:
             return pattern
-        looked_for_by = _on(start.device, many_surroundings(size, grid))
-        return _clicked_features(generator, finer, dtype, reference, points, patch, looked_for_by)[1]
+        return _Clicked(generator, finer, dtype, reference, points).pattern(*many_surroundings(size, grid))
 
-    with torch.no_grad():
-        templates, pattern = _clicked_features(generator, level, dtype, reference, points, patch, known_by)
-        held = None if mask is None else _held(generator, mask)
-        base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
-        fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
-        exactly = held is not None and config.mask_hold == "exact"
     return Problem(
         generator=generator,
         config=config,
@@ -139,7 +135,7 @@ def prepare(
         origin=_on_device(generator, reference.pictures[0]).ws[0],
         led_from=None if reference.led_from is None else _one_latent(generator, reference.led_from)[0],
         handles=points,
-        patch=patch,
+        patch=patch.to(start.device),
         window=square_offsets(r2).to(start.device),
         reach=reach,
         templates=templates,
@@ -149,11 +145,32 @@ def prepare(
         follows=follows,
         along_lines=along_lines,
         mask=fixed,
-        blend=generator.blend(held, base, finer) if held is not None and exactly else None,
+        blend=blend,
         stop_distance=stop_distance,
         near=near,
         by_hand=by_hand,
     )
+
+
+def _published_stop_distance(config: DragConfig, handles: int, image_size: tuple[int, int]) -> float:
+    """The paper's, image pixels: d = 1 (as set, at 512 px) for up to five points, twice as far for more."""
+    return at_size(config.stop_distance * (2 if handles > 5 else 1), image_size)
+
+
+def _stop_distance(published: float, grid: Grid) -> float:
+    """Within which a handle has arrived, image pixels.
+
+    At least a pixel. Nor does a map of features say more exactly where content is than within a quarter of its cells:
+    with less, drags of the built-in models take more steps, and no more of their claims are true.
+    """
+    cell = 1 / max(grid.scale)
+    return max(published, 1.0, cell / 4)
+
+
+def _radii(config: DragConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Those of Omega_1 and Omega_2, image pixels."""
+    # Floors: below 512 px the scaled radii would shrink to nothing while a feature cell stays four pixels wide.
+    return max(round(at_size(config.r1, image_size)), 2), max(round(at_size(config.r2, image_size)), 3)
 
 
 def check_pairs(
@@ -235,56 +252,70 @@ def pattern_slack(image_size: tuple[int, int]) -> float:
     return max(at_size(12.0, image_size), 3.0)
 
 
-def _clicked_features(
-    generator: Generator,
-    level: str,
-    dtype: torch.dtype,
-    reference: Reference,
-    handles: Float[Tensor, "n 2"],
-    patch: Float[Tensor, "p 2"],
-    known_by: tuple[Tensor, Tensor],
-) -> tuple[Float[Tensor, "n p channel"], Pattern]:
-    """``f_i = F_0(p_i)`` and the rest of the patch, and a pattern. Handles clicked in one picture share one pass.
+class _Clicked:
+    """The handles in the pictures in which they were clicked, of which each is computed once.
 
-    Args:
-        known_by: the pattern's offsets and weights.
+    Raises:
+        PointError: the reference is of another number of handles.
     """
-    clicked, pictures = reference.handles.to(handles), reference.pictures
-    if len(pictures) != len(handles) or len(clicked) != len(handles):
-        raise PointError(
-            f"the reference has {len(clicked)} handles and {len(pictures)} pictures; there are {len(handles)} handles"
+
+    def __init__(
+        self,
+        generator: Generator,
+        level: str,
+        dtype: torch.dtype,
+        reference: Reference,
+        handles: Float[Tensor, "n 2"],
+    ) -> None:
+        pictures, self._clicked = reference.pictures, reference.handles.to(handles)
+        if len(pictures) != len(handles) or len(self._clicked) != len(handles):
+            raise PointError(
+                f"the reference has {len(self._clicked)} handles and {len(pictures)} pictures; "
+                f"there are {len(handles)} handles"
+            )
+        self._generator, self._level, self._dtype = generator, level, dtype
+        self._seen: list[tuple[Picture, FeatureSampler, Float[Tensor, "channel"]]] = []
+        self._shown = [self._look(_on_device(generator, picture)) for picture in pictures]
+
+    def _look(self, picture: Picture) -> tuple[FeatureSampler, Float[Tensor, "channel"]]:
+        """The features of a picture, and their mean."""
+        for seen, sampler, mean in self._seen:
+            if _same(picture, seen):
+                return sampler, mean
+        features = compute_picture_features(self._generator, picture, self._level, self._dtype)
+        sampler, mean = FeatureSampler.of(features, self._generator.grid(self._level)), features.mean((0, 2, 3))
+        self._seen.append((picture, sampler, mean))
+        return sampler, mean
+
+    def features(self, offsets: Float[Tensor, "p 2"]) -> Float[Tensor, "n p channel"]:
+        """Around every handle; the handle itself, ``f_i = F_0(p_i)``, where its offset is zero.
+
+        Args:
+            offsets: image pixels, on any device.
+        """
+        offsets = offsets.to(self._clicked)
+        return torch.stack([sampler(at + offsets) for at, (sampler, _) in zip(self._clicked, self._shown, strict=True)])
+
+    def pattern(self, offsets: Float[Tensor, "p 2"], weights: Float[Tensor, "p"]) -> Pattern:
+        """Their surroundings.
+
+        Args:
+            offsets, weights: see `surroundings`; on any device.
+        """
+        offsets, weights = offsets.to(self._clicked), weights.to(self._clicked)
+        slopes = [
+            derivatives(sampler, at[None], offsets)[0]
+            for at, (sampler, _) in zip(self._clicked, self._shown, strict=True)
+        ]
+        return Pattern(
+            offsets=offsets,
+            weights=_own(weights, offsets, self._clicked),
+            features=self.features(offsets),
+            slopes=torch.stack(slopes),
+            mean=torch.stack([mean for _, mean in self._shown]),
+            clicked=self._clicked,
+            image_size=self._generator.image_size,
         )
-    nothing = torch.empty(0)
-    templates, means = [nothing] * len(clicked), [nothing] * len(clicked)
-    offsets, weights = known_by
-    looks = [(nothing, nothing)] * len(clicked)
-    remaining = dict(enumerate(_on_device(generator, picture) for picture in pictures))
-    while remaining:
-        picture = next(iter(remaining.values()))
-        alike = [i for i, other in remaining.items() if _same(picture, other)]
-        shown = compute_picture_features(generator, picture, level, dtype)
-        sampler, mean = FeatureSampler.of(shown, generator.grid(level)), shown.mean((0, 2, 3))
-        for i in alike:
-            at = clicked[i]
-            templates[i], means[i] = sampler(at + patch), mean
-            looks[i] = sampler(at + offsets), derivatives(sampler, at[None], offsets)[0]
-            del remaining[i]
-    pattern = Pattern(
-        offsets=offsets,
-        weights=_own(weights, offsets, clicked),
-        features=torch.stack([features for features, _ in looks]),
-        slopes=torch.stack([slopes for _, slopes in looks]),
-        mean=torch.stack(means),
-        clicked=clicked,
-        image_size=generator.image_size,
-    )
-    return torch.stack(templates), pattern
-
-
-def _on(device: torch.device, known_by: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Offsets and weights there."""
-    offsets, weights = known_by
-    return offsets.to(device), weights.to(device)
 
 
 def _finer_level(generator: Generator, level: str) -> str:

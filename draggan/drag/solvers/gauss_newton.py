@@ -18,6 +18,7 @@ How far it gets, and how truly, beside Adam: benchmarks/truth.md and benchmarks/
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -195,6 +196,47 @@ class Attempt:
     mask_scale: MaskScale | None
 
 
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """An attempt, and what has come of it.
+
+    Attributes:
+        there: where it leads.
+        refusal: why it is not taken, however near it leads; None: nothing speaks against it.
+        before, promised, now: image pixels from the handles to their targets: where it begins, by the linear model
+            where it ends, and there as tracked.
+    """
+
+    there: GaussNewtonEvaluation
+    refusal: Refusal | None
+    before: Float[Tensor, "n"]
+    promised: Float[Tensor, "n"]
+    now: Float[Tensor, "n"]
+
+    @property
+    def asked(self) -> float:
+        """How far the farthest handle is to go."""
+        return self.before.max().item()
+
+    @property
+    def gain(self) -> float:
+        """By how much it has brought the handles nearer, all together."""
+        return (self.before.sum() - self.now.sum()).item()
+
+    @property
+    def hope(self) -> float:
+        """By how much it was to."""
+        return (self.before.sum() - self.promised.sum()).item()
+
+    def leads_nearer(self, near: float) -> bool:
+        """Whether it is worth taking.
+
+        Args:
+            near: a handle this near to its target is where it should be, image pixels.
+        """
+        return accepts(RULES, self.gain, self.hope) or bool((self.now <= near).all())
+
+
 class GaussNewton(Solver[GaussNewtonEvaluation]):
     """One forward pass a step or attempt, one backward pass a step, over a batch of two copies per handle.
 
@@ -349,56 +391,88 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         last: bool,
         stopped: Callable[[], bool],
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
-        """Bring the handles nearer: attempts, each shorter than the one before, until one is good."""
-        near, targets, handles = self.problem.near, here.targets, here.tracked.handles
-        # What is closer than people can see may be improved, but not by trying again and again.
-        only_once = near < self.problem.stop_distance and self._all_within(
-            here.tracked, targets, self.problem.stop_distance
-        )
-        region, uphill_steps = here.region, here.uphill_steps
-        backtracks, uphill = 0, False
-        # What a shorter step would win is little where there is another way to go on.
-        most = 1 if self._may_let_go(here) else RULES.max_backtracks
-        refusals: list[Refusal] = []
-        attempt = self._attempt(here, jacobian, region, backtracks)
-        while True:
-            there = self._evaluate(here, attempt, last=last)
-            refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
-            places = torch.stack(to_host(targets, handles, attempt.expected, there.tracked.handles))
-            before, promised, now = (places[0] - places[1:]).norm(dim=-1)
-            gain, hope = (before.sum() - now.sum()).item(), (before.sum() - promised.sum()).item()
-            if refusal is not None:
-                refusals.append(refusal)
-            nearer = uphill or accepts(RULES, gain, hope) or bool((now <= near).all())
-            if nearer and refusal is None:
-                if gain >= RULES.expand_ratio * hope:
-                    region = region.expanded(RULES, self._widest)
-                mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
-                return self._with(there, region=region, uphill_steps=uphill_steps, mask_steps=mask_steps)
-            backtracks = most + 1 if region.radius < self._shortest_refused[refusal] else backtracks + 1
-            exhausted = backtracks > most
-            hopeless = exhausted and not uphill_steps
-            if hopeless:
-                region = initial_region(RULES, self._widest)
-            if hopeless and not only_once and not stopped() and self._may_let_go(here):
-                loose = replace(here, origin=here.shift, v=torch.zeros_like(here.v), let_go=True, region=region)
-                rows = self._loose_metric(here.surroundings.jacobian(handles))
-                return self._approach(loose, rows, last=last, stopped=stopped)
-            if hopeless or only_once or stopped():
-                left = replace(here, region=region, uphill_steps=uphill_steps, mask_scale=attempt.mask_scale)
-                # Of several reasons the last: of the shortest attempt.
-                return Stuck(left, refusals[-1] if refusals else None)
-            if exhausted:
-                uphill_steps, uphill, backtracks = uphill_steps - 1, True, 0
-                region = initial_region(RULES, self._widest)
-                attempt = self._attempt(here, jacobian, region, backtracks)
-                continue
-            region = region.shrunk(RULES, before.max().item())
-            if self._constraint is None:
-                attempt = self._attempt(here, jacobian, region, backtracks)
-            else:
-                # Solving anew would cost as much as several steps.
-                attempt = self._going(here, jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
+        """Bring the handles nearer: attempts, each shorter than the one before, until one is good.
+
+        Where none is, there may be another way to go on: a step uphill, or with the rows let go.
+        """
+        only_once, most = self._may_try_only_once(here), self._most_backtracks(here)
+        region, attempt = here.region, self._attempt(here, jacobian, here.region)
+        refusal: Refusal | None = None
+        for backtracks in itertools.count(1):
+            trial = self._try(here, attempt, last=last)
+            if trial.refusal is None and trial.leads_nearer(self.problem.near):
+                return self._taken(trial, region)
+            # Of several reasons the last: of the shortest attempt.
+            refusal = trial.refusal or refusal
+            exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
+            if exhausted or only_once or stopped():
+                break
+            region = region.shrunk(RULES, trial.asked)
+            attempt = self._shorter(here, jacobian, region, backtracks, attempt)
+        if exhausted and not (only_once or stopped()):
+            if here.uphill_steps:
+                return self._go_uphill(here, jacobian, last=last)
+            if self._may_let_go(here):
+                return self._let_go(here, last=last, stopped=stopped)
+        if exhausted and not here.uphill_steps:
+            region = initial_region(RULES, self._widest)
+        return Stuck(replace(here, region=region, mask_scale=attempt.mask_scale), refusal)
+
+    def _may_try_only_once(self, here: GaussNewtonEvaluation) -> bool:
+        """What is closer than people can see may be improved, but not by trying again and again."""
+        near, stop_distance = self.problem.near, self.problem.stop_distance
+        return near < stop_distance and self._all_within(here.tracked, here.targets, stop_distance)
+
+    def _most_backtracks(self, here: GaussNewtonEvaluation) -> int:
+        """What a shorter step would win is little where there is another way to go on."""
+        return 1 if self._may_let_go(here) else RULES.max_backtracks
+
+    def _try(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> Trial:
+        """What comes of an attempt."""
+        there = self._evaluate(here, attempt, last=last)
+        refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+        places = here.targets, here.tracked.handles, attempt.expected, there.tracked.handles
+        targets, *handles = to_host(*places)
+        before, promised, now = (targets - torch.stack(handles)).norm(dim=-1)
+        return Trial(there, refusal, before, promised, now)
+
+    def _taken(self, trial: Trial, region: Region) -> GaussNewtonEvaluation:
+        """The evaluation that an attempt within this region has led to, which is kept."""
+        if trial.gain >= RULES.expand_ratio * trial.hope:
+            region = region.expanded(RULES, self._widest)
+        mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
+        return replace(self._with(trial.there, mask_steps=mask_steps), region=region)
+
+    def _go_uphill(
+        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k moves w_dim"], *, last: bool
+    ) -> GaussNewtonEvaluation:
+        """The longest step, although it does not lead nearer: beyond, the way may be open."""
+        region = initial_region(RULES, self._widest)
+        trial = self._try(here, self._attempt(here, jacobian, region), last=last)
+        return replace(self._taken(trial, region), uphill_steps=here.uphill_steps - 1)
+
+    def _let_go(
+        self, here: GaussNewtonEvaluation, *, last: bool, stopped: Callable[[], bool]
+    ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
+        """A step with which the rows may part as they like."""
+        region, v = initial_region(RULES, self._widest), torch.zeros_like(here.v)
+        loose = replace(here, origin=here.shift, v=v, let_go=True, region=region)
+        jacobian = self._loose_metric(here.surroundings.jacobian(here.tracked.handles))
+        return self._approach(loose, jacobian, last=last, stopped=stopped)
+
+    def _shorter(
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        region: Region,
+        backtracks: int,
+        attempt: Attempt,
+    ) -> Attempt:
+        """The attempt after one that was not good."""
+        if self._constraint is None:
+            return self._attempt(here, jacobian, region, backtracks)
+        # Solving anew would cost as much as several steps.
+        return self._going(here, jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
 
     def _metric_of(self, here: GaussNewtonEvaluation) -> LatentMetric:
         return self._loose_metric if here.let_go else self._metric
@@ -427,28 +501,16 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         goes_on = left < RULES.mask_progress * outside
         return self._with(there, mask_steps=max(here.mask_steps - 1, 0) if goes_on else 0)
 
-    def _with(
-        self,
-        evaluation: GaussNewtonEvaluation,
-        *,
-        mask_steps: int,
-        region: Region | None = None,
-        uphill_steps: int | None = None,
-    ) -> GaussNewtonEvaluation:
-        return replace(
-            evaluation,
-            mask_steps=mask_steps,
-            converged=mask_steps == 0,
-            region=evaluation.region if region is None else region,
-            uphill_steps=evaluation.uphill_steps if uphill_steps is None else uphill_steps,
-        )
+    @staticmethod
+    def _with(evaluation: GaussNewtonEvaluation, *, mask_steps: int) -> GaussNewtonEvaluation:
+        return replace(evaluation, mask_steps=mask_steps, converged=mask_steps == 0)
 
     def _attempt(
         self,
         here: GaussNewtonEvaluation,
         jacobian: Float[Tensor, "k moves w_dim"],
         region: Region,
-        backtracks: int,
+        backtracks: int = 0,
     ) -> Attempt:
         """The step from here, within this region."""
         # A step that is tried again shorter takes back less, too.
