@@ -24,8 +24,9 @@ from draggan.errors import LatentError, PhotoError
 from draggan.generators.base import Generator
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
 from draggan.images import to_uint8
+from draggan.inversion.descent import Descent
 from draggan.inversion.distance import pyramid_distance, scaled
-from draggan.inversion.invert import Inversion, schedule, target_of
+from draggan.inversion.invert import Inversion, target_of
 from draggan.inversion.verdict import Verdict
 from draggan.reel import Frames, Reel
 from draggan.tuning import Tuning
@@ -142,17 +143,12 @@ def invert_film(
         yield step(f"frame {number + 1} of {count}")
     ws = smoothed(torch.cat(found), smoothing)
     mine, weights = to_be_tuned(generator)
-    optimiser = torch.optim.Adam(list(weights.values()), lr=config.tuning_rate, betas=(0.9, 0.99))
+    descent = Descent(weights.values(), config.tuning_rate, steps)
     for k in range(steps):
         key = keys[k % len(keys)]
-        for group in optimiser.param_groups:
-            group["lr"] = config.tuning_rate * schedule(k, steps)
         with torch.enable_grad():
             loss = pyramid_distance(mine.draw(ws[key : key + 1], height), targets[key])
-            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        for weight, gradient in zip(weights.values(), gradients, strict=True):
-            weight.grad = gradient
-        optimiser.step()
+        descent.step(loss)
         done += 2
         yield step("tuning the model for all frames")
     tuning = Tuning(model_sha256=model_sha256, differences=differences_between(generator, weights) if steps else {})

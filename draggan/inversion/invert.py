@@ -14,7 +14,6 @@ take what there is.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,21 +30,20 @@ from draggan.errors import ConfigError, PhotoError
 from draggan.generators.base import Generator
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
 from draggan.inversion.coordinates import Coordinates
+from draggan.inversion.descent import Descent
 from draggan.inversion.distance import psnr, pyramid_distance, scaled
 from draggan.inversion.lpips import Lpips
 from draggan.inversion.stepwise import Abandoned, look_between_layers
 from draggan.inversion.verdict import Verdict, verdict_of
 from draggan.tuning import Tuning
 
-__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "schedule", "target_of"]
+__all__ = ["Inversion", "InversionResult", "InversionStep", "Stage", "target_of"]
 
 Stage = Literal["latent", "weights"]
 # Takes the number of a step, and gives the picture before it.
 _Optimise: TypeAlias = Callable[[int], Tensor]
 
 _COARSE, _FINE = 64, 256  # heights in pixels of the pictures on which latents are found
-_BETAS = (0.9, 0.99)
-_WARM_UP = 10  # steps over which the step size rises
 _GROWTH = 0.9  # of a step's time with the picture's height, beyond the height on which latents are found
 _OTHERS_EVERY = 4  # steps of the weights to one look at another picture
 _OTHERS_DISTANCE = 0.5  # how far from the latent that picture is, of the way to a random one
@@ -302,18 +300,14 @@ class Inversion:
         if part.rows > 1:
             self._at = self._coordinates.in_rows(self._at)
         at = self._at = self._at.detach().clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([at], lr=config.rate, betas=_BETAS)
+        descent = Descent([at], config.rate if part.rows == 1 else config.rate / 2, part.steps)
         target = self._target_at(part.height)
-        rate = config.rate if part.rows == 1 else config.rate / 2
 
         def optimise(step: int) -> Tensor:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * schedule(step, part.steps)
             with torch.enable_grad():
                 picture = generator.draw(self._coordinates.ws(at), part.height)
                 loss = self._distance(picture, target) + config.unusual_weight * at.square().mean()
-                (at.grad,) = torch.autograd.grad(loss, [at])
-            optimiser.step()
+            descent.step(loss)
             return picture.detach()
 
         return optimise
@@ -326,15 +320,12 @@ class Inversion:
             # On a processor a step takes seconds where pictures are large; a GPU takes it as a whole.
             if base.device.type == "cpu":
                 look_between_layers(self._mine.synthesis, self._abandon_if_over)  # type: ignore[arg-type]
-        generator, weights = self._mine, list(self._weights.values())
-        optimiser = torch.optim.Adam(weights, lr=config.tuning_rate, betas=_BETAS)
+        generator, descent = self._mine, Descent(self._weights.values(), config.tuning_rate, part.steps)
         target, ws = self._target_at(part.height), self.ws
         others = torch.Generator().manual_seed(0)
         near = min((h for h in base.preview_heights), key=lambda h: abs(h - _COARSE))
 
         def optimise(step: int) -> Tensor:
-            for group in optimiser.param_groups:
-                group["lr"] = config.tuning_rate * schedule(step, part.steps)
             with torch.enable_grad():
                 picture = generator.draw(ws, part.height)
                 loss = self._distance(picture, target)
@@ -344,11 +335,7 @@ class Inversion:
                         wanted = base.draw(other, near)
                     held = pyramid_distance(generator.draw(other, near), wanted)
                     loss = loss + config.locality_weight * _OTHERS_EVERY * held
-                gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-            for weight, gradient in zip(weights, gradients, strict=True):
-                # Layers beyond the picture of this step.
-                weight.grad = gradient
-            optimiser.step()
+            descent.step(loss)
             return picture.detach()
 
         return optimise
@@ -395,13 +382,6 @@ class Inversion:
             size = (height, round(full[1] * height / full[0]))
             self._targets[height] = scaled(self._target, size)
         return self._targets[height]
-
-
-def schedule(step: int, steps: int) -> float:
-    """Share of the step size: rises over the first steps, falls over the second half."""
-    rise = min(1.0, (step + 1) / min(_WARM_UP, max(1, steps // 3)))
-    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * (step + 1) / (steps + 1) - 1))
-    return rise * max(fall, 0.02)
 
 
 def target_of(photo: UInt8[np.ndarray, "height width 3"], generator: Generator) -> Float[Tensor, "1 _ height width"]:
