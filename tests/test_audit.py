@@ -19,6 +19,7 @@ import pytest
 
 from dnnlib.private_files import private_file, write_private
 from draggan.errors import AuditError, ConfigError, ExportError
+from draggan.provenance import audit
 from draggan.provenance.audit import AuditLog, Head
 from draggan.provenance.deployment import Deployment, state_folder
 from draggan.recipe import Edit, ModelReference, Point, Recipe, Seed
@@ -237,6 +238,20 @@ def test_only_the_owner_can_read_it(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     deployment.audit.close()
+
+
+def test_nobody_who_records_waits_for_somebody_who_reads_it_all(log, monkeypatch):
+    problem_of = audit._problem_of
+    recorded = []
+
+    def problem_meanwhile(*row):
+        recorded.append(log.record_consent(text="upload 1", session="ab"))
+        return problem_of(*row)
+
+    rows = [export(log, number) for number in range(3)][-1].number
+    monkeypatch.setattr(audit, "_problem_of", problem_meanwhile)
+    assert log.verify().rows == rows == len(recorded)  # what came meanwhile is not seen
+    assert log.head() == recorded[-1]
 
 
 def test_threads_lose_no_row(tmp_path):

@@ -302,8 +302,8 @@ class AuditLog:
         """
         if not self.path.exists():
             return []
-        with self._lock, self._translated():
-            found = self._open().execute(
+        with self._reading() as database:
+            found = database.execute(
                 "SELECT chain.number, chain.body, details.body FROM chain LEFT JOIN details USING (number) "
                 "ORDER BY number DESC LIMIT ?",
                 (last,),
@@ -322,21 +322,19 @@ class AuditLog:
         """
         if not self.path.exists():
             return None
-        for name, value in (("sha256", sha256), ("watermark", watermark)):
-            if not value:
-                continue
-            # Bodies have one form only, and what is looked for has no letter that means something to LIKE.
-            pattern = f'%"{name}":"{_hex(value)}"%'
-            with self._lock, self._translated():
-                found = self._open().execute(
+        with self._reading() as database:
+            for name, value in (("sha256", sha256), ("watermark", watermark)):
+                if not value:
+                    continue
+                # Bodies have one form only, and what is looked for has no letter that means something to LIKE.
+                found = database.execute(
                     "SELECT chain.number, chain.body, details.body FROM chain LEFT JOIN details USING (number) "
                     "WHERE chain.body LIKE ? ORDER BY number DESC LIMIT 20",
-                    (pattern,),
+                    (f'%"{name}":"{_hex(value)}"%',),
                 )
-                rows = [_row(*values) for values in found.fetchall()]
-            for row in rows:
-                if row.event == "export" and row.facts.get(name) == value:
-                    return row
+                for row in (_row(*values) for values in found):
+                    if row.event == "export" and row.facts.get(name) == value:
+                        return row
         return None
 
     def verify(self, remembered: Iterable[Head] = ()) -> Verification:
@@ -352,21 +350,13 @@ class AuditLog:
         hashes: dict[int, str] = {}
         problems: list[str] = []
         erased, previous = 0, _START
-        with self._lock, self._translated():
-            found: Iterable[Any] = ()
-            if self.path.exists():
-                # One statement sees one state of the file, whoever writes meanwhile.
-                found = self._open().execute(
-                    "SELECT chain.number, chain.body, previous, hash, salt, details.body "
-                    "FROM chain LEFT JOIN details USING (number) ORDER BY number"
-                )
-            for number, body, before, digest, salt, details in found:
-                what, lost = _problem_of(number, len(hashes) + 1, body, before, previous, digest, salt, details)
-                if what:
-                    problems.append(what)
-                    break
-                erased += lost
-                hashes[number] = previous = digest
+        for number, body, before, digest, salt, details in self._chained():
+            what, lost = _problem_of(number, len(hashes) + 1, body, before, previous, digest, salt, details)
+            if what:
+                problems.append(what)
+                break
+            erased += lost
+            hashes[number] = previous = digest
         if not problems:
             for head in known:
                 if head.number not in hashes:
@@ -380,6 +370,16 @@ class AuditLog:
             erased=erased,
             problems=tuple(dict.fromkeys(problems)),
         )
+
+    def _chained(self) -> Iterator[Any]:
+        """All that is on the disk, row by row; nothing where there is no file."""
+        if self.path.exists():
+            with self._reading() as database:
+                # One statement sees one state of the file, whoever writes meanwhile.
+                yield from database.execute(
+                    "SELECT chain.number, chain.body, previous, hash, salt, details.body "
+                    "FROM chain LEFT JOIN details USING (number) ORDER BY number"
+                )
 
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed."""
@@ -441,6 +441,16 @@ class AuditLog:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own: nobody who records waits for somebody who reads all of it."""
+        with self._translated():
+            with self._lock:
+                self._open()  # which makes the tables
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None)) as database:
+                yield database
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
