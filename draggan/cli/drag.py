@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,10 +107,19 @@ def run(args: argparse.Namespace) -> int:
         if edit is None:
             # The recipe has its result, or no edit at all.
             complete = recipe.with_results([*before.results, recipe.latent]) if recipe.edits else before
-            return _report(engine, args, before, complete, None, None, loaded - started, work, photo)
-        running = engine.drag(before, edit)
-        last = _watched(running, quiet=args.json)
-        return _report(engine, args, before, running.reached(), running, last, loaded - started, work, photo)
+            dragged = _Dragged(before=before, after=complete, running=None, last=None)
+        else:
+            running = engine.drag(before, edit)
+            last = _watched(running, quiet=args.json)
+            dragged = _Dragged(before=before, after=running.reached(), running=running, last=last)
+        details = _details(dragged)
+        result = details | dragged.measures() | {"load_seconds": round(loaded - started, 3)}
+        written = _written(engine, args, dragged, details, work, photo)
+        if args.json:
+            print(json.dumps(result | {"files": [str(path) for path in written]}))
+        else:
+            _say(dragged, written)
+        return 0
     finally:
         engine.close()
 
@@ -192,26 +202,62 @@ def _watched(running: RunningDrag, *, quiet: bool) -> Update | None:
     return update
 
 
-def _report(
-    engine: LocalEngine,
-    args: argparse.Namespace,
-    before: Recipe,
-    recipe: Recipe,
-    running: RunningDrag | None,
-    last: Update | None,
-    load_seconds: float,
-    work: SessionFile | None,
-    photo: Photo | None,
-) -> int:
-    from draggan.export import Provenance, save_animation, save_picture, save_recipe
-    from draggan.images import draw_points
-    from draggan.session_file import SUFFIX
+@dataclass(frozen=True)
+class _Dragged:
+    """What a command has done.
 
-    # The last edit says what was dragged, also where nothing had to be done any more.
-    edit = running.edit if running is not None else recipe.edits[-1] if recipe.edits else None
+    Attributes:
+        before, after: recipes, complete.
+        running: the drag; None: there was nothing left to drag.
+        last: what was known of it at its end; None: it was stopped before its first step, or there was none.
+    """
+
+    before: Recipe
+    after: Recipe
+    running: RunningDrag | None
+    last: Update | None
+
+    @property
+    def edit(self) -> Edit | None:
+        """What was dragged, also where nothing had to be done any more."""
+        if self.running is not None:
+            return self.running.edit
+        return self.after.edits[-1] if self.after.edits else None
+
+    @property
+    def latents(self) -> list[np.ndarray]:
+        """Of its film."""
+        between = [self.before.latent] if self.running is None else self.running.frames
+        return [ws for ws in (*between, self.after.latent) if ws is not None]
+
+    @property
+    def outcome(self) -> str:
+        """As in `draggan.DragStep`; or that nothing was left to do."""
+        if self.running is None:
+            return "done"
+        return (None if self.last is None else self.last.outcome) or "stopped"
+
+    def measures(self) -> dict[str, object]:
+        """How it went, for programs."""
+        last = self.last
+        steps, seconds = (0, 0.0) if last is None else (last.index, last.seconds)
+        return {
+            "outcome": self.outcome,
+            "tracked": [] if last is None else last.handles.tolist(),
+            "distances": [] if last is None else [round(float(d), 3) for d in last.distances],
+            "faded": last is not None and last.faded,
+            "way": 1.0 if last is None else round(last.way, 4),
+            "lost": [] if last is None else last.lost.tolist(),
+            "seconds": round(seconds, 3),
+            "seconds_per_step": round(seconds / max(steps, 1), 4),
+        }
+
+
+def _details(dragged: _Dragged) -> dict[str, object]:
+    """How the picture came about, for the files it is written to."""
+    recipe, edit = dragged.after, dragged.edit
     points = () if edit is None else edit.points
-    steps = 0 if last is None else last.index
-    details = {
+    return {
         "model": Path(recipe.model.name).name,
         "seed": None if recipe.seed is None else recipe.seed.seed,
         "truncation": None if recipe.seed is None else recipe.seed.truncation,
@@ -220,63 +266,66 @@ def _report(
         "mask": edit is not None and edit.mask is not None,
         "handles": [list(point.handle) for point in points],
         "targets": [list(point.target) for point in points],
-        "steps": steps,
+        "steps": 0 if dragged.last is None else dragged.last.index,
     }
+
+
+def _written(
+    engine: LocalEngine,
+    args: argparse.Namespace,
+    dragged: _Dragged,
+    details: dict[str, object],
+    work: SessionFile | None,
+    photo: Photo | None,
+) -> list[Path]:
+    """The files that were asked for."""
+    from draggan.export import Provenance, save_animation, save_picture, save_recipe
+    from draggan.images import draw_points
+    from draggan.session_file import SUFFIX
+
+    recipe, last = dragged.after, dragged.last
     after = engine.picture(recipe)
     drawn = Provenance(caption=args.caption or None, door="command line")
     written = []
-    if args.out and photo is not None and work is not None:
-        whole = _pasted(engine, photo, recipe, work)
-        pasted = dataclasses.replace(drawn, source="compositeWithTrainedAlgorithmicMedia")
-        written.append(save_picture(args.out, whole, details, recipe=recipe, provenance=pasted))
-    elif args.out:
-        written.append(save_picture(args.out, after, details, recipe=recipe, provenance=drawn))
+    if args.out:
+        picture, of = after, drawn
+        if photo is not None and work is not None:
+            picture = _pasted(engine, photo, recipe, work)
+            of = dataclasses.replace(drawn, source="compositeWithTrainedAlgorithmicMedia")
+        written.append(save_picture(args.out, picture, details, recipe=recipe, provenance=of))
     if args.animation:
-        latents = [before.latent, recipe.latent] if running is None else [*running.frames, recipe.latent]
-        frames = [engine.render(recipe, ws) for ws in latents if ws is not None]
+        frames = [engine.render(recipe, ws) for ws in dragged.latents]
         written.append(save_animation(args.animation, frames, details, recipe=recipe, provenance=drawn))
     if args.before:
+        before = dragged.before
         written.append(save_picture(args.before, engine.picture(before), details, recipe=before, provenance=drawn))
     if args.points_out and last is not None:
         enlarge = math.ceil(512 / max(recipe.image_size))
         picture = draw_points(after, last.handles, last.targets, enlarge=enlarge)
         written.append(save_picture(args.points_out, picture, details, recipe=recipe, provenance=drawn))
     if args.recipe_out:
-        if args.recipe_out.suffix.lower() == SUFFIX:
-            written.append(_with_recipe(work, recipe).save(args.recipe_out))
-        else:
-            written.append(save_recipe(args.recipe_out, recipe))
+        is_session = args.recipe_out.suffix.lower() == SUFFIX
+        kept = _with_recipe(work, recipe).save(args.recipe_out) if is_session else save_recipe(args.recipe_out, recipe)
+        written.append(kept)
+    return written
 
-    seconds = 0.0 if last is None else last.seconds
-    outcome = "done" if running is None else "stopped" if last is None else last.outcome
-    result = details | {
-        "outcome": outcome,
-        "tracked": [] if last is None else last.handles.tolist(),
-        "distances": [] if last is None else [round(float(d), 3) for d in last.distances],
-        "faded": last is not None and last.faded,
-        "way": 1.0 if last is None else round(last.way, 4),
-        "lost": [] if last is None or last.lost is None else last.lost.tolist(),
-        "seconds": round(seconds, 3),
-        "seconds_per_step": round(seconds / max(steps, 1), 4),
-        "load_seconds": round(load_seconds, 3),
-        "files": [str(path) for path in written],
-    }
-    if args.json:
-        print(json.dumps(result))
-        return 0
-    done = "" if running is None else f" after {steps} steps, {seconds:.1f} s"
-    if last is not None and outcome != "arrived":
-        done += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
-    unsure = last is not None and outcome == "lost" and bool((last.distances <= last.stop_distance).all())
-    faded = last is not None and last.faded
-    print(_OUTCOMES["unsure" if unsure else "faded" if faded else outcome or "stopped"] + done)
-    if last is not None:
-        lost = [False] * len(last.handles) if last.lost is None else last.lost.tolist()
-        for i, (h, t, d, gone) in enumerate(zip(last.handles, last.targets, last.distances, lost, strict=True), 1):
+
+def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
+    """How it went, for people."""
+    last, outcome = dragged.last, dragged.outcome
+    if last is None:
+        print(_OUTCOMES[outcome])
+    else:
+        ended = f" after {last.index} steps, {last.seconds:.1f} s"
+        if outcome != "arrived":
+            ended += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
+        unsure = outcome == "lost" and bool((last.distances <= last.stop_distance).all())
+        print(_OUTCOMES["unsure" if unsure else "faded" if last.faded else outcome] + ended)
+        points = zip(last.handles, last.targets, last.distances, last.lost, strict=True)
+        for i, (h, t, d, gone) in enumerate(points, 1):
             so = " (not certain)" if gone else ""
             print(f"  point {i}: at ({h[0]:g}, {h[1]:g}), target ({t[0]:g}, {t[1]:g}), {d:.1f} px to go{so}")
     for path in written:
         print(f"  wrote {path}")
     if not written:
         print("  nothing was written; add --out result.png to keep the picture")
-    return 0

@@ -46,7 +46,7 @@ class Update:
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
         way: how much of the way all handles together have gone: 1 at the targets.
-        lost: ``[n]`` of which handles nothing is claimed; None: of none. As in `draggan.DragStep`.
+        lost: ``[n]`` of which handles nothing is claimed; as in `draggan.DragStep`.
         stop_distance: image pixels; a handle this close to its target has arrived.
         seconds: computing time of the drag so far.
         loss: the supervision loss at this latent; 0 in the last update.
@@ -63,13 +63,13 @@ class Update:
     distances: Float[np.ndarray, "n"]
     stop_distance: float
     seconds: float
-    loss: float = 0.0
+    loss: float
+    way: float
+    lost: Bool[np.ndarray, "n"]
+    contrast: float
     done: bool = False
     outcome: Outcome | None = None
-    way: float = 0.0
-    lost: Bool[np.ndarray, "n"] | None = None
     rests: Outcome | None = None
-    contrast: float = 1.0
 
     @property
     def faded(self) -> bool:

@@ -540,8 +540,7 @@ def _as_far_as_it_goes(update: Update) -> str:
 
 def _arrived(update: Update) -> Bool[np.ndarray, "n"]:
     """Which points are on their targets for certain."""
-    there = update.distances <= update.stop_distance
-    return there if update.lost is None else there & ~update.lost
+    return (update.distances <= update.stop_distance) & ~update.lost
 
 
 def _share(update: Update) -> str:
@@ -556,7 +555,7 @@ def _arrivals(update: Update) -> str:
 
 def _doubtful(update: Update, steps: str, numbers: Sequence[int]) -> str:
     """Where all points should be there, and that is not certain of some, a sentence on those; else empty."""
-    if update.lost is None or (update.distances > update.stop_distance).any():
+    if (update.distances > update.stop_distance).any():
         return ""
     names = [_name(i, numbers) for i in np.flatnonzero(update.lost).tolist()]
     if not names:

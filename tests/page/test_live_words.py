@@ -19,6 +19,9 @@ MOVING = Update(
     stop_distance=1.0,
     seconds=0.1,
     loss=1.0,
+    way=0.0,
+    lost=np.array([False]),
+    contrast=1.0,
     done=False,
     outcome=None,
 )

@@ -10,7 +10,7 @@ from draggan.ui import messages
 
 
 def step(
-    outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=None, contrast=1.0
+    outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=(), contrast=1.0
 ) -> Update:
     n = len(distances)
     return Update(
@@ -23,7 +23,9 @@ def step(
         seconds=0.0,
         done=outcome is not None,
         outcome=outcome,
-        lost=None if lost is None else np.array(lost),
+        loss=0.0,
+        way=0.0,
+        lost=np.array(lost or [False] * n),
         contrast=contrast,
     )
 
