@@ -159,6 +159,8 @@ def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
     words = ["video", str(film), str(out), "--model", "cat", "--edit", str(recipe)]
     assert main(words) == 1
     assert "agree" in capsys.readouterr().err
+    assert main([*words, "--consent", "--model", "face"]) == 1  # whose latents have the same shape
+    assert "made on 'cat'" in capsys.readouterr().err
     assert main([*words, "--consent", "--json", "--quick"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == 2
     assert {"words", "signature", "record"} <= marks_of(out.read_bytes())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from draggan.engine.models import AnyModels
     from draggan.generators.base import Generator
     from draggan.inversion.film import Film
     from draggan.inversion.frames import Clip
@@ -58,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     """Open the film, make the edit, put every frame back, and write it."""
     import torch
 
-    from draggan.checkpoints.store import load_generator
     from draggan.engine.models import AnyModels
     from draggan.export import Provenance, check_animation_path, has_sound, save_animation
     from draggan.inversion import VERDICTS, Photo, crop_finder, cut, paste
@@ -80,14 +80,17 @@ def run(args: argparse.Namespace) -> int:
     moderation.check_upload(clip.first)
     moderation.check_upload(clip.last)
     ensure_downloaded(args.model, yes=args.yes)
-    generator = load_generator(args.model, args.device)
-    recipe = _completed(recipe)
+    models = AnyModels(args.device)
+    sha256 = models.sha256(args.model)
+    _check_made_on(recipe, args.model, sha256, models)
+    generator = models.load(args.model)
+    recipe = _completed(recipe, models)
     base, last = (torch.tensor(ws, device=generator.device) for ws in (recipe.results[0], recipe.latent))
     if tuple(base.shape[1:]) != (generator.num_ws, generator.w_dim):
-        raise LatentError(f"the edit is of another kind of model than '{args.model}': its latents have another shape")
+        raise LatentError(f"the latents of this edit do not have the shape that those of '{args.model}' have")
     offset = last - base
     points = torch.tensor([_at_first(point) for edit in recipe.edits for point in edit.points], device=generator.device)
-    sha256, size = AnyModels(args.device).sha256(args.model), generator.image_size
+    size = generator.image_size
     finder = crop_finder(args.model, sha256, generator)
     photos = Reel(lambda pixels: Photo(pixels=pixels, name=args.film.name), clip)
     first = Photo(pixels=clip.first, name=args.film.name)
@@ -169,14 +172,28 @@ def _edit(path: Path) -> Recipe:
     return recipe
 
 
-def _completed(recipe: Recipe) -> Recipe:
+def _check_made_on(recipe: Recipe, model: str, sha256: str, models: AnyModels) -> None:
+    """`RecipeError` unless an edit was made on this model: a step in the latent space of one means nothing in that of
+    another, also where both have the same shape.
+
+    Args:
+        sha256: of the model's file.
+    """
+    made_on = recipe.model.name
+    if (recipe.model.sha256 or models.sha256(made_on)) != sha256:
+        raise RecipeError(
+            f"this edit was made on '{made_on}', so on '{model}' it would be another one; "
+            f"give --model {made_on}, or an edit that was made on '{model}'"
+        )
+
+
+def _completed(recipe: Recipe, models: AnyModels) -> Recipe:
     """The recipe with the latents of its first and of its last picture."""
     from draggan.engine.local import LocalEngine
-    from draggan.engine.models import AnyModels
 
     if recipe.results[0] is not None and recipe.latent is not None:
         return recipe
-    engine = LocalEngine(AnyModels("auto"))
+    engine = LocalEngine(models)
     try:
         return engine.complete(recipe)
     finally:
