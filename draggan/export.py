@@ -110,6 +110,11 @@ class Provenance:
     door: str = "python"
     session: str = ""
 
+    @property
+    def of_photo(self) -> bool:
+        """Whether a photograph is in it: it was made from one, or is one in which a part has been drawn."""
+        return self.photo is not None or self.source == "compositeWithTrainedAlgorithmicMedia"
+
     def is_captioned(self) -> bool:
         """Whether a caption is asked for, here or by the environment."""
         if self.caption is None:
@@ -333,7 +338,7 @@ def _out(
     """Everything that leaves as a file passes here."""
     source, deployment = provenance.source, provenance.deployment or default()
     model = "" if recipe is None else recipe.model.sha256
-    of_photo = provenance.photo is not None or (recipe is not None and recipe.is_of_photo)
+    of_photo = provenance.of_photo or (recipe is not None and recipe.is_of_photo)
     verdict = deployment.moderation.check_export(frames, model_sha256=model, photo=of_photo)
     by_ai = source != "algorithmicMedia"
     identity = secrets.token_bytes(IDENTITY_BYTES) if by_ai and can_carry(next(iter(frames)).shape[:2]) else None

@@ -20,6 +20,8 @@ from draggan.inversion import Inversion
 from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.film_edit import carried, corresponding, followed, strengths
 from draggan.inversion.frames import Clip
+from draggan.moderation.verdict import Subject, Verdict
+from draggan.provenance.deployment import default
 from draggan.reel import Reel
 from tests.conftest import tiny_stylegan2
 from tests.marks import marks_of
@@ -147,7 +149,20 @@ def test_no_film_ends_in_a_sentence(tmp_path):
             list(clip)
 
 
-def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
+class Sees:
+    """A moderator that remembers what it was shown."""
+
+    name = "sees"
+
+    def __init__(self) -> None:
+        self.seen: list[Subject] = []
+
+    def check(self, subject: Subject) -> Verdict:
+        self.seen.append(subject)
+        return Verdict(decision="allow", moderator=self.name)
+
+
+def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys, monkeypatch):
     recipe, film, out = (tmp_path / name for name in ("edit.json", "in.webp", "out.webp"))
     drag = ("drag", "--model", "cat", "--point", "128,128:140,128", "--steps", "2", "--recipe-out", str(recipe))
     assert main([*drag, "--before", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.png")]) == 0
@@ -161,11 +176,16 @@ def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys):
     assert "agree" in capsys.readouterr().err
     assert main([*words, "--consent", "--model", "face"]) == 1  # whose latents have the same shape
     assert "made on 'cat'" in capsys.readouterr().err
+    moderator = Sees()
+    monkeypatch.setattr(default().moderation, "moderators", (moderator,))
     assert main([*words, "--consent", "--json", "--quick"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == 2
     assert {"words", "signature", "record"} <= marks_of(out.read_bytes())
     with Image.open(out) as written:
         assert written.n_frames == 2
+    # All of it is looked at, and as something that real people may be in.
+    assert [(subject.stage, len(subject.pictures)) for subject in moderator.seen] == [("upload", 2), ("export", 2)]
+    assert all(subject.photo for subject in moderator.seen)
 
 
 def test_a_film_keeps_its_speed_and_its_sound(tmp_path):

@@ -111,12 +111,13 @@ def test_drawings_are_not_looked_at_unless_a_photo_is_in_them():
         refusing.check_export(PICTURE, model_sha256="")
 
 
-def test_of_an_animation_the_first_the_last_and_some_frames_are_seen():
+def test_of_an_animation_or_film_the_first_the_last_and_some_frames_are_seen():
     says = Says(ALLOW)
     frames = [np.full((4, 4, 4), i, np.uint8) for i in range(100)]
-    Moderation([says]).check_export(frames)
+    for check in (Moderation([says]).check_export, Moderation([says]).check_upload):
+        check(frames)
+    assert [len(subject.pictures) for subject in says.seen] == [8, 8]
     seen = says.seen[0].pictures
-    assert len(seen) == 8
     assert all(picture.shape == (4, 4, 3) for picture in seen)
     assert (seen[0] == 255).all(), "fully transparent shows white"
 

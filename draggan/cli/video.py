@@ -76,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
     clip = Clip(args.film, args.frames)
     _check_memory(args.out, clip)
     invert.agreed(args)
-    moderation = default().moderation
-    moderation.check_upload(clip.first)
-    moderation.check_upload(clip.last)
+    default().moderation.check_upload(clip)
     ensure_downloaded(args.model, yes=args.yes)
     models = AnyModels(args.device)
     sha256 = models.sha256(args.model)

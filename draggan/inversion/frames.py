@@ -43,7 +43,6 @@ class Clip:
 
     Attributes:
         first: frame, upright, of the size of all of them.
-        last: likewise.
         rate: frames a second.
 
     Raises:
@@ -65,7 +64,6 @@ class Clip:
             raise PhotoError(f"{path.name} has no frame that can be read; give another film")
         if min(frame.shape[:2]) < LEAST_SIDE:
             raise PhotoError(f"{path.name} is smaller than {LEAST_SIDE} x {LEAST_SIDE} pixels; give a larger film")
-        self.last = frame
         rate = self._count / max(seconds, 1e-3)
         self.rate = rate if 1 <= rate <= 240 else 25.0
 

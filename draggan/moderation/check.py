@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _FRAMES = 8  # of an animation that are looked at
 _AT_ONCE = 4  # checks; the next one waits
+
+Picture: TypeAlias = UInt8[np.ndarray, "height width channels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,21 +83,17 @@ class Moderation:
         """Whether photographs can be uploaded at all."""
         return bool(self.moderators) or self.policy.photos
 
-    def check_upload(self, pixels: UInt8[np.ndarray, "height width channels"]) -> Verdict:
-        """Whether an uploaded photograph may be used.
+    def check_upload(self, frames: Picture | Frames[Picture]) -> Verdict:
+        """Whether an uploaded photograph, or film of so many frames, may be used.
 
         Raises:
             ModerationError: it may not, or not yet.
         """
-        if not self.takes_photos:
-            return self._answer(
-                _subject("upload", [pixels], photo=True), Verdict(decision="refuse", code="no moderator")
-            )
-        return self._check(_subject("upload", [pixels], photo=True))
+        return self._check("upload", frames, photo=True, unseen=self.policy.photos)
 
     def check_export(
         self,
-        frames: UInt8[np.ndarray, "height width channels"] | Frames[UInt8[np.ndarray, "height width channels"]],
+        frames: Picture | Frames[Picture],
         *,
         model_sha256: str = "",
         photo: bool = False,
@@ -109,21 +107,21 @@ class Moderation:
         Raises:
             ModerationError: it may not, or not yet.
         """
-        pictures: Frames[np.ndarray] = [frames] if isinstance(frames, np.ndarray) else frames
-        if not self.moderators:
-            if self.policy.exports or self._is_drawing(model_sha256, photo):
-                return Verdict(decision="allow", code="not moderated")
-            return self._answer(_subject("export", pictures, photo), Verdict(decision="refuse", code="no moderator"))
-        if self._is_drawing(model_sha256, photo):
+        drawing = self._is_drawing(model_sha256, photo)
+        if drawing and self.moderators:
             return Verdict(decision="allow", code="drawing")
-        return self._check(_subject("export", pictures, photo))
+        return self._check("export", frames, photo=photo, unseen=drawing or self.policy.exports)
 
     def _is_drawing(self, model_sha256: str, photo: bool) -> bool:
         return not photo and bool(model_sha256) and model_sha256 in self._drawings()
 
-    def _check(self, subject: Subject) -> Verdict:
-        if not self.moderators:
+    def _check(self, stage: Stage, frames: Picture | Frames[Picture], *, photo: bool, unseen: bool) -> Verdict:
+        """What the moderators say together; ``unseen``: whether it passes where there is none."""
+        if unseen and not self.moderators:
             return Verdict(decision="allow", code="not moderated")
+        subject = _subject(stage, [frames] if isinstance(frames, np.ndarray) else frames, photo)
+        if not self.moderators:
+            return self._answer(subject, Verdict(decision="refuse", code="no moderator"))
         verdict = Verdict(decision="allow", moderator=self.name)
         for moderator in self.moderators:
             said = self._ask(moderator, subject)
@@ -203,7 +201,7 @@ def _is_verdict(said: object) -> TypeGuard[Verdict]:
     return said.score is None or (isinstance(said.score, (int, float)) and math.isfinite(said.score))
 
 
-def _subject(stage: Stage, pictures: Frames[np.ndarray], photo: bool) -> Subject:
+def _subject(stage: Stage, pictures: Frames[Picture], photo: bool) -> Subject:
     """Of many frames some, among them the first and the last."""
     shown = set(np.linspace(0, len(pictures) - 1, min(len(pictures), _FRAMES)).round().astype(int).tolist())
     looked_at = [over_white(picture) for i, picture in enumerate(pictures) if i in shown]
