@@ -234,7 +234,7 @@ class Session:
         before = self.past[-1].start if self.past else self.start
         if before is not self.start and not self.is_touched and _one_seed(before, self.start, begun.start):
             # Halfway from one truncation to another, with nothing done there: not worth a step of history.
-            return replace(self, now=begun.now, future=())
+            return replace(self._record(begun.now), past=self.past)
         return self._record(begun.now)
 
     def with_work(self, recipe: Recipe) -> Session:
@@ -607,7 +607,7 @@ class Session:
         there = self
         if kind == "branch":
             (moment,) = [m for m in self.branches if m.seen == number][-1:]
-            return replace(there._record(moment), branches=tuple(m for m in there.branches if m is not moment))
+            return replace(self, branches=tuple(m for m in self.branches if m is not moment))._record(moment)
         while kind != "now" and there.now.seen != number:
             there = there._back() if kind == "past" else there._forth()
         return there

@@ -353,6 +353,9 @@ def test_the_way_from_one_truncation_to_another_is_one_step(session):
     touched = b.add_pair((3, 3), (4, 4))
     assert touched.with_seed(latent(4), seed=7, truncation=0.4).undo().now is touched.now
     assert touched.clear_points().with_seed(latent(4), seed=7, truncation=0.4).undo().now.start is touched.start
+    # What was done at one of them is not on the way.
+    done = c.shown_as(2).pull_to(latent(9)).shown_as(3).undo()
+    assert done.with_seed(latent(6), seed=7, truncation=0.3).pictures == ((3, "branch"),)
     other = c.with_seed(latent(5), seed=8, truncation=0.4)
     assert other.with_seed(latent(6), seed=9, truncation=0.4).undo().now is other.now
     assert other.with_seed(latent(6), seed=8, truncation=0.4).undo().now is other.now
@@ -466,6 +469,13 @@ def test_pictures_of_a_history_stay_reachable_also_where_another_way_was_taken(s
     for wrong in (0, 9):
         with pytest.raises(LatentError, match="there is no picture"):
             other.go_to(wrong)
+    # What was undone is there again from a branch, too.
+    assert other.undo().go_to(3).pictures == ((1, "past"), (3, "now"), (2, "branch"), (4, "branch"))
+    full = other.undo()
+    for number in range(10, 40):
+        full = pulled(full, number, number).undo()
+    oldest = full.branches[0].seen
+    assert set(dict(full.pictures)) == set(dict(full.go_to(oldest).pictures)), "the place of one is another's"
 
 
 def test_branches_of_other_work_come_along_under_numbers_of_their_own(session):
