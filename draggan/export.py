@@ -60,6 +60,7 @@ __all__ = [
     "can_write_mp4",
     "check_animation_path",
     "check_picture_path",
+    "details_of",
     "encode_animation",
     "encode_picture",
     "has_sound",
@@ -134,7 +135,7 @@ def encode_picture(
 
     Args:
         suffix: ".png" (lossless; the only one that keeps transparency), ".jpg", ".jpeg" or ".webp".
-        details: JSON-able facts about how it was made (model, seed, points, ...), for people.
+        details: JSON-able facts for people, beside those that follow from the recipe (`details_of`).
         recipe: how it was made, exactly; `read_recipe` opens it again. A JPEG or WebP has it without the latents that
             can be computed again, and not at all if it is very long (a start from a latent, many masks). Of a photo
             no file has it: with it goes a session's file (`draggan.session_file`).
@@ -213,6 +214,22 @@ def has_sound(path: Path) -> bool:
     except (ImportError, OSError, RuntimeError, ValueError, KeyError, IndexError):
         return False
     return bool(facts.get("audio_codec"))
+
+
+def details_of(recipe: Recipe) -> dict[str, Any]:
+    """How the picture of a recipe came about, for people: its start, and the last edit as it was asked for."""
+    seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
+    points = () if edit is None else edit.points
+    return {
+        "model": recipe.portable().model.name,
+        "seed": seed and seed.seed,
+        "truncation": seed and seed.truncation,
+        "class": seed and seed.label,
+        "settings": edit and {"space": edit.space, **edit.settings},
+        "mask": edit is not None and edit.mask is not None,
+        "handles": [list(point.handle) for point in points],
+        "targets": [list(point.target) for point in points],
+    }
 
 
 def save_picture(
@@ -346,6 +363,7 @@ def _out(
         frames = Reel(partial(own_watermark(deployment.folder).embed, identity=identity), frames)
     if by_ai and provenance.is_captioned():
         frames = Reel(partial(with_caption, text=CAPTION), frames)
+    details = ({} if recipe is None else details_of(recipe)) | (details or {})
     # The latent code of a photograph draws its person again: it is not for everybody who gets the file.
     data = _encoded(frames, suffix, details, None if of_photo else recipe, show, source)
     kind = _FORMATS[suffix].lower()
@@ -399,7 +417,7 @@ def _write(path: Path, data: bytes) -> Path:
 def _encoded(
     frames: Frames[UInt8[np.ndarray, "height width channels"]],
     suffix: str,
-    details: dict[str, Any] | None,
+    details: dict[str, Any],
     recipe: Recipe | None,
     show: _Show | None,
     source: SourceType,

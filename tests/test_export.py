@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,16 @@ def test_details_are_where_their_format_has_them():
             assert b"a &lt; b &amp; c" in picture.info["xmp"]
     with pytest.raises(ExportError, match=r"choose a name that ends in \.png"):
         encode_picture(drawing(20), ".bmp")
+
+
+def test_how_a_picture_was_made_is_said_as_its_recipe_says_it():
+    """With nothing that stands in no recipe: no folder, and no settings that merely would have been chosen."""
+    at_home = replace(RECIPE, model=replace(RECIPE.model, name="/home/me/cat.pkl"))
+    settings = {"solver": "gauss-newton", "space": "w"}
+    asked = replace(RECIPE.edits[0], space="w", settings={"solver": "gauss-newton"})
+    for recipe, used in ((at_home, {"space": "w+"}), (replace(at_home, edits=(asked,)), settings)):
+        with Image.open(io.BytesIO(encode_picture(drawing(20), ".png", {"steps": 3}, recipe=recipe))) as picture:
+            said = json.loads(picture.text["DragGAN"])
+        assert (said["model"], said["seed"], said["truncation"]) == ("cat.pkl", 7, 0.7)
+        assert (said["handles"], said["targets"], said["mask"], said["steps"]) == ([[60, 60]], [[64, 60]], False, 3)
+        assert said["settings"] == used

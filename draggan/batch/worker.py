@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -121,7 +120,8 @@ class Worker:
             # Its last picture is known, or it has no edit.
             recipe = recipe.with_results([*before.results, recipe.latent]) if recipe.edits else before
         pixels = engine.picture(recipe)
-        folder, details = Path(options.folder), _details(recipe, figures)
+        folder = Path(options.folder)
+        details = {"steps": figures["steps"]} if figures else {}
         row = {"number": job.number, "name": job.name, "state": "done", "model": recipe.portable().model.name}
         row |= {"seed": recipe.seed and recipe.seed.seed, "edits": len(recipe.edits), **figures}
         if recipe.edits and (options.before or options.measures):
@@ -130,7 +130,7 @@ class Worker:
                 row |= _change(first, pixels, recipe)
             if options.before:
                 path = folder / f"{job.name}-before.png"
-                row["before"] = save_picture(path, first, details, recipe=before, provenance=_PROVENANCE).name
+                row["before"] = save_picture(path, first, recipe=before, provenance=_PROVENANCE).name
         if recipe.edits and options.film:
             shown = [engine.render(recipe, ws) for ws in (*frames, recipe.latent) if ws is not None]
             path = folder / f"{job.name}{options.film}"
@@ -144,22 +144,6 @@ class Worker:
 def failed(job: Job, error: str) -> dict[str, Any]:
     """The row of a job that could not be done."""
     return {"number": job.number, "name": job.name, "state": "failed", "error": " ".join(error.split())}
-
-
-def _details(recipe: Recipe, figures: dict[str, Any]) -> dict[str, Any]:
-    """How a picture came about, as `draggan drag` writes it."""
-    edit = recipe.edits[-1] if recipe.edits else None
-    return {
-        "model": recipe.portable().model.name,
-        "seed": None if recipe.seed is None else recipe.seed.seed,
-        "truncation": None if recipe.seed is None else recipe.seed.truncation,
-        "class": None if recipe.seed is None else recipe.seed.label,
-        "settings": None if edit is None else dataclasses.asdict(edit.config()),
-        "mask": edit is not None and edit.mask is not None,
-        "handles": [] if edit is None else [list(point.handle) for point in edit.points],
-        "targets": [] if edit is None else [list(point.target) for point in edit.points],
-        "steps": figures.get("steps", 0),
-    }
 
 
 def _change(before: np.ndarray, after: np.ndarray, recipe: Recipe) -> dict[str, Any]:

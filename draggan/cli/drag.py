@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here: `draggan --help` and a wrong option need not wait for torch.
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
+    from draggan.export import details_of
     from draggan.terminal import ensure_downloaded
 
     _check(args)
@@ -112,9 +113,8 @@ def run(args: argparse.Namespace) -> int:
             running = engine.drag(before, edit)
             last = _watched(running, quiet=args.json)
             dragged = _Dragged(before=before, after=running.reached(), running=running, last=last)
-        details = _details(dragged)
-        result = details | dragged.measures() | {"load_seconds": round(loaded - started, 3)}
-        written = _written(engine, args, dragged, details, work, photo)
+        result = details_of(dragged.asked) | dragged.measures() | {"load_seconds": round(loaded - started, 3)}
+        written = _written(engine, args, dragged, work, photo)
         if args.json:
             print(json.dumps(result | {"files": [str(path) for path in written]}))
         else:
@@ -218,11 +218,9 @@ class _Dragged:
     last: Update | None
 
     @property
-    def edit(self) -> Edit | None:
-        """What was dragged, also where nothing had to be done any more."""
-        if self.running is not None:
-            return self.running.edit
-        return self.after.edits[-1] if self.after.edits else None
+    def asked(self) -> Recipe:
+        """With what was to be dragged, also where nothing had to be done any more."""
+        return self.after if self.running is None else self.before.then(self.running.edit)
 
     @property
     def latents(self) -> list[np.ndarray]:
@@ -242,6 +240,7 @@ class _Dragged:
         last = self.last
         steps, seconds = (0, 0.0) if last is None else (last.index, last.seconds)
         return {
+            "steps": steps,
             "outcome": self.outcome,
             "tracked": [] if last is None else last.handles.tolist(),
             "distances": [] if last is None else [round(float(d), 3) for d in last.distances],
@@ -253,28 +252,10 @@ class _Dragged:
         }
 
 
-def _details(dragged: _Dragged) -> dict[str, object]:
-    """How the picture came about, for the files it is written to."""
-    recipe, edit = dragged.after, dragged.edit
-    points = () if edit is None else edit.points
-    return {
-        "model": Path(recipe.model.name).name,
-        "seed": None if recipe.seed is None else recipe.seed.seed,
-        "truncation": None if recipe.seed is None else recipe.seed.truncation,
-        "class": None if recipe.seed is None else recipe.seed.label,
-        "settings": None if edit is None else dataclasses.asdict(edit.config()),
-        "mask": edit is not None and edit.mask is not None,
-        "handles": [list(point.handle) for point in points],
-        "targets": [list(point.target) for point in points],
-        "steps": 0 if dragged.last is None else dragged.last.index,
-    }
-
-
 def _written(
     engine: LocalEngine,
     args: argparse.Namespace,
     dragged: _Dragged,
-    details: dict[str, object],
     work: SessionFile | None,
     photo: Photo | None,
 ) -> list[Path]:
@@ -284,6 +265,7 @@ def _written(
     from draggan.session_file import SUFFIX
 
     recipe, last = dragged.after, dragged.last
+    details = {} if last is None else {"steps": last.index}
     after = engine.picture(recipe)
     drawn = Provenance(caption=args.caption or None, door="command line")
     written = []
@@ -298,7 +280,7 @@ def _written(
         written.append(save_animation(args.animation, frames, details, recipe=recipe, provenance=drawn))
     if args.before:
         before = dragged.before
-        written.append(save_picture(args.before, engine.picture(before), details, recipe=before, provenance=drawn))
+        written.append(save_picture(args.before, engine.picture(before), recipe=before, provenance=drawn))
     if args.points_out and last is not None:
         enlarge = math.ceil(512 / max(recipe.image_size))
         picture = draw_points(after, last.handles, last.targets, enlarge=enlarge)

@@ -269,18 +269,9 @@ class _Answers:
 
     def _encoded(self, recipe: Recipe, visitor: str) -> bytes:
         """A picture as a file, which says how it came about and that it was made by AI."""
-        seed, edit = recipe.seed, recipe.edits[-1] if recipe.edits else None
-        details = {
-            "model": recipe.portable().model.name,
-            "seed": seed and seed.seed,
-            "truncation": seed and seed.truncation,
-            "class": seed and seed.label,
-            "handles": [] if edit is None else [point.handle for point in edit.points],
-            "targets": [] if edit is None else [point.target for point in edit.points],
-        }
         pixels = self.engine.picture(recipe, visitor=visitor)
         provenance = Provenance(deployment=self.deployment, door="api")
-        return encode_picture(pixels, details=details, recipe=recipe, provenance=provenance)
+        return encode_picture(pixels, recipe=recipe, provenance=provenance)
 
 
 def _running(

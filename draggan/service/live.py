@@ -197,9 +197,8 @@ class Live:
         result = facts_of(update) | {"done": True, "outcome": "stopped" if update is None else update.outcome}
         if drag.notice:
             result["notice"] = drag.notice
-        details = {"model": reached.portable().model.name, "seed": reached.seed and reached.seed.seed}
         provenance = Provenance(deployment=self._deployment, door="api")
-        data = encode_picture(pixels, details=details, recipe=reached, provenance=provenance)
+        data = encode_picture(pixels, recipe=reached, provenance=provenance)
         return result | {"recipe": parse_json(reached.portable().to_json()), "picture": data_url(data)}
 
     async def _send(self, value: dict[str, Any] | bytes) -> None:

@@ -68,7 +68,7 @@ def register(engine: Engine, models: Models, site: Site) -> None:
         """The picture of a seed, as a PNG data URL that says that it was made by AI. truncation: null: what
         suits the model."""
         with explained(to_programs=True):
-            return _png(engine, models, site, begin(model, seed, truncation, label), Edit(), request)
+            return _png(engine, models, site, begin(model, seed, truncation, label), request)
 
     def drag(
         model: str,
@@ -111,7 +111,7 @@ def register(engine: Engine, models: Models, site: Site) -> None:
                 facts = {"steps": 0}
                 if update is not None:
                     facts = _facts(update) | {"outcome": update.outcome, "faded": update.faded}
-                result = facts | {"picture": _png(engine, models, site, running.reached(), edit, request)}
+                result = facts | {"picture": _png(engine, models, site, running.reached(), request)}
         finally:
             running.stop()
         yield result
@@ -161,20 +161,11 @@ def _facts(update: Update) -> dict[str, Any]:
     }
 
 
-def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, edit: Edit, request: gr.Request | None) -> str:
+def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, request: gr.Request | None) -> str:
     """A picture as a file: whatever a program gets may be kept."""
-    seed = recipe.seed
-    details = {
-        "model": recipe.model.name,
-        "seed": seed and seed.seed,
-        "truncation": seed and seed.truncation,
-        "class": seed and seed.label,
-        "handles": [point.handle for point in edit.points],
-        "targets": [point.target for point in edit.points],
-    }
     portable = replace(recipe, model=portable_reference(models, recipe.model))
     visit = site.consents.name_of(visit_of(request))
     provenance = Provenance(deployment=site.deployment, door="api", session=visit)
     pixels = engine.picture(recipe, visitor=visitor_of(request))
-    data = encode_picture(pixels, ".png", details, recipe=portable, provenance=provenance)
+    data = encode_picture(pixels, recipe=portable, provenance=provenance)
     return "data:image/png;base64," + base64.b64encode(data).decode()

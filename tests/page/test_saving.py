@@ -163,8 +163,9 @@ def test_saving_gives_the_clean_picture_marked(do, parts, session):
         assert saved.size == (64, 64)
         assert "AI-generated" in saved.text["Comment"]
         assert '"seed": 0' in saved.text["DragGAN"]
+        # What the canvas shows and no drag has done yet is no part of how the picture came about.
+        assert '"handles": []' in saved.text["DragGAN"]
     assert marks_of(path.read_bytes()) >= {"words", "signature", "record"}
-    # What the canvas shows and no drag has done yet is no part of how the picture came about.
     assert replace(read_recipe(path), model=session.recipe.model) == session.recipe
     with Image.open(path) as saved:
         # A lossless picture of the latent: the preview of the same is within what JPEG loses.

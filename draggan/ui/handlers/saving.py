@@ -21,7 +21,7 @@ from draggan.export import NO_MP4, Provenance, can_write_mp4, save_animation, sa
 from draggan.film import Frame, evenly, there_and_back
 from draggan.images import draw_points, enlarged, over_white
 from draggan.inversion import paste
-from draggan.recipe import Point, Recipe
+from draggan.recipe import Point
 from draggan.session import Session
 from draggan.session_file import SUFFIX, photos_of
 from draggan.ui import messages
@@ -146,8 +146,8 @@ def save_film(
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
             recipe = page.portable(session.recipe)
-            facts, provenance = _details(recipe, session), _provenance(page, request, session)
-            save_animation(path, frames, facts, seconds=seconds, recipe=recipe, provenance=provenance)
+            provenance = _provenance(page, request, session)
+            save_animation(path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
     except PageError:
         yield _stop_at_rest(page, tab)
@@ -225,14 +225,14 @@ def _saved_picture(
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared, named=named))
         recipe = page.portable(session.recipe)
         provenance = replace(provenance, source="compositeWithTrainedAlgorithmicMedia")
-        return save_picture(path, pixels, _details(recipe, session), recipe=recipe, provenance=provenance)
+        return save_picture(path, pixels, recipe=recipe, provenance=provenance)
     pixels = _finished(page.picture(session.recipe), times, session.active_pairs if dots else ())
     if compared:
         there = [replace(pair, handle=pair.origin or pair.handle) for pair in session.active_pairs] if dots else ()
         pixels = _beside(_finished(page.picture(session.start), times, there), pixels)
     name = _file_name(page, session, _suffix(form), compared=compared)
     path, recipe = _place(page, name), page.portable(session.recipe)
-    return save_picture(path, pixels, _details(recipe, session), recipe=recipe, provenance=provenance)
+    return save_picture(path, pixels, recipe=recipe, provenance=provenance)
 
 
 def _beside(
@@ -284,18 +284,6 @@ def _provenance(page: Page, request: gr.Request, session: Session) -> Provenance
 def _photo_of(page: Page, session: Session, request: gr.Request) -> OpenedPhoto | None:
     """The photo of the picture on the screen, if this visitor has sent it."""
     return page.photos.opened(session.recipe.model.tuning, owner_of(request)) if session.recipe.is_of_photo else None
-
-
-def _details(recipe: Recipe, session: Session) -> dict[str, Any]:
-    """How the picture on the screen came about."""
-    return {
-        "model": recipe.model.name,
-        "seed": session.seed,
-        "truncation": session.truncation,
-        "class": session.label,
-        "handles": [pair.handle for pair in session.active_pairs],
-        "targets": [pair.target for pair in session.active_pairs],
-    }
 
 
 def _stem_of(name: str) -> str:
