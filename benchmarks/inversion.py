@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--pulls", type=int, default=0, help="drags of each known picture (default: %(default)s)")
     parser.add_argument("--also-untuned", action="store_true", help="drag also with the latent alone")
+    parser.add_argument("--no-rows", action="store_true", help="leave out W+")
     parser.add_argument("--latent-only", action="store_true", help="do not tune: for the verdict alone")
     parser.add_argument(
         "--large", type=int, nargs="*", default=[], help="only: networks of the published layout, of these sizes"
@@ -229,7 +230,7 @@ def _case(
         "pulls": {},
     }
     drawn = {"W": generator.synthesis(result.ws), "tuned": result.picture, "the network itself": target}
-    if not args.latent_only:
+    if not (args.latent_only or args.no_rows):
         free = Inversion(
             generator, picture, InversionConfig(coarse_steps=0, steps=0, row_steps=40, tuning_steps=0), start=result.ws
         )
