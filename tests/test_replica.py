@@ -133,7 +133,10 @@ def test_opened_files_that_are_gone_are_no_models_any_more(tmp_path):
 def test_a_file_that_is_only_here_has_to_be_sent_and_a_listed_model_has_not(tmp_path):
     path = write_tiny_stylegan2(tmp_path)
     models = CatalogueModels("cpu", path)
-    assert str(models.file(path)) == path
+    (own,) = [model for model in models.listed() if model.group == "files"]
+    assert models.listed()[0] is own, "what the page begins with"
+    assert str(models.file(own.name)) == path
+    assert str(tmp_path) not in repr(own), "everybody is told of it, and nobody where it is"
     assert models.file("cat") is None
     opened = models.open(tmp_path / path.rpartition("/")[2])
     assert str(models.file(opened.name)) == path

@@ -114,13 +114,16 @@ class CatalogueModels:
     def __init__(self, device: str = "auto", first: str = "", *, downloads: bool = True) -> None:
         self._device, self._first, self._downloads = device, first, downloads
         self._own: tuple[Model, ...] = ()
-        # Opened files by the name that their openers were given. Never listed to others.
-        self._opened: dict[str, tuple[Path, Model]] = {}
+        # Files by their names here: of one that was opened, its opener alone is told it.
+        self._files: dict[str, tuple[Path, Model]] = {}
         self._used: dict[Path, float] = {}
-        if "://" in first or Path(first).expanduser().is_file():
-            self._own = (Model(name=first, title=Path(first).name, file=Path(first).stem),)
         if first:
             load_generator(first, device)
+            entry = listed_entry(first)
+            # Everybody is told the name of the first one, and nobody in which folder or at which address it is.
+            self._first = locate(first).name if entry is None else entry.name
+            if entry is None:
+                self._own = (self._add(self._first, locate(first)),)
 
     def listed(self) -> Sequence[Model]:
         """The model to begin with, then the built-in ones, what else is here, and what can be downloaded."""
@@ -130,11 +133,8 @@ class CatalogueModels:
 
     def find(self, name: str) -> Model:
         """A listed or opened model."""
-        if name in self._opened:
-            return self._opened[name][1]
-        for model in self._own:
-            if model.name == name:
-                return model
+        if name in self._files:
+            return self._files[name][1]
         # Asked with every step: not all of them are looked for on the disk.
         for entry in all_models():
             if entry.name == name and (entry.on_disk or self._downloads):
@@ -143,8 +143,8 @@ class CatalogueModels:
 
     def load(self, name: str) -> Generator:
         """The generator of a listed or opened model that is on this machine."""
-        if name in self._opened:
-            path = self._opened[name][0]
+        if name in self._files:
+            path = self._files[name][0]
             self._used[path] = time.monotonic()
             return load_generator(path, self._device)
         if not self.find(name).here:
@@ -153,17 +153,14 @@ class CatalogueModels:
 
     def sha256(self, name: str) -> str:
         """Of the file, computed once."""
-        if name in self._opened:
-            return file_sha256(self._opened[name][0])
+        if name in self._files:
+            return file_sha256(self._files[name][0])
         self.find(name)
         return file_sha256(locate(name))
 
     def file(self, name: str) -> Path | None:
-        """Where an opened model is, which no other machine knows by its name; None: it is a listed one."""
-        if name in self._opened:
-            return self._opened[name][0]
-        own = next((Path(model.name).expanduser() for model in self._own if model.name == name), None)
-        return own if own is not None and own.is_file() else None
+        """Where a model is that no other machine knows by its name; None: the catalogue has it."""
+        return self._files[name][0] if name in self._files else None
 
     def terms(self, name: str, *, ask: bool) -> Terms:
         """What the registry and, if asked, the server say."""
@@ -182,17 +179,19 @@ class CatalogueModels:
         path = path.expanduser()
         load_generator(path, self._device)
         self._forget_gone()
-        name = f"{path.stem}-{secrets.token_hex(8)}"
+        return self._add(f"{path.stem}-{secrets.token_hex(8)}", path)
+
+    def _add(self, name: str, path: Path) -> Model:
         model = Model(name=name, title=path.name, file=path.stem)
-        self._opened[name] = (path, model)
+        self._files[name] = (path, model)
         self._used[path] = time.monotonic()
         return model
 
     def _forget_gone(self) -> None:
         """Files that are not there any more, as those of visitors after a time, are nobody's models."""
-        gone = {name for name, (path, _) in self._opened.copy().items() if not path.is_file()}
+        gone = {name for name, (path, _) in self._files.copy().items() if name != self._first and not path.is_file()}
         for name in gone:
-            path, _ = self._opened.pop(name)
+            path, _ = self._files.pop(name)
             self._used.pop(path, None)
 
     def unused(self, path: Path) -> float:
