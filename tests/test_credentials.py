@@ -98,7 +98,7 @@ def test_a_flipped_byte_shows(folder, kind):
         assert read_credentials(bytes(broken), kind, trust_anchors(folder)).state in ("changed", "unreadable")
 
 
-def test_a_stranger_of_the_same_name_is_not_trusted(folder, tmp_path):
+def test_a_stranger_of_the_same_name_is_not_trusted(folder, tmp_path, monkeypatch):
     ours, theirs = signed("png", folder), signed("png", tmp_path)
     mine = read_credentials(ours, "png", trust_anchors(folder))
     stranger = read_credentials(theirs, "png", trust_anchors(folder))
@@ -106,6 +106,10 @@ def test_a_stranger_of_the_same_name_is_not_trusted(folder, tmp_path):
     assert mine.signer == stranger.signer
     assert read_credentials(ours, "png", "").state == "unknown signer"
     assert read_credentials(theirs, "png", trust_anchors(tmp_path)).state == "trusted"
+    named = tmp_path / "anchors.pem"
+    named.write_text(trust_anchors(tmp_path).rstrip(), encoding="ascii")
+    monkeypatch.setenv("C2PA_TRUST_ANCHORS", str(named))
+    assert [read_credentials(one, "png", trust_anchors(folder)).state for one in (ours, theirs)] == ["trusted"] * 2
 
 
 def test_a_photos_own_credentials_are_kept_and_its_person_is_not_in_the_recipe(folder, tmp_path):

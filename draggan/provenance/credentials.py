@@ -46,6 +46,7 @@ TYPES = {
     "tiff": "image/tiff",
     "jxl": "image/jxl",
 }
+_BEGIN = "-----BEGIN CERTIFICATE-----"
 # The label of an assertion of our own.
 _RECIPE = "io.github.draggan.recipe"
 _MOST_RECIPE = 256_000  # characters
@@ -226,18 +227,14 @@ def trust_anchors(folder: Path) -> str:
     Raises:
         ConfigError: that file cannot be read.
     """
-    anchors = ""
-    chosen = os.environ.get("C2PA_TRUST_ANCHORS", "").strip()
-    if chosen:
-        anchors += _text_of(Path(chosen), "C2PA_TRUST_ANCHORS")
     own = folder / "credentials.pem"
-    if own.is_file():
-        # The last one of the chain is our own root.
-        anchors += "-----BEGIN CERTIFICATE-----" + own.read_text().rsplit("-----BEGIN CERTIFICATE-----", 1)[1]
-    operator = os.environ.get("C2PA_CERT_CHAIN", "").strip()
-    if operator:
-        anchors += _text_of(Path(operator), "C2PA_CERT_CHAIN")
-    return anchors
+    # The last one of the chain is our own root.
+    texts = [_BEGIN + own.read_text().rsplit(_BEGIN, 1)[1]] if own.is_file() else []
+    for name in ("C2PA_TRUST_ANCHORS", "C2PA_CERT_CHAIN"):
+        if chosen := os.environ.get(name, "").strip():
+            texts.append(_text_of(Path(chosen), name))
+    # Files end as they like, and where one does without a line's end, the next would begin in its last line.
+    return "".join(f"{text.strip()}\n" for text in texts)
 
 
 # ---- saying --------------------------------------------------------------------------------------------------------
@@ -332,8 +329,8 @@ def _own_identity(path: Path) -> tuple[bytes, bytes]:
     except OSError as error:
         log.warning("no certificate can be kept in %s (%s): this run signs with one of its own", path.parent, error)
         text = _made_identity()
-    key, chain = text.split(b"-----BEGIN CERTIFICATE-----", 1)
-    return b"-----BEGIN CERTIFICATE-----" + chain, key
+    key, chain = text.split(_BEGIN.encode(), 1)
+    return _BEGIN.encode() + chain, key
 
 
 def _text_of(path: Path, name: str) -> str:
