@@ -85,7 +85,7 @@ MOST_POINTS = 500
 MOST_MASK_PIXELS = 1 << 28  # of all masks together
 MOST_SIDE = 8192
 MOST_LATENT = 1 << 20  # numbers in one latent code
-_NAME_LENGTH = 4096
+MOST_NAME = 4096  # letters of a model's
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -109,7 +109,7 @@ class ModelReference:
 
     def __post_init__(self) -> None:
         name = self.name
-        if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH or not name.isprintable():
+        if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME or not name.isprintable():
             raise RecipeError(f"{name!r:.80} is not the name of a model; give a name, a path or an https address")
         if self.sha256 != "" and not (isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)):
             raise RecipeError(f"{self.sha256!r:.80} is not a SHA-256; give 64 hexadecimal digits, or leave it out")

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,13 +22,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from draggan.config import Limits
+from draggan.config import DragConfig, Limits
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.engine.short_form import recipe_from
 from draggan.errors import DragGANError, LimitError
-from draggan.recipe import Recipe
+from draggan.recipe import Edit, Mask, ModelReference, Point, Recipe, Seed
 from draggan.service.app import _listening, build_service
+from draggan.service.description import RECIPE
 from draggan.service.live import Live
 from draggan.service.metrics import Metrics
 from tests.marks import marks_of
@@ -395,6 +397,46 @@ def from_schema(schema: dict) -> st.SearchStrategy:
         "integer": st.integers(int(low), int(high)),
         "number": st.floats(low, high),
     }[kinds[0]]
+
+
+def allows(schema: dict, value: object) -> bool:
+    """Whether a schema allows a value, as far."""
+    if "oneOf" in schema:
+        return sum(allows(one, value) for one in schema["oneOf"]) == 1
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        there = "object" in kinds and set(schema.get("required", ())) <= set(value) <= set(known)
+        return there and all(allows(known[name], part) for name, part in value.items())
+    if isinstance(value, list):
+        few = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        return "array" in kinds and few and all(allows(schema["items"], part) for part in value)
+    if isinstance(value, str):
+        long = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+        return "string" in kinds and long and re.search(schema.get("pattern", ""), value) is not None
+    if value is None or isinstance(value, bool):
+        return {None: "null"}.get(value, "boolean") in kinds
+    numbers = {"number"} if isinstance(value, float) else {"integer", "number"}
+    return bool(numbers & set(kinds)) and schema.get("minimum", value) <= value <= schema.get("maximum", value)
+
+
+def test_the_description_allows_every_recipe_that_there_can_be():
+    defaults = {name: value for name, value in asdict(DragConfig()).items() if name != "space"}
+    start, latent = np.zeros((1, 2, 3), np.float32), np.ones((1, 2, 3), np.float32)
+    seed = Recipe(model=ModelReference(name="cat"), image_size=(8, 8), start=Seed(seed=7, label=1))
+    tuned = ModelReference(name="cat", sha256="ab" * 32, tuning="cd" * 32)
+    points = (Point(handle=(1, 2), target=(3, 4), origin=(1, 1), picture=0),)
+    mask = Mask(allowed=np.eye(8, dtype=bool), picture=0)
+    edit = Edit(points=points, mask=mask, space="w", settings=defaults, recorded=latent)
+    exact = RECIPE["oneOf"][1]
+    for recipe in (seed, replace(seed, model=tuned, start=start).then(edit, latent).then(Edit(points=points))):
+        value = json.loads(recipe.to_json())
+        assert allows(exact, value)
+        assert Recipe.from_json(json.dumps(value)).digest == recipe.digest
+    assert not allows(exact, value | {"more": 1})
+    assert not allows(exact, value | {"results": [None] * 502})
 
 
 @given(data=st.data())

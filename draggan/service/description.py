@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from draggan.config import DragConfig, describe
+from draggan.recipe import MOST_EDITS, MOST_NAME, MOST_POINTS, MOST_SIDE
 
 __all__ = ["ERROR", "PICTURE", "RECIPE", "STREAM", "json_body"]
 
@@ -27,7 +28,7 @@ _LATENT = {
 }
 _POINTS = {
     "type": "array",
-    "maxItems": 500,
+    "maxItems": MOST_POINTS,
     "description": "handles and targets in image pixels",
     "items": {
         "oneOf": [
@@ -86,6 +87,7 @@ _SPACE = {"type": "string", "enum": ["w+", "w"], "default": "w+"}
 _SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 _TRUNCATION = {"type": "number", "minimum": 0, "maximum": 1.5}
 _CLASS = {"type": ["integer", "null"], "minimum": 0}
+_HASH = {"type": ["string", "null"], "pattern": "^([0-9a-f]{64})?$"}
 _SHORT = {
     "title": "Recipe in short form",
     "type": "object",
@@ -112,14 +114,15 @@ _EXACT = {
             "type": "object",
             "required": ["name"],
             "properties": {
-                "name": {"type": "string", "minLength": 1, "maxLength": 4096},
-                "sha256": {"type": ["string", "null"], "pattern": "^([0-9a-f]{64})?$"},
+                "name": {"type": "string", "minLength": 1, "maxLength": MOST_NAME},
+                "sha256": _HASH,
+                "tuning": _HASH | {"description": "of a photo: what was changed in the weights to draw it"},
             },
             "additionalProperties": False,
         },
         "size": {
             "type": "array",
-            "items": {"type": "integer", "minimum": 1, "maximum": 8192},
+            "items": {"type": "integer", "minimum": 1, "maximum": MOST_SIDE},
             "minItems": 2,
             "maxItems": 2,
             "description": "height and width of its pictures",
@@ -142,7 +145,7 @@ _EXACT = {
         },
         "edits": {
             "type": "array",
-            "maxItems": 500,
+            "maxItems": MOST_EDITS,
             "items": {
                 "type": "object",
                 "properties": {
@@ -155,7 +158,7 @@ _EXACT = {
                 "additionalProperties": False,
             },
         },
-        "results": {"type": "array", "maxItems": 501, "items": {"oneOf": [_LATENT, {"type": "null"}]}},
+        "results": {"type": "array", "maxItems": MOST_EDITS + 1, "items": {"oneOf": [_LATENT, {"type": "null"}]}},
     },
     "additionalProperties": False,
 }
