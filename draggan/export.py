@@ -22,11 +22,12 @@ import json
 import logging
 import os
 import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -87,6 +88,10 @@ _LEAST_RATE, _MOST_RATE = 25.0, 60.0
 _FILM_QUALITY = 18
 _FILM_OPTIONS = ("-crf", str(_FILM_QUALITY), "-preset", "medium", "-movflags", "+faststart")
 
+# Of the work on an animation, what its frames and their invisible marks are; the rest is the encoding.
+_DRAWN = 0.6
+
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -157,6 +162,7 @@ def encode_animation(
     seconds: float | None = None,
     hold: bool = True,
     sound: Path | None = None,
+    progress: Callable[[float], None] | None = None,
     recipe: Recipe | None = None,
     provenance: Provenance | None = None,
 ) -> bytes:
@@ -169,6 +175,7 @@ def encode_animation(
         seconds: how long each frame is shown, the first and the last one longer; None: so that all take about two.
         hold: whether the first and the last frame are shown longer.
         sound: a film whose sound an MP4 gets, if it has any; other formats have none.
+        progress: called with how much is done, 0 to 1; what it raises ends the work.
         recipe: of the last frame.
         details, provenance: as for `encode_picture`.
 
@@ -180,7 +187,7 @@ def encode_animation(
     if seconds is None:
         seconds = min(max(2 / len(frames), _SHORTEST), _LONGEST)
     suffix = _suffix(suffix, ANIMATIONS, "an animation")
-    return _out(frames, suffix, details, recipe, provenance or Provenance(), _Show(seconds, hold, sound))
+    return _out(frames, suffix, details, recipe, provenance or Provenance(), _Show(seconds, hold, sound, progress))
 
 
 def check_picture_path(path: str | Path) -> Path:
@@ -257,6 +264,7 @@ def save_animation(
     seconds: float | None = None,
     hold: bool = True,
     sound: Path | None = None,
+    progress: Callable[[float], None] | None = None,
     recipe: Recipe | None = None,
     provenance: Provenance | None = None,
 ) -> Path:
@@ -266,7 +274,7 @@ def save_animation(
         ExportError: also where the file cannot be written.
     """
     path = check_animation_path(path)
-    how: dict[str, Any] = {"seconds": seconds, "hold": hold, "sound": sound}
+    how: dict[str, Any] = {"seconds": seconds, "hold": hold, "sound": sound, "progress": progress}
     return _write(path, encode_animation(frames, path.suffix, details, recipe=recipe, provenance=provenance, **how))
 
 
@@ -330,11 +338,13 @@ class _Show:
         seconds: of each frame.
         hold: whether the first and the last are shown longer.
         sound: a film whose sound goes with it.
+        progress: hears how much is done, 0 to 1.
     """
 
-    seconds: float
-    hold: bool
-    sound: Path | None
+    seconds: float = 1.0
+    hold: bool = True
+    sound: Path | None = None
+    progress: Callable[[float], None] | None = None
 
     def durations(self, count: int) -> list[float]:
         """How long each frame is shown, seconds."""
@@ -342,6 +352,14 @@ class _Show:
         if self.hold:
             shown[0], shown[-1] = max(shown[0], _FIRST_SECONDS), max(shown[-1], _LAST_SECONDS)
         return shown
+
+
+def _counted(frames: Frames[T], show: _Show | None, begin: float, end: float) -> Iterator[T]:
+    """The frames one by one; meanwhile it is told that from ``begin`` to ``end`` of the work is done."""
+    for number, frame in enumerate(frames):
+        if show is not None and show.progress is not None:
+            show.progress(begin + (end - begin) * number / len(frames))
+        yield frame
 
 
 def _out(
@@ -446,11 +464,12 @@ def _encoded(
     if form in ("JPEG", "GIF", "MP4"):
         frames = Reel(over_white, frames)
     if form == "MP4":
-        return mp4_with_xmp(_filmed(frames, show or _Show(1.0, True, None)), packet)
-    images = [Image.fromarray(pixels) for pixels in frames]
+        return mp4_with_xmp(_filmed(frames, show or _Show()), packet)
+    images = [Image.fromarray(pixels) for pixels in _counted(frames, show, 0.0, _DRAWN)]
     if form == "GIF":
         # Colours are chosen for each frame: a palette for all of them would show in every one.
-        images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in images]
+        counted = _counted(images, show, _DRAWN, 1.0)
+        images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in counted]
     if show is not None:
         durations = [round(1000 * s) for s in show.durations(len(images))]
         options |= {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
@@ -490,7 +509,7 @@ def _filmed(frames: Frames[UInt8[np.ndarray, "height width 3"]], show: _Show) ->
                 **heard,
             )
             with contextlib.closing(writer):
-                for pixels, seconds in zip(frames, durations, strict=True):
+                for pixels, seconds in zip(_counted(frames, show, 0.0, 1.0), durations, strict=True):
                     height, width = pixels.shape[:2]
                     even = ((0, height % 2), (0, width % 2), (0, 0))
                     for _ in range(max(round(seconds * rate), 1)):

@@ -99,6 +99,7 @@ class Session:
         branches: what came after a step that was taken back when something else was done, the newest last.
         deletions: what undo puts back into the history, the newest last: of this visit, neither kept nor saved.
         undeleted: moments and numbers of pictures that redo deletes once more, likewise.
+        arrived: handles and targets as the last drag that arrived has left them: there is nothing left to drag.
         revision: counts how often a page got points and mask; see `sent_to_page`.
         page_outdated: whether the page has sent something older since.
     """
@@ -112,6 +113,7 @@ class Session:
     branches: tuple[Moment, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     undeleted: tuple[tuple[Moment, int], ...] = ()
+    arrived: tuple[tuple[Xy, Xy], ...] = ()
     revision: int = 0
     page_outdated: bool = False
 
@@ -197,6 +199,12 @@ class Session:
     def active_pairs(self) -> tuple[Point, ...]:
         """The pairs that a drag moves."""
         return tuple(self.pairs[number] for number in self.active_numbers)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether every point that is on is held where it is, or where a drag has left it on its target."""
+        ends = [(pair.handle, pair.target) for pair in self.active_pairs]
+        return all(handle == target or (handle, target) in self.arrived for handle, target in ends)
 
     @property
     def pending(self) -> Xy | None:
@@ -410,6 +418,10 @@ class Session:
         for number, xy in zip(active, check_points("handle", handles, self.image_size).tolist(), strict=True):
             pairs[number] = replace(self.pairs[number], handle=tuple(xy))
         return self._reached(recipe, replace(self.now, pairs=tuple(pairs)), frames)
+
+    def with_arrived(self) -> Session:
+        """Its points are on their targets, as the drag that has ended says."""
+        return replace(self, arrived=tuple((pair.handle, pair.target) for pair in self.active_pairs))
 
     def pulled(self, recipe: Recipe, frames: Sequence[np.ndarray] = ()) -> Session:
         """After a live drag of the picture itself; points lie on other content now and go, until undo.

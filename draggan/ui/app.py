@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from draggan.engine.base import Engine
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import Models
 from draggan.service.app import build_service
-from draggan.ui import api
+from draggan.ui import api, messages
 from draggan.ui.browser_storage.component import storage_script
 from draggan.ui.canvas.component import CSS
 from draggan.ui.events import wire
@@ -66,7 +67,7 @@ def launch_options(site: Site) -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": [CSS, picker.CSS, settings.CSS, starts.CSS, _HERE / "page.css"],
         "footer_links": ["api", "settings"],
-        "head": f"<style>{_text('head.css')}</style>{storage_script()}<script>{_text('shared.js')}</script>",
+        "head": f"<style>{_text('head.css')}</style><script>{_tips()}{_text('shared.js')}</script>{storage_script()}",
         "max_threads": 128,  # a drag holds one while it waits for its next picture
         "run_history": False,
         **site.launch_options(),
@@ -78,6 +79,11 @@ def launch_options(site: Site) -> dict[str, Any]:
 
 def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _tips() -> str:
+    """What parts of the page do, for the script that shows it where the pointer rests."""
+    return f"window.dragganTips = {json.dumps({f'dg-{part}': tip for part, tip in messages.TIPS.items()})};\n"
 
 
 def _theme() -> gr.themes.Base:

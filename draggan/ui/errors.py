@@ -30,7 +30,7 @@ _PROGRAM = Path(__file__).resolve().parents[2]
 
 
 class Cancelled(DragGANError):
-    """A person has cancelled a download."""
+    """A person has cancelled a download, or a film."""
 
 
 class SessionExpired(DragGANError):

@@ -209,6 +209,7 @@ def _wire_editing(page: Page, wiring: _Wiring) -> None:
     parts, drawn, outputs = page.parts, wiring.drawn, wiring.outputs
     parts.canvas.edit(wiring.queued(editing.edit), drawn, outputs, api_name="edit", **_LAST)
     parts.canvas.look(wiring.queued(editing.look), drawn, [parts.canvas], api_name="look", **_LAST)
+    parts.canvas.see_whole(wiring.queued(photos.whole), drawn, [parts.canvas, parts.status], api_name="whole", **_LAST)
     parts.canvas.go_to(wiring.at_rest(editing.go_to), drawn, outputs, api_name="go_to", **_EVERY)
     parts.canvas.forget(wiring.at_rest(editing.forget), drawn, outputs, api_name="forget", **_EVERY)
     parts.canvas.go_on(wiring.at_rest(editing.go_on), drawn, outputs, api_name="go_on", **_EVERY)

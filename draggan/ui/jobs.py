@@ -1,4 +1,4 @@
-"""Drags, downloads and films under way, by the browser tab that they belong to; a download on a thread of its own."""
+"""Drags, downloads and films under way, by the browser tab that they belong to; some on a thread of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from draggan.engine.models import Progress
 from draggan.errors import DragGANError
 from draggan.ui.errors import Cancelled
 
-__all__ = ["DownloadJob", "JobsByTab", "StoppableJob"]
+__all__ = ["DownloadJob", "FilmJob", "JobsByTab", "StoppableJob"]
 
 
 class Stoppable(Protocol):
@@ -40,39 +40,29 @@ class StoppableJob:
         return self._stopping.is_set()
 
 
-class DownloadJob:
-    """A download under way, on a thread of its own.
+class ThreadedJob(StoppableJob):
+    """Something on a thread of its own.
 
     Args:
-        fetch: does it; calls its argument with bytes done and in all.
+        work: does it; asks `stopping` now and then, and raises `Cancelled` where it is.
     """
 
-    def __init__(self, fetch: Callable[[Progress], None]) -> None:
-        self._fetch = fetch
-        self._stopping = threading.Event()
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__()
+        self._do = work
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="download", daemon=True)
-        self.progress = DownloadProgress()
+        self._thread = threading.Thread(target=self._work, name="job", daemon=True)
 
     def begin(self) -> None:
         """Start it."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Cancel it. What has come is kept to go on from."""
-        self._stopping.set()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping.is_set()
-
     def ended(self, patience: float) -> bool:
-        """Wait up to that many seconds for the end; True: the file is here.
+        """Wait up to that many seconds for the end; True: it is done.
 
         Raises:
             Cancelled: it was cancelled.
-            DownloadError: it failed.
+            DragGANError: it failed.
         """
         self._thread.join(patience)
         # Before the error: a thread that fails after this line has not ended yet, and one that has ended has said why.
@@ -81,16 +71,48 @@ class DownloadJob:
             raise self._error
         return over
 
+    def _work(self) -> None:
+        try:
+            self._do()
+        except BaseException as e:  # noqa: BLE001  # raised again in `ended`
+            self._error = e
+
+
+class DownloadJob(ThreadedJob):
+    """A download under way. What has come when it is stopped is kept to go on from.
+
+    Args:
+        fetch: does it; calls its argument with bytes done and in all.
+    """
+
+    def __init__(self, fetch: Callable[[Progress], None]) -> None:
+        super().__init__(lambda: fetch(self._report))
+        self.progress = DownloadProgress()
+
     def _report(self, done: int, total: int | None) -> None:
-        if self._stopping.is_set():
+        if self.stopping:
             raise Cancelled("the download was cancelled; what has come is kept to go on from")
         self.progress(done, total)
 
-    def _work(self) -> None:
-        try:
-            self._fetch(self._report)
-        except BaseException as e:  # noqa: BLE001  # raised again in `ended`
-            self._error = e
+
+class FilmJob(ThreadedJob):
+    """A film that is written.
+
+    Args:
+        write: does it; calls its argument with how much is done, 0 to 1.
+
+    Attributes:
+        done: so much is.
+    """
+
+    def __init__(self, write: Callable[[Callable[[float], None]], object]) -> None:
+        super().__init__(lambda: write(self._report))
+        self.done = 0.0
+
+    def _report(self, done: float) -> None:
+        if self.stopping:
+            raise Cancelled("the film was cancelled")
+        self.done = done
 
 
 class JobsByTab:

@@ -131,7 +131,7 @@ def _check(label: str, name: str, *, value: bool = False) -> Callable[[Needs], g
 
 
 def _can_start(session: Session) -> bool:
-    return bool(session.active_numbers) and session.pending is None
+    return bool(session.active_numbers) and session.pending is None and not session.is_there
 
 
 def _truncation(needs: Needs) -> gr.Slider:

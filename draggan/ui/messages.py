@@ -37,6 +37,7 @@ __all__ = [
     "NO_FILM",
     "NO_MEMORY",
     "NO_MP4",
+    "NO_PHOTO",
     "NO_ROOM",
     "NO_SEED",
     "OPENING",
@@ -48,11 +49,11 @@ __all__ = [
     "RELOAD",
     "STARTING",
     "TERMS",
+    "TIPS",
     "TITLE",
     "TITLES",
     "UNEXPECTED",
     "UNEXPECTED_IN_WORK",
-    "WRITING",
     "WRONG_VALUE",
     "agree_before_opening",
     "arrived_model",
@@ -83,6 +84,7 @@ __all__ = [
     "session_opened",
     "solver_title",
     "work_opened",
+    "writing",
     "wrong_setting",
 ]
 
@@ -142,17 +144,17 @@ NO_FILM = "Stopped: no film was saved."
 NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
 OPENING = "The model looks at your photo …"
 PHOTO_CHOSEN = "Put the frame over what you want to change, then press “Open this part” under “Your photo”."
-NOT_FOUND = "This model is not sure where its subject is. Move the frame over it, or click eyes and mouth."
+NOT_FOUND = "This model is not sure where its subject is. Move the frame over it, or mark eyes and mouth."
 PHOTO_AGAIN = "This is the photo on the canvas: what you save goes back into it."
+NO_PHOTO = "The whole photo is not here any more: choose it once more under “Your photo”."
 PHOTO_GONE = (
     "your last work is of a photo whose tuned weights are not here any more. It stays kept: open the session file that "
     "you have saved of it (“Open saved work …”), and it comes back"
 )
 AGREE_TO_PHOTO = "your last work is of a photo. Agree to the sentence under “Your photo”, and it comes back"
 NOT_OPENED = "The photo was not opened. What was there is as it was."
-WRITING = "Writing the file …"
-LIVE = "The picture follows the pointer. Let go where it should stay (by keys: Enter); Esc stops it where it is."
-LET_GO = "You have let go. The picture is on its way to that place; Esc stops it where it is."
+LIVE = "The picture follows your hand. Let go where it should stay (by keys: Enter); Esc stops it where it is."
+LET_GO = "You have let go. The picture is on its way to that place; Stop or Esc stops it where it is."
 DELETED = "Deleted from the history. Undo brings it back."
 PUT_BACK = "The deleted picture is in the history again."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
@@ -175,6 +177,30 @@ FIRST_SAVE = (
 )
 LOADING = "Loading the model …"
 TITLE = "# DragGAN\nDrag points in a picture; the rest follows."
+# What parts of the page do, by the names they have there.
+TIPS = {
+    "start": "Drag every point to its target (Space)",
+    "stop": "Stop here; what has been reached stays (Space, Esc)",
+    "undo": "One step back: points, masks, drags, pictures (Ctrl Z)",
+    "redo": "What was undone, again (Ctrl Shift Z)",
+    "reset": "The starting picture, with every point where it was set; Undo takes it back",
+    "random": "Another picture of this model; Undo brings this one back",
+    "seed": "Every whole number is a picture of this model",
+    "save": "Save the picture as a file (Ctrl S)",
+    "film": "Save the way from the starting picture to this one as a film",
+    "copy": "Copy the picture, to paste it elsewhere (Ctrl C)",
+    "save-session": "Save the work itself, with its history, to go on here or on another machine",
+    "opener": "A picture, film, recipe or session that was saved here; or drop it anywhere on the page",
+    "picture-format": "PNG is exact; JPEG and WebP are smaller. All of them open here again",
+    "compared": "The starting picture on the left, this one on the right",
+    "pasted": "What has changed goes back into the whole of your photo. Off: only the part that the model draws",
+    "film-format": "MP4 plays nearly everywhere; GIF and WebP repeat by themselves",
+    "speed": "Normal: 1.6 seconds for each drag, 8 at most",
+    "smooth": "With pictures in between, at an even speed. Off: the drag's own steps",
+    "back": "After the end, back to the beginning",
+    "times": "As the model draws it, or enlarged by plain resampling: more pixels, no more detail. Films: 1024 at most",
+    "dots": "Draw the points and their arrows into the file",
+}
 FILES = (
     "StyleGAN2 or StyleGAN3 weights: `.pkl`, `.pt`, `.pth` or `.safetensors`. Files are read as data; no program in "
     "them is run."
@@ -191,16 +217,16 @@ installation's invisible mark, a recipe. The file is looked at where this page i
 HELP = """
 | What you can do | How |
 |---|---|
-| drag content | *Points*: click it, then where it should go, or press, drag, release; then **Start** |
+| drag content | *Points*: click or tap it, then where it should go, or press, drag, release; then **Start** |
 | let the picture follow the pointer | *Live*: hold the picture and drag. The dot stays on what you hold |
-| hold something still | click it, wait a moment, click again: what is there stays; or select a point, press `P` |
+| hold something still | set a point, wait a moment, set it again there: it stays; or select a point, press `P` |
 | keep the rest as it is | *Mask*: paint what may change; *Erase* takes paint away |
 | move, switch off, delete a point | drag its dot or use the arrow keys; the list beside the picture; `Del` |
 | see what a drag can do | *Examples*: each brings a picture and points of its own |
 | begin with another picture | *Start with*, *Random*, a seed; *Truncation* for more variety |
 | keep what you like | *Favourite*, in this browser; *Save*, as a file that opens again here |
 | use another model | the box *Model*: search it; published ones say size and terms before they come |
-| use your own photo | *Your photo*: agree, choose one, frame a part of it, open that; then drag. *Save* puts it back |
+| use your own photo | *Your photo*: agree, choose one, frame a part, open it; *Photo* shows all, *Save* puts it back |
 | look back | *Before*, and the slider over every picture of the drags; **Use** goes on from one |
 | go back | *Undo*, or a picture of *History*, also one that was undone and left; each says which one it came from |
 | save a picture | PNG, JPEG, WebP, as drawn, twice, four times as large; *File options*: before and after, points |
@@ -246,6 +272,7 @@ def hint(session: Session) -> str:
 def hints(session: Session) -> dict[str, str]:
     """What to do next, by the tool that is chosen on the canvas."""
     n, active, lit = len(session.pairs), len(session.active_numbers), session.mask is not None
+    drag = "Hold a point and drag it. If you hold anything else, your points are dropped."
     only = " Only the bright region may change." if lit else ""
     if session.pending is not None:
         points = f"Now click where point {n + 1} should go. Clicked again where it is, it is held there."
@@ -257,15 +284,25 @@ def hints(session: Session) -> dict[str, str]:
         which = "The point is" if n == 1 else "All points are"
         points = f"{which} switched off. Switch one on in the list, or click to add another."
         live = "Hold the picture and drag: it follows the pointer. Points that are switched off are dropped."
+    elif session.is_there:
+        points, live = f"{_at_rest(session)} Move a target, or click to add another point.", drag
     else:
         off = "" if active == n else f", {n - active} of them switched off"
-        points = f"{n} point{'s' if n > 1 else ''} set{off}. Press Start, or click to add another."
-        live = "Hold a point and drag it. If you hold anything else, your points are dropped."
+        points, live = f"{n} point{'s' if n > 1 else ''} set{off}. Press Start, or click to add another.", drag
     if lit:
         mask, erase = "Only the bright region may change. Paint more, or choose Points.", "Wipe paint away."
     else:
         mask, erase = "Paint what may change; the rest stays as it is.", "There is no paint to erase yet. Choose Mask."
     return {"points": points + only, "pull": live + only, "mask": mask, "erase": erase}
+
+
+def _at_rest(session: Session) -> str:
+    """Why there is nothing to drag, where every point that is on is held or has arrived."""
+    held = sum(pair.handle == pair.target for pair in session.active_pairs)
+    if held == len(session.active_pairs):
+        return "The point is held where it is." if held == 1 else "All points are held where they are."
+    alone = len(session.active_pairs) == 1
+    return "The point is where it should be." if alone else "All points are where they should be."
 
 
 def preset_ready(preset: str, *, other: bool = False) -> str:
@@ -291,6 +328,11 @@ def drawing(number: int, count: int, left: float | None = None) -> str:
     """A film is being drawn; ``left``: for so many seconds more."""
     soon = left is None or left < 2
     return f"Drawing frame {number} of {count} …" + ("" if soon else f" {_about(left or 0)} left.")
+
+
+def writing(done: float) -> str:
+    """A film is being written; ``done``: so much of it is, 0 to 1."""
+    return f"Writing the file: {100 * done:.0f} %"
 
 
 def opening(update: InversionUpdate) -> str:

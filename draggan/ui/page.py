@@ -154,7 +154,11 @@ class Page:
         beside: Updates = {}
         if picture:
             height, width = session.image_size
-            canvas |= {"size": [width, height], "frame": frame_url(self.picture(session.recipe, urgent=urgent))}
+            canvas |= {
+                "photo": session.recipe.is_of_photo,
+                "size": [width, height],
+                "frame": frame_url(self.picture(session.recipe, urgent=urgent)),
+            }
             canvas |= self.history(session)
             beside = {self.parts.starts: gr.HTML(of=pictures_of(session))}
         return (
@@ -277,17 +281,17 @@ class Page:
 
     def show_model(self, session: Session | None) -> Updates:
         """The model on the canvas is the chosen one, and none is on offer."""
+        return self.name_model(session) | {self.parts.offered: "", self.parts.offer: gr.update(visible=False)}
+
+    def name_model(self, session: Session | None) -> Updates:
+        """The model on the canvas is the chosen one."""
         name = self.model_of(session)
         titles = {opened: title for title, opened in session.opened} if session else {}
         title = titles.get(name) or self.models.find(name).title
-        return {
-            self.parts.model: gr.HTML(value=name, title=title, shown=name),
-            self.parts.offered: "",
-            self.parts.offer: gr.update(visible=False),
-        }
+        return {self.parts.model: gr.HTML(value=name, title=title, shown=name)}
 
     def offer(self, model: Model, terms: Terms, *, asking: bool = False) -> Updates:
-        """A model to download; ``asking``: its size is not known yet."""
+        """A model to download, below the one on the canvas; ``asking``: its size is not known yet."""
         can = not terms.by_hand
         return {
             self.parts.offered: model.name,

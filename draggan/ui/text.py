@@ -16,10 +16,11 @@ __all__ = ["progress_bar", "status_line", "text_block"]
 # With each tool of the canvas something else is to be done next; what has happened is said until another is chosen.
 _STATUS = """
 const line = element.querySelector('p');
-let tool = 'points', chosen = false;
+let tool = 'points', chosen = false, ofBrowser = false;
 const show = () => {
   const hint = props.hints?.[tool], next = (chosen && props.kind !== 'run') || !props.kind;
-  line.textContent = next && hint ? hint : props.text ?? '';
+  ofBrowser = false;
+  line.textContent = next && hint ? window.dragganHand.words(hint) : props.text ?? '';
   line.dataset.kind = next ? '' : props.kind;
   line.setAttribute('aria-live', props.spoken);
   line.style.setProperty('--dg-done', `${Number(props.percent) || 0}%`);
@@ -30,9 +31,11 @@ document.addEventListener('draggan-tool', ({ detail }) => {
   tool = detail;
   show();
 });
+document.addEventListener('draggan-hand', () => { if (!ofBrowser) show(); });
 // What only the browser can know.
 line.addEventListener('draggan-say', ({ detail }) => {
   if (!detail) { show(); return; }
+  ofBrowser = true;
   if (detail.quiet) line.setAttribute('aria-live', 'off');
   line.textContent = detail.text;
   line.dataset.kind = detail.kind;
@@ -54,8 +57,10 @@ show();
 _TEXT = r"""
 const block = element.querySelector('div');
 const show = () => {
-  block.textContent = '';
-  for (const part of String(props.text ?? '').split(/(https:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])/)) {
+  // What it is about, and then the rest.
+  const [first, ...others] = String(props.text ?? '').split('\n');
+  block.replaceChildren(Object.assign(document.createElement('strong'), { textContent: first }));
+  for (const part of others.map((line) => `\n${line}`).join('').split(/(https:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])/)) {
     if (!part.startsWith('https:')) { block.append(part); continue; }
     const link = document.createElement('a');
     Object.assign(link, { href: part, textContent: part, target: '_blank', rel: 'noopener noreferrer' });
@@ -83,8 +88,8 @@ def progress_bar(**look: Any) -> gr.HTML:
 
 
 def text_block(**look: Any) -> gr.HTML:
-    """Several lines of text, in which https addresses are links."""
-    return _component("", '<div class="dg-text"></div>', _TEXT, **look)
+    """Several lines of text: the first stands out, and in the others https addresses are links."""
+    return _component("", '<div class="dg-text" role="status"></div>', _TEXT, **look)
 
 
 def _component(text: str, template: str, script: str, **more: Any) -> gr.HTML:

@@ -81,7 +81,9 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     status(page, "^Click a point")
     seen(page, between)
     page.click("#dg-undo")
-    status(page, "^1 point set")
+    # It has arrived, and there is nothing left to start.
+    status(page, "^The point is where it should be\\. Move a target")
+    expect(page.locator("#dg-start")).to_be_disabled()
     seen(page, (x, y))
     with page.expect_download() as download:
         page.click("#dg-save")
@@ -206,7 +208,7 @@ def test_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_a_line_le
     assert 5 < len(amber) < 50, "the line to the pointer is amber, and broken: it is told without colour too"
     hand.move(at(page, (24, 30)))
     page.wait_for_function("document.querySelector('.dg-stage').dataset.taut === 'false'")
-    status(page, "^The picture follows the pointer")
+    status(page, "^The picture follows your hand")
     hand.move(at(page, (60, 30)))
     hand.release()
     status(page, r"[0-9]+ % of the way, [0-9.]+ px away\. Undo takes you back\.$")
@@ -308,7 +310,7 @@ def test_a_slip_after_a_drag_is_undone(visit):
         page.click(slip)
         page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
         page.click("#dg-undo")
-        status(page, "^1 point set")
+        status(page, "^The point is where it should be")
         page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before + 1}")
         assert brightest(page) == there
         expect(page.locator("#dg-seed input")).to_have_value("0")

@@ -97,8 +97,14 @@ def test_the_list_of_models_is_searched_and_walked_through_by_keys(visit, models
     # A card has the picture of its own model, not of the one on the canvas while another is on offer.
     page.click(".dg-model-button")
     expect(page.locator(".dg-card[data-name=bump] img")).to_have_count(1)
-    expect(page.locator(".dg-card[aria-current]")).to_contain_text("Far away")
     expect(page.locator(".dg-card[data-name=far] img")).to_have_count(0)
+    # The box says what is on the canvas; Esc closes the list, and once more the offer.
+    expect(page.locator(".dg-card[aria-current]")).to_contain_text("Three classes")
+    page.keyboard.press("Escape")
+    expect(page.locator(".dg-model-button span")).to_have_text("Three classes")
+    expect(page.locator("#dg-offer").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#dg-offer").first).to_be_hidden()
 
 
 def test_what_was_chosen_last_is_shown_though_the_first_is_still_loading(visit, engine, monkeypatch):

@@ -126,6 +126,17 @@ def test_points_are_edited_like_in_an_editor(visit, seen):
     page.keyboard.press("p")
     assert points(seen.until(lambda s: s.pairs[1].target == (10, 50)))[1] == ((10, 50), (10, 50))
     page.keyboard.press("Control+z")
+    status(page, "^2 points set\\. Press Start")
+    # What the keys have moved counts at once: Undo takes that move back, and not what was before it.
+    click(page, (40, 52))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Control+z")
+    target = page.locator(".dg-points li").nth(1).locator("input[type=number]").nth(2)
+    expect(target).to_have_value("40")
+    expect(page.locator("#dg-redo")).to_be_enabled()
+    page.keyboard.press("Control+Shift+z")
+    expect(target).to_have_value("41")
+    page.keyboard.press("Control+z")
     # The list: exact places, and what deletes one of them.
     fields = page.locator(".dg-points li").nth(1).locator("input[type=number]")
     expect(fields.nth(2)).to_have_value("40")
@@ -322,7 +333,9 @@ MIDDLE = """([x, y]) => {
 
 def test_fingers(visit, seen):
     page = visit(390, 800, has_touch=True, is_mobile=True, device_scale_factor=3)
+    status(page, "^Tap a point in the picture")
     page.touchscreen.tap(*at(page, (12, 13)))
+    status(page, "^Now tap where point 1 should go\\. Tapped again")
     page.touchscreen.tap(*at(page, (50, 40)))
     assert points(seen.until(lambda s: s.pairs)) == [((12, 13), (50, 40))]
     # While a finger is down, a loupe above it shows what it covers.

@@ -242,6 +242,16 @@ def test_a_full_disk_is_said_and_work_goes_on(visit):
     note(page, r"^This browser keeps nothing for this page")
     page.click("#dg-start")
     status(page, r"^Arrived after")
+    # Where writing fails for another reason, no other work makes room for it.
+    failed = page.evaluate(FAILING)
+    assert failed == ["InvalidStateError", 1]
+
+
+FAILING = """async () => {
+    let tries = 0;
+    IDBObjectStore.prototype.put = () => { tries += 1; throw new DOMException('closed', 'InvalidStateError'); };
+    try { await window.dragganStorage.write('{}', {}, []); } catch (error) { return [error.name, tries]; }
+}"""
 
 
 def test_leaving_does_not_ask_where_the_work_is_kept(visit):

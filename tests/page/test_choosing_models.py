@@ -34,7 +34,10 @@ def test_what_is_chosen_already_is_not_chosen_again(do, parts, session):
     assert chosen(do, there, "bump") == {parts.session: there}
     far = list(do.choose_model(there, "far", 1))[-1]
     assert far[parts.offered] == "far"
-    assert list(do.choose_model(there, "far", 1, "far")) == [{parts.session: there}], "it is on offer already"
+    (offered,) = do.choose_model(there, "far", 1, "far")
+    assert set(offered) == {parts.session, parts.model}, "it is on offer already"
+    assert offered[parts.session] is there
+    assert shown(offered, parts.model)["value"] == "bump", "and not on the canvas"
     back = list(do.choose_model(there, "bump", 1, "far"))[-1]
     assert (back[parts.session], back[parts.offered]) == (there, "")
     assert parts.canvas not in back

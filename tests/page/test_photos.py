@@ -19,6 +19,7 @@ from draggan.inversion import Crop
 from draggan.inversion.stepwise import finished
 from draggan.kept_session import BUDGET
 from draggan.session_file import PhotoPlace
+from draggan.ui import messages
 from draggan.ui.canvas.value import canvas_value
 from draggan.ui.handlers import consenting, photos
 from draggan.ui.photo_weights import kept_pieces
@@ -159,7 +160,7 @@ def test_before_it_is_opened_it_is_said_how_long_it_takes_and_where_the_subject_
     assert "there is no photo yet" in shown(said, page.parts.photo)["found"]["text"].lower()
 
 
-def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page, tiny, quick):
+def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page, tiny, quick, monkeypatch):
     parts = page.parts
     agree(page)
     photos.photo_sent(page, tiny, sent(photo_file()), request())
@@ -181,6 +182,13 @@ def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page,
     part = Path(do.save(opened, canvas_value(opened), request(), pasted=False)[parts.file])
     with Image.open(part) as picture:
         assert picture.size == opened.image_size[::-1]
+    # The whole of it can be looked at, as Save writes it; where the photo is gone, that is said.
+    assert shown(updates[-1], parts.canvas)["photo"] is True
+    seen = shown(photos.whole(page, opened, canvas_value(opened), request()), parts.canvas)["whole"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(seen.partition(",")[2]))) as whole:
+        assert whole.size == (WIDTH, HEIGHT)
+    monkeypatch.setattr(page.photos, "opened", lambda *_: None)
+    assert text_of(photos.whole(page, opened, canvas_value(opened), request()), parts) == messages.NO_PHOTO
     # Another visitor's tab may go on with its own; this one is given up with its tuned weights.
     do.close(request())
     with pytest.raises(Exception, match="there is no photo yet"):

@@ -48,6 +48,7 @@ def test_a_drag_is_saved_as_a_film_marked(do, parts, session, dragged, form):
         next(do.save_film(session, EMPTY, request(), form))
     updates = list(do.save_film(dragged, canvas_value(dragged), request(), form))
     assert text_of(updates[0], parts).startswith("Drawing frame 1 of ")
+    assert any(re.fullmatch(r"Writing the file: \d+ %", text_of(update, parts)) for update in updates)
     assert shown(updates[0], parts.stop)["interactive"] is True
     assert shown(updates[-1], parts.stop)["interactive"] is False
     path = Path(updates[-1][parts.file])

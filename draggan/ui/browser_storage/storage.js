@@ -5,37 +5,15 @@ window.dragganStorage = (() => {
   const AGREED = 'draggan-consent-photo';       // what consent_box.py keeps there
   const MOST = 8, OLDEST = 30 * 24 * 3600e3;    // works kept, and for how many ms
   const REPLY = 120;                            // ms that other tabs have to say that they are there
-  let id = '', source = '', names = new Set(), broken = false, opening = null, queue = Promise.resolve();
+  let id = '', source = '', names = new Set(), broken = false, queue = Promise.resolve();
 
   const random = () => [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(36)).join('-');
-  const settled = (request) => new Promise((good, bad) => {
-    request.onsuccess = () => good(request.result);
-    request.onerror = () => bad(request.error);
-  });
+  const { open, settled, transact: atOnce } = window.dragganDatabase(NAME, ['works', 'pieces']);
   const ofWork = (work) => IDBKeyRange.bound([work], [work, []]);
-
-  function database() {
-    opening ||= new Promise((good, bad) => {
-      const request = indexedDB.open(NAME, 1);
-      request.onupgradeneeded = () => ['works', 'pieces'].forEach((store) => request.result.createObjectStore(store));
-      request.onsuccess = () => good(request.result);
-      request.onerror = request.onblocked = () => bad(request.error);
-    });
-    return opening;
-  }
 
   // One after the other, and each as a whole or not at all.
   function transact(mode, act) {
-    const turn = queue.then(async () => {
-      const transaction = (await database()).transaction(['works', 'pieces'], mode);
-      const ended = new Promise((good, bad) => {
-        transaction.oncomplete = good;
-        transaction.onabort = transaction.onerror = () => bad(transaction.error);
-      });
-      const result = await act(transaction.objectStore('works'), transaction.objectStore('pieces'));
-      await ended;
-      return result;
-    });
+    const turn = queue.then(() => atOnce(mode, act));
     queue = turn.catch(() => {});
     return turn;
   }
@@ -62,7 +40,7 @@ window.dragganStorage = (() => {
       if (source && !(await inOtherTabs()).has(source)) id = source;
       id ||= random();
       sessionStorage.setItem(TAB, id);
-      if (!source) { await database(); return null; }
+      if (!source) { await open(); return null; }
       const [work, keys, texts] = await transact('readonly', (works, pieces) => Promise.all([
         settled(works.get(source)), settled(pieces.getAllKeys(ofWork(source))), settled(pieces.getAll(ofWork(source))),
       ]));
@@ -89,7 +67,11 @@ window.dragganStorage = (() => {
       if (outline === null) works.delete(mine);
       else works.put({ outline, at: Date.now(), draft: before?.draft ?? null }, mine);
     });
-    await put().catch(async () => { await tidy(0); await put(); });    // perhaps it is full
+    await put().catch(async (error) => {
+      if (error?.name !== 'QuotaExceededError') throw error;    // room is made for no other reason
+      await tidy(0);
+      await put();
+    });
     if (mine === id) names = now;
   }
 

@@ -23,7 +23,10 @@ from draggan.ui.canvas.value import EMPTY
 __all__ = ["CSS", "drag_canvas", "frame_url", "history_strip", "points_list"]
 
 _HERE = Path(__file__).parent
-_SCRIPT = ("view", "zoom", "loupe", "mask", "live", "film", "story", "points_list", "pointer", "keyboard", "server")
+_SCRIPT = (
+    *("view", "zoom", "loupe", "mask", "live", "film", "whole", "story"),
+    *("points_list", "pointer", "keyboard", "server"),
+)
 
 CSS = _HERE / "canvas.css"
 
@@ -32,8 +35,8 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
     """A new canvas component.
 
     Its events are ``edit``: a person has changed points or mask; ``pull``: a person holds the picture and pulls;
-    ``look``: a frame of the drags is to be seen; ``go_on``: work is to go on from one; ``go_to``: a
-    picture of the history is to be gone to.
+    ``look``: a frame of the drags is to be seen; ``go_on``: work is to go on from one; ``see_whole``: the whole photo
+    of the picture is to be seen; ``go_to``: a picture of the history is to be gone to.
 
     Args:
         steer: called with where the pointer is during a live drag, and when it lets go; what it returns goes to the
@@ -59,6 +62,8 @@ def drag_canvas(steer: Callable[[Any], Awaitable[Any]] | None = None, **kwargs: 
         film=None,
         story=None,
         seen=None,
+        photo=False,
+        whole=None,
         server_functions=[steer_],
         **kwargs,
     )

@@ -22,7 +22,7 @@ function moveBy(by, far) {
     pair.splice(k, 2, ...to);
     // One step of history for as long as keys are being pressed.
     clearTimeout(nudged);
-    nudged = setTimeout(commit, 300);
+    nudged = setTimeout(settleNudge, 300);
     nudgedAt = to;
     clearTimeout(rested);
     rested = setTimeout(() => { nudgedAt = null; draw(); }, 2000);
@@ -41,6 +41,15 @@ function moveBy(by, far) {
   }
   tell(cross);
 }
+
+// What keys have moved is told at once where something else is about to be done with it.
+function settleNudge() {
+  if (!nudged) return;
+  clearTimeout(nudged);
+  nudged = null;
+  commit();
+}
+document.addEventListener('click', settleNudge, true);
 
 // The pair whose dot the cross is on.
 function pairAt(at) {
@@ -72,8 +81,9 @@ ink.addEventListener('keydown', (event) => {
 });
 
 // Keys for the whole page; never while something is being typed or chosen.
-const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', start: '#dg-start', save: '#dg-save', copy: '#dg-copy' };
+const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', start: '#dg-start', save: '#dg-save', copy: '#dg-copy', refuse: '#dg-not-now' };
 const hit = (name) => {
+  settleNudge();
   const at = document.querySelector(BUTTON_OF[name]), button = at?.matches('button') ? at : at?.querySelector('button');
   if (button && !button.disabled) button.click();
 };
@@ -81,7 +91,7 @@ const pressable = (target) => target.closest?.('button, a, summary, [role=option
 
 function onKey(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey); return; }
-  if (sheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])')) return;
+  if (sheet.open || wholeSheet.open || event.defaultPrevented || event.target.closest?.('textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])')) return;
   const key = event.key.toLowerCase(), held = hold && props.busy;
   if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === 'z' || key === 'y')) {
     if (!held) hit(key === 'y' || event.shiftKey ? 'redo' : 'undo');
@@ -98,6 +108,7 @@ function onKey(event) {
     else if (press) giveUp();
     else if (state.pending) { state.pending = null; commit(); }
     else if (selected) select(null);
+    else if (document.querySelector('#dg-not-now')?.checkVisibility()) hit('refuse');
     else return;
   } else if (event.key === 'Backspace' || event.key === 'Delete') {
     removePoint();

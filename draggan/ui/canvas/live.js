@@ -79,6 +79,9 @@ function letGo(at) {
   if (!hold || hold.end) return;
   if (at) hold.at = at;
   hold.end = true;
+  // On its way there, it can be stopped like any other drag.
+  const stop = document.querySelector('#dg-stop');
+  if (stop && props.busy) stop.disabled = false;
   steer();
   draw();
 }

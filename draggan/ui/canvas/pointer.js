@@ -82,9 +82,12 @@ function changed() {
 // it would go off just when somebody presses it.
 let followed = null;
 function startFollows() {
-  const off = Boolean(props.busy) || !active().length || Boolean(state.pending);
+  const off = Boolean(props.busy) || Boolean(state.pending) || !active().some((pair) => isToGo(state.points[pair]));
   if (followed && followed.disabled !== off) followed.disabled = off;
 }
+
+// A drag has something to do with it: it is not held where it is, nor has it arrived and stayed where it was then.
+const isToGo = (point) => !isHeld(point) && !state.arrived.some((there) => there.every((v, k) => v === point[k]));
 
 function setPoint(at) {
   if (state.pending) {

@@ -12,12 +12,14 @@ function take() {
 }
 
 // One string, not four: Gradio takes a name that stands in quotes alone for an event of the component.
-const [SIZE, FRAME, LIVE, BUSY, HELD, FILM, SEEN, STORY] = 'size frame live busy held film seen story'.split(' ');
+const [SIZE, FRAME, LIVE, BUSY, HELD, FILM, SEEN, STORY, PHOTO, WHOLE] = 'size frame live busy held film seen story photo whole'.split(' ');
 watch(SIZE, resize);
 watch(FRAME, () => { resize(); if (peek === null) showFrame(); });
 watch(FILM, takeFilm);
 watch(SEEN, takeSeen);
 watch(STORY, takeStory);
+watch(PHOTO, followPhoto);
+watch(WHOLE, takeWhole);
 watch('value', take);
 watch(LIVE, draw);
 watch(HELD, () => {
@@ -62,7 +64,7 @@ watch(BUSY, () => {
   if (props.busy) peekAt(null);
   // In Live, keys pull by it.
   if (props.busy && !hold) { left = cross; cross = nudgedAt = null; }
-  if (!props.busy) { hold = null; delete stage.dataset.taut; }
+  if (!props.busy) { hold = null; delete stage.dataset.taut; document.querySelector('#dg-stop')?.toggleAttribute('disabled', true); }
   steer();
   stage.classList.toggle('dg-busy', Boolean(props.busy));
   for (const button of tools) button.disabled = Boolean(props.busy);
@@ -77,4 +79,5 @@ new ResizeObserver(() => look(view.zoom)).observe(stage);
 resize();
 choose('points');
 showFrame();
+followPhoto();
 take();

@@ -46,6 +46,7 @@ def canvas_value(session: Session) -> CanvasValue:
         "off": sorted(session.off),
         "pending": None if session.pending is None else list(session.pending),
         "mask": None if session.mask is None else _mask_url(session.mask),
+        "arrived": [[*handle, *target] for handle, target in session.arrived],
         "revision": session.revision,
     }
 

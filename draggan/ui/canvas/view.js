@@ -19,7 +19,7 @@ let hover = null;        // image pixel under the pointer
 let cross = null;        // image pixel of the keyboard's cross
 let drawDue = false;
 
-function blank() { return { points: [], off: [], pending: null, mask: null }; }
+function blank() { return { points: [], off: [], pending: null, mask: null, arrived: [] }; }
 const isOff = (pair) => state.off.includes(pair);
 // Numbers of the pairs that a drag moves, in its order.
 const active = () => state.points.map((_, pair) => pair).filter((pair) => !isOff(pair));

@@ -15,14 +15,12 @@ async function send(file) {
   }
   say(`Looking at ${file.name} …`);
   const mine = ++count;
-  const reader = new FileReader();
-  reader.onerror = () => say(`${file.name} cannot be read by this browser.`);
-  reader.onload = () => {
+  try {
+    const content = await window.dragganFile(file);
     if (mine !== count) return;
-    props.value = { count: mine, name: file.name.slice(0, 200), content: reader.result.slice(reader.result.indexOf(',') + 1) };
+    props.value = { count: mine, name: file.name.slice(0, 200), content };
     trigger('check', {});
-  };
-  reader.readAsDataURL(file);
+  } catch { say(`${file.name} cannot be read by this browser.`); }
 }
 
 function show() {
@@ -47,10 +45,5 @@ function show() {
   }
 }
 
-input.addEventListener('change', () => { send(input.files[0]); input.value = ''; });
-for (const name of ['dragenter', 'dragover']) {
-  zone.addEventListener(name, (event) => { event.preventDefault(); zone.dataset.over = ''; });
-}
-for (const name of ['dragleave', 'drop']) zone.addEventListener(name, () => delete zone.dataset.over);
-zone.addEventListener('drop', (event) => { event.preventDefault(); send(event.dataTransfer.files[0]); });
+window.dragganDrop(zone, input, send);
 watch('report', show);

@@ -249,9 +249,12 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
             session = session.pulled(recipe, drag.frames)
         else:
             session = session.pulled_by_pair(recipe, update.handles, update.targets, drag.frames)
+            session = session.with_arrived() if update.outcome == "arrived" else session
         return session, messages.live_outcome(update, dropped=dropped)
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
+    if update.outcome == "arrived":
+        session = session.with_arrived()
     if drag.notice:
         return session, ("note", messages.sentence(drag.notice))
     return session, messages.drag_outcome(update, session) if update.done else None

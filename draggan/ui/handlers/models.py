@@ -81,14 +81,15 @@ def choose_model(
         with explained():
             chosen = page.models.find(model)
             if session is not None and model == (offered or session.model):
-                updates: Updates = {page.parts.session: session}
+                updates: Updates = {page.parts.session: session} | (page.name_model(session) if offered else {})
             elif session is not None and model == session.model:
                 updates = {page.parts.session: session} | page.show_model(session)
             elif chosen.here:
                 updates = new_model(page, session, model, seed, chosen.truncation)
             else:
                 # `ask` and `tell` follow.
-                updates = page.offer(chosen, page.models.terms(model, ask=False), asking=True)
+                terms = page.models.terms(model, ask=False)
+                updates = page.name_model(session) | page.offer(chosen, terms, asking=True)
     except PageError as error:
         # The list says what is on the canvas, not what was refused.
         yield page.show_model(session) | page.say(error.text, "bad")

@@ -13,7 +13,8 @@ from PIL import Image
 
 from draggan.engine.base import InversionUpdate, RunningInversion
 from draggan.errors import PhotoError
-from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut, read_crop
+from draggan.images import over_white
+from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut, paste, read_crop
 from draggan.provenance.consent import PHOTO
 from draggan.session import Session
 from draggan.session_file import is_session_file
@@ -27,7 +28,7 @@ from draggan.ui.page import Page, Updates
 from draggan.ui.photos import OpenedPhoto, SentPhoto
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of, visitor_of
 
-__all__ = ["aim", "cancel_photo", "foresee", "open_photo", "photo_sent"]
+__all__ = ["aim", "cancel_photo", "foresee", "in_photo", "open_photo", "photo_sent", "whole"]
 
 _PREVIEW = 1024  # pixels of the longer side of a photo on the page
 _INTERVAL = 0.25  # seconds between two pictures on the way
@@ -79,7 +80,7 @@ def photo_sent(page: Page, session: Session | None, value: Any, request: gr.Requ
             low, high = crop.corners.min(0), crop.corners.max(0)
             shown = {
                 "count": count,
-                "url": frame_url(_smaller(photo), quality=88),
+                "url": frame_url(_smaller(photo.pixels), quality=88),
                 "size": [width, height],
                 "ratio": size[1] / size[0],
                 "box": [*low.tolist(), *high.tolist()],
@@ -200,6 +201,27 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
         page.openings.forget(tab)
 
 
+def in_photo(
+    page: Page, session: Session, opened: OpenedPhoto, visitor: str
+) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width 3"]]:
+    """The whole photo of the picture on the canvas as it was, and with what has changed."""
+    after, before = (over_white(page.picture(recipe)) for recipe in (session.recipe, session.start))
+    with page.photos.turns.turn(visitor):
+        photo = opened.sent.read()
+        return photo.pixels, paste(photo, opened.crop, after, before=before, mask=session.recipe.allowed)
+
+
+def whole(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
+    """The whole photo with what has changed, to be looked at, as large as it is seen on the page."""
+    with explained():
+        session = page.drawn(session, value)
+        opened = page.photos.opened(session.recipe.model.tuning, owner_of(request))
+        if opened is None:
+            return page.say(messages.NO_PHOTO, "note")
+        _, pixels = in_photo(page, session, opened, visitor_of(request))
+        return {page.parts.canvas: gr.HTML(whole={"url": frame_url(_smaller(pixels), quality=92)})}
+
+
 def cancel_photo(page: Page, request: gr.Request) -> None:
     """The photo that is being opened is not wanted any more."""
     page.openings.stop(tab_of(request))
@@ -278,8 +300,8 @@ def _aimed(photo: Photo, crop: Crop, size: tuple[int, int]) -> dict[str, Any]:
     return {"corners": crop.corners.tolist(), "cut": frame_url(cut(photo, crop, size), quality=90)}
 
 
-def _smaller(photo: Photo) -> UInt8[np.ndarray, "height width 3"]:
-    """The photo as large as it is seen on the page."""
-    picture = Image.fromarray(photo.pixels)
+def _smaller(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height2 width2 3"]:
+    """A photo as large as it is seen on the page."""
+    picture = Image.fromarray(pixels)
     picture.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(picture)

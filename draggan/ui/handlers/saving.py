@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -19,15 +20,15 @@ from jaxtyping import UInt8
 from draggan.errors import ExportError
 from draggan.export import NO_MP4, Provenance, can_write_mp4, save_animation, save_picture
 from draggan.film import Frame, evenly, there_and_back
-from draggan.images import draw_points, enlarged, over_white
-from draggan.inversion import paste
+from draggan.images import draw_points, enlarged
 from draggan.recipe import Point
 from draggan.session import Session
 from draggan.session_file import SUFFIX, photos_of
 from draggan.ui import messages
 from draggan.ui.canvas.value import CanvasValue
 from draggan.ui.errors import PageError, explained
-from draggan.ui.jobs import StoppableJob
+from draggan.ui.handlers.photos import in_photo
+from draggan.ui.jobs import FilmJob, StoppableJob
 from draggan.ui.layout import FILMS, PICTURES, SPEEDS, TIMES
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import work_file
@@ -142,18 +143,35 @@ def save_film(
                 frames.append(_finished(page.render(recipe, ws), times, points, _LARGEST_FRAME))
         if back:
             frames = [frames[number] for number in there_and_back(len(frames))]
-        yield page.say(messages.WRITING, "run")
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
             recipe = page.portable(session.recipe)
             provenance = _provenance(page, request, session)
-            save_animation(path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
+        write = partial(save_animation, path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
+        yield from _written(page, job, write)
+        if job.stopping:
+            yield page.say(messages.NO_FILM, "note") | _stop_at_rest(page, tab)
+            return
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
     except PageError:
         yield _stop_at_rest(page, tab)
         raise
     finally:
         page.films.end(tab, job)
+
+
+def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Iterator[Updates]:
+    """Write a film, and say how far that is, until it is there or ``job`` is to stop; ``write``: takes ``progress``."""
+    writing = FilmJob(lambda progress: write(progress=progress))
+    writing.begin()
+    here = False
+    try:
+        while not (here or job.stopping):
+            yield page.say(messages.writing(writing.done), "run", aloud=writing.done == 0, done=writing.done)
+            with explained():
+                here = writing.ended(patience=0.25)
+    finally:
+        writing.stop()
 
 
 def save_session(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
@@ -214,13 +232,9 @@ def _saved_picture(
     if compared and not session.is_edited:
         raise ExportError("there is nothing to compare yet; drag something first")
     if opened is not None:
-        after, before = page.picture(session.recipe), page.picture(session.start)
-        with page.photos.turns.turn(visitor_of(request)):
-            photo = opened.sent.read()
-            mask = session.recipe.allowed
-            pixels = paste(photo, opened.crop, over_white(after), before=over_white(before), mask=mask)
-            if compared:
-                pixels = _beside(photo.pixels, pixels)
+        photo, pixels = in_photo(page, session, opened, visitor_of(request))
+        if compared:
+            pixels = _beside(photo, pixels)
         named = _stem_of(opened.sent.name)
         path = _place(page, _file_name(page, session, _suffix(form), compared=compared, named=named))
         recipe = page.portable(session.recipe)

@@ -15,18 +15,18 @@ let count = 0, there = 0, note = '', way = 'box', size = [1, 1], ratio = 1, fram
 const say = (text) => { said.textContent = text ?? ''; };
 const busy = () => Boolean(props.work?.running);
 
-function send(file) {
-  if (!file || input.disabled || busy()) return;
+async function send(file) {
+  if (input.disabled) return say('Agree to the sentence above first.');
+  if (!file || busy()) return;
   if (file.size > props.most) return say(`${file.name} is larger than ${Math.floor(props.most / 1e6)} MB. Save it smaller first.`);
   say(`Reading ${file.name} …`);
-  const mine = ++count, reader = new FileReader();
-  reader.onerror = () => say(`${file.name} cannot be read by this browser.`);
-  reader.onload = () => {
+  const mine = ++count;
+  try {
+    const content = await window.dragganFile(file);
     if (mine !== count) return;
-    props.value = { count: mine, name: file.name.slice(0, 200), content: reader.result.slice(reader.result.indexOf(',') + 1) };
+    props.value = { count: mine, name: file.name.slice(0, 200), content };
     trigger('photo_sent', {});
-  };
-  reader.readAsDataURL(file);
+  } catch { say(`${file.name} cannot be read by this browser.`); }
 }
 
 function crop() { return way === 'face' ? { face } : { box: frame }; }
@@ -56,7 +56,7 @@ function clicked() {
     return dot;
   }));
   const asked = ['Click one eye.', 'Click the other eye.', 'Click the middle of the mouth.', 'Click anywhere to begin anew.'];
-  help.textContent = way === 'face' ? asked[face.length] : 'Drag the frame over what you want to change; its corner resizes it.';
+  help.textContent = way === 'face' ? window.dragganHand.words(asked[face.length]) : 'Drag the frame over what you want to change; its corner resizes it.';
   open.disabled = busy() || (way === 'face' && face.length < 3);
 }
 
@@ -146,16 +146,7 @@ open.addEventListener('click', () => {
 enough.addEventListener('click', () => trigger('enough', {}));
 cancel.addEventListener('click', () => trigger('cancel_photo', {}));
 for (const button of ways) button.addEventListener('click', () => { if (!busy()) choose(button.dataset.way); });
-input.addEventListener('change', () => { send(input.files[0]); input.value = ''; });
-for (const name of ['dragenter', 'dragover']) {
-  zone.addEventListener(name, (event) => { event.preventDefault(); zone.dataset.over = ''; });
-}
-for (const name of ['dragleave', 'drop']) zone.addEventListener(name, () => delete zone.dataset.over);
-zone.addEventListener('drop', (event) => {
-  event.preventDefault();
-  if (input.disabled) return say('Agree to the sentence above first.');
-  send(event.dataTransfer.files[0]);
-});
+window.dragganDrop(zone, input, send);
 
 const [ALLOWED, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed shown aimed found expected work'.split(' ');
 watch(ALLOWED, () => { input.disabled = !props.allowed; zone.toggleAttribute('data-off', !props.allowed); });

@@ -93,30 +93,8 @@ new IntersectionObserver(([{ isIntersecting }]) => { visible = isIntersecting; w
 
 const NAME = `draggan favourites ${location.pathname}`;
 const channel = 'BroadcastChannel' in window ? new BroadcastChannel(NAME) : null;
-let opening = null, all = [], asking = null, count = 0;
-const settled = (request) => new Promise((good, bad) => {
-  request.onsuccess = () => good(request.result);
-  request.onerror = () => bad(request.error);
-});
-function database() {
-  opening ||= new Promise((good, bad) => {
-    const request = indexedDB.open(NAME, 1);
-    request.onupgradeneeded = () => ['shown', 'recipes'].forEach((store) => request.result.createObjectStore(store));
-    request.onsuccess = () => good(request.result);
-    request.onerror = request.onblocked = () => bad(request.error);
-  });
-  return opening;
-}
-async function transact(mode, act) {
-  const transaction = (await database()).transaction(['shown', 'recipes'], mode);
-  const ended = new Promise((good, bad) => {
-    transaction.oncomplete = good;
-    transaction.onabort = transaction.onerror = () => bad(transaction.error);
-  });
-  const result = await act(transaction.objectStore('shown'), transaction.objectStore('recipes'));
-  await ended;
-  return result;
-}
+const { settled, transact } = window.dragganDatabase(NAME, ['shown', 'recipes']);
+let all = [], asking = null, count = 0;
 
 async function load() {
   const [names, shown] = await transact('readonly', (store) =>

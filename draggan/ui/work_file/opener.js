@@ -10,10 +10,7 @@ function send(file) {
   const isModel = (props.models ?? []).some((suffix) => name.toLowerCase().endsWith(suffix));
   // Not read: the server says why in the line under the picture.
   if (isModel || file.size > props.most) { tell(''); return; }
-  const reader = new FileReader();
-  reader.onerror = () => tell('');
-  reader.onload = () => { if (mine === count) tell(reader.result.slice(reader.result.indexOf(',') + 1)); };
-  reader.readAsDataURL(file);
+  window.dragganFile(file).then((content) => { if (mine === count) tell(content); }, () => tell(''));
 }
 
 input.addEventListener('change', () => { send(input.files[0]); input.value = ''; });
