@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from draggan.checkpoints.catalogue import entry_of
 from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
+from draggan.reel import Frames
 
-__all__ = ["CountBar", "ProgressBar", "StageBar", "ensure_downloaded"]
+__all__ = ["CountBar", "ProgressBar", "StageBar", "Watched", "ensure_downloaded"]
+
+T = TypeVar("T")
 
 _WIDTH = 28  # characters of the bar
 
@@ -140,10 +145,36 @@ class StageBar:
         _write(f"\r{text:{_WIDTH + 56}}")
 
     def end(self) -> None:
-        """Leave the line."""
-        if self._shown:
-            self._shown = False
+        """Leave the line, if there is one."""
+        if self._drawn:
+            self._drawn = 0.0
             _write("\n")
+
+
+class Watched(Generic[T]):
+    """Frames that have a bar each time they are gone through.
+
+    Args:
+        frames: in their order.
+        said: what is being done with them.
+        shown: whether there is a bar at all.
+    """
+
+    def __init__(self, frames: Frames[T], said: str, *, shown: bool = True) -> None:
+        self._frames, self._said, self._shown = frames, said, shown
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[T]:
+        bar, begun = StageBar(shown=self._shown), time.monotonic()
+        try:
+            for number, frame in enumerate(self._frames, 1):
+                yield frame
+                share = number / len(self)
+                bar(share, self._said, (time.monotonic() - begun) * (1 - share) / share)
+        finally:
+            bar.end()
 
 
 def _write(text: str) -> None:

@@ -23,6 +23,7 @@ from draggan.inversion.frames import Clip
 from draggan.moderation.verdict import Subject, Verdict
 from draggan.provenance.deployment import default
 from draggan.reel import Reel
+from draggan.terminal import Watched
 from tests.conftest import tiny_stylegan2
 from tests.marks import marks_of
 from tests.toys import BumpGenerator
@@ -186,6 +187,20 @@ def test_an_edit_is_made_on_every_frame_of_a_film(tmp_path, capsys, monkeypatch)
     # All of it is looked at, and as something that real people may be in.
     assert [(subject.stage, len(subject.pictures)) for subject in moderator.seen] == [("upload", 2), ("export", 2)]
     assert all(subject.photo for subject in moderator.seen)
+
+
+def test_frames_that_somebody_waits_for_have_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    watched = Watched([1, 2, 3], "writing the film")
+    assert len(watched) == 3
+    assert next(iter(watched)) == 1
+    assert not capsys.readouterr().err
+    assert list(watched) == list(watched) == [1, 2, 3]
+    said = capsys.readouterr().err
+    assert "writing the film · 0:00 left" in said
+    assert said.count("\n") == 2
+    list(Watched([1, 2], "", shown=False))
+    assert not capsys.readouterr().err
 
 
 def test_a_film_keeps_its_speed_and_its_sound(tmp_path):

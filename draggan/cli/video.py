@@ -57,17 +57,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Open the film, make the edit, put every frame back, and write it."""
-    import torch
-
     from draggan.engine.models import AnyModels
-    from draggan.export import Provenance, check_animation_path, has_sound, save_animation
-    from draggan.inversion import VERDICTS, Photo, crop_finder, cut, paste
-    from draggan.inversion.encoder import guess_latent
-    from draggan.inversion.film_edit import strengths
+    from draggan.export import Provenance, check_animation_path, save_animation
     from draggan.inversion.frames import Clip
     from draggan.provenance.deployment import default
-    from draggan.reel import Reel
-    from draggan.terminal import ensure_downloaded
+    from draggan.terminal import Watched, ensure_downloaded
 
     check_animation_path(args.out)
     if not abs(args.strength) <= 10:
@@ -79,49 +73,70 @@ def run(args: argparse.Namespace) -> int:
     default().moderation.check_upload(clip)
     ensure_downloaded(args.model, yes=args.yes)
     models = AnyModels(args.device)
-    sha256 = models.sha256(args.model)
-    _check_made_on(recipe, args.model, sha256, models)
-    generator = models.load(args.model)
-    recipe = _completed(recipe, models)
-    base, last = (torch.tensor(ws, device=generator.device) for ws in (recipe.results[0], recipe.latent))
-    if tuple(base.shape[1:]) != (generator.num_ws, generator.w_dim):
-        raise LatentError(f"the latents of this edit do not have the shape that those of '{args.model}' have")
-    offset = last - base
-    points = torch.tensor([_at_first(point) for edit in recipe.edits for point in edit.points], device=generator.device)
-    size = generator.image_size
-    finder = crop_finder(args.model, sha256, generator)
-    photos = Reel(lambda pixels: Photo(pixels=pixels, name=args.film.name), clip)
-    first = Photo(pixels=clip.first, name=args.film.name)
-    places = [invert.crop_of(args, first, size, finder)] * len(clip)
-    if finder is not None and not args.still:
-        places = finder.follow(photos, places[0])
-    crops = Reel(lambda photo, place: cut(photo, place, size), photos, places)
-    start = guess_latent(args.model, sha256, generator, cut(first, places[0], size))
-    film = _inverted(args, generator, crops, start, sha256)
-    landmarks = None if finder is None else finder.landmarks
-    strong = strengths(generator, base, offset, points.reshape(-1, 2), film.generator, film.ws, landmarks)
-    edited = film.pictures(args.strength * strong[:, None, None] * offset)
-    # Where a mask is on the picture that was dragged says nothing about where it would be here.
-    frames = Reel(
-        lambda photo, place, before, after: paste(photo, place, after, before=before),
-        *(photos, places, film.pictures(), edited),
-    )
+    _check_made_on(recipe, args.model, models.sha256(args.model), models)
+    frames, film = _edited(args, clip, _completed(recipe, models), models)
     written = save_animation(
         args.out,
-        frames,
+        Watched(frames, "writing the film", shown=not args.json),
         {"model": Path(args.model).name, "frames": len(frames)},
         seconds=1 / clip.rate,
         hold=False,
         sound=args.film,
         provenance=Provenance(source="compositeWithTrainedAlgorithmicMedia", door="command line"),
     )
+    _report(args, written, len(frames), film)
+    return 0
+
+
+def _report(args: argparse.Namespace, written: Path, frames: int, film: Film) -> None:
+    from draggan.export import has_sound
+    from draggan.inversion import VERDICTS
+
     if args.json:
-        print(json.dumps({"frames": len(frames), "verdict": film.verdict, "files": [str(written)]}))
-        return 0
+        print(json.dumps({"frames": frames, "verdict": film.verdict, "files": [str(written)]}))
+        return
     print(VERDICTS[film.verdict])
     heard = "with its sound" if written.suffix.lower() == ".mp4" and has_sound(args.film) else "without sound"
-    print(f"  wrote {written}: {len(frames)} frames, {heard}")
-    return 0
+    print(f"  wrote {written}: {frames} frames, {heard}")
+
+
+def _edited(args: argparse.Namespace, clip: Clip, recipe: Recipe, models: AnyModels) -> tuple[Reel[np.ndarray], Film]:
+    """The clip with the edit on every frame, and how the model draws it without.
+
+    Args:
+        recipe: of the edit, complete.
+    """
+    import torch
+
+    from draggan.inversion import Photo, crop_finder, cut, paste
+    from draggan.inversion.encoder import guess_latent
+    from draggan.inversion.film_edit import strengths
+    from draggan.reel import Reel
+    from draggan.terminal import Watched
+
+    generator, sha256 = models.load(args.model), models.sha256(args.model)
+    base, last = (torch.tensor(ws, device=generator.device) for ws in (recipe.results[0], recipe.latent))
+    if tuple(base.shape[1:]) != (generator.num_ws, generator.w_dim):
+        raise LatentError(f"the latents of this edit do not have the shape that those of '{args.model}' have")
+    points = torch.tensor([_at_first(point) for edit in recipe.edits for point in edit.points], device=generator.device)
+    size, finder = generator.image_size, crop_finder(args.model, sha256, generator)
+    photos = Reel(lambda pixels: Photo(pixels=pixels, name=args.film.name), clip)
+    first = Photo(pixels=clip.first, name=args.film.name)
+    places = [invert.crop_of(args, first, size, finder)] * len(clip)
+    if finder is not None and not args.still:
+        places = finder.follow(Watched(photos, "following the subject", shown=not args.json), places[0])
+    crops = Reel(lambda photo, place: cut(photo, place, size), photos, places)
+    start = guess_latent(args.model, sha256, generator, cut(first, places[0], size))
+    film = _inverted(args, generator, crops, start, sha256)
+    landmarks = None if finder is None else finder.landmarks
+    strong = strengths(generator, base, last - base, points.reshape(-1, 2), film.generator, film.ws, landmarks)
+    edited = film.pictures(args.strength * strong[:, None, None] * (last - base))
+    # Where a mask is on the picture that was dragged says nothing about where it would be here.
+    frames = Reel(
+        lambda photo, place, before, after: paste(photo, place, after, before=before),
+        *(photos, places, film.pictures(), edited),
+    )
+    return frames, film
 
 
 def _check_memory(out: Path, clip: Clip) -> None:
