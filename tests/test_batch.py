@@ -28,7 +28,7 @@ from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels
 from draggan.engine.short_form import recipe_from
 from draggan.errors import DragGANError, ExportError, PointError, RecipeError
-from draggan.export import read_recipe
+from draggan.export import read_recipe, save_animation, save_picture
 from draggan.kept_session import pieces_of
 from draggan.session import Session
 from tests.marks import marks_of
@@ -128,8 +128,9 @@ def test_what_was_broken_off_goes_on_and_nothing_is_done_twice(model, tmp_path, 
     changed = read_jobs(written(tmp_path, [short(model, seed) for seed in (0, 9)]), options.key)
     with Journal(out) as journal:
         assert [journal.done(job) is not None for job in changed] == [True, False]
-        other = read_jobs(source, Options(folder=str(out), film=".gif").key)
-        assert not any(journal.done(job) for job in other)
+        for more in ({"film": ".gif"}, {"model": "another"}):
+            other = read_jobs(source, Options(folder=str(out), **more).key)
+            assert not any(journal.done(job) for job in other)
 
 
 def test_a_batch_that_is_killed_goes_on(model, tmp_path):
@@ -207,18 +208,23 @@ def test_a_folder_of_saved_work(model, tmp_path, engine):
                  "--out", str(folder / "a picture.png"), "--recipe-out", str(folder / "recipe.json")]) == 0  # fmt: skip
     session = Session.of(engine.complete(engine.begin(model, seed=4)))
     (folder / "session.json").write_text(pieces_of(session).text())
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    save_animation(folder / "a picture.gif", [pixels], recipe=read_recipe(folder / "recipe.json"))
+    save_picture(folder / "other.jpg", pixels, recipe=session.recipe)
     Image.new("RGB", (4, 4)).save(folder / "strange.png")
     (folder / "report.json").write_text("{}")
     (folder / "notes.txt").write_text("not mine")
     jobs = read_jobs(folder)
     assert [(job.name, bool(job.error)) for job in jobs] == [
-        ("000001", False),
+        ("000001", False),  # its film beside it is no work of its own
+        ("other", False),
         ("recipe", False),
         ("session", False),
         ("strange", True),
     ]
-    assert read_job(jobs[0], engine) == read_job(jobs[1], engine)
-    assert read_job(jobs[2], engine) == session.recipe
+    assert read_job(jobs[0], engine) == read_job(jobs[2], engine)
+    assert read_job(jobs[1], engine).digest == session.recipe.digest
+    assert read_job(jobs[3], engine) == session.recipe
     (tmp_path / "nothing").mkdir()
     with pytest.raises(RecipeError, match="no recipes in"):
         read_jobs(tmp_path / "nothing")

@@ -1,8 +1,8 @@
 """What there is to do: the lines of a file, or the files of a folder, each a recipe.
 
 A line is a recipe in its exact form, one in short form (`draggan.engine.short_form`), or ``{"name": NAME, "recipe":
-RECIPE}``; a short form may have a name as well. A folder has recipes as JSON, pictures that carry theirs, and sessions
-as browsers keep them.
+RECIPE}``; a short form may have a name as well. A folder has recipes as JSON, pictures and films that carry theirs, and
+sessions as browsers keep them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from draggan.engine.base import Engine
 from draggan.engine.short_form import recipe_from
 from draggan.errors import DragGANError, RecipeError
-from draggan.export import read_recipe
+from draggan.export import ANIMATIONS, PICTURES, read_recipe
 from draggan.kept_session import read_session
 from draggan.recipe import MOST_CHARACTERS, Recipe, parse_json
 
@@ -31,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 # Names that Windows keeps for devices, whatever follows the dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _MOST_BYTES = 256 << 20  # of one file of a folder
+_SUFFIXES = (".json", *PICTURES, *ANIMATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,19 +149,43 @@ def _unusable(path: Path, number: int, error: str) -> Job:
 
 
 def _of_folder(folder: Path) -> Iterator[Job]:
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".json", ".png") and p.is_file())
-    for number, path in enumerate((p for p in files if p.name != REPORT), 1):
-        name = path.stem if _is_good(path.stem) else f"{number:06d}"
-        try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise RecipeError(f"{path.name} is too large for a recipe; at most {_MOST_BYTES >> 20} MB are read")
-            found = _in_file(path)
-        except DragGANError as error:
-            yield Job(number=number, name=name, key="", path=str(path), error=str(error))
-            continue
-        model = found.model.name if isinstance(found, Recipe) else _model_in(found)
-        key = hashlib.sha256(path.read_bytes()).hexdigest()
-        yield Job(number=number, name=name, key=key, model=model, path=str(path))
+    number, known = 0, set()
+    for path in sorted(filter(_may_have_recipe, folder.iterdir()), key=_order):
+        found, error = _read(path)
+        if isinstance(found, Recipe):
+            # The film beside a picture, and the picture beside its recipe, are the same work.
+            work = path.stem.lower(), found.digest
+            if work in known:
+                continue
+            known.add(work)
+        number += 1
+        yield Job(
+            number=number,
+            name=path.stem if _is_good(path.stem) else f"{number:06d}",
+            key="" if error else hashlib.sha256(path.read_bytes()).hexdigest(),
+            model=found.model.name if isinstance(found, Recipe) else _model_in(found),
+            path=str(path),
+            error=error,
+        )
+
+
+def _may_have_recipe(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.name != REPORT and path.is_file()
+
+
+def _order(path: Path) -> tuple[str, int, str]:
+    """By name, and of one name what says most first: a JPEG or a film has no latents."""
+    return path.stem, _SUFFIXES.index(path.suffix.lower()), path.name
+
+
+def _read(path: Path) -> tuple[Any, str]:
+    """What is in a file of a folder, as `_in_file`, and why it cannot be used."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise RecipeError(f"{path.name} is too large for a recipe; at most {_MOST_BYTES >> 20} MB are read")
+        return _in_file(path), ""
+    except DragGANError as error:
+        return None, str(error)
 
 
 def _model_in(value: Any) -> str:

@@ -68,7 +68,8 @@ class Options:
     @property
     def key(self) -> str:
         """What results depend on, as text."""
-        return f"1 {self.film} {self.before} {self.measures}"
+        text = f"1 {self.film} {self.before} {self.measures}"
+        return f"{text} {self.model}" if self.model else text
 
 
 class Worker:
