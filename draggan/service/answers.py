@@ -6,11 +6,7 @@ import base64
 import io
 import json
 import logging
-import os
-import re
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -21,33 +17,23 @@ from PIL import Image
 from draggan.engine.base import Update
 from draggan.errors import DragGANError, LimitError, ModelNotFound
 from draggan.images import over_white
+from draggan.sentences import presentable, sentence
 
 __all__ = ["data_url", "error_of", "facts_of", "jpeg", "line_of", "ndjson", "server_sent"]
 
 log = logging.getLogger(__name__)
-
-_LONGEST = 600  # letters of a message
-_PROGRAM = Path(__file__).resolve().parents[2]
 
 
 def error_of(error: BaseException) -> tuple[int, str]:
     """The status and the sentence of an error: nothing in it says where things lie on this machine."""
     if isinstance(error, DragGANError):
         status = 429 if isinstance(error, LimitError) else 404 if isinstance(error, ModelNotFound) else 400
-        return status, _sentence(str(error))
+        return status, sentence(presentable(str(error)))
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         log.exception("out of memory")
         return 503, "There is not enough memory for this at the moment; try again later, or with a smaller model."
     log.exception("unexpected error in the service")
     return 500, "Something went wrong here that was not foreseen; the server's log says what."
-
-
-def _sentence(message: str) -> str:
-    for folder in (gettempdir(), str(Path.home()), str(_PROGRAM), os.environ.get("DRAGGAN_HOME", "")):
-        if len(folder) > 1:
-            message = message.replace(f"{folder}{os.sep}", "")
-    message = re.sub(r"^[a-z](?=[a-z]*\b(?![\w.:/\\=-]))", lambda first: first[0].upper(), message)[:_LONGEST]
-    return message if message.endswith((".", "!", "?")) else f"{message}."
 
 
 def facts_of(update: Update | None) -> dict[str, Any]:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import errno
 import html
 import logging
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import gettempdir
 
 import gradio as gr
 import torch
 from gradio.utils import get_upload_folder
 
 from draggan.errors import ConfigError, DragGANError, LatentError
+from draggan.sentences import presentable, sentence
 from draggan.ui import messages
 
-__all__ = ["Cancelled", "PageError", "SessionExpired", "explained", "presentable"]
+__all__ = ["Cancelled", "PageError", "SessionExpired", "explained", "presented"]
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 600  # letters of a message
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_PROGRAM = Path(__file__).resolve().parents[2]
 
 
 class Cancelled(DragGANError):
@@ -56,21 +50,9 @@ class PageError(gr.Error):
         self.visible = False
 
 
-def presentable(text: str) -> str:
-    """A message without what is nobody's business or of no use: where things lie on this machine, and megabytes."""
-    for folder in _own_folders():
-        text = text.replace(f"{folder}{os.sep}", "")
-    text = _ADDRESS.sub("", text)
-    if len(text) > _LONGEST:
-        # What is wrong stands at the beginning or at the end.
-        text = f"{text[: _LONGEST * 2 // 3]} … {text[-_LONGEST // 3 :]}"
-    return text
-
-
-def _own_folders() -> list[str]:
-    """Folders of this machine that messages may name, the longest first."""
-    folders = {gettempdir(), get_upload_folder(), str(Path.home()), str(_PROGRAM), os.environ.get("DRAGGAN_HOME", "")}
-    return sorted((folder for folder in folders if len(folder) > 1), key=len, reverse=True)
+def presented(message: str) -> str:
+    """An error's message as the page shows it."""
+    return sentence(presentable(message, get_upload_folder()))
 
 
 @contextmanager
@@ -89,7 +71,7 @@ def explained(hide: str = "", *, to_programs: bool = False) -> Iterator[None]:
     except gr.Error:
         raise
     except DragGANError as e:
-        message = messages.sentence(presentable(str(e).replace(hide, "") if hide else str(e)))
+        message = presented(str(e).replace(hide, "") if hide else str(e))
         if to_programs:
             raise gr.Error(message, print_exception=False) from e
         wrong_value = isinstance(e, (ConfigError, LatentError))

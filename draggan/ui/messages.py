@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from draggan.downloads import Terms, megabytes
 from draggan.engine.base import InversionUpdate, Update
 from draggan.engine.models import Model
 from draggan.inversion import VERDICTS, Expected, Verdict
+from draggan.sentences import sentence
 from draggan.session import Moment, Session
 
 __all__ = [
@@ -80,7 +80,6 @@ __all__ = [
     "restored",
     "saved",
     "saved_session",
-    "sentence",
     "session_opened",
     "solver_title",
     "work_opened",
@@ -255,13 +254,6 @@ def model_facts(model: Model, terms: Terms | None) -> list[str]:
     if terms is not None:
         facts.append(f"Terms: {terms.licence}")
     return facts
-
-
-def sentence(message: str) -> str:
-    """An error's message as a sentence of its own; names that begin it stay as they are."""
-    if re.match(r"[a-z]+\b(?![\w.:/\\=-])", message):
-        message = message[0].upper() + message[1:]
-    return message if message.endswith((".", "!", "?")) else message + "."
 
 
 def hint(session: Session) -> str:

@@ -88,17 +88,3 @@ def test_advice_fits_what_is_set(session):
     assert "larger painted region" in messages.drag_outcome(step("stalled"), masked)[1]
     assert "or “Local”." in messages.drag_outcome(step("stalled"), masked)[1]
     assert "painted" not in messages.drag_outcome(step("stalled"), session)[1]
-
-
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        ("seed 3 is not allowed; give 1", "Seed 3 is not allowed; give 1."),
-        ("lions.pkl is not a model", "lions.pkl is not a model."),
-        ("step_size = -1 is not allowed", "step_size = -1 is not allowed."),
-        ("r1 = -1 is not allowed", "r1 = -1 is not allowed."),
-        ("'dog' is neither here nor there. Look elsewhere!", "'dog' is neither here nor there. Look elsewhere!"),
-    ],
-)
-def test_messages_become_sentences(message, said):
-    assert messages.sentence(message) == said

@@ -8,8 +8,7 @@ import gradio as gr
 
 from draggan.errors import DragGANError
 from draggan.provenance.verify import verify_bytes
-from draggan.ui import messages
-from draggan.ui.errors import explained, presentable
+from draggan.ui.errors import explained, presented
 from draggan.ui.file_check.component import answer, read_sent, refusal
 from draggan.ui.page import Page, Updates
 from draggan.ui.reading_turns import ReadingTurns
@@ -32,5 +31,5 @@ def check(page: Page, value: Any, request: gr.Request) -> Updates:
                 record = None if ours.audit is None else ours.recorded
                 report = verify_bytes(sent.content, folder=ours.folder, record=record, seconds=_SECONDS)
         except DragGANError as error:
-            return {page.parts.check: refusal(value, messages.sentence(presentable(str(error))))}
+            return {page.parts.check: refusal(value, presented(str(error)))}
     return {page.parts.check: answer(sent, [*report.findings()])}

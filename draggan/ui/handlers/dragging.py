@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from draggan.engine.base import RunningDrag, Update
+from draggan.sentences import sentence
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.canvas.component import frame_url
@@ -256,5 +257,5 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
     if update.outcome == "arrived":
         session = session.with_arrived()
     if drag.notice:
-        return session, ("note", messages.sentence(drag.notice))
+        return session, ("note", sentence(drag.notice))
     return session, messages.drag_outcome(update, session) if update.done else None

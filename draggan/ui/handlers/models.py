@@ -17,6 +17,7 @@ import torch
 from draggan.engine.models import Model
 from draggan.errors import ConsentError, DragGANError, LimitError
 from draggan.provenance import consent
+from draggan.sentences import sentence
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.browser_storage.component import kept_work
@@ -45,11 +46,11 @@ def open_page(
                 try:
                     return keeping.restored(page, work, request)
                 except keeping.ModelGone as gone:
-                    text = messages.sentence(str(gone))
+                    text = sentence(str(gone))
                     waiting = {"text": text, "name": gone.model.name, "sha256": gone.model.sha256}
                     news = {page.parts.keeper: gr.HTML(aside={"waiting": waiting})}
                 except keeping.PhotoGone as gone:
-                    text = messages.sentence(str(gone))
+                    text = sentence(str(gone))
                     aside = {"waiting": {"text": text, "photo": gone.tuning, "agreed": gone.agreed}}
                     news = {page.parts.keeper: gr.HTML(aside=aside)}
                 except DragGANError as error:

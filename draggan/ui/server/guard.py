@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException
 
 from draggan.config import Limits
 from draggan.errors import LimitError
+from draggan.sentences import sentence
 from draggan.ui import messages
 from draggan.ui.server import bodies, origins
 from draggan.ui.server.callers import Caller, address_of, is_own_user
@@ -119,7 +120,7 @@ class Guard:
                     self._rates.ask(caller.visitor.strip(), _DOCUMENT)
                 await self._app(scope, receive, send)
         except LimitError as error:
-            await _refuse(send, 429, messages.sentence(str(error)))
+            await _refuse(send, 429, sentence(str(error)))
 
     def _caller(self, scope: Scope, headers: Mapping[str, str]) -> Caller:
         client = scope.get("client")
@@ -181,7 +182,7 @@ class Guard:
                 self._rates.call(visitor, _POINTER if path.startswith(("/v1/", "/mcp")) else 0.0)
                 await service(scope, receive, send)
         except LimitError as error:
-            await _refuse(send, 429, messages.sentence(str(error)))
+            await _refuse(send, 429, sentence(str(error)))
 
     async def _socket(self, service: App, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
         """A connection that stays open counts as a tab, and what is said on it as a pointer's words."""
@@ -198,7 +199,7 @@ class Guard:
                 self._rates.call(visitor, _POINTER + len(said) / _PER_CALL)
                 bodies.check_number(said)
             except (LimitError, ValueError) as error:
-                await _hang_up(send, messages.sentence(str(error)))
+                await _hang_up(send, sentence(str(error)))
                 return {"type": "websocket.disconnect", "code": 1008}
             return message
 
@@ -206,7 +207,7 @@ class Guard:
             self._rates.call(visitor)
             self._rates.open_tab(visitor)
         except LimitError as error:
-            await _hang_up(send, messages.sentence(str(error)))
+            await _hang_up(send, sentence(str(error)))
             return
         try:
             await service(scope, counted, send)
@@ -385,7 +386,7 @@ class Guard:
             try:
                 self._uploads.grow(visitor, done, more)
             except LimitError as error:
-                failed = messages.sentence(str(error))
+                failed = sentence(str(error))
                 raise MultiPartException(failed) from error
             done += more
             return message
