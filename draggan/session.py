@@ -587,7 +587,10 @@ class Session:
 
     @property
     def _was_put_back_here(self) -> bool:
-        return bool(self.undeleted) and _is_same(self.undeleted[-1][0], self.now)
+        """Whether what was done last is that a deletion was undone, of a picture that can be deleted once more."""
+        if not self.undeleted or not _is_same(self.undeleted[-1][0], self.now):
+            return False
+        return dict(self.pictures).get(self.undeleted[-1][1], "now") != "now"
 
     def _with_deleted(self) -> Session:
         """The session with the picture that was deleted last."""

@@ -534,6 +534,9 @@ def test_undo_puts_a_deleted_picture_back_where_it_was_and_redo_deletes_it_again
     assert 2 not in dict(there.without_picture(2).go_to(1).pictures)
     assert there.without_picture(4).with_picture(another(6)).shown_as(1).now.seen == 5
     assert there.without_picture(2).go_to(1).go_to(3).undo().pictures == there.pictures
+    # A picture that is shown, or gone, is not deleted once more: then redo does what it does otherwise.
+    twice = session.shown_as(1).with_work(session.recipe).shown_as(2).without_picture(1).undo().go_to(1)
+    assert twice.redo().now.seen == 2
     # What another way has left comes back as it was.
     left = second.undo().with_picture(another(7)).shown_as(8)
     assert left.without_picture(2).undo().pictures == left.pictures
