@@ -270,15 +270,16 @@ class Session:
 
     def with_session(self, other: Session) -> Session:
         """Another session's work, with its history, branches and choices; before that, what was there."""
+        # Numbers of this session's pictures are taken.
+        numbers = sorted({moment.seen for moment in other.moments} - {0})
+        anew = {0: 0} | {number: self._most + k for k, number in enumerate(numbers, 1)}
+        past, now, future, branches = (
+            tuple(replace(moment, seen=anew[moment.seen]) for moment in moments)
+            for moments in (other.past, (other.now,), other.future, other.branches)
+        )
         work = replace(self, space=other.space, settings=other.settings)
-        for moment in (*other.past, other.now):
-            work = work._record(replace(moment, seen=0))
-        future = tuple(replace(moment, seen=0) for moment in other.future)
-        # By its number alone can a picture on a branch be reached; those of this session are taken.
-        most = work._most
-        known = {moment.seen for moment in (*other.past, other.now, *other.future)}
-        left = [moment for moment in other.branches if moment.seen not in known]
-        branches = tuple(replace(moment, seen=most + number) for number, moment in enumerate(left, 1))
+        for moment in (*past, *now):
+            work = work._record(moment)
         return replace(work, future=future, branches=(*work.branches, *branches))
 
     # Points

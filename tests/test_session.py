@@ -485,6 +485,10 @@ def test_branches_of_other_work_come_along_under_numbers_of_their_own(session):
     (first, second) = [number for number, kind in both.pictures if kind == "branch"]
     assert both.moment_of(first).recipe is both.moment_of(second).recipe
     assert both.go_to(second).recipe is there.moment_of(2).recipe
+    # And so does all the rest of it: what it had undone is on a branch when something else is done.
+    both = session.shown_as(1).with_session(there.undo())
+    assert both.pictures == ((1, "past"), (2, "now"), (4, "ahead"), (3, "branch"))
+    assert dict(both.pull_to(latent(9)).shown_as(5).pictures)[4] == "branch"
 
 
 def another(seed: int) -> Recipe:
