@@ -306,16 +306,14 @@ def read_recipe(path: str | Path) -> Recipe:
 
 def recipe_in(data: bytes, name: str) -> Recipe:
     """The same of a file's content; ``name``: what messages call it."""
-    if data[8:9] == b"{" and not data.startswith(b"{"):
-        raise RecipeError(f"{name} is a session's file or a model; draggan drag --recipe opens a .draggan file")
     if data[4:8] == b"ftyp":
         return _recipe_of(read_metadata(data).recipe, name)
-    if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
-        if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-            raise RecipeError(
-                f"{name} is not a recipe, nor a picture or film that can be read; open what was saved here"
-            )
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return Recipe.from_json(data)
+    if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
+        if data[8:9] == b"{":
+            raise RecipeError(f"{name} is a session's file or a model; draggan drag --recipe opens a .draggan file")
+        raise RecipeError(f"{name} is not a recipe, nor a picture or film that can be read; open what was saved here")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
             text = read_metadata(data, picture).recipe
