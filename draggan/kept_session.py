@@ -115,7 +115,7 @@ def pieces_of(session: Session, *, there: Collection[str] = (), budget: int = BU
             session = replace(session, now=replace(session.now, mask=None))
             store.admit(session.now)
     past, future = _nearest(store, session)
-    branches = [moment for moment in session.branches if store.admit(moment)]
+    branches = [moment for moment in reversed(session.branches) if store.admit(moment)][::-1]
     moments = [session.now, *past, *future, *branches]
     with_frames = {id(moment) for moment in moments if store.admit_frames(moment)}
     named = {id(m): store.moment(m, frames=id(m) in with_frames) for m in moments}

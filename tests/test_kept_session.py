@@ -179,6 +179,17 @@ def test_the_newest_is_kept_within_a_budget_and_frames_last():
             assert mine.recipe == other.recipe
 
 
+def test_of_branches_the_newest_are_kept_within_a_budget():
+    session = Hand.of(recipe_of("cat", SIZE, latent(64), 7)).shown_as(1)
+    for number in range(2, 6):
+        session = session.pull_to(latent(64)).shown_as(number).undo()
+    session = replace(session, future=())
+    assert [moment.seen for moment in session.branches] == [2, 3, 4]
+    sizes = [len(pieces_of(replace(session, branches=session.branches[k:])).text()) for k in (2, 1)]
+    back = read_session(pieces_of(session, budget=sum(sizes) // 2).text())
+    assert [moment.seen for moment in back.branches] == [4]
+
+
 def replaced(session: Session, *, past, future, frames) -> Session:
     return replace(session, past=past, future=future, now=replace(session.now, frames=frames))
 
