@@ -9,7 +9,6 @@ import torch
 from benchmarks.ablations import FIXED_STEPS, PRECONDITIONED_ADAM
 from benchmarks.truth import CONFIGURATIONS, METHODS
 from draggan.config import DragConfig
-from draggan.evaluation.protocols import DRAG
 from tests.toys import BumpGenerator
 
 START = (20.0, 24.0)
@@ -41,7 +40,5 @@ def test_fixed_steps_are_all_alike_until_the_target_is_near():
 
 def test_every_configuration_of_the_benchmark_is_one_of_a_drag():
     assert set(METHODS) < set(CONFIGURATIONS)
-    for name, settings in CONFIGURATIONS.items():
-        config = DragConfig(**settings)
-        method = METHODS.get(name, DRAG)
-        assert method.key or config.solver in ("adam", "gauss-newton")
+    for settings in CONFIGURATIONS.values():
+        DragConfig(**settings)  # which refuses what no drag could have

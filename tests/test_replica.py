@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 import pickle
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ from draggan.drag.drag import Drag
 from draggan.engine.computing import Facts, LocalComputing
 from draggan.engine.models import AnyModels, CatalogueModels
 from draggan.engine.remote import RemoteComputing
-from draggan.engine.replica import Begun, Order, Replica, Sent, SentModels
+from draggan.engine.replica import PROTOCOL, Begun, Order, Replica, Sent, SentModels, Taken
 from draggan.errors import ModelNotFound
 from draggan.recipe import Edit, ModelReference, Recipe, Seed, read_points
 from tests.model_files import write_tiny_stylegan2
@@ -140,3 +144,27 @@ def test_a_file_that_is_only_here_has_to_be_sent_and_a_listed_model_has_not(tmp_
     assert models.file("cat") is None
     opened = models.open(tmp_path / path.rpartition("/")[2])
     assert str(models.file(opened.name)) == path
+
+
+def forms(kind: type, seen: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Names and annotations of the fields of a dataclass, and of all those that occur in them."""
+    if kind.__qualname__ not in seen:
+        lines = seen[kind.__qualname__] = [f"{field.name}: {field.type}" for field in dataclasses.fields(kind)]
+        known = vars(sys.modules[kind.__module__])
+        parts = {known.get(word) for word in re.findall(r"\w+", " ".join(lines))} | set(kind.__subclasses__())
+        for part in parts:
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
+                forms(part, seen)
+    return seen
+
+
+def test_what_processes_say_to_each_other_has_the_form_of_its_number():
+    seen: dict[str, list[str]] = {}
+    for kind in (Sent, Begun, Order, Taken, Facts):
+        forms(kind, seen)
+    assert {"DragConfig", "Recipe", "Edit", "DragStep", "DragState", "AdamKept", "GaussNewtonKept"} <= set(seen)
+    found = hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()[:16]
+    assert found == {3: ""}.get(PROTOCOL), (
+        "what is sent to replicas has another form now: raise PROTOCOL in draggan/engine/replica.py, and put the new "
+        "fingerprint here"
+    )

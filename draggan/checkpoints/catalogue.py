@@ -27,6 +27,7 @@ from dnnlib.addresses import check_url, mirrors
 from dnnlib.cache import cache_dir
 from dnnlib.download import Progress, download
 from dnnlib.http import remote_size
+from draggan.checkpoints.description import FAMILIES
 from draggan.config import SOLVER_NAMES, solver_name
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
 
@@ -53,7 +54,6 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pkl", ".pt", ".pth", ".npz")
 KINDS = ("faces", "people", "animals", "vehicles", "other")
-FAMILIES = ("stylegan2", "stylegan3")
 FORMATS = ("nvidia-pickle", "tensorflow-pickle", "rosinality", "pti", "state-dict", "safetensors")
 # In the repository and in an installed package alike, the folder `checkpoints` is beside the package.
 _BUILTIN_DIR = Path(__file__).resolve().parents[2] / "checkpoints"

@@ -7,13 +7,14 @@ turns it into a generator or discriminator with strict checks, and the safetenso
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-__all__ = ["CheckpointDescription", "Family", "NetworkDescription", "Role"]
+__all__ = ["FAMILIES", "CheckpointDescription", "Family", "NetworkDescription", "Role"]
 
 Family = Literal["stylegan2", "stylegan3"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 Role = Literal["G", "D", "G_ema"]
 
 

@@ -1,12 +1,12 @@
 """The families of generators: by name, the record that describes one and the class that is built from it.
 
-A new family is a package beside `stylegan2` and `stylegan3` with a config and a generator, one line here, and what its
-files look like in `draggan.checkpoints.infer_config`.
+A new family is a package beside `stylegan2` and `stylegan3` with a config and a generator, and one line here; its name
+and what its files look like are known to `draggan.checkpoints` (docs/architecture.md, "How to add").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from draggan.generators.stylegan2.generator import StyleGAN2Generator
 from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.generators.stylegan3.generator import StyleGAN3Generator
 
-__all__ = ["FAMILIES", "Family", "register_family"]
+__all__ = ["FAMILIES", "Family"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,10 @@ class Family:
     generator: Callable[[Any], Generator]
 
 
-FAMILIES: dict[str, Family] = {}
-
-
-def register_family(name: str, config: type[NetworkConfig], generator: Callable[[Any], Generator]) -> None:
-    """Make a family known, so that files of it can be opened."""
-    FAMILIES[name] = Family(name=name, config=config, generator=generator)
-
-
-register_family("stylegan2", StyleGAN2Config, StyleGAN2Generator)
-register_family("stylegan3", StyleGAN3Config, StyleGAN3Generator)
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family(name="stylegan2", config=StyleGAN2Config, generator=StyleGAN2Generator),
+        Family(name="stylegan3", config=StyleGAN3Config, generator=StyleGAN3Generator),
+    )
+}

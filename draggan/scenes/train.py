@@ -44,7 +44,6 @@ from draggan.scenes.objective import loss, pixel_weights, psnr, synthesise
 from draggan.scenes.pool import Drawn, ScenePool, scene_noise
 from draggan.scenes.recorded_steps import RecordedSteps
 from draggan.scenes.scene import Scene
-from torch_utils.errors import BuildError
 from torch_utils.ops import library
 from torch_utils.pytorch_internals import lerp_all
 from torch_utils.recorder import recorder_for
@@ -638,10 +637,7 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
     right = torch.from_numpy(scene.render(scene.parameters(held), config.resolution).pictures).float() / 127.5 - 1
     made = torch.cat([generator.synthesis(generator.mapping(z)) for z in torch.from_numpy(held).split(16)])
     training = {
-        "command": f"python -m draggan.scenes.train {config.scene} --resolution {config.resolution} "
-        f"--minutes {config.minutes:g} --seed {config.seed}"
-        + (" --settle" if config.settle else "")
-        + (f" --init {progress.init}" if progress.init else ""),
+        "command": _command(config, progress.init),
         "minutes": round(progress.seconds / 60, 1),
         "pictures_seen": progress.pictures,
         "scenes_rendered": progress.blocks * 32,
@@ -664,6 +660,18 @@ def export(checkpoint: Path, target: Path) -> dict[str, Any]:
         beside = target.with_name(f"{target.stem}-discriminator.safetensors")
         _export_discriminator(state["adversary"], beside, metadata)
     return training
+
+
+def _command(config: TrainConfig, init: str) -> str:
+    """What trains such weights again."""
+    options: dict[str, object] = {"resolution": config.resolution, "minutes": f"{config.minutes:g}"}
+    options |= {"seed": config.seed, "batch": config.batch}
+    if config.adversarial_from is not None:
+        options["adversarial-from"] = config.adversarial_from
+    if init:
+        options["init"] = init
+    words = [f"--{name} {value}" for name, value in options.items()] + ["--settle"] * config.settle
+    return " ".join([f"python -m draggan.scenes.train {config.scene}", *words])
 
 
 def _export_discriminator(state: dict[str, Any], target: Path, metadata: dict[str, str]) -> None:
@@ -720,23 +728,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **(larger | ({} if options.batch is None else {"batch": options.batch})),
         )
         if device.type == "cuda":
-            _load_operators()
+            # Their second derivative, which the penalty needs, is many times as fast.
+            library.load_all()
         trainer = Trainer(config, options.out, device=device, resume=options.resume, init=options.init)
         trainer.run()
     except DragGANError as error:
         logger.error("%s", error)
         return 1
     return 0
-
-
-def _load_operators() -> None:
-    """The compiled operators: their second derivative, which the penalty needs, is many times as fast."""
-    for kind in ("cpu", "cuda"):
-        try:
-            library.load(kind)
-        except BuildError as error:
-            logger.warning("without compiled operators: %s", str(error).splitlines()[0])
-            return
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dnnlib.cache import replacing
-from draggan.checkpoints.description import CheckpointDescription, Family, NetworkDescription, Role
+from draggan.checkpoints.description import FAMILIES, CheckpointDescription, Family, NetworkDescription, Role
 from draggan.checkpoints.formats import state_dict
 from draggan.checkpoints.pickle.budget import Budget
 from draggan.errors import CheckpointError
@@ -32,7 +32,6 @@ from draggan.errors import CheckpointError
 __all__ = ["is_safetensors", "read", "write"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
-FAMILIES: tuple[Family, ...] = get_args(Family)
 DTYPES = {"F32": np.float32, "F16": np.float16}
 # The header of the largest published StyleGAN3 model takes 40 kB.
 MAX_HEADER = 4 << 20
