@@ -37,7 +37,7 @@ from PIL import Image
 from benchmarks import machine
 from benchmarks.timing import publish, table
 from benchmarks.visitors import Refused, Visitor, pixels_of, same_picture, serving
-from draggan.config import MASK_HOLDS, PRECISIONS, SOLVER_NAMES, TRACKER_NAMES, DragConfig
+from draggan.config import DragConfig, choices
 from draggan.errors import DragGANError
 from draggan.images import read_mask
 from draggan.inversion import read_crop, read_photo
@@ -94,18 +94,14 @@ def _number(field: Any) -> st.SearchStrategy[Any]:
 
 # Drags that may be asked for: every setting within its range, odd as they may be together.
 _IN_RANGE = st.fixed_dictionaries(
-    {"max_steps": st.integers(1, 3), "solver": st.sampled_from(SOLVER_NAMES)},
+    {"max_steps": st.integers(1, 3), "solver": st.sampled_from(choices(DragConfig)["solver"])},
     optional={
         name: _number(field)
         for name, field in DragConfig.__dataclass_fields__.items()
         if name not in ("max_steps", "solver", "space")
     }
-    | {
-        "tracker": st.sampled_from(TRACKER_NAMES),
-        "mask_hold": st.sampled_from(MASK_HOLDS),
-        "precision": st.sampled_from(PRECISIONS),
-        "free_rows": st.integers(1, 14),
-    },
+    | {name: st.sampled_from(choices(DragConfig)[name]) for name in ("tracker", "mask_hold", "precision")}
+    | {"free_rows": st.integers(1, 14)},
 )
 _PLACES = st.one_of(st.integers(0, 127), st.floats(0, 127))
 _PAIRS = st.lists(st.lists(_PLACES, min_size=4, max_size=4), min_size=1, max_size=8)

@@ -28,7 +28,7 @@ from benchmarks.browser import Visit, chromium, visit
 from benchmarks.drags import SIZE, drags
 from benchmarks.live_recording import record
 from benchmarks.timing import publish, table
-from draggan.config import TRACKER_NAMES
+from draggan.config import DragConfig, choices
 
 __all__ = ["behind", "main"]
 
@@ -59,7 +59,11 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="that a pull takes (default: %(default)s)")
     parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium (default: %(default)s)")
     parser.add_argument(
-        "--trackers", nargs="+", choices=TRACKER_NAMES, default=["template", "continuity"], help="by turns"
+        "--trackers",
+        nargs="+",
+        choices=choices(DragConfig)["tracker"],
+        default=["template", "continuity"],
+        help="by turns",
     )
     parser.add_argument("--pulls", nargs="+", choices=("mouth", "ear", "nose"), default=["mouth", "ear", "nose"])
     parser.add_argument("--seeds", type=int, default=4)

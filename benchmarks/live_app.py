@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 
 from draggan.cli.app import main as serve
-from draggan.config import TRACKER_NAMES
+from draggan.config import DragConfig, choices
 from draggan.engine import local
 from draggan.engine.local import LocalEngine
 from draggan.engine.running_drag import TurnsLiveDrag
@@ -32,7 +32,7 @@ class _ChosenTracker(LocalEngine):
 def _listen() -> None:
     global _chosen
     for line in sys.stdin:
-        if line.strip() in TRACKER_NAMES:
+        if line.strip() in choices(DragConfig)["tracker"]:
             _chosen = line.strip()
 
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks import machine
 from benchmarks.models import points, start
 from benchmarks.timing import publish, race, table
-from draggan.config import PRECISIONS, DragConfig
+from draggan.config import DragConfig, choices
 from draggan.drag import Drag
 from draggan.generators.base import Generator, Latent
 from draggan.generators.stylegan3 import StyleGAN3Generator
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a small network")
     parser.add_argument("--networks", nargs="+", default=None, choices=[*NETWORKS])
     parser.add_argument("--handles", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=PRECISIONS)
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=choices(DragConfig)["precision"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     machine.add_options(parser)

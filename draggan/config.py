@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from draggan.errors import ConfigError
 
 __all__ = [
-    "MASK_HOLDS",
-    "PRECISIONS",
     "SOLVER_NAMES",
-    "TRACKER_NAMES",
     "Cluster",
     "DragConfig",
     "InversionConfig",
@@ -29,21 +28,23 @@ __all__ = [
     "TrackerName",
     "TrustRegion",
     "at_size",
+    "check_space",
+    "choices",
     "describe",
+    "parse_setting",
+    "read_setting",
+    "setting_names",
     "solver_name",
 ]
 
 Space = Literal["w+", "w"]
 MaskHold = Literal["exact", "soft"]
-MASK_HOLDS: tuple[MaskHold, ...] = ("exact", "soft")
 SolverName = Literal["adam", "gauss-newton"]
-SOLVER_NAMES: tuple[SolverName, ...] = ("adam", "gauss-newton")
+SOLVER_NAMES: tuple[SolverName, ...] = get_args(SolverName)
 TrackerName = Literal["auto", "continuity", "template"]
-TRACKER_NAMES: tuple[TrackerName, ...] = ("auto", "continuity", "template")
 FEW_HANDLES = 2
 """Handles more than these are many: they describe another picture, and are followed all at once."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
 
 def _setting(
@@ -85,8 +86,91 @@ def solver_name(name: str) -> SolverName:
             return known
     if name in ("newton", "gauss_newton"):
         return "gauss-newton"
-    choices = " or ".join(f"'{known}'" for known in SOLVER_NAMES)
-    raise ConfigError(f"solver '{name}' is not allowed; choose {choices}")
+    raise _no_choice("solver", name, SOLVER_NAMES)
+
+
+def check_space(space: object) -> Space:
+    """The latent space of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for known in get_args(Space):
+        if isinstance(space, str) and space == known:
+            return known  # type: ignore[no-any-return]
+    raise _no_choice("space", space, get_args(Space))
+
+
+@cache
+def choices(config: Any) -> Mapping[str, tuple[str, ...]]:
+    """The words that a setting may be, of those settings that are a choice of words."""
+    hints = get_type_hints(config)
+    return {f.name: get_args(hints[f.name]) for f in fields(config) if get_origin(hints[f.name]) is Literal}
+
+
+def setting_names() -> tuple[str, ...]:
+    """The settings of a drag; the latent space, which every edit has beside them, is none."""
+    return tuple(f.name for f in fields(DragConfig) if f.name != "space")
+
+
+def read_setting(name: str, value: Any) -> Any:
+    """A value in the type of a setting of drags; JavaScript knows no whole numbers. `DragConfig` checks its range.
+
+    Raises:
+        ConfigError: there is no such setting, or the value is of another kind.
+    """
+    if name not in setting_names():
+        raise ConfigError(f"there is no setting '{name:.80}'; there are {', '.join(sorted(setting_names()))}")
+    facts = describe(DragConfig, name)
+    default = facts["default"]
+    if isinstance(default, (int, float)):
+        number = _as_float(value)
+        if number is None:
+            raise ConfigError(f"{name} = {value!r:.80} is not allowed; give {_range(facts)}")
+        return int(number) if isinstance(default, int) and number.is_integer() else number
+    if (value is None and default is None) or (isinstance(value, str) and len(value) <= 80):
+        return value
+    raise ConfigError(f"{name} = {value!r:.80} is not allowed; give a name")
+
+
+def parse_setting(name: str, text: str) -> Any:
+    """The same from text, such as a command line's."""
+    if name in setting_names() and isinstance(describe(DragConfig, name)["default"], (int, float)):
+        try:
+            return read_setting(name, float(text))
+        except ValueError:
+            allowed = _range(describe(DragConfig, name))
+            raise ConfigError(f"{name} = {text!r:.80} is not allowed; give {allowed}") from None
+    return read_setting(name, text)
+
+
+def _as_float(value: Any) -> float | None:
+    """A number as Python's; None: it is none, or too large."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _no_choice(name: str, value: object, allowed: Sequence[str]) -> ConfigError:
+    *others, last = (f"'{word}'" for word in allowed)
+    return ConfigError(f"{name} {value!r:.80} is not allowed; choose {', '.join(others)} or {last}")
+
+
+def _check_choices(config: object) -> None:
+    """`ConfigError` for the first setting that is none of its words."""
+    kind: Any = type(config)
+    for name, words in choices(kind).items():
+        if getattr(config, name) not in words:
+            raise _no_choice(name, getattr(config, name), words)
+
+
+def _range(facts: Mapping[str, Any]) -> str:
+    """What a number may be, of what `describe` says."""
+    number = f"a {'whole ' if isinstance(facts['default'], int) else ''}number from {facts['low']:g}"
+    return number + (" on" if facts["high"] is None else f" to {facts['high']:g}")
 
 
 def _check_ranges(config: Any) -> None:
@@ -95,10 +179,8 @@ def _check_ranges(config: Any) -> None:
         low, high, value = f.metadata["low"], f.metadata["high"], getattr(config, f.name)
         if low is None:
             continue
-        whole = isinstance(f.default, int)
-        allowed = f"a {'whole ' if whole else ''}number from {low:g}"
-        allowed += " on" if high is None else f" to {high:g}"
-        good = isinstance(value, numbers.Integral if whole else numbers.Real)
+        allowed = _range(describe(type(config), f.name))
+        good = isinstance(value, numbers.Integral if isinstance(f.default, int) else numbers.Real)
         if isinstance(value, bool) or not good or not math.isfinite(value):
             raise ConfigError(f"{f.name} = {value!r} is not allowed; give {allowed}")
         if value < low or (high is not None and value > high):
@@ -276,16 +358,7 @@ class DragConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "solver", solver_name(self.solver))
-        if self.tracker not in TRACKER_NAMES:
-            raise ConfigError(
-                f"tracker '{self.tracker}' is not allowed; choose {' or '.join(map(repr, TRACKER_NAMES))}"
-            )
-        if self.space not in ("w+", "w"):
-            raise ConfigError(f"space '{self.space}' is not allowed; choose 'w+' or 'w'")
-        if self.mask_hold not in MASK_HOLDS:
-            raise ConfigError(f"mask_hold '{self.mask_hold}' is not allowed; choose 'exact' or 'soft'")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision '{self.precision}' is not allowed; choose one of {', '.join(PRECISIONS)}")
+        _check_choices(self)
         _check_ranges(self)
 
 

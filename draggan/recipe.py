@@ -39,13 +39,13 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from draggan.config import DragConfig, Space
+from draggan.config import DragConfig, Space, check_space, read_setting
 from draggan.errors import ConfigError, DragGANError, LatentError, MaskError, PointError, RecipeError
 from draggan.points import check_mask, check_points
 
@@ -440,16 +440,9 @@ def read_settings(settings: Any, space: Any = "w+") -> dict[str, Any]:
     """
     if not isinstance(settings, Mapping) or not all(isinstance(name, str) for name in settings):
         raise ConfigError("settings are given by name, such as {'max_steps': 100}")
-    known = {f.name: f.default for f in fields(DragConfig) if f.name != "space"}
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"there is no setting '{name:.80}'; there are {', '.join(sorted(known))}")
-        _check_kind(name, settings[name], known[name])
-    values = {name: _as_default(value, known[name]) for name, value in settings.items()}
-    if not isinstance(space, str) or space not in ("w+", "w"):
-        raise ConfigError(f"space {space!r:.80} is not allowed; choose 'w+' or 'w'")
-    config = DragConfig(**{**values, "space": space})
-    return {name: _plain(getattr(config, name)) for name in sorted(values)}
+    values = {name: read_setting(name, _plain(value)) for name, value in settings.items()}
+    config = DragConfig(**values, space=check_space(space))
+    return {name: getattr(config, name) for name in sorted(values)}
 
 
 def check_latent(ws: Any) -> Float[np.ndarray, "1 num_ws w_dim"]:
@@ -792,24 +785,6 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _check_kind(name: str, value: Any, default: Any) -> None:
-    """Refuse what `DragConfig` cannot even compare: it says what the range is, here it is said what kind is meant."""
-    if isinstance(default, (int, float)):
-        if not _is_number(value) and not (isinstance(value, float) and not math.isfinite(value)):
-            raise ConfigError(f"{name} = {value!r:.80} is not allowed; give a number")
-    elif not (value is None and default is None) and not (isinstance(value, str) and len(value) <= 80):
-        raise ConfigError(f"{name} = {value!r:.80} is not allowed; give a name")
-
-
-def _as_default(value: Any, default: Any) -> Any:
-    """A number in the type of a setting; JavaScript knows no whole numbers. Anything else as it is."""
-    if isinstance(default, float) and _is_number(value):
-        return float(value)
-    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _plain(value: Any) -> Any:

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 
-from draggan.config import Space
-from draggan.errors import ConfigError, LatentError, PointError
+from draggan.config import Space, check_space
+from draggan.errors import LatentError, PointError
 from draggan.points import check_mask, check_points
 from draggan.recipe import MOST_EDITS, MOST_POINTS, Edit, Mask, ModelReference, Point, Recipe, Xy, check_latent
 
@@ -355,9 +355,7 @@ class Session:
 
     def set_space(self, space: Space) -> Session:
         """Which latent space the next drag moves in."""
-        if space not in ("w+", "w"):
-            raise ConfigError(f"space '{space}' is not allowed; choose 'w+' or 'w'")
-        return replace(self, space=space)
+        return replace(self, space=check_space(space))
 
     def set_settings(self, settings: Mapping[str, Any]) -> Session:
         """Set the settings of the next drag; they are checked when it begins."""
@@ -667,8 +665,7 @@ class Session:
         return Point(handle=handle, target=target, origin=handle, picture=self._picture)
 
     def _edit(self, points: tuple[Point, ...]) -> Edit:
-        settings = {name: value for name, value in self.settings.items() if name != "space"}
-        return Edit(points=points, mask=self.now.mask, space=self.space, settings=settings)
+        return Edit(points=points, mask=self.now.mask, space=self.space, settings=dict(self.settings))
 
     def _reached(self, recipe: Recipe, moment: Moment, frames: Sequence[np.ndarray]) -> Session:
         recipe = _complete(recipe)

@@ -290,7 +290,7 @@ LATENT = {"shape": [1, 1, 1], "float32": "AAAAAA=="}
         ({"edits": [{"settings": {"max_steps": 0}}]}, ConfigError, "max_steps = 0 is not allowed"),
         ({"edits": [{"settings": {"max_steps": 10**400}}]}, ConfigError, "max_steps = 1000"),
         ({"edits": [{"settings": {"max_steps": 1.5}}]}, ConfigError, "whole number"),
-        ({"edits": [{"settings": {"max_steps": True}}]}, ConfigError, "give a number"),
+        ({"edits": [{"settings": {"max_steps": True}}]}, ConfigError, "give a whole number"),
         ({"edits": [{"settings": {"r1": [3]}}]}, ConfigError, "r1 = .3. is not allowed; give a number"),
         ({"edits": [{"settings": {"solver": "x" * 10**6}}]}, ConfigError, "give a name"),
         ({"edits": [{"settings": {"solver": {}}}]}, ConfigError, "give a name"),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draggan.config import DragConfig
+from draggan.config import DragConfig, check_space, parse_setting
 from draggan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -94,27 +94,13 @@ def config_from(model: str, settings: list[str], **more: Any) -> DragConfig:
     """
     from draggan.suggestions import suggested_config
 
-    defaults = {f.name: f.default for f in dataclasses.fields(DragConfig)}
     values: dict[str, Any] = {}
     for text in settings:
         name, sign, value = text.partition("=")
         name = name.strip().replace("-", "_")
-        if not sign or name not in defaults:
-            raise ConfigError(f"'{text}' is not a setting; write NAME=VALUE with one of {', '.join(defaults)}")
-        default = defaults[name]
-        try:
-            if isinstance(default, bool):
-                values[name] = {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-            elif isinstance(default, int):
-                values[name] = int(value)
-            elif isinstance(default, float):
-                values[name] = float(value)
-            else:
-                values[name] = value
-        except (ValueError, KeyError):
-            raise ConfigError(
-                f"'{text}': {value!r} is not a value for {name}, which is {default!r} by default"
-            ) from None
+        if not sign:
+            raise ConfigError(f"'{text}' is not a setting; write NAME=VALUE")
+        values[name] = check_space(value) if name == "space" else parse_setting(name, value)
     return suggested_config(model, **(values | {name: v for name, v in more.items() if v is not None}))
 
 

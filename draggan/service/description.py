@@ -5,10 +5,9 @@ Requests are read by the recipe's own readers, not by these; tests hold them aga
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-from draggan.config import DragConfig, describe
+from draggan.config import DragConfig, choices, describe, setting_names
 from draggan.recipe import MOST_EDITS, MOST_NAME, MOST_POINTS, MOST_SIDE
 
 __all__ = ["ERROR", "PICTURE", "RECIPE", "STREAM", "json_body"]
@@ -59,31 +58,23 @@ _RUNS = {
 }
 
 
-_TYPES = get_type_hints(DragConfig)
-
-
-def _choices(name: str) -> list[str] | None:
-    """The words that a setting may be; None: it is no choice of words."""
-    return list(get_args(_TYPES[name])) if get_origin(_TYPES[name]) is Literal else None
-
-
 def _setting(name: str) -> dict[str, Any]:
     facts = describe(DragConfig, name)
     default = facts["default"]
-    kind = {bool: "boolean", int: "integer", float: "number", str: "string"}.get(type(default), "string")
+    kind = {int: "integer", float: "number"}.get(type(default), "string")
     unit = f" [{facts['unit']}]" if facts["unit"] else ""
     told = {"type": kind if default is not None else [kind, "null"], "description": f"{facts['help']}{unit}"}
-    limits = {"minimum": facts["low"], "maximum": facts["high"], "enum": _choices(name)}
+    limits = {"minimum": facts["low"], "maximum": facts["high"], "enum": choices(DragConfig).get(name)}
     return told | {word: value for word, value in limits.items() if value is not None}
 
 
 _SETTINGS = {
     "type": "object",
     "description": "of the drag; those left out are what suits the model",
-    "properties": {f.name: _setting(f.name) for f in dataclasses.fields(DragConfig) if f.name != "space"},
+    "properties": {name: _setting(name) for name in setting_names()},
     "additionalProperties": False,
 }
-_SPACE = {"type": "string", "enum": ["w+", "w"], "default": "w+"}
+_SPACE = {"type": "string", "enum": choices(DragConfig)["space"], "default": DragConfig.space}
 _SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 _TRUNCATION = {"type": "number", "minimum": 0, "maximum": 1.5}
 _CLASS = {"type": ["integer", "null"], "minimum": 0}

@@ -5,11 +5,12 @@ Default, range, unit and help of each are in `DragConfig`; the page has a title 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from draggan.config import SOLVER_NAMES, DragConfig, at_size, describe
+from draggan.config import SOLVER_NAMES, DragConfig, at_size, describe, read_setting
 from draggan.errors import ConfigError
 from draggan.session import Session
 from draggan.ui import messages
@@ -81,19 +82,24 @@ def chosen_settings(session: Session, values: Any) -> Session:
     Raises:
         ConfigError: one of them is not possible; the message calls it as the page does, in the picture's pixels.
     """
-    numbers = _numbers(values)
-    for name, value in numbers.items():
-        if (error := _refusal(name, value)) is not None:
+    chosen = {}
+    for name, value in _sent(values).items():
+        try:
+            chosen[name] = _read(name, value)
+        except ConfigError as error:
             raise ConfigError(_in_words(name, value, error, session)) from error
     if isinstance(values, Mapping) and "space" in values:
         session = session.set_space(values["space"])
-    return session.set_settings({**session.settings, **numbers})
+    return session.set_settings({**session.settings, **chosen})
 
 
 def last_good_values(before: Mapping[str, Any], values: Any) -> dict[str, Any]:
     """What the controls should show where some of these values are not possible: in place of those, the ones before."""
-    good = {name: value for name, value in _numbers(values).items() if _refusal(name, value) is None}
-    return {**before, **good}
+    good = dict(before)
+    for name, value in _sent(values).items():
+        with contextlib.suppress(ConfigError):
+            good[name] = _read(name, value)
+    return good
 
 
 def without_model_settings(session: Session) -> Session:
@@ -101,23 +107,21 @@ def without_model_settings(session: Session) -> Session:
     return session.set_settings({name: value for name, value in session.settings.items() if name not in OF_THE_MODEL})
 
 
-def _numbers(values: Any) -> dict[str, Any]:
-    """Settings by name as the page sends them; JavaScript knows no whole numbers."""
+def _sent(values: Any) -> dict[str, Any]:
+    """Settings by name as the page sends them, of those that it offers."""
     values = values if isinstance(values, Mapping) else {}
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() and _is_whole(name) else value
-        for name, value in values.items()
-        if name in SETTINGS
-    }
+    return {name: value for name, value in values.items() if name in SETTINGS}
 
 
-def _refusal(name: str, value: Any) -> ConfigError | None:
-    """Why a setting cannot have this value; None: it can."""
-    try:
-        DragConfig(**{name: value})
-    except ConfigError as error:
-        return error
-    return None
+def _read(name: str, value: Any) -> Any:
+    """A value in the setting's own type, checked.
+
+    Raises:
+        ConfigError: it cannot have this value.
+    """
+    value = read_setting(name, value)
+    DragConfig(**{name: value})
+    return value
 
 
 def _in_words(name: str, value: Any, error: ConfigError, session: Session) -> str:
@@ -127,7 +131,3 @@ def _in_words(name: str, value: Any, error: ConfigError, session: Session) -> st
         return messages.wrong_setting(name, value, str(error))
     shown, low, high = (f"{at_size(length, session.image_size):.4g}" for length in (value, facts["low"], facts["high"]))
     return f"{messages.TITLES[name]} {shown} px is not allowed; give a number from {low} to {high}"
-
-
-def _is_whole(name: str) -> bool:
-    return isinstance(describe(DragConfig, name)["default"], int)

@@ -450,7 +450,7 @@ def arrived_model(model: Model) -> str:
 def wrong_setting(name: str, value: object, message: str) -> str:
     """What `DragConfig` says about a value, in the words of the page."""
     was = f"{TITLES[name]} is empty" if value is None else f"{TITLES[name]} {value} is not allowed"
-    return message.replace(f"{name} = {value!r} is not allowed", was)
+    return was + message.rpartition(" is not allowed")[2]
 
 
 def drag_progress(update: Update, seconds: float, numbers: Sequence[int] = ()) -> str:

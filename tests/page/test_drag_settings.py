@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from draggan.config import MASK_HOLDS
+from draggan.config import DragConfig, choices
 from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.drag_settings import SETTINGS, UP_FRONT, row_of
@@ -122,7 +122,7 @@ def test_three_settings_are_up_front_and_every_one_has_a_title_help_and_range():
 
 def test_whether_a_mask_holds_exactly_is_a_choice(do, parts, session):
     assert DEFAULTS["mask_hold"] == "exact"
-    assert [value for value, _ in row_of("mask_hold")["choices"]] == list(MASK_HOLDS)
+    assert [value for value, _ in row_of("mask_hold")["choices"]] == list(choices(DragConfig)["mask_hold"])
     soft = changed(do, session, mask_hold="soft")[parts.session]
     masked = soft.with_points([((20.0, 30.0), (26.0, 30.0))]).set_mask(np.arange(64) < 40 + np.zeros((64, 1)))
     assert masked.edit().config().mask_hold == "soft"
