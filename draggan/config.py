@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from draggan.errors import ConfigError
+from draggan.errors import ConfigError, LatentError
 
 __all__ = [
+    "FEW_HANDLES",
+    "MOST_TRUNCATION",
+    "SEEDS",
     "SOLVER_NAMES",
     "Cluster",
     "DragConfig",
@@ -28,7 +31,9 @@ __all__ = [
     "TrackerName",
     "TrustRegion",
     "at_size",
+    "check_seed",
     "check_space",
+    "check_truncation",
     "choices",
     "describe",
     "parse_setting",
@@ -42,6 +47,9 @@ MaskHold = Literal["exact", "soft"]
 SolverName = Literal["adam", "gauss-newton"]
 SOLVER_NAMES: tuple[SolverName, ...] = get_args(SolverName)
 TrackerName = Literal["auto", "continuity", "template"]
+SEEDS = 2**32
+"""So many there are, from 0 on: what NumPy's generator takes."""
+MOST_TRUNCATION = 1.5
 FEW_HANDLES = 2
 """Handles more than these are many: they describe another picture, and are followed all at once."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -87,6 +95,29 @@ def solver_name(name: str) -> SolverName:
     if name in ("newton", "gauss_newton"):
         return "gauss-newton"
     raise _no_choice("solver", name, SOLVER_NAMES)
+
+
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """The seed of a picture: a whole number that NumPy's generator takes.
+
+    Raises:
+        LatentError: it is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < SEEDS:
+        raise LatentError(f"{name} {seed!r:.80} is not allowed; give a whole number from 0 to {SEEDS - 1}")
+    return int(seed)
+
+
+def check_truncation(truncation: Any, name: str = "truncation") -> float:
+    """Psi: 0 is the average picture, 1 leaves a latent as it is.
+
+    Raises:
+        ConfigError: it is no number from 0 to `MOST_TRUNCATION`.
+    """
+    psi = _as_float(truncation)
+    if psi is None or not 0 <= psi <= MOST_TRUNCATION:
+        raise ConfigError(f"{name} {truncation!r:.80} is not allowed; give a number from 0 to {MOST_TRUNCATION}")
+    return psi
 
 
 def check_space(space: object) -> Space:

@@ -45,7 +45,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 
-from draggan.config import DragConfig, Space, check_space, read_setting
+from draggan.config import DragConfig, Space, check_seed, check_space, check_truncation, read_setting
 from draggan.errors import ConfigError, DragGANError, LatentError, MaskError, PointError, RecipeError
 from draggan.points import check_mask, check_points
 
@@ -135,13 +135,10 @@ class Seed:
     label: int | None = None
 
     def __post_init__(self) -> None:
-        if not _is_whole(self.seed) or not 0 <= self.seed < 2**32:
-            raise LatentError(f"seed {self.seed!r:.80} is not allowed; give a whole number from 0 to {2**32 - 1}")
-        if not _is_number(self.truncation) or not 0 <= self.truncation <= 1.5:
-            raise ConfigError(f"truncation {self.truncation!r:.80} is not allowed; give a number from 0 to 1.5")
+        check_seed(self.seed)
         if self.label is not None and (not _is_whole(self.label) or not 0 <= self.label < 1 << 20):
             raise ConfigError(f"class {self.label!r:.80} is not allowed; give a whole number from 0 on")
-        object.__setattr__(self, "truncation", float(self.truncation))
+        object.__setattr__(self, "truncation", check_truncation(self.truncation))
 
 
 @dataclass(frozen=True, kw_only=True)

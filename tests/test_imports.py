@@ -257,7 +257,14 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         (
             "draggan/datasets/",
             (
-                *("draggan.errors", "draggan.export", "draggan.recipe", "draggan.scenes", "draggan.batch.jobs"),
+                *(
+                    "draggan.config",
+                    "draggan.errors",
+                    "draggan.export",
+                    "draggan.recipe",
+                    "draggan.scenes",
+                    "draggan.batch.jobs",
+                ),
                 *("draggan.landmarks", "dnnlib"),
             ),
         ),

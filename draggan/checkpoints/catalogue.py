@@ -28,7 +28,7 @@ from dnnlib.cache import cache_dir
 from dnnlib.download import Progress, download
 from dnnlib.http import remote_size
 from draggan.checkpoints.description import FAMILIES
-from draggan.config import SOLVER_NAMES, solver_name
+from draggan.config import MOST_TRUNCATION, SEEDS, SOLVER_NAMES, solver_name
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
 
 if sys.version_info >= (3, 11):
@@ -517,7 +517,7 @@ def _preset(value: Any) -> Preset:
     if not isinstance(value, dict) or set(value) != {"title", "seed", "points"}:
         raise ValueError(_PRESET_RULE)
     title, seed, points = value["title"], value["seed"], value["points"]
-    if not isinstance(title, str) or not 0 < len(title) <= 40 or type(seed) is not int or not 0 <= seed < 2**32:
+    if not isinstance(title, str) or not 0 < len(title) <= 40 or type(seed) is not int or not 0 <= seed < SEEDS:
         raise ValueError(_PRESET_RULE)
     if not isinstance(points, list) or not points:
         raise ValueError(_PRESET_RULE)
@@ -555,7 +555,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "bytes": _byte_count,
     "sha256": _sha256,
     "licence": _text,
-    "truncation": _number(0.0, 1.5),
+    "truncation": _number(0.0, MOST_TRUNCATION),
     "step_size": _number(1e-6, 1.0),
     "solver": _solver,
     "level": _text,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from draggan.cli.options import add_yes, name_of, path_of
+from draggan.config import check_truncation
 from draggan.errors import ConfigError, ExportError
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.seed <= 2**31:
         raise ConfigError(f"--seed {args.seed} is not allowed; give a whole number from 0 to {2**31}")
     for truncation in args.truncation or ():
-        if not 0 <= truncation <= 1.5:
-            raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
+        check_truncation(truncation, "--truncation")
     from draggan.evaluation.attributes import load_reader
     from draggan.evaluation.bias import audit, contact_sheet
     from draggan.evaluation.subject import load_subject

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from draggan.cli.options import name_of, path_of
-from draggan.config import DragConfig, describe
+from draggan.config import DragConfig, check_truncation, describe
 from draggan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def check(args: argparse.Namespace) -> None:
         how = {name: getattr(args, name) for name in ("mask", "steps", *_DRAG_OPTIONS)}
         for name in (name.replace("_", "-") for name, value in how.items() if value is not None):
             raise ConfigError(f"--{name} says how points are dragged; add --point, or leave it out to run the recipe")
-    if args.truncation is not None and not 0 <= args.truncation <= 1.5:
-        raise ConfigError(f"--truncation {args.truncation:g} is not allowed; give a number from 0 to 1.5")
+    if args.truncation is not None:
+        check_truncation(args.truncation, "--truncation")
 
 
 def given_session(args: argparse.Namespace) -> SessionFile | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
+from draggan.config import SEEDS
 from draggan.datasets.folder import check_split, row_of, truth_path, write_split, write_truth
 from draggan.errors import ConfigError
 from draggan.export import Provenance, save_picture
@@ -78,7 +79,7 @@ class ScenePairs:
         for name, low, high in (
             ("count", 1, 10_000_000),
             ("size", 8, 2048),
-            ("seed", 0, 2**32 - 1),
+            ("seed", 0, SEEDS - 1),
             ("motion", 0.001, 1),
             ("points", 1, 10_000),
         ):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from draggan.config import SEEDS
 from draggan.errors import ConfigError
 
 __all__ = ["Instruction", "read_instructions"]
@@ -84,8 +85,8 @@ def _instruction(value: Any, number: int) -> Instruction:
     if not isinstance(value, dict):
         raise ValueError(f"entry {number} is not an object")
     seed = value.get("seed")
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise ValueError(f"entry {number}: seed {seed!r} is not a whole number from 0 to {2**32 - 1}")
+    if type(seed) is not int or not 0 <= seed < SEEDS:
+        raise ValueError(f"entry {number}: seed {seed!r} is not a whole number from 0 to {SEEDS - 1}")
     try:
         if "points" in value:
             handles, targets = zip(*((_point(p), _point(t)) for p, t in value["points"]), strict=True)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from draggan.checkpoints import catalogue
 from draggan.checkpoints.store import load_generator
+from draggan.config import check_truncation
 from draggan.drag.latent_statistics import sample_latents
-from draggan.errors import ConfigError, DragGANError, OpBuildError
+from draggan.errors import DragGANError, OpBuildError
 from draggan.evaluation.similarity import correspondences
 from draggan.evaluation.statistics import Whitening
 from draggan.generators.base import Generator, z_from_seed
@@ -215,8 +216,8 @@ def load_subject(
     Args:
         truncation: None for 1 where a scene knows the truth (it does at 1 only), else the model's own.
     """
-    if truncation is not None and not 0 <= truncation <= 1.5:
-        raise ConfigError(f"--truncation {truncation:g} is not allowed; give a number from 0 to 1.5")
+    if truncation is not None:
+        check_truncation(truncation, "--truncation")
     generator = load_generator(model, device=device)
     one_hot = generator.class_label(label)
     entry = catalogue.listed_entry(model)

@@ -235,7 +235,7 @@ def z_from_seed(seed: int, z_dim: int) -> Float[Tensor, "1 z_dim"]:
     """The noise that a seed means: ``numpy.random.RandomState(seed).randn(1, z_dim)``, as in other StyleGAN tools.
 
     Raises:
-        LatentError: the seed is not in [0, 2**32 - 1].
+        LatentError: the seed is not in [0, 2**32 - 1], which is what NumPy takes.
     """
     if not 0 <= seed < 2**32:
         raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from draggan.config import DragConfig, choices, describe, setting_names
+from draggan.config import MOST_TRUNCATION, SEEDS, DragConfig, choices, describe, setting_names
 from draggan.recipe import MOST_EDITS, MOST_NAME, MOST_POINTS, MOST_SIDE
 
 __all__ = ["ERROR", "PICTURE", "RECIPE", "STREAM", "json_body"]
@@ -75,8 +75,8 @@ _SETTINGS = {
     "additionalProperties": False,
 }
 _SPACE = {"type": "string", "enum": choices(DragConfig)["space"], "default": DragConfig.space}
-_SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-_TRUNCATION = {"type": "number", "minimum": 0, "maximum": 1.5}
+_SEED = {"type": "integer", "minimum": 0, "maximum": SEEDS - 1}
+_TRUNCATION = {"type": "number", "minimum": 0, "maximum": MOST_TRUNCATION}
 _CLASS = {"type": ["integer", "null"], "minimum": 0}
 _HASH = {"type": ["string", "null"], "pattern": "^([0-9a-f]{64})?$"}
 _SHORT = {

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.block_function import BlockFunction
 from gradio.context import get_blocks_context
 
+from draggan.config import SEEDS
 from draggan.engine.base import Engine, Update
 from draggan.engine.models import Models, portable_reference
 from draggan.errors import ConsentError, ModelNotFound
@@ -32,7 +33,7 @@ _FIRST = object()  # stands for the model that is listed first
 # What there is to say of each parameter, and an example with which a call works as it stands.
 _PARAMETERS: dict[str, tuple[str, Any]] = {
     "model": ("a name that /models gives", _FIRST),
-    "seed": ("a whole number from 0 to 4294967295", 5),
+    "seed": (f"a whole number from 0 to {SEEDS - 1}", 5),
     "truncation": ("psi, 0 to 1; null: what suits the model", None),
     "label": ("the class, for models that have some", 0),
     "points": ("[[handle x, handle y, target x, target y], ...] in pixels of the picture", [[20, 30, 26, 30]]),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from draggan.config import SEEDS
 from draggan.downloads import Terms, megabytes
 from draggan.engine.base import InversionUpdate, Update
 from draggan.engine.models import Model
@@ -164,7 +165,7 @@ OUT_OF_STEP = "A change had not reached the page. It is up to date again, withou
 WRONG_VALUE = "Value not allowed"  # titles of what is said in a corner of the page
 FAILED = "That did not work"
 STARTING = "Starting …"
-NO_SEED = f"there is no seed; give a whole number from 0 to {2**32 - 1}, or press Random"
+NO_SEED = f"there is no seed; give a whole number from 0 to {SEEDS - 1}, or press Random"
 RELOAD = "the page was away for so long that its work is no longer kept; reload it to get back what your browser has"
 TERMS = (
     "Nobody's picture without their consent, nothing that deceives, nothing sexual with real people. What you save "

@@ -13,6 +13,7 @@ import numpy as np
 from gradio.context import LocalContext
 from jaxtyping import Float, UInt8
 
+from draggan.config import check_seed
 from draggan.downloads import Terms, offer
 from draggan.engine.base import Engine
 from draggan.engine.models import Model, Models, portable_reference
@@ -99,8 +100,7 @@ class Page:
         """
         if seed is None:
             raise LatentError(messages.NO_SEED)
-        if not isinstance(seed, int):
-            raise LatentError(f"seed {seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
+        check_seed(seed)
         if not isinstance(truncation, (int, float)) or not 0 <= truncation <= 1:
             raise ConfigError(f"truncation {truncation} is not allowed; give a number from 0 to 1")
         classes = self.models.load(model).c_dim

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 import torch
 
+from draggan.config import SEEDS
 from draggan.engine.models import Model
 from draggan.errors import ConsentError, DragGANError, LimitError
 from draggan.provenance import consent
@@ -206,7 +207,7 @@ def new_model(
 ) -> Updates:
     """The first picture of another model; ``opened``: its title, where it was read from a file now."""
     # Any number may stand in the seed's box.
-    if not (isinstance(seed, int) and 0 <= seed < 2**32):
+    if not (isinstance(seed, int) and 0 <= seed < SEEDS):
         seed = 0 if session is None else session.seed or 0
     recipe = page.begin(model, seed, truncation)
     session = Session.of(recipe) if session is None else without_model_settings(session.with_picture(recipe))

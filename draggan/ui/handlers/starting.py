@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from draggan.config import SEEDS
 from draggan.errors import DragGANError, LatentError, RecipeError
 from draggan.recipe import Recipe
 from draggan.session import Session
@@ -19,8 +20,6 @@ from draggan.ui.start_pictures.component import MOST_RECIPE, ROW, pictures_of
 
 __all__ = ["favour", "open_favourite", "suggest", "take_start"]
 
-_SEEDS = 2**32
-
 
 def suggest(page: Page, session: Session | None, value: Any) -> Iterator[Updates]:
     """Pictures of seeds, one more with every update, each when the engine has nothing else to do.
@@ -29,7 +28,7 @@ def suggest(page: Page, session: Session | None, value: Any) -> Iterator[Updates
     """
     value = value if isinstance(value, dict) else {}
     first = value.get("first")
-    first = first if isinstance(first, int) and 0 <= first < _SEEDS else 0
+    first = first if isinstance(first, int) and 0 <= first < SEEDS else 0
     with explained():
         session = page.session_of(session)
     key, pictures = pictures_of(session)["key"], []
@@ -39,10 +38,10 @@ def suggest(page: Page, session: Session | None, value: Any) -> Iterator[Updates
     try:
         # The picture that everybody begins with is on the canvas already.
         for seed in range(first + 1, first + 1 + ROW):
-            picture = page.thumbnails.of_seed(session.model, seed % _SEEDS, session.truncation, session.label)
+            picture = page.thumbnails.of_seed(session.model, seed % SEEDS, session.truncation, session.label)
             if picture is None:
                 break
-            pictures.append({"seed": seed % _SEEDS, "picture": picture})
+            pictures.append({"seed": seed % SEEDS, "picture": picture})
             if len(pictures) < ROW:
                 yield {page.parts.starts: gr.HTML(suggested={"key": key, "pictures": [*pictures], "done": False})}
     except DragGANError:
