@@ -70,7 +70,7 @@ def compare(count: int, sheet: Path | None) -> str:
     if sheet is not None:
         buffer = io.BytesIO()
         comment = b"AI-generated images, made with DragGAN"
-        Image.fromarray(joined(strips, columns=3)).save(buffer, "JPEG", quality=90, comment=comment)
+        Image.fromarray(joined(strips, columns=3)).save(buffer, "JPEG", quality=70, comment=comment)
         sheet.write_bytes(buffer.getvalue())
     columns = ["model", "mask", "arrived", "px left", "change outside", "beyond the feather", "inside"]
     columns += ["largest outside", "step across the border", "gradient near it", "s a drag"]

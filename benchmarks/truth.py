@@ -75,6 +75,13 @@ KNOWN_CLAIMS: dict[str, list[tuple[int, tuple[float, float], tuple[float, float]
     "cat": [(0, (164, 172), (164, 124)), (0, (164, 172), (10, 20)), (0, (128, 20), (128, 120))],
     "face": [(0, (128, 150), (190, 150))],
 }
+# The page's words for an end, as few as there is room for.
+_SAID = {
+    "arrived": "Arrived",
+    "stalled": "As far as it goes",
+    "unlikely": "Unlikely beyond",
+    "lost": "Out of sight beyond",
+}
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -179,8 +186,7 @@ def _line(
     for name in ("before", "now"):
         config = suggested_config(subject.name, **CONFIGURATIONS[name])
         *_, last = Drag(subject.generator, ws, handles, targets, config=config)
-        said = {"arrived": "Arrived", "stalled": "As far as it goes", "lost": "Lost further on"}
-        words = said.get(last.outcome or "", last.outcome or "")
-        words += "" if last.outcome == "arrived" else f", {max(last.way, 0):.0%} of the way"
+        words = _SAID.get(last.outcome or "", last.outcome or "")
+        words += "" if last.outcome == "arrived" else f", {max(last.way, 0):.0%}"
         tiles.append(tile(subject.picture(last.ws), last.handles, last.targets, side, f"{name}: {words}"))
     return np.concatenate(tiles, 1)

@@ -263,8 +263,8 @@ class DragConfig:
         source="ours: beyond it hardly a pull of the built-in models truly arrives (benchmarks/truth.md)",
         low=0.01,
         high=100.0,
-        help="with continuity, the drag stops before the latent has gone farther than this (with more than two handles "
-        "four times as far) from where it began; "
+        help="with continuity, the drag stops before the latent has gone farther than this (with a mask twice, "
+        "with more than two handles four times as far) from where it began; "
         "100: it goes on regardless",
     )
     trust_radius: float = _setting(

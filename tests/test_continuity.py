@@ -128,6 +128,16 @@ def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on
     assert run(generator, (44.0, 32.0), solver="gauss-newton", max_departure=100.0).outcome == "arrived"
 
 
+@pytest.mark.parametrize(("handles", "masked", "times"), [(1, False, 1), (1, True, 2), (3, False, 4), (3, True, 4)])
+def test_how_far_a_drag_may_lead_goes_by_what_it_has_to_bring_about(handles, masked, times):
+    points = [(20.0 + k, 32.0) for k in range(handles)]
+    mask = np.zeros((64, 64), bool)
+    mask[16:48] = True
+    config = DragConfig(solver="gauss-newton")
+    drag = Drag(BumpGenerator([START]).freeze(), WS, points, points, mask if masked else None, config)
+    assert drag.problem.max_departure == times * config.max_departure
+
+
 def pulled(drag, target, steps=60):
     """The step with which a live drag rests on its way there, or the last of so many."""
     drag.retarget([target])

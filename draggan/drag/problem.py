@@ -26,6 +26,8 @@ __all__ = ["Pattern", "Problem"]
 NO_LIMIT = 100.0
 # Many handles describe another picture, which lies farther away than one handle should lead.
 MANY_DEPARTURE = 4.0
+# With a mask part of a latent's way goes into holding the rest; no farther, it is neither led to the targets nor held.
+MASKED_DEPARTURE = 2.0
 # Pulls by hand that follow one another may lead together so many times as far as one of them.
 TOGETHER = 2.0
 
@@ -148,7 +150,9 @@ class Problem:
     @property
     def max_departure(self) -> float:
         """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies."""
-        return self.config.max_departure * (MANY_DEPARTURE if len(self.handles) > FEW_HANDLES else 1)
+        if len(self.handles) > FEW_HANDLES:
+            return MANY_DEPARTURE * self.config.max_departure
+        return self.config.max_departure * (1 if self.mask is None else MASKED_DEPARTURE)
 
     @property
     def max_together(self) -> float:
