@@ -281,6 +281,7 @@ def _wire_saving(page: Page, wiring: _Wiring) -> None:
         (parts.copy, saving.copy, [*drawn, *still], _COPY),
         (parts.save_film, saving.save_film, [*drawn, parts.film_format, parts.times, *moving], _FETCH),
         (parts.save_session, saving.save_session, drawn, _FETCH),
+        (parts.save_recipe, saving.save_recipe, drawn, _FETCH),
     ):
         outputs = [parts.file, parts.status, parts.stop]
         saved = button.click(wiring.queued(handler), inputs, outputs, api_name=handler.__name__, **_QUIET)

@@ -252,6 +252,12 @@ class Parts:
     back = Part("film file", _check("Film there and back", "back"))
     times = Part("both files", _times)
     dots = Part("both files", _check("With the points", "dots"))
+    save_recipe = Part(
+        "recipe file",
+        _save("Save recipe (JSON)", "recipe"),
+        locked=True,
+        when=lambda session: not _is_of_photo(session),
+    )
     save_session = Part("opening", _save("Save session", "save-session"), locked=True)
     opener = Part("opening", lambda needs: work_opener(needs.limits, elem_id="dg-opener"))
     file = Part("file", lambda _: gr.DownloadButton("Picture", visible="hidden", elem_id="dg-file"))
@@ -313,7 +319,7 @@ class Parts:
                 self._put("saves")
             terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
             with gr.Accordion("File options", open=False, elem_id="dg-file-options"):
-                for place in ("picture file", "film file", "both files"):
+                for place in ("picture file", "film file", "both files", "recipe file"):
                     with gr.Row(elem_classes="dg-file-rows"):
                         self._put(place)
         with gr.Row(elem_id="dg-work", equal_height=True):

@@ -189,6 +189,7 @@ TIPS = {
     "save": "Save the picture as a file (Ctrl S)",
     "film": "Save the way from the starting picture to this one as a film",
     "copy": "Copy the picture, to paste it elsewhere (Ctrl C)",
+    "recipe": "How the picture came to be, without its pixels: it opens here again, and programs can read it",
     "save-session": "Save the work itself, with its history, to go on here or on another machine",
     "opener": "A picture, film, recipe or session that was saved here; or drop it anywhere on the page",
     "picture-format": "PNG is exact; JPEG and WebP are smaller. All of them open here again",

@@ -39,17 +39,17 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     page = visit(1366, 900)
     choose_model(page, "Tiny")
     expect(page.locator("#dg-preset-0")).to_be_hidden()
-    # Dropped on the page, it is said where photos are opened.
+    # Dropped on the page, it is said where photos are opened, and that is where one comes to.
     page.set_input_files("#dg-opener input", photo)
     status(page, "to drag a photo of your own, open it under “Your photo”")
-    page.get_by_role("button", name="Your photo").click()
     box = page.locator(".dg-photo input")
+    expect(page.locator(".dg-photo-zone")).to_be_visible()
     expect(box).to_be_disabled()
     page.locator("#dg-photo-consent").get_by_role("checkbox").check()
     expect(box).to_be_enabled()
     box.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"nonsense"})
     expect(page.locator(".dg-photo-said")).to_contain_text("not a picture that can be read")
-    box.set_input_files(photo)
+    page.set_input_files("#dg-opener input", photo)
     cut = page.locator(".dg-photo-pair img").first
     page.wait_for_function("document.querySelector('.dg-photo-pair img').src.startsWith('data:image/jpeg')")
     first = cut.get_attribute("src")

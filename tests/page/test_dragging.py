@@ -41,7 +41,7 @@ def test_a_whole_drag(do, parts, session):
     assert first[parts.start]["interactive"] is False
     assert first[parts.stop]["interactive"] is True
     assert shown(first, parts.canvas)["busy"] is True
-    assert last[parts.start]["interactive"] is True
+    assert last[parts.start]["interactive"] is False, "nothing is left to start"
     assert last[parts.stop]["interactive"] is False
     assert shown(last, parts.canvas)["busy"] is False
     assert text_of(last, parts).startswith("Arrived after ")

@@ -26,6 +26,11 @@ def test_a_saved_picture_opens_with_its_drags_as_steps(do, parts, session):
     assert (picture_of(updates, parts) == picture_of(last, parts)).all()
     assert (opened.model, opened.seed) == ("bump", 0)
     assert shown(updates, parts.canvas)["film"]["count"] == 2
+    # The recipe alone opens as the picture does.
+    alone = Path(do.save_recipe(after, canvas_value(after), request())[parts.file])
+    assert alone.name == f"{path.stem}.json"
+    again = do.open_work(other, sent(alone.name, alone.read_bytes()), request())
+    assert (picture_of(again, parts) == picture_of(last, parts)).all()
     before = do.undo(opened, EMPTY)[parts.session]
     assert [(pair.handle, pair.target) for pair in before.pairs] == [((20.0, 30.0), (26.0, 30.0))]
     assert before.undo().now is other.now, "what was there is not lost"

@@ -179,6 +179,8 @@ def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page,
         assert whole.size == (WIDTH, HEIGHT), "the whole photo, as large as it was"
         assert "DragGAN recipe" not in whole.text, "which would draw the person again"
     assert marks_of(path.read_bytes()) >= {"words", "signature", "record"}
+    with pytest.raises(Exception, match="press Save session"):
+        do.save_recipe(opened, canvas_value(opened), request())
     part = Path(do.save(opened, canvas_value(opened), request(), pasted=False)[parts.file])
     with Image.open(part) as picture:
         assert picture.size == opened.image_size[::-1]

@@ -27,6 +27,10 @@ from draggan.ui.tab_queue import owner_of, visit_of, visitor_of
 __all__ = ["open_work", "reopened"]
 
 
+class _MayBePhoto(RecipeError):
+    """A picture that was not saved here."""
+
+
 def open_work(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
     """A saved picture, a recipe or a session was chosen or dropped: its picture, with its drags as steps to undo."""
     used: Updates = {page.parts.opener: gr.HTML(value=None)}
@@ -38,6 +42,8 @@ def open_work(page: Page, session: Session | None, value: Any, request: gr.Reque
                 return _session_opened(page, session, sent.content, name, request) | used
             return reopened(page, session, _recipe_in(sent.content, name), name, request) | used
     except PageError as error:
+        if isinstance(error.__cause__, _MayBePhoto):
+            used = {page.parts.opener: gr.HTML(value=None, photo=value["count"])}
         return page.say(error.text, "bad") | used
 
 
@@ -87,7 +93,7 @@ def _recipe_in(content: bytes, name: str) -> Recipe:
     try:
         return recipe_in(content, name)
     except NoRecipeError as error:
-        raise RecipeError(
+        raise _MayBePhoto(
             f"{name} was not saved here; to drag a photo of your own, open it under “Your photo”"
         ) from error
 

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from draggan.errors import ExportError
 from draggan.export import NO_MP4, Provenance, can_write_mp4, save_animation, save_picture
+from draggan.export import save_recipe as write_recipe
 from draggan.film import Frame, evenly, there_and_back
 from draggan.images import draw_points, enlarged
 from draggan.recipe import Point
@@ -35,7 +36,7 @@ from draggan.ui.photo_weights import work_file
 from draggan.ui.photos import OpenedPhoto
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of, visitor_of
 
-__all__ = ["copy", "save", "save_film", "save_session"]
+__all__ = ["copy", "save", "save_film", "save_recipe", "save_session"]
 
 # Pixels of the longer side of what is enlarged: a picture, and a frame of many that are in memory together.
 _LARGEST, _LARGEST_FRAME = 4096, 1024
@@ -181,6 +182,17 @@ def save_session(page: Page, session: Session | None, value: CanvasValue, reques
         path = work_file(page, session, owner_of(request)).save(_place(page, _file_name(page, session, SUFFIX)))
         text = messages.saved_session(path.name, of_photo=bool(photos_of(session)))
         return {page.parts.file: str(path)} | page.say(text, "good")
+
+
+def save_recipe(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
+    """How the picture came to be, alone: no pixels, for programs and for people who compare."""
+    with explained():
+        session = page.drawn(session, value)
+        if session.recipe.is_of_photo:
+            # It draws the person again, and is of no use without the tuned weights, which a session's file has.
+            raise ExportError("the recipe of a photo is saved with its weights alone; press Save session")
+        path = write_recipe(_place(page, _file_name(page, session, ".json")), page.portable(session.recipe))
+        return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
 def _stop_at_rest(page: Page, tab: str) -> Updates:

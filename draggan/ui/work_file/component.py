@@ -2,6 +2,7 @@
 
 The file comes as a value of the page, as one that is checked does (`draggan.ui.file_check.component`): it never lies on
 a disk. `opener.js` sends ``{"count", "name", "content"}``, the content in base64; empty where it would not be read.
+The prop ``photo`` is the count of a file that is no saved work but may be a photo: it goes to where photos are opened.
 """
 
 from __future__ import annotations
@@ -31,5 +32,6 @@ def work_opener(limits: Limits, **look: Any) -> gr.HTML:
         apply_default_css=False,
         most=most_bytes(limits),
         models=[*SUFFIXES],
+        photo=0,
         **look,
     )
