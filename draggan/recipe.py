@@ -313,11 +313,11 @@ class Recipe:
         return replace(self, results=tuple(results))
 
     def portable(self) -> Recipe:
-        """For others: of a model's path only the file's name, since folders say where somebody keeps what."""
+        """For others: of a model's path only the file's name, since folders say where somebody keeps what, and of an
+        address nothing behind a question mark, where sites have their keys."""
         name = self.model.name
-        if name.startswith("https://"):
-            return self
-        return replace(self, model=replace(self.model, name=re.split(r"[/\\]", name)[-1] or "model"))
+        name = re.split(r"[?#]", name)[0] if name.startswith("https://") else re.split(r"[/\\]", name)[-1] or "model"
+        return self if name == self.model.name else replace(self, model=replace(self.model, name=name))
 
     # Its exact form
 

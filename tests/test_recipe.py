@@ -191,6 +191,8 @@ def test_weights_that_are_known_by_their_hash_may_be_called_anything():
     assert begun(model=ModelReference(name=r"C:\Users\a\cat.pkl")).portable().model.name == "cat.pkl"
     address = ModelReference(name="https://example.org/cat.pkl")
     assert begun(model=address).portable().model == address
+    with_key = replace(address, name=f"{address.name}?token=secret#top")
+    assert begun(model=with_key).portable().model == address
 
 
 def test_no_latent_is_written_twice():
