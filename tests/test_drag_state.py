@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, DragStep
+from draggan.drag.state import DragState
 from draggan.generators.base import Generator
 from tests.conftest import tiny_stylegan2
 
@@ -75,3 +76,14 @@ def test_a_pull_goes_on_elsewhere_and_rests_there_too():
     there.settle()
     for one, other in zip(here, there, strict=True):
         assert_same(one, other)
+
+
+def test_nothing_that_changes_in_a_drag_is_left_out():
+    """Whoever adds to a drag adds it to `DragState`, or it is made anew of what the drag was begun with."""
+    generator = tiny_stylegan2(32)
+    drag = Drag(generator, generator.sample(1, 0.7), HANDLES[:1], TARGETS[:1])
+    made = {"generator", "config", "level", "dtype", "stop_distance", "near", "problem", "solver"}
+    moving = {"targets", "live", "idle"}
+    assert {name.lstrip("_") for name in vars(drag)} - made - {"moving"} | moving == {
+        field.name for field in fields(DragState)
+    }

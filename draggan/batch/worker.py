@@ -49,7 +49,7 @@ class Options:
 
     Attributes:
         folder: where files go.
-        film: ".gif" or ".webp": the last drag of every recipe as an animation; empty: none.
+        film: ".gif", ".webp" or ".mp4": the last drag of every recipe as an animation; empty: none.
         before: whether the picture before the last edit is written too.
         measures: whether that picture and the last one are compared.
         model: what draws in place of the recipes' own models; their hashes have to agree.

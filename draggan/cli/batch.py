@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli.options import add_yes, name_of, path_of
@@ -26,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "source", type=path_of, metavar="RECIPES", help="a file with a recipe on every line, or a folder of saved work"
     )
     parser.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="write everything here")
-    parser.add_argument("--film", choices=("gif", "webp"), help="also write the last drag of every recipe")
+    parser.add_argument("--film", choices=("gif", "webp", "mp4"), help="also write the last drag of every recipe")
     parser.add_argument("--before", action="store_true", help="also write the pictures before the last edit")
     parser.add_argument("--measures", action="store_true", help="also measure how much every picture has changed")
     parser.add_argument("--model", type=name_of, help="draw with this file: it must be the recipes' own model")
@@ -49,10 +50,13 @@ def run(args: argparse.Namespace) -> int:
     from draggan.batch.run import run_batch
     from draggan.batch.worker import Options
     from draggan.device import choose_device
+    from draggan.export import check_animation_path
     from draggan.terminal import CountBar
 
     if args.jobs is not None and args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs} is not allowed; give a whole number from 1 on")
+    if args.film:
+        check_animation_path(Path(f"film.{args.film}"))
     on_processor = choose_device(args.device).type == "cpu"
     processes = args.jobs or (usable_cores() if on_processor else 1)
     options = Options(
