@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,21 @@ __all__ = ["Drag"]
 # So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of many
 # handles, and of few, unless a hand has led them, which has seen where they are.
 CORRECTIONS, CORRECTIONS_OF_FEW = 1, 2
+
+
+class Move(NamedTuple):
+    """What has come of a step.
+
+    Attributes:
+        here: where the drag is now.
+        stuck, refusal: no step leads nearer, and why those that do are not taken.
+        gone: why nothing true can be said of the picture to which the step led.
+    """
+
+    here: Evaluation
+    stuck: bool = False
+    refusal: Refusal | None = None
+    gone: Refusal | None = None
 
 
 class Drag(Iterator[DragStep]):
@@ -205,61 +220,78 @@ class Drag(Iterator[DragStep]):
         if live:
             self._counted_from = self._index
         last = stopped or self._index - self._counted_from >= self.config.max_steps
-        here, stuck = self._here, False
         # Let go of where it could go no farther: what is to be seen there stays.
         rested = None if live else self._rest
-        refusal: Refusal | None = None
-        gone: Refusal | None = None
-        if here is None:
-            here = self._solver.initial(self.problem.handles, last=last)
-        elif not (stopped or rested) and (self._farther_than(self.near) or not (live or last or here.converged)):
-            there = self._solver.step(here, self._targets, last=last, stopped=lambda: self._moving.stopped)
-            if isinstance(there, Stuck):
-                stuck, refusal, here = True, there.refusal, there.evaluation
-            else:
-                # Some solvers refuse such steps themselves.
-                gone = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
-                # A live drag goes on from the last picture of which something true could be said.
-                here = there if gone is None or not live else self._solver.again(here)
-        self._here = here
+        move = self._move(live=live, last=last, stays=stopped or rested is not None)
+        here = self._here = move.here
         self._progress = self._progress.after(self._index, self._distances.sum().item(), self.problem.least_progress)
-        findings = Findings(
-            pulled=self._farther_than(self.near),
-            within_stop_distance=not self._farther_than(self.stop_distance),
-            live=live,
-            stopped=stopped or self._moving.stopped,
-            last=last,
-            stuck=stuck,
-            converged=here.converged,
-            idle_steps=self._index - self._progress.index,
-            stall_steps=self._solver.stall_steps,
-            refusal=refusal,
-            close=self._close(),
-            lost=self._lost(here),
-            gone=gone,
-        )
+        findings = self._findings(move, live=live, last=last, stopped=stopped)
         if rested is not None:
             findings = replace(rested, live=False, stopped=findings.stopped, last=last)
         outcome = decide(findings)
         # Of few handles there is nothing to confirm unless they have arrived.
         doubted = outcome == "arrived" or (self.problem.along_lines and outcome not in (None, "stopped"))
-        if doubted and gone is None and not live:
+        if doubted and move.gone is None and not live:
             findings, here = self._second_opinion(findings, here, stays=rested is not None)
             outcome = decide(findings)
-        distances = self._distances
         self._moving.idle = live and outcome in RESTS
         self._rest = findings if self._moving.idle and outcome != "arrived" else None
         if outcome is None or self._moving.idle:
             (loss,) = to_host(here.loss(self._targets))
-            step = self._step(here, distances, loss.item(), rests=outcome)
+            step = self._step(here, loss.item(), rests=outcome)
             if np.isfinite(step.loss):
-                if gone is None and (self._led or trusted(here.tracked)):
+                if move.gone is None and self._believed(here):
                     self._nearest = self._nearest.including(step)
                 return step
             outcome = "diverged"
-        # What a hand has led to stays.
-        doubtful = outcome not in ("arrived", "stopped") and not (self._led or trusted(here.tracked))
-        step = self._nearest.last_step(self._step(here, distances, 0.0), outcome, gone=doubtful or gone is not None)
+        return self._last_step(here, outcome, gone=move.gone is not None)
+
+    def _move(self, *, live: bool, last: bool, stays: bool) -> Move:
+        """Where a step leads, if there is to be one; before the first, the picture that the drag begins with."""
+        here = self._here
+        if here is None:
+            return Move(self._solver.initial(self.problem.handles, last=last))
+        improves = not (live or last or here.converged)
+        if stays or not (self._farther_than(self.near) or improves):
+            return Move(here)
+        there = self._solver.step(here, self._targets, last=last, stopped=lambda: self._moving.stopped)
+        if isinstance(there, Stuck):
+            return Move(there.evaluation, stuck=True, refusal=there.refusal)
+        # Some solvers refuse such steps themselves.
+        gone = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+        # A live drag goes on from the last picture of which something true could be said.
+        return Move(self._solver.again(here) if live and gone is not None else there, gone=gone)
+
+    def _findings(self, move: Move, *, live: bool, last: bool, stopped: bool) -> Findings:
+        """What is known of where it is now."""
+        return Findings(
+            pulled=self._farther_than(self.near),
+            within_stop_distance=not self._farther_than(self.stop_distance),
+            live=live,
+            stopped=stopped or self._moving.stopped,
+            last=last,
+            stuck=move.stuck,
+            converged=move.here.converged,
+            idle_steps=self._index - self._progress.index,
+            stall_steps=self._solver.stall_steps,
+            refusal=move.refusal,
+            close=self._close(),
+            lost=self._lost(move.here),
+            gone=move.gone,
+        )
+
+    def _believed(self, here: Evaluation) -> bool:
+        """Whether its places are as good as certain. What a hand has led to, it has seen."""
+        return self._led or trusted(here.tracked)
+
+    def _last_step(self, here: Evaluation, outcome: Outcome, *, gone: bool) -> DragStep:
+        """How it ends that has come here.
+
+        Args:
+            gone: nothing true can be said of this picture.
+        """
+        doubtful = outcome not in ("arrived", "stopped") and not self._believed(here)
+        step = self._nearest.last_step(self._step(here, 0.0), outcome, gone=doubtful or gone)
         if outcome != "arrived" or self._index == 0:
             return step
         return replace(step, contrast=self.problem.contrast(here.shift))
@@ -320,9 +352,7 @@ class Drag(Iterator[DragStep]):
         """Whether a handle is farther from its target."""
         return bool((self._distances > distance).any())
 
-    def _step(
-        self, here: Evaluation, distances: Float[Tensor, "n"], loss: float, *, rests: Outcome | None = None
-    ) -> DragStep:
+    def _step(self, here: Evaluation, loss: float, *, rests: Outcome | None = None) -> DragStep:
         with torch.no_grad():
             ws = torch.stack(self.problem.rows(here.shift), 1)
         tracked = here.tracked
@@ -333,7 +363,7 @@ class Drag(Iterator[DragStep]):
             ws=ws,
             handles=handles,
             targets=targets,
-            distances=distances.numpy().copy(),
+            distances=self._distances.numpy().copy(),
             start=start,
             lost=lost,
             loss=loss,
