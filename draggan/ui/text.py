@@ -59,7 +59,7 @@ const block = element.querySelector('div');
 const show = () => {
   // What it is about, and then the rest.
   const [first, ...others] = String(props.text ?? '').split('\n');
-  block.replaceChildren(Object.assign(document.createElement('strong'), { textContent: first }));
+  block.replaceChildren(Object.assign(document.createElement('span'), { textContent: first }));
   for (const part of others.map((line) => `\n${line}`).join('').split(/(https:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]}])/)) {
     if (!part.startsWith('https:')) { block.append(part); continue; }
     const link = document.createElement('a');

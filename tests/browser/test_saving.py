@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image, ImageChops
 
-from tests.browser.driving import Page, expect, needs_browser, status
+from tests.browser.driving import PATIENCE, Page, expect, needs_browser, status
 from tests.marks import marks_of
 
 pytestmark = needs_browser
@@ -50,7 +50,7 @@ def test_formats_and_looks_are_chosen_and_a_saved_film_opens_again(visit, tmp_pa
 
 def film_in(page: Page) -> tuple[int, float, tuple[int, int]]:
     """Save the film: its frames, seconds and size."""
-    with page.expect_download() as download:
+    with page.expect_download(timeout=3 * PATIENCE) as download:  # eighty frames, drawn and marked
         page.click("#dg-film")
     status(page, "^Saved as ")
     with Image.open(download.value.path()) as film:
