@@ -125,7 +125,8 @@ ENDS = {"naturalness": ("Follow exactly", "Keep natural")}
 HELP_OF = {
     "naturalness": "To the left, only what you hold moves, at the cost of odd pictures; to the right, the picture "
     "stays like those that the model makes.",
-    "space": "Local (W+): parts move on their own. Whole picture (W): all of it turns into another one of its kind.",
+    "space": "Local (W+): parts can move apart from each other; only a mask keeps the rest as it is. "
+    "Whole picture (W): all of it turns into another one of its kind.",
     "mask_hold": "Not ticked: as published, little changes there, but something does.",
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
     "r1": "What is held of the content: so far around a handle. Never below 2 px",

@@ -73,8 +73,8 @@ def points_list(**look: Any) -> gr.HTML:
     """Where the canvas lists its points, elsewhere on the page; it fills the list by itself."""
     columns = "".join(f'<span aria-hidden="true">{name}</span>' for name in ("x", "y", "→ x", "y"))
     return gr.HTML(
-        html_template='<section class="dg-points" aria-label="Points" hidden><h2><span>Points</span>'
-        f"{columns}</h2><ol></ol></section>",
+        html_template='<section class="dg-points" aria-label="Points" data-none><h2><span>Points</span>'
+        f"{columns}</h2><p>None is set.</p><ol></ol></section>",
         apply_default_css=False,
         **look,
     )
@@ -82,7 +82,7 @@ def points_list(**look: Any) -> gr.HTML:
 
 def history_strip(**look: Any) -> gr.HTML:
     """Where the canvas shows the history as thumbnails, likewise."""
-    template = '<section class="dg-story" aria-label="History" hidden><h2>History</h2><ol></ol></section>'
+    template = '<section class="dg-story" aria-label="History"><h2>History</h2><ol></ol></section>'
     return gr.HTML(html_template=template, apply_default_css=False, **look)
 
 

@@ -59,5 +59,5 @@ function showPoints() {
     row.toggleAttribute('data-selected', selected?.pair === pair);
   });
   rows.slice(state.points.length).forEach(({ row }) => row.remove());
-  box.hidden = !state.points.length;
+  box.toggleAttribute('data-none', !state.points.length);    // as high as with one: the first moves nothing
 }

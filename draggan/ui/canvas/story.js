@@ -34,7 +34,7 @@ let shownNow = 0;              // number of the picture that the strip has come 
 const KINDS = { past: 'before', now: 'the picture that is shown', ahead: 'undone', branch: 'another way that was tried' };
 
 function showStory() {
-  const box = document.querySelector('.dg-story'), list = box?.querySelector('ol'), story = props.story ?? [];
+  const list = document.querySelector('.dg-story ol'), story = props.story ?? [];
   if (!list) return;
   const numbers = new Set(story.map(({ number }) => number));
   // Before the first picture nobody knows what there is.
@@ -97,7 +97,6 @@ function showStory() {
   }));
   list.onpointermove = () => delete list.dataset.still;
   if (focused >= 0) list.children[Math.min(focused, story.length - 1)]?.firstElementChild.focus({ preventScroll: true });
-  box.hidden = story.length < 2;
   // Another picture is shown: it comes into sight, and else nothing moves.
   const now = list.querySelector('[aria-current]')?.parentElement, number = story.find(({ kind }) => kind === 'now')?.number;
   list.scrollTop = scrolled;
