@@ -83,6 +83,7 @@ __all__ = [
     "saved_session",
     "session_opened",
     "solver_title",
+    "travelled",
     "work_opened",
     "writing",
     "wrong_setting",
@@ -271,7 +272,9 @@ def hints(session: Session) -> dict[str, str]:
     only = " Only the bright region may change." if lit else ""
     if session.pending is not None:
         points = f"Now click where point {n + 1} should go. Clicked again where it is, it is held there."
-        live = f"Point {n + 1} has no target yet. Choose Points and click where it should go."
+        live = (
+            f"Hold the picture and drag: it follows the pointer. Point {n + 1} has no target yet and is dropped then."
+        )
     elif n == 0:
         points = "Click a point in the picture, then where it should go. Or choose Live and drag."
         live = "Hold the picture and drag: it follows the pointer."
@@ -289,6 +292,17 @@ def hints(session: Session) -> dict[str, str]:
     else:
         mask, erase = "Paint what may change; the rest stays as it is.", "There is no paint to erase yet. Choose Mask."
     return {"points": points + only, "pull": live + only, "mask": mask, "erase": erase}
+
+
+def travelled(done: str, before: Session, after: Session) -> dict[str, str]:
+    """What to do next, and which step was undone or redone; ``done``: what was done with it."""
+    if after.start is not before.start:
+        step = "another model" if after.model != before.model else "another picture"
+    elif after.recipe is not before.recipe:
+        step = "a drag"
+    else:
+        step = "paint" if after.mask is not before.mask else "a point"
+    return {tool: f"{sentence} {done}: {step}." for tool, sentence in hints(after).items()}
 
 
 def _at_rest(session: Session) -> str:
@@ -547,7 +561,7 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
             "Undo takes you back.",
         )
     if update.outcome == "lost" and (doubtful := _doubtful(update, steps, numbers)):
-        return "note", f"{doubtful} Undo takes you back."
+        return "note", f"{doubtful} Keep it if it is what you wanted; Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += f", or “{CHOICES['space']['w' if session.space == 'w+' else 'w+']}”."

@@ -66,6 +66,7 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     page.keyboard.press("Delete")
     status(page, "^Deleted from the history\\. Undo brings it back")
     expect(pictures).to_have_count(2)
+    expect(page.locator(".dg-story b")).to_have_text(["1", "3"])
     page.keyboard.press("Control+z")
     status(page, "in the history again")
     expect(page.locator(".dg-story img")).to_have_count(3)

@@ -65,12 +65,12 @@ def test_progress(seconds, distances, text):
         (
             step("lost", distances=(0.2, 0.4, 0.5), lost=(False, True, False)),
             "note",
-            "2 of 3 points arrived after 42 steps; point 2 looks too different now to be sure. Undo takes",
+            "2 of 3 points arrived after 42 steps; point 2 looks too different now to be sure. Keep it",
         ),
         (
             step("lost", distances=(0.2, 0.4), lost=(True, True)),
             "note",
-            "The points may have arrived after 42 steps, but they look too different now to be sure. Undo",
+            "The points may have arrived after 42 steps, but they look too different now to be sure. Keep it",
         ),
         (step("stalled"), "note", "Undo takes you back"),
         (step("diverged"), "bad", "Undo takes you back"),

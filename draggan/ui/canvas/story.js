@@ -4,20 +4,23 @@
 const THUMB = 56;              // CSS px
 // By number, as data URLs; of this tab's work they outlive a reload.
 const THUMBS = 'draggan-thumbs', ofWork = () => sessionStorage.getItem('draggan-tab') ?? '';
-const thumbs = new Map(rememberedThumbs());
+const remembered = rememberedStory();
+const thumbs = new Map(remembered.all);
+// What pictures are called, by number: a name stays whatever is deleted.
+const names = new Map(remembered.names);
 // Numbers of those that were taken since the page was loaded: another one may be of work that was set aside, whose
 // numbers are given anew.
 const taken = new Set();
 // Of pictures that were deleted: undo may bring them back.
 const deleted = new Map();
-function rememberedThumbs() {
+function rememberedStory() {
   try {
-    const { work, all } = JSON.parse(sessionStorage.getItem(THUMBS) ?? '{}');
-    return work === ofWork() ? all : [];
-  } catch { return []; }
+    const { work, all, names: called } = JSON.parse(sessionStorage.getItem(THUMBS) ?? '{}');
+    return work === ofWork() ? { all, names: called ?? [] } : { all: [], names: [] };
+  } catch { return { all: [], names: [] }; }
 }
-function rememberThumbs() {
-  try { sessionStorage.setItem(THUMBS, JSON.stringify({ work: ofWork(), all: [...thumbs] })); } catch { /* full: numbers do */ }
+function rememberStory() {
+  try { sessionStorage.setItem(THUMBS, JSON.stringify({ work: ofWork(), all: [...thumbs], names: [...names] })); } catch { /* full: numbers do */ }
 }
 
 // The picture on the screen is that of now.
@@ -26,7 +29,7 @@ function photograph() {
   if (!now || taken.has(now)) return;
   taken.add(now);
   thumbs.set(now, window.dragganCanvas.thumbnail(2 * THUMB, 0.8));
-  rememberThumbs();
+  rememberStory();
   showStory();
 }
 
@@ -46,17 +49,17 @@ function showStory() {
   }
   const scrolled = list.scrollTop;
   const focused = list.contains(document.activeElement) ? [...list.children].indexOf(document.activeElement.parentElement) : -1;
-  const place = new Map([...numbers].sort((a, b) => a - b).map((number, k) => [number, k + 1]));
+  for (const number of [...numbers].sort((a, b) => a - b)) if (!names.has(number)) names.set(number, 1 + Math.max(0, ...names.values()));
   list.replaceChildren(...story.map(({ number, kind, label, origin }, k) => {
     const row = document.createElement('li'), button = document.createElement('button');
     const name = document.createElement('span'), away = document.createElement('button'), which = document.createElement('b');
-    const from = place.has(origin) ? ` from picture ${place.get(origin)}` : '';
+    const from = numbers.has(origin) ? ` from picture ${names.get(origin)}` : '';
     Object.assign(button, { type: 'button', title: `${label}${from}: ${KINDS[kind]}`, disabled: Boolean(props.busy) });
-    button.setAttribute('aria-label', `Picture ${place.get(number)}, ${button.title}${kind === 'now' ? '' : '. Delete removes it'}`);
-    Object.assign(away, { type: 'button', className: 'dg-forget', textContent: '×', title: `Delete picture ${place.get(number)} from the history; Undo brings it back` });
+    button.setAttribute('aria-label', `Picture ${names.get(number)}, ${button.title}${kind === 'now' ? '' : '. Delete removes it'}`);
+    Object.assign(away, { type: 'button', className: 'dg-forget', textContent: '×', title: `Delete picture ${names.get(number)} from the history; Undo brings it back` });
     Object.assign(away, { tabIndex: -1, disabled: Boolean(props.busy) });
     away.setAttribute('aria-label', away.title);
-    Object.assign(name, { className: 'dg-story-label', textContent: from ? `from ${place.get(origin)}` : label });
+    Object.assign(name, { className: 'dg-story-label', textContent: from ? `from ${names.get(origin)}` : label });
     // Work on another picture begins here.
     row.toggleAttribute('data-first', !from && k > 0);
     button.dataset.kind = kind;
@@ -66,7 +69,7 @@ function showStory() {
       Object.assign(image, { src: thumbs.get(number), alt: '' });
       button.append(image);
     }
-    which.textContent = place.get(number);
+    which.textContent = names.get(number);
     button.append(which);
     button.addEventListener('click', () => {
       if (props.busy || kind === 'now') return;

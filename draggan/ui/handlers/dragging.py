@@ -254,7 +254,8 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
         return session, messages.live_outcome(update, dropped=dropped)
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
-    if update.outcome == "arrived":
+    # Also where it is not certain that it is what was held: it cannot be brought any nearer.
+    if update.outcome == "arrived" or (update.done and (update.distances <= update.stop_distance).all()):
         session = session.with_arrived()
     if drag.notice:
         return session, ("note", sentence(drag.notice))

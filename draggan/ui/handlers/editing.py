@@ -50,27 +50,36 @@ def _outdated(page: Page, session: Session, *, known: bool) -> Updates:
 
 def undo(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     """Take the last step back."""
-    return _travel(page, session, value, Session.undo)
+    return _travel(page, session, value, Session.undo, "Undone")
 
 
 def redo(page: Page, session: Session | None, value: CanvasValue) -> Updates:
     """Do it again."""
-    return _travel(page, session, value, Session.redo)
+    return _travel(page, session, value, Session.redo, "Redone")
 
 
-def _travel(page: Page, session: Session | None, value: CanvasValue, move: Callable[[Session], Session]) -> Updates:
-    """To another moment of the history; the controls follow where it is about another picture."""
+def _travel(
+    page: Page, session: Session | None, value: CanvasValue, move: Callable[[Session], Session], done: str = ""
+) -> Updates:
+    """To another moment of the history; the controls follow where it is about another picture.
+
+    Args:
+        done: what was done with a step, if that is to be said.
+    """
     with explained():
         before = page.drawn(session, value)
         after = move(before)
         if after.now is before.now and after is not before:
             back = {number for number, _ in after.pictures} - {number for number, _ in before.pictures}
             return _another_history(page, after, messages.PUT_BACK if back else messages.DELETED)
+        said: Updates = {}
+        if done and after is not before:
+            said = page.say(messages.hint(after), hints=messages.travelled(done, before, after))
         if after.start is before.start:
-            return page.show(after)
+            return page.show(after) | said
         if after.model == before.model:
-            return page.show(after) | page.controls(after)
-        return page.whole_model(without_model_settings(after))
+            return page.show(after) | page.controls(after) | said
+        return page.whole_model(without_model_settings(after)) | said
 
 
 def go_to(page: Page, session: Session | None, value: CanvasValue) -> Updates:
