@@ -27,7 +27,7 @@ def presentable(text: str, *folders: str) -> str:
     Args:
         folders: of this machine that it may name, beside those of the program, its user and its temporary files.
     """
-    own = {*folders, gettempdir(), str(Path.home()), str(_PROGRAM), os.environ.get("DRAGGAN_HOME", "")}
+    own = {*folders, gettempdir(), str(Path.home()), str(_PROGRAM), os.environ.get("DRAGGAN_HOME", "").rstrip(os.sep)}
     # The longest first: one may lie in another.
     for folder in sorted((folder for folder in own if len(folder) > 1), key=len, reverse=True):
         text = text.replace(f"{folder}{os.sep}", "")

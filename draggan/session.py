@@ -240,9 +240,10 @@ class Session:
         if pairs:
             begun = begun.with_points(pairs)
         before = self.past[-1].start if self.past else self.start
-        if before is not self.start and not self.is_touched and _one_seed(before, self.start, begun.start):
-            # Halfway from one truncation to another, with nothing done there: not worth a step of history.
-            return replace(self._record(begun.now), past=self.past)
+        is_halfway = before is not self.start and not self.is_touched and not self.future
+        if is_halfway and _one_seed(before, self.start, begun.start):
+            # From one truncation to another, with nothing done there: not worth a step of history.
+            return replace(self, now=begun.now, undeleted=())
         return self._record(begun.now)
 
     def with_work(self, recipe: Recipe) -> Session:

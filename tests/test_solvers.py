@@ -201,11 +201,13 @@ def test_steps_are_measured_alike_with_any_number_of_threads():
         @ torch.logspace(0, -2, 256, dtype=torch.float64).diag()
     )
     before, roots = torch.get_num_threads(), []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        known = LatentStatistics(*principal_axes(samples))
-        roots += [[metric_root(known, naturalness) for naturalness in (0.05, 0.25, 1.0)]]
-    torch.set_num_threads(before)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            known = LatentStatistics(*principal_axes(samples))
+            roots += [[metric_root(known, naturalness) for naturalness in (0.05, 0.25, 1.0)] + [known.whitening]]
+    finally:
+        torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*roots, strict=True))
 
 

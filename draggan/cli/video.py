@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
     default().moderation.check_upload(clip)
     ensure_downloaded(args.model, yes=args.yes)
     models = AnyModels(args.device)
-    _check_made_on(recipe, args.model, models.sha256(args.model), models)
-    frames, film = _edited(args, clip, _completed(recipe, models), models)
+    frames, film = _edited(args, clip, _completed(_on_model(recipe, args.model, models), models), models)
     written = save_animation(
         args.out,
         Watched(frames, "writing the film", shown=not args.json),
@@ -185,19 +185,20 @@ def _edit(path: Path) -> Recipe:
     return recipe
 
 
-def _check_made_on(recipe: Recipe, model: str, sha256: str, models: AnyModels) -> None:
-    """`RecipeError` unless an edit was made on this model: a step in the latent space of one means nothing in that of
-    another, also where both have the same shape.
+def _on_model(recipe: Recipe, model: str, models: AnyModels) -> Recipe:
+    """The edit by the name that its model has here.
 
-    Args:
-        sha256: of the model's file.
+    Raises:
+        RecipeError: it was made on another one, where the same step of latents would be another edit, also where both
+            have the same shape.
     """
-    made_on = recipe.model.name
-    if (recipe.model.sha256 or models.sha256(made_on)) != sha256:
+    made_on = recipe.model
+    if (made_on.sha256 != models.sha256(model)) if made_on.sha256 else (made_on.name != model):
         raise RecipeError(
-            f"this edit was made on '{made_on}', so on '{model}' it would be another one; "
-            f"give --model {made_on}, or an edit that was made on '{model}'"
+            f"this edit was made on '{made_on.name}', so on '{model}' it would be another one; "
+            f"give --model {made_on.name}, or an edit that was made on '{model}'"
         )
+    return replace(recipe, model=replace(made_on, name=model))
 
 
 def _completed(recipe: Recipe, models: AnyModels) -> Recipe:

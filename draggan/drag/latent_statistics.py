@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,15 @@ from torch import Tensor
 from draggan.errors import DragGANError
 from draggan.generators.base import Generator
 
-__all__ = ["FLOOR", "LatentStatistics", "departure", "latent_statistics", "principal_axes", "sample_latents"]
+__all__ = [
+    "FLOOR",
+    "LatentStatistics",
+    "departure",
+    "latent_statistics",
+    "principal_axes",
+    "rounded",
+    "sample_latents",
+]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +41,8 @@ CHUNK = 1000
 class LatentStatistics:
     """Of a model's latents w, without truncation; float64, on the host.
 
-    Their last bits depend on the number of threads. Whoever computes with them rounds the result, in which directions
-    no longer occur (`power`), and gets the same for any number.
+    Their last bits depend on the number of threads. Drags compute with what no longer has directions in it (`power`),
+    `rounded`, which is the same for any number.
 
     Attributes:
         mean: their mean.
@@ -63,11 +72,23 @@ class LatentStatistics:
 
     @cached_property
     def whitening(self) -> Float[Tensor, "w_dim w_dim"]:
-        """``cov^(-1/2)``, symmetric: in units of it, any two latents of the model are as far apart; see `FLOOR`."""
-        return self.power(-0.5, FLOOR)
+        """``cov^(-1/2)``, symmetric, float32: in units of it, any two latents of the model are as far apart.
+
+        See `FLOOR`.
+        """
+        return rounded(self.power(-0.5, FLOOR))
 
     def _floored(self, floor: float) -> Float[Tensor, "w_dim"]:
         return self.variances.clamp(min=floor * float(self.variances[-1]))
+
+
+def rounded(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """As float32, to so many binary places as that has for the largest entry.
+
+    Entries that are nearly 0 would have more as float32, some of them nothing but what the number of threads leaves.
+    """
+    scale = 2.0 ** (24 - math.frexp(float(matrix.abs().max()))[1])
+    return ((matrix * scale).round() / scale).float()
 
 
 def departure(whitening: Float[Tensor, "w_dim w_dim"], change: Float[Tensor, "rows w_dim"]) -> Float[Tensor, ""]:

@@ -152,7 +152,7 @@ class Problem:
         """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies."""
         if len(self.handles) > FEW_HANDLES:
             return MANY_DEPARTURE * self.config.max_departure
-        return self.config.max_departure * (1 if self.mask is None else MASKED_DEPARTURE)
+        return self.config.max_departure * (1 if self.mask is None and self.blend is None else MASKED_DEPARTURE)
 
     @property
     def max_together(self) -> float:

@@ -9,12 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.latent_statistics import LatentStatistics
+from draggan.drag.latent_statistics import LatentStatistics, rounded
 
 __all__ = ["LatentMetric", "metric_root", "row_coupling"]
-
-# Roots are rounded to so many binary places: what float32 keeps of numbers just below 1.
-GRAIN = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +43,7 @@ def metric_root(known: LatentStatistics, naturalness: float) -> Float[Tensor, "w
     The smallest step is smallest in v, with ``dw = S v``: for 0 smallest in its numbers, for 1 in units of the model's
     own spread, so that it is a likely way for a picture of this model to differ from another.
     """
-    root = known.power(naturalness / 2) / known.mean_power(naturalness) ** 0.5
-    # Last bits of the axes depend on the number of threads; numbers that are nearly 0 would have them still as float32.
-    return ((root * 2**GRAIN).round() / 2**GRAIN).float()
+    return rounded(known.power(naturalness / 2) / known.mean_power(naturalness) ** 0.5)
 
 
 def row_coupling(rows: int, used: int, independence: float) -> Float[Tensor, "rows rows"] | None:
