@@ -8,7 +8,7 @@ const looks = new Map();       // pictures of models that the canvas has shown, 
 const { busy, isLookedBack, thumbnail } = window.dragganCanvas;
 
 function showChosen() {
-  shown.textContent = props.title ?? '';
+  shown.textContent = button.title = props.title ?? '';
   button.setAttribute('aria-label', `Model: ${props.title ?? ''}. Choose another one`);
 }
 

@@ -148,6 +148,11 @@ cancel.addEventListener('click', () => trigger('cancel_photo', {}));
 for (const button of ways) button.addEventListener('click', () => { if (!busy()) choose(button.dataset.way); });
 window.dragganDrop(zone, input, send);
 
+// Opened at the lower edge of the window, it comes into sight.
+document.querySelector('#dg-photo-box > button')?.addEventListener('click', () => {
+  setTimeout(() => element.closest('#dg-photo-box')?.scrollIntoView({ block: 'nearest' }), 200);
+});
+
 const [ALLOWED, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed shown aimed found expected work'.split(' ');
 watch(ALLOWED, () => { input.disabled = !props.allowed; zone.toggleAttribute('data-off', !props.allowed); });
 watch(SHOWN, () => {
