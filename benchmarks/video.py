@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quick:
         args.models, args.frames, args.alone = args.models[:1], 6, 3
     if args.memory:
-        rows = _memory(args.models[0], (20, 100))
+        rows = _memory(args.models[0], (20, 120))
         publish(_section("## Memory", here, _memory, ["frames", "largest memory MB"], rows), args.out)
         return 0
     edited = ["edited", "edit, share", "its spread", "near 1"]

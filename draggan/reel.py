@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Frames", "Reel"]
+__all__ = ["Frames", "Reel", "chosen"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -37,3 +37,15 @@ class Reel(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         for parts in zip(*self._sources, strict=True):
             yield self._make(*parts)
+
+    def some(self, numbers: Collection[int]) -> Iterator[T]:
+        """Those of these numbers, from 0 on; no other is made."""
+        for parts in zip(*(chosen(source, numbers) for source in self._sources), strict=True):
+            yield self._make(*parts)
+
+
+def chosen(frames: Frames[T], numbers: Collection[int]) -> Iterator[T]:
+    """Frames of these numbers, from 0 on, in their order."""
+    if isinstance(frames, Reel):
+        return frames.some(numbers)
+    return (frame for number, frame in enumerate(frames) if number in numbers)

@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from draggan.checkpoints.catalogue import entry_of
 from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
-from draggan.reel import Frames
+from draggan.reel import Frames, Reel
 
 __all__ = ["CountBar", "ProgressBar", "StageBar", "Watched", "ensure_downloaded"]
 
@@ -151,8 +151,8 @@ class StageBar:
             _write("\n")
 
 
-class Watched(Generic[T]):
-    """Frames that have a bar each time they are gone through.
+class Watched(Reel[T]):
+    """Frames that have a bar each time all of them are gone through.
 
     Args:
         frames: in their order.
@@ -161,15 +161,13 @@ class Watched(Generic[T]):
     """
 
     def __init__(self, frames: Frames[T], said: str, *, shown: bool = True) -> None:
-        self._frames, self._said, self._shown = frames, said, shown
-
-    def __len__(self) -> int:
-        return len(self._frames)
+        super().__init__(lambda frame: frame, frames)
+        self._said, self._shown = said, shown
 
     def __iter__(self) -> Iterator[T]:
         bar, begun = StageBar(shown=self._shown), time.monotonic()
         try:
-            for number, frame in enumerate(self._frames, 1):
+            for number, frame in enumerate(super().__iter__(), 1):
                 yield frame
                 share = number / len(self)
                 bar(share, self._said, (time.monotonic() - begun) * (1 - share) / share)

@@ -18,6 +18,8 @@ from draggan.moderation.moderators import load_moderators
 from draggan.moderation.review import ReviewQueue
 from draggan.moderation.verdict import Subject, Verdict
 from draggan.provenance.deployment import Deployment
+from draggan.reel import Reel
+from draggan.terminal import Watched
 
 PICTURE = np.full((12, 16, 3), 90, np.uint8)
 DRAWING = "cd" * 32
@@ -56,6 +58,18 @@ def moderation(*said: object, **more) -> Moderation:
 def test_where_all_allow_it_passes():
     assert moderation(ALLOW, ALLOW).check_export(PICTURE).decision == "allow"
     assert moderation(ALLOW).check_upload(PICTURE).decision == "allow"
+
+
+def test_of_a_long_film_only_the_frames_that_are_looked_at_are_made():
+    made = []
+
+    def drawn(number: int) -> np.ndarray:
+        made.append(number)
+        return PICTURE
+
+    film = Reel(lambda picture, number: picture, Watched(Reel(drawn, range(100)), "", shown=False), range(100))
+    assert moderation(ALLOW).check_export(film).decision == "allow"
+    assert (len(made), made[0], made[-1]) == (8, 0, 99)
 
 
 @pytest.mark.parametrize(

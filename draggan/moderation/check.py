@@ -17,7 +17,7 @@ from draggan.errors import DragGANError, ModerationError
 from draggan.images import over_white
 from draggan.moderation.review import ReviewQueue
 from draggan.moderation.verdict import Moderator, Stage, Subject, Verdict
-from draggan.reel import Frames
+from draggan.reel import Frames, chosen
 
 __all__ = ["Moderation", "Policy"]
 
@@ -204,7 +204,7 @@ def _is_verdict(said: object) -> TypeGuard[Verdict]:
 def _subject(stage: Stage, pictures: Frames[Picture], photo: bool) -> Subject:
     """Of many frames some, among them the first and the last."""
     shown = set(np.linspace(0, len(pictures) - 1, min(len(pictures), _FRAMES)).round().astype(int).tolist())
-    looked_at = [over_white(picture) for i, picture in enumerate(pictures) if i in shown]
+    looked_at = [over_white(picture) for picture in chosen(pictures, shown)]
     return Subject(stage=stage, pictures=looked_at, photo=photo)
 
 
