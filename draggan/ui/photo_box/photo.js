@@ -154,13 +154,18 @@ document.querySelector('#dg-photo-box > button')?.addEventListener('click', () =
 });
 
 const [ALLOWED, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed shown aimed found expected work'.split(' ');
-watch(ALLOWED, () => { input.disabled = !props.allowed; zone.toggleAttribute('data-off', !props.allowed); });
+watch(ALLOWED, () => {
+  input.disabled = !props.allowed;
+  zone.toggleAttribute('data-off', !props.allowed);
+  if (props.allowed) say('');
+});
 watch(SHOWN, () => {
   const shown = props.shown;
   if (!shown || (shown.count && shown.count !== count)) return;
   props.value = null;
   if (shown.error) return say(shown.error);
   note = shown.note ?? '';
+  say(note);
   there = shown.count;
   work.hidden = false;
   [size, ratio] = [shown.size, shown.ratio];
