@@ -85,7 +85,7 @@ class LatentStatistics:
 def rounded(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """As float32, to so many binary places as that has for the largest entry.
 
-    Entries that are nearly 0 would have more as float32, some of them nothing but what the number of threads leaves.
+    Of entries that are nearly 0 float32 alone would keep more: what the number of threads has left in them.
     """
     scale = 2.0 ** (24 - math.frexp(float(matrix.abs().max()))[1])
     return ((matrix * scale).round() / scale).float()

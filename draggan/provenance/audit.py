@@ -277,7 +277,7 @@ class AuditLog:
         if not self._empty_recent_changes(patience):
             raise AuditError(
                 f"details of {erased} rows are erased, but their text stays in {self.path.name}-wal for as long as "
-                "another program reads the record; erase once more when it has ended"
+                "somebody reads the record; erase once more when that has ended"
             )
         return erased
 
