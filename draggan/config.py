@@ -116,7 +116,8 @@ def check_truncation(truncation: Any, name: str = "truncation") -> float:
     """
     psi = _as_float(truncation)
     if psi is None or not 0 <= psi <= MOST_TRUNCATION:
-        raise ConfigError(f"{name} {truncation!r:.80} is not allowed; give a number from 0 to {MOST_TRUNCATION}")
+        shown = f"{truncation:g}" if isinstance(truncation, float) else repr(truncation)
+        raise ConfigError(f"{name} {shown:.80} is not allowed; give a number from 0 to {MOST_TRUNCATION}")
     return psi
 
 

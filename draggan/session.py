@@ -356,11 +356,13 @@ class Session:
 
     def set_space(self, space: Space) -> Session:
         """Which latent space the next drag moves in."""
-        return replace(self, space=check_space(space))
+        arrived = self.arrived if space == self.space else ()
+        return replace(self, space=check_space(space), arrived=arrived)
 
     def set_settings(self, settings: Mapping[str, Any]) -> Session:
-        """Set the settings of the next drag; they are checked when it begins."""
-        return replace(self, settings=dict(settings))
+        """Set the settings of the next drag; they are checked when it begins. With others there may be more to do."""
+        arrived = self.arrived if dict(settings) == dict(self.settings) else ()
+        return replace(self, settings=dict(settings), arrived=arrived)
 
     def with_opened(self, title: str, name: str) -> Session:
         """One more model that was opened from a file; undo does not close it."""

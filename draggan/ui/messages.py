@@ -299,7 +299,8 @@ def travelled(done: str, before: Session, after: Session) -> dict[str, str]:
     if after.start is not before.start:
         step = "another model" if after.model != before.model else "another picture"
     elif after.recipe is not before.recipe:
-        step = "a drag"
+        is_drag = abs(len(after.recipe.edits) - len(before.recipe.edits)) == 1
+        step = "a drag" if is_drag else "another picture"
     else:
         step = "paint" if after.mask is not before.mask else "a point"
     return {tool: f"{sentence} {done}: {step}." for tool, sentence in hints(after).items()}
@@ -310,8 +311,7 @@ def _at_rest(session: Session) -> str:
     held = sum(pair.handle == pair.target for pair in session.active_pairs)
     if held == len(session.active_pairs):
         return "The point is held where it is." if held == 1 else "All points are held where they are."
-    alone = len(session.active_pairs) == 1
-    return "The point is where it should be." if alone else "All points are where they should be."
+    return "Nothing is left to drag."
 
 
 def preset_ready(preset: str, *, other: bool = False) -> str:

@@ -82,7 +82,7 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     seen(page, between)
     page.click("#dg-undo")
     # It has arrived, and there is nothing left to start.
-    status(page, "^The point is where it should be\\. Move a target")
+    status(page, "^Nothing is left to drag\\. Move a target")
     expect(page.locator("#dg-start")).to_be_disabled()
     seen(page, (x, y))
     with page.expect_download() as download:
@@ -310,7 +310,7 @@ def test_a_slip_after_a_drag_is_undone(visit):
         page.click(slip)
         page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before}")
         page.click("#dg-undo")
-        status(page, "^The point is where it should be")
+        status(page, "^Nothing is left to drag")
         page.wait_for_function(f"document.querySelector('.dg-stage').dataset.frames > {before + 1}")
         assert brightest(page) == there
         expect(page.locator("#dg-seed input")).to_have_value("0")

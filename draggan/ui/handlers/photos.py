@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -212,14 +213,19 @@ def in_photo(
 
 
 def whole(page: Page, session: Session | None, value: Any, request: gr.Request) -> Updates:
-    """The whole photo with what has changed, to be looked at, as large as it is seen on the page."""
+    """The whole photo with what has changed, to be looked at, as large as it is seen on the page.
+
+    With the moment: what is the same as before does not reach the page, and it may have been closed there.
+    """
     with explained():
         session = page.drawn(session, value)
         opened = page.photos.opened(session.recipe.model.tuning, owner_of(request))
         if opened is None:
             return page.say(messages.NO_PHOTO, "note")
         _, pixels = in_photo(page, session, opened, visitor_of(request))
-        return {page.parts.canvas: gr.HTML(whole={"url": frame_url(_smaller(pixels), quality=92)})}
+        return {
+            page.parts.canvas: gr.HTML(whole={"url": frame_url(_smaller(pixels), quality=92), "at": time.monotonic()})
+        }
 
 
 def cancel_photo(page: Page, request: gr.Request) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -149,8 +149,8 @@ def save_film(
             recipe = page.portable(session.recipe)
             provenance = _provenance(page, request, session)
         write = partial(save_animation, path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
-        yield from _written(page, job, write)
-        if job.stopping:
+        is_written = yield from _written(page, job, write)
+        if not is_written:
             yield page.say(messages.NO_FILM, "note") | _stop_at_rest(page, tab)
             return
         yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
@@ -161,8 +161,12 @@ def save_film(
         page.films.end(tab, job)
 
 
-def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Iterator[Updates]:
-    """Write a film, and say how far that is, until it is there or ``job`` is to stop; ``write``: takes ``progress``."""
+def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Generator[Updates, None, bool]:
+    """Write a film, and say how far that is, until it is there (True) or ``job`` is to stop.
+
+    Args:
+        write: takes ``progress``.
+    """
     writing = FilmJob(lambda progress: write(progress=progress))
     writing.begin()
     here = False
@@ -173,6 +177,7 @@ def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Ite
                 here = writing.ended(patience=0.25)
     finally:
         writing.stop()
+    return here
 
 
 def save_session(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:

@@ -148,10 +148,18 @@ cancel.addEventListener('click', () => trigger('cancel_photo', {}));
 for (const button of ways) button.addEventListener('click', () => { if (!busy()) choose(button.dataset.way); });
 window.dragganDrop(zone, input, send);
 
-// Opened at the lower edge of the window, it comes into sight.
-document.querySelector('#dg-photo-box > button')?.addEventListener('click', () => {
-  setTimeout(() => element.closest('#dg-photo-box')?.scrollIntoView({ block: 'nearest' }), 200);
-});
+// Opened at the lower edge of the window, it comes into sight. It is made with the first opening, and may be made anew.
+const comeIntoSight = () => setTimeout(() => {
+  const panel = document.querySelector('.dg-photo');
+  if (panel?.offsetParent) panel.closest('#dg-photo-box')?.scrollIntoView({ block: 'nearest' });
+}, 200);
+if (!window.dragganPhotoInSight) {
+  window.dragganPhotoInSight = true;
+  document.addEventListener('click', (event) => {
+    if (event.target.closest?.('#dg-photo-box > button')) comeIntoSight();
+  });
+  comeIntoSight();
+}
 
 const [ALLOWED, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed shown aimed found expected work'.split(' ');
 watch(ALLOWED, () => {
