@@ -215,6 +215,17 @@ def test_live_and_masks_work_by_the_keys_alone(visit, seen):
     page.keyboard.press("Enter")
     status(page, "^(Arrived|As far as|Stopped)")
     page.wait_for_function("document.activeElement.className === 'dg-ink'")
+    # A first Enter shows where the next one sets a point; whoever starts by keys goes on by keys.
+    page.keyboard.press("1")
+    page.focus("#dg-undo")
+    page.focus(".dg-ink")
+    for key in ("Enter", "Enter", "ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    seen.until(lambda s: s.pairs)
+    page.focus("#dg-start")
+    page.keyboard.press("Enter")
+    status(page, "^(Arrived|As far as|Stopped)")
+    page.wait_for_function("document.activeElement !== document.body")
 
 
 def test_zoomed_and_moved_every_click_lands_on_its_pixel(visit, seen):

@@ -51,6 +51,11 @@ function settleNudge() {
 }
 document.addEventListener('click', settleNudge, true);
 
+function showCross() {
+  cross ??= hover = state.pending || left || size.map((n) => n >> 1);
+  tell(cross);
+}
+
 // The pair whose dot the cross is on.
 function pairAt(at) {
   const [x, y] = place(at);
@@ -74,11 +79,13 @@ ink.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (props.busy && !(hold && !hold.end)) return;
   if (ARROWS[event.key]) moveBy(ARROWS[event.key], event.shiftKey ? 10 : 1);
-  else if (event.key === 'Enter') { if (cross) enter(); }
+  else if (event.key === 'Enter') { if (cross) enter(); else showCross(); }
   else return;
   draw();
   event.preventDefault();
 });
+// Who comes by keys sees where the next one would be.
+ink.addEventListener('keyup', (event) => { if (event.key === 'Tab' && !props.busy) { showCross(); draw(); } });
 
 // Keys for the whole page; never while something is being typed or chosen.
 const BUTTON_OF = { undo: '#dg-undo', redo: '#dg-redo', stop: '#dg-stop', start: '#dg-start', save: '#dg-save', copy: '#dg-copy', refuse: '#dg-not-now' };

@@ -41,7 +41,8 @@ function comeIntoSight() {
   document.querySelector('#dg-head')?.scrollIntoView({ block: 'start', behavior: still ? 'auto' : 'smooth' });
 }
 
-// A button that is switched off under one's fingers takes the focus along: it goes to the one that is on.
+// A button that is switched off under one's fingers takes the focus along: it goes to the one that is on, or to the
+// picture where nothing is left to start.
 let pressedStart = false;
 document.addEventListener('click', (event) => {
   if (event.target.closest?.('#dg-start')) pressedStart = true;
@@ -50,11 +51,14 @@ function keepFocus() {
   if (!pressedStart) return;
   if (!props.busy) pressedStart = false;
   const next = props.busy ? '#dg-stop' : '#dg-start', began = performance.now();
+  let mayBeOn = '#dg-start, #dg-stop';
   const go = () => {
     const button = document.querySelector(next), at = document.activeElement;
-    if (at && at !== document.body && !at.matches('#dg-start, #dg-stop')) return;
-    if (button && !button.disabled) button.focus({ preventScroll: true });
-    else if (performance.now() - began < 2000) setTimeout(go, 50);
+    if (at && at !== document.body && !at.matches(mayBeOn)) return;
+    if (button && !button.disabled) { button.focus({ preventScroll: true }); mayBeOn = next; }
+    // What is said of the button comes a moment later than that the run has ended.
+    if (performance.now() - began < 2000) setTimeout(go, 50);
+    else if (!props.busy && document.activeElement === document.body) ink.focus({ preventScroll: true });
   };
   go();
 }
