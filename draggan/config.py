@@ -97,15 +97,14 @@ def solver_name(name: str) -> SolverName:
     raise _no_choice("solver", name, SOLVER_NAMES)
 
 
-def check_seed(seed: Any, name: str = "seed") -> int:
-    """The seed of a picture: a whole number that NumPy's generator takes.
+def check_seed(seed: Any) -> None:
+    """Refuse what cannot be the seed of a picture.
 
     Raises:
-        LatentError: it is none.
+        LatentError: it is no whole number that NumPy's generator takes.
     """
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < SEEDS:
-        raise LatentError(f"{name} {seed!r:.80} is not allowed; give a whole number from 0 to {SEEDS - 1}")
-    return int(seed)
+        raise LatentError(f"seed {seed!r:.80} is not allowed; give a whole number from 0 to {SEEDS - 1}")
 
 
 def check_truncation(truncation: Any, name: str = "truncation") -> float:
