@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import signal
@@ -283,6 +284,27 @@ log = AuditLog(pathlib.Path(sys.argv[1]))
 while True:
     print(log.record_consent(text="upload 1", session="ab"), flush=True)
 """
+
+
+def test_two_of_one_process_and_another_process_lose_no_row(log):
+    """Another process, the last one to let go of the file as it seems, deletes nothing that is still in use here."""
+    export(log, 0)
+    second = AuditLog(log.path)
+    export(second, 1)
+    second.close()
+    code = (
+        "import pathlib, sys; from draggan.provenance.audit import AuditLog; "
+        "log = AuditLog(pathlib.Path(sys.argv[1])); print(log.head()); log.close()"
+    )
+    ask = functools.partial(
+        subprocess.run, [sys.executable, "-c", code, log.path], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    ask()
+    heads = [export(log, 2), export(log, 3)]
+    found = log.verify(heads)
+    assert found.is_valid, found.problems
+    assert found.rows == 4
+    assert ask().stdout.strip() == str(heads[-1]), "all that was acknowledged is on the disk, for everybody"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signal there")

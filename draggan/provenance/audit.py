@@ -49,6 +49,7 @@ _BUSY = 30.0  # seconds to wait for another process that writes
 _PURGE_EVERY = 3600.0  # seconds
 _PURGE_AGAIN = 60.0  # seconds, where somebody was reading
 _PATIENCE = 1.0  # seconds for which whoever records something waits for those who read
+_MAKING = threading.Lock()  # no two of one process make a record at once
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chain (
     number INTEGER PRIMARY KEY, body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL);
@@ -454,9 +455,7 @@ class AuditLog:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The files that SQLite makes beside it get the same rights.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._make()
             database = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
             try:
                 # FULL: a row that was acknowledged survives a loss of power.
@@ -468,6 +467,17 @@ class AuditLog:
                 raise
             self._connection = database
         return self._connection
+
+    def _make(self) -> None:
+        """An empty file that only its owner can read, where there is none; what SQLite makes beside it gets its rights.
+
+        Never opens a file that is there: whoever closes it gives up all locks that this process has on it (POSIX),
+        those of other connections, too. Another process would then take itself for the only one, and delete the file
+        of recent changes, into which this one goes on writing.
+        """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _MAKING, contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
