@@ -380,6 +380,7 @@ def main(argv: Sequence[str] = ()) -> int:
             strips.append(strip)
             print(" | ".join(map(str, row)), flush=True)
         if args.pictures and strips:
+            args.pictures.mkdir(parents=True, exist_ok=True)
             buffer = io.BytesIO()
             comment = b"AI-generated images, made with DragGAN"
             Image.fromarray(joined(strips)).save(buffer, "JPEG", quality=86, comment=comment)

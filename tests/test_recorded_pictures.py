@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -104,3 +105,26 @@ def test_what_cannot_be_recorded_is_drawn_all_the_same(
         for _ in range(6):
             torch.testing.assert_close(G.synthesis(ws), G.synthesis.ordinary(ws, None))
     assert caplog.text.count("pictures are drawn without CUDA graphs") == 1
+
+
+def test_pictures_are_replayed_where_only_their_gradients_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Emulated.record
+
+    def refuse_gradients(recorder: Emulated, work: Callable[[], torch.Tensor]) -> object:
+        if work().ndim == 3:  # by the latent
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return record(recorder, work)
+
+    monkeypatch.setattr(Emulated, "record", refuse_gradients)
+    G = copy.deepcopy(tiny_stylegan2())
+    for _ in range(5):
+        ws = torch.randn(1, G.num_ws, G.w_dim).requires_grad_()
+        G.synthesis(ws).sum().backward()
+        assert ws.grad is not None
+    assert caplog.text.count("gradients of pictures are computed without CUDA graphs") == 1
+    before = Emulated.replayed
+    with torch.no_grad():
+        torch.testing.assert_close(G.synthesis(ws), G.synthesis.ordinary(ws, None), rtol=1e-5, atol=1e-6)
+    assert Emulated.replayed == before + 1

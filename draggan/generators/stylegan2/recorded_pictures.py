@@ -103,11 +103,12 @@ class _Pass:
 
 @dataclass(eq=False)
 class _Pictures:
-    """Of one network: how often which kind was asked for, what is recorded, and whether recording failed."""
+    """Of one network: how often which kind was asked for, what is recorded, and what cannot be: pictures (False), their
+    gradients (True)."""
 
     requests: dict[tuple[Any, ...], int] = field(default_factory=dict)
     kept: OrderedDict[tuple[Any, ...], _Pass] = field(default_factory=OrderedDict)
-    failed: bool = False
+    failed: set[bool] = field(default_factory=set)
 
 
 _networks: WeakKeyDictionary[nn.Module, _Pictures] = WeakKeyDictionary()
@@ -118,7 +119,7 @@ def _recorded(
 ) -> _Pass | None:
     """This kind of pass, recorded now if it is asked for often enough; None: it is not (yet)."""
     known = _networks.setdefault(network, _Pictures())
-    if known.failed:
+    if gradient in known.failed:
         return None
     like, deterministic = rows[0], torch.are_deterministic_algorithms_enabled()
     shape = len(rows), like.shape, like.dtype, like.device
@@ -136,12 +137,13 @@ def _recorded(
         return None
     with recorders.recording():
         found = known.kept.get(key)
-        if found is None and not known.failed:
+        if found is None and gradient not in known.failed:
             try:
                 found = _record(network, torch.stack(list(rows), 1).detach(), resolution, weights, gradient=gradient)
             except RuntimeError as error:
-                known.failed = True
-                _log.warning("pictures are drawn without CUDA graphs on %s, more slowly: %s", like.device, error)
+                known.failed.add(gradient)
+                what = "gradients of pictures are computed" if gradient else "pictures are drawn"
+                _log.warning("%s without CUDA graphs on %s, more slowly: %s", what, like.device, error)
                 return None
             known.kept[key] = found
             while len(known.kept) > MOST:
