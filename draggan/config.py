@@ -373,7 +373,7 @@ class DragConfig:
         "auto",
         unit="",
         source="ours; published code uses float16 on GPUs and float32 on processors",
-        help="type in which features are computed; auto: what is known to end at the same place and to be faster here",
+        help="type of the features; auto: float32. bfloat16 is sooner on some processors, later on others",
     )
     level: str | None = _setting(
         None,

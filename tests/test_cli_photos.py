@@ -59,7 +59,7 @@ def test_a_photo_is_opened_dragged_and_put_back(photo, tmp_path, capsys, monkeyp
     assert b"compositeWithTrainedAlgorithmicMedia" in changed.read_bytes()
     assert {"words", "pixels", "signature", "record"} <= marks_of(changed.read_bytes())
     # Another process goes on with it, and does what this one does, to the last bit. Both without compiled operators,
-    # which another test may have loaded here, or may be loading: with them other numbers round, and "auto" is bfloat16.
+    # which another test may have loaded here, or may be loading: with them other numbers round.
     again = ("drag", "--recipe", str(saved), "--point", "100,100:103,100", "--steps", "2")
     here, there = tmp_path / "here.draggan", tmp_path / "there.draggan"
     command = [sys.executable, "-m", "draggan", *again, "--recipe-out", str(there), "--out", str(tmp_path / "d.png")]

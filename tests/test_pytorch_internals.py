@@ -105,14 +105,6 @@ def test_transforms_in_another_thread_do_not_count():
     assert seen == [False]
 
 
-def test_bfloat16_is_asked_of_the_processor(monkeypatch):
-    """Else "auto" precision would be float32 on processors where bfloat16 is the faster one."""
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        assert isinstance(getattr(torch.cpu, name)(), bool), f"torch.cpu.{name} is gone"
-        monkeypatch.delattr(torch.cpu, name)
-    assert not pytorch_internals.multiplies_bfloat16()
-
-
 @pytest.mark.parametrize("known", [True, False])
 def test_copy_all_copies_every_tensor(known, monkeypatch):
     """Else the arguments of a recorded function would not reach it."""

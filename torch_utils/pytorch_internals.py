@@ -24,7 +24,6 @@ __all__ = [
     "is_view",
     "leaky_relu_gradient",
     "lerp_all",
-    "multiplies_bfloat16",
     "prepack_convolution_weight",
     "version",
 ]
@@ -71,17 +70,6 @@ def is_transformed() -> bool:
     Rests on ``torch._C._are_functorch_transforms_active`` and ``torch.autograd.forward_ad._current_level``.
     """
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself (AVX512-BF16 or AMX); others convert, and are slower.
-
-    Rests on ``torch.cpu._is_avx512_bf16_supported`` and ``torch.cpu._is_amx_tile_supported``. Without them the answer
-    is no, and "auto" precision is float32.
-    """
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    supported = any(getattr(torch.cpu, name, lambda: False)() for name in names)
-    return supported and torch.backends.mkldnn.is_available()
 
 
 def copy_all(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:

@@ -10,24 +10,19 @@ from draggan.config import Precision
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend, Picture
 from draggan.geometry import Windows
-from torch_utils.pytorch_internals import multiplies_bfloat16
 
 __all__ = ["compute_blended_features", "compute_features", "compute_picture_features", "feature_dtype"]
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def feature_dtype(precision: Precision, generator: Generator) -> torch.dtype:
-    """The type that a setting means for a model on its device.
+def feature_dtype(precision: Precision) -> torch.dtype:
+    """The type that a setting means.
 
-    "auto" is a lower precision only where drags were measured to arrive as often, to end within a quarter of a pixel
-    and to be faster (benchmarks/precision.md): bfloat16 for StyleGAN2 on processors that calculate in it. Everywhere
-    else, including GPUs, where it has not been measured yet, it is float32.
+    "auto" is float32: the same numbers on every machine. In bfloat16 drags arrive as often and end within half a pixel,
+    but whether they get there sooner depends on the processor (benchmarks/precision.md); on GPUs neither was measured.
     """
-    if precision != "auto":
-        return _DTYPES[precision]
-    measured = generator.family == "stylegan2" and generator.device.type == "cpu"
-    return torch.bfloat16 if measured and multiplies_bfloat16() else torch.float32
+    return _DTYPES[precision]
 
 
 def compute_features(

@@ -78,7 +78,7 @@ def prepare(
     """The problem, or an error that names what does not fit; see `draggan.drag.Drag`."""
     size = generator.image_size
     level = generator.check_level(config.level or generator.default_level)
-    grid, dtype = generator.grid(level), feature_dtype(config.precision, generator)
+    grid, dtype = generator.grid(level), feature_dtype(config.precision)
     start = _one_latent(generator, ws)
     points = handles.to(start.device)
     if reference is None:

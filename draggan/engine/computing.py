@@ -229,7 +229,7 @@ class _LocalDrawing:
         generator = self._generator
         latent = generator.check_ws(_tensor(ws, generator))
         picture = Picture(ws=latent) if self._begun is None else replace(self._begun, ws=latent)
-        dtype = feature_dtype(precision, generator)
+        dtype = feature_dtype(precision)
         with torch.autocast(generator.device.type, dtype=dtype, enabled=dtype != torch.float32):
             return to_uint8(self._pictures.draw(generator, picture, height))
 
