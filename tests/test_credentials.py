@@ -144,7 +144,7 @@ def test_without_the_extra_files_leave_unsigned_and_it_is_said(tmp_path, monkeyp
     assert own.audit is not None
     assert own.audit.rows(last=1)[0].facts["credentials"] == "not installed"
     assert read_credentials(data, "png").state == "not installed"
-    assert "draggan[provenance]" in credentials.MISSING
+    assert "pip install c2pa-python cryptography" in credentials.MISSING
     assert seal(file_of("png"), "png", folder=tmp_path) == Sealed(data=file_of("png"), state="not installed")
 
 

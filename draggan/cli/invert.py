@@ -206,7 +206,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {last.psnr:.1f} dB after {last.index} steps, {last.seconds:.0f} s")
     for path in written:
         print(f"  wrote {path}")
-    print(f"  drag it: draggan drag --recipe {args.out} --point X,Y:X,Y --out result.png --photo {args.photo}")
+    print(
+        f"  drag it: python -m draggan drag --recipe {args.out} --point X,Y:X,Y --out result.png --photo {args.photo}"
+    )
     return 0
 
 

@@ -56,7 +56,7 @@ def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise ConfigError("this needs Ray; install it with `pip install 'draggan[ray]'`") from error
+        raise ConfigError("this needs Ray; install it with `pip install 'ray[serve]'`") from error
 
 
 def connect(address: str) -> Any:

