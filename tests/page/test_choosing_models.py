@@ -15,7 +15,7 @@ from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.handlers import keeping
 from tests.page.driving import DEFAULTS, ONE_PAIR, chosen, far, picture_of, request, seeded, shown, slow, text_of
-from tests.pages import BUMP
+from tests.pages import BUMP, PRESETS
 
 
 def test_the_page_opens_on_a_picture(do, parts, session):
@@ -209,3 +209,10 @@ def test_the_list_begins_with_what_is_shown_then_the_built_in_ones_then_what_is_
         ["To download"],
         ["To get by hand"],
     ]
+
+
+def test_another_model_begins_with_the_seed_of_its_first_example(do, parts, session):
+    """A seed that shows one model at its best says nothing of another."""
+    other = chosen(do, session, "tiny", 5)[parts.session]
+    assert other.seed == 5, "it has no examples"
+    assert chosen(do, other, "bump", 5)[parts.session].seed == PRESETS[0].seed

@@ -72,7 +72,8 @@ def open_page(
 def choose_model(
     page: Page, session: Session | None, model: str, seed: int | None, offered: str = ""
 ) -> Iterator[Updates]:
-    """Another model, with the truncation that suits it and the same seed. One that is not here is offered.
+    """Another model, with the truncation that suits it and the seed of its first example; one without examples keeps
+    the seed. One that is not here is offered.
 
     A list that is left says once more what is chosen: of what is there already, nothing is done.
 
@@ -87,7 +88,8 @@ def choose_model(
             elif session is not None and model == session.model:
                 updates = {page.parts.session: session} | page.show_model(session)
             elif chosen.here:
-                updates = new_model(page, session, model, seed, chosen.truncation)
+                first = chosen.presets[0].seed if chosen.presets else seed
+                updates = new_model(page, session, model, first, chosen.truncation)
             else:
                 # `ask` and `tell` follow.
                 terms = page.models.terms(model, ask=False)
