@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import random
@@ -25,7 +26,7 @@ from draggan.errors import VerifyError
 from draggan.export import Provenance, encode_animation, encode_picture
 from draggan.provenance import watermark
 from draggan.provenance.audit import AuditLog
-from draggan.provenance.credentials import seal
+from draggan.provenance.credentials import Credentials, seal
 from draggan.provenance.deployment import Deployment
 from draggan.provenance.marks import own_watermark
 from draggan.provenance.verify import Report, verify_bytes, verify_file
@@ -82,6 +83,11 @@ def test_the_record_knows_the_very_file_and_what_was_made_of_it(own, saved, tmp_
     report = verify_bytes(saved, folder=own.folder, record=own.recorded)
     assert report.recorded is not None
     assert report.recorded.same_file
+    # A film whose pixels cannot be looked at here, say.
+    alone = dataclasses.replace(report, watermark=None, credentials=Credentials(state="none"))
+    assert alone.outcome == "from here"
+    assert "the record of exports has this very file" in told(alone)
+    assert dataclasses.replace(alone, recorded=None).outcome == "says so"
     assert f"Made here on {time.strftime('%Y-%m-%d', time.gmtime())}" in told(report)
     assert "saved as PNG. This is that very file." in told(report)
     with Image.open(io.BytesIO(saved)) as picture:

@@ -139,14 +139,21 @@ class Report:
 
     @property
     def outcome(self) -> Literal["from here", "says so", "changed", "nothing"]:
-        """In a word. "from here": a mark of this installation that could be checked. "says so": it says that it is made
-        by AI, which could not. "changed": signed, and changed since. "nothing": it says nothing of AI.
+        """In a word. "from here": a mark of this installation that could be checked, or its record has this very file.
+        "says so": it says that it is made by AI, which could not. "changed": signed, and changed since. "nothing": it
+        says nothing of AI.
         """
         if self.credentials.state == "changed":
             return "changed"
-        if self.watermark is not None or self.credentials.state == "trusted":
-            return "from here" if self.watermark is not None or self.says_ai else "says so"
-        return "says so" if self.says_ai else "nothing"
+        trusted = self.credentials.state == "trusted"
+        if self.watermark is not None or (self.says_ai and (trusted or self.is_recorded)):
+            return "from here"
+        return "says so" if trusted or self.says_ai else "nothing"
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the record of exports has this very file."""
+        return self.recorded is not None and self.recorded.same_file
 
     @property
     def says_ai(self) -> bool:
@@ -196,6 +203,8 @@ class Report:
             made = "Made by AI" + " in part" * (self._words & set(_BY_AI) == {"compositeWithTrainedAlgorithmicMedia"})
             if self.credentials.state == "trusted":
                 text = f"{made}, and signed by somebody who is trusted here."
+            elif self.is_recorded:
+                text = f"{made}, and saved here: the record of exports has this very file."
             else:
                 text = f"{made}: it was very likely saved here. Its invisible mark is a label, not a proof."
             return Finding(layer=what, text=text, mood="good")
