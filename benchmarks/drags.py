@@ -15,6 +15,7 @@ import contextlib
 import io
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("options", nargs="*", help="further options of `draggan drag`, after --")
     args = parser.parse_args(argv)
+    machine.load_operators()  # as the first drag would
     here = machine.describe()
     rows: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -141,4 +143,7 @@ def report(rows: dict[str, list[dict]], here: machine.Machine) -> str:
             f"| {np.mean([r['distances'][0] for r in results]):.2f} "
             f"| {np.median([r['matched'] for r in results]):.1f} |"
         )
+    others = Counter(r["outcome"] for r in everything["all"] if r["outcome"] != "arrived")
+    if others:
+        lines += ["", f"The others ended: {', '.join(f'{what} {count}' for what, count in others.most_common())}."]
     return "\n".join(lines) + "\n"

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] = ()) -> int:
     with chromium(args.browser) as browser, visit(browser, args.port) as seen:
         time.sleep(args.settle)
         seen.page.click(".dg-expert summary")
-        seen.page.get_by_label(_TITLES[args.solver]).click()
+        seen.page.get_by_role("radio", name=_TITLES[args.solver]).check()
         seen.page.evaluate("window.scrollTo(0, 0)")
         for seed in range(1 if args.quick else 4):
             # The page shows pictures with truncation; where things are differs by a little, which does not matter here.

@@ -1,6 +1,7 @@
 """Do drags in lower precision end at the same place, and sooner?
 
-The fixed drags of `benchmarks.drags` on the built-in cat, each in every precision from the same picture. Where a drag
+The fixed drags of `benchmarks.drags` on the built-in cat, each with both solvers, as its entry suggests them, and in
+every precision by turns, from the same picture. Where a drag
 ended is judged twice: by its own tracker, and, the same judge for all, by float32 features: the template of the handle
 in the first picture is looked for around the target in the last one.
 """
@@ -20,7 +21,7 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.drags import drags
 from benchmarks.timing import publish, table
-from draggan import load_generator
+from draggan import load_generator, suggested_config
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.generators.base import Generator
@@ -38,6 +39,7 @@ class Result:
         judged: by the judge.
         position: of the handle at the end, by the judge.
         seconds: per step, median.
+        whole: seconds from start to end.
     """
 
     outcome: str
@@ -46,6 +48,7 @@ class Result:
     judged: float
     position: np.ndarray
     seconds: float
+    whole: float
     ws: Tensor
 
 
@@ -75,13 +78,14 @@ def run(
 ) -> Result:
     """One drag to its end."""
     seconds, steps = [], []
+    started = time.perf_counter()
     drag = Drag(generator, ws, [handle], [target], mask, config)
     begun = time.perf_counter()
     for step in drag:
         steps.append(step)
         seconds.append(time.perf_counter() - begun)
         begun = time.perf_counter()
-    last = steps[-1]
+    whole, last = begun - started, steps[-1]
     position = judged(generator, ws, last.ws, handle, target)
     return Result(
         outcome=last.outcome or "",
@@ -90,6 +94,7 @@ def run(
         judged=float(np.linalg.norm(position - np.array(target))),
         position=position,
         seconds=float(np.median(seconds)),
+        whole=whole,
         ws=last.ws,
     )
 
@@ -102,40 +107,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--max-steps", type=int, default=DragConfig.max_steps)
-    parser.add_argument("--step-size", type=float, default=DragConfig.step_size)
+    parser.add_argument("--solvers", nargs="+", default=["gauss-newton", "adam"])
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     machine.add_options(parser)
     args = parser.parse_args(argv)
     here = machine.prepare(args)
     generator = load_generator(args.model, args.device)
-    results: dict[str, list[Result]] = {p: [] for p in args.precisions}
+    keys = [(solver, precision) for solver in args.solvers for precision in args.precisions]
+    configs = {key: suggested_config(args.model, solver=key[0], precision=key[1]) for key in keys}
+    results: dict[tuple[str, str], list[Result]] = {key: [] for key in keys}
+    for solver in args.solvers:
+        # What the first drag of a process prepares is ready from here on.
+        run(generator, generator.sample(0), *drags(0)["mouth"], None, configs[solver, args.precisions[0]])
     for seed in range(2 if args.quick else args.seeds):
-        with torch.no_grad():
-            ws = generator.sample(seed)
+        ws = generator.sample(seed)
         for handle, target in drags(seed).values():
-            for p in args.precisions:
-                config = DragConfig(precision=p, max_steps=args.max_steps, step_size=args.step_size)
-                results[p].append(run(generator, ws, handle, target, None, config))
+            for key, config in configs.items():
+                results[key].append(run(generator, ws, handle, target, None, config))
     rows: list[list[object]] = []
-    first = results[args.precisions[0]]
-    for p, found in results.items():
+    for (solver, precision), found in results.items():
+        first = results[solver, args.precisions[0]]
         apart = [float(np.linalg.norm(a.position - b.position)) for a, b in zip(first, found, strict=True)]
         arrived = sum(r.outcome == "arrived" for r in found)
         rows.append(
             [
-                p,
+                solver,
+                precision,
                 f"{arrived} of {len(found)}",
                 f"{np.median([r.steps for r in found]):.0f} ({max(r.steps for r in found)})",
-                f"{np.mean([r.distance for r in found]):.3f}",
-                f"{np.mean([r.judged for r in found]):.3f}",
+                f"{np.mean([r.distance for r in found]):.2f}",
+                f"{np.mean([r.judged for r in found]):.2f}",
                 f"{np.median(apart):.2f}, {np.percentile(apart, 90):.2f}, {max(apart):.2f}",
                 f"{1e3 * np.median([r.seconds for r in found]):.1f}",
+                f"{np.mean([r.whole for r in found]):.2f}",
             ]
         )
-    columns = ["precision", "arrived", "steps, median (most)", "px left, own tracker, mean"]
+    columns = ["solver", "precision", "arrived", "steps, median (most)", "px left, own tracker, mean"]
     columns += ["px left, float32 judge, mean", f"px from where {args.precisions[0]} ended: median, 90 %, most"]
-    head = f"{here.markdown()}; model {args.model}, step size {args.step_size:g}"
-    text = f"{head}\n\n{table([*columns, 'ms a step'], rows)}"
+    text = f"{here.markdown()}; model {args.model}\n\n{table([*columns, 'ms a step', 's a drag, mean'], rows)}"
     publish(text, args.out)
     return 0

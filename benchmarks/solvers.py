@@ -1,7 +1,8 @@
-"""Both solvers on the built-in models: landmarks of scenes pulled by 8 px in a random direction, one at a time.
+"""Both solvers on the built-in models: landmarks of scenes pulled by 16 px in a random direction, one at a time.
 
 Every seed's picture is drawn without truncation, so its scene, and with it where the landmark is, is known exactly.
-Distances are those of the tracker; `evaluation` measures independently of it.
+Distances are those of the drag's own tracker, which follows content for one solver and looks for the most similar place
+for the other; `evaluation` and `truth` measure independently of both.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--quick", action="store_true", help="one seed")
     parser.add_argument("--models", nargs="+", default=[*LANDMARKS], choices=[*LANDMARKS])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--length", type=float, default=8.0, help="px")
+    parser.add_argument("--length", type=float, default=16.0, help="px")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     args = parser.parse_args(argv)
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] = ()) -> int:
     lines = [
         "# Both solvers on the built-in models",
         "",
-        "`python -m benchmarks solvers`: landmarks pulled by 8 px in random directions, one at a time, 10 seeds; each",
-        "solver with the settings that the model's entry suggests (Adam's step size 5e-3, naturalness 0.25).",
+        f"`python -m benchmarks solvers`: landmarks pulled by {args.length:g} px in random directions, one at a",
+        "time, as far as they are visible in 10 seeds; each solver with the settings that the model's entry suggests.",
         "",
         f"{here.markdown()}.",
         "",
