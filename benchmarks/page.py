@@ -43,7 +43,7 @@ _WATCH = """() => {
     window.watch.observe(stage, {attributes: true, attributeFilter: ['data-frames']});
 }"""
 _TITLES = CHOICES["solver"]
-_ENDED = re.compile(r"Arrived|the limit|of the way|Stopped")
+_ENDED = re.compile(r"[Aa]rrived|the limit|of the way|Stopped|fell apart")
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -81,7 +81,7 @@ def _drag(page: Any, seed: int, handle: Sequence[float], target: Sequence[float]
     field.fill(str(seed))
     field.press("Enter")
     time.sleep(1.5)
-    box = page.locator("#dg-canvas canvas").last.bounding_box()
+    box = page.locator(".dg-picture").bounding_box()
     for x, y in (handle, target):
         page.mouse.click(box["x"] + (x + 0.5) * box["width"] / SIZE, box["y"] + (y + 0.5) * box["height"] / SIZE)
         time.sleep(0.7)

@@ -168,7 +168,7 @@ def test_other_architectures_are_refused():
 def test_the_benchmark_drags_a_widened_cat_to_its_target(tmp_path, capsys, monkeypatch):
     out = tmp_path / "target.md"
     # A short drag. Its landmarks are written down here, because the renderer that tells them would be compiled first.
-    monkeypatch.setattr(target, "drags", {9: {"ear": ((34.0, 28.0), (31.0, 24.0))}}.__getitem__)
+    monkeypatch.setattr(target, "drags", {9: {"ear": ((69.0, 57.0), (64.0, 51.0))}}.__getitem__)
     arguments = ["target", "--quick", "--no-native", "--names", "ear", "--seeds", "9"]
     assert main([*arguments, "--out", str(out)]) == 0
     text = out.read_text(encoding="utf-8")
