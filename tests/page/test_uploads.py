@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -151,14 +152,42 @@ def test_a_run_leaves_nothing_and_takes_away_what_a_killed_one_has_left(tmp_path
 
 
 def test_a_run_touches_nothing_else(tmp_path):
-    link, file, young = (tmp_path / f"draggan-run-{name}" for name in ("link", "file", "young"))
+    link, file, left = (tmp_path / f"draggan-run-{name}" for name in ("link", "file", "left"))
     other = tmp_path / "other"
     other.mkdir()
     link.symlink_to(other)
     file.write_text("")
-    young.mkdir()
-    old = tmp_path / "draggan-run-old"
-    old.mkdir()
-    os.utime(old, (time.time() - 3600,) * 2)
+    left.mkdir()
     RunFolder(tmp_path).remove()
-    assert {path.name for path in tmp_path.iterdir()} == {link.name, file.name, young.name, "other"}
+    assert {path.name for path in tmp_path.iterdir()} == {link.name, file.name, "other"}
+
+
+def test_a_run_that_begins_while_another_one_does_leaves_it_its_folder(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    taken, lock = [], fcntl.flock
+
+    def late(descriptor, operation):
+        if not taken:
+            taken.append(None)  # before the first one holds its folder, another one begins
+            taken.append(RunFolder(tmp_path))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    first = RunFolder(tmp_path)
+    assert first.path.is_dir()
+    assert taken[1].path.is_dir()
+    assert sorted(tmp_path.iterdir()) == sorted([first.path, taken[1].path])
+
+
+def test_a_run_whose_files_somebody_cleans_up_goes_on_and_ends(tmp_path):
+    mine = RunFolder(tmp_path)
+    inside = mine.path / "gradio"
+    inside.mkdir()
+    for path in mine.path.iterdir():
+        if path.is_file():
+            path.unlink()
+    os.utime(mine.path, (time.time() - 11 * 86400,) * 2)
+    RunFolder(tmp_path)
+    assert inside.is_dir(), "it is in use"
+    shutil.rmtree(mine.path)
+    mine.remove()

@@ -338,6 +338,7 @@ def _place(page: Page, name: str) -> Path:
     has removed first is no error.
     """
     folder = page.site.saved
+    folder.mkdir(parents=True, exist_ok=True)  # the system may have cleaned up
     for old in folder.iterdir():
         with suppress(FileNotFoundError):
             if time.time() - old.stat().st_mtime > _KEPT:
