@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
+import tempfile
 import time
+from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -103,3 +108,21 @@ def test_what_waits_is_decided_in_a_page_for_its_own_user_alone(ours):
         assert ours.audit.rows(last=1)[0].details == {"why": "a beach"}
     finally:
         demo.close()
+
+
+def test_that_page_needs_no_proxy_and_leaves_no_file(ours, capsys, monkeypatch, tmp_path):
+    folders = []
+
+    def end(demo):
+        folders.append(Path(tempfile.mkdtemp()))
+        demo.close()
+
+    monkeypatch.setattr(gr.Blocks, "block_thread", end)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "runs"))
+    monkeypatch.delenv("GRADIO_ANALYTICS_ENABLED", raising=False)
+    assert main(["review", "serve"]) == 0
+    assert re.match(r"What waits is at http://127\.0\.0\.1:\d+", capsys.readouterr().out)
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert folders[0].is_relative_to(tmp_path / "runs"), "what a library makes for itself lies there, too"
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from draggan.cli.options import name_of
+from draggan.cli.serving import launch, run_page
 
 if TYPE_CHECKING:
     from draggan.config import Cluster, Limits
@@ -90,56 +90,13 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
         program: what messages begin with.
     """
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
-    # Before Gradio is imported: it would otherwise report its start over the network.
-    # Whatever the environment says: nothing about this page is anybody else's business.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # It would also make a table of its last ten thousand events with every other one, which nobody reads.
-    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
-    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
     # Before PyTorch is imported: waiting threads sleep instead of spinning. Beside anything else that is busy, such as
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from dnnlib import proxies
-    from dnnlib.errors import ListenError
-    from dnnlib.run_folder import RunFolder
-    from draggan.errors import DragGANError
-
-    folder, chosen, ended = None, os.environ.get("GRADIO_TEMP_DIR"), False
-    try:
-        folder = RunFolder(_parent_of_temporary_files())
-        # Before Gradio is imported: it makes folders and connections then.
-        os.environ["GRADIO_TEMP_DIR"] = str(folder.path / "gradio")
-        _end_tidily()
-        with proxies.set_aside(all_of_them=False):
-            import draggan.ui  # noqa: F401
-        _serve(args, folder.path)
-    except (DragGANError, ListenError, OSError) as e:
-        sys.stderr.write(f"{program}: {e}\n")
-        return 1
-    except _Ended:
-        ended = True
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{program}: interrupted\n")
-        return 130
-    finally:
-        if folder is not None:
-            folder.remove()
-            os.environ["GRADIO_TEMP_DIR"] = chosen or ""
-        if ended:
-            # Not by way of Python's own end: it cuts off threads that compute, which PyTorch takes for a crash.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
-    return 0
-
-
-class _Ended(SystemExit):
-    """A signal has asked for the end."""
+    return run_page(program, lambda folder: _serve(args, folder))
 
 
 def _serve(args: argparse.Namespace, folder: Path) -> None:
-    from dnnlib import proxies
     from dnnlib.listening import free_port
     from draggan.engine.models import CatalogueModels
     from draggan.engine.zero import ZeroEngine, lent_gpu
@@ -161,20 +118,8 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     site.deployment.record_start()
     engine = ZeroEngine(models, lent, site.limits) if lent else _engine_of(args, models, site.limits)
     demo = build(models, engine, local=not exposure.public, site=site)
-    # Gradio asks its own server whether it answers; only a public link goes out from here.
-    with proxies.set_aside(all_of_them=not exposure.shared):
-        _, local_url, share_url = demo.launch(
-            server_name=exposure.host,
-            server_port=port,
-            share=exposure.shared,
-            root_path=args.root_path,
-            inbrowser=args.open,
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,  # no other server in front of this one
-            **launch_options(site),
-        )
-    _tell(local_url, share_url)
+    options = launch_options(site)
+    _tell(*launch(demo, exposure, port, root_path=args.root_path, inbrowser=args.open, **options))
     # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
     library.build_in_background()
 
@@ -244,21 +189,3 @@ def _tell(local_url: str, share_url: str | None) -> None:
 def _port(args: argparse.Namespace) -> int | None:
     chosen = os.environ.get("GRADIO_SERVER_PORT", "").strip()
     return int(chosen) if args.port is None and chosen.isdecimal() else args.port
-
-
-def _parent_of_temporary_files() -> Path | None:
-    """Where people want temporary files to lie; None: where the system does."""
-    chosen = os.environ.get("GRADIO_TEMP_DIR")
-    return Path(chosen).expanduser() if chosen else None
-
-
-def _end_tidily() -> None:
-    """Signals that end a process at once would leave its files behind."""
-
-    def end(number: int, frame: object) -> NoReturn:
-        raise _Ended(0)
-
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), end)

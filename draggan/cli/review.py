@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from draggan.cli.serving import launch, run_page
+
+if TYPE_CHECKING:
+    from draggan.provenance.deployment import Deployment
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
@@ -30,21 +37,10 @@ def run(args: argparse.Namespace) -> int:
     """Do it."""
     from draggan.provenance.deployment import default
 
-    queue = default().queue
+    ours = default()
     if args.what == "serve":
-        from dnnlib.errors import ListenError
-        from dnnlib.listening import free_port
-        from draggan.ui.review_page import serve
-
-        def say(url: str) -> None:
-            print(f"What waits is at {url} (Ctrl+C ends it).", flush=True)
-
-        try:
-            serve(queue, free_port("127.0.0.1", args.port, first=_FIRST_PORT), say)
-        except ListenError as error:
-            print(f"draggan review: {error}")
-            return 1
-        return 0
+        return run_page("draggan review", lambda folder: _serve(ours, args.port, folder))
+    queue = ours.queue
     if args.what in ("approve", "refuse"):
         queue.decide(args.number, allow=args.what == "approve", why=args.why)
         print(f"{args.number}: {'approved' if args.what == 'approve' else 'refused'}; its picture has left the disk")
@@ -61,3 +57,17 @@ def run(args: argparse.Namespace) -> int:
     if not waiting and not args.json:
         print("nothing waits")
     return 0
+
+
+def _serve(ours: Deployment, port: int | None, folder: Path) -> None:
+    from dnnlib.listening import free_port
+    from draggan.ui.review_page import build_review
+    from draggan.ui.server.exposure import Exposure
+    from draggan.ui.server.site import Site
+
+    exposure = Exposure()
+    site = Site(exposure, folder=folder, deployment=ours)
+    demo = build_review(ours.queue)
+    url, _ = launch(demo, exposure, free_port(exposure.host, port, first=_FIRST_PORT), **site.launch_options())
+    print(f"What waits is at {url} (Ctrl+C ends it).", flush=True)
+    demo.block_thread()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -13,10 +12,8 @@ from draggan.moderation.review import ReviewQueue
 from draggan.ui import text
 from draggan.ui.errors import explained
 from draggan.ui.server.callers import is_own
-from draggan.ui.server.exposure import Exposure
-from draggan.ui.server.site import Site
 
-__all__ = ["build_review", "serve"]
+__all__ = ["build_review"]
 
 # Not gr.Image, which would write a copy of the picture to the disk: it is to lie in the queue and nowhere else.
 _PICTURE = '<img alt="The picture that waits" style="max-width: 100%" hidden>'
@@ -78,19 +75,3 @@ def build_review(queue: ReviewQueue) -> gr.Blocks:
 def _check(request: gr.Request) -> None:
     if not is_own(request):
         raise LimitError("only the user who has started this page can see what waits")
-
-
-def serve(queue: ReviewQueue, port: int, say: Callable[[str], None]) -> None:
-    """Serve it until interrupted; ``say`` gets its address."""
-    exposure = Exposure()
-    demo = build_review(queue)
-    _, url, _ = demo.launch(
-        server_name=exposure.host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        ssr_mode=False,
-        **Site(exposure).launch_options(),
-    )
-    say(url)
-    demo.block_thread()
