@@ -25,28 +25,31 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def private_file(path: Path, make: Callable[[], bytes]) -> bytes:
-    """What is in a file; if there is none, what ``make`` gives is in it from now on. Of several makers one wins.
+    """What is in a file; if nothing is, what ``make`` gives is in it from now on. Of several makers one wins.
 
     Raises:
         OSError: it can neither be read nor written.
     """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
+    if content := _content(path):
+        return content
     temporary = _written_beside(path, make())
     try:
         # Unlike a replacement, a link does not take the place of what another one has written meanwhile.
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(OSError):
             os.link(temporary, path)
-        return path.read_bytes()
-    except OSError:
-        if path.exists():
-            raise
-        os.replace(temporary, path)  # a disk without links
+        if not _content(path):
+            # A disk without links, or a file that is empty since the power went.
+            os.replace(temporary, path)
         return path.read_bytes()
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _written_beside(path: Path, data: bytes) -> Path:
@@ -56,6 +59,9 @@ def _written_beside(path: Path, data: bytes) -> Path:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            # Else its name could outlive a power cut, and its content not.
+            os.fsync(file.fileno())
     except BaseException:
         # A full disk, or somebody's Ctrl+C: part of a key is a secret, too.
         temporary.unlink(missing_ok=True)

@@ -195,6 +195,19 @@ def test_part_of_a_key_does_not_stay_on_a_full_disk(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_key_that_a_power_cut_has_emptied_is_made_anew_and_is_on_the_disk_before_it_has_its_name(
+    tmp_path, monkeypatch
+):
+    key, flushed, link = tmp_path / "key", [], os.link
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(os, "link", lambda *names: (flushed.append("named"), link(*names)))
+    key.write_bytes(b"")
+    assert private_file(key, lambda: b"secret") == key.read_bytes() == b"secret"
+    assert private_file(key, lambda: b"another") == b"secret"
+    assert flushed == [6, "named"]
+    assert list(tmp_path.iterdir()) == [key]
+
+
 def test_a_commitment_does_not_tell_what_was_erased(log):
     """Two uploads of the same file have nothing in common, and its hash stands nowhere in their rows."""
     digest = hashlib.sha256(b"a photograph").hexdigest()
@@ -275,6 +288,41 @@ def test_threads_lose_no_row(tmp_path):
     assert found.is_valid
     assert found.rows == len({head.number for head in heads}) == 100
     log.close()
+
+
+def test_whoever_begins_a_record_waits_for_another_one_who_does(log, monkeypatch):
+    class Busy(sqlite3.Connection):
+        tries = 0
+
+        def executescript(self, script: str) -> sqlite3.Cursor:
+            Busy.tries += 1
+            if Busy.tries == 1:  # as SQLite says without a wait, where two change a new file to WAL
+                raise sqlite3.OperationalError("database is locked")
+            return super().executescript(script)
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Busy))
+    assert export(log, 1).number == 1
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_rows_of_a_record_that_was_taken_away_are_not_acknowledged(tmp_path, another):
+    """Once, so that a public page stops and whoever runs it hears of it; then in the file that is there."""
+    ours = Deployment.of(public=True, folder=tmp_path)
+    assert ours.audit is not None
+    export(ours, 1)
+    for path in tmp_path.glob("audit.sqlite*"):
+        path.rename(tmp_path / f"old-{path.name}")
+    second = AuditLog(ours.audit.path)
+    if another:
+        export(second, 2)
+    with pytest.raises(ExportError, match="cannot be written"):
+        export(ours, 3)
+    head = export(ours, 4)
+    assert head.number == 1 + another
+    assert second.head() == head, "where others look for it"
+    assert second.verify().is_valid
+    second.close()
+    ours.audit.close()
 
 
 WRITER = """

@@ -160,6 +160,7 @@ class AuditLog:
         self.path, self._keep, self._clock = path, keep, clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # which file the connection is to
         self._purged = 0.0
 
     # What is recorded
@@ -454,18 +455,24 @@ class AuditLog:
                 yield database
 
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._opened != _which(self.path):
+            # SQLite would go on writing into the file that nobody finds any more.
+            self._connection.close()
+            self._connection = None
+            raise AuditError(
+                f"the record of exports ({self.path.name}) was taken away, or another one put in its place, while it "
+                "was in use; what is recorded from now on goes into the one that is there. End all programs that use "
+                "it before its folder is moved or restored"
+            )
         if self._connection is None:
             self._make()
             database = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
             try:
-                # FULL: a row that was acknowledged survives a loss of power.
-                database.executescript(
-                    f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; {_SCHEMA}"
-                )
+                _prepare(database)
             except BaseException:
                 database.close()
                 raise
-            self._connection = database
+            self._connection, self._opened = database, _which(self.path)
         return self._connection
 
     def _make(self) -> None:
@@ -509,6 +516,32 @@ class AuditLog:
             return [Head.read(self._head_path.read_text(encoding="ascii", errors="replace"))]
         except (OSError, AuditError):
             return []
+
+
+def _which(path: Path) -> tuple[int, int] | None:
+    """Which file has that path; None: none. Opens nothing, so that no lock is lost."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Make the tables, where they are not there."""
+    until = time.monotonic() + _BUSY
+    while True:
+        try:
+            # FULL: a row that was acknowledged survives a loss of power.
+            database.executescript(
+                f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; {_SCHEMA}"
+            )
+            return
+        except sqlite3.OperationalError as error:
+            # Where another one changes the same new file to WAL, SQLite does not wait by itself.
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def _last(database: sqlite3.Connection) -> Head | None:
