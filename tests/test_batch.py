@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,29 @@ def test_what_was_broken_off_goes_on_and_nothing_is_done_twice(model, tmp_path, 
         for more in ({"film": ".gif"}, {"model": "another"}):
             other = read_jobs(source, Options(folder=str(out), **more).key)
             assert not any(journal.done(job) for job in other)
+
+
+def test_done_is_said_of_the_files_of_the_very_job_and_the_weights_of_today(model, tmp_path, capsys):
+    own, out = tmp_path / "own.safetensors", tmp_path / "out"
+    shutil.copy(model, own)
+
+    def run(seed: int, *options: str) -> int:
+        lines = [json.dumps({"model": str(own), "seed": s, "name": name}) for s, name in ((seed, "x"), (9, "x-before"))]
+        return main(["batch", str(written(tmp_path, lines)), "--out", str(out), "--jobs", "1", *options])
+
+    for seed, known in ((1, 0), (2, 1), (1, 1), (1, 2)):
+        assert run(seed) == 0
+        assert read_recipe(out / "x.png").seed.seed == seed
+        said = capsys.readouterr().out
+        assert ("were there already" in said) == (known > 0)
+        assert f"{2 - known} done" in said
+    os.replace(write_tiny_stylegan2(tmp_path, seed=1), own)
+    assert run(1) == 0
+    assert "2 done" in capsys.readouterr().out
+    # What would be the picture before x is that of another recipe.
+    assert run(1, "--before") == 1
+    assert "would be called 'x-before'" in rows_of(out)[0]["error"]
+    assert rows_of(out)[1]["state"] == "done"
 
 
 def test_a_batch_that_is_killed_goes_on(model, tmp_path):

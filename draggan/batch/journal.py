@@ -1,7 +1,8 @@
 """What a batch has done so far, a line for every job, so that it goes on where it was broken off.
 
-A line is written once the job's files are there under their own names: whatever ends the program, a job has all its
-files and a line, or it is done again under the same names.
+A line is written once the job's files are there under their own names, and has their hashes: whatever ends the program,
+and whatever else was written under those names since, a job has a line and the files that it has made, or it is done
+again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dnnlib.digests import sha256_of
 from draggan.batch.jobs import Job
 from draggan.errors import ExportError
 
 __all__ = ["Journal", "files_of"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Journal:
@@ -42,26 +44,27 @@ class Journal:
                 os.ftruncate(self._file.fileno(), before.rfind(b"\n") + 1)
         except OSError as error:
             raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
+        self._entries: dict[tuple[str, str], dict[str, Any]] = {}
         for line in before.splitlines():
             self._remember(line)
 
     def done(self, job: Job) -> dict[str, Any] | None:
-        """The row of a job that is done and whose files are there; None if it still has to run."""
-        row = self._rows.get((job.name, job.key))
-        if row is None or not all((self._folder / name).is_file() for name in files_of(row)):
+        """The row of a job that is done and whose files are there as it left them; None if it still has to run."""
+        entry = self._entries.get((job.name, job.key))
+        if entry is None or any(self._hash_of(name) != sha256 for name, sha256 in entry["files"].items()):
             return None
-        return row
+        return entry["row"]
 
     def add(self, job: Job, row: dict[str, Any]) -> None:
         """Note that a job is done."""
-        line = json.dumps({"journal": _VERSION, "name": job.name, "key": job.key, "row": row}).encode() + b"\n"
+        files = {name: self._hash_of(name) for name in files_of(row)}
+        entry = {"journal": _VERSION, "name": job.name, "key": job.key, "row": row, "files": files}
         try:
-            self._file.write(line)
+            self._file.write(json.dumps(entry).encode() + b"\n")
             os.fsync(self._file.fileno())
         except OSError as error:
             raise ExportError(f"cannot write the journal of {self._folder}: {error.strerror or error}") from error
-        self._rows[job.name, job.key] = row
+        self._entries[job.name, job.key] = entry
 
     def __enter__(self) -> Journal:
         return self
@@ -74,10 +77,17 @@ class Journal:
     def _remember(self, line: bytes) -> None:
         try:
             entry = json.loads(line)
-            if entry["journal"] == _VERSION and isinstance(entry["row"], dict):
-                self._rows[entry["name"], entry["key"]] = entry["row"]
+            if entry["journal"] == _VERSION and isinstance(entry["row"], dict) and isinstance(entry["files"], dict):
+                self._entries[entry["name"], entry["key"]] = entry
         except (ValueError, KeyError, TypeError):
             return  # of another version, or cut off: that job is done again
+
+    def _hash_of(self, name: str) -> str:
+        """SHA-256 of a file of the folder; empty: it is not there."""
+        try:
+            return sha256_of(self._folder / name)
+        except OSError:
+            return ""
 
 
 def files_of(row: dict[str, Any]) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,12 @@ def _locked(
     started = time.perf_counter()
     folder = Path(options.folder)
     rows: dict[int, dict[str, Any]] = {}
+    names = {job.name.lower() for job in jobs} if options.before else set()
     with Journal(folder) as journal:
         left: list[Job] = []
         for job in jobs:
-            if job.error:
-                rows[job.number] = failed(job, job.error)
+            if why := job.error or _why_its_before_has_no_place(job, names):
+                rows[job.number] = failed(job, why)
             elif (row := journal.done(job)) is not None:
                 # The line may stand elsewhere in the file by now.
                 rows[job.number] = row | {"number": job.number}
@@ -118,6 +119,20 @@ def _locked(
         known=known,
         seconds=seconds,
         files=files,
+    )
+
+
+def _why_its_before_has_no_place(job: Job, names: Collection[str]) -> str:
+    """Why the picture before the last edit would be written over another job's picture; empty: it would not.
+
+    Args:
+        names: of all jobs, in small letters.
+    """
+    name = f"{job.name}-before"
+    if name.lower() not in names:
+        return ""
+    return (
+        f"its picture before the edit would be called '{name}', which is the name of another recipe; change one of them"
     )
 
 

@@ -87,16 +87,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_models(jobs: Sequence[Job], model: str | None, *, yes: bool) -> list[Job]:
-    """The jobs, once their models are here; those whose model cannot be had say so."""
+    """The jobs, once their models are here, with keys that say which weights those have now.
+
+    Those whose model cannot be had say so.
+
+    Raises:
+        DragGANError: the model that draws for all of them cannot be had.
+    """
+    from draggan.engine.models import AnyModels
     from draggan.terminal import ensure_downloaded
 
+    models = AnyModels(downloads=False)
+
+    def weights(name: str) -> str:
+        ensure_downloaded(name, yes=yes)
+        return models.sha256(name)
+
     if model is not None:
-        ensure_downloaded(model, yes=yes)
-        return list(jobs)
-    missing: dict[str, str] = {"": ""}
+        known = weights(model)
+        return [dataclasses.replace(job, key=f"{job.key}-{known}") for job in jobs]
+    found, missing = {"": ""}, {"": ""}
     for name in {job.model: None for job in jobs if not job.error and job.model}:
         try:
-            ensure_downloaded(name, yes=yes)
+            found[name] = weights(name)
         except DragGANError as error:
             missing[name] = str(error)
-    return [dataclasses.replace(job, error=job.error or missing.get(job.model, "")) for job in jobs]
+    return [
+        dataclasses.replace(
+            job, key=f"{job.key}-{found.get(job.model, '')}", error=job.error or missing.get(job.model, "")
+        )
+        for job in jobs
+    ]
