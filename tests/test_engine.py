@@ -21,6 +21,8 @@ from draggan.engine.models import AnyModels, Model
 from draggan.engine.pictures import PictureCache
 from draggan.engine.running_drag import TurnsLiveDrag
 from draggan.engine.scheduler import Scheduler
+from draggan.engine.single_steps import Once
+from draggan.engine.work import Completion
 from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Picture
@@ -718,6 +720,34 @@ def test_every_thread_helps_when_there_is_work_for_it():
     assert eventually(lambda: len(scheduler) == 0)
     assert first.met
     assert second.met
+
+
+def test_threads_that_could_not_be_started_are_not_counted(monkeypatch, caplog):
+    start, refused = threading.Thread.start, [0]
+
+    def started(thread):
+        if thread.name == "engine" and refused[0]:
+            refused[0] -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    engine = LocalEngine(Few())
+    recipe = Recipe(model=ModelReference(name="cat"), image_size=(8, 8), start=np.zeros((1, 2, 3), np.float32))
+    refused[0] = 2
+    for _ in range(2):
+        with pytest.raises(LimitError, match="no more threads"):
+            engine._admit(Completion(engine, recipe, "a"), [])
+    assert (engine.under_way, len(engine._scheduler)) == (0, 0), "nothing was begun"
+    gate, after = Gate(), Once("a", lambda: "done")
+    engine._scheduler.add(gate)
+    gate.began.wait(10)
+    # Where there is one already, that does it.
+    refused[0] = 1
+    engine._scheduler.add(after)
+    assert "1 of 2 threads" in caplog.text
+    gate.open.set()
+    assert after.wait() == "done"
 
 
 # ---- live ----------------------------------------------------------------------------------------------------------

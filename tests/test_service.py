@@ -228,10 +228,17 @@ def test_bad_messages_are_told_and_cost_nothing_else(client):
         assert "not a recipe" in socket.receive_json()["error"]
         socket.send_json({"recipe": {"model": "bump"}, "handles": [list(BUMP)]})
         assert socket.receive_json()["began"] is True
-        for bad in ({"targets": [[900, 2]]}, {"targets": [[1, 2], [3, 4]]}, {"targets": "x"}, {"go": 1}, {"id": {}}):
+        for bad in (
+            {"targets": [[900, 2]]},
+            {"targets": [[1, 2], [3, 4]]},
+            {"targets": "x"},
+            {"go": 1},
+            {"id": {}},
+            {"targets": [[1, 2]], "id": "x" * 65},
+        ):
             socket.send_json(bad)
         errors = 0
-        while errors < 4:
+        while errors < 5:
             message = socket.receive()
             errors += message.get("text") is not None and "error" in json.loads(message["text"])
         socket.send_json({"stop": True})

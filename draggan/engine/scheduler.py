@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from draggan.errors import LimitError
+
 __all__ = ["Scheduler", "State", "Task"]
 
 log = logging.getLogger(__name__)
@@ -89,7 +91,11 @@ class Scheduler:
         self._checked = clock()
 
     def add(self, task: Task) -> None:
-        """Begin with a task."""
+        """Begin with a task.
+
+        Raises:
+            LimitError: there is no thread for it, and none can be started; nothing was begun.
+        """
         with self._changed:
             self._forget_accounts()
             account = self._accounts.setdefault(task.visitor, _Account())
@@ -97,7 +103,11 @@ class Scheduler:
             entry = _Entry(task, account, self._count)
             self._entries[task] = entry
             self._catch_up(entry)
-            self._call_a_thread()
+            try:
+                self._call_a_thread()
+            except LimitError:
+                del self._entries[task]
+                raise
 
     def wake(self, task: Task) -> None:
         """There is something to do for a task that may be resting. May be called from any thread, for any task."""
@@ -126,9 +136,19 @@ class Scheduler:
         """For one more task that is ready: one that waits, or a new one where those that wait have work already."""
         ready = sum(not (e.running or e.resting) for e in self._entries.values())
         if ready > self._idle and self._threads < self._workers:
-            self._threads += 1
-            threading.Thread(target=self._work, name="engine", daemon=True).start()
+            self._start_a_thread()
         self._changed.notify()
+
+    def _start_a_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="engine", daemon=True).start()
+        except RuntimeError as error:
+            # The system has no more of them now; those that there are do all of it meanwhile.
+            if not self._threads:
+                raise LimitError("this machine can start no more threads at the moment; try again later") from error
+            log.warning("the engine computes with %d of %d threads: %s", self._threads, self._workers, error)
+        else:
+            self._threads += 1
 
     def _catch_up(self, entry: _Entry) -> None:
         """A new visitor, or one back from a rest, starts level with the others, less the credit."""

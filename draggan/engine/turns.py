@@ -22,7 +22,7 @@ from draggan.engine.running_inversion import TurnsInversion
 from draggan.engine.scheduler import Scheduler
 from draggan.engine.single_steps import Once, Stepwise
 from draggan.engine.work import LOOK, Completion, Work, always
-from draggan.errors import PhotoError, PointError, RecipeError
+from draggan.errors import LimitError, PhotoError, PointError, RecipeError
 from draggan.recipe import Edit, ModelReference, Recipe, Seed
 from draggan.tuning import Tuning
 
@@ -263,7 +263,12 @@ class TurnsEngine:
             for config, points in drags:
                 check_budget(self.limits, config, points=points, image_size=work.recipe.image_size)
             self._running.append(work)
-        self._scheduler.add(work)
+        try:
+            self._scheduler.add(work)
+        except LimitError:
+            with self._lock:
+                self._running.remove(work)
+            raise
 
     def _running_of(self, visitor: str) -> int:
         """How much of a visitor's runs; with the lock held."""

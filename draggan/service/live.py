@@ -47,6 +47,7 @@ _BEGIN = ("recipe", "handles", "mask", "space", "settings", "height", "quality")
 _DURING = ("targets", "id", "settle", "stop")
 _WAITING = 64  # messages that wait for a pull to begin
 _LONGEST = 1 << 20  # characters of a message that only moves targets
+_LONGEST_ID = 64  # characters
 _PATIENCE = 0.5  # seconds for which a thread waits for a step
 _REMEMBERED = 256  # targets whose picture may still come
 
@@ -278,8 +279,9 @@ class _Pull:
             targets, number = value["targets"], value.get("id")
             if not isinstance(targets, list):
                 raise PointError("targets are given as [[x, y], ...] in image pixels")
-            if number is not None and not isinstance(number, (int, float, str)):
-                raise RecipeError("the id of targets is a number or a text")
+            # It is remembered, and sent back with every picture.
+            if number is not None and not (isinstance(number, (int, float, str)) and len(str(number)) <= _LONGEST_ID):
+                raise RecipeError(f"the id of targets is a number or a text of at most {_LONGEST_ID} characters")
             self.drag.retarget(targets)
             self._asked[_key(targets)] = (number, time.perf_counter())
             self._asked.move_to_end(_key(targets))
