@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -25,6 +26,7 @@ from draggan.ui.server import guard
 from draggan.ui.server.bodies import files_in
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
+from draggan.ui.server.uploads import Uploads
 from tests.pages import BUMP, TinyModels
 
 PUBLIC = Exposure(public=True, any_address=True)
@@ -306,6 +308,42 @@ def test_what_comes_slowly_or_is_large_counts():
         assert said[:4] == [200] * 4
         assert 429 in said
         assert server.ask("GET", "/config", source="127.0.0.5")[0] == 200
+
+
+def test_a_connection_goes_on_whatever_else_waits_for_an_answer(tmp_path):
+    """Words in it, and what is answered at once, take no place."""
+    limits, heard = Limits.public(), []
+
+    async def service(scope, receive, send):
+        heard.append((await receive())["type"])
+
+    uploads = Uploads(tmp_path / "in", tmp_path / "kept", limits)
+    gate = guard.Guard(service, exposure=PUBLIC, limits=limits, uploads=uploads, endpoints={}, service=service)
+    for number in range(limits.places):
+        gate._rates.begin("192.0.2.1", str(number))
+    body = {"type": "http.request", "body": b"{}"}
+    for kind, method, path, said in (
+        ("websocket", "", "/v1/live", {"type": "websocket.receive", "text": "{}"}),
+        ("http", "GET", "/v1/models", body),
+        ("http", "POST", "/gradio_api/component_server", body),
+    ):
+        scope = {
+            "type": kind,
+            "method": method,
+            "path": path,
+            "headers": [(b"host", b"localhost")],
+            "client": ("192.0.2.1", 1),
+        }
+
+        async def receive(said=said):
+            return said
+
+        async def send(message):
+            heard.append(message)
+
+        asyncio.run(gate(scope, receive, send))
+        assert heard.pop() == said["type"]
+    assert heard == []
 
 
 def test_open_answers_are_counted():

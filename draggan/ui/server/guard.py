@@ -38,6 +38,8 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _API = "/gradio_api/"
 _CALLS = ("queue/join", "call/", "run/", "api/", "component_server", "cancel")
+# Of them those that are answered at once: what a pointer says, and the end of a call.
+_AT_ONCE = ("component_server", "cancel")
 _EVENT = re.compile(rb'"event_id":\s*"([0-9a-f]{32})"')
 # The service's paths; what begins with one of them is no page's.
 _SERVICE = ("/v1/", "/mcp", "/health", "/ready", "/metrics")
@@ -179,7 +181,7 @@ class Guard:
                 finally:
                     self._rates.end(visitor, event)
             else:
-                self._rates.call(visitor, _POINTER if path.startswith(("/v1/", "/mcp")) else 0.0)
+                self._rates.ask(visitor, _POINTER if path.startswith(("/v1/", "/mcp")) else 0.0)
                 await service(scope, receive, send)
         except LimitError as error:
             await _refuse(send, 429, sentence(str(error)))
@@ -196,7 +198,7 @@ class Guard:
             try:
                 if len(said) > self._limits.call_bytes:
                     raise LimitError(f"a message may have {self._limits.call_bytes / 1e6:.0f} MB here")
-                self._rates.call(visitor, _POINTER + len(said) / _PER_CALL)
+                self._rates.ask(visitor, _POINTER + len(said) / _PER_CALL)
                 bodies.check_number(said)
             except (LimitError, ValueError) as error:
                 await _hang_up(send, sentence(str(error)))
@@ -204,7 +206,7 @@ class Guard:
             return message
 
         try:
-            self._rates.call(visitor)
+            self._rates.ask(visitor)
             self._rates.open_tab(visitor)
         except LimitError as error:
             await _hang_up(send, sentence(str(error)))
@@ -236,10 +238,10 @@ class Guard:
         if wrong := self._why_not(values, name):
             await _refuse(send, 400, wrong)
             return
-        if route == "cancel":
+        if route in _AT_ONCE:
             self._rates.ask(caller.visitor, _POINTER)
         else:
-            self._rates.call(caller.visitor, _POINTER if route == "component_server" else 1.0)
+            self._rates.call(caller.visitor)
         if caller.own_user:
             caller.own_user = is_own_user(scope.get("client"), scope.get("server"))
         answer = bytearray()

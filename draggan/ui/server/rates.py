@@ -44,15 +44,15 @@ class Rates:
         self._all = _Account(_BURST * limits.all_calls_per_minute, clock())
         self._lock = threading.Lock()
 
-    def call(self, visitor: str, weight: float = 1.0) -> None:
-        """One call, or something that counts as a part of one.
+    def call(self, visitor: str) -> None:
+        """One call, where there is a place left for its answer (`begin`).
 
         Raises:
             LimitError: one too many.
         """
         with self._lock:
             account = self._account(visitor)
-            self._charge(account, weight)
+            self._charge(account, 1.0)
             self._forget(account)
             if len(account.places) >= self._limits.places:
                 raise LimitError(
@@ -60,8 +60,8 @@ class Rates:
                     "allowed here; fetch the answers first"
                 )
 
-    def ask(self, visitor: str, weight: float) -> None:
-        """Something that is answered at once, and needs no place.
+    def ask(self, visitor: str, weight: float = 1.0) -> None:
+        """Something that takes no place: answered at once, or a word in a conversation; as so many calls.
 
         Raises:
             LimitError: too often.
