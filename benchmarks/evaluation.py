@@ -13,6 +13,7 @@ import math
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from draggan.evaluation.command import config_from
 from draggan.evaluation.protocols import (
     ALL,
     DRAG,
+    Column,
     Landmarks,
     Mask,
     Method,
@@ -182,12 +184,11 @@ def document(
         "",
         f"{here.markdown()}. Other work shared the machine: compare times within a table only.",
         "",
-        "Means with 95 % intervals (bootstrap over cases; Wilson's for shares). After a semicolon: the difference to",
-        "the first row on the same cases, with its interval. Pixels are those of the model's picture, not of 512 px.",
-        "Perceptual distance: 1 - multi-scale SSIM of gradient magnitudes (no LPIPS: its network is not ours). Latent",
-        "distances: root mean square of whitened W, over all rows; a random latent has about 1. Frechet distances are",
-        "in the features of our landmark network and grow as cases get fewer: compare within a line, and with that of",
-        "as many unrelated pictures.",
+        "Means, with 95 % intervals (bootstrap over cases), and the difference to the first row on the same cases.",
+        "Pixels are those of the model's picture, not of 512 px. Perceptual distance: 1 - multi-scale SSIM of gradient",
+        "magnitudes (no LPIPS: its network is not ours). Latent distances: root mean square of whitened W, over all",
+        "rows; a random latent has about 1. Frechet distances are in the features of our landmark network and grow as",
+        "cases get fewer: compare with that of as many unrelated pictures.",
         "",
     ]
     for name, settings in _settings(tables).items():
@@ -195,12 +196,11 @@ def document(
     lines += ["", NOTES[0], *([notes] if notes else []), NOTES[1]]
     if picture is not None and _shown(tables):
         lines += ["", f"![best, median and worst cases]({picture.name})", "", *_caption(tables)]
-    lines += ["", "## In short", "", *_overview(tables)]
-    for model, name, rows in tables:
-        for k, some in enumerate(nested(rows)):
-            lines += ["", f"## {model}, {rows[0].protocol.title}"] if k == 0 else ["", "With the rows that have fewer:"]
-            lines += ["", report.markdown(some).rstrip()]
-            lines += _notes(name, [row.over(set.intersection(*(set(r.cases) for r in some))) for row in some])
+    for name in dict.fromkeys(name for _, name, _ in tables):
+        measured = [rows for _, other, rows in tables if other == name and nested(rows)]
+        if measured:
+            made = _quality(measured) if name == "quality" else _drags(measured)
+            lines += ["", f"## {measured[0][0].protocol.title}", "", *made]
     return "\n".join(lines) + "\n"
 
 
@@ -213,29 +213,42 @@ def nested(rows: Sequence[Row]) -> list[list[Row]]:
     return [[row for row in rows if row.measured >= count] for count in counts]
 
 
-OVERVIEW = ("arrived", "steps", "cpu", "latent_after")
-"""What the overview shows beside the main figure: keys of columns."""
+BESIDE = ("arrived", "steps", "cpu", "latent_moved")
+"""What stands beside the main figure: keys of columns."""
 
 
-def _overview(tables: list[tuple[str, str, list[Row]]]) -> list[str]:
-    """A line for each model, protocol and row, each over as many cases as it shares with the first row."""
-    lines: list[str] = []
-    for model, name, rows in tables:
-        if name == "quality" or not nested(rows):
-            continue
-        columns = {c.key: c for c in rows[0].protocol.columns}
-        if not lines:
-            titles = [f"{columns[key].title}, {columns[key].unit}".removesuffix(", ") for key in OVERVIEW]
-            lines.append(f"| model | protocol | row | cases | what counts | {' | '.join(titles)} |")
-            lines.append("|---" * (5 + len(OVERVIEW)) + "|")
+def _drags(measured: list[list[Row]]) -> list[str]:
+    """A protocol that drags: a line for each model and row, over the cases shared with the model's first row."""
+    main, columns = measured[0][0].main, {c.key: c for c in measured[0][0].protocol.columns}
+    unedited = [columns[key] for key in (f"{main.key}_before", f"{main.key}_free", "asked") if key in columns][:1]
+    beside = [columns[key] for key in BESIDE]
+    titles = [*map(_title, [*unedited, main]), "beside the first row", *map(_title, beside)]
+    lines = [f"| model | row | cases | {' | '.join(titles)} | ended |", "|---" * (4 + len(titles)) + "|"]
+    for rows in measured:
         first = nested(rows)[0][0]
         for whole in (row for row in rows if row.measured):
             row = whole.over(set(whole.cases) & set(first.cases))
-            main = row.main
-            counts = f"{main.title} {report.number(row.interval(main), main, unit=True)}"
-            cells = [model, row.protocol.title, row.name, str(row.measured), counts]
-            cells += [report.number(row.interval(columns[key]), columns[key]).split(" ")[0] for key in OVERVIEW]
-            lines.append("| " + " | ".join(cells) + " |")
+            cells = [row.subject.name, row.name, str(row.measured)]
+            cells += [report.number(row.interval(column), column) for column in (*unedited, main)]
+            cells.append("" if whole is first else report.difference(first, row, main))
+            cells += [report.number(row.interval(column), column).split(" ")[0] for column in beside]
+            lines.append("| " + " | ".join([*cells, _endings(row)]) + " |")
+    return lines
+
+
+def _title(column: Column) -> str:
+    return f"{column.title}, {column.unit}".removesuffix(", ")
+
+
+def _quality(measured: list[list[Row]]) -> list[str]:
+    """Pictures as models draw them, nothing dragged: a line for each."""
+    columns, distances = measured[0][0].protocol.columns, report.frechet_titles(measured[0][0])
+    titles = [*map(_title, columns), *(title for title, _ in distances)]
+    lines = [f"| model | cases | {' | '.join(titles)} |", "|---" * (2 + len(titles)) + "|"]
+    for (row,) in measured:
+        cells = [row.subject.name, str(row.measured), *(report.number(row.interval(c), c) for c in columns)]
+        cells += ["–" if (d := row.frechet("before", to)) is None else f"{d:.3g}" for _, to in distances]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -250,18 +263,10 @@ def _settings(tables: list[tuple[str, str, list[Row]]]) -> dict[str, str]:
     return found
 
 
-def _notes(name: str, rows: list[Row]) -> list[str]:
-    """Why drags ended, row by row."""
-    lines = []
-    for row in rows:
-        counts: dict[str, int] = {}
-        for case in row.cases.values():
-            if case.outcome:
-                counts[case.outcome] = counts.get(case.outcome, 0) + 1
-        if counts and name != "quality":
-            ends = ", ".join(f"{what} {n}" for what, n in sorted(counts.items(), key=lambda item: -item[1]))
-            lines.append(f"{row.name} ended: {ends}.")
-    return ["", " ".join(lines)] if lines else []
+def _endings(row: Row) -> str:
+    """Why its drags ended."""
+    counts = Counter(case.outcome for case in row.cases.values() if case.outcome)
+    return ", ".join(f"{what} {count}" for what, count in counts.most_common())
 
 
 def _shown(tables: list[tuple[str, str, list[Row]]]) -> list[list[Row]]:

@@ -675,8 +675,9 @@ def test_the_document_has_every_table_with_its_settings_and_endings(tmp_path):
     tables = [("bumps", "landmarks-5", rows), ("bumps", "quality", [Row(bumps(), Quality(), DragConfig())])]
     text = evaluation.document(tables, machine.describe(), tmp_path / "x.jpg")
     assert "- wide: `step_size=0.05`, `r1=5.0`, `max_steps=3`" in text
-    assert "## bumps, landmarks, 1 point" in text
-    assert "wide ended: max_steps 3." in text
+    assert "## landmarks, 1 point" in text
+    assert "| bumps | wide | 3 |" in text
+    assert "| max_steps 3 |" in text
     assert "quality" not in text  # nothing of it was measured
     assert "![best, median and worst cases](x.jpg)" in text
     # What a person wrote survives the next writing.

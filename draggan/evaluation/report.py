@@ -16,7 +16,7 @@ from draggan.evaluation.results import Row
 from draggan.evaluation.statistics import Interval, paired_difference
 from draggan.images import draw_points, to_uint8
 
-__all__ = ["markdown", "number", "strip", "text", "tile"]
+__all__ = ["difference", "frechet_titles", "markdown", "number", "strip", "text", "tile"]
 
 
 def number(interval: Interval, column: Column, *, unit: bool = False) -> str:
@@ -38,7 +38,7 @@ def text(row: Row) -> str:
     head += f": {row.measured} case{'s' if row.measured != 1 else ''}"
     head += f", {skipped} without a task" if skipped else ""
     lines = [(c.title, number(row.interval(c), c, unit=True)) for c in row.protocol.columns]
-    lines += [(t, f"{d:.3g}") for t, b in _frechet_titles(row) if (d := row.frechet("before", b)) is not None]
+    lines += [(t, f"{d:.3g}") for t, b in frechet_titles(row) if (d := row.frechet("before", b)) is not None]
     lines = [(title, value) for title, value in lines if value != "–"]
     width = max((len(title) for title, _ in lines), default=0)
     return "\n".join([head, *(f"  {title:{width}}  {value}" for title, value in lines)])
@@ -64,11 +64,11 @@ def markdown(rows: Sequence[Row]) -> str:
         cells = []
         for row, interval in zip(rows, intervals, strict=True):
             cell = number(interval, column)
-            if row is not first and column == row.main:
-                cell += _difference(first, row, column)
+            if row is not first and column == row.main and (apart := difference(first, row, column)):
+                cell += f"; {apart}"
             cells.append(cell)
         lines.append(f"| {column.title}{unit} | " + " | ".join(cells) + " |")
-    for title, b in _frechet_titles(first):
+    for title, b in frechet_titles(first):
         distances = [row.frechet("before", b) for row in rows]
         if any(d is not None for d in distances):
             cells = ["–" if d is None else f"{d:.3g}" for d in distances]
@@ -76,21 +76,21 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _frechet_titles(row: Row) -> list[tuple[str, str]]:
+def frechet_titles(row: Row) -> list[tuple[str, str]]:
     """What the Frechet distances from "before" are of, and to what."""
     what = "generated against rendered" if row.protocol.name == "quality" else "edited against unedited"
     return [(f"Frechet distance, {what}", "after"), ("Frechet distance of as many unrelated pictures", "other")]
 
 
-def _difference(first: Row, row: Row, column: Column) -> str:
-    """``; -0.4 [-0.6, -0.1]`` to the first row on the same cases."""
+def difference(first: Row, row: Row, column: Column) -> str:
+    """``-0.4 [-0.6, -0.1]`` to the first row on the same cases; empty where fewer than two are shared."""
     a, b = first.values(column.key), row.values(column.key)
     both = sorted(a.keys() & b.keys())
     if len(both) < 2:
         return ""
     d = paired_difference([a[i] for i in both], [b[i] for i in both])
     digits, f = column.digits, column.factor
-    return f"; {d.mean * f:+.{digits}f} [{d.low * f:+.{digits}f}, {d.high * f:+.{digits}f}]"
+    return f"{d.mean * f:+.{digits}f} [{d.low * f:+.{digits}f}, {d.high * f:+.{digits}f}]"
 
 
 def tile(
