@@ -2,7 +2,9 @@
 
 Pairs that training never sees, truncation 1, at the model's own size. *Outlines* are the pixels within 1 / 128 of the
 width of a border between two parts, or part and backdrop; *sharpness* is the energy of differences between neighbouring
-pixels over that of the renderings. A smaller model's pictures are enlarged to the size of the others.
+pixels over that of the renderings; *left at 64 px* is the part of the squared error that remains when pictures and
+renderings are averaged to 64 px: of what is in another place or of another colour, not only soft. A smaller model's
+pictures are enlarged to the size of the others.
 """
 
 from __future__ import annotations
@@ -68,14 +70,17 @@ class Held:
         return made if made.shape[-1] == size else F.interpolate(made, (size, size), mode="bicubic").clamp(-1, 1)
 
     def figures(self, made: Float[Tensor, "n 3 size size"]) -> list[float]:
-        """PSNR, that near outlines, sharpness, and the mean absolute error of 255."""
-        wrong = ((made - self.right).square().mean(1, keepdim=True) * self.near).sum() / self.near.sum()
+        """PSNR, that near outlines, sharpness, mean absolute error of 255, and the part of the error left at 64 px."""
+        error = made - self.right
+        left = F.adaptive_avg_pool2d(error, 64).square().mean() / error.square().mean()
+        wrong = (error.square().mean(1, keepdim=True) * self.near).sum() / self.near.sum()
         sharpness = _steepness(made) / _steepness(self.right)
         return [
             psnr(made, self.right),
             10 * math.log10(4 / float(wrong)),
             sharpness,
-            127.5 * float((made - self.right).abs().mean()),
+            127.5 * float(error.abs().mean()),
+            float(left),
         ]
 
 
@@ -110,8 +115,9 @@ def main(argv: Sequence[str] = ()) -> int:
             files["against"] = args.against / f"{name}.safetensors"
         for which, file in files.items():
             made = held.drawn(str(file))
-            all_of, outline, sharpness, absolute = held.figures(made)
-            rows.append([name, which, f"{all_of:.2f}", f"{outline:.2f}", f"{sharpness:.2f}", f"{absolute:.1f}"])
+            all_of, outline, sharpness, absolute, left = held.figures(made)
+            cells = f"{all_of:.2f}", f"{outline:.2f}", f"{sharpness:.2f}", f"{absolute:.1f}", f"{left:.0%}"
+            rows.append([name, which, *cells])
             print(" | ".join(map(str, rows[-1])), flush=True)
             if args.pictures is not None:
                 buffer = io.BytesIO()
@@ -119,7 +125,7 @@ def main(argv: Sequence[str] = ()) -> int:
                 shown.save(buffer, "JPEG", quality=88, comment=COMMENT)
                 ending = "" if which == "shipped" else "-against"
                 (args.pictures / f"{name}{ending}.jpg").write_bytes(buffer.getvalue())
-    columns = ["model", "", "PSNR, dB", "near outlines, dB", "sharpness", "absolute error, of 255"]
+    columns = ["model", "", "PSNR, dB", "near outlines, dB", "sharpness", "absolute error, of 255", "left at 64 px"]
     count = 16 if args.quick else args.count
     head = f"# How well the built-in models draw held scenes\n\n`python -m benchmarks quality`, {count} scenes a model"
     publish(f"{head}; {here.markdown()}.\n\n{table(columns, rows)}", args.out)
