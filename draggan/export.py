@@ -65,6 +65,7 @@ __all__ = [
     "encode_animation",
     "encode_picture",
     "has_sound",
+    "in_a_folder",
     "read_recipe",
     "recipe_in",
     "save_animation",
@@ -193,14 +194,14 @@ def encode_animation(
 def check_picture_path(path: str | Path) -> Path:
     """The path itself, or `ExportError` if no picture can be written there: ask before work that would be lost."""
     _suffix(Path(path).suffix, PICTURES, "a picture")
-    return _in_a_folder(Path(path))
+    return in_a_folder(Path(path))
 
 
 def check_animation_path(path: str | Path) -> Path:
     """The path itself, or `ExportError` if no animation can be written there."""
     if _suffix(Path(path).suffix, ANIMATIONS, "an animation") == ".mp4" and not can_write_mp4():
         raise ExportError(NO_MP4)
-    return _in_a_folder(Path(path))
+    return in_a_folder(Path(path))
 
 
 def can_write_mp4() -> bool:
@@ -284,7 +285,7 @@ def save_recipe(path: str | Path, recipe: Recipe) -> Path:
     Raises:
         ExportError: the file cannot be written.
     """
-    return _write(_in_a_folder(Path(path)), recipe.portable().to_json(indent=1).encode())
+    return _write(in_a_folder(Path(path)), recipe.portable().to_json(indent=1).encode())
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -415,7 +416,8 @@ def _suffix(suffix: str, allowed: tuple[str, ...], what: str) -> str:
     return suffix.lower()
 
 
-def _in_a_folder(path: Path) -> Path:
+def in_a_folder(path: Path) -> Path:
+    """The path itself, or `ExportError` if its folder is not there: a folder that was misspelt is not made."""
     if not path.parent.is_dir():
         raise ExportError(f"cannot write {path}: there is no folder {path.parent}; choose one that exists")
     return path

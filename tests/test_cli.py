@@ -149,6 +149,24 @@ def test_a_picture_that_is_written_nowhere_is_told_of(model, capsys):
     assert "nothing was written; add --out" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device there")
+def test_output_that_has_no_room_is_one_sentence(capsys, monkeypatch):
+    with open("/dev/full", "w") as full:  # whose end would fail, too, had anything been left to write
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["models"]) == 1
+    assert capsys.readouterr().err == "draggan: [Errno 28] No space left on device\n"
+
+
+def test_a_folder_that_is_not_there_is_told_of_and_not_made(model, tmp_path, capsys):
+    for command in (
+        ["edits", "--model", model, "--seed", "1", "--point", "10,12:14,12", "--out", str(tmp_path / "no" / "x.jsonl")],
+        ["convert", model, str(tmp_path / "no" / "x.npz")],
+    ):
+        assert main(command) == 1
+        assert "there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_the_settings_are_those_that_suit_the_model(tmp_path, capsys):
     short = ["--model", "cat", "--seed", "7", "--point", "156,156:148,156", "--steps", "1", "--json"]
     assert main(["drag", *short]) == 0

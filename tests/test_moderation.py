@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +161,23 @@ def test_a_person_decides_once_and_it_counts_for_the_same_picture_only(tmp_path)
         unsure.check_export(PICTURE + 1)
     with pytest.raises(ModerationError, match="nothing waits under the number"):
         queue.decide("../../etc/x", allow=True, why="")
+
+
+def test_a_decision_that_is_cut_off_leaves_nothing_that_waits_without_its_picture(tmp_path, monkeypatch):
+    queue = ReviewQueue(tmp_path)
+    item = queue.add(Subject(stage="export", pictures=[PICTURE]), REVIEW)
+    unlink = Path.unlink
+
+    def one_and_no_more(path, missing_ok=False):
+        unlink(path, missing_ok=missing_ok)
+        if path.stem == item:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "unlink", one_and_no_more)
+        with pytest.raises(KeyboardInterrupt):
+            queue.decide(item, allow=True, why="")
+    assert all(waiting.picture.exists() for waiting in queue.waiting())
 
 
 def test_what_nobody_has_looked_at_leaves_the_disk_after_a_week(tmp_path):

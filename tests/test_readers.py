@@ -535,6 +535,10 @@ def test_damaged_copy_is_made_again(tmp_path: Path) -> None:
     converted.write_bytes(converted.read_bytes()[:500])
     again = read_checkpoint(path, cache=cache)
     assert_same_tensors(first.networks["G_ema"].tensors, again.networks["G_ema"].tensors)
+    # The same under another path, such as an upload.
+    converted.write_bytes(b"")
+    again = read_checkpoint(path.rename(tmp_path / "other.pkl"), cache=cache)
+    assert_same_tensors(first.networks["G_ema"].tensors, again.networks["G_ema"].tensors)
 
 
 @pytest.mark.parametrize("index", [b"", b"[]", b"{", b'{"sha256": 3}', b'{"sha256": "../../x"}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import itertools
 import pickle
@@ -20,6 +21,7 @@ from draggan.engine.remote import RemoteComputing
 from draggan.engine.replica import PROTOCOL, Begun, Order, Replica, Sent, SentModels, Taken
 from draggan.errors import ModelNotFound
 from draggan.recipe import Edit, ModelReference, Recipe, Seed, read_points
+from draggan.tuning import Tuning
 from tests.model_files import write_tiny_stylegan2
 
 
@@ -120,6 +122,28 @@ def test_of_files_for_replicas_the_last_ones_are_held(tmp_path, monkeypatch):
         assert computing.sent(str(path)).content == [path.read_bytes()]
         assert computing.facts(str(path)).latent == (8, ord(path.name))
         assert (len(computing._contents), len(computing._facts)) == (1, 1)
+
+
+def test_weights_of_a_photo_are_put_once_for_as_long_as_they_are_here():
+    class Computing(RemoteComputing):
+        puts = 0
+
+        def put(self, value):
+            self.puts += 1
+            return self.puts
+
+        def call(self, method, *args, model, session=""):
+            return np.full((1, 1, 3), model.tuning, np.uint8)
+
+    computing = Computing(AnyModels("cpu"), slice_seconds=1.0)
+    name = computing.tunings.keep(Tuning(differences={"weight": np.ones(3, np.float16)}))
+    recipe = Recipe(model=ModelReference(name="cat", tuning=name), image_size=(32, 32), start=Seed(seed=1))
+    drawings = [computing.drawing(recipe, None) for _ in range(3)]
+    assert all((drawing(np.zeros((1, 1, 1), np.float32)) == 1).all() for drawing in drawings)
+    assert computing.puts == 1 + len(drawings)
+    computing.tunings.forget(name)
+    gc.collect()
+    assert len(computing._sent_tunings) == 0
 
 
 def test_opened_files_that_are_gone_are_no_models_any_more(tmp_path):

@@ -66,18 +66,29 @@ def read_converted(path: Path, cache: Path, roles: Collection[Role] | None) -> C
     index = cache / "index" / f"{hashlib.sha256(os.fsencode(source)).hexdigest()}.json"
     state = _state(source)
     digest = known_digest(index, state)
-    if digest is not None:
-        converted = cache / converted_name(digest)
-        if converted.is_file():
-            try:
-                return _read_copy(converted, roles)
-            except CheckpointError as error:
-                log.warning("converted copy %s cannot be used (%s); converting again", converted, error)
-                converted.unlink(missing_ok=True)
-    digest = _convert(source, cache)
-    if _state(source) == state:
-        _write_index(index, {**state, "sha256": digest})
-    return _read_copy(cache / converted_name(digest), roles)
+    found = None if digest is None else _usable_copy(digest, cache, roles)
+    if found is None:
+        digest = _convert(source, cache)
+        if _state(source) == state:
+            _write_index(index, {**state, "sha256": digest})
+        found = _usable_copy(digest, cache, roles)
+    if found is None:
+        # The same content was converted before, under another path, and that copy was damaged.
+        found = _read_copy(cache / converted_name(_convert(source, cache)), roles)
+    return found
+
+
+def _usable_copy(digest: str, cache: Path, roles: Collection[Role] | None) -> CheckpointDescription | None:
+    """The copy of that source file; None: there is none, or it was damaged and is gone now."""
+    converted = cache / converted_name(digest)
+    if not converted.is_file():
+        return None
+    try:
+        return _read_copy(converted, roles)
+    except CheckpointError as error:
+        log.warning("converted copy %s cannot be used (%s); converting again", converted, error)
+        converted.unlink(missing_ok=True)
+        return None
 
 
 def _read_copy(converted: Path, roles: Collection[Role] | None) -> CheckpointDescription:
@@ -148,6 +159,9 @@ def _convert(source: Path, cache: Path) -> str:
         if not isinstance(digest, str) or len(digest) != 64:
             raise CheckpointError(f"{source}: reading it gave no result; the file may be damaged")
         if not result.get("already"):
+            with open(work / "converted.safetensors", "r+b") as file:
+                # Else its name could outlive a power cut, and its content not.
+                os.fsync(file.fileno())
             try:
                 os.replace(work / "converted.safetensors", cache / converted_name(digest))
             except PermissionError:

@@ -7,6 +7,7 @@ imported when it runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -60,17 +61,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(drag.joined(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
     except DragGANError as e:
         print(f"draggan: {e}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader of our output has seen enough (`draggan models | head`); leave nothing for the exit to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has seen enough (`draggan models | head`).
+        _drop_output()
         return 0
+    except OSError as e:
+        print(f"draggan: {e}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            return 1
+        _drop_output()  # it is where there is no room for it
+        return 1
     except KeyboardInterrupt:
         print("draggan: interrupted", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """Leave nothing of the output for the exit to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

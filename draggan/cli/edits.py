@@ -45,9 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Write a recipe on every line."""
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
+    from draggan.export import in_a_folder
     from draggan.terminal import ensure_downloaded
 
     edit_options.check(args)
+    if args.out is not None:
+        in_a_folder(args.out)
     if not args.point and args.recipe is None:
         raise PointError("no points were given; add --point X,Y:X,Y, a handle and its target in image pixels")
     if args.grid is not None and args.path is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import threading
 import uuid
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +30,7 @@ from draggan.engine.tunings import Tunings
 from draggan.errors import LatentError, ModelNotFound
 from draggan.inversion.invert import Inversion
 from draggan.recipe import Edit, Recipe, Seed
+from draggan.tuning import Tuning
 
 __all__ = ["FileSource", "RemoteComputing"]
 
@@ -59,6 +61,8 @@ class RemoteComputing(abc.ABC):
         self._facts: OrderedDict[tuple[str, str], Facts] = OrderedDict()
         self._contents: OrderedDict[str, tuple[int, Any]] = OrderedDict()  # with how many bytes it has
         self.tunings = Tunings()
+        # For as long as the tunings themselves are held.
+        self._sent_tunings: weakref.WeakKeyDictionary[Tuning, Any] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     @abc.abstractmethod
@@ -126,7 +130,13 @@ class RemoteComputing(abc.ABC):
     def _sent_for(self, recipe: Recipe) -> Sent:
         """The model of a recipe, with the tuned weights that it needs."""
         sent, digest = self.sent(recipe.model.name), recipe.model.tuning
-        return replace(sent, tuning=self.put(self.tunings.get(digest))) if digest else sent
+        if not digest:
+            return sent
+        tuning = self.tunings.get(digest)
+        with self._lock:
+            if tuning not in self._sent_tunings:
+                self._sent_tunings[tuning] = self.put(tuning)
+            return replace(sent, tuning=self._sent_tunings[tuning])
 
     def sent(self, name: str) -> Sent:
         """A model as replicas know it.

@@ -164,7 +164,8 @@ class ReviewQueue:
         return json.loads((self.folder / f"{item}.json").read_text(encoding="utf-8"))
 
     def _remove(self, item: str) -> None:
-        for suffix in (".png", ".json"):
+        # Without its facts a picture does not wait any more, whatever ends the program in between.
+        for suffix in (".json", ".png"):
             (self.folder / f"{item}{suffix}").unlink(missing_ok=True)
 
     # Decisions
