@@ -45,8 +45,9 @@ ANCHORED, ANCHOR_SIMILARITY = 8.0, 0.5
 ITERATIONS, LONGEST, SHORTEST = 6, 8.0, 0.2
 # Content is lost beyond; displacements in image pixels at 512 px.
 LEAST_SIMILAR, LARGEST = 0.65, 30.0
-# At places that a second look has found (`Followed.corrected`).
-LEAST_SIMILAR_CORRECTED = 0.5
+# At places that a second look has found (`Followed.corrected`), and of two handles that are known by half of their
+# surroundings (`draggan.drag.prepare`): what may be claimed of these is left to the second look.
+LEAST_SIMILAR_LOOKED_AT = 0.5
 # Within these its place is as good as certain.
 SURELY_SIMILAR, SURELY_LARGEST = 0.7, 28.0
 
@@ -272,14 +273,14 @@ def _followed(
     moved = displacement(pattern, handles, features, slopes)
     # Of features that are not numbers nothing is said: the drag ends for that.
     # A place that a second look has found is known otherwise, and looked at once more in the end.
-    changed = torch.where(
-        corrected > 0, likeness < LEAST_SIMILAR_CORRECTED, (likeness < LEAST_SIMILAR) | (moved > limits.largest)
+    looked_at = (corrected > 0) | (pattern.weights == 0).any(1)
+    lost = astray | torch.where(
+        looked_at, likeness < LEAST_SIMILAR_LOOKED_AT, (likeness < LEAST_SIMILAR) | (moved > limits.largest)
     )
-    lost = astray | changed
     return Followed(
         handles=handles,
         lost=lost,
-        certain=~lost & ((corrected > 0) | ((likeness >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
+        certain=~lost & (looked_at | ((likeness >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
         shift=shift,
         features=features,
         slopes=slopes,

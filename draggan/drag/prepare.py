@@ -330,14 +330,17 @@ def _finer_level(generator: Generator, level: str) -> str:
 def _own(
     weights: Float[Tensor, "p"], offsets: Float[Tensor, "p 2"], clicked: Float[Tensor, "n 2"]
 ) -> Float[Tensor, "n p"]:
-    """The weights of every handle's surroundings; of two, what lies nearer to the other one moves with that one.
+    """The weights of every handle's surroundings; of two that share some, what lies towards the other does not count.
 
-    Two lips that open are surrounded by each other. Many handles have their nearer surroundings.
+    Between two lips that open, or lids that close, is what was not there before, or will be gone. Many handles have
+    their nearer surroundings.
     """
-    if len(clicked) > FEW_HANDLES:
+    if len(clicked) != FEW_HANDLES:
         return weights.expand(len(clicked), -1)
-    away = ((clicked[:, None] + offsets)[:, :, None] - clicked).norm(dim=-1)
-    return weights * (offsets.norm(dim=-1) <= away.amin(-1) + 1e-3)
+    towards = clicked.flip(0) - clicked
+    share = towards.norm(dim=-1, keepdim=True) < 2 * offsets.norm(dim=-1).max()
+    between = (offsets * towards[:, None]).sum(-1) > 1e-3
+    return weights * ~(between & share)
 
 
 def _on_device(generator: Generator, picture: Picture) -> Picture:
