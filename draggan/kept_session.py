@@ -43,9 +43,11 @@ from draggan.recipe import (
     ModelReference,
     Point,
     Recipe,
+    by_hand_value,
     latent_value,
     parse_json,
     points_value,
+    read_by_hand,
     read_edit,
     read_latent,
     read_list,
@@ -309,9 +311,8 @@ class _Store:
 
         def text() -> str:
             points, settings = points_value(edit.points), dict(edit.settings)
-            return _dumps(
-                {"points": points, "mask": mask, "space": edit.space, "settings": settings, "recorded": recorded}
-            )
+            value = {"points": points, "mask": mask, "space": edit.space, "settings": settings, "recorded": recorded}
+            return _dumps(value | by_hand_value(edit))
 
         return self._take("edit", edit, None, text)
 
@@ -488,10 +489,11 @@ class _Reader:
         return replace(recipe, model=self._found(recipe.model)).with_results([self._latent(value["result"])])
 
     def _edit(self, name: Any, number: int, size: tuple[int, int]) -> Edit:
-        value = self._piece(name, "an edit", ("points", "mask", "space", "settings", "recorded"))
-        edit = read_edit(value | {"mask": None, "recorded": None}, number, size)
+        value = self._piece(name, "an edit", ("points", "mask", "space", "settings", "recorded"), ("by hand",))
+        edit = read_edit(value | {"mask": None, "recorded": None, "by hand": False}, number, size)
+        mask = self._mask(value["mask"], number, size)
         recorded = None if value["recorded"] is None else self._latent(value["recorded"])
-        return replace(edit, mask=self._mask(value["mask"], number, size), recorded=recorded)
+        return replace(edit, mask=mask, recorded=recorded, by_hand=read_by_hand(value))
 
     def _latent(self, name: Any) -> np.ndarray:
         if isinstance(name, str) and name in self._latents:

@@ -18,15 +18,16 @@ The JSON form, version 1; everything but ``recipe``, ``model``, ``size`` and ``s
                 "mask": {"runs": [...], "picture": 0},
                 "space": "w+",
                 "settings": {"max_steps": 100},
-                "recorded": LATENT}],
+                "recorded": LATENT, "by hand": true}],
      "results": [LATENT, null]}
 
 LATENT is ``{"shape": [1, num_ws, w_dim], "float32": BASE64}``, little-endian; or ``"deflated"`` in place of
 ``"float32"``, the same bytes compressed by zlib. ``runs`` are the lengths of the stretches of a mask read row by row,
-alternately False and True, the first of them False. ``recorded`` is where a picture was pulled to by hand, which cannot
-be computed again. ``tuning`` stands there where a photo is drawn: the weights that were changed for it, by their hash,
-which are no part of a recipe (`draggan.tuning`). ``results`` are latents of the numbered pictures as far as they are
-known and not in the recipe anyway: they spare work, and neither equality nor the hash looks at them.
+alternately False and True, the first of them False. ``recorded`` is where an edit has ended that cannot be computed
+again: a pull by hand or, with ``"by hand": false``, a drag that somebody has stopped. ``tuning`` stands there where a
+photo is drawn: the weights that were changed for it, by their hash, which are no part of a recipe (`draggan.tuning`).
+``results`` are latents of the numbered pictures as far as they are known and not in the recipe anyway: they spare work,
+and neither equality nor the hash looks at them.
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ __all__ = [
     "Recipe",
     "Seed",
     "Xy",
+    "by_hand_value",
     "check_latent",
     "latent_value",
     "parse_json",
     "points_value",
+    "read_by_hand",
     "read_edit",
     "read_latent",
     "read_list",
@@ -184,11 +187,14 @@ class Edit:
         mask: None: everything may change.
         space: "w+" or "w".
         settings: of `DragConfig`, by name, without the space; those left out are what suits the model.
-        recorded: ``[1, num_ws, w_dim]``, where a pull by hand ended. It cannot be computed again; None: a drag.
+        recorded: ``[1, num_ws, w_dim]``, where it ended, of what cannot be computed again: a pull by hand, a drag that
+            somebody has stopped, a picture on the way of either; None: a drag that ends by itself.
+        by_hand: whether it was pulled; then it is recorded.
 
     Raises:
         ConfigError: a setting that does not exist, or outside its range.
         LatentError: ``recorded`` is not one latent code.
+        RecipeError: pulled by hand to nobody knows where.
     """
 
     points: tuple[Point, ...] = ()
@@ -196,6 +202,7 @@ class Edit:
     space: Space = "w+"
     settings: Mapping[str, Any] = field(default_factory=dict)
     recorded: Float[np.ndarray, "1 num_ws w_dim"] | None = None
+    by_hand: bool = False
     # Where in which recipes it was found to be in order: they are made anew with every edit.
     _checked: tuple[int, tuple[int, int]] | None = field(default=None, init=False, repr=False)
 
@@ -204,6 +211,8 @@ class Edit:
         object.__setattr__(self, "settings", read_settings(self.settings, self.space))
         if self.recorded is not None:
             object.__setattr__(self, "recorded", check_latent(self.recorded))
+        elif self.by_hand:
+            raise RecipeError("an edit by hand cannot be computed again; give with it where it ended, in 'recorded'")
 
     def config(self, suited: Mapping[str, Any] | None = None) -> DragConfig:
         """The settings of the drag, all of them.
@@ -554,7 +563,9 @@ def read_edit(value: Any, number: int, image_size: tuple[int, int]) -> Edit:
     Args:
         number: of the picture that it begins with.
     """
-    value = read_object("an edit", value, needed=(), known=("points", "mask", "space", "settings", "recorded"))
+    value = read_object(
+        "an edit", value, needed=(), known=("points", "mask", "space", "settings", "recorded", "by hand")
+    )
     mask = value.get("mask")
     recorded = value.get("recorded")
     return Edit(
@@ -563,7 +574,16 @@ def read_edit(value: Any, number: int, image_size: tuple[int, int]) -> Edit:
         space=value.get("space", "w+"),
         settings=read_settings(value.get("settings", {}), value.get("space", "w+")),
         recorded=None if recorded is None else read_latent(recorded),
+        by_hand=read_by_hand(value),
     )
+
+
+def read_by_hand(value: Mapping[str, Any]) -> bool:
+    """Whether an edit in its JSON form was pulled: what is recorded was, where nothing is said (`by_hand_value`)."""
+    by_hand = value.get("by hand", value.get("recorded") is not None)
+    if not isinstance(by_hand, bool):
+        raise RecipeError(f"'by hand' of an edit is true or false, not {_kind(by_hand)}")
+    return by_hand
 
 
 def _read_pair(value: Any, i: int, newest: int | None) -> Point:
@@ -686,7 +706,13 @@ def _edit_value(edit: Edit) -> dict[str, Any]:
         "space": edit.space,
         "settings": dict(sorted(edit.settings.items())),
         "recorded": None if edit.recorded is None else latent_value(edit.recorded),
+        **by_hand_value(edit),
     }
+
+
+def by_hand_value(edit: Edit) -> dict[str, bool]:
+    """How the JSON form says whether an edit was pulled; `read_by_hand` reads it."""
+    return {} if edit.recorded is None or edit.by_hand else {"by hand": False}
 
 
 def points_value(points: Sequence[Point]) -> list[dict[str, Any]]:

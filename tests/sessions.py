@@ -63,7 +63,7 @@ class Hand(Session):
         return dragged(self, ws, handles, frames)
 
     def pull_to(self, ws: np.ndarray, frames: Sequence[np.ndarray] = ()) -> Hand:
-        return self.pulled(self.recipe.then(Edit(recorded=ws), ws), frames)
+        return self.pulled(self.recipe.then(Edit(recorded=ws, by_hand=True), ws), frames)
 
     def with_seed(
         self,

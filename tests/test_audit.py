@@ -231,6 +231,7 @@ def test_latents_and_names_of_models_are_not_recorded(log, tmp_path):
     row = log.rows(last=1)[0]
     assert row.facts["recipe"] is None, "its hash would tell whoever has the photograph that it was here"
     assert row.details["recipe"] == photo.digest
+    assert row.details["edits"][0]["by hand"] is False, "a drag that was stopped"
 
 
 @pytest.mark.parametrize(

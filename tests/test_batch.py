@@ -289,6 +289,13 @@ def test_no_model_is_downloaded_because_a_recipe_names_it(tmp_path, capsys):
 def test_one_edit_over_seeds_and_targets(model, engine):
     recipe = recipe_from(json.loads(short(model, 3)), engine)
     assert [r.seed.seed for r in over_seeds(recipe, [4, 5])] == [4, 5]
+    # A drag that was stopped is the same drag; where a hand has pulled nobody can say.
+    stopped, pulled = (
+        replace(recipe.edits[0], recorded=np.ones((1, 8, 8), np.float32), by_hand=by_hand) for by_hand in (False, True)
+    )
+    assert list(over_seeds(replace(recipe, edits=(stopped,)), [4])) == list(over_seeds(recipe, [4]))
+    with pytest.raises(RecipeError, match="by hand"):
+        list(over_seeds(replace(recipe, edits=(pulled,)), [4]))
     places = grid(recipe, 3, 3, 9)
     assert places == [(5, 3), (14, 3), (23, 3), (5, 12), (14, 12), (23, 12), (5, 21), (14, 21), (23, 21)]
     assert len(grid(recipe, 5, 1, 9)) == 3, "the others are outside"

@@ -15,6 +15,7 @@ from torch import Tensor
 from draggan.config import DragConfig, Limits
 from draggan.engine import turns
 from draggan.engine.budget import check_budget, samples_per_step
+from draggan.engine.computing import _pulled_from
 from draggan.engine.frames import EvenFrames
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels, Model
@@ -328,8 +329,11 @@ def test_a_stopped_drag_keeps_what_it_has_reached_and_is_recorded(engine, recipe
     running.stop()
     last = running.result()
     assert (last.done, last.outcome, running.stopping) == (True, "stopped", True)
-    (edit,) = running.reached().edits
+    reached = running.reached()
+    (edit,) = reached.edits
     assert np.array_equal(edit.recorded, last.ws)
+    assert not edit.by_hand
+    assert _pulled_from(reached) == 1, "the next pull by hand is measured from here"
     assert np.array_equal(engine.picture(running.reached().with_results([])), engine.picture(running.reached()))
 
 
@@ -766,6 +770,8 @@ def test_a_live_drag_follows_its_targets_and_settles(engine, recipe):
     (edit,) = reached.edits
     assert edit.points == (Point(handle=BUMP, target=(28, 30), origin=BUMP, picture=0),)
     assert np.array_equal(edit.recorded, running.update.ws)
+    assert edit.by_hand
+    assert _pulled_from(reached) == 0
     assert np.array_equal(engine.picture(reached.with_results([])), engine.picture(reached))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from draggan.errors import DragGANError
 from draggan.kept_session import BUDGET, pieces_of, read_session
-from draggan.recipe import MOST_EDITS, ModelReference
+from draggan.recipe import MOST_EDITS, Edit, ModelReference
 from draggan.session import MOST_MOMENTS, Session
 from tests.sessions import Hand, recipe_of
 
@@ -278,6 +278,16 @@ def kept() -> dict:
     session = begun().add_pair((5, 5), (9, 9)).set_mask(np.eye(*SIZE) > 0)
     session = session.drag_to(latent(), np.array([[6.0, 5.0]]), [latent()]).undo()
     return json.loads(pieces_of(session).text())
+
+
+def test_what_was_pulled_by_hand_is_told_from_a_drag_that_was_stopped():
+    session = begun()
+    for by_hand in (True, False):
+        ws = latent()
+        session = session.pulled(session.recipe.then(Edit(recorded=ws, by_hand=by_hand), ws))
+    text = pieces_of(session).text()
+    assert text.count('"by hand"') == 1, "pulls are written as they were before"
+    assert [edit.by_hand for edit in read_session(text).recipe.edits] == [True, False]
 
 
 def refused(values) -> str:

@@ -26,6 +26,7 @@ from draggan.recipe import (
     Point,
     Recipe,
     Seed,
+    read_edit,
     read_point,
     read_points,
     read_settings,
@@ -68,7 +69,9 @@ def edits(draw, number: int) -> Edit:
         )
     )
     space = draw(st.sampled_from(["w+", "w"]))
-    return Edit(points=points, mask=mask, settings=chosen, space=space, recorded=draw(st.none() | latents))
+    recorded = draw(st.none() | latents)
+    by_hand = recorded is not None and draw(st.booleans())
+    return Edit(points=points, mask=mask, settings=chosen, space=space, recorded=recorded, by_hand=by_hand)
 
 
 @st.composite
@@ -101,6 +104,7 @@ def test_text_and_back_is_exact(recipe, with_results):
     for mine, theirs in zip(recipe.edits, again.edits, strict=True):
         assert mine.points == theirs.points
         assert mine.settings == theirs.settings
+        assert mine.by_hand == theirs.by_hand
         assert (mine.mask is None) == (theirs.mask is None)
         if mine.mask is not None:
             assert np.array_equal(mine.mask.allowed, theirs.mask.allowed)
@@ -141,6 +145,18 @@ def test_a_person_may_leave_out_what_goes_without_saying():
     assert short.edits[0].points == (Point(handle=(1, 2), target=(3, 4), origin=(1, 2), picture=0),)
     assert short == Recipe.from_json(text % '{"points": [[[1, 2], [3, 4]]], "mask": null, "settings": {}}')
     assert short == Recipe.from_json(b"\xef\xbb\xbf" + short.to_json(indent=2).encode())
+
+
+def test_what_is_recorded_was_pulled_by_hand_unless_the_recipe_says_otherwise():
+    pulled, stopped = (begun().then(Edit(recorded=latent(1), by_hand=by_hand)) for by_hand in (True, False))
+    value = json.loads(stopped.to_json())["edits"][0]
+    assert value.pop("by hand") is False
+    # As recipes were written before drags that were stopped had a word of their own.
+    assert json.loads(pulled.to_json())["edits"] == [value]
+    assert pulled.digest != stopped.digest
+    for wrong in ({"by hand": 1}, {"by hand": True, "recorded": None}):
+        with pytest.raises(RecipeError, match="by hand"):
+            read_edit(value | wrong, 0, SIZE)
 
 
 def test_results_are_no_part_of_what_a_recipe_says():

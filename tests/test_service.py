@@ -437,8 +437,12 @@ def test_the_description_allows_every_recipe_that_there_can_be():
     points = (Point(handle=(1, 2), target=(3, 4), origin=(1, 1), picture=0),)
     mask = Mask(allowed=np.eye(8, dtype=bool), picture=0)
     edit = Edit(points=points, mask=mask, space="w", settings=defaults, recorded=latent)
+    pull = replace(edit, by_hand=True)
     exact = RECIPE["oneOf"][1]
-    for recipe in (seed, replace(seed, model=tuned, start=start).then(edit, latent).then(Edit(points=points))):
+    for recipe in (
+        seed,
+        replace(seed, model=tuned, start=start).then(edit, latent).then(Edit(points=points)).then(pull),
+    ):
         value = json.loads(recipe.to_json())
         assert allows(exact, value)
         assert Recipe.from_json(json.dumps(value)).digest == recipe.digest

@@ -16,18 +16,19 @@ _MOST = 1_000_000  # recipes in one list
 
 
 def over_seeds(recipe: Recipe, seeds: Iterable[int]) -> Iterator[Recipe]:
-    """The same edits of the pictures of other seeds.
+    """The same edits of the pictures of other seeds; drags that were stopped there go to their end.
 
     Raises:
-        RecipeError: it does not begin with a seed.
+        RecipeError: it does not begin with a seed, or was pulled by hand.
     """
     start = recipe.start
     if not isinstance(start, Seed):
         raise RecipeError("this recipe begins with a latent code, not with a seed; leave the seeds out")
-    if any(edit.recorded is not None for edit in recipe.edits):
+    if any(edit.by_hand for edit in recipe.edits):
         raise RecipeError("a picture that was pulled by hand cannot be made from another seed; leave the seeds out")
+    edits = tuple(replace(edit, recorded=None) for edit in recipe.edits)
     for seed in seeds:
-        yield replace(recipe, start=replace(start, seed=seed), results=())
+        yield replace(recipe, start=replace(start, seed=seed), edits=edits, results=())
 
 
 def each_target(recipe: Recipe, targets: Iterable[Xy]) -> Iterator[Recipe]:
@@ -41,7 +42,7 @@ def each_target(recipe: Recipe, targets: Iterable[Xy]) -> Iterator[Recipe]:
     before, edit = recipe.up_to(len(recipe.edits) - 1), recipe.edits[-1]
     first, *others = edit.points
     for target in targets:
-        changed: Edit = replace(edit, points=(replace(first, target=target), *others), recorded=None)
+        changed: Edit = replace(edit, points=(replace(first, target=target), *others), recorded=None, by_hand=False)
         yield before.then(changed)
 
 

@@ -237,7 +237,7 @@ class _LocalDrawing:
 def _pulled_from(recipe: Recipe) -> int:
     """The picture that the pulls by hand at the end of a recipe began with, which followed one another."""
     number = len(recipe.edits)
-    while number and recipe.edits[number - 1].recorded is not None:
+    while number and recipe.edits[number - 1].by_hand:
         number -= 1
     return number
 

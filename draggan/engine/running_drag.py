@@ -186,7 +186,7 @@ class TurnsLiveDrag(TurnsDrag):
             replace(point, target=(float(x), float(y)))
             for point, (x, y) in zip(self.edit.points, update.targets, strict=True)
         )
-        return self.recipe.then(replace(self.edit, points=points, recorded=update.ws), update.ws)
+        return self.recipe.then(replace(self.edit, points=points, recorded=update.ws, by_hand=True), update.ws)
 
     def _begun(self, drag: Steps) -> None:
         with self._pointer:

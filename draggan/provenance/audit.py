@@ -628,7 +628,7 @@ def _how_it_was_made(recipe: Recipe) -> dict[str, Any]:
         {
             "points": [[*point.handle, *point.target] for point in edit.points],
             "masked": edit.mask is not None,
-            "by hand": edit.recorded is not None,
+            "by hand": edit.by_hand,
             "space": edit.space,
             "settings": dict(edit.settings),
         }

@@ -145,6 +145,7 @@ _EXACT = {
                     "space": _SPACE,
                     "settings": _SETTINGS,
                     "recorded": {"oneOf": [_LATENT, {"type": "null"}]},
+                    "by hand": {"type": "boolean"},
                 },
                 "additionalProperties": False,
             },
