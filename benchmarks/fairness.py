@@ -51,10 +51,10 @@ def main(argv: Sequence[str] = ()) -> int:
         "# A short drag beside long ones",
         "",
         f"`python -m benchmarks fairness`: {args.drags} drags of as many visitors are under way on the built-in cat,",
-        f"one of them with 20 points and {ENDLESS['max_steps']} steps; then a short one starts ({SHORT[:2]} to",
-        f"{SHORT[2:]}). Seconds",
-        "until it has arrived, and how long the same takes alone; then every long drag is stopped, one after the other",
-        "while the rest goes on: seconds from Stop to its end. Medians; in brackets the 95th percentile.",
+        f"one of them with 20 points and {ENDLESS['max_steps']} steps; then a short one starts",
+        f"({SHORT[:2]} to {SHORT[2:]}). Seconds until it has arrived, and how long the same takes alone; then every",
+        "long drag is stopped, one after the other while the rest goes on: seconds from Stop to its end. Medians; in",
+        "brackets the 95th percentile.",
         "",
         f"{here.markdown()}.",
         "",
@@ -143,8 +143,8 @@ def _photos(rounds: int, here: machine.Machine) -> str:
     time.sleep(1.0)  # what was given up ends with its step
     heads = ["short drag beside them", "alone", "stopped after", "cancelled after", "search ended after"]
     cells = [_figures(seconds[key]) for key in ("beside", "alone", "stop", "cancel", "search")]
-    said = " ".join((_photos.__doc__ or "").split())
-    return "\n".join(["## Beside photos", "", here.markdown() + ".", "", said, "", table(heads, [cells])]) + "\n"
+    said = "`python -m benchmarks fairness --photos`: " + " ".join((_photos.__doc__ or "").split())
+    return "\n".join(["## Beside photos", "", said, "", here.markdown() + ".", "", table(heads, [cells])]) + "\n"
 
 
 def _endless(finder: CropFinder, photo: Photo) -> Turns[None, None, None]:
