@@ -117,6 +117,7 @@ def test_a_picture_is_saved_in_other_formats_marked(do, parts, session, form, su
 
 
 def test_a_copy_is_a_marked_png(do, parts, session):
+    shutil.rmtree(do.page.site.saved)  # as whatever cleans up temporary files does
     updates = do.copy(session, EMPTY, request(), 2)
     path = Path(updates[parts.file])
     assert marks_of(path.read_bytes()) >= {"words", "signature", "record"}
