@@ -7,6 +7,8 @@ what did not change keeps its name, and moments of the history share what they h
                  "past": [NAME, ...], "now": NAME, "future": [NAME, ...], "branches": [NAME, ...]},
      "pieces": {NAME: PIECE, ...}}
 
+In the outline, "arrived" names the points with which there is nothing left to drag, by their numbers; without it, none.
+
 What a piece is follows from where it is named:
 
     a moment    {"start": PICTURE, "picture": PICTURE, "points": [...], "pending": [x, y], "frames": [LATENT, ...],
@@ -43,6 +45,7 @@ from draggan.recipe import (
     ModelReference,
     Point,
     Recipe,
+    Xy,
     by_hand_value,
     latent_value,
     parse_json,
@@ -131,6 +134,7 @@ def pieces_of(session: Session, *, there: Collection[str] = (), budget: int = BU
         "now": named[id(session.now)],
         "future": [named[id(moment)] for moment in reversed(future)],
         "branches": [named[id(moment)] for moment in branches],
+        "arrived": [number for number, pair in enumerate(session.pairs) if _ends(pair) in session.arrived],
     }
     return SessionPieces(outline=_dumps(outline), pieces=store.texts(), names=store.names)
 
@@ -147,7 +151,7 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
     """
     values = read_object("kept work", parse_json(text, _MOST_CHARACTERS), needed=("outline", "pieces"), known=())
     needed = ("session", "space", "settings", "opened", "revision", "past", "now", "future")
-    outline = read_object("the outline of kept work", values["outline"], needed=needed, known=("branches",))
+    outline = read_object("the outline of kept work", values["outline"], needed=needed, known=("branches", "arrived"))
     if isinstance(outline["session"], bool) or outline["session"] != VERSION:
         raise RecipeError(
             f"kept work of version {outline['session']!r:.40} cannot be read; this program knows version {VERSION}"
@@ -162,6 +166,7 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
         for name in ("past", "future")
     )
     left = read_list("moments on branches", outline.get("branches", []), MOST_MOMENTS)
+    arrived = read_numbers("points that have arrived", outline.get("arrived", []), len(now.pairs))
     return Session(
         now=now,
         settings=read_settings(outline["settings"], outline["space"]),
@@ -170,8 +175,13 @@ def read_session(text: str, *, found: Callable[[ModelReference], ModelReference]
         past=past,
         future=future,
         branches=tuple(map(reader.moment, left)),
+        arrived=tuple(_ends(now.pairs[number]) for number in sorted(arrived)),
         revision=_read_count("a revision", outline["revision"]),
     )
+
+
+def _ends(pair: Point) -> tuple[Xy, Xy]:
+    return pair.handle, pair.target
 
 
 def _read_count(what: str, number: Any) -> int:

@@ -278,7 +278,7 @@ class Session:
             tuple(replace(moment, seen=anew[moment.seen]) for moment in moments)
             for moments in (other.past, (other.now,), other.future, other.branches)
         )
-        work = replace(self, space=other.space, settings=other.settings)
+        work = replace(self, space=other.space, settings=other.settings, arrived=other.arrived)
         for moment in (*past, *now):
             work = work._record(moment)
         return replace(work, future=future, branches=(*work.branches, *branches))

@@ -35,7 +35,7 @@ def same(a: Session, b: Session) -> None:
     """Two sessions are alike in everything that can be seen of them, now and after undo and redo."""
     assert [s.space for s in (a, b)] == [a.space] * 2
     assert dict(a.settings) == dict(b.settings)
-    assert (a.opened, a.revision) == (b.opened, b.revision)
+    assert (a.opened, a.revision, a.is_there) == (b.opened, b.revision, b.is_there)
     for mine, other in zip((*a.past, a.now, *a.future), (*b.past, b.now, *b.future), strict=True):
         assert mine.recipe == other.recipe
         assert mine.start == other.start
@@ -66,6 +66,7 @@ STEPS = [
     "mask",
     "clear",
     "drag",
+    "arrive",
     "pull",
     "seed",
     "undo",
@@ -97,6 +98,8 @@ def worked(steps) -> Session:
             session = session.drag_to(
                 latent(), np.array([one] * len(session.active_pairs)), [latent() for _ in range(n % 4)]
             )
+        elif step == "arrive":
+            session = session.with_arrived()
         elif step == "pull":
             session = session.pull_to(latent())
         elif step == "seed":
@@ -329,10 +332,13 @@ HOSTILE = [
 ]
 
 
+OUTLINE = ("session", "now", "past", "future", "space", "settings", "opened", "arrived", "revision")
+
+
 @pytest.mark.parametrize("value", HOSTILE, ids=str)
-@pytest.mark.parametrize("name", ["session", "now", "past", "future", "space", "settings", "opened", "revision"])
+@pytest.mark.parametrize("name", OUTLINE)
 def test_a_wrong_outline_is_refused_in_a_sentence(kept, name, value):
-    if (name, value) in (("past", []), ("future", []), ("settings", {}), ("opened", [])):
+    if (name, value) in (("past", []), ("future", []), ("settings", {}), ("opened", []), ("arrived", [])):
         return
     values = json.loads(json.dumps(kept))
     values["outline"][name] = value

@@ -143,6 +143,7 @@ def wire(demo: gr.Blocks, page: Page, *, local: bool) -> None:
     _wire_keeping(page, wiring)
     _wire_photos(page, wiring)
     _wire_saving(page, wiring)
+    _wire_file_options(demo, page)
     parts.film.watch(wiring.at_once(helping.watch), None, [parts.film], api_name="watch", **_LAST)
     parts.check.check(wiring.at_once(checking.check), [parts.check], [parts.check], api_name="check", **_LAST)
 
@@ -262,7 +263,11 @@ def _wire_photos(page: Page, wiring: _Wiring) -> None:
     # Apart from the others: it takes some seconds.
     foresee = wiring.at_once(photos.foresee)
     parts.photo.foresee(foresee, sent, [parts.photo], api_name="foresee", **_LAST)
-    parts.photo.open_photo(wiring.queued(photos.open_photo), sent, wiring.outputs, api_name="open_photo", **_QUIET)
+    open_photo = wiring.queued(photos.open_photo)
+    opened = parts.photo.open_photo(open_photo, sent, wiring.outputs, api_name="open_photo", **_QUIET)
+    # It may have chosen a format in a panel that has not been opened yet, which tells of no change.
+    keep = _keep(parts.picture_format, "sessionStorage")
+    opened.then(None, [parts.picture_format], [parts.save], js=keep, api_visibility="private")
     # Outside the queue, as Stop is.
     parts.photo.enough(wiring.at_once(dragging.stop), None, None, api_name="enough", queue=False, **_QUIET)
     parts.photo.cancel_photo(
@@ -283,8 +288,30 @@ def _wire_saving(page: Page, wiring: _Wiring) -> None:
         (parts.save_session, saving.save_session, drawn, _FETCH),
         (parts.save_recipe, saving.save_recipe, drawn, _FETCH),
     ):
-        outputs = [parts.file, parts.status, parts.stop]
+        # Not the status line alone: while a film is made nothing else can be done.
+        outputs = [parts.file, *wiring.outputs]
         saved = button.click(wiring.queued(handler), inputs, outputs, api_name=handler.__name__, **_QUIET)
         saved.success(None, [parts.file], None, js=then, api_visibility="private")
-    for choice, button in ((parts.picture_format, parts.save), (parts.film_format, parts.save_film)):
-        choice.change(None, [choice], [button], js="(form) => `Save ${form}`", api_visibility="private")
+
+
+def _wire_file_options(demo: gr.Blocks, page: Page) -> None:
+    """How files are saved is kept in the browser, and said on the buttons."""
+    parts = page.parts
+    labels = {parts.picture_format: parts.save, parts.film_format: parts.save_film}
+    options = parts.file_options()
+    for option in options:
+        label = [labels[option]] if option in labels else None
+        option.change(None, [option], label, js=_keep(option, "sessionStorage"), api_visibility="private")
+        # What a person chose, and not what suits a photo.
+        option.input(None, [option], None, js=_keep(option, "localStorage"), api_visibility="private")
+    allowed = [
+        [option.elem_id, [value for _, value in option.choices] if isinstance(option, gr.Radio) else [True, False]]
+        for option in options
+    ]
+    kept = f"(...values) => window.dragganFileOptions.kept({json.dumps(allowed)}, values)"
+    demo.load(None, options, [*options, *labels.values()], js=kept, api_visibility="private")
+
+
+def _keep(option: Any, storage: str) -> str:
+    """JavaScript that keeps what one of the file options is; returns what is on the button of a format."""
+    return f"(value) => window.dragganFileOptions.keep('{storage}', '{option.elem_id}', value)"

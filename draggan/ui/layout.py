@@ -42,6 +42,7 @@ FILMS = ("MP4", "GIF", "WebP")
 """As what pictures and films are saved; the first one that can be written here is chosen at the start."""
 SPEEDS = {"slow": 0.5, "normal": 1.0, "fast": 2.0}
 """Of a film."""
+_FILE_OPTIONS = ("picture file", "film file", "both files")  # places of what is chosen for files
 _PRESETS = 6  # examples that there is room for
 
 
@@ -319,7 +320,7 @@ class Parts:
                 self._put("saves")
             terms_of_use.at_first_save(messages.FIRST_SAVE, elem_id="dg-first-save")
             with gr.Accordion("File options", open=False, elem_id="dg-file-options"):
-                for place in ("picture file", "film file", "both files", "recipe file"):
+                for place in (*_FILE_OPTIONS, "recipe file"):
                     with gr.Row(elem_classes="dg-file-rows"):
                         self._put(place)
         with gr.Row(elem_id="dg-work", equal_height=True):
@@ -354,6 +355,10 @@ class Parts:
     def locked(self) -> list[Any]:
         """Those that are off while a drag runs."""
         return [component for part in _table() if part.locked for component in self._components(part)]
+
+    def file_options(self) -> list[Any]:
+        """What is chosen for files that are saved."""
+        return [self.made[part.name] for part in _table() if part.place in _FILE_OPTIONS]
 
     def conditional(self) -> Iterator[tuple[Any, Callable[[Session], bool]]]:
         """Those that can be used only sometimes, each with when."""

@@ -32,7 +32,6 @@ __all__ = [
     "HELP_OF",
     "LIVE",
     "LOADING",
-    "NOT_FOUND",
     "NOT_OPENED",
     "NO_CLIPBOARD",
     "NO_FILM",
@@ -71,6 +70,7 @@ __all__ = [
     "model_facts",
     "model_gone",
     "not_a_photo",
+    "not_found",
     "opened_photo",
     "opening",
     "picture_label",
@@ -128,7 +128,7 @@ HELP_OF = {
     "stays like those that the model makes.",
     "space": "Local (W+): parts can move apart from each other; only a mask keeps the rest as it is. "
     "Whole picture (W): all of it turns into another one of its kind.",
-    "mask_hold": "Not ticked: as published, little changes there, but something does.",
+    "mask_hold": "Not ticked: a little may change there, as in the paper.",
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
     "r1": "What is held of the content: so far around a handle. Never below 2 px",
     "r2": "How far around a handle its content is looked for after a step. Never below 3 px",
@@ -146,7 +146,6 @@ NO_FILM = "Stopped: no film was saved."
 NO_MP4 = "MP4 needs another package: pip install imageio imageio-ffmpeg"
 OPENING = "The model looks at your photo …"
 PHOTO_CHOSEN = "Put the frame over what you want to change, then press “Open this part” under “Your photo”."
-NOT_FOUND = "This model is not sure where its subject is. Move the frame over it, or mark eyes and mouth."
 PHOTO_AGAIN = "This is the photo on the canvas: what you save goes back into it."
 NO_PHOTO = "The whole photo is not here any more: choose it once more under “Your photo”."
 PHOTO_GONE = (
@@ -155,7 +154,7 @@ PHOTO_GONE = (
 )
 AGREE_TO_PHOTO = "your last work is of a photo. Agree to the sentence under “Your photo”, and it comes back"
 NOT_OPENED = "The photo was not opened. What was there is as it was."
-LIVE = "The picture follows your hand. Let go where it should stay (by keys: Enter); Esc stops it where it is."
+LIVE = "The picture follows your hand. Let go where it should stay."
 LET_GO = "You have let go. The picture is on its way to that place; Stop or Esc stops it where it is."
 DELETED = "Deleted from the history. Undo brings it back."
 PUT_BACK = "The deleted picture is in the history again."
@@ -201,7 +200,8 @@ TIPS = {
     "speed": "Normal: 1.6 seconds for each drag, 8 at most",
     "smooth": "With pictures in between, at an even speed. Off: the drag's own steps",
     "back": "After the end, back to the beginning",
-    "times": "As the model draws it, or enlarged by plain resampling: more pixels, no more detail. Films: 1024 at most",
+    "times": "As the model draws it, or enlarged by plain resampling: more pixels, no more detail. Films: 1024 at "
+    "most; a whole photo stays as it was",
     "dots": "Draw the points and their arrows into the file",
 }
 FILES = (
@@ -269,7 +269,7 @@ def hints(session: Session) -> dict[str, str]:
     """What to do next, by the tool that is chosen on the canvas."""
     n, active, lit = len(session.pairs), len(session.active_numbers), session.mask is not None
     drag = "Hold a point and drag it. If you hold anything else, your points are dropped."
-    only = " Only the bright region may change." if lit else ""
+    only = _what_may_change(session)
     if session.pending is not None:
         points = f"Now click where point {n + 1} should go. Clicked again where it is, it is held there."
         live = (
@@ -288,10 +288,34 @@ def hints(session: Session) -> dict[str, str]:
         off = "" if active == n else f", {n - active} of them switched off"
         points, live = f"{n} point{'s' if n > 1 else ''} set{off}. Press Start, or click to add another.", drag
     if lit:
-        mask, erase = "Only the bright region may change. Paint more, or choose Points.", "Wipe paint away."
+        mask, erase = f"{only.strip()} Paint more, or choose Points.", "Wipe paint away."
     else:
         mask, erase = "Paint what may change; the rest stays as it is.", "There is no paint to erase yet. Choose Mask."
     return {"points": points + only, "pull": live + only, "mask": mask, "erase": erase}
+
+
+def _what_may_change(session: Session) -> str:
+    """Where there is a mask, a sentence on it, or on points that it keeps from where they should go."""
+    return "" if session.mask is None else _held_by_mask(session) or " Only the bright region may change."
+
+
+def _held_by_mask(session: Session) -> str:
+    """A sentence on the points that are to move from or to where a mask holds everything; empty: there are none."""
+    mask = session.mask
+    if mask is None or session.settings.get("mask_hold") == "soft":
+        return ""
+    ends = {number: (session.pairs[number].handle, session.pairs[number].target) for number in session.active_numbers}
+    to_go = {number: both for number, both in ends.items() if both[0] != both[1] and both not in session.arrived}
+    held = [str(number + 1) for number, both in to_go.items() if not all(mask[round(y), round(x)] for x, y in both)]
+    if not held:
+        return ""
+    who = f"Point {held[0]} begins or ends" if len(held) == 1 else f"Points {_listed(held)} begin or end"
+    return f" {who} outside the bright region, where nothing changes: paint there, too."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Several names in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def travelled(done: str, before: Session, after: Session) -> dict[str, str]:
@@ -358,7 +382,16 @@ def expected_opening(seconds: Expected) -> str:
     if seconds.done < 60:
         return f"Opening takes {done[0].lower()}{done[1:]} here."
     latent = _about(seconds.latent)
-    return f"Opening takes {done[0].lower()}{done[1:]} here; after {latent[0].lower()}{latent[1:]} it can be dragged."
+    soon = f"{latent[0].lower()}{latent[1:]}"
+    return f"Opening takes {done[0].lower()}{done[1:]} here; after {soon}, “Good enough” lets you drag it."
+
+
+def not_found(what: str) -> str:
+    """A model's subject was not found on a photo; ``what``: what the model draws, if that is known."""
+    sure = (
+        f"This model draws {what}, and is not sure of one here." if what else "This model is not sure of its subject."
+    )
+    return f"{sure} Move the frame over it, mark eyes and mouth, or choose another model."
 
 
 def opened_photo(verdict: Verdict | None) -> tuple[str, str]:
@@ -389,9 +422,8 @@ def restored(session: Session, *, lost: int = 0) -> str:
         parts.append("the mask")
     if session.past:
         parts.append(f"{_steps(len(session.past))} to undo")
-    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     gone = f" {_steps(lost)} with a model that is not here could not be kept." if lost else ""
-    return f"Your work is back: {listed}.{gone}"
+    return f"Your work is back: {_listed(parts)}.{gone}"
 
 
 def work_opened(name: str, edits: int) -> str:
@@ -545,10 +577,11 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
                 f"Arrived after {steps}, but the picture has lost much of its detail on the way. Try a closer target; "
                 "Undo takes you back."
             )
-        return "good", (
-            f"Arrived after {steps}: {_every(update)} within {_figure(update.stop_distance)} px of its target. "
-            "Move or add points to continue, or save the picture."
-        )
+        on = "Go on, or save the picture."
+        if session.mask is None:
+            on += " If too much else has changed, undo it and paint a mask."
+        near = _figure(update.stop_distance)
+        return "good", f"Arrived after {steps}: {_every(update)} within {near} px of its target. {on}"
     if update.outcome == "stopped":
         return (
             "note",
@@ -563,12 +596,14 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     if update.outcome == "lost" and (doubtful := _doubtful(update, steps, numbers)):
         return "note", f"{doubtful} Keep it if it is what you wanted; Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
+        left = f"{_arrivals(update)}{_to_go(update, numbers)}"
+        if held := _held_by_mask(session):
+            return "note", f"It has gone {_way(update)}, {left}.{held}"
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += f", or “{CHOICES['space']['w' if session.space == 'w+' else 'w+']}”."
         if update.outcome == "unlikely":
             # As long as it is: the line below the picture has room for three.
             advice = f"To go farther, raise “{TITLES['max_departure']}” under Expert."
-        left = f"{_arrivals(update)}{_to_go(update, numbers)}"
         undo = "" if update.outcome == "unlikely" else " Undo takes you back."
         return "note", f"{_as_far_as_it_goes(update)}, {left}. {advice}{undo}"
     return "bad", (
@@ -579,7 +614,7 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
 
 def _as_far_as_it_goes(update: Update) -> str:
     """Why a drag has gone no farther, and how much of the way it has gone."""
-    way = f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way"
+    way = _way(update)
     if update.outcome == "lost":
         return f"Further on, what you hold would be out of sight. It has gone {way}"
     if update.outcome == "unlikely":
@@ -587,6 +622,10 @@ def _as_far_as_it_goes(update: Update) -> str:
     if update.outcome == "far":
         return f"Your pulls together have changed the picture as much as this model can take. It has gone {way}"
     return f"As far as it goes: this model makes no picture nearer to that. It has gone {way}"
+
+
+def _way(update: Update) -> str:
+    return f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way"
 
 
 def _arrived(update: Update) -> Bool[np.ndarray, "n"]:
@@ -617,7 +656,7 @@ def _doubtful(update: Update, steps: str, numbers: Sequence[int]) -> str:
         return f"The points may have arrived after {steps}, but they look too different now to be sure."
     if len(names) == 1:
         return f"{_share(update)} points arrived after {steps}; point {names[0]} looks too different now to be sure."
-    some = f"{', '.join(names[:-1])} and {names[-1]}"
+    some = _listed(names)
     return f"{_share(update)} points arrived after {steps}; points {some} look too different now to be sure."
 
 

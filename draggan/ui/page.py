@@ -123,6 +123,10 @@ class Page:
         """Name of the model on the canvas."""
         return self.models.listed()[0].name if session is None else session.model
 
+    def truncation_of(self, session: Session) -> float:
+        """Of other pictures of the model: as of this one, or, where this is a photo, as it suits the model."""
+        return self.models.find(session.model).truncation if session.seed is None else session.truncation
+
     def with_settings(self, session: Session | None, values: Any) -> Generator[Updates, None, Session]:
         """The session with the settings that the page shows; if one is wrong, the page gets the last good ones back."""
         with explained():
@@ -160,7 +164,7 @@ class Page:
                 "frame": frame_url(self.picture(session.recipe, urgent=urgent)),
             }
             canvas |= self.history(session)
-            beside = {self.parts.starts: gr.HTML(of=pictures_of(session))}
+            beside = {self.parts.starts: gr.HTML(of=pictures_of(session, self.truncation_of(session)))}
         return (
             {self.parts.session: session, self.parts.canvas: gr.HTML(**canvas)}
             | beside
@@ -239,13 +243,21 @@ class Page:
             # Quickly: a person is pulling already. The canvas itself keeps everything else from being pressed.
             held = gr.HTML(busy=True, live=None, held=key, holds=holds)
             return {self.parts.canvas: held} | self.say(messages.LIVE, "run")
+        return {self.parts.session: session} | self.lock(session, holds=holds) | self.say(messages.STARTING, "run")
+
+    def lock(self, session: Session, *, holds: bool = False) -> Updates:
+        """Nothing can be changed, but what runs can be stopped.
+
+        Args:
+            holds: pictures that come are drawn inside the mask alone.
+        """
         off = {part: gr.update(interactive=False) for part in self.parts.locked()}
         canvas = gr.HTML(value=canvas_value(session), busy=True, live=None, holds=holds)
-        return (
-            {self.parts.session: session, self.parts.canvas: canvas, self.parts.stop: gr.update(interactive=True)}
-            | off
-            | self.say(messages.STARTING, "run")
-        )
+        return {self.parts.canvas: canvas, self.parts.stop: gr.update(interactive=True)} | off
+
+    def unlock(self, session: Session) -> Updates:
+        """What `lock` has switched off is on again, on the same picture."""
+        return {self.parts.canvas: gr.HTML(busy=False)} | self.enable(session)
 
     def enable(self, session: Session, *, after_a_drag: bool = True) -> Updates:
         """What can be pressed on a page at rest; all of it after a drag, else only what may have changed."""
@@ -288,7 +300,10 @@ class Page:
         name = self.model_of(session)
         titles = {opened: title for title, opened in session.opened} if session else {}
         title = titles.get(name) or self.models.find(name).title
-        return {self.parts.model: gr.HTML(value=name, title=title, shown=name)}
+        return {
+            self.parts.model: gr.HTML(value=name, title=title, shown=name),
+            self.parts.photo: gr.HTML(model=name),
+        }
 
     def offer(self, model: Model, terms: Terms, *, asking: bool = False) -> Updates:
         """A model to download, below the one on the canvas; ``asking``: its size is not known yet."""
@@ -315,7 +330,7 @@ class Page:
         }
         return presets | {
             self.parts.preset_row: gr.update(visible=bool(model.presets)),
-            self.parts.truncation: gr.update(value=session.truncation, interactive=True),
+            self.parts.truncation: gr.update(value=self.truncation_of(session), interactive=True),
             self.parts.seed: gr.update(value=session.seed, interactive=True),
             self.parts.label: gr.Dropdown(classes, value=session.label, visible=bool(classes), interactive=True),
         }

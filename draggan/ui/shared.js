@@ -88,6 +88,27 @@ window.dragganDatabase = (name, stores) => {
   return { open, settled, transact };
 };
 
+// How files are saved, as it was shown last in this tab, else as it was chosen last in this browser.
+window.dragganFileOptions = (() => {
+  const KEY = 'draggan-file-options';
+  const read = (storage) => {
+    try { return JSON.parse(window[storage].getItem(KEY)) ?? {}; } catch { return {}; }
+  };
+  const label = (form) => `Save ${form}`;
+  function keep(storage, name, value) {
+    try { window[storage].setItem(KEY, JSON.stringify({ ...read(storage), [name]: value })); } catch { /* it keeps nothing */ }
+    return label(value);
+  }
+  // Values of all, and what is on the buttons; each of `allowed` is [name, values].
+  function kept(allowed, values) {
+    const last = { ...read('localStorage'), ...read('sessionStorage') };
+    const now = allowed.map(([name, all], k) => (all.includes(last[name]) ? last[name] : values[k]));
+    const form = (name) => label(now[allowed.findIndex(([other]) => other === name)]);
+    return [...now, form('dg-picture-format'), form('dg-film-format')];
+  }
+  return { keep, kept };
+})();
+
 // A file's content in base64.
 window.dragganFile = (file) => new Promise((good, bad) => {
   const reader = new FileReader();

@@ -32,7 +32,7 @@ element.querySelector('.dg-terms-link').addEventListener('click', open);
 """
 
 _NOTICE = """<div class="dg-notice" role="note" hidden><span>WORDS</span>
-<button class="dg-terms-link">Terms of use</button><button class="dg-notice-ok">OK</button></div>"""
+<button class="dg-terms-link">Responsible use</button><button class="dg-notice-ok">OK</button></div>"""
 
 _FOOTER = """<p class="dg-foot">What is saved here is marked as made by AI.
 <button class="dg-terms-link">Responsible use</button></p>"""

@@ -58,7 +58,7 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     expect(page.locator(".dg-story img")).to_have_count(3)
     colours = page.evaluate(THUMBS)
     assert len(set(colours)) == 3, "each shows its own picture"
-    expect(page.locator(".dg-story-label")).to_have_text(["Seed 0", "from 1", "from 1"])
+    expect(page.locator(".dg-story-label")).to_have_text(["#0", "from 1", "from 1"])
     # By keys; Undo puts it back with its thumbnail, Redo deletes it again, and a reload changes nothing.
     pictures.first.focus()
     page.keyboard.press("ArrowRight")
@@ -84,6 +84,19 @@ def test_every_picture_can_be_gone_to_also_on_a_way_that_was_left(visit):
     shows(page, (20, 38))
     pictures.first.click()
     shows(page, BUMP)
+    # However many works it has, its rows are in line.
+    for count in range(3, 9):
+        page.click("#dg-random")
+        expect(pictures).to_have_count(count)
+    first_of_rows = page.evaluate(FIRST_OF_ROWS)
+    assert len(first_of_rows) > 1
+    assert len(set(first_of_rows)) == 1
+
+
+FIRST_OF_ROWS = """() => {
+    const rows = Map.groupBy(document.querySelectorAll('.dg-story li'), (item) => item.offsetTop);
+    return [...rows.values()].map(([first]) => first.offsetLeft);
+}"""
 
 
 def kept_pictures(page: Page, count: int, since: float) -> None:

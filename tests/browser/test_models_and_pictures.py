@@ -98,6 +98,7 @@ def test_the_list_of_models_is_searched_and_walked_through_by_keys(visit, models
     page.click(".dg-model-button")
     expect(page.locator(".dg-card[data-name=bump] img")).to_have_count(1)
     expect(page.locator(".dg-card[data-name=far] img")).to_have_count(0)
+    expect(page.locator(".dg-card[data-name=far] svg path")).to_have_count(1)
     # The box says what is on the canvas; Esc closes the list, and once more the offer.
     expect(page.locator(".dg-card[aria-current]")).to_contain_text("Three classes")
     page.keyboard.press("Escape")

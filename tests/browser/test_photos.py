@@ -42,13 +42,17 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     # Dropped on the page, it is said where photos are opened, and that is where one comes to.
     page.set_input_files("#dg-opener input", photo)
     status(page, "to drag a photo of your own, open it under “Your photo”")
-    box = page.locator(".dg-photo input")
-    expect(page.locator(".dg-photo-zone")).to_be_visible()
-    expect(box).to_be_disabled()
+    said = page.locator(".dg-photo-said")
+    expect(said).to_contain_text("still in your browser alone. Agree to the sentence above")
+    # Before that nothing of it is sent; then it goes on by itself.
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    page.set_input_files(".dg-photo input", {"name": "a.png", "mimeType": "image/png", "buffer": b"nonsense"})
+    expect(said).to_contain_text("a.png is still in your browser alone")
+    page.wait_for_timeout(300)
+    assert not any("photo_sent" in body or "a.png" in body for body in asked)
     page.locator("#dg-photo-consent").get_by_role("checkbox").check()
-    expect(box).to_be_enabled()
-    box.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"nonsense"})
-    expect(page.locator(".dg-photo-said")).to_contain_text("not a picture that can be read")
+    expect(said).to_contain_text("a.png is not a picture that can be read")
     page.set_input_files("#dg-opener input", photo)
     cut = page.locator(".dg-photo-pair img").first
     page.wait_for_function("document.querySelector('.dg-photo-pair img').src.startsWith('data:image/jpeg')")
@@ -121,7 +125,7 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     status(other, "agree to the sentence under “Your photo” first")
     other.get_by_role("button", name="Your photo").click()
     other.locator("#dg-photo-consent").get_by_role("checkbox").check()
-    expect(other.locator(".dg-photo input")).to_be_enabled()
+    expect(other.locator("#dg-photo-consent").get_by_role("checkbox")).to_be_enabled()
     other.set_input_files("#dg-opener input", work)
     status(other, "is open again: the picture and")
     other.wait_for_function(_ARE, arg=shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from draggan.provenance import credentials, watermark
@@ -38,11 +39,15 @@ def test_what_a_file_carries_is_told_at_the_first_save_and_not_again(visit, tmp_
     page = visit()
     told = page.locator("#dg-first-save .dg-notice")
     expect(told).to_be_hidden()
+    beside = page.locator("#dg-saving, #dg-save-session, #dg-story-box, #dg-points-box")
+    places = [part.bounding_box() for part in beside.all()]
     for _ in range(2):
         with page.expect_download() as download:
             page.click("#dg-save")
         assert download.value.path().stat().st_size
         expect(told).to_be_visible()
+    for part, place in zip(beside.all(), places, strict=True):
+        assert part.bounding_box() == pytest.approx(place, abs=2), "nothing has moved from under the pointer"
     expect(told).to_contain_text("say it yourself where you share it")
     told.get_by_role("button", name="OK").click()
     expect(told).to_be_hidden()

@@ -254,7 +254,7 @@ FAILING = """async () => {
 }"""
 
 
-def test_leaving_does_not_ask_where_the_work_is_kept(visit):
+def test_a_reload_does_not_ask_where_the_work_is_kept_and_start_stays_off(visit):
     page = visit()
     asked = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
@@ -263,6 +263,11 @@ def test_leaving_does_not_ask_where_the_work_is_kept(visit):
     again(page)
     status(page, r"^Your work is back")
     assert asked == []
+    # Nothing is left to drag, as before.
+    expect(page.locator("#dg-start")).to_be_disabled()
+    click(page, (50, 50))
+    click(page, (40, 50))
+    expect(page.locator("#dg-start")).to_be_enabled()
 
 
 @pytest.fixture

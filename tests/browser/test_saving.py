@@ -39,6 +39,7 @@ def test_formats_and_looks_are_chosen_and_a_saved_film_opens_again(visit, tmp_pa
     expect(page.locator("#dg-film")).to_have_text("Save WebP")
     with page.expect_download() as download:
         page.click("#dg-film")
+    expect(page.locator("#dg-film")).to_be_focused()  # which was off meanwhile
     film = tmp_path / download.value.suggested_filename
     download.value.save_as(film)
     page.click("#dg-random")
@@ -46,6 +47,15 @@ def test_formats_and_looks_are_chosen_and_a_saved_film_opens_again(visit, tmp_pa
     page.set_input_files("#dg-opener input", film)
     status(page, "is open again: the picture and 1 step to undo")
     expect(page.locator("#dg-film")).to_be_enabled()
+    # A reload changes nothing; in a new tab it is as it was chosen last.
+    page.reload()
+    expect(page.locator("#dg-film")).to_have_text("Save WebP")
+    new = page.context.new_page()
+    new.goto(page.url)
+    expect(new.locator("#dg-save")).to_have_text("Save JPEG")
+    new.get_by_role("button", name="File options").click()
+    expect(new.get_by_label("2 x")).to_be_checked()
+    expect(new.get_by_label("Before and after")).to_be_checked()
 
 
 def film_in(page: Page) -> tuple[int, float, tuple[int, int]]:

@@ -47,6 +47,7 @@ def test_progress(seconds, distances, text):
     [
         (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
         (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
+        (step("arrived"), "good", "If too much else has changed, undo it and paint a mask."),
         (step("arrived", index=0), "note", "already on its target"),
         (step("arrived", distances=(0.7,), contrast=0.7), "note", "but the picture has lost much of its detail"),
         (step("stopped", index=1), "note", "Stopped after 1 step, 3.1 px to go. Press Start to continue; Undo"),
@@ -81,6 +82,23 @@ def test_every_end_has_its_sentence(session, last, kind, words):
     said = messages.drag_outcome(last, session)
     assert said[0] == kind
     assert words in said[1]
+
+
+def test_what_a_mask_keeps_from_moving_is_said_before_and_after(session):
+    mask = np.zeros((64, 64), bool)
+    mask[:, :32] = True
+    fine = session.set_mask(mask).with_points([((10, 10), (20, 10))])
+    assert messages.hint(fine).endswith("Press Start, or click to add another. Only the bright region may change.")
+    ends = [((40, 10), (50, 10)), ((10, 10), (20, 10)), ((10, 20), (40, 20))]
+    held = fine.with_points(ends)
+    said = "Points 1 and 3 begin or end outside the bright region, where nothing changes: paint there, too."
+    assert messages.hint(held).endswith(said)
+    assert messages.hints(held)["mask"].startswith(said)
+    assert messages.drag_outcome(step("unlikely"), held)[1] == f"It has gone 0 % of the way, 3.1 px to go. {said}"
+    # What is switched off or held has nowhere to go; and without exactness all may change a little.
+    alone = held.with_points([ends[0], ((50, 50), (50, 50)), ends[1]], off=[0])
+    for free in (alone, held.set_settings({"mask_hold": "soft"})):
+        assert "Only the bright region may change." in messages.hint(free)
 
 
 def test_advice_fits_what_is_set(session):

@@ -46,11 +46,16 @@ def test_a_drag_is_saved_as_a_film_marked(do, parts, session, dragged, form):
         pytest.importorskip("imageio_ffmpeg", reason="nothing here writes MP4")
     with pytest.raises(gr.Error, match="drag something first"):
         next(do.save_film(session, EMPTY, request(), form))
-    updates = list(do.save_film(dragged, canvas_value(dragged), request(), form))
+    first, *updates = do.save_film(dragged, canvas_value(dragged), request(), form)
     assert text_of(updates[0], parts).startswith("Drawing frame 1 of ")
     assert any(re.fullmatch(r"Writing the file: \d+ %", text_of(update, parts)) for update in updates)
-    assert shown(updates[0], parts.stop)["interactive"] is True
+    # It can be stopped, and nothing else can be begun.
+    assert shown(first, parts.stop)["interactive"] is True
+    assert shown(first, parts.start)["interactive"] is shown(first, parts.save)["interactive"] is False
+    assert shown(first, parts.canvas)["busy"] is True
     assert shown(updates[-1], parts.stop)["interactive"] is False
+    assert shown(updates[-1], parts.save)["interactive"] is True
+    assert shown(updates[-1], parts.canvas) == {"busy": False}
     path = Path(updates[-1][parts.file])
     assert path.name == f"bump-seed0-dragged.{form.lower()}"
     assert marks_of(path.read_bytes()) >= {"words", "signature", "record"}

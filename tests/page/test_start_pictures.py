@@ -13,7 +13,7 @@ from tests.sessions import dragged as dragged_to
 
 
 def suggested(do, parts, session, first=0) -> list[dict]:
-    asked = {"key": pictures_of(session)["key"], "first": first}
+    asked = {"key": pictures_of(session, session.truncation)["key"], "first": first}
     return [shown(updates, parts.starts)["suggested"] for updates in do.suggest(session, asked)]
 
 
@@ -34,9 +34,13 @@ def test_pictures_to_start_with_come_one_after_the_other_and_are_drawn_once(do, 
 
 def test_a_busy_machine_gives_none_and_an_older_question_no_answer(do, parts, session, monkeypatch):
     monkeypatch.setattr(do.page.engine, "thumbnail", lambda *_, **__: None)
-    assert suggested(do, parts, session)[-1] == {"key": pictures_of(session)["key"], "pictures": [], "done": True}
+    assert suggested(do, parts, session)[-1] == {
+        "key": pictures_of(session, session.truncation)["key"],
+        "pictures": [],
+        "done": True,
+    }
     assert list(do.suggest(session, {"key": "another", "first": 0})) == []
-    for odd in (None, "x", {"key": pictures_of(session)["key"], "first": -1}, {"first": "1"}):
+    for odd in (None, "x", {"key": pictures_of(session, session.truncation)["key"], "first": -1}, {"first": "1"}):
         list(do.suggest(session, odd))
 
 

@@ -41,17 +41,19 @@ function comeIntoSight() {
   document.querySelector('#dg-head')?.scrollIntoView({ block: 'start', behavior: still ? 'auto' : 'smooth' });
 }
 
-// A button that is switched off under one's fingers takes the focus along: it goes to the one that is on, or to the
-// picture where nothing is left to start.
-let pressedStart = false;
-document.addEventListener('click', (event) => {
-  if (event.target.closest?.('#dg-start')) pressedStart = true;
+// A button that is switched off under one's fingers takes the focus along: while something runs it is on Stop, and then
+// on the button again, or on the picture where that stays off.
+const LONG = '#dg-start, #dg-film';
+let pressed = '';              // what has begun it
+document.addEventListener('click', ({ target }) => {
+  const button = target.closest?.(LONG);
+  if (button) pressed = `#${button.id}`;
 }, true);
 function keepFocus() {
-  if (!pressedStart) return;
-  if (!props.busy) pressedStart = false;
-  const next = props.busy ? '#dg-stop' : '#dg-start', began = performance.now();
-  let mayBeOn = '#dg-start, #dg-stop';
+  if (!pressed) return;
+  const next = props.busy ? '#dg-stop' : pressed, began = performance.now();
+  if (!props.busy) pressed = '';
+  let mayBeOn = `${LONG}, #dg-stop`;
   const go = () => {
     const button = document.querySelector(next), at = document.activeElement;
     if (at && at !== document.body && !at.matches(mayBeOn)) return;

@@ -59,7 +59,7 @@ function showStory() {
     Object.assign(away, { type: 'button', className: 'dg-forget', textContent: '×', title: `Delete picture ${names.get(number)} from the history; Undo brings it back` });
     Object.assign(away, { tabIndex: -1, disabled: Boolean(props.busy) });
     away.setAttribute('aria-label', away.title);
-    Object.assign(name, { className: 'dg-story-label', textContent: from ? `from ${names.get(origin)}` : label });
+    Object.assign(name, { className: 'dg-story-label', textContent: from ? `from ${names.get(origin)}` : label.replace('Seed ', '#') });
     // Work on another picture begins here.
     row.toggleAttribute('data-first', !from && k > 0);
     button.dataset.kind = kind;

@@ -57,7 +57,7 @@ def refused_while_dragging(page: Page, tab: str, session: Session | None) -> Upd
         page.parts.session: session,
         **page.show_model(session),
         page.parts.seed: gr.update(value=session.seed),
-        page.parts.truncation: gr.update(value=session.truncation),
+        page.parts.truncation: gr.update(value=page.truncation_of(session)),
         page.parts.label: gr.update(value=session.label),
     }
 

@@ -123,8 +123,8 @@ def _card(page: Page, model: Model, name: str, title: str) -> dict[str, Any]:
         content = model.picture.read_bytes()
         if len(content) <= _MOST_PICTURE:
             picture = "data:image/jpeg;base64," + base64.b64encode(content).decode()
-    facts = messages.model_facts(model, terms)
-    return {"name": name, "title": title, "group": messages.GROUPS[model.group], "facts": facts, "picture": picture}
+    shown = {"name": name, "title": title, "group": messages.GROUPS[model.group], "sign": model.group}
+    return shown | {"facts": messages.model_facts(model, terms), "picture": picture}
 
 
 def open_path(page: Page, session: Session | None, path: str | None, request: gr.Request) -> Iterator[Updates]:

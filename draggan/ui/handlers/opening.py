@@ -43,7 +43,8 @@ def open_work(page: Page, session: Session | None, value: Any, request: gr.Reque
             return reopened(page, session, _recipe_in(sent.content, name), name, request) | used
     except PageError as error:
         if isinstance(error.__cause__, _MayBePhoto):
-            used = {page.parts.opener: gr.HTML(value=None, photo=value["count"])}
+            # Where photos are opened it goes on.
+            return page.say(error.text, "note") | {page.parts.opener: gr.HTML(value=None, photo=value["count"])}
         return page.say(error.text, "bad") | used
 
 

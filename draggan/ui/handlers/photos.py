@@ -131,6 +131,7 @@ def foresee(page: Page, session: Session | None, value: Any, request: gr.Request
     try:
         with explained():
             sent, model = page.photos.chosen(tab), page.session_of(session).model
+            draws = page.models.find(model).what.partition(" (")[0].lower()
             time = page.expectations.of(model, visitor_of(request), wanted)
         if time is None:
             return
@@ -149,7 +150,8 @@ def foresee(page: Page, session: Session | None, value: Any, request: gr.Request
             yield {part: gr.HTML(found={"count": count, "box": None, "text": ""})}
             return
         if crop is None:
-            yield {part: gr.HTML(found={"count": count, "box": None, "text": messages.NOT_FOUND if can else ""})}
+            text = messages.not_found(draws) if can else ""
+            yield {part: gr.HTML(found={"count": count, "box": None, "text": text})}
             return
         low, high = crop.corners.min(0), crop.corners.max(0)
         yield {part: gr.HTML(found={"count": count, "box": [*low.tolist(), *high.tolist()], "text": ""})}

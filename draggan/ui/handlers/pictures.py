@@ -75,7 +75,7 @@ def try_preset(page: Page, session: Session | None, number: int) -> Updates:
 
 def _another(page: Page, session: Session, **changes: Any) -> Updates:
     """The picture of another seed, truncation or class. Where nothing is another, nothing is done."""
-    now = {"seed": session.seed, "truncation": session.truncation, "label": session.label}
+    now = {"seed": session.seed, "truncation": page.truncation_of(session), "label": session.label}
     wanted = now | changes
     if wanted == now:
         return {page.parts.session: session}

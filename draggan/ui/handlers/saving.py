@@ -127,42 +127,50 @@ def save_film(
     tab, job = tab_of(request), StoppableJob()
     with explained():
         page.films.begin(tab, lambda: job)
-    frames: list[np.ndarray] = []
-    began = time.monotonic()
     try:
-        for number, (recipe, ws) in enumerate(shown):
-            # A large model takes a while.
-            left = (time.monotonic() - began) / number * (len(shown) - number) if number > 3 else None
-            text = messages.drawing(number + 1, len(shown), left)
-            said = page.say(text, "run", aloud=not frames, done=number / len(shown))
-            yield said | {page.parts.stop: gr.update(interactive=True)}
-            if job.stopping:
-                yield page.say(messages.NO_FILM, "note") | _stop_at_rest(page, tab)
-                return
-            with explained():
-                points = _points_of(shown, number) if dots else ()
-                frames.append(_finished(page.render(recipe, ws), times, points, _LARGEST_FRAME))
-        if back:
-            frames = [frames[number] for number in there_and_back(len(frames))]
+        yield page.lock(session)
+        frames = yield from _drawn(page, job, shown, times=times, dots=dots)
         with explained():
             path = _place(page, _file_name(page, session, f".{form.lower()}"))
-            recipe = page.portable(session.recipe)
-            provenance = _provenance(page, request, session)
-        write = partial(save_animation, path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
-        is_written = yield from _written(page, job, write)
-        if not is_written:
-            yield page.say(messages.NO_FILM, "note") | _stop_at_rest(page, tab)
-            return
-        yield {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good") | _stop_at_rest(page, tab)
+            recipe, provenance = page.portable(session.recipe), _provenance(page, request, session)
+        if not job.stopping:
+            frames = [frames[number] for number in there_and_back(len(frames))] if back else frames
+            write = partial(save_animation, path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
+            yield from _written(page, job, write)
+        if job.stopping:
+            ended = page.say(messages.NO_FILM, "note")
+        else:
+            ended = {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
+        yield ended | _at_rest(page, tab, session)
     except PageError:
-        yield _stop_at_rest(page, tab)
+        yield _at_rest(page, tab, session)
         raise
     finally:
         page.films.end(tab, job)
 
 
-def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Generator[Updates, None, bool]:
-    """Write a film, and say how far that is, until it is there (True) or ``job`` is to stop.
+def _drawn(
+    page: Page, job: StoppableJob, shown: Sequence[Frame], *, times: int | None, dots: bool
+) -> Generator[Updates, None, list[np.ndarray]]:
+    """The pictures of a film, as they are saved, saying how far that is; fewer if ``job`` is to stop."""
+    frames: list[np.ndarray] = []
+    began = time.monotonic()
+    for number, (recipe, ws) in enumerate(shown):
+        # A large model takes a while.
+        left = (time.monotonic() - began) / number * (len(shown) - number) if number > 3 else None
+        yield page.say(
+            messages.drawing(number + 1, len(shown), left), "run", aloud=not frames, done=number / len(shown)
+        )
+        if job.stopping:
+            break
+        with explained():
+            points = _points_of(shown, number) if dots else ()
+            frames.append(_finished(page.render(recipe, ws), times, points, _LARGEST_FRAME))
+    return frames
+
+
+def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Iterator[Updates]:
+    """Write a film, and say how far that is, until it is there or ``job`` is to stop.
 
     Args:
         write: takes ``progress``.
@@ -177,7 +185,6 @@ def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Gen
                 here = writing.ended(patience=0.25)
     finally:
         writing.stop()
-    return here
 
 
 def save_session(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
@@ -200,9 +207,12 @@ def save_recipe(page: Page, session: Session | None, value: CanvasValue, request
         return {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
 
 
-def _stop_at_rest(page: Page, tab: str) -> Updates:
-    """Stop is off again, unless there is a drag that it stops."""
-    return {} if tab in page.drags else {page.parts.stop: gr.update(interactive=False)}
+def _at_rest(page: Page, tab: str, session: Session) -> Updates:
+    """What was switched off while a film was made is on again, unless there is a drag by now."""
+    if tab in page.drags:
+        return {}
+    with page.tabs.exclusive(tab, session) as newest:
+        return page.unlock(newest or session)
 
 
 def _among(form: Any, allowed: Sequence[str]) -> str:

@@ -31,14 +31,15 @@ def suggest(page: Page, session: Session | None, value: Any) -> Iterator[Updates
     first = first if isinstance(first, int) and 0 <= first < SEEDS else 0
     with explained():
         session = page.session_of(session)
-    key, pictures = pictures_of(session)["key"], []
+    truncation = page.truncation_of(session)
+    key, pictures = pictures_of(session, truncation)["key"], []
     if value.get("key") != key:
         # Another picture is on the canvas by now; its own are asked for.
         return
     try:
         # The picture that everybody begins with is on the canvas already.
         for seed in range(first + 1, first + 1 + ROW):
-            picture = page.thumbnails.of_seed(session.model, seed % SEEDS, session.truncation, session.label)
+            picture = page.thumbnails.of_seed(session.model, seed % SEEDS, truncation, session.label)
             if picture is None:
                 break
             pictures.append({"seed": seed % SEEDS, "picture": picture})

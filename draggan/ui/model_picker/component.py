@@ -10,8 +10,8 @@ To the page, as props:
 * ``value``, ``title``: the model on the canvas or on offer, and what people call it.
 * ``shown``: the model on the canvas.
 * ``recommended``: ``[{"name", "title", "short"}]``, published ones that are offered without a look at the list.
-* ``models``: ``[{"name", "title", "group", "facts": [...], "picture"}]`` in their order; the group as people call it,
-  the picture a JPEG data URL or empty.
+* ``models``: ``[{"name", "title", "group", "sign", "facts": [...], "picture"}]`` in their order; the group as people
+  call it, and as the catalogue does for its sign; the picture a JPEG data URL or empty: then the sign stands for it.
 """
 
 from __future__ import annotations

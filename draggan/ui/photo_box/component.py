@@ -12,6 +12,7 @@ From the page, as ``value`` with an event:
 To the page, as props:
 
 * ``allowed``: whether somebody has agreed to `draggan.provenance.consent.PHOTO`; the server checks it again.
+* ``model``: name of the one on the canvas; with another one, the photo is looked at anew.
 * ``shown``: ``{"count", "url", "size": [width, height], "ratio", "box", "note"}`` or ``{"count", "error"}``.
 * ``aimed``: ``{"corners", "cut"}``, what the model would see, or ``{"error"}``.
 * ``expected``: ``{"count", "text"}``, how long opening it takes, a sentence.
@@ -45,6 +46,7 @@ def photo_box(limits: Limits, **look: Any) -> gr.HTML:
         js_on_load=(_HERE / "photo.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         allowed=False,
+        model=None,
         shown=None,
         aimed=None,
         found=None,

@@ -10,14 +10,17 @@ const [cutOut, drawn] = element.querySelectorAll('.dg-photo-pair img');
 const use = q('.dg-photo-found'), proposed = q('.dg-photo-proposal'), lasts = q('.dg-photo-expected');
 const open = q('.dg-photo-open'), enough = q('.dg-photo-enough'), cancel = q('.dg-photo-cancel');
 const ways = [...element.querySelectorAll('[data-way]')];
+let chosen = null, isSent = false;     // the photo's file: until somebody has agreed, it is in this browser alone
+let asked = null;              // name of the model that it was sent for
 let count = 0, there = 0, note = '', way = 'box', size = [1, 1], ratio = 1, frame = [0, 0, 1, 1], face = [], grip = null, proposal = null;
 
 const say = (text) => { said.textContent = text ?? ''; };
 const busy = () => Boolean(props.work?.running);
 
 async function send(file) {
-  if (input.disabled) return say('Agree to the sentence above first.');
   if (!file || busy()) return;
+  [chosen, asked, isSent] = [file, props.model, props.allowed];
+  if (!isSent) return say(`${file.name} is still in your browser alone. Agree to the sentence above, and it comes here.`);
   if (file.size > props.most) return say(`${file.name} is larger than ${Math.floor(props.most / 1e6)} MB. Save it smaller first.`);
   say(`Reading ${file.name} …`);
   const mine = ++count;
@@ -161,12 +164,10 @@ if (!window.dragganPhotoInSight) {
   comeIntoSight();
 }
 
-const [ALLOWED, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed shown aimed found expected work'.split(' ');
-watch(ALLOWED, () => {
-  input.disabled = !props.allowed;
-  zone.toggleAttribute('data-off', !props.allowed);
-  if (props.allowed) say('');
-});
+const [ALLOWED, MODEL, SHOWN, AIMED, FOUND, EXPECTED, WORK] = 'allowed model shown aimed found expected work'.split(' ');
+watch(ALLOWED, () => { if (!props.allowed) isSent = false; else if (!isSent) send(chosen); });
+// Another model sees something else on it, and cuts out another shape.
+watch(MODEL, () => { if (props.model !== asked && isSent && element.checkVisibility()) send(chosen); });
 watch(SHOWN, () => {
   const shown = props.shown;
   if (!shown || (shown.count && shown.count !== count)) return;
@@ -209,5 +210,3 @@ watch(WORK, () => {
   say(text);
   clicked();
 });
-input.disabled = !props.allowed;
-zone.toggleAttribute('data-off', !props.allowed);

@@ -54,7 +54,7 @@ def start_pictures(**look: Any) -> gr.HTML:
     )
 
 
-def pictures_of(session: Session) -> dict[str, Any]:
-    """The prop ``of``."""
-    key = json.dumps([session.model, session.truncation, session.label])
+def pictures_of(session: Session, truncation: float) -> dict[str, Any]:
+    """The prop ``of``; ``truncation``: of the pictures."""
+    key = json.dumps([session.model, truncation, session.label])
     return {"number": session.now.seen, "key": key, "seed": None if session.is_edited else session.seed}

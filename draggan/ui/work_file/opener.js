@@ -14,7 +14,7 @@ function send(file) {
   window.dragganFile(file).then((content) => { if (mine === count) tell(content); }, () => tell(''));
 }
 
-// A photo that was not saved here: the place for photos opens, and takes it where somebody has agreed to that.
+// A photo that was not saved here: the place for photos opens and takes it.
 function toPhotos() {
   if (props.photo !== count || !sent) return;
   const box = document.querySelector('#dg-photo-box'), began = performance.now(), files = new DataTransfer();
@@ -25,7 +25,7 @@ function toPhotos() {
     const at = box?.querySelector('.dg-photo input');
     if (!at && performance.now() - began < 3000) { setTimeout(hand, 50); return; }
     box?.scrollIntoView({ block: 'nearest' });
-    if (!at || at.disabled) return;
+    if (!at) return;
     at.files = files.files;
     at.dispatchEvent(new Event('change'));
   };
