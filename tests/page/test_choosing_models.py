@@ -35,7 +35,7 @@ def test_what_is_chosen_already_is_not_chosen_again(do, parts, session):
     far = list(do.choose_model(there, "far", 1))[-1]
     assert far[parts.offered] == "far"
     (offered,) = do.choose_model(there, "far", 1, "far")
-    assert set(offered) == {parts.session, parts.model}, "it is on offer already"
+    assert set(offered) == {parts.session, parts.model, parts.photo}, "it is on offer already"
     assert offered[parts.session] is there
     assert shown(offered, parts.model)["value"] == "bump", "and not on the canvas"
     back = list(do.choose_model(there, "bump", 1, "far"))[-1]
@@ -117,6 +117,7 @@ def test_the_list_says_what_is_to_be_known_of_each_model(do, parts, session, dis
         "name": "bump",
         "title": "A bump",
         "group": "Your files",
+        "sign": "files",
         "facts": ["On this machine", "Terms: CC0"],
         "picture": "",
     }
