@@ -467,9 +467,7 @@ def _encoded(
         return mp4_with_xmp(_filmed(frames, show or _Show()), packet)
     images = [Image.fromarray(pixels) for pixels in _counted(frames, show, 0.0, _DRAWN)]
     if form == "GIF":
-        # Colours are chosen for each frame: a palette for all of them would show in every one.
-        counted = _counted(images, show, _DRAWN, 1.0)
-        images = [image.quantize(256, method=Image.Quantize.MEDIANCUT) for image in counted]
+        images = [_with_256_colours(image) for image in _counted(images, show, _DRAWN, 1.0)]
     if show is not None:
         durations = [round(1000 * s) for s in show.durations(len(images))]
         options |= {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
@@ -477,6 +475,17 @@ def _encoded(
     images[0].save(buffer, form, **options)
     data = buffer.getvalue()
     return gif_with_xmp(data, packet) if form == "GIF" else data
+
+
+def _with_256_colours(image: Image.Image) -> Image.Image:
+    """With colours of its own, as one palette for all frames would show in every one; also those of its small parts.
+
+    They are chosen from few of the pixels, which is as good and does not take longer for a large picture.
+    """
+    few = image.copy()
+    few.thumbnail((128, 128), Image.Resampling.NEAREST)
+    palette = few.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _filmed(frames: Frames[UInt8[np.ndarray, "height width 3"]], show: _Show) -> bytes:

@@ -47,6 +47,15 @@ def test_an_animation_carries_every_mark(suffix):
     assert marks_of(encode_animation(film, suffix, recipe=RECIPE)) == WHOLE
 
 
+def test_a_gif_keeps_the_colours_of_small_parts():
+    y, x = np.indices((256, 256))
+    backdrop = np.stack([x // 4 + 90, x // 8 + y // 4 + 120, y // 3 + 110], -1).astype(np.uint8)
+    backdrop[100:110, 60:70] = (30, 220, 40)
+    with Image.open(io.BytesIO(encode_animation([backdrop, backdrop[::-1]], ".gif"))) as film:
+        eye = np.asarray(film.convert("RGB"))[102:108, 62:68].mean((0, 1))
+    assert np.abs(eye - (30, 220, 40)).max() < 20
+
+
 @pytest.mark.parametrize("suffix", [*PICTURES, *ANIMATIONS])
 def test_the_recipe_comes_back_from_every_format(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"

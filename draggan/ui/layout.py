@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Generic, TypeVar, overload
 
 import gradio as gr
@@ -161,9 +162,16 @@ def _seed(needs: Needs) -> gr.Number:
     return gr.Number(presets[0].seed if presets else 0, label="Seed", elem_id="dg-seed")
 
 
+def _preset_row(needs: Needs) -> gr.Row:
+    return gr.Row(visible=bool(needs.models.listed()[0].presets), elem_id="dg-presets")
+
+
 def _presets(needs: Needs) -> tuple[gr.Button, ...]:
+    """Those of the first model are there at once: when they can be pressed, nothing moves."""
+    titles = [preset.title for preset in needs.models.listed()[0].presets[:_PRESETS]]
     return tuple(
-        gr.Button("", size="sm", min_width=40, visible=False, elem_id=f"dg-preset-{i}") for i in range(_PRESETS)
+        gr.Button(title, size="sm", min_width=40, interactive=False, visible=bool(title), elem_id=f"dg-preset-{i}")
+        for i, title in zip_longest(range(_PRESETS), titles, fillvalue="")
     )
 
 
@@ -214,7 +222,7 @@ class Parts:
     bar = Part("terms", lambda _: text.progress_bar(visible=False, elem_id="dg-bar"))
     not_now = Part("answers", _button("Not now", size="md", elem_id="dg-not-now", min_width=100))
     download = Part("answers", _button("Download", variant="primary", size="md", elem_id="dg-download", min_width=100))
-    preset_row = Part("preset row", lambda _: gr.Row(visible=False, elem_id="dg-presets"))
+    preset_row = Part("preset row", _preset_row)
     presets = Part("presets", _presets, locked=True)
     label = Part("class", lambda _: gr.Dropdown([], label="Class", visible=False, elem_id="dg-class"), locked=True)
     starts = Part("starts", lambda _: start_pictures(elem_id="dg-starts"))

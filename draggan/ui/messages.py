@@ -222,8 +222,8 @@ HELP = """
 |---|---|
 | drag content | *Points*: click or tap it, then where it should go, or press, drag, release; then **Start** |
 | let the picture follow the pointer | *Live*: hold the picture and drag. The dot stays on what you hold |
-| hold something still | set a point, wait a moment, set it again there: it stays; or select a point, press `P` |
-| keep the rest as it is | *Mask*: paint what may change; *Erase* takes paint away |
+| hold something still | click a point, pause, click it again: it stays; or select a point, press `P` |
+| keep the rest as it is | *Mask*: paint what may change; *Erase* takes paint away. Without a mask, all of it may |
 | move, switch off, delete a point | drag its dot or use the arrow keys; the list beside the picture; `Del` |
 | see what a drag can do | *Examples*: each brings a picture and points of its own |
 | begin with another picture | *Start with*, *Random*, a seed; *Truncation* for more variety |
@@ -389,7 +389,7 @@ def expected_opening(seconds: Expected) -> str:
 def not_found(what: str) -> str:
     """A model's subject was not found on a photo; ``what``: what the model draws, if that is known."""
     sure = (
-        f"This model draws {what}, and is not sure of one here." if what else "This model is not sure of its subject."
+        f"This model knows {what}, and is not sure of one here." if what else "This model is not sure of its subject."
     )
     return f"{sure} Move the frame over it, mark eyes and mouth, or choose another model."
 

@@ -321,6 +321,7 @@ def test_an_idle_tab_notices_by_itself_that_the_server_has_come_back(tab, server
     moved = drag(tab)
     tab.wait_for_timeout(500)
     server.kill()
+    status(tab, "^The server does not answer")
     returned = server.start()
     status(tab, r"^Your work is back: the picture, 1 point and 2 steps to undo\.$")
     assert time.monotonic() - returned < 10

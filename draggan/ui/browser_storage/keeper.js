@@ -92,8 +92,19 @@ async function look() {
   looking = true;
   const there = document.hidden || await isKnown().catch(() => false);
   looking = false;
+  sayWhetherIsThere(there);
   next = setTimeout(look, there ? LOOK : LOOK_SOON);
 }
+// Said where one looks, and taken back.
+let away = 0;                  // how often it has not answered, one time after the other
+function sayWhetherIsThere(there) {
+  const wasAway = away > 1;
+  away = there ? 0 : away + 1;
+  if (wasAway === away > 1) return;
+  const detail = there ? null : { text: AWAY, kind: 'bad' };
+  document.querySelector('.dg-status')?.dispatchEvent(new CustomEvent('draggan-say', { detail }));
+}
+const AWAY = 'The server does not answer. What you have done is kept in this browser, and comes back with it.';
 async function isKnown() {
   const answer = await fetch(APP, { cache: 'no-store' });
   if (!answer.ok) return false;
