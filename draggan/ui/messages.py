@@ -130,9 +130,9 @@ HELP_OF = {
     "Whole picture (W): all of it turns into another one of its kind.",
     "mask_hold": "Not ticked: a little may change there, as in the paper.",
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
-    "r1": "What is held of the content: so far around a handle. Never below 2 px",
-    "r2": "How far around a handle its content is looked for after a step. Never below 3 px",
-    "stop_distance": "A handle this close to its target has arrived; never below 1 px",
+    "r1": "What is held of the content: so far around a handle, and at least 2 px",
+    "r2": "How far around a handle its content is looked for after a step, and at least 3 px",
+    "stop_distance": "A handle this close to its target has arrived; within a pixel or two it always has",
     "step_size": "How far the latent goes in a step: the learning rate",
     "mask_weight": "How strongly the latent is asked to leave everything outside the mask as it is (lambda)",
     "max_departure": "The drag stops before the picture is farther from where it began than this: 1 is the distance "

@@ -157,6 +157,17 @@ def choose_model(page: Page, title: str) -> None:
     page.locator(".dg-card").filter(has_text=title).first.click()
 
 
+def good_enough(page: Page) -> None:
+    """Press that button as soon as it is there: the photo may be open a moment later, and the button gone."""
+    page.wait_for_function(
+        """() => {
+            const button = document.querySelector('.dg-photo-enough');
+            if (!button.hidden) button.click();
+            return !button.hidden;
+        }"""
+    )
+
+
 def points(session: Session) -> list:
     return [(pair.handle, pair.target) for pair in session.pairs]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.driving import Page, choose_model, click, expect, needs_browser
+from tests.browser.driving import Page, choose_model, click, expect, good_enough, needs_browser
 
 AXE = os.environ.get("DRAGGAN_AXE", "")
 pytestmark = [*needs_browser, pytest.mark.skipif(not AXE, reason="axe-core is not here; DRAGGAN_AXE names its file")]
@@ -56,7 +56,7 @@ def test_nothing_serious_stands_in_the_way_of_anybody(visit, theme, tmp_path):
     nothing_found(page)
     page.click("[data-way=box]")
     page.click(".dg-photo-open")
-    page.click(".dg-photo-enough")
+    good_enough(page)
     expect(page.locator("#dg-status")).to_contain_text("Your photo is open")
     page.keyboard.press("1")
     click(page, (5, 5), (32, 32))

@@ -11,7 +11,7 @@ from PIL import Image
 from draggan.inversion import Crop
 from draggan.session_file import read_session_file
 from draggan.ui.finders import CropFinders
-from tests.browser.driving import PATIENCE, choose_model, click, expect, needs_browser, status
+from tests.browser.driving import PATIENCE, choose_model, click, expect, good_enough, needs_browser, status
 
 pytestmark = needs_browser
 
@@ -88,7 +88,7 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     expect(page.locator(".dg-photo-open")).to_be_enabled()
     page.click("[data-way=box]")
     page.click(".dg-photo-open")
-    page.click(".dg-photo-enough")
+    good_enough(page)
     status(page, "^Your photo is open as far as it had got")
     expect(page.locator("#dg-undo")).to_be_enabled()
     size = page.evaluate("() => { const c = document.querySelector('.dg-picture'); return [c.width, c.height]; }")
