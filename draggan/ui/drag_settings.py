@@ -38,6 +38,7 @@ UP_FRONT = ("naturalness", "space", "mask_hold")
 OF_THE_MODEL = ("step_size", "solver")
 """Those of them that belong to a model: another model brings its own."""
 
+_LEAST = {"r1": 2, "r2": 3, "stop_distance": 1}  # pixels of the picture that count, however small it is
 _PIXELS = "px at 512 px"  # the unit of a length that grows with the picture
 
 
@@ -57,6 +58,7 @@ def row_of(name: str) -> dict[str, Any]:
         "pixels": facts["unit"] == _PIXELS,
         "low": facts["low"],
         "high": facts["high"],
+        "least": _LEAST.get(name, 0),
         "front": name in UP_FRONT,
         "only": facts["only"] or "",
         "onlyTitle": messages.solver_title(facts["only"] or ""),
@@ -129,5 +131,6 @@ def _in_words(name: str, value: Any, error: ConfigError, session: Session) -> st
     facts = describe(DragConfig, name)
     if facts["unit"] != _PIXELS or not isinstance(value, (int, float)) or not math.isfinite(value):
         return messages.wrong_setting(name, value, str(error))
-    shown, low, high = (f"{at_size(length, session.image_size):.4g}" for length in (value, facts["low"], facts["high"]))
-    return f"{messages.TITLES[name]} {shown} px is not allowed; give a number from {low} to {high}"
+    shown, low, high = (at_size(length, session.image_size) for length in (value, facts["low"], facts["high"]))
+    least = max(low, _LEAST.get(name, 0))
+    return f"{messages.TITLES[name]} {shown:.4g} px is not allowed; give a number from {least:.4g} to {high:.4g}"

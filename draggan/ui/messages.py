@@ -130,9 +130,9 @@ HELP_OF = {
     "Whole picture (W): all of it turns into another one of its kind.",
     "mask_hold": "Not ticked: a little may change there, as in the paper.",
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
-    "r1": "What is held of the content: so far around a handle, and at least 2 px",
-    "r2": "How far around a handle its content is looked for after a step, and at least 3 px",
-    "stop_distance": "A handle this close to its target has arrived; within a pixel or two it always has",
+    "r1": "What is held of the content: so far around a handle",
+    "r2": "How far around a handle its content is looked for after a step",
+    "stop_distance": "A handle this close to its target has arrived; of more than five points, twice as far",
     "step_size": "How far the latent goes in a step: the learning rate",
     "mask_weight": "How strongly the latent is asked to leave everything outside the mask as it is (lambda)",
     "max_departure": "The drag stops before the picture is farther from where it began than this: 1 is the distance "
@@ -235,6 +235,7 @@ HELP = """
 | save a picture | PNG, JPEG, WebP, as drawn, twice, four times as large; *File options*: before and after, points |
 | save a film | MP4, GIF, WebP through all drags; smooth, slow or fast, there and back |
 | see more closely | the wheel or two fingers zoom; hold Space and drag to move; `?` lists all keys |
+| know what you may do with it | *Responsible use*, below |
 | change how it drags | *How it drags*; lengths there are pixels of the picture |
 """
 

@@ -173,9 +173,9 @@ def test_a_wrong_number_is_explained_once_and_put_right(visit):
     # A picture of 64 px; the setting is kept as at 512.
     page.fill("#dg-r1 input", "-4")
     page.keyboard.press("Enter")
-    status(page, r"^Patch radius \(r1\) -4 px is not allowed; give a number from 0 to 8.$")
-    expect(page.locator("#dg-r1 input")).to_have_value("0.375")
-    expect(page.locator("#dg-r1-help")).to_contain_text("0 to 8.")
+    status(page, r"^Patch radius \(r1\) -4 px is not allowed; give a number from 2 to 8.$")
+    expect(page.locator("#dg-r1 input")).to_have_value("2")
+    expect(page.locator("#dg-r1-help")).to_contain_text("2 to 8.")
     expect(page.get_by_test_id("toast-text")).to_have_count(0)
     page.fill("#dg-r1 input", "4")
     page.keyboard.press("Enter")

@@ -50,7 +50,7 @@ def test_a_wrong_setting_is_explained_and_the_last_good_one_comes_back(do, parts
 
 def test_lengths_are_refused_in_pixels_of_the_picture_and_kept_as_the_paper_gives_them(do, parts, session):
     run = do.set_settings(session, DEFAULTS | {"r1": -32.0})
-    assert text_of(next(run), parts) == "Patch radius (r1) -4 px is not allowed; give a number from 0 to 8."
+    assert text_of(next(run), parts) == "Patch radius (r1) -4 px is not allowed; give a number from 2 to 8."
     assert changed(do, session, r1=16.0)[parts.session].settings["r1"] == 16.0
     tiny = shown(chosen(do, session, "tiny", 1), parts.settings)
     assert (tiny["longer"], tiny["value"]["r1"]) == (32, 3.0)

@@ -128,6 +128,7 @@ window.dragganStorage = (() => {
   return {
     read, write, draft, forget, tidy, setAside, waitingFor, discardWaiting, resume,
     names: () => [...names],
+    source: () => source,
     isBroken: () => broken,
   };
 })();

@@ -16,7 +16,9 @@ const deleted = new Map();
 function rememberedStory() {
   try {
     const { work, all, names: called } = JSON.parse(sessionStorage.getItem(THUMBS) ?? '{}');
-    return work === ofWork() ? { all, names: called ?? [] } : { all: [], names: [] };
+    // A duplicated tab goes on with the same work under a name of its own.
+    const isSame = work === ofWork() || work === window.dragganStorage?.source();
+    return isSame ? { all, names: called ?? [] } : { all: [], names: [] };
   } catch { return { all: [], names: [] }; }
 }
 function rememberStory() {

@@ -7,6 +7,8 @@ const made = new Map();        // by name: {row, show, reset}
 
 const far = (row) => (row.pixels ? (props.longer || 512) / 512 : 1);
 const figure = (v) => String(Number(v.toPrecision(4)));
+// As much of a value as counts on this picture.
+const onPicture = (row, v) => Math.max(v * far(row), row.least);
 const make = (tag, look = {}) => Object.assign(document.createElement(tag), look);
 
 function change(name, value) {
@@ -56,7 +58,7 @@ function number(row) {
   // Enter is a change, and nothing else on the page.
   input.addEventListener('keydown', (event) => { if (event.key === 'Enter') { event.preventDefault(); input.blur(); } });
   box.append(input, unit);
-  return { box, field: input, show: (value) => { input.value = value === null ? '' : figure(value * far(row)); } };
+  return { box, field: input, show: (value) => { input.value = value === null ? '' : figure(onPicture(row, value)); } };
 }
 
 function makeRow(row) {
@@ -79,7 +81,7 @@ function makeRow(row) {
 }
 
 function said(row) {
-  const [low, high] = [row.low, row.high].map((v) => (v === null ? null : figure(v * far(row))));
+  const [low, high] = [row.low, row.high].map((v) => (v === null ? null : figure(onPicture(row, v))));
   const range = row.kind !== 'number' || low === null ? '' : high === null ? ` From ${low} on.` : ` ${low} to ${high}.`;
   const only = row.only && props.value?.solver !== row.only ? ` Only with ${row.onlyTitle}.` : '';
   return `${row.help}${range}${only}`;
@@ -90,7 +92,7 @@ function show() {
     const value = props.value?.[row.name] ?? null, suits = props.suited?.[row.name];
     if (document.activeElement !== field || row.kind !== 'number') put(value);
     help.textContent = said(row);
-    const shown = typeof suits === 'number' ? figure(suits * far(row)) : row.choices.find(([v]) => v === suits)?.[1] ?? '';
+    const shown = typeof suits === 'number' ? figure(onPicture(row, suits)) : row.choices.find(([v]) => v === suits)?.[1] ?? '';
     reset.disabled = value === suits;
     reset.title = `Back to ${shown}`;
     reset.setAttribute('aria-label', `${row.title}: back to ${shown}`);
