@@ -53,7 +53,7 @@ def _made(parent: Path) -> tuple[Path, int]:
     while True:
         folder = Path(mkdtemp(prefix=_PREFIX, dir=parent))
         # Before it was held, another run that begins may have taken it for left over.
-        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError, FileExistsError):
             held = _hold(folder)
             if folder.exists():
                 return folder, held

@@ -316,6 +316,8 @@ def test_rows_of_a_record_that_was_taken_away_are_not_acknowledged(tmp_path, ano
     second = AuditLog(ours.audit.path)
     if another:
         export(second, 2)
+    # Who only reads hears what there is, and takes nobody's place.
+    assert ours.audit.find_export(sha256="ab" * 32) is None
     with pytest.raises(ExportError, match="cannot be written"):
         export(ours, 3)
     head = export(ours, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,13 @@ def test_done_is_said_of_the_files_of_the_very_job_and_the_weights_of_today(mode
     os.replace(write_tiny_stylegan2(tmp_path, seed=1), own)
     assert run(1) == 0
     assert "2 done" in capsys.readouterr().out
+    # Somebody took it away before its line was written.
+    journal = out / "journal.jsonl"
+    journal.write_text(re.sub(r'"x.png": "[0-9a-f]+"', '"x.png": ""', journal.read_text()))
+    (out / "x.png").unlink()
+    assert run(1) == 0
+    assert (out / "x.png").is_file()
+    capsys.readouterr()
     # What would be the picture before x is that of another recipe.
     assert run(1, "--before") == 1
     assert "would be called 'x-before'" in rows_of(out)[0]["error"]

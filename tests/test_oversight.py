@@ -119,6 +119,8 @@ def test_that_page_needs_no_proxy_and_leaves_no_file(ours, capsys, monkeypatch, 
 
     monkeypatch.setattr(gr.Blocks, "block_thread", end)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "runs"))
     monkeypatch.delenv("GRADIO_ANALYTICS_ENABLED", raising=False)
     assert main(["review", "serve"]) == 0

@@ -51,9 +51,11 @@ class Journal:
     def done(self, job: Job) -> dict[str, Any] | None:
         """The row of a job that is done and whose files are there as it left them; None if it still has to run."""
         entry = self._entries.get((job.name, job.key))
-        if entry is None or any(self._hash_of(name) != sha256 for name, sha256 in entry["files"].items()):
+        if entry is None:
             return None
-        return entry["row"]
+        # One that was gone before its line was written has no hash.
+        there = all(sha256 and self._hash_of(name) == sha256 for name, sha256 in entry["files"].items())
+        return entry["row"] if there else None
 
     def add(self, job: Job, row: dict[str, Any]) -> None:
         """Note that a job is done."""

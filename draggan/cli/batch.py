@@ -110,7 +110,7 @@ def _with_models(jobs: Sequence[Job], model: str | None, *, yes: bool) -> list[J
     for name in {job.model: None for job in jobs if not job.error and job.model}:
         try:
             found[name] = weights(name)
-        except DragGANError as error:
+        except (DragGANError, OSError) as error:
             missing[name] = str(error)
     return [
         dataclasses.replace(

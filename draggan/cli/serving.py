@@ -33,13 +33,13 @@ def run_page(program: str, serve: Callable[[Path], None]) -> int:
     from draggan.errors import DragGANError
 
     _tell_nobody()
-    folder, chosen, ended = None, os.environ.get("GRADIO_TEMP_DIR"), False
+    folder, chosen, ended, handlers = None, os.environ.get("GRADIO_TEMP_DIR"), False, {}
     try:
         folder = RunFolder(Path(chosen).expanduser() if chosen else None)
         # Before Gradio is imported: it makes folders and connections then.
         os.environ["GRADIO_TEMP_DIR"] = str(folder.path / "gradio")
         tempfile.tempdir = str(folder.path)
-        _end_tidily()
+        handlers = _end_tidily()
         with proxies.set_aside(all_of_them=False):
             import draggan.ui  # noqa: F401
         serve(folder.path)
@@ -55,6 +55,8 @@ def run_page(program: str, serve: Callable[[Path], None]) -> int:
         if folder is not None:
             folder.remove()
         os.environ["GRADIO_TEMP_DIR"], tempfile.tempdir = chosen or "", None
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if ended:
             # Not by way of Python's own end: it cuts off threads that compute, which PyTorch takes for a crash.
             sys.stdout.flush()
@@ -103,13 +105,13 @@ def _tell_nobody() -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 
 
-def _end_tidily() -> None:
-    """Signals that end a process at once would leave its files behind."""
+def _end_tidily() -> dict[int, Any]:
+    """Signals that end a process at once would leave its files behind; returns what they did before."""
 
     def end(number: int, frame: object) -> NoReturn:
         raise _Ended(0)
 
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), end)
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return {number: signal.signal(number, end) for number in numbers}

@@ -293,8 +293,8 @@ class AuditLog:
         """
         if not self.path.exists():
             return None
-        with self._lock, self._translated():
-            return _last(self._open())
+        with self._reading() as database:
+            return _last(database)
 
     def rows(self, *, last: int) -> list[Row]:
         """The last rows, the oldest of them first.
@@ -449,7 +449,8 @@ class AuditLog:
         """A connection of its own: nobody who records waits for somebody who reads all of it."""
         with self._translated():
             with self._lock:
-                self._open()  # which makes the tables
+                if self._connection is None:
+                    self._open()  # which makes the tables
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None)) as database:
                 yield database
