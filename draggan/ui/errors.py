@@ -16,7 +16,7 @@ from draggan.errors import ConfigError, DragGANError, LatentError
 from draggan.sentences import presentable, sentence
 from draggan.ui import messages
 
-__all__ = ["Cancelled", "PageError", "SessionExpired", "explained", "presented"]
+__all__ = ["Cancelled", "PageError", "SessionExpired", "explained", "explanation", "presented"]
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,15 @@ class PageError(gr.Error):
 def presented(message: str) -> str:
     """An error's message as the page shows it."""
     return sentence(presentable(message, get_upload_folder()))
+
+
+def explanation(error: Exception) -> str:
+    """What a person is told of an error, as a sentence."""
+    try:
+        with explained():
+            raise error
+    except PageError as said:
+        return said.text
 
 
 @contextmanager

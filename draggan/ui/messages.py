@@ -53,7 +53,6 @@ __all__ = [
     "TITLE",
     "TITLES",
     "UNEXPECTED",
-    "UNEXPECTED_IN_WORK",
     "WRONG_VALUE",
     "agree_before_opening",
     "arrived_model",
@@ -65,6 +64,7 @@ __all__ = [
     "hint",
     "hints",
     "is_taut",
+    "later_work",
     "live_outcome",
     "live_rest",
     "model_facts",
@@ -211,7 +211,6 @@ FILES = (
 NO_MEMORY = "There is not enough memory for this. Close other programs, or choose a smaller model."
 NO_ROOM = "The file could not be written: the disk of this server is full, or cannot be written to."
 UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
-UNEXPECTED_IN_WORK = "Something unexpected went wrong with it; the log has the details."
 CHECK = """
 Which marks a picture or film carries, made here or by any other program: content credentials, the words in it, this
 installation's invisible mark, a recipe. The file is looked at where this page is served, and kept nowhere.
@@ -485,6 +484,11 @@ def model_gone(title: str) -> str:
         f"Your last work needs {title}, which is not here as it was. It stays kept: open or download that model again "
         "and it comes back"
     )
+
+
+def later_work(why: str) -> str:
+    """Kept work cannot be shown for now; ``why``: a sentence."""
+    return f"Your last work could not be shown this time, and stays kept. {why}"
 
 
 def refused_work(message: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from draggan.checkpoints import catalogue
 from draggan.engine.models import CatalogueModels
-from draggan.errors import CheckpointError
+from draggan.errors import CheckpointError, RecipeError
 from draggan.ui import messages
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.handlers import keeping
@@ -65,19 +65,42 @@ def test_work_comes_back_also_with_another_model_on_a_way_that_was_left(do, part
     assert len(updates[parts.session].branches) == 1
 
 
-def test_kept_work_that_breaks_the_page_is_set_aside_and_a_full_machine_is_no_reason(do, parts, session, monkeypatch):
-    work, failure = kept(do, parts, seeded(do, session, 7)[parts.session]), KeyError("tiny")
+def test_kept_work_that_cannot_be_read_is_refused_and_any_other_is_offered_again(do, parts, session, monkeypatch):
+    tiny = chosen(do, session, "tiny")[parts.session]
+    work, failure, whole_model = kept(do, parts, seeded(do, tiny, 7)[parts.session]), None, type(do.page).whole_model
+
+    def opened() -> dict:
+        return do.open_page("bump", 0, 0.0, work, request())
 
     def broken(*args, **kwargs):
         raise failure
 
-    monkeypatch.setattr(keeping, "read_session", broken)
-    updates = do.open_page("bump", 0, 0.0, work, request())
+    with monkeypatch.context() as reading:
+        reading.setattr(keeping, "read_session", broken)
+        failure = RecipeError("its settings are none")
+        updates = opened()
     assert text_of(updates, parts).startswith("The work kept in this browser cannot be used, so this is a new start.")
     assert shown(updates, parts.keeper)["aside"] == {"waiting": None}
-    assert updates[parts.session].seed == 0
-    failure = MemoryError()
-    assert parts.keeper not in do.open_page("bump", 0, 0.0, work, request())
+    # Of the machine, of a model that could not be read this time, of the program: the work is as it should be.
+    late = CheckpointError("tiny.pkl: reading took longer than 60 s and was stopped")
+    for error, why in ((MemoryError(), "not enough memory"), (late, "took longer"), (KeyError("x"), "unexpected")):
+        failure = error
+        monkeypatch.setattr(type(do.page), "whole_model", broken)
+        waiting = shown(opened(), parts.keeper)["aside"]["waiting"]
+        assert waiting["again"] is True
+        assert waiting["text"].startswith("Your last work could not be shown this time, and stays kept.")
+        assert why in waiting["text"]
+    # Where a new start is possible, there is one.
+    monkeypatch.setattr(
+        type(do.page), "whole_model", lambda *of: (broken if of[1].model == "tiny" else whole_model)(*of)
+    )
+    updates = opened()
+    assert shown(updates, parts.keeper)["aside"]["waiting"] == waiting
+    assert updates[parts.session].model == "bump"
+    monkeypatch.setattr(type(do.page), "whole_model", whole_model)
+    updates = opened()
+    assert updates[parts.session].model == "tiny"
+    assert shown(updates, parts.keeper)["back"] is True
 
 
 def test_another_model(do, parts, session):

@@ -18,7 +18,8 @@ __all__ = ["READ", "KeptWork", "asked_for", "keeper", "kept_work", "storage_scri
 
 _HERE = Path(__file__).parent
 _LINE = """<div class="dg-kept" role="status" hidden><span></span>
-<button data-name="Continue" hidden>Continue it</button><button data-name="Discard" hidden>Discard</button></div>"""
+<button data-name="Continue" hidden>Continue it</button><button data-name="Again" hidden>Try again</button>
+<button data-name="Discard" hidden>Discard</button></div>"""
 _MOST_NAMES = 100_000
 
 # The JavaScript of the page's first event: what comes before the work goes as it is.
@@ -51,6 +52,7 @@ def keeper(**look: Any) -> gr.HTML:
         apply_default_css=False,
         stamp=None,
         answer=None,
+        back=None,
         aside=None,
         model=None,
         expired=0,

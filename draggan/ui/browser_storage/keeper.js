@@ -27,6 +27,7 @@ function ask() {
     const newest = props.stamp?.count ?? 0;
     if (failed || leaving || newest <= written) return;
     if (flying && performance.now() - askedAt < PATIENCE) { ask(); return; }
+    secure();
     flying = true;
     asked = newest;
     askedAt = performance.now();
@@ -52,7 +53,16 @@ async function take() {
 function wait() {
   const waiting = storage.waitingFor();
   if (!waiting) return;
-  say(waiting.text, { Discard: async () => { say(''); await storage.discardWaiting(); } });
+  const again = waiting.again && { Again: () => { leaving = true; storage.resume(waiting.id); } };
+  say(waiting.text, { ...again, Discard: async () => { say(''); await storage.discardWaiting(); } });
+}
+
+// Something is done here though the page was never told of its work, as that answer has got lost: nothing may take the
+// work's place.
+function secure() {
+  if (props.back || !storage.isUnanswered()) return;
+  storage.setAside({ text: 'Your last work could not be shown this time, and stays kept.', again: true });
+  wait();
 }
 
 function setAside() {
@@ -135,7 +145,11 @@ watch(ASIDE, setAside);
 watch(MODEL, arrived);
 watch(EXPIRED, expired);
 
-document.addEventListener('draggan-drawn', ({ detail }) => { if (!failed && !leaving) storage.draft(detail); });
+document.addEventListener('draggan-drawn', ({ detail }) => {
+  if (failed || leaving) return;
+  secure();
+  storage.draft(detail);
+});
 
 // Only where something would be lost: nothing is kept here, or the newest step is still on its way. If no answer has
 // come for long, waiting for it is no use.

@@ -5,7 +5,7 @@ window.dragganStorage = (() => {
   const AGREED = 'draggan-consent-photo';       // what consent_box.py keeps there
   const MOST = 8, OLDEST = 30 * 24 * 3600e3;    // works kept, and for how many ms
   const REPLY = 120;                            // ms that other tabs have to say that they are there
-  let id = '', source = '', names = new Set(), broken = false, queue = Promise.resolve();
+  let id = '', source = '', names = new Set(), broken = false, unanswered = false, queue = Promise.resolve();
 
   const random = () => [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(36)).join('-');
   const { open, settled, transact: atOnce } = window.dragganDatabase(NAME, ['works', 'pieces']);
@@ -45,7 +45,8 @@ window.dragganStorage = (() => {
         settled(works.get(source)), settled(pieces.getAllKeys(ofWork(source))), settled(pieces.getAll(ofWork(source))),
       ]));
       if (!work?.outline) return null;
-      if (id === source) names = new Set(keys.map(([, name]) => name));
+      unanswered = id === source;
+      if (unanswered) names = new Set(keys.map(([, name]) => name));
       const all = keys.map(([, name], i) => `${JSON.stringify(name)}:${texts[i]}`).join(',');
       const opened = JSON.parse(sessionStorage.getItem(OPENED) || 'null');
       sessionStorage.removeItem(OPENED);
@@ -100,6 +101,7 @@ window.dragganStorage = (() => {
 
   // The work that was read cannot be shown; this tab begins another one. Refused ones are not offered again.
   function setAside(waiting) {
+    unanswered = false;
     id = random();
     names = new Set();
     sessionStorage.setItem(TAB, id);
@@ -130,5 +132,6 @@ window.dragganStorage = (() => {
     names: () => [...names],
     source: () => source,
     isBroken: () => broken,
+    isUnanswered: () => unanswered,
   };
 })();

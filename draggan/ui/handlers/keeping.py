@@ -12,23 +12,28 @@ import gradio as gr
 from draggan.errors import ConfigError, ConsentError, DragGANError, ModelNotFound, RecipeError
 from draggan.kept_session import pieces_of, read_session
 from draggan.recipe import ModelReference
+from draggan.sentences import sentence
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.browser_storage.component import KeptWork, asked_for
 from draggan.ui.canvas.value import with_canvas
 from draggan.ui.drag_settings import chosen_settings
-from draggan.ui.errors import explained
+from draggan.ui.errors import explained, explanation
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import admit, kept_pieces, kept_weights, missing_weights
 from draggan.ui.server.callers import gate_of
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of
 
-__all__ = ["ModelGone", "PhotoGone", "keep", "restored"]
+__all__ = ["keep", "restored", "set_aside"]
 
 log = logging.getLogger(__name__)
 
 
-class ModelGone(DragGANError):
+class _Unreadable(DragGANError):
+    """Kept work that something is wrong with."""
+
+
+class _ModelGone(DragGANError):
     """Kept work whose model is not here, or not as it was.
 
     Args:
@@ -41,7 +46,7 @@ class ModelGone(DragGANError):
         self.model = model
 
 
-class PhotoGone(DragGANError):
+class _PhotoGone(DragGANError):
     """Kept work of a photo whose tuned weights are not here.
 
     Args:
@@ -86,26 +91,44 @@ def restored(page: Page, work: KeptWork, request: gr.Request | None) -> Updates:
     """The page as it was, from what the browser has kept.
 
     Raises:
-        ModelGone: the model is not here.
-        PhotoGone: the tuned weights of the photo are not.
-        DragGANError: what was kept cannot be used.
+        Exception: it cannot be shown, for now or for good; `set_aside` tells the browser.
     """
-    session = read_session(work.text, found=lambda model: _found(page, model, work))
-    gone = _without_weights(page, session, work, request)
-    session = session.without(lambda model: model.tuning in gone)
-    if work.draft is not None:
-        # Drawn on this very state, and perhaps never heard of; anything else is no loss.
-        with suppress(DragGANError):
-            session = with_canvas(session, work.draft)
-    title = {name: title for title, name in session.opened}.get(session.model, session.model)
-    steps = len(session.past) + len(session.future)
-    session = _with_models_that_are_here(page, session)
-    lost = steps - len(session.past) - len(session.future)
     try:
+        session = read_session(work.text, found=lambda model: _found(page, model, work))
+    except DragGANError as error:
+        raise _Unreadable(str(error)) from error
+    try:
+        gone = _without_weights(page, session, work, request)
+        session = session.without(lambda model: model.tuning in gone)
+        if work.draft is not None:
+            # Drawn on this very state, and perhaps never heard of; anything else is no loss.
+            with suppress(DragGANError):
+                session = with_canvas(session, work.draft)
+        steps = len(session.past) + len(session.future)
+        session = _with_models_that_are_here(page, session)
+        lost = steps - len(session.past) - len(session.future)
         updates = page.whole_model(session)
     except (ModelNotFound, RecipeError) as error:
-        raise ModelGone(session.recipe.model, title) from error
-    return updates | page.say(messages.restored(session, lost=lost), "good")
+        title = {name: title for title, name in session.opened}.get(session.model, session.model)
+        raise _ModelGone(session.recipe.model, title) from error
+    said = page.say(messages.restored(session, lost=lost), "good")
+    return updates | said | {page.parts.keeper: gr.HTML(back=True)}
+
+
+def set_aside(page: Page, error: Exception) -> Updates:
+    """What the browser is told of work that `restored` has failed with: what it waits for, or that it is of no use."""
+    waiting: dict[str, Any] | None
+    said: Updates = {}
+    if isinstance(error, _Unreadable):
+        waiting, said = None, page.say(messages.refused_work(str(error)), "bad")
+    elif isinstance(error, _ModelGone):
+        waiting = {"text": sentence(str(error)), "name": error.model.name, "sha256": error.model.sha256}
+    elif isinstance(error, _PhotoGone):
+        waiting = {"text": sentence(str(error)), "photo": error.tuning, "agreed": error.agreed}
+    else:
+        # The work itself is as it should be: of a full machine, or a model that could not be read this time.
+        waiting = {"text": messages.later_work(explanation(error)), "again": True}
+    return {page.parts.keeper: gr.HTML(aside={"waiting": waiting})} | said
 
 
 def _found(page: Page, model: ModelReference, work: KeptWork) -> ModelReference:
@@ -124,7 +147,8 @@ def _without_weights(page: Page, session: Session, work: KeptWork, request: gr.R
     in.
 
     Raises:
-        PhotoGone: among them are those of the picture on the screen.
+        _PhotoGone: among them are those of the picture on the screen.
+        DragGANError: those could not be taken in.
     """
     gone, agreed = missing_weights(page, session), True
     if not gone:
@@ -138,10 +162,12 @@ def _without_weights(page: Page, session: Session, work: KeptWork, request: gr.R
             except ConsentError:
                 agreed = False
             except DragGANError as error:
+                if session.recipe.model.tuning in photo.tunings:
+                    raise
                 log.info("the tuned weights that a browser has kept were not taken: %s", error)
     gone = missing_weights(page, session)
     if session.recipe.model.tuning in gone:
-        raise PhotoGone(session.recipe.model.tuning, agreed=agreed)
+        raise _PhotoGone(session.recipe.model.tuning, agreed=agreed)
     return gone
 
 

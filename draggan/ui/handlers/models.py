@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 
 from draggan.config import SEEDS
 from draggan.engine.models import Model
 from draggan.errors import ConsentError, DragGANError, LimitError
 from draggan.provenance import consent
-from draggan.sentences import sentence
 from draggan.session import Session
 from draggan.ui import messages
 from draggan.ui.browser_storage.component import kept_work
@@ -31,8 +28,6 @@ from draggan.ui.tab_queue import tab_of, visit_of, visitor_of
 
 __all__ = ["announce", "choose_model", "list_models", "new_model", "open_file", "open_page", "open_path"]
 
-log = logging.getLogger(__name__)
-
 _MOST_PICTURE = 64_000  # bytes of the picture of a model
 
 
@@ -41,32 +36,16 @@ def open_page(
 ) -> Updates:
     """A first picture, or the work that the browser has kept. If there is none, the page itself says why."""
     work, news = kept_work(kept), {}
+    if work is not None:
+        try:
+            return keeping.restored(page, work, request)
+        except Exception as error:  # noqa: BLE001  # said there, and logged where nobody has expected it
+            news = keeping.set_aside(page, error)
     try:
         with explained():
-            if work is not None:
-                try:
-                    return keeping.restored(page, work, request)
-                except keeping.ModelGone as gone:
-                    text = sentence(str(gone))
-                    waiting = {"text": text, "name": gone.model.name, "sha256": gone.model.sha256}
-                    news = {page.parts.keeper: gr.HTML(aside={"waiting": waiting})}
-                except keeping.PhotoGone as gone:
-                    text = sentence(str(gone))
-                    aside = {"waiting": {"text": text, "photo": gone.tuning, "agreed": gone.agreed}}
-                    news = {page.parts.keeper: gr.HTML(aside=aside)}
-                except DragGANError as error:
-                    news = {page.parts.keeper: gr.HTML(aside={"waiting": None})}
-                    news |= page.say(messages.refused_work(str(error)), "bad")
-                except (gr.Error, MemoryError, OSError, torch.OutOfMemoryError):
-                    raise  # of the machine, and perhaps over at the next reload
-                except Exception:
-                    # Else every reload would fail as this one.
-                    log.exception("kept work cannot be shown")
-                    news = {page.parts.keeper: gr.HTML(aside={"waiting": None})}
-                    news |= page.say(messages.refused_work(messages.UNEXPECTED_IN_WORK), "bad")
             return new_model(page, None, model, seed, truncation) | news
     except PageError as e:
-        return page.say(e.text, "bad")
+        return news | page.say(e.text, "bad")
 
 
 def choose_model(
