@@ -281,6 +281,9 @@ class Engine(Protocol):
     def forget_tuning(self, digest: str) -> None:
         """Nobody needs these any more."""
 
+    def forget_unused_tunings(self, seconds: float) -> None:
+        """Nor those that were not used for so long."""
+
     def complete(self, recipe: Recipe, *, visitor: str = "", wanted: Callable[[], bool] = ...) -> Recipe:
         """The recipe with the latents of all its pictures; edits whose result is not known are run now.
 

@@ -28,6 +28,8 @@ class TurnsInversion(Telling[InversionUpdate]):
         config: how.
     """
 
+    called = "photo"
+
     def __init__(
         self,
         home: Home,

@@ -8,7 +8,9 @@ photos are not mixed. What was not used for longest goes first when there are to
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from draggan.errors import RecipeError
 from draggan.generators.base import Generator
@@ -27,11 +29,15 @@ class Tunings:
     Args:
         most_bytes: of all tunings together; one of them is always kept.
         ready: generators that are kept made.
+        clock: seconds, ever increasing.
     """
 
-    def __init__(self, most_bytes: int = _MOST_BYTES, ready: int = _READY) -> None:
-        self._most_bytes, self._most_ready = most_bytes, ready
+    def __init__(
+        self, most_bytes: int = _MOST_BYTES, ready: int = _READY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most_bytes, self._most_ready, self._clock = most_bytes, ready, clock
         self._tunings: OrderedDict[str, Tuning] = OrderedDict()
+        self._used: dict[str, float] = {}
         # With the model that each was made of, so that its place in memory is not taken by another one.
         self._ready: OrderedDict[tuple[str, int], tuple[Generator, Generator]] = OrderedDict()
         self._lock = threading.Lock()
@@ -41,6 +47,7 @@ class Tunings:
         with self._lock:
             self._tunings[tuning.digest] = tuning
             self._tunings.move_to_end(tuning.digest)
+            self._used[tuning.digest] = self._clock()
             while len(self._tunings) > 1 and sum(t.bytes for t in self._tunings.values()) > self._most_bytes:
                 self._forget(next(iter(self._tunings)))
         return tuning.digest
@@ -58,12 +65,20 @@ class Tunings:
                     "the photo again"
                 )
             self._tunings.move_to_end(digest)
+            self._used[digest] = self._clock()
             return self._tunings[digest]
 
     def forget(self, digest: str) -> None:
         """Nobody needs it any more; one that is not here is none."""
         with self._lock:
             self._forget(digest)
+
+    def forget_unused(self, seconds: float) -> None:
+        """Nobody needs what was not used for so long."""
+        with self._lock:
+            before = self._clock() - seconds
+            for digest in [digest for digest, used in self._used.items() if used < before]:
+                self._forget(digest)
 
     def generator(self, model: Generator, digest: str) -> Generator:
         """A model with a tuning; the same one as long as it is used. An empty hash: the model itself.
@@ -90,5 +105,6 @@ class Tunings:
     def _forget(self, digest: str) -> None:
         """With the lock held."""
         self._tunings.pop(digest, None)
+        self._used.pop(digest, None)
         for key in [key for key in self._ready if key[0] == digest]:
             del self._ready[key]

@@ -121,6 +121,10 @@ class TurnsEngine:
         """Nobody needs these any more."""
         self.computing.tunings.forget(digest)
 
+    def forget_unused_tunings(self, seconds: float) -> None:
+        """Nor those that were not used for so long."""
+        self.computing.tunings.forget_unused(seconds)
+
     def complete(self, recipe: Recipe, *, visitor: str = "", wanted: Callable[[], bool] = always) -> Recipe:
         """The recipe with all results, computing those that are missing; see `draggan.engine.base.Engine`."""
         if recipe.is_complete:

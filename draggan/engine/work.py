@@ -65,9 +65,12 @@ class Work:
     Attributes:
         recipe: with more and more results.
         visitor: whose budget it counts in.
+        called: what people call it.
         why: what has made the engine end it; empty: nothing has.
         seconds: of computing so far.
     """
+
+    called = "drag"
 
     def __init__(self, home: Home, recipe: Recipe, visitor: str) -> None:
         self.recipe = recipe
@@ -150,13 +153,13 @@ class Work:
             self._end(None)
             return "over"
         if self.seconds > self._limits.seconds:
-            self._give_up(f"the drag has used the {self._limits.seconds:g} s that one may take here")
+            self._give_up(f"the {self.called} has used the {self._limits.seconds:g} s that one may take here")
         return "resting" if resting else "ready"
 
     def check(self) -> None:
         """End it if nobody looks at it any more."""
         if time.monotonic() - self._watched > self._limits.unwatched:
-            self._give_up(f"nobody has looked at the drag for {self._limits.unwatched:g} s")
+            self._give_up(f"nobody has looked at the {self.called} for {self._limits.unwatched:g} s")
 
     def _give_up(self, why: str) -> None:
         if not self._stopping.is_set():
@@ -208,6 +211,8 @@ class Work:
 
 class Completion(Work):
     """Computes what a recipe lacks."""
+
+    called = "picture"
 
     def wait(self, wanted: Callable[[], bool] = always) -> None:
         """Wait for the end; raises what it failed with, or why it was stopped."""

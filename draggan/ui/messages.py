@@ -394,8 +394,10 @@ def not_found(what: str) -> str:
     return f"{sure} Move the frame over it, mark eyes and mouth, or choose another model."
 
 
-def opened_photo(verdict: Verdict | None) -> tuple[str, str]:
-    """A photo is on the canvas: the kind of news and the sentences."""
+def opened_photo(verdict: Verdict | None, cut_short: str = "") -> tuple[str, str]:
+    """A photo is on the canvas: the kind of news and the sentences; ``cut_short``: why the engine has ended it."""
+    if cut_short:
+        return "note", f"{sentence(cut_short)} Drag it like any other picture."
     if verdict is None:
         return "note", "Your photo is open as far as it had got. Drag it like any other picture, or open it once more."
     if verdict == "foreign":

@@ -30,7 +30,7 @@ from draggan.ui.frame_pacing import PreviewHeights
 from draggan.ui.jobs import JobsByTab
 from draggan.ui.layout import Parts
 from draggan.ui.live_channel import LiveDrags
-from draggan.ui.photos import Photos
+from draggan.ui.photos import KEPT, Photos
 from draggan.ui.reading_turns import ReadingTurns
 from draggan.ui.server.site import Site
 from draggan.ui.start_pictures.component import pictures_of
@@ -81,7 +81,13 @@ class Page:
         # A pointer is followed as smoothly as can be.
         self.sizes, self.live_sizes = PreviewHeights(budget=0.1), PreviewHeights(budget=0.04)
         self.site = site or Site()
+        self.site.also_remove(self._remove_photos)
         self._changes = count(1)
+
+    def _remove_photos(self) -> None:
+        """Those that nobody works on any more, and weights that were tuned for them."""
+        self.photos.sweep()
+        self.engine.forget_unused_tunings(KEPT)
 
     # What a handler begins with
 

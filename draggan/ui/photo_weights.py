@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import gradio as gr
@@ -74,18 +75,22 @@ def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
         return
     page.site.consents.check(visit_of(request), PHOTO)
     recipes = photos_of(work.session)
-    new = [digest for digest, recipe in recipes.items() if not _is_here(page, recipe)]
-    try:
-        for digest in new:
-            page.engine.keep_tuning(work.tunings[digest])
-            drawn = page.picture(recipes[digest].up_to(0) if recipes[digest].edits else recipes[digest])
-            page.site.deployment.moderation.check_upload(over_white(drawn))
-    except DragGANError:
-        for digest in new:
-            page.engine.forget_tuning(digest)
-        raise
-    for digest in recipes:
-        page.photos.hold(digest, work.places.get(digest), owner_of(request))
+    with ExitStack() as looks:
+        # In one order, so that no two wait for each other.
+        for digest in sorted(recipes):
+            looks.enter_context(page.photos.look(digest))
+        new = [digest for digest, recipe in recipes.items() if not _is_here(page, recipe)]
+        try:
+            for digest in new:
+                page.engine.keep_tuning(work.tunings[digest])
+                drawn = page.picture(recipes[digest].up_to(0) if recipes[digest].edits else recipes[digest])
+                page.site.deployment.moderation.check_upload(over_white(drawn))
+        except BaseException:  # whatever it was, nobody has looked at them
+            for digest in new:
+                page.engine.forget_tuning(digest)
+            raise
+        for digest in recipes:
+            page.photos.hold(digest, work.places.get(digest), owner_of(request))
 
 
 def kept_pieces(
@@ -149,8 +154,8 @@ def kept_weights(text: str, found: Callable[[ModelReference], ModelReference]) -
 
 
 def _is_here(page: Page, recipe: Recipe) -> bool:
-    try:
+    """Whether the tuned weights of a photo are; those that somebody is just looking at, once they have passed."""
+    with page.photos.look(recipe.model.tuning), suppress(RecipeError):
         page.engine.tuning(recipe)
-    except RecipeError:
-        return False
-    return True
+        return True
+    return False

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from draggan.errors import PhotoError
 from draggan.inversion import Crop, Photo, read_photo
@@ -15,11 +17,12 @@ from draggan.provenance.credentials import TYPES, Ingredient
 from draggan.session_file import PhotoPlace
 from draggan.ui.reading_turns import ReadingTurns
 
-__all__ = ["OpenedPhoto", "Photos", "SentPhoto"]
+__all__ = ["KEPT", "OpenedPhoto", "Photos", "SentPhoto"]
 
 _MOST = 64  # of each kind; files, not pixels, which are many times as much
 _Name = TypeVar("_Name", bound=Hashable)
-_KEPT = 6 * 3600.0  # seconds, as long as a session is
+KEPT = 6 * 3600.0
+"""Seconds since a photo was last used, as long as a session is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,7 @@ class OpenedPhoto:
 @dataclass(frozen=True)
 class _Chosen:
     owner: str
+    since: float
     sent: SentPhoto
 
 
@@ -81,6 +85,9 @@ class _Held:
     since: float
     opened: OpenedPhoto | None
     place: PhotoPlace | None
+
+
+_Kind = TypeVar("_Kind", _Chosen, _Held)
 
 
 class Photos:
@@ -102,14 +109,23 @@ class Photos:
         self._chosen: OrderedDict[str, _Chosen] = OrderedDict()
         self._held: OrderedDict[tuple[str, str], _Held] = OrderedDict()
         self._lock = threading.Lock()
+        # Entries live as long as somebody holds them or waits for them.
+        self._looks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
+
+    @contextmanager
+    def look(self, digest: str) -> Iterator[None]:
+        """Whether a tuning may be here is decided by one at a time; others wait for what comes of it."""
+        with self._lock:
+            lock = self._looks.setdefault(digest, threading.RLock())
+        with lock:
+            yield
 
     def choose(self, tab: str, sent: SentPhoto, owner: str) -> None:
         """This is the photo that a visitor's tab shows now. Where there are too many, whoever has most loses one."""
         with self._lock:
-            self._chosen[tab] = _Chosen(owner, sent)
+            self._chosen[tab] = _Chosen(owner, self._clock(), sent)
             self._chosen.move_to_end(tab)
-            for name in _too_many(self._chosen):
-                del self._chosen[name]
+        self.sweep()
 
     def chosen(self, tab: str) -> SentPhoto:
         """The photo that a tab shows.
@@ -118,9 +134,10 @@ class Photos:
             PhotoError: none, or it was given up for others.
         """
         with self._lock:
-            if tab not in self._chosen:
-                raise PhotoError("there is no photo yet; choose one, or choose it again")
-            return self._chosen[tab].sent
+            chosen = self._used(self._chosen, tab)
+        if chosen is None:
+            raise PhotoError("there is no photo yet; choose one, or choose it again")
+        return chosen.sent
 
     def is_chosen(self, tab: str, sent: SentPhoto) -> bool:
         """Whether a tab still shows that photo."""
@@ -146,14 +163,14 @@ class Photos:
     def opened(self, digest: str, owner: str) -> OpenedPhoto | None:
         """The photo of a tuning, if it is still here and that visitor's."""
         with self._lock:
-            found = self._held.get((owner, digest))
+            found = self._used(self._held, (owner, digest))
             return None if found is None else found.opened
 
     def place(self, digest: str, owner: str) -> PhotoPlace | None:
         """Where on its photo the picture of a tuning belongs, as far as that visitor knows; after a reload it may be
         another's tab that does."""
         with self._lock:
-            found = self._held.get((owner, digest))
+            found = self._used(self._held, (owner, digest))
             if found is not None and found.place is not None:
                 return found.place
             return next((held.place for (_, name), held in self._held.items() if name == digest and held.place), None)
@@ -162,16 +179,30 @@ class Photos:
         with self._lock:
             self._held[owner, digest] = _Held(owner, self._clock(), opened, place)
             self._held.move_to_end((owner, digest))
-            gone = [key for key, held in self._held.items() if held.since < self._clock() - _KEPT]
-            for key in gone:
-                del self._held[key]
-            too_many = _too_many(self._held)
-            for key in too_many:
-                del self._held[key]
-            still = {name for _, name in self._held}
-            forgotten = [name for _, name in (*gone, *too_many) if name not in still]
-        for name in dict.fromkeys(forgotten):
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Give up what was not used for `KEPT` seconds, and what there is too much of."""
+        with self._lock:
+            before, held = self._clock() - KEPT, {name for _, name in self._held}
+            _tidy(self._chosen, before)
+            _tidy(self._held, before)
+            forgotten = held - {name for _, name in self._held}
+        for name in forgotten:
             self._forget(name)
+
+    def _used(self, kept: OrderedDict[_Name, _Kind], name: _Name) -> _Kind | None:
+        """One of them, used now. With the lock held."""
+        if name in kept:
+            kept[name] = replace(kept[name], since=self._clock())
+        return kept.get(name)
+
+
+def _tidy(kept: OrderedDict[_Name, _Kind], before: float) -> None:
+    for name in [name for name, one in kept.items() if one.since < before]:
+        del kept[name]
+    for name in _too_many(kept):
+        del kept[name]
 
 
 def _too_many(held: Mapping[_Name, _Chosen | _Held]) -> list[_Name]:

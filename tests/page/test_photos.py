@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_a_photo_is_opened_dragged_and_saved_back_into_the_whole_of_it(do, page,
         page.photos.chosen("a")
 
 
-def test_a_photo_that_is_cancelled_leaves_all_as_it_was_and_good_enough_keeps_it(do, page, tiny):
+def test_a_photo_that_is_cancelled_leaves_all_as_it_was_and_good_enough_keeps_it(do, page, tiny, monkeypatch):
     parts = page.parts
     agree(page)
     photos.photo_sent(page, tiny, sent(photo_file()), request())
@@ -214,6 +215,11 @@ def test_a_photo_that_is_cancelled_leaves_all_as_it_was_and_good_enough_keeps_it
     do.stop(request())
     *_, last = run
     assert text_of(last, parts).startswith("Your photo is open as far as it had got")
+    assert last[parts.session].recipe.is_of_photo
+    # Where the server ends it, that is said, and nothing of what the model knows: it was not looked for to the end.
+    monkeypatch.setattr(page.engine, "limits", replace(page.engine.limits, seconds=1.0))
+    *_, last = photos.open_photo(page, tiny, {}, request())
+    assert text_of(last, parts).startswith("The photo has used the 1 s that one may take here; it was stopped")
     assert last[parts.session].recipe.is_of_photo
 
 
@@ -236,6 +242,29 @@ def test_photos_are_given_up_when_they_are_old_or_too_many():
     assert kept.chosen("79") is kept.chosen("mine") is one.sent
     with pytest.raises(PhotoError, match="there is no photo yet"):
         kept.chosen("0")
+    # What is used stays, and what nobody has used for hours goes though nobody comes.
+    forgotten.clear()
+    for _ in range(7):
+        now[0] += 3600.0
+        assert kept.opened("second", "b") is one
+        assert kept.chosen("mine") is one.sent
+    kept.sweep()
+    assert kept.opened("second", "b") is one
+    assert set(forgotten) == {str(number) for number in range(1, 64)}
+    now[0] += 7 * 3600.0
+    kept.sweep()
+    assert "second" in forgotten
+    with pytest.raises(PhotoError, match="there is no photo yet"):
+        kept.chosen("mine")
+
+
+def test_every_hour_weights_go_that_nobody_has_used(page, work, monkeypatch):
+    page.site.remove_what_is_over()
+    page.picture(work.recipe)
+    monkeypatch.setattr("draggan.ui.page.KEPT", -1.0)
+    page.site.remove_what_is_over()
+    with pytest.raises(RecipeError, match="tuned weights"):
+        page.picture(work.recipe)
 
 
 def test_what_somebody_else_opens_gives_nothing_of_a_photo_and_changes_nothing_of_it():
@@ -384,12 +413,34 @@ def test_what_is_opened_is_looked_at_as_a_photo_is(do, page, session, work, monk
     agree(page)
     moderation = page.site.deployment.moderation
 
+    failure, looking, verdict = MemoryError(), threading.Event(), threading.Event()
+
     def refuse(self, pixels):
-        raise ModerationError("this picture is not allowed here")
+        looking.set()
+        verdict.wait(10)
+        raise failure
+
+    def opened(tab: str) -> str:
+        return text_of(do.open_work(session, sent(data, "me.draggan"), request(tab)), page.parts)
 
     monkeypatch.setattr(type(moderation), "check_upload", refuse)
-    updates = do.open_work(session, sent(data, "me.draggan"), request())
-    assert "not allowed here" in text_of(updates, page.parts)
+    verdict.set()
+    assert "not enough memory" in opened("a")
+    with pytest.raises(RecipeError, match="tuned weights"):
+        page.picture(work.recipe)
+    # While one of two tabs waits for the verdict, the other one waits for it too.
+    failure = ModerationError("this picture is not allowed here")
+    consenting.agree_photo(page, {"agreed": True}, request("b"))
+    looking.clear()
+    verdict.clear()
+    said: list[str] = []
+    first = threading.Thread(target=lambda: said.append(opened("a")))
+    first.start()
+    assert looking.wait(30)
+    threading.Timer(0.5, verdict.set).start()
+    said.append(opened("b"))
+    first.join(30)
+    assert [("not allowed here" in text) for text in said] == [True, True]
     with pytest.raises(RecipeError, match="tuned weights"):
         page.picture(work.recipe)
 

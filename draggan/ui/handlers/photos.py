@@ -265,7 +265,9 @@ def _end(page: Page, session: Session, opening: _Opening, opened: OpenedPhoto, f
             page.photos.keep(recipe.model.tuning, opened, opening.owner)
             session = session.with_picture(recipe)
             shown, last = page.show(session) | page.controls(session), running.update
-        kind, text = messages.opened_photo(None if opening.stopped or last is None else last.verdict)
+        kind, text = messages.opened_photo(
+            None if opening.stopped or last is None else last.verdict, cut_short=running.notice
+        )
         picture = None if last is None else frame_url(last.pixels)
         work = {"running": False, "text": text, "picture": picture}
         # As it came, it is saved, until another format is chosen.

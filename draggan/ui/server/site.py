@@ -69,6 +69,7 @@ class Site:
         self.saved.mkdir(parents=True, exist_ok=True)
         kept = place / "models"
         self.uploads = Uploads(Path(get_upload_folder()), kept, self.limits, unused=unused)
+        self._removals: list[Callable[[], object]] = [self.deployment.remove_what_is_over, self.uploads.sweep]
 
     def why_not_ready(self) -> str:
         """Why it cannot draw at once yet, as a sentence; empty: it can."""
@@ -80,14 +81,22 @@ class Site:
     def _why_no_upload(self, visitor: str) -> str:
         return "" if self.consents.has_visitor(visitor) else messages.AGREE_FIRST
 
-    async def _remove_what_is_over(self) -> None:
-        """At once and every hour, whether or not anybody comes, delete what may not be kept for longer."""
-        while True:
+    def also_remove(self, remove: Callable[[], object]) -> None:
+        """Something else that deletes what may not be kept for longer."""
+        self._removals.append(remove)
+
+    def remove_what_is_over(self) -> None:
+        """Delete what may not be kept for longer."""
+        for remove in self._removals:
             try:
-                await asyncio.to_thread(self.deployment.remove_what_is_over)
-                await asyncio.to_thread(self.uploads.sweep)
+                remove()
             except Exception:  # the next time may be better
                 log.exception("what is over could not be removed")
+
+    async def _keep_removing(self) -> None:
+        """At once and every hour, whether or not anybody comes."""
+        while True:
+            await asyncio.to_thread(self.remove_what_is_over)
             await asyncio.sleep(_REMOVE_EVERY)
 
     def launch_options(self) -> dict[str, Any]:
@@ -109,7 +118,7 @@ class Site:
             app.state_holder = SessionStates()
             app.state_holder.set_blocks(app.get_blocks())
             service = self.service
-            removing = asyncio.create_task(self._remove_what_is_over())
+            removing = asyncio.create_task(self._keep_removing())
             try:
                 async with nullcontext() if service is None else service.router.lifespan_context(service):
                     yield
