@@ -850,13 +850,13 @@ def test_a_live_drag_may_end_while_its_pointer_moves(engine, recipe):
         looks = 0
 
         def __getattribute__(self, name: str):
-            if name != "_drag":
+            if name != "_stepped":
                 return super().__getattribute__(name)
             self.looks += 1
             return super().__getattribute__(name) if self.looks == 1 else None
 
     running = engine.live(recipe, to(*BUMP))
-    assert eventually(lambda: running._drag is not None)
+    assert eventually(lambda: running._stepped is not None)
     running.__class__ = EndsAtOnce
     running.retarget([[25, 30]])
     running.looks = 0

@@ -29,7 +29,7 @@ from tests.pages import TinyModels
 def test_without_the_package_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp.server.fastmcp", None)
     models = TinyModels()
-    with pytest.raises(ConfigError, match="pip install mcp"):
+    with pytest.raises(ConfigError, match='pip install "mcp<2"'):
         build_service(LocalEngine(models), models, tools=True)
 
 

@@ -27,7 +27,7 @@ from draggan.inversion.lpips import Lpips
 from draggan.recipe import Edit, Recipe, Seed
 from torch_utils.ops import library
 
-__all__ = ["Computing", "Drawing", "Facts", "LocalComputing", "Steps", "inversion_here"]
+__all__ = ["Computing", "Drawing", "Facts", "LocalComputing", "SteppedDrag", "inversion_here"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Facts:
 
 
 @runtime_checkable
-class Steps(Protocol):
+class SteppedDrag(Protocol):
     """A drag as whoever gives it turns sees it; `draggan.drag.Drag` is one, and says what everything means."""
 
     @property
@@ -100,7 +100,7 @@ class Computing(Protocol):
     def latent(self, model: str, start: Seed) -> Float[np.ndarray, "1 num_ws w_dim"]:
         """Of a seed's picture."""
 
-    def steps(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool) -> Steps:
+    def steps(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool) -> SteppedDrag:
         """The drag that an edit of a recipe means, all of whose latents are known; ready to run."""
 
     def drawing(self, recipe: Recipe, edit: Edit | None) -> Drawing:

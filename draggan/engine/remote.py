@@ -23,7 +23,7 @@ from draggan.config import DragConfig, InversionConfig, Precision
 from draggan.drag import DragStep
 from draggan.drag.live import MovingTargets
 from draggan.drag.state import DragState
-from draggan.engine.computing import Drawing, Facts, Steps, inversion_here
+from draggan.engine.computing import Drawing, Facts, SteppedDrag, inversion_here
 from draggan.engine.models import ModelSource
 from draggan.engine.replica import Begun, Order, Sent, Taken
 from draggan.engine.tunings import Tunings
@@ -110,7 +110,7 @@ class RemoteComputing(abc.ABC):
         sent = self.sent(model)
         return self.call("latent", sent, start, model=sent)
 
-    def steps(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool) -> Steps:
+    def steps(self, recipe: Recipe, edit: Edit, config: DragConfig, *, live: bool) -> SteppedDrag:
         """See `draggan.engine.computing.Computing.steps`."""
         return _RemoteSteps(self, self._sent_for(recipe), Begun(recipe=recipe, edit=edit, config=config, live=live))
 
@@ -162,7 +162,7 @@ class RemoteComputing(abc.ABC):
 
 
 class _RemoteSteps:
-    """A drag whose steps replicas take (`draggan.engine.computing.Steps`).
+    """A drag whose steps replicas take (`draggan.engine.computing.SteppedDrag`).
 
     Args:
         computing: who is asked.

@@ -16,9 +16,9 @@ from jaxtyping import Float, UInt8
 from draggan.config import DragConfig
 from draggan.drag import DragStep
 from draggan.engine.base import Update
-from draggan.engine.computing import Drawing, Facts, Steps
+from draggan.engine.computing import Drawing, Facts, SteppedDrag
 from draggan.engine.frames import EvenFrames
-from draggan.engine.work import Home, Telling
+from draggan.engine.work import Home, Watched
 from draggan.errors import PointError
 from draggan.points import check_points
 from draggan.recipe import Edit, Recipe
@@ -26,7 +26,7 @@ from draggan.recipe import Edit, Recipe
 __all__ = ["TurnsDrag", "TurnsLiveDrag"]
 
 
-class TurnsDrag(Telling[Update]):
+class TurnsDrag(Watched[Update]):
     """A drag under way (`draggan.engine.base.RunningDrag`).
 
     Args:
@@ -106,8 +106,8 @@ class TurnsDrag(Telling[Update]):
                 return
             yield False
 
-    def _begun(self, drag: Steps) -> None:
-        self._drag = drag
+    def _begun(self, drag: SteppedDrag) -> None:
+        self._stepped = drag
         # Asked while it was being prepared.
         if self._stopping.is_set():
             drag.stop()
@@ -156,7 +156,7 @@ class TurnsLiveDrag(TurnsDrag):
             self._heard = time.monotonic()
             self._wanted = wanted
             # Read once: the drag may end, and be given back, at any time.
-            drag = self._drag
+            drag = self._stepped
             if drag is not None:
                 drag.retarget(wanted)
         self._home.wake(self)
@@ -165,7 +165,7 @@ class TurnsLiveDrag(TurnsDrag):
         """From now on it ends like any other drag."""
         with self._pointer:
             self._settling = True
-            drag = self._drag
+            drag = self._stepped
             if drag is not None:
                 drag.settle()
         self._home.wake(self)
@@ -188,7 +188,7 @@ class TurnsLiveDrag(TurnsDrag):
         )
         return self.recipe.then(replace(self.edit, points=points, recorded=update.ws, by_hand=True), update.ws)
 
-    def _begun(self, drag: Steps) -> None:
+    def _begun(self, drag: SteppedDrag) -> None:
         with self._pointer:
             super()._begun(drag)
             if self._wanted is not None:

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from draggan.config import InversionConfig
 from draggan.engine.base import InversionUpdate
-from draggan.engine.work import Home, Telling
+from draggan.engine.work import Home, Watched
 from draggan.errors import PhotoError
 from draggan.images import to_uint8
 from draggan.inversion.invert import Inversion, InversionStep
@@ -19,7 +19,7 @@ from draggan.recipe import Recipe
 __all__ = ["TurnsInversion"]
 
 
-class TurnsInversion(Telling[InversionUpdate]):
+class TurnsInversion(Watched[InversionUpdate]):
     """A photo on its way into a model (`draggan.engine.base.RunningInversion`).
 
     Args:

@@ -14,13 +14,13 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from draggan.config import Limits
 from draggan.engine.base import InversionUpdate, Update
-from draggan.engine.computing import Computing, Steps
+from draggan.engine.computing import Computing, SteppedDrag
 from draggan.engine.models import ModelSource
 from draggan.engine.scheduler import State
 from draggan.errors import LimitError
 from draggan.recipe import Recipe, Seed
 
-__all__ = ["LOOK", "Completion", "Home", "Telling", "Work", "always"]
+__all__ = ["LOOK", "Completion", "Home", "Watched", "Work", "always"]
 
 # Longer than any step; whoever waits for an end looks again then.
 _PATIENCE = 60.0
@@ -87,8 +87,8 @@ class Work:
         self._turns = self._run()
         # What runs for it now, and what computes a result that its recipe lacks: two drags of which only the first is
         # what whoever watches wants to steer.
-        self._drag: Steps | None = None
-        self._completing: Steps | None = None
+        self._stepped: SteppedDrag | None = None
+        self._completing: SteppedDrag | None = None
 
     # For whoever watches
 
@@ -106,7 +106,7 @@ class Work:
         """End it with its next step."""
         self._stopping.set()
         # Read once each: a drag may end, and be given back, at any time.
-        for drag in (self._completing, self._drag):
+        for drag in (self._completing, self._stepped):
             if drag is not None:
                 drag.stop()
         self._home.wake(self)
@@ -170,7 +170,7 @@ class Work:
     def _end(self, error: BaseException | None) -> None:
         # What the drag holds is given back, though somebody may keep this for its result.
         self._turns.close()
-        self._drag = self._completing = None
+        self._stepped = self._completing = None
         self._home.over(self, "failed" if error is not None else self._outcome())
         with self._changed:
             self._error, self._over = error, True
@@ -224,7 +224,7 @@ class Completion(Work):
             )
 
 
-class Telling(Work, Generic[_UpdateT]):
+class Watched(Work, Generic[_UpdateT]):
     """Work that publishes updates to whoever watches it."""
 
     def __init__(self, *args: Any) -> None:

@@ -14,12 +14,13 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from draggan.engine.base import Update
+from draggan.engine.base import RunningDrag, Update
 from draggan.errors import DragGANError, LimitError, ModelNotFound
 from draggan.images import over_white
+from draggan.recipe import Recipe
 from draggan.sentences import presentable, sentence
 
-__all__ = ["data_url", "error_of", "facts_of", "jpeg", "line_of", "ndjson", "server_sent"]
+__all__ = ["data_url", "error_of", "facts_of", "jpeg", "line_of", "ndjson", "recipe_value", "result_of", "server_sent"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,18 @@ def facts_of(update: Update | None) -> dict[str, Any]:
         "way": round(update.way, 4),
     }
     return facts | {"faded": update.faded} if update.outcome == "arrived" else facts
+
+
+def result_of(running: RunningDrag) -> dict[str, Any]:
+    """How a drag has ended, and why if the engine has ended it; waits for that, and raises what it has failed with."""
+    last = running.result()
+    facts = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
+    return facts | {"notice": running.notice} if running.notice else facts
+
+
+def recipe_value(recipe: Recipe, *, results: bool = True) -> dict[str, Any]:
+    """A recipe for others, as JSON has it; ``results``: with the latents that are known."""
+    return json.loads(recipe.portable().to_json(results=results))
 
 
 def data_url(data: bytes, kind: str = "image/png") -> str:

@@ -43,7 +43,7 @@ from draggan.export import Provenance, encode_picture
 from draggan.provenance.deployment import Deployment, default
 from draggan.provenance.verify import verify_bytes
 from draggan.recipe import Recipe, parse_json
-from draggan.service.answers import data_url, error_of, facts_of, jpeg, line_of
+from draggan.service.answers import data_url, error_of, facts_of, jpeg, line_of, recipe_value, result_of
 from draggan.service.live import Live
 from draggan.service.metrics import CONTENT_TYPE, EngineCounts, Metrics
 from draggan.service.tools import build_tools
@@ -166,7 +166,7 @@ class _Answers:
         except Exception as error:  # noqa: BLE001  # becomes the answer
             return _failed(error)
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({"picture": data_url(data), "recipe": _as_json(recipe)})
+            return JSONResponse({"picture": data_url(data), "recipe": recipe_value(recipe)})
         return Response(data, media_type="image/png")
 
     async def drag(self, request: Request) -> Response:
@@ -256,13 +256,10 @@ class _Answers:
                     facts["preview"] = await self.in_thread(_preview, running, update, height)
                 yield facts
                 await anyio.sleep(_REPORT_EVERY)
-            last = await self.in_thread(running.result)
+            result = await self.in_thread(result_of, running)
             reached = running.reached()
             data = await self.in_thread(self._encoded, reached, visitor)
-            result = facts_of(last) | {"outcome": "stopped" if last is None else last.outcome}
-            if running.notice:
-                result["notice"] = running.notice
-            yield result | {"recipe": _as_json(reached), "picture": data_url(data), "status": 200}
+            yield result | {"recipe": recipe_value(reached), "picture": data_url(data), "status": 200}
         except Exception as error:  # noqa: BLE001  # the last line says it
             status, sentence = error_of(error)
             yield {"error": sentence, "status": status}
@@ -303,10 +300,6 @@ def _verified(deployment: Deployment, places: threading.BoundedSemaphore, conten
         places.release()
     told = report.to_dict()
     return {name: told[name] for name in ("outcome", "kind", "size", "frames", "digital_source_type", "findings")}
-
-
-def _as_json(recipe: Recipe) -> Any:
-    return parse_json(recipe.portable().to_json())
 
 
 @contextmanager

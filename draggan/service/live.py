@@ -38,7 +38,7 @@ from draggan.errors import LimitError, PointError, RecipeError
 from draggan.export import Provenance, encode_picture
 from draggan.provenance.deployment import Deployment
 from draggan.recipe import MOST_CHARACTERS, Recipe, parse_json, read_object
-from draggan.service.answers import data_url, error_of, facts_of, jpeg
+from draggan.service.answers import data_url, error_of, facts_of, jpeg, recipe_value, result_of
 from draggan.service.metrics import Metrics
 
 __all__ = ["Live"]
@@ -192,15 +192,12 @@ class Live:
         await self._send(result)
 
     def _result(self, drag: LiveDrag) -> dict[str, Any]:
-        update = drag.result()
+        result = result_of(drag) | {"done": True}
         self._reached = reached = drag.reached()
         pixels = self._engine.picture(reached, visitor=self._visitor)
-        result = facts_of(update) | {"done": True, "outcome": "stopped" if update is None else update.outcome}
-        if drag.notice:
-            result["notice"] = drag.notice
         provenance = Provenance(deployment=self._deployment, door="api")
         data = encode_picture(pixels, recipe=reached, provenance=provenance)
-        return result | {"recipe": parse_json(reached.portable().to_json()), "picture": data_url(data)}
+        return result | {"recipe": recipe_value(reached), "picture": data_url(data)}
 
     async def _send(self, value: dict[str, Any] | bytes) -> None:
         try:

@@ -20,7 +20,7 @@ from draggan.engine.models import Models
 from draggan.engine.short_form import edit_from, recipe_from
 from draggan.errors import ConfigError, DragGANError, VerifyError
 from draggan.recipe import Recipe
-from draggan.service.answers import error_of, facts_of
+from draggan.service.answers import error_of, recipe_value, result_of
 
 __all__ = ["Encode", "Verify", "build_tools"]
 
@@ -64,7 +64,7 @@ def build_tools(
         security = importlib.import_module("mcp.server.transport_security")
         types = importlib.import_module("mcp.types")
     except ImportError as error:
-        raise ConfigError("--mcp needs the package mcp; install it with `pip install mcp`") from error
+        raise ConfigError('--mcp needs the package mcp; install it with `pip install "mcp<2"`') from error
     server = fastmcp.FastMCP(
         "DragGAN",
         instructions=_ABOUT,
@@ -103,7 +103,7 @@ class _Tools:
     types: Any  # the module mcp.types
 
     def _answer(self, facts: dict[str, Any], recipe: Recipe, data: bytes) -> list[Any]:
-        facts = facts | {"recipe": json.loads(recipe.portable().to_json(results=False))}
+        facts = facts | {"recipe": recipe_value(recipe, results=False)}
         picture = self.types.ImageContent(type="image", data=base64.b64encode(data).decode(), mimeType="image/png")
         return [picture, self.types.TextContent(type="text", text=json.dumps(facts))]
 
@@ -159,8 +159,8 @@ class _Tools:
         Returns:
             The picture after the drag, and as JSON: "outcome" ("arrived" only where the content is at its target; any
             other word says that this model goes no farther, and the picture is the nearest one), "faded" (it has
-            arrived, and lost much of its detail: choose a nearer target), where the handles are now, how far they are
-            from their targets, and the recipe for the next drag.
+            arrived, and lost much of its detail: choose a nearer target), "notice" (why it was ended early, if it was),
+            where the handles are now, how far they are from their targets, and the recipe for the next drag.
         """
 
         def dragged(wanted: Callable[[], bool]) -> list[Any]:
@@ -173,10 +173,8 @@ class _Tools:
                     pass
             finally:
                 running.stop()
-            update = running.result()
-            reached = running.reached()
-            facts = facts_of(update) | {"outcome": "stopped" if update is None else update.outcome}
-            return self._answer(facts, reached, self.encode(reached, visitor))
+            result, reached = result_of(running), running.reached()
+            return self._answer(result, reached, self.encode(reached, visitor))
 
         with self.listening(context) as wanted:
             return await self._refused(lambda: dragged(wanted))

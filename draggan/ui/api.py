@@ -14,12 +14,13 @@ from gradio.block_function import BlockFunction
 from gradio.context import get_blocks_context
 
 from draggan.config import SEEDS
-from draggan.engine.base import Engine, Update
+from draggan.engine.base import Engine
 from draggan.engine.models import Models, portable_reference
 from draggan.errors import ConsentError, ModelNotFound
 from draggan.export import Provenance, encode_picture
 from draggan.provenance.consent import TEXTS
 from draggan.recipe import Edit, Mask, Recipe, read_points
+from draggan.service.answers import facts_of, result_of
 from draggan.ui.canvas.value import read_mask_url
 from draggan.ui.errors import explained
 from draggan.ui.server.callers import caller_of, gate_of
@@ -85,9 +86,10 @@ def register(engine: Engine, models: Models, site: Site) -> None:
 
         points: [[handle x, handle y, target x, target y], ...] in image pixels. mask: a PNG data URL, opaque where the
         picture may change; empty: everywhere. truncation, settings (any of DragConfig's): those left out are what suits
-        the model. While it runs, there come "steps", "handles", "distances" and "way" (1 at the targets); at the end
-        also "outcome" ("arrived" only where the content is there; "stalled", "unlikely" or "lost" where this model
-        goes no farther), "faded" (what arrived has lost much of its detail) and "picture", a PNG data URL.
+        the model. While it runs, there come "steps", "handles", "targets", "distances" and "way" (1 at the targets); at
+        the end also "outcome" ("arrived" only where the content is there; "stalled", "unlikely" or "lost" where this
+        model goes no farther), of what has arrived "faded" (it has lost much of its detail), "notice" (why it was ended
+        early, if it was) and "picture", a PNG data URL.
         """
         caller = caller_of(request)
         with explained(to_programs=True):
@@ -106,13 +108,10 @@ def register(engine: Engine, models: Models, site: Site) -> None:
                     update = running.newer(update, patience=1.0)
                 if caller is not None and caller.unheard() > limits.unwatched:
                     return
-                yield {"steps": 0} if update is None else _facts(update)
+                yield facts_of(update)
             with explained(to_programs=True):
-                update = running.result()
-                facts = {"steps": 0}
-                if update is not None:
-                    facts = _facts(update) | {"outcome": update.outcome, "faded": update.faded}
-                result = facts | {"picture": _png(engine, models, site, running.reached(), request)}
+                result = result_of(running)
+                result["picture"] = _png(engine, models, site, running.reached(), request)
         finally:
             running.stop()
         yield result
@@ -151,15 +150,6 @@ def _describe(function: BlockFunction, first: str) -> None:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _facts(update: Update) -> dict[str, Any]:
-    return {
-        "steps": update.index,
-        "handles": update.handles.tolist(),
-        "distances": update.distances.tolist(),
-        "way": update.way,
-    }
 
 
 def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, request: gr.Request | None) -> str:

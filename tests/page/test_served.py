@@ -82,6 +82,7 @@ def test_pictures_and_models_for_programs(client):
 def test_a_drag_for_programs(client):
     result = client.predict("bump", 0, [[*BUMP, BUMP[0] + 6, BUMP[1]]], 0.0, 0, "", None, api_name="/drag")
     assert result["outcome"] == "arrived"
+    assert result["targets"] == [[26, 30]]
     assert abs(result["handles"][0][0] - 26) <= 1
     data = base64.b64decode(result["picture"].split(",", 1)[1])
     assert marks_of(data) >= {"words", "signature", "record"}
