@@ -188,7 +188,7 @@ def document(
         "Pixels are those of the model's picture, not of 512 px. Perceptual distance: 1 - multi-scale SSIM of gradient",
         "magnitudes (no LPIPS: its network is not ours). Latent distances: root mean square of whitened W, over all",
         "rows; a random latent has about 1. Frechet distances are in the features of our landmark network and grow as",
-        "cases get fewer: compare with that of as many unrelated pictures.",
+        "cases get fewer.",
         "",
     ]
     for name, settings in _settings(tables).items():
@@ -242,12 +242,12 @@ def _title(column: Column) -> str:
 
 def _quality(measured: list[list[Row]]) -> list[str]:
     """Pictures as models draw them, nothing dragged: a line for each."""
-    columns, distances = measured[0][0].protocol.columns, report.frechet_titles(measured[0][0])
-    titles = [*map(_title, columns), *(title for title, _ in distances)]
+    columns, (title, to) = measured[0][0].protocol.columns, report.frechet_titles(measured[0][0])[0]
+    titles = [*map(_title, columns), title]
     lines = [f"| model | cases | {' | '.join(titles)} |", "|---" * (2 + len(titles)) + "|"]
     for (row,) in measured:
         cells = [row.subject.name, str(row.measured), *(report.number(row.interval(c), c) for c in columns)]
-        cells += ["–" if (d := row.frechet("before", to)) is None else f"{d:.3g}" for _, to in distances]
+        cells.append("–" if (distance := row.frechet("before", to)) is None else f"{distance:.3g}")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
