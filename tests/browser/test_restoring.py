@@ -157,6 +157,33 @@ def test_what_was_drawn_and_never_heard_of_is_back_too(visit):
     status(page, r"^Your work is back: the picture, 2 points and 2 steps to undo\.$")
 
 
+def test_work_that_the_page_was_never_told_of_is_not_written_over(visit):
+    page = visit()
+    pull(page, (20, 30), (26, 30))
+    status(page, r"^1 point set")
+    kept(page, 1)
+    lost = []
+
+    def lose(route) -> None:
+        if lost or "outline" not in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            lost.append(route)
+
+    page.route("**/queue/join*", lose)
+    page.reload()
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not lost:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
+    page.click("#dg-random")
+    note(page, r"^Your last work could not be shown this time, and stays kept\.")
+    page.locator(".dg-kept button", has_text="Try again").click()
+    status(page, r"^Your work is back: the picture, 1 point and 1 step to undo\.$")
+    with suppress(Error):
+        lost[0].abort()
+
+
 def test_tabs_do_not_touch_each_other_and_a_closed_one_is_on_offer(visit):
     first = visit()
     moved = drag(first)
