@@ -132,7 +132,8 @@ HELP_OF = {
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
     "r1": "What is held of the content: so far around a handle",
     "r2": "How far around a handle its content is looked for after a step",
-    "stop_distance": "A handle this close to its target has arrived; of more than five points, twice as far",
+    "stop_distance": "A handle this close to its target has arrived; a quarter of a cell of the model's features "
+    "always counts as close",
     "step_size": "How far the latent goes in a step: the learning rate",
     "mask_weight": "How strongly the latent is asked to leave everything outside the mask as it is (lambda)",
     "max_departure": "The drag stops before the picture is farther from where it began than this: 1 is the distance "
