@@ -114,4 +114,6 @@ def _end_tidily() -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    return {number: signal.signal(number, end) for number in numbers}
+    # One that is ignored stays so: `nohup` outlives its terminal. What was set outside Python could not be set again.
+    ours = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    return {number: signal.signal(number, end) for number in ours}

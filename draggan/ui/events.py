@@ -288,8 +288,8 @@ def _wire_saving(page: Page, wiring: _Wiring) -> None:
         (parts.save_session, saving.save_session, drawn, _FETCH),
         (parts.save_recipe, saving.save_recipe, drawn, _FETCH),
     ):
-        # Not the status line alone: while a film is made nothing else can be done.
-        outputs = [parts.file, *wiring.outputs]
+        # While a film is made nothing else can be done, which all buttons show.
+        outputs = [parts.file, *wiring.outputs] if button is parts.save_film else [parts.file, parts.status]
         saved = button.click(wiring.queued(handler), inputs, outputs, api_name=handler.__name__, **_QUIET)
         saved.success(None, [parts.file], None, js=then, api_visibility="private")
 

@@ -19,6 +19,7 @@ from draggan.export import read_recipe
 from draggan.provenance.deployment import default
 from draggan.ui.canvas.value import EMPTY, canvas_value
 from draggan.ui.handlers import saving
+from draggan.ui.jobs import FilmJob
 from draggan.ui.layout import FILMS
 from tests.marks import brightest_place, frames_of_film, marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, picture_of, request, shown, text_of
@@ -105,6 +106,18 @@ def test_a_film_can_be_stopped_and_without_ffmpeg_says_what_is_missing(do, parts
     assert text_of(last, parts) == "Stopped: no film was saved."
     assert parts.file not in last
     assert shown(last, parts.stop)["interactive"] is False
+    # One that is there as Stop is pressed is marked and on the record: it is not called unsaved.
+    ended = FilmJob.ended
+
+    def too_late(job, patience):
+        over = ended(job, patience)
+        if over:
+            do.stop(request())
+        return over
+
+    monkeypatch.setattr(FilmJob, "ended", too_late)
+    *_, last = do.save_film(dragged, canvas_value(dragged), request(), "WebP")
+    assert Path(last[parts.file]).is_file()
     monkeypatch.setattr("draggan.ui.handlers.saving.can_write_mp4", lambda: False)
     with pytest.raises(gr.Error, match="pip install imageio imageio-ffmpeg"):
         next(do.save_film(dragged, canvas_value(dragged), request(), "MP4"))

@@ -100,7 +100,7 @@ def test_the_page_over_the_network(client):
     assert status_in(job.result(timeout=60)).startswith("Arrived after ")
     assert len(job.outputs()) >= 2
     assert drawn_on(canvas_of(client.predict(EMPTY, api_name="/reset"))) == EMPTY
-    path, *_ = client.predict(EMPTY, "PNG", 1, False, False, True, api_name="/save")
+    path, _ = client.predict(EMPTY, "PNG", 1, False, False, True, api_name="/save")
     with Image.open(path) as saved:
         assert saved.size == (64, 64)
     with open(path, "rb") as file:

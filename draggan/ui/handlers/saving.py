@@ -124,7 +124,7 @@ def save_film(
         if not shown:
             raise ExportError("there is no drag to show; drag something first")
         shown, seconds = _paced(session, form, smooth=smooth, speed=speed, times=times)
-    tab, job = tab_of(request), StoppableJob()
+    tab, job, is_written = tab_of(request), StoppableJob(), False
     with explained():
         page.films.begin(tab, lambda: job)
     try:
@@ -136,11 +136,12 @@ def save_film(
         if not job.stopping:
             frames = [frames[number] for number in there_and_back(len(frames))] if back else frames
             write = partial(save_animation, path, frames, seconds=seconds, recipe=recipe, provenance=provenance)
-            yield from _written(page, job, write)
-        if job.stopping:
-            ended = page.say(messages.NO_FILM, "note")
-        else:
+            is_written = yield from _written(page, job, write)
+        # One that Stop came too late for is there, marked and on the record.
+        if is_written:
             ended = {page.parts.file: str(path)} | page.say(messages.saved(path.name), "good")
+        else:
+            ended = page.say(messages.NO_FILM, "note")
         yield ended | _at_rest(page, tab, session)
     except PageError:
         yield _at_rest(page, tab, session)
@@ -169,8 +170,8 @@ def _drawn(
     return frames
 
 
-def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Iterator[Updates]:
-    """Write a film, and say how far that is, until it is there or ``job`` is to stop.
+def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Generator[Updates, None, bool]:
+    """Write a film, and say how far that is, until it is there or ``job`` is to stop; returns whether it is there.
 
     Args:
         write: takes ``progress``.
@@ -185,6 +186,7 @@ def _written(page: Page, job: StoppableJob, write: Callable[..., object]) -> Ite
                 here = writing.ended(patience=0.25)
     finally:
         writing.stop()
+    return here
 
 
 def save_session(page: Page, session: Session | None, value: CanvasValue, request: gr.Request) -> Updates:
