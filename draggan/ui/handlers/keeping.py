@@ -97,6 +97,7 @@ def restored(page: Page, work: KeptWork, request: gr.Request | None) -> Updates:
         session = read_session(work.text, found=lambda model: _found(page, model, work))
     except DragGANError as error:
         raise _Unreadable(str(error)) from error
+    title = {name: title for title, name in session.opened}.get(session.model, session.model)
     try:
         gone = _without_weights(page, session, work, request)
         session = session.without(lambda model: model.tuning in gone)
@@ -109,7 +110,6 @@ def restored(page: Page, work: KeptWork, request: gr.Request | None) -> Updates:
         lost = steps - len(session.past) - len(session.future)
         updates = page.whole_model(session)
     except (ModelNotFound, RecipeError) as error:
-        title = {name: title for title, name in session.opened}.get(session.model, session.model)
         raise _ModelGone(session.recipe.model, title) from error
     said = page.say(messages.restored(session, lost=lost), "good")
     return updates | said | {page.parts.keeper: gr.HTML(back=True)}
