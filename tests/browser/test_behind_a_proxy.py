@@ -53,6 +53,8 @@ def test_everything_works_and_saving_never_leaves_the_page(browser, tmp_path, ke
         with Image.open(tmp_path / "saved.png") as saved:
             assert saved.size == (64, 64)
         assert page.url == address
+        # What a file carries is said at the first save, above the buttons, until it has been read.
+        page.locator("#dg-first-save").get_by_role("button", name="OK").click()
         agree(page)
         path = tmp_path / "mine.safetensors"
         path.write_bytes(b"weights")
