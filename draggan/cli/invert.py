@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from draggan.cli.options import add_yes, name_of, path_of
 from draggan.config import InversionConfig, describe
 from draggan.errors import ConfigError, ConsentError, PhotoError
+from draggan.program import own_command
 
 if TYPE_CHECKING:
     from draggan.engine.base import InversionUpdate, RunningInversion
@@ -206,9 +207,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {last.psnr:.1f} dB after {last.index} steps, {last.seconds:.0f} s")
     for path in written:
         print(f"  wrote {path}")
-    print(
-        f"  drag it: python -m draggan drag --recipe {args.out} --point X,Y:X,Y --out result.png --photo {args.photo}"
-    )
+    command = f"{own_command()} drag --recipe {args.out}"
+    print(f"  drag it: {command} --point X,Y:X,Y --out result.png --photo {args.photo}")
     return 0
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.config import FEW_HANDLES, DragConfig, at_size
+from draggan.config import FEW_HANDLES, LEAST_PIXELS, DragConfig, at_size, radii_at_size
 from draggan.drag.mask import FixedRegion, MaskView
 from draggan.drag.precision import compute_picture_features, feature_dtype
 from draggan.drag.problem import Pattern, Problem
@@ -95,7 +95,7 @@ def prepare(
     elif follows and solver.subpixel and not along_lines and mask is None:
         near = NEARER * stop_distance
 
-    r1, r2 = _radii(config, size)
+    r1, r2 = radii_at_size(config, size)
     patch = disc_offsets(r1)
     # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
     reach = float(r2 + r1 + 1)
@@ -164,13 +164,7 @@ def _stop_distance(published: float, grid: Grid) -> float:
     with less, drags of the built-in models take more steps, and no more of their claims are true.
     """
     cell = 1 / max(grid.scale)
-    return max(published, 1.0, cell / 4)
-
-
-def _radii(config: DragConfig, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Those of Omega_1 and Omega_2, image pixels."""
-    # Floors: below 512 px the scaled radii would shrink to nothing while a feature cell stays four pixels wide.
-    return max(round(at_size(config.r1, image_size)), 2), max(round(at_size(config.r2, image_size)), 3)
+    return max(published, float(LEAST_PIXELS["stop_distance"]), cell / 4)
 
 
 def check_pairs(

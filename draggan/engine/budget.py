@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from draggan.config import DragConfig, Limits, at_size
+from draggan.config import DragConfig, Limits, radii_at_size
 from draggan.errors import LimitError
 
 __all__ = ["check_budget", "check_places", "samples_per_step"]
@@ -15,7 +15,7 @@ def samples_per_step(config: DragConfig, points: int, image_size: tuple[int, int
 
     Memory and time of a step grow with them. The radii are those in pixels of the picture.
     """
-    r1, r2 = (max(round(at_size(r, image_size)), least) for r, least in ((config.r1, 2), (config.r2, 3)))
+    r1, r2 = radii_at_size(config, image_size)
     return points * (round(math.pi * r1**2) + (2 * r2 + 1) ** 2)
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from draggan.config import SOLVER_NAMES, DragConfig, at_size, describe, read_setting
+from draggan.config import LEAST_PIXELS, SOLVER_NAMES, DragConfig, at_size, describe, read_setting
 from draggan.errors import ConfigError
 from draggan.session import Session
 from draggan.ui import messages
@@ -38,7 +38,6 @@ UP_FRONT = ("naturalness", "space", "mask_hold")
 OF_THE_MODEL = ("step_size", "solver")
 """Those of them that belong to a model: another model brings its own."""
 
-_LEAST = {"r1": 2, "r2": 3, "stop_distance": 1}  # pixels of the picture that count, however small it is
 _PIXELS = "px at 512 px"  # the unit of a length that grows with the picture
 
 
@@ -58,7 +57,7 @@ def row_of(name: str) -> dict[str, Any]:
         "pixels": facts["unit"] == _PIXELS,
         "low": facts["low"],
         "high": facts["high"],
-        "least": _LEAST.get(name, 0),
+        "least": LEAST_PIXELS.get(name, 0),
         "front": name in UP_FRONT,
         "only": facts["only"] or "",
         "onlyTitle": messages.solver_title(facts["only"] or ""),
@@ -132,5 +131,5 @@ def _in_words(name: str, value: Any, error: ConfigError, session: Session) -> st
     if facts["unit"] != _PIXELS or not isinstance(value, (int, float)) or not math.isfinite(value):
         return messages.wrong_setting(name, value, str(error))
     shown, low, high = (at_size(length, session.image_size) for length in (value, facts["low"], facts["high"]))
-    least = max(low, _LEAST.get(name, 0))
+    least = max(low, LEAST_PIXELS.get(name, 0))
     return f"{messages.TITLES[name]} {shown:.4g} px is not allowed; give a number from {least:.4g} to {high:.4g}"
