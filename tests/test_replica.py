@@ -92,6 +92,24 @@ def test_a_model_that_was_sent_is_found_by_the_name_that_its_opener_has(model):
         one.facts(Sent(name="nowhere"))
 
 
+def test_weights_of_a_photo_that_were_sent_are_those_of_the_name_in_the_recipe(model):
+    """Which need not be their hash: those that nobody has allowed yet have another one."""
+    one = replica()
+    what = begun(model, one)
+    networks = one._models.load(model.name)
+    name = next(iter(networks.tunable_weights))
+    weight = dict(networks.synthesis.named_parameters())[name]
+    tuning = Tuning(differences={name: np.full(tuple(weight.shape), 0.5, np.float16)})
+    drawn = []
+    for known_as in (tuning.digest, "ab" * 32):
+        recipe = dataclasses.replace(what.recipe, model=ModelReference(name=model.name, tuning=known_as))
+        sent = dataclasses.replace(model, tuning=[tuning])
+        drawn.append(one.draw(known_as, sent, [(recipe, None)], recipe.latent, None, "float32"))
+    plain = one.draw("plain", model, [(what.recipe, None)], what.recipe.latent, None, "float32")
+    assert np.array_equal(*drawn)
+    assert not np.array_equal(drawn[0], plain)
+
+
 def test_files_that_were_not_used_for_longest_go_and_are_sent_again(monkeypatch):
     monkeypatch.setattr("draggan.engine.replica._FEWEST", 1)
     monkeypatch.setattr("draggan.engine.replica._MOST_BYTES", 5)
@@ -188,7 +206,7 @@ def test_what_processes_say_to_each_other_has_the_form_of_its_number():
         forms(kind, seen)
     assert {"DragConfig", "Recipe", "Edit", "DragStep", "DragState", "AdamKept", "GaussNewtonKept"} <= set(seen)
     found = hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()[:16]
-    assert found == {4: "55eb7f96c19fd15a"}.get(PROTOCOL), (
+    assert found == {5: "55eb7f96c19fd15a"}.get(PROTOCOL), (
         "what is sent to replicas has another form now: raise PROTOCOL in draggan/engine/replica.py, and put the new "
         "fingerprint here"
     )

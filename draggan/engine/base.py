@@ -268,8 +268,13 @@ class Engine(Protocol):
             PhotoError, ConfigError, ModelNotFound: it cannot be begun.
         """
 
-    def keep_tuning(self, tuning: Tuning) -> str:
-        """Hold tuned weights, as from a session's file, for the recipes that name them; returns their hash."""
+    def keep_tuning(self, tuning: Tuning, *, secretly: bool = False) -> str:
+        """Hold tuned weights, as from a session's file, for the recipes that name them; returns their hash.
+
+        Args:
+            secretly: returns another name instead, which nobody can guess: until they are kept by their hash, only
+                recipes that have that name are drawn.
+        """
 
     def tuning(self, recipe: Recipe) -> Tuning:
         """The tuned weights that a recipe of a photo names, for a session's file.

@@ -34,8 +34,8 @@ from draggan.recipe import Edit, Recipe, Seed
 __all__ = ["PROTOCOL", "Begun", "Order", "Replica", "Sent", "SentModels", "Taken"]
 
 T = TypeVar("T")
-PROTOCOL = 4
-"""Of what is sent to replicas and back: another number for another form."""
+PROTOCOL = 5
+"""Of what is sent to replicas and back: another number for another form or meaning."""
 
 _WARM = 64  # drags, and masks, that are kept ready
 _MOST_BYTES = 8 << 30  # of files of models that were sent
@@ -230,21 +230,21 @@ class Replica:
         drawing = self._drawings.take(name)
         if drawing is None:
             recipe, edit = self._fetch(begun)
-            self._receive(model)
+            self._receive(model, recipe)
             drawing = self._computing.drawing(recipe, edit)
         try:
             return drawing(ws, height, precision)
         finally:
             self._drawings.put(name, drawing)
 
-    def _receive(self, model: Sent) -> None:
+    def _receive(self, model: Sent, recipe: Recipe) -> None:
         self._models.receive(model)
         if model.tuning is not None:
-            self._computing.tunings.keep(self._fetch(model.tuning))
+            self._computing.tunings.keep(self._fetch(model.tuning), recipe.model.tuning)
 
     def _made(self, model: Sent, begun: Any, state: DragState | None) -> Drag:
         what: Begun = self._fetch(begun)
-        self._receive(model)
+        self._receive(model, what.recipe)
         return self._computing.steps(what.recipe, what.edit, what.config, live=what.live, state=state)
 
 

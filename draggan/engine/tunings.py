@@ -42,15 +42,16 @@ class Tunings:
         self._ready: OrderedDict[tuple[str, int], tuple[Generator, Generator]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, tuning: Tuning) -> str:
-        """Take one in; returns its hash."""
+    def keep(self, tuning: Tuning, name: str = "") -> str:
+        """Take one in; returns the name by which recipes have it: this one, or its hash where that is empty."""
+        name = name or tuning.digest
         with self._lock:
-            self._tunings[tuning.digest] = tuning
-            self._tunings.move_to_end(tuning.digest)
-            self._used[tuning.digest] = self._clock()
+            self._tunings[name] = tuning
+            self._tunings.move_to_end(name)
+            self._used[name] = self._clock()
             while len(self._tunings) > 1 and sum(t.bytes for t in self._tunings.values()) > self._most_bytes:
                 self._forget(next(iter(self._tunings)))
-        return tuning.digest
+        return name
 
     def get(self, digest: str) -> Tuning:
         """The tuning of that hash.

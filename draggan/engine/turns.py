@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -107,9 +108,9 @@ class TurnsEngine:
         self._admit(work, [])
         return work
 
-    def keep_tuning(self, tuning: Tuning) -> str:
+    def keep_tuning(self, tuning: Tuning, *, secretly: bool = False) -> str:
         """Hold tuned weights; see `draggan.engine.base.Engine`."""
-        return self.computing.tunings.keep(tuning)
+        return self.computing.tunings.keep(tuning, secrets.token_hex(32) if secretly else "")
 
     def tuning(self, recipe: Recipe) -> Tuning:
         """The tuned weights that a recipe names; see `draggan.engine.base.Engine`."""

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 
 import gradio as gr
@@ -80,15 +81,10 @@ def admit(page: Page, work: SessionFile, request: gr.Request | None) -> None:
         for digest in sorted(recipes):
             looks.enter_context(page.photos.look(digest))
         new = [digest for digest, recipe in recipes.items() if not _is_here(page, recipe)]
-        try:
-            for digest in new:
-                page.engine.keep_tuning(work.tunings[digest])
-                drawn = page.picture(recipes[digest].up_to(0) if recipes[digest].edits else recipes[digest])
-                page.site.deployment.moderation.check_upload(over_white(drawn))
-        except BaseException:  # whatever it was, nobody has looked at them
-            for digest in new:
-                page.engine.forget_tuning(digest)
-            raise
+        for digest in new:
+            _look_at(page, work, recipes[digest])
+        for digest in new:
+            page.engine.keep_tuning(work.tunings[digest])
         for digest in recipes:
             page.photos.hold(digest, work.places.get(digest), owner_of(request))
 
@@ -151,6 +147,22 @@ def kept_weights(text: str, found: Callable[[ModelReference], ModelReference]) -
             except (DragGANError, binascii.Error, ValueError):
                 continue
     return files
+
+
+def _look_at(page: Page, work: SessionFile, recipe: Recipe) -> None:
+    """Have what the tuned weights of a recipe draw looked at. By their hash nobody can draw with them yet: a recipe that names
+    it says that they are not here.
+
+    Raises:
+        DragGANError: they do not fit their model, or draw what is not allowed.
+    """
+    name = page.engine.keep_tuning(work.tunings[recipe.model.tuning], secretly=True)
+    try:
+        start = recipe.up_to(0) if recipe.edits else recipe
+        drawn = page.picture(replace(start, model=replace(start.model, tuning=name)))
+        page.site.deployment.moderation.check_upload(over_white(drawn))
+    finally:
+        page.engine.forget_tuning(name)
 
 
 def _is_here(page: Page, recipe: Recipe) -> bool:

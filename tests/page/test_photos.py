@@ -445,6 +445,26 @@ def test_what_is_opened_is_looked_at_as_a_photo_is(do, page, session, work, monk
         page.picture(work.recipe)
 
 
+def test_nobody_draws_with_weights_that_are_still_being_looked_at(do, page, session, work, monkeypatch):
+    """Not even who knows their hash, as programs do; and of what was allowed the picture is the same as before."""
+    data, before = session_file(do, page, work), page.picture(work.recipe)
+    forgotten(page, work)
+    agree(page)
+    looked_at = []
+
+    def look(self, pixels):
+        looked_at.append(pixels)
+        for ask in (page.engine.picture, page.engine.tuning):
+            with pytest.raises(RecipeError, match="tuned weights of this photo are not here"):
+                ask(work.recipe)
+
+    monkeypatch.setattr(type(page.site.deployment.moderation), "check_upload", look)
+    assert "is open again" in text_of(do.open_work(session, sent(data, "me.draggan"), request()), page.parts)
+    assert len(looked_at) == 1
+    np.testing.assert_array_equal(looked_at[0], page.picture(work.recipe.up_to(0)))
+    np.testing.assert_array_equal(page.picture(work.recipe), before)
+
+
 def kept_by_browser(do, page, work, **more) -> dict:
     """What a browser has of the work, as it comes back."""
     updates = do.keep(work, None, {"count": 1, "there": []}, request(), DEFAULTS | {"space": work.space})
