@@ -250,8 +250,8 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         (
             "draggan/batch/",
             (
-                *("draggan.errors", "draggan.device", "draggan.engine", "draggan.export", "draggan.recipe"),
-                *("draggan.kept_session", "dnnlib"),
+                *("draggan.errors", "draggan.config", "draggan.device", "draggan.engine", "draggan.export"),
+                *("draggan.kept_session", "draggan.recipe", "dnnlib"),
             ),
         ),
         (

@@ -20,6 +20,7 @@ from dnnlib.cache import replacing
 from draggan.batch.jobs import Job
 from draggan.batch.journal import files_of
 from draggan.batch.worker import Options, Worker, failed
+from draggan.config import Limits
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels
 from draggan.engine.ray import connect, import_ray
@@ -30,6 +31,9 @@ __all__ = ["RayWorkers"]
 
 _AHEAD = 4  # tasks that wait at every core; so many jobs are read before they are needed
 _TRIES = 4  # times that a task is begun whose process ends
+# Seconds without a single answer after which none will come: what the edits of a recipe may take, and then its last
+# drag, with an hour to load the model and write films.
+_PATIENCE = 2 * Limits().seconds + 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +103,20 @@ class RayWorkers:
                     yield job, failed(job, str(error))
             if not self._under_way:
                 return
-            (ready, *_), _ = self._ray.wait(list(self._under_way), num_returns=1)
-            job = self._under_way.pop(ready)
-            yield job, self._row(job, ready)
+            ready, _ = self._ray.wait(list(self._under_way), num_returns=1, timeout=_PATIENCE)
+            for reference in ready:
+                job = self._under_way.pop(reference)
+                yield job, self._row(job, reference)
+            if not ready:
+                yield from self._given_up()
+
+    def _given_up(self) -> Iterator[tuple[Job, dict[str, Any]]]:
+        """All that is under way has failed: no machine answers."""
+        why = f"no machine of the cluster has answered for {_PATIENCE:g} s; look whether they run (`ray status`)"
+        while self._under_way:
+            reference, job = self._under_way.popitem()
+            self._ray.cancel(reference, force=True)
+            yield job, failed(job, why)
 
     def _most(self) -> int:
         """How many tasks may be under way."""

@@ -39,6 +39,7 @@ _MODELS = 4  # in one replica, as in the store of every process
 _WAITING = 8  # requests at one replica; two are computed at a time, by a replica of one core one
 _BUSY = 2.0  # requests at every replica beyond which another one is added
 _ATTEMPTS = 8
+_LOADING = 600.0  # seconds that a machine may take to have a model, before it does what it is asked for
 _SLICE = 0.1  # seconds of steps in one request, where no hand leads: as long as a person may wait for Stop
 _SESSIONS = 4096  # of which is remembered where they were
 
@@ -103,7 +104,10 @@ class RayEngine(TurnsEngine):
         cluster = cluster or Cluster()
         # More than are computed: what waits is what Serve counts to see that another replica is needed.
         workers = max(2 * _WAITING, _WAITING * cluster.most)
-        super().__init__(models, RayComputing(models, cluster), limits, workers=workers)
+        limits = limits or Limits()
+        # A request that takes longer than a whole drag may would end it anyway.
+        computing = RayComputing(models, cluster, patience=limits.seconds + _LOADING)
+        super().__init__(models, computing, limits, workers=workers)
 
 
 class RayComputing(RemoteComputing):
@@ -112,10 +116,12 @@ class RayComputing(RemoteComputing):
     Args:
         models: what is known of models here.
         cluster: where, and with how many replicas.
+        patience: seconds after which a request without an answer is given up.
     """
 
-    def __init__(self, models: ModelSource, cluster: Cluster) -> None:
+    def __init__(self, models: ModelSource, cluster: Cluster, *, patience: float) -> None:
         super().__init__(models, slice_seconds=_SLICE)
+        self._patience = patience
         self.ray = connect(cluster.address)
         serve = importlib.import_module("ray.serve")
         self._busy: type[Exception] = importlib.import_module("ray.serve.exceptions").BackPressureError
@@ -134,14 +140,20 @@ class RayComputing(RemoteComputing):
         handle = self._handle.options(
             method_name=method, multiplexed_model_id=model.sha256 or model.name, session_id=session or uuid.uuid4().hex
         )
+        end = time.monotonic() + self._patience
         for attempt in range(_ATTEMPTS):
+            response = handle.remote(*args)
             try:
-                return handle.remote(*args).result()
+                return response.result(timeout_s=max(end - time.monotonic(), 0.0))
             except self._busy as error:
                 raise LimitError("all machines are busy at this moment; try again in a few seconds") from error
             except self.ray.exceptions.RayTaskError as error:
                 cause = error.cause
                 raise (cause if isinstance(cause, Exception) else DragGANError(str(error))) from None
+            except TimeoutError as error:
+                response.cancel()
+                log.error("no replica has answered for %g s", self._patience)
+                raise DragGANError(f"no machine has answered for {self._patience:g} s; try again later") from error
             except self.ray.exceptions.RayError as error:
                 log.warning("a replica is gone (%s); another one is asked", type(error).__name__)
                 time.sleep(min(0.05 * 2**attempt, 2.0))

@@ -150,8 +150,8 @@ def kept_weights(text: str, found: Callable[[ModelReference], ModelReference]) -
 
 
 def _look_at(page: Page, work: SessionFile, recipe: Recipe) -> None:
-    """Have what the tuned weights of a recipe draw looked at. By their hash nobody can draw with them yet: a recipe that names
-    it says that they are not here.
+    """Have what the tuned weights of a recipe draw looked at. By their hash nobody can draw with them yet: where a
+    recipe names it, it is said that they are not here.
 
     Raises:
         DragGANError: they do not fit their model, or draw what is not allowed.
