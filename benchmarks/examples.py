@@ -33,8 +33,8 @@ from draggan.drag import Drag
 from draggan.evaluation.attributes import SceneReader
 from draggan.evaluation.report import tile
 from draggan.generators.base import Generator
-from draggan.images import to_uint8
 from draggan.landmarks import LandmarkNetwork, find_landmarks
+from draggan.pixels import to_uint8
 from draggan.scenes import find_scene
 
 __all__ = ["WISHES", "Wish", "joined", "main"]

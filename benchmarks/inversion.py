@@ -44,11 +44,11 @@ from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.tuned import tuned
-from draggan.images import to_uint8
 from draggan.inversion import Inversion, InversionResult, expected
 from draggan.inversion.distance import missing_detail
 from draggan.inversion.encoder import guess_latent
 from draggan.landmarks import LandmarkNetwork, find_landmarks
+from draggan.pixels import to_uint8
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 

@@ -29,7 +29,7 @@ from draggan.evaluation.protocols import Mask, Task, around
 from draggan.evaluation.report import tile
 from draggan.evaluation.subject import Subject, load_subject
 from draggan.generators.blending import FEATHER, Picture
-from draggan.images import to_uint8
+from draggan.pixels import to_uint8
 
 __all__ = ["compare"]
 

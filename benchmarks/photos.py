@@ -32,9 +32,9 @@ from draggan.config import InversionConfig
 from draggan.engine.models import file_sha256
 from draggan.errors import PhotoError
 from draggan.generators.tuned import tuned
-from draggan.images import to_uint8
 from draggan.inversion import Inversion, Photo, box, cut, paste, read_photo
 from draggan.inversion.encoder import guess_latent
+from draggan.pixels import to_uint8
 
 __all__ = ["main"]
 

@@ -24,7 +24,7 @@ from draggan.engine.base import RunningDrag
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import Model
 from draggan.generators.stylegan2 import StyleGAN2Generator
-from draggan.images import to_uint8
+from draggan.pixels import to_uint8
 from draggan.recipe import Edit, ModelReference, Recipe, read_points
 from draggan.ui.canvas.component import frame_url
 from draggan.ui.frame_pacing import FramePacer

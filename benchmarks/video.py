@@ -40,12 +40,12 @@ from draggan.checkpoints.store import locate
 from draggan.config import InversionConfig
 from draggan.engine.models import file_sha256
 from draggan.export import save_animation
-from draggan.images import to_uint8
 from draggan.inversion import Crop, Inversion, Photo, crop_finder
 from draggan.inversion.encoder import guess_latent
 from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.film_edit import strengths
 from draggan.landmarks import find_landmarks
+from draggan.pixels import to_uint8
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from draggan.errors import DragGANError
     from draggan.export import Provenance, encode_animation, encode_picture, save_animation, save_picture
     from draggan.generators.base import Generator, z_from_seed
-    from draggan.images import to_uint8
+    from draggan.pixels import to_uint8
     from draggan.recipe import Recipe
     from draggan.suggestions import suggested_config, suggested_truncation
 
@@ -58,7 +58,7 @@ _HOMES = {
     "draggan.errors": ("DragGANError",),
     "draggan.export": ("Provenance", "encode_animation", "encode_picture", "save_animation", "save_picture"),
     "draggan.generators.base": ("Generator", "z_from_seed"),
-    "draggan.images": ("to_uint8",),
+    "draggan.pixels": ("to_uint8",),
     "draggan.recipe": ("Recipe",),
     "draggan.suggestions": ("suggested_config", "suggested_truncation"),
 }

@@ -1,4 +1,4 @@
-"""Pictures in their three shapes: a generator's tensor, an array of bytes, a mask."""
+"""Pictures as arrays of bytes, and masks. Needs no PyTorch: what leaves as a file, and what is checked, does not."""
 
 from __future__ import annotations
 
@@ -8,37 +8,16 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
-from torch import Tensor
 
 from draggan.errors import MaskError
 
-__all__ = ["draw_points", "enlarged", "from_uint8", "over_white", "read_mask", "to_uint8", "with_caption"]
+__all__ = ["draw_points", "enlarged", "over_white", "read_mask", "with_caption"]
 
 _DATA_URL = "data:image/png;base64,"
 _AT_ONCE = 1 << 20  # pixels that are computed with at a time
 HANDLE_COLOUR, TARGET_COLOUR = (229, 57, 53), (30, 136, 229)
-
-
-def to_uint8(image: Float[Tensor, "*batch image_channels height width"]) -> UInt8[np.ndarray, "height width channels"]:
-    """A generator's picture (or the first of a batch), nominal range [-1, 1], as bytes.
-
-    ``x * 127.5 + 128``, clamped and cut off, as the published tools write pictures. Grey becomes three equal channels;
-    of four, the last says how opaque a pixel is.
-    """
-    if image.ndim == 4:
-        image = image[0]
-    scaled = (image.detach() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    if len(scaled) == 1:
-        scaled = scaled.expand(3, -1, -1)
-    return scaled.permute(1, 2, 0).cpu().numpy()
-
-
-def from_uint8(pixels: UInt8[np.ndarray, "height width channels"]) -> Float[Tensor, "1 channels height width"]:
-    """A picture as generators draw them, in [-1, 1]; the other way than `to_uint8`."""
-    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def over_white(pixels: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width 3"]:

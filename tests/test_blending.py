@@ -17,7 +17,7 @@ from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import Grid, Windows, crop
-from draggan.images import to_uint8
+from draggan.pixels import to_uint8
 from tests import test_golden as golden
 from tests.toys import BumpGenerator
 

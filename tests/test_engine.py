@@ -27,7 +27,7 @@ from draggan.engine.work import Completion
 from draggan.errors import ConfigError, LatentError, LimitError, MaskError, ModelNotFound, PointError, RecipeError
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Picture
-from draggan.images import to_uint8
+from draggan.pixels import to_uint8
 from draggan.recipe import Edit, Mask, ModelReference, Point, Recipe, read_points
 from tests.conftest import tiny_stylegan2
 from tests.toys import BumpGenerator

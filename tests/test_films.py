@@ -15,12 +15,12 @@ from draggan.cli import main
 from draggan.config import InversionConfig
 from draggan.errors import DragGANError, LatentError, PhotoError
 from draggan.export import has_sound, save_animation
-from draggan.images import to_uint8
 from draggan.inversion import Inversion
 from draggan.inversion.film import invert_film, smoothed
 from draggan.inversion.film_edit import carried, corresponding, followed, strengths
 from draggan.inversion.frames import Clip
 from draggan.moderation.verdict import Subject, Verdict
+from draggan.pixels import to_uint8
 from draggan.provenance.deployment import default
 from draggan.reel import Reel
 from draggan.terminal import Watched

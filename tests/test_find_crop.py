@@ -9,9 +9,9 @@ from PIL import Image
 import draggan
 from draggan.checkpoints.store import locate
 from draggan.engine.models import file_sha256
-from draggan.images import from_uint8
 from draggan.inversion import Crop, Photo, crop_finder, find_crop
 from draggan.inversion.find_crop import CropFinder
+from draggan.pixels import from_uint8
 from draggan.scenes import find_scene
 from draggan.scenes.pool import scene_noise
 

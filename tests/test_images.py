@@ -11,7 +11,8 @@ from PIL import Image
 
 from draggan.errors import ExportError, MaskError
 from draggan.export import encode_animation, encode_picture, save_animation, save_picture
-from draggan.images import draw_points, over_white, read_mask, to_uint8
+from draggan.images import draw_points, over_white, read_mask
+from draggan.pixels import to_uint8
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 

@@ -160,6 +160,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/session.py", ("draggan.errors", "draggan.config", "draggan.points", "draggan.recipe")),
         ("draggan/kept_session.py", ("draggan.errors", "draggan.recipe", "draggan.session")),
         ("draggan/images.py", ("draggan.errors",)),
+        ("draggan/pixels.py", ()),
         ("draggan/film.py", ("draggan.recipe",)),
         ("draggan/reel.py", ()),
         ("draggan/sentences.py", ()),
@@ -221,7 +222,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                 *BELOW,
                 *("draggan.checkpoints", "draggan.drag", "draggan.generators.base", "draggan.generators.blending"),
                 *("draggan.downloads", "draggan.images", "draggan.points", "draggan.recipe", "draggan.suggestions"),
-                *("draggan.generators.tuned", "draggan.inversion", "draggan.tuning"),
+                *("draggan.generators.tuned", "draggan.inversion", "draggan.pixels", "draggan.tuning"),
             ),
         ),
         ("draggan/tuning.py", ("draggan.errors",)),
@@ -238,7 +239,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
                     "draggan.small_training",
                     "dnnlib",
                 ),
-                *("draggan.landmarks", "draggan.geometry", "draggan.reel"),
+                *("draggan.landmarks", "draggan.geometry", "draggan.pixels", "draggan.reel"),
             ),
         ),
         ("draggan/small_networks.py", ("draggan.errors", "dnnlib")),
@@ -352,8 +353,27 @@ def test_values_need_nothing_but_numpy():
     assert found - set(sys.stdlib_module_names) <= {"numpy", "jaxtyping", "draggan"}
 
 
+def below(name: str) -> set[str]:
+    """A module and all of ours that it imports, also by way of others."""
+    found, left = set(), [name]
+    while left:
+        if (module := left.pop()) not in found:
+            found.add(module)
+            left += GRAPH[module]
+    return found
+
+
 def test_downloads_need_no_torch():
     assert not {name for name in importers("torch") if name.startswith("dnnlib/")}
+
+
+@pytest.mark.parametrize(
+    "name", ["export", "session_file", "provenance.verify", "provenance.deployment", "moderation.check", "terminal"]
+)
+def test_files_are_written_and_checked_without_torch(name):
+    """So `draggan verify`, and a mistake in a command's options, need not wait for it."""
+    with_torch = {INSTALLED[module].path for module in below(f"draggan.{name}")} & importers("torch")
+    assert with_torch == set()
 
 
 # The page, and the benchmark of the page, bring Gradio, whose imports are its own business.

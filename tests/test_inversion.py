@@ -19,10 +19,10 @@ from draggan.engine.tunings import Tunings
 from draggan.errors import ConfigError, DragGANError, LatentError, PhotoError, RecipeError
 from draggan.export import encode_picture, recipe_in
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
-from draggan.images import to_uint8
 from draggan.inversion import Inversion, expected, invert
 from draggan.inversion.distance import laplacian_pyramid, pyramid_distance
 from draggan.kept_session import pieces_of, read_session
+from draggan.pixels import to_uint8
 from draggan.recipe import Edit, Mask, Recipe, read_points
 from draggan.session import Session
 from draggan.session_file import PhotoPlace, SessionFile, read_session_file

@@ -33,7 +33,7 @@ from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 from draggan.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
 from draggan.geometry import Windows, crop
-from draggan.images import to_uint8
+from draggan.pixels import to_uint8
 from tests.published import (
     SMALL,
     SingleDisc,

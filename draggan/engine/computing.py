@@ -20,10 +20,10 @@ from draggan.engine.pictures import PictureCache, picture_after, pictures_of
 from draggan.engine.tunings import Tunings
 from draggan.generators.base import Generator
 from draggan.generators.blending import Picture
-from draggan.images import to_uint8
 from draggan.inversion.encoder import guess_latent
 from draggan.inversion.invert import Inversion
 from draggan.inversion.lpips import Lpips
+from draggan.pixels import to_uint8
 from draggan.recipe import Edit, Recipe, Seed
 from torch_utils.ops import library
 

@@ -12,8 +12,8 @@ from draggan.config import InversionConfig
 from draggan.engine.base import InversionUpdate
 from draggan.engine.work import Home, Watched
 from draggan.errors import PhotoError
-from draggan.images import to_uint8
 from draggan.inversion.invert import Inversion, InversionStep
+from draggan.pixels import to_uint8
 from draggan.recipe import Recipe
 
 __all__ = ["TurnsInversion"]

@@ -39,7 +39,8 @@ from draggan.evaluation.statistics import (
     variation_by_chance,
 )
 from draggan.evaluation.subject import Subject
-from draggan.images import over_white, to_uint8
+from draggan.images import over_white
+from draggan.pixels import to_uint8
 from draggan.scenes import Scene
 
 __all__ = ["Distribution", "Figures", "Reference", "Sheet", "audit", "contact_sheet"]

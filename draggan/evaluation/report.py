@@ -14,7 +14,8 @@ from torch import Tensor
 from draggan.evaluation.protocols import Column, Task
 from draggan.evaluation.results import Row
 from draggan.evaluation.statistics import Interval, paired_difference
-from draggan.images import draw_points, to_uint8
+from draggan.images import draw_points
+from draggan.pixels import to_uint8
 
 __all__ = ["difference", "frechet_titles", "markdown", "number", "strip", "text", "tile"]
 

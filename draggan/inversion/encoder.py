@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from draggan.checkpoints.catalogue import builtin_dir
 from draggan.errors import CheckpointError
 from draggan.generators.base import Generator
-from draggan.images import from_uint8
+from draggan.pixels import from_uint8
 from draggan.small_networks import Convolution, Residual, read_network, take_over, write_network
 
 __all__ = ["Encoder", "encoder_file", "find_encoder", "guess_latent", "load_encoder", "save_encoder"]

@@ -23,11 +23,11 @@ from draggan.config import InversionConfig
 from draggan.errors import LatentError, PhotoError
 from draggan.generators.base import Generator
 from draggan.generators.tuned import differences_between, to_be_tuned, tuned
-from draggan.images import to_uint8
 from draggan.inversion.descent import Descent
 from draggan.inversion.distance import pyramid_distance, scaled
 from draggan.inversion.invert import Inversion, target_of
 from draggan.inversion.verdict import Verdict
+from draggan.pixels import to_uint8
 from draggan.reel import Frames, Reel
 from draggan.tuning import Tuning
 

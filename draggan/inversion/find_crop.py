@@ -30,13 +30,13 @@ from torch import Tensor
 
 from draggan.errors import ModelNotFound
 from draggan.generators.base import Generator
-from draggan.images import from_uint8
 from draggan.inversion.crop import Crop, centred
 from draggan.inversion.distance import psnr
 from draggan.inversion.encoder import Encoder, find_encoder
 from draggan.inversion.photo import Photo
 from draggan.inversion.stepwise import finished
 from draggan.landmarks import INPUT, LandmarkNetwork, find_landmarks
+from draggan.pixels import from_uint8
 
 __all__ = ["SURE_PSNR", "SURE_SPREAD", "CropFinder", "FoundCrop", "crop_finder"]
 

@@ -390,6 +390,6 @@ def target_of(photo: UInt8[np.ndarray, "height width 3"], generator: Generator) 
         channels = generator.synthesis(generator.sample(0, 0.0, 0 if generator.c_dim else None)).shape[1]
     if channels not in (1, 3):
         raise ConfigError(f"photos cannot be opened in this model, whose pictures have {channels} channels, not 3 or 1")
-    # The inverse of `draggan.images.to_uint8` in the middle of what becomes the same byte.
+    # The inverse of `draggan.pixels.to_uint8` in the middle of what becomes the same byte.
     target = (torch.tensor(photo, device=generator.device).permute(2, 0, 1)[None].float() - 127.5) / 127.5
     return target if channels == 3 else target.mean(1, keepdim=True)
