@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -32,6 +33,7 @@ __all__ = [
     "TrackerName",
     "TrustRegion",
     "at_size",
+    "check_device",
     "check_seed",
     "check_space",
     "check_truncation",
@@ -55,6 +57,9 @@ MOST_TRUNCATION = 1.5
 FEW_HANDLES = 2
 """Handles more than these are many: they describe another picture, and are followed all at once."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,4})?")
 
 
 def _setting(
@@ -133,6 +138,17 @@ def check_truncation(truncation: Any, name: str = "truncation") -> float:
         shown = f"{truncation:g}" if isinstance(truncation, float) else repr(truncation)
         raise ConfigError(f"{name} {shown:.80} is not allowed; give a number from 0 to {MOST_TRUNCATION}")
     return psi
+
+
+def check_device(name: str) -> str:
+    """The name of a device, which this machine need not have (`draggan.device.choose_device`).
+
+    Raises:
+        ConfigError: no device is called so.
+    """
+    if not _DEVICE.fullmatch(name):
+        raise ConfigError(f"there is no device '{name:.80}'; give auto, cpu, cuda, cuda:N or mps")
+    return name
 
 
 def check_space(space: object) -> Space:

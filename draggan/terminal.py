@@ -13,11 +13,25 @@ from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
 from draggan.reel import Frames, Reel
 
-__all__ = ["CountBar", "ProgressBar", "StageBar", "Watched", "ensure_downloaded"]
+__all__ = ["CountBar", "ProgressBar", "StageBar", "Watched", "check_model", "ensure_downloaded"]
 
 T = TypeVar("T")
 
 _WIDTH = 28  # characters of the bar
+
+
+def check_model(model: str) -> None:
+    """Refuse what is no model, whether or not it is on this machine.
+
+    Args:
+        model: a registry name, a path or an https address.
+
+    Raises:
+        ModelNotFound: no such model.
+        DownloadError: an address that is not fetched.
+    """
+    if not Path(model).expanduser().is_file():
+        entry_of(model)
 
 
 def ensure_downloaded(model: str, *, yes: bool) -> None:

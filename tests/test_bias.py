@@ -148,7 +148,8 @@ def test_the_command_writes_tables_and_a_marked_sheet(tmp_path, capsys):
         (["--samples", "3"], "--samples 3 is not allowed"),
         (["--truncation", "2"], "--truncation 2 is not allowed"),
         (["--reference", str(folder)], "need --attributes, too"),
-        (["--reference", str(tmp_path / "none.json")], "neither a folder of pictures nor JSON"),
+        (["--reference", str(tmp_path / "none.json")], "there is no file"),
+        (["--reference", str(tables)], "neither a folder of pictures nor JSON"),
         (["--sheet", str(tmp_path / "x.bmp")], "cannot be written as"),
     ):
         assert main([*command, *wrong]) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -142,6 +144,91 @@ def test_a_mistake_is_one_sentence_and_status_1(model, options, says, capsys):
     assert says in captured.err
     assert captured.err.startswith("draggan: ")
     assert "Traceback" not in captured.err
+
+
+POINT = "--model cat --point 1,2:3,4"
+MISTAKES = {
+    "drag --nope": "unrecognized arguments: --nope",
+    "drag": "no points were given",
+    f"drag {POINT} --seed x": "invalid int value",
+    f"drag {POINT} --seed -1": "seed -1 is not allowed",
+    f"drag {POINT} --steps 0": "max_steps = 0",
+    f"drag {POINT} --space z": "choose 'w+' or 'w'",
+    f"drag {POINT} --solver quick": "'adam' or 'gauss-newton'",
+    f"drag {POINT} --device quantum": "there is no device 'quantum'",
+    f"drag {POINT} --mask nowhere": "there is no file nowhere",
+    f"drag {POINT} --latent nowhere": "there is no file nowhere",
+    f"drag {POINT} --out nowhere/x.png": "there is no folder nowhere",
+    f"drag {POINT} --animation x.avi": ".gif, .webp or .mp4",
+    "drag --model nothing --point 1,2:3,4": "'nothing' is neither a listed model nor a file",
+    "drag --recipe nowhere": "there is no file nowhere",
+    "drag --recipe a.json": "a recipe needs",
+    "edits --recipe nowhere": "there is no file nowhere",
+    f"edits {POINT} --grid 2x2 --path 1,2:3,4": "--grid does not go with --path",
+    "invert nowhere --model cat --out x.draggan": "there is no file nowhere",
+    "invert a.json --model cat --out x.png": "a name that ends in .draggan",
+    "invert a.json --model cat --out x.draggan --steps -1": "steps = -1",
+    "invert a.json --model nothing --out x.draggan": "'nothing' is neither a listed model nor a file",
+    "video nowhere x.gif --model cat --edit a.json": "there is no file nowhere",
+    "video a.json x.gif --model cat --edit a.json": "a recipe needs",
+    "video a.json x.gif --model cat --edit a.json --strength 11": "--strength 11",
+    "batch nowhere --out x": "there is no file nowhere",
+    "batch a.json --out x --jobs 0": "--jobs 0",
+    "batch a.json --out x --model nothing": "'nothing' is neither a listed model nor a file",
+    "dataset drags nowhere --out x": "there is no file nowhere",
+    "verify nowhere": "there is no file nowhere",
+    "convert nothing x.pt": "'nothing' is neither a listed model nor a file",
+    "evaluate --points many": "--points many",
+    "evaluate --set steps": "write NAME=VALUE",
+    "evaluate --model nothing": "'nothing' is neither a listed model nor a file",
+    "evaluate --protocol instructions --instructions nowhere": "nowhere",
+    "audit-model cat --samples 3": "--samples 3",
+    "audit-model nothing": "'nothing' is neither a listed model nor a file",
+    "review approve 123": "nothing waits under the number '123'",
+    "review serve --port 99999": "there is no port 99999",
+    "app --engine nothing": "give local, ray or ray:ADDRESS",
+    "app --engine ray --replicas many": "--replicas many",
+    "app --port 99999": "there is no port 99999",
+    "app --origin x": "'x' is not the origin of a web page",
+    "app --model nothing": "'nothing' is neither a listed model nor a file",
+}
+
+
+def test_a_mistake_is_told_before_pytorch_and_gradio_are_imported(tmp_path):
+    """Which take seconds. In a process that has neither of them yet."""
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    code = """
+import contextlib, io, json, sys
+from draggan.cli import main
+told = {}
+for line in json.loads(sys.stdin.read()):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            status = main(line.split())
+        except SystemExit as end:
+            status = end.code
+    slow = [name for name in ("torch", "gradio") if name in sys.modules]
+    told[line] = [status, said.getvalue(), slow]
+print(json.dumps(told))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(list(MISTAKES)),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(draggan.__file__).parents[1]), "DRAGGAN_STATE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert list(told) == list(MISTAKES)
+    for line, (status, said, slow) in told.items():
+        assert status in (1, 2), line
+        assert MISTAKES[line] in said, line
+        assert "Traceback" not in said, line
+        assert slow == [], line
 
 
 def test_a_picture_that_is_written_nowhere_is_told_of(model, capsys):
@@ -392,17 +479,20 @@ def test_a_drag_goes_on_from_a_recipe(model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--recipe", "nowhere.json"], "cannot read nowhere.json"),
+        (["--recipe", "nowhere.json"], "there is no file nowhere.json"),
         (["--recipe", "pyproject.toml"], "is not a recipe"),
         (["--recipe", "docs/cat-before.png"], "no recipe in it"),
-        (["--recipe", "x.json", "--seed", "3"], "--seed does not go with --recipe"),
-        (["--recipe", "x.json", "--truncation", "0.5"], "--truncation does not go with --recipe"),
-        (["--recipe", "x.json", "--class", "1"], "--class does not go with --recipe"),
-        (["--recipe", "x.json", "--steps", "3"], "--steps says how points are dragged; add --point"),
-        (["--recipe", "x.json", "--mask", "m.png"], "--mask says how points are dragged"),
-        (["--recipe", "x.json", "--step-size", "1"], "--step-size says how points are dragged"),
-        (["--latent", "x.npy", "--seed", "3", "--point", "1,1:2,2"], "--seed does not go with --latent"),
-        (["--latent", "x.npy", "--truncation", "1", "--point", "1,1:2,2"], "--truncation does not go with --latent"),
+        (["--recipe", "README.md", "--seed", "3"], "--seed does not go with --recipe"),
+        (["--recipe", "README.md", "--truncation", "0.5"], "--truncation does not go with --recipe"),
+        (["--recipe", "README.md", "--class", "1"], "--class does not go with --recipe"),
+        (["--recipe", "README.md", "--steps", "3"], "--steps says how points are dragged; add --point"),
+        (["--recipe", "README.md", "--mask", "README.md"], "--mask says how points are dragged"),
+        (["--recipe", "README.md", "--step-size", "1"], "--step-size says how points are dragged"),
+        (["--latent", "README.md", "--seed", "3", "--point", "1,1:2,2"], "--seed does not go with --latent"),
+        (
+            ["--latent", "README.md", "--truncation", "1", "--point", "1,1:2,2"],
+            "--truncation does not go with --latent",
+        ),
         (["--latent", "nowhere.npy", "--point", "1,1:2,2"], "nowhere.npy"),
     ],
 )

@@ -19,7 +19,7 @@ from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.errors import ConfigError
 from draggan.service.app import build_service
-from draggan.ui import build, launch_options
+from draggan.ui.app import build, launch_options
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
 from tests.marks import marks_of

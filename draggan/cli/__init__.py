@@ -1,7 +1,7 @@
 """The command line: what a page can do, without a page. Every command is a module of this package.
 
 A command has ``NAME``, ``HELP``, ``add_options(parser)`` and ``run(args) -> int``. What takes long to import is
-imported when it runs.
+imported when it runs, and after its options have been found to be good: a mistake is told at once.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 a message explains, 2 wrong usage, 130 interrupted."""
     # Before PyTorch is imported: threads that wait sleep, which is much faster on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    args = _parser().parse_args(drag.joined(sys.argv[1:] if argv is None else argv))
-    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
+        args = _parser().parse_args(drag.joined(sys.argv[1:] if argv is None else argv))
+        level = logging.DEBUG if args.verbose else logging.WARNING
+        logging.basicConfig(level=level, format="%(levelname)s %(message)s")
         status = args.run(args)
         sys.stdout.flush()
         return status

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from draggan.cli.options import name_of
+from draggan.cli.options import add_device, name_of
 from draggan.cli.serving import launch, run_page
+from draggan.config import Cluster
+from draggan.errors import ConfigError, DragGANError
 
 if TYPE_CHECKING:
-    from draggan.config import Cluster, Limits
+    from draggan.config import Limits
     from draggan.engine.models import CatalogueModels
     from draggan.engine.turns import TurnsEngine
     from draggan.ui.server.exposure import Exposure
@@ -33,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model", type=name_of, default="cat", help="name or file of the model to start with (default: %(default)s)"
     )
     parser.add_argument("--yes", action="store_true", help="download that model without asking if it is not here")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add_device(parser)
     address = parser.add_mutually_exclusive_group()
     address.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1, this machine only)")
     address.add_argument("--listen", action="store_true", help="listen on all addresses: others can reach the page")
@@ -80,7 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python app.py``: serve the page until interrupted; returns the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description=_DESCRIPTION)
     add_options(parser)
-    return run(parser.parse_args(argv), "app.py")
+    try:
+        args = parser.parse_args(argv)
+    except DragGANError as e:
+        sys.stderr.write(f"app.py: {e}\n")
+        return 1
+    return run(args, "app.py")
 
 
 def run(args: argparse.Namespace, program: str = "draggan app") -> int:
@@ -93,16 +100,26 @@ def run(args: argparse.Namespace, program: str = "draggan app") -> int:
     # Before PyTorch is imported: waiting threads sleep instead of spinning. Beside anything else that is busy, such as
     # the browser, a step is several times faster; alone, the same within a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return run_page(program, lambda folder: _serve(args, folder))
+    return run_page(program, lambda folder: _serve(args, folder), check=lambda: _check(args))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be served."""
+    from dnnlib.listening import free_port
+    from draggan.terminal import ensure_downloaded
+
+    free_port(exposure_of(args).host, _port(args))
+    _cluster_of(args)
+    ensure_downloaded(args.model, yes=args.yes)
 
 
 def _serve(args: argparse.Namespace, folder: Path) -> None:
     from dnnlib.listening import free_port
     from draggan.engine.models import CatalogueModels
     from draggan.engine.zero import ZeroEngine, lent_gpu
-    from draggan.terminal import ensure_downloaded
-    from draggan.ui import build, launch_options, warm_up
+    from draggan.ui.app import build, launch_options
     from draggan.ui.server.site import Site
+    from draggan.ui.warmup import warm_up
     from torch_utils.ops import library
 
     exposure = exposure_of(args)
@@ -110,7 +127,6 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     if os.environ.get("SPACE_ID"):
         # All visitors come through a Space's own proxies, which say whom they bring.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
-    ensure_downloaded(args.model, yes=args.yes)
     # Where GPUs are lent, this process has none.
     lent = lent_gpu()
     models = CatalogueModels("cpu" if lent else args.device, args.model, downloads=not exposure.public)
@@ -149,20 +165,18 @@ def _engine_of(args: argparse.Namespace, models: CatalogueModels, limits: Limits
     """The engine of these options."""
     from draggan.engine.local import LocalEngine
     from draggan.engine.ray import RayEngine
-    from draggan.errors import ConfigError
 
+    cluster = _cluster_of(args)
+    return LocalEngine(models, limits) if cluster is None else RayEngine(models, cluster, limits)
+
+
+def _cluster_of(args: argparse.Namespace) -> Cluster | None:
+    """The cluster of these options; None: this process computes."""
     kind, _, address = args.engine.partition(":")
     if kind == "local" and not address:
-        return LocalEngine(models, limits)
+        return None
     if kind != "ray":
         raise ConfigError(f"--engine {args.engine} is not allowed; give local, ray or ray:ADDRESS")
-    return RayEngine(models, _cluster_of(args, address), limits)
-
-
-def _cluster_of(args: argparse.Namespace, address: str) -> Cluster:
-    from draggan.config import Cluster
-    from draggan.errors import ConfigError
-
     least, _, most = args.replicas.partition("-")
     if not (least.isdecimal() and (most or least).isdecimal()):
         raise ConfigError(f"--replicas {args.replicas} is not allowed; give a number, or LEAST-MOST")

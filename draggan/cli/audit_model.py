@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draggan.cli.options import add_yes, name_of, path_of
+from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
 from draggan.config import check_truncation
 from draggan.errors import ConfigError, ExportError
 
@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reference",
-        type=path_of,
+        type=file_of,
         metavar="FOLDER|FILE.json",
         help="pictures to compare with, or the shares that are expected: "
         '{"NAME": {"GROUP": 0.5, ...}} (default: the scene, or equal shares)',
@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
     parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--sheet", type=path_of, metavar="PNG", help="write the first pictures here, side by side")
     parser.add_argument("--out", type=path_of, metavar="FILE", help="write the tables here (Markdown)")
     parser.add_argument("--json", type=path_of, metavar="FILE", help="write everything here")
@@ -81,15 +81,18 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seed {args.seed} is not allowed; give a whole number from 0 to {2**31}")
     for truncation in args.truncation or ():
         check_truncation(truncation, "--truncation")
-    from draggan.evaluation.attributes import load_reader
-    from draggan.evaluation.bias import audit, contact_sheet
-    from draggan.evaluation.subject import load_subject
     from draggan.export import Provenance, check_picture_path, save_picture
     from draggan.suggestions import suggested_config, suggested_truncation
-    from draggan.terminal import ensure_downloaded
+    from draggan.terminal import check_model, ensure_downloaded
 
     if args.sheet is not None:
         check_picture_path(args.sheet)
+    check_model(args.model)
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.evaluation.attributes import load_reader
+    from draggan.evaluation.bias import audit, contact_sheet
+    from draggan.evaluation.subject import load_subject
+
     reader = None if args.attributes is None else load_reader(args.attributes)
     ensure_downloaded(args.model, yes=args.yes)
     subject = load_subject(args.model, device=args.device, label=args.label)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from draggan.cli.options import add_yes, name_of, path_of
+from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
 from draggan.errors import ConfigError, DragGANError
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ HELP = "run many recipes: pictures, animations, figures"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument(
-        "source", type=path_of, metavar="RECIPES", help="a file with a recipe on every line, or a folder of saved work"
+        "source", type=file_of, metavar="RECIPES", help="a file with a recipe on every line, or a folder of saved work"
     )
     parser.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="write everything here")
     parser.add_argument("--film", choices=("gif", "webp", "mp4"), help="also write the last drag of every recipe")
     parser.add_argument("--before", action="store_true", help="also write the pictures before the last edit")
     parser.add_argument("--measures", action="store_true", help="also measure how much every picture has changed")
     parser.add_argument("--model", type=name_of, help="draw with this file: it must be the recipes' own model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add_device(parser)
     parser.add_argument(
         "--ray",
         nargs="?",
@@ -45,18 +45,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run them; returns 1 if some failed, 130 if interrupted. The same command goes on where it stopped."""
-    from draggan.batch.jobs import read_jobs
-    from draggan.batch.pool import usable_cores
-    from draggan.batch.run import run_batch
-    from draggan.batch.worker import Options
-    from draggan.device import choose_device
     from draggan.export import check_animation_path
-    from draggan.terminal import CountBar
+    from draggan.terminal import CountBar, check_model
 
     if args.jobs is not None and args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs} is not allowed; give a whole number from 1 on")
     if args.film:
         check_animation_path(Path(f"film.{args.film}"))
+    if args.model is not None:
+        check_model(args.model)
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.batch.jobs import read_jobs
+    from draggan.batch.pool import usable_cores
+    from draggan.batch.run import run_batch
+    from draggan.batch.worker import Options
+    from draggan.device import choose_device
+
     on_processor = choose_device(args.device).type == "cpu"
     processes = args.jobs or (usable_cores() if on_processor else 1)
     options = Options(

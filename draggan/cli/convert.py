@@ -21,13 +21,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write it."""
-    from draggan.checkpoints.convert import convert
     from draggan.downloads import megabytes
     from draggan.export import in_a_folder
     from draggan.terminal import ensure_downloaded
 
     in_a_folder(args.destination)
     ensure_downloaded(args.source, yes=args.yes)
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.checkpoints.convert import convert
+
     path = convert(args.source, args.destination)
     print(f"wrote {path} ({megabytes(path.stat().st_size)})")
     return 0

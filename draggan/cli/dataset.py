@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from draggan.cli.options import path_of
+from draggan.cli.options import file_of, path_of
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     scenes.add_argument("--points", type=int, default=32, help="of every pair, at most (default: %(default)s)")
     drags = kinds.add_parser("drags", help="drags that `draggan batch --before` has done")
-    drags.add_argument("batch", type=path_of, metavar="FOLDER", help="what the batch wrote to")
+    drags.add_argument("batch", type=file_of, metavar="FOLDER", help="what the batch wrote to")
     for options in (scenes, drags):
         options.add_argument("--split", default="train", help="train, validation or test (default: %(default)s)")
         options.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="of the data set")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli import edit_options
-from draggan.cli.options import add_yes, path_of
+from draggan.cli.options import add_yes, file_of, path_of
 from draggan.errors import ModelNotFound, PhotoError, PointError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--recipe-out", type=path_of, metavar="FILE", help="write the recipe of the result here (.json, or .draggan)"
     )
     parser.add_argument(
-        "--photo", type=path_of, metavar="PHOTO", help="put the result back into this photo, which the session is of"
+        "--photo", type=file_of, metavar="PHOTO", help="put the result back into this photo, which the session is of"
     )
     parser.add_argument("--before", type=path_of, metavar="PNG", help="write the picture before the drag here")
     parser.add_argument("--animation", type=path_of, metavar="GIF", help="write the drag as a .gif, .webp or .mp4 here")
@@ -79,9 +79,6 @@ def joined(argv: Sequence[str]) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Drag, write what was asked for, and say what happened."""
-    # Imported here: `draggan --help` and a wrong option need not wait for torch.
-    from draggan.engine.local import LocalEngine
-    from draggan.engine.models import AnyModels
     from draggan.export import details_of
     from draggan.terminal import ensure_downloaded
 
@@ -96,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
         if given is None or args.model is not None:
             raise
         raise ModelNotFound(f"{e}; if the recipe was made with a file of yours, say where it is with --model") from e
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.engine.local import LocalEngine
+    from draggan.engine.models import AnyModels
+
     started = time.perf_counter()
     engine = LocalEngine(AnyModels(args.device))
     for tuning in () if work is None else work.tunings.values():
@@ -144,11 +145,11 @@ def _photo_of(path: Path, recipe: Recipe | None, work: SessionFile | None) -> Ph
     Raises:
         PhotoError: the session is of no photo, or of another one.
     """
-    from draggan.inversion import read_photo
-
     place = None if work is None or recipe is None else work.places.get(recipe.model.tuning)
     if place is None:
         raise PhotoError("--photo goes with a session of that photo; open it with `draggan invert` first")
+    from draggan.inversion import read_photo
+
     photo = read_photo(path)
     if photo.sha256 != place.photo_sha256:
         raise PhotoError(f"{photo.name} is not the photo that this session is of; give the one that was opened")

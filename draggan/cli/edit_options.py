@@ -6,11 +6,12 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from draggan.cli.options import name_of, path_of
-from draggan.config import DragConfig, check_truncation, describe
+from draggan.cli.options import add_device, file_of, name_of
+from draggan.config import DragConfig, check_seed, check_truncation, describe
 from draggan.errors import ConfigError
 
 if TYPE_CHECKING:
+    from draggan.config import Space
     from draggan.engine.local import LocalEngine
     from draggan.recipe import Edit, ModelReference, Recipe
     from draggan.session_file import SessionFile
@@ -42,11 +43,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=name_of, help="a registry name, file or https address (default: cat, or the recipe's)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--seed", type=int, help="which picture (default: 0)")
-    parser.add_argument("--latent", type=path_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
+    parser.add_argument("--latent", type=file_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
     parser.add_argument(
-        "--recipe", type=path_of, metavar="FILE", help="begin with a recipe, a saved .png that has one, or a .draggan"
+        "--recipe", type=file_of, metavar="FILE", help="begin with a recipe, a saved .png that has one, or a .draggan"
     )
     parser.add_argument(
         "--truncation", type=float, metavar="PSI", help="0: average, 1: unchanged (default: the model's)"
@@ -60,7 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="X,Y:X,Y",
         help="a handle and its target in image pixels; may be given more than once",
     )
-    parser.add_argument("--mask", type=path_of, metavar="PNG", help="white may change, black stays")
+    parser.add_argument("--mask", type=file_of, metavar="PNG", help="white may change, black stays")
     parser.add_argument("--steps", type=int, help=f"at most (default: {DragConfig.max_steps})")
     for name in _DRAG_OPTIONS:
         facts = describe(DragConfig, name)
@@ -90,7 +91,10 @@ def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together."""
+    """Refuse options that do not go together, and values that no picture or drag can have."""
+    from draggan.recipe import read_settings
+    from draggan.terminal import check_model
+
     begins = {"--recipe": args.recipe, "--latent": args.latent, "--seed": args.seed}
     begins |= {"--truncation": args.truncation, "--class": args.label}
     used = [name for name, value in begins.items() if value is not None]
@@ -105,6 +109,11 @@ def check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} says how points are dragged; add --point, or leave it out to run the recipe")
     if args.truncation is not None:
         check_truncation(args.truncation, "--truncation")
+    if args.seed is not None:
+        check_seed(args.seed)
+    read_settings(*_settings(args))
+    if args.model is not None:
+        check_model(args.model)
 
 
 def given_session(args: argparse.Namespace) -> SessionFile | None:
@@ -155,11 +164,17 @@ def edit_of(args: argparse.Namespace, recipe: Recipe) -> Edit:
     from draggan.images import read_mask
     from draggan.recipe import Edit, Mask, read_points
 
-    settings = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
-    space = settings.pop("space", DragConfig.space)
+    settings, space = _settings(args)
     return Edit(
         points=read_points(args.point, recipe.image_size),
         mask=None if args.mask is None else Mask(allowed=read_mask(args.mask, recipe.image_size)),
         space=space,
-        settings={"max_steps": DragConfig.max_steps if args.steps is None else args.steps, **settings},
+        settings=settings,
     )
+
+
+def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], Space]:
+    """The settings of the drag, as they were given, and its latent space."""
+    settings = {name: getattr(args, name) for name in _DRAG_OPTIONS if getattr(args, name) is not None}
+    space = settings.pop("space", DragConfig.space)
+    return {"max_steps": DragConfig.max_steps if args.steps is None else args.steps, **settings}, space

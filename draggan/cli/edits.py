@@ -43,8 +43,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write a recipe on every line."""
-    from draggan.engine.local import LocalEngine
-    from draggan.engine.models import AnyModels
     from draggan.export import in_a_folder
     from draggan.terminal import ensure_downloaded
 
@@ -61,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
     if given is not None and given.is_of_photo:
         raise RecipeError("this recipe is of a photo, whose tuned weights no batch has; drag it with draggan drag")
     if given is None:
+        from draggan.engine.local import LocalEngine
+        from draggan.engine.models import AnyModels
+
         model = args.model or "cat"
         ensure_downloaded(model, yes=args.yes)
         engine = LocalEngine(AnyModels(args.device))

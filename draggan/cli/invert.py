@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from draggan.cli.options import add_yes, name_of, path_of
+from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
 from draggan.config import InversionConfig, describe
 from draggan.errors import ConfigError, ConsentError, PhotoError
 from draggan.program import own_command
@@ -38,11 +38,11 @@ _OPTIONS = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("photo", type=path_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
+    parser.add_argument("photo", type=file_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
     parser.add_argument(
         "--model", type=name_of, required=True, help="a registry name, file or https address: what knows such pictures"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--out", type=path_of, required=True, metavar="FILE", help="write the session here (.draggan)")
     parser.add_argument("--picture", type=path_of, metavar="PNG", help="also write what the model draws here")
     add_crop(parser)
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument(
         "--lpips",
-        type=path_of,
+        type=file_of,
         nargs="+",
         metavar="FILE",
         help="weights of LPIPS (AlexNet or VGG-16) on this disk, to make pictures alike by it, too (docs/photos.md)",
@@ -135,17 +135,11 @@ def crop_of(args: argparse.Namespace, photo: Photo, size: tuple[int, int], finde
 
 def run(args: argparse.Namespace) -> int:
     """Open it, write the session, and say how well the model knows such pictures."""
-    # Imported here: `draggan --help` and a wrong option need not wait for torch.
-    from draggan.engine.local import LocalEngine
-    from draggan.engine.models import AnyModels
     from draggan.export import Provenance, check_picture_path, save_picture
-    from draggan.inversion import VERDICTS, crop_finder, cut, expected, read_photo
-    from draggan.inversion.encoder import find_encoder
-    from draggan.inversion.lpips import read_lpips
     from draggan.provenance.deployment import default
     from draggan.session import Session
     from draggan.session_file import SUFFIX, PhotoPlace, SessionFile
-    from draggan.terminal import ensure_downloaded
+    from draggan.terminal import check_model, ensure_downloaded
 
     if args.out.suffix.lower() != SUFFIX or not args.out.parent.is_dir():
         raise ConfigError(
@@ -155,6 +149,14 @@ def run(args: argparse.Namespace) -> int:
         check_picture_path(args.picture)
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     config = InversionConfig(**given)
+    check_model(args.model)
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.engine.local import LocalEngine
+    from draggan.engine.models import AnyModels
+    from draggan.inversion import VERDICTS, crop_finder, cut, expected, read_photo
+    from draggan.inversion.encoder import find_encoder
+    from draggan.inversion.lpips import read_lpips
+
     lpips = read_lpips(*args.lpips) if args.lpips else None
     photo = read_photo(args.photo)
     agreed(args)

@@ -1,11 +1,28 @@
-"""What several commands share."""
+"""What several commands share.
+
+A mistake in the options is told at once, before anything that takes long is imported. What reads an option may raise a
+`DragGANError` for that: it is a sentence, where argparse would print all options before it.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-__all__ = ["add_yes", "name_of", "path_of"]
+from draggan.config import check_device
+from draggan.errors import ConfigError
+
+__all__ = ["add_device", "add_yes", "file_of", "name_of", "path_of"]
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that computes."""
+    parser.add_argument(
+        "--device",
+        type=check_device,
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +33,18 @@ def add_yes(parser: argparse.ArgumentParser) -> None:
 def path_of(text: str) -> Path:
     """A path as people paste them: blanks and quotes around it do not belong to it, ``~`` is the home folder."""
     return Path(_unquoted(text)).expanduser()
+
+
+def file_of(text: str) -> Path:
+    """The path of something that is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    path = path_of(text)
+    if not path.exists():
+        raise ConfigError(f"there is no file {path}; check the name")
+    return path
 
 
 def name_of(text: str) -> str:

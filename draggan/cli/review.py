@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
     ours = default()
     if args.what == "serve":
-        return run_page("draggan review", lambda folder: _serve(ours, args.port, folder))
+        serve = partial(_serve, ours, args.port)
+        return run_page("draggan review", serve, check=lambda: _port(args.port))
     queue = ours.queue
     if args.what in ("approve", "refuse"):
         queue.decide(args.number, allow=args.what == "approve", why=args.why)
@@ -59,8 +61,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(ours: Deployment, port: int | None, folder: Path) -> None:
+def _port(port: int | None) -> int:
+    """The port to listen on."""
     from dnnlib.listening import free_port
+    from draggan.ui.server.exposure import Exposure
+
+    return free_port(Exposure().host, port, first=_FIRST_PORT)
+
+
+def _serve(ours: Deployment, port: int | None, folder: Path) -> None:
     from draggan.ui.review_page import build_review
     from draggan.ui.server.exposure import Exposure
     from draggan.ui.server.site import Site
@@ -68,6 +77,6 @@ def _serve(ours: Deployment, port: int | None, folder: Path) -> None:
     exposure = Exposure()
     site = Site(exposure, folder=folder, deployment=ours)
     demo = build_review(ours.queue)
-    url, _ = launch(demo, exposure, free_port(exposure.host, port, first=_FIRST_PORT), **site.launch_options())
+    url, _ = launch(demo, exposure, _port(port), **site.launch_options())
     print(f"What waits is at {url} (Ctrl+C ends it).", flush=True)
     demo.block_thread()

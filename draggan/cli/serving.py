@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["launch", "run_page"]
 
 
-def run_page(program: str, serve: Callable[[Path], None]) -> int:
+def run_page(program: str, serve: Callable[[Path], None], *, check: Callable[[], object] = lambda: None) -> int:
     """Serve a page until interrupted; returns the exit status.
 
     Nothing about it is told to anybody, a proxy of the environment does not stand before it, and all its temporary
@@ -26,6 +26,7 @@ def run_page(program: str, serve: Callable[[Path], None]) -> int:
     Args:
         program: what messages begin with.
         serve: does it; gets that folder.
+        check: refuses what cannot be served, before anything that takes long is imported.
     """
     from dnnlib import proxies
     from dnnlib.errors import ListenError
@@ -35,13 +36,14 @@ def run_page(program: str, serve: Callable[[Path], None]) -> int:
     _tell_nobody()
     folder, chosen, ended, handlers = None, os.environ.get("GRADIO_TEMP_DIR"), False, {}
     try:
+        check()
         folder = RunFolder(Path(chosen).expanduser() if chosen else None)
         # Before Gradio is imported: it makes folders and connections then.
         os.environ["GRADIO_TEMP_DIR"] = str(folder.path / "gradio")
         tempfile.tempdir = str(folder.path)
         handlers = _end_tidily()
         with proxies.set_aside(all_of_them=False):
-            import draggan.ui  # noqa: F401
+            import draggan.ui.app  # noqa: F401
         serve(folder.path)
     except (DragGANError, ListenError, OSError) as e:
         sys.stderr.write(f"{program}: {e}\n")

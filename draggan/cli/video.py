@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli import invert
-from draggan.cli.options import add_yes, name_of, path_of
+from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
 from draggan.errors import LatentError, PhotoError, RecipeError
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ _MOST_BYTES = 1_500_000_000  # of all frames, of a film whose format needs them 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("film", type=path_of, metavar="IN", help="a .mp4, .mov, .webm, .gif or .webp file")
+    parser.add_argument("film", type=file_of, metavar="IN", help="a .mp4, .mov, .webm, .gif or .webp file")
     parser.add_argument("out", type=path_of, metavar="OUT", help="write the film here (.gif, .webp, or .mp4)")
     parser.add_argument("--model", type=name_of, required=True, help="a registry name, file or https address")
     parser.add_argument(
         "--edit",
-        type=path_of,
+        type=file_of,
         required=True,
         metavar="RECIPE",
         help="what to do: a recipe, a saved .png that has one, or a .draggan; its drags are made on every frame",
@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--still", action="store_true", help="the crop does not follow what the model draws")
     parser.add_argument("--frames", type=int, default=240, help="at most (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, for a first look")
     invert.add_crop(parser)
     invert.add_consent(parser)
@@ -58,16 +58,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Open the film, make the edit, put every frame back, and write it."""
-    from draggan.engine.models import AnyModels
     from draggan.export import Provenance, check_animation_path, save_animation
-    from draggan.inversion.frames import Clip
     from draggan.provenance.deployment import default
-    from draggan.terminal import Watched, ensure_downloaded
+    from draggan.terminal import Watched, check_model, ensure_downloaded
 
     check_animation_path(args.out)
     if not abs(args.strength) <= 10:
         raise LatentError(f"--strength {args.strength:g} is not allowed; give a number from -10 to 10")
     recipe = _edit(args.edit)
+    check_model(args.model)
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.engine.models import AnyModels
+    from draggan.inversion.frames import Clip
+
     clip = Clip(args.film, args.frames)
     _check_memory(args.out, clip)
     invert.agreed(args)

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draggan.config import DragConfig, check_space, parse_setting
+from draggan.config import DragConfig, check_device, check_space, parse_setting
 from draggan.errors import ConfigError
 
 if TYPE_CHECKING:
+    from draggan.evaluation.instructions import Instruction
     from draggan.evaluation.protocols import Protocol
     from draggan.evaluation.results import Row
 
@@ -40,7 +41,12 @@ PROTOCOLS = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--model", default="cat", help="a registry name, file or https address (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        type=check_device,
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )
     parser.add_argument("--truncation", type=float, metavar="PSI", help="default: 1 where a scene knows the truth")
     parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
     parser.add_argument(
@@ -110,23 +116,25 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     Args:
         say: called with the lines to print.
     """
-    if args.pairs is not None and args.pairs < 1:
-        raise ConfigError(f"--pairs {args.pairs} is not allowed; give a whole number from 1 on")
-    if args.minutes is not None and not args.minutes > 0:
-        raise ConfigError(f"--minutes {args.minutes:g} is not allowed; give a number above 0")
+    _check(args)
     config = config_from(
         args.model, args.set, max_steps=args.steps, **{name: getattr(args, name) for name in _own_options()}
     )
-    from draggan.evaluation.report import strip, text
-    from draggan.evaluation.results import ResultFile, Row, measure
-    from draggan.evaluation.subject import load_subject
+    from draggan.evaluation.instructions import read_instructions
     from draggan.export import Provenance, check_picture_path, save_picture
-    from draggan.terminal import ensure_downloaded
+    from draggan.terminal import check_model, ensure_downloaded
 
     if args.strips is not None:
         check_picture_path(args.strips)
+    instructions = () if args.instructions is None else read_instructions(args.instructions)
+    check_model(args.model)
+    # Only now: a mistake need not wait for PyTorch.
+    from draggan.evaluation.report import strip, text
+    from draggan.evaluation.results import ResultFile, Row, measure
+    from draggan.evaluation.subject import load_subject
+
     file = None if args.json is None else ResultFile(args.json)
-    protocol = _protocol(args)
+    protocol = _protocol(args, instructions)
     ensure_downloaded(args.model, yes=args.yes)
     subject = load_subject(args.model, device=args.device, truncation=args.truncation, label=args.label)
     row = Row(subject, protocol, config)
@@ -148,18 +156,31 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     return 130 if ended == "interrupted" else 0
 
 
-def _protocol(args: argparse.Namespace) -> Protocol:
-    """The protocol that the options name."""
-    from draggan.evaluation import protocols
-    from draggan.evaluation.instructions import read_instructions
-
-    if args.seed < 0 or args.seed > 2**31:
+def _check(args: argparse.Namespace) -> None:
+    """Refuse values that nothing could be measured with."""
+    if args.pairs is not None and args.pairs < 1:
+        raise ConfigError(f"--pairs {args.pairs} is not allowed; give a whole number from 1 on")
+    if args.minutes is not None and not args.minutes > 0:
+        raise ConfigError(f"--minutes {args.minutes:g} is not allowed; give a number above 0")
+    if not 0 <= args.seed <= 2**31:
         raise ConfigError(f"--seed {args.seed} is not allowed; give a whole number from 0 to {2**31}")
-    points = _points(args.points)
+    if args.points != "all" and not (args.points.isdecimal() and 1 <= int(args.points) <= 1000):
+        raise ConfigError(f"--points {args.points} is not allowed; give a whole number from 1 on, or all")
     if (args.protocol == "instructions") != (args.instructions is not None):
         raise ConfigError("--protocol instructions and --instructions FILE belong together; give both or neither")
+
+
+def _protocol(args: argparse.Namespace, instructions: tuple[Instruction, ...] = ()) -> Protocol:
+    """The protocol that the options name.
+
+    Args:
+        instructions: those of the file, if the options name one.
+    """
+    from draggan.evaluation import protocols
+
+    points = protocols.ALL if args.points == "all" else int(args.points)
     if args.protocol == "instructions":
-        return protocols.Instructions(instructions=read_instructions(args.instructions))
+        return protocols.Instructions(instructions=instructions)
     several = {"landmarks": protocols.Landmarks, "pairs": protocols.Pairs, "roundtrip": protocols.Roundtrip}
     if args.protocol in several:
         return several[args.protocol](points=points, first_seed=args.seed)
@@ -172,17 +193,6 @@ def _protocol(args: argparse.Namespace) -> Protocol:
         "quality": protocols.Quality,
     }
     return kinds[args.protocol](first_seed=args.seed)
-
-
-def _points(text: str) -> int:
-    """``1``, ``5`` or ``all`` as a number; all is 0."""
-    from draggan.evaluation.protocols import ALL
-
-    if text == "all":
-        return ALL
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise ConfigError(f"--points {text} is not allowed; give a whole number from 1 on, or all")
-    return int(text)
 
 
 class _Line:

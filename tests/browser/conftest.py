@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from draggan.engine.local import LocalEngine
-from draggan.ui import build, launch_options
 from draggan.ui import page as page_module
+from draggan.ui.app import build, launch_options
 from draggan.ui.handlers import editing
 from draggan.ui.server.site import Site
 from tests.browser.driving import CHROMIUM, FLAGS, PATIENCE, Page, Seen, sync_api

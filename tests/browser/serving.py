@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from draggan.ui import build, launch_options
+from draggan.ui.app import build, launch_options
 from draggan.ui.server.site import Site
 from tests.pages import TinyModels
 

@@ -11,7 +11,7 @@ from PIL import Image
 from dnnlib.listening import free_port
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
-from draggan.ui import build, launch_options
+from draggan.ui.app import build, launch_options
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
 from tests.browser.driving import PATIENCE, agree, needs_browser

@@ -9,7 +9,7 @@ import pytest
 
 from draggan.engine.local import LocalEngine
 from draggan.session import Session
-from draggan.ui import build, launch_options
+from draggan.ui.app import build, launch_options
 from draggan.ui.layout import Needs, Parts
 from draggan.ui.page import Page
 from draggan.ui.server.site import Site

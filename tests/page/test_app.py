@@ -10,7 +10,7 @@ import pytest
 
 from draggan.checkpoints import catalogue
 from draggan.cli import app
-from draggan.ui import build, launch_options
+from draggan.ui.app import build, launch_options
 from draggan.ui.server.site import Site
 from tests.pages import TinyModels
 
@@ -62,12 +62,11 @@ def test_app_explains_a_wrong_model(capsys):
 
 @pytest.fixture
 def app_on_tiny_models(monkeypatch):
-    import draggan.ui
     from torch_utils.ops import library
 
     monkeypatch.setattr("draggan.engine.models.CatalogueModels", lambda device, model, downloads: TinyModels())
     monkeypatch.setattr(library, "build_in_background", lambda: None)
-    monkeypatch.setattr(draggan.ui, "warm_up", lambda engine, models: None)
+    monkeypatch.setattr("draggan.ui.warmup.warm_up", lambda engine, models: None)
     monkeypatch.setattr(gr.Blocks, "block_thread", gr.Blocks.close)
     return app
 

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from draggan.config import Limits
 from draggan.engine.local import LocalEngine
 from draggan.provenance.consent import MODEL
-from draggan.ui import build, launch_options
+from draggan.ui.app import build, launch_options
 from draggan.ui.server import guard
 from draggan.ui.server.bodies import files_in
 from draggan.ui.server.exposure import Exposure

@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
-from draggan.ui import build
+from draggan.ui.app import build
 from draggan.ui.canvas.value import EMPTY
 from tests.marks import brightest_place, marks_of
 from tests.page.driving import DEFAULTS, ONE_PAIR, drawn_on, slow
