@@ -26,6 +26,7 @@ from draggan.batch.journal import Journal
 from draggan.batch.run import run_batch
 from draggan.batch.worker import Options
 from draggan.cli import main
+from draggan.cli.batch import _reasons
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import AnyModels
 from draggan.engine.short_form import recipe_from
@@ -58,6 +59,16 @@ def written(folder, lines):
     return path
 
 
+def test_of_many_failures_each_reason_is_told_once_and_a_few_of_them():
+    same = [(f"line {number}", "it is \x1b[31mwrong") for number in range(1, 8)]
+    others = [(f"{number}.json", f"reason {number}") for number in range(12)]
+    told = list(_reasons([*same, *others, ("line 9", "long " * 100)]))
+    assert told[0] == "line 1, line 2, line 3, line 4 and 3 more: it is ?[31mwrong"
+    assert told[1:10] == [f"{number}.json: reason {number}" for number in range(9)]
+    assert told[10:] == ["and 4 for other reasons, which the report says"]
+    assert list(_reasons([("line 9", "long " * 100)])) == [f"line 9: {'long ' * 58}lo …"]
+
+
 def rows_of(folder):
     with (folder / "report.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -71,7 +82,12 @@ def test_lines_become_pictures_and_a_bad_line_costs_one_line(model, tmp_path, ca
     assert (
         main(["batch", str(source), "--out", str(out), "--jobs", "1", "--film", "gif", "--before", "--measures"]) == 1
     )
-    assert "5 could not be run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "5 could not be run:" in said
+    told = dict(line.strip().split(": ", 1) for line in said.splitlines() if ": " in line)
+    assert list(told) == ["line 2", "line 3", "line 5", "line 7", "line 8"]
+    assert "(99, 0) is outside the picture" in told["line 3"]
+    assert "'nothing' is neither a listed model" in told["line 5"]
     rows = rows_of(out)
     assert [row["state"] for row in rows] == ["done", "failed", "failed", "failed", "done", "failed", "failed", "done"]
     assert [row["number"] for row in rows] == ["1", "2", "3", "5", "6", "7", "8", "9"]

@@ -57,6 +57,11 @@ class Job:
     length: int = -1
     error: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        return Path(self.path).name if self.length < 0 else f"line {self.number}"
+
 
 def read_jobs(source: Path, options: str = "") -> list[Job]:
     """The jobs of a file of lines, or of a folder.
@@ -145,7 +150,7 @@ def _of_line(path: Path, number: int, offset: int, line: bytes) -> Job:
 
 
 def _unusable(path: Path, number: int, error: str) -> Job:
-    return Job(number=number, name=f"{number:06d}", key="", path=str(path), error=error)
+    return Job(number=number, name=f"{number:06d}", key="", path=str(path), length=0, error=error)
 
 
 def _of_folder(folder: Path) -> Iterator[Job]:

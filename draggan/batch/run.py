@@ -26,14 +26,15 @@ class Summary:
     """What has become of a batch.
 
     Attributes:
-        done, failed, left: jobs; those that are left were not begun, or not ended, when somebody interrupted it.
+        done, left: jobs; those that are left were not begun, or not ended, when somebody interrupted it.
+        failures: where the jobs that have failed stand, and why they have, in their order.
         known: of those done, how many were done before.
         seconds: that it took now.
         files: of the report.
     """
 
     done: int
-    failed: int
+    failures: tuple[tuple[str, str], ...]
     left: int
     known: int
     seconds: float
@@ -111,10 +112,10 @@ def _locked(
     seconds = time.perf_counter() - started
     facts = {"jobs": len(jobs), "left": len(jobs) - len(rows), "seconds": round(seconds, 2)}
     files = write_report(folder, list(rows.values()), facts)
-    done = sum(row["state"] == "done" for row in rows.values())
+    failures = [(job.place, row["error"]) for job in jobs if (row := rows.get(job.number, {})).get("state") == "failed"]
     return Summary(
-        done=done,
-        failed=len(rows) - done,
+        done=len(rows) - len(failures),
+        failures=tuple(failures),
         left=len(jobs) - len(rows),
         known=known,
         seconds=seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ __all__ = ["HELP", "NAME", "add_options", "run"]
 
 NAME = "batch"
 HELP = "run many recipes: pictures, animations, figures"
+_REASONS, _PLACES, _LETTERS = 10, 4, 300  # that are shown: reasons, places of each, letters of a line
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +82,35 @@ def run(args: argparse.Namespace) -> int:
     made = summary.done - summary.known
     before = f", {summary.known} were there already" if summary.known else ""
     print(f"{made} done in {summary.seconds:.1f} s{before}")
-    if summary.failed:
-        print(f"{summary.failed} could not be run; the report says why", file=sys.stderr)
+    if summary.failures:
+        print(f"{len(summary.failures)} could not be run:", file=sys.stderr)
+        for line in _reasons(summary.failures):
+            print(f"  {line}", file=sys.stderr)
     if summary.left:
         print(f"{summary.left} are left; the same command goes on with them", file=sys.stderr)
     for path in summary.files:
         print(f"  wrote {path}")
-    return 130 if summary.left else 1 if summary.failed else 0
+    return 130 if summary.left else 1 if summary.failures else 0
+
+
+def _reasons(failures: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """A line for each reason, with where it counts; the report has all of them.
+
+    Args:
+        failures: where, and why.
+    """
+    places: dict[str, list[str]] = {}
+    for place, why in failures:
+        places.setdefault(why, []).append(place)
+    for why, where in list(places.items())[:_REASONS]:
+        more = f" and {len(where) - _PLACES} more" if len(where) > _PLACES else ""
+        shown = "".join(
+            letter if letter.isprintable() else "?" for letter in f"{', '.join(where[:_PLACES])}{more}: {why}"
+        )
+        yield shown if len(shown) <= _LETTERS else f"{shown[:_LETTERS]} …"
+    if len(places) > _REASONS:
+        left = sum(len(where) for where in list(places.values())[_REASONS:])
+        yield f"and {left} for other reasons, which the report says"
 
 
 def _with_models(jobs: Sequence[Job], model: str | None, *, yes: bool) -> list[Job]:
