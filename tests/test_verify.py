@@ -7,12 +7,15 @@ import dataclasses
 import io
 import json
 import random
+import re
 import socket
 import struct
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -24,12 +27,14 @@ from draggan.checkpoints.catalogue import listed_entry
 from draggan.cli import main
 from draggan.errors import VerifyError
 from draggan.export import Provenance, encode_animation, encode_picture
-from draggan.provenance import watermark
-from draggan.provenance.audit import AuditLog
+from draggan.provenance import verify, watermark
+from draggan.provenance.audit import AuditLog, Recorded
 from draggan.provenance.credentials import Credentials, seal
 from draggan.provenance.deployment import Deployment
 from draggan.provenance.marks import own_watermark
+from draggan.provenance.metadata import Metadata
 from draggan.provenance.verify import Report, verify_bytes, verify_file
+from draggan.provenance.watermark import Found
 from draggan.recipe import ModelReference, Recipe, Seed
 from tests.test_watermark import drawing
 
@@ -73,8 +78,8 @@ def test_a_file_from_here_is_told_layer_by_layer(own, saved):
     assert report.recipe == RECIPE
     assert report.recipes_agree is True
     text = told(report)
-    assert "who is trusted here, and unchanged since" in text
-    assert "a label, not a proof" in text
+    assert "who is trusted here. Unchanged since" in text
+    assert "a label, not proof" in text
     assert 'Model "cat", seed 7, 0 edits' in text
     assert json.loads(json.dumps(report.to_dict()))["outcome"] == "from here"
 
@@ -86,13 +91,13 @@ def test_the_record_knows_the_very_file_and_what_was_made_of_it(own, saved, tmp_
     # A film whose pixels cannot be looked at here, say.
     alone = dataclasses.replace(report, watermark=None, credentials=Credentials(state="none"))
     assert alone.outcome == "from here"
-    assert "the record of exports has this very file" in told(alone)
+    assert "this very file is on record" in told(alone)
     assert dataclasses.replace(alone, recorded=None).outcome == "says so"
     assert f"Made here on {time.strftime('%Y-%m-%d', time.gmtime())}" in told(report)
     assert "saved as PNG. This is that very file." in told(report)
     with Image.open(io.BytesIO(saved)) as picture:
         anew = written("JPEG", np.asarray(picture), quality=95)
-    assert "This is not that file" in told(verify_bytes(anew, folder=own.folder, record=own.recorded))
+    assert "This is another file" in told(verify_bytes(anew, folder=own.folder, record=own.recorded))
     # Neither the visit nor any detail, such as the seed, and nothing at all of a stranger's file.
     said = json.dumps(report.to_dict()["recorded"])
     assert set(json.loads(said)) == {"minute", "kind", "model", "same_file"}
@@ -103,9 +108,48 @@ def test_the_record_knows_the_very_file_and_what_was_made_of_it(own, saved, tmp_
     empty = AuditLog(tmp_path / "audit.sqlite")
     assert empty.find_export(sha256=report.sha256, watermark=None) is None
     other = Deployment.of(folder=tmp_path, environment={"DRAGGAN_MODERATORS": "none"})
-    assert "has no file of that number" in told(verify_bytes(saved, folder=own.folder, record=other.recorded))
+    assert "No file with that number" in told(verify_bytes(saved, folder=own.folder, record=other.recorded))
     (tmp_path / "audit.sqlite").write_bytes(b"no database" * 100)
     assert "cannot be read" in told(verify_bytes(saved, folder=own.folder, record=other.recorded))
+
+
+def reports() -> Iterator[Report]:
+    """Of every kind of finding, one."""
+    nothing = Report(
+        kind="png",
+        sha256="ab" * 32,
+        size=(8, 8),
+        frames=1,
+        credentials=Credentials(state="none"),
+        metadata=Metadata(source_type=None, notes={}, recipe=None),
+        watermark=None,
+        searched="partly",
+        recipe=None,
+        recipes_agree=None,
+    )
+    for state in get_args(get_type_hints(Credentials)["state"]):
+        for signer in ("Somebody", None):
+            signed = Credentials(state=state, signer=signer, tool="A program", ingredients=(3, 2), codes=("a.b",))
+            yield dataclasses.replace(nothing, credentials=signed)
+    for source in (*verify._SOURCES, "anything"):
+        yield dataclasses.replace(nothing, metadata=Metadata(source_type=source, notes={}, recipe=None))
+    for chance in (None, 0.5, 1e-9):
+        found = Found(identity="ab" * 6, score=None, chance=chance, scale=2.0, turned=90, mirrored=True)
+        yield dataclasses.replace(nothing, watermark=found, record="whole")
+    for same in (True, False):
+        recorded = Recorded(minute=0, kind="png", model="cat", same_file=same)
+        yield dataclasses.replace(nothing, recorded=recorded, recipe=RECIPE, recipes_agree=False)
+    broken = Metadata(source_type=None, notes={}, recipe="{")
+    yield dataclasses.replace(nothing, metadata=broken, searched="its pixels cannot be read", record="it is damaged")
+
+
+def test_no_sentence_has_more_than_twenty_words():
+    """They are read by people who want to know one thing."""
+    found = {
+        sentence for report in reports() for f in report.findings() for sentence in re.split(r"(?<=[.;]) ", f.text)
+    }
+    assert len(found) > 60
+    assert {sentence for sentence in found if len(sentence.split()) > 20} == set()
 
 
 def test_of_a_listed_model_the_record_tells_the_name(own):
@@ -114,7 +158,7 @@ def test_of_a_listed_model_the_record_tells_the_name(own):
         model=ModelReference(name="cat", sha256=sha256), image_size=(64, 64), start=Seed(seed=7, truncation=0.7)
     )
     data = encode_picture(drawing(64), ".webp", recipe=recipe, provenance=Provenance(deployment=own))
-    assert 'UTC, drawn by "cat", and saved as WEBP' in told(verify_bytes(data, folder=own.folder, record=own.recorded))
+    assert 'UTC with "cat" and saved as WEBP' in told(verify_bytes(data, folder=own.folder, record=own.recorded))
 
 
 def test_what_is_saved_anew_keeps_its_invisible_mark_only(own, saved):
@@ -123,7 +167,7 @@ def test_what_is_saved_anew_keeps_its_invisible_mark_only(own, saved):
     report = verify_bytes(written("JPEG", np.asarray(smaller), quality=95), folder=own.folder)
     assert (report.outcome, report.credentials.state, report.metadata.source_type) == ("from here", "none", None)
     assert "resized to 50 % and mirrored since" in told(report)
-    assert "it was very likely saved here" in told(report)
+    assert "very likely saved here" in told(report)
 
 
 def test_somebody_else_sees_a_claim_and_no_proof(saved, tmp_path):
@@ -132,8 +176,8 @@ def test_somebody_else_sees_a_claim_and_no_proof(saved, tmp_path):
     assert report.credentials.state == "unknown signer"
     assert report.watermark is None
     text = told(report)
-    assert "Valid, but signed by someone unknown" in text
-    assert "proves nothing" in text
+    assert "who is not known here. Unchanged since" in text
+    assert "anyone can sign under any name" in text
     # Nothing is called good that nobody here can vouch for.
     assert not [finding for finding in report.findings() if finding.mood == "good"]
 
@@ -162,7 +206,7 @@ def test_a_recipe_put_in_later_is_noticed(own, saved):
     report = verify_bytes(forged, folder=own.folder)
     assert report.outcome == "changed"
     assert report.recipes_agree is False
-    assert "one of them was put in later" in told(report)
+    assert "one of them was added later" in told(report)
 
 
 XMP = (
@@ -215,7 +259,7 @@ def test_notes_of_other_generators_are_told_as_their_words(tmp_path):
 def test_nothing_found_is_not_called_made_by_hand(tmp_path):
     report = verify_bytes(written("JPEG"), folder=tmp_path)
     assert report.outcome == "nothing"
-    assert "does not mean that it is not" in told(report)
+    assert "It may have been all the same" in told(report)
 
 
 def test_frames_of_an_animation_are_looked_at_together(own):
@@ -250,7 +294,7 @@ def test_of_a_film_that_cannot_be_decoded_the_rest_is_told(own, monkeypatch):
     film = Path(__file__).parent / "golden" / "film.mp4"
     report = verify_file(film, folder=own.folder)
     assert (report.kind, report.outcome) == ("mp4", "nothing")
-    assert 'another package is needed: pip install "av"' in told(report)
+    assert 'films need another package: pip install "av"' in told(report)
 
 
 # ---- files that want to do harm ------------------------------------------------------------------------------------
@@ -334,7 +378,7 @@ def test_the_command_says_it_and_its_status_too(tmp_path, capsys, monkeypatch):
     assert main(["verify", str(plain)]) == 3
     assert main(["verify", str(broken), str(ours)]) == 4
     assert main(["verify", str(none), str(ours)]) == 1
-    assert "is no picture or film" in capsys.readouterr().err
+    assert "none.txt: files of this kind cannot be checked" in capsys.readouterr().err
     assert main(["verify", str(tmp_path / "nowhere.png"), "--json"]) == 1
     assert "there is no file" in json.loads(capsys.readouterr().out)["error"]
     assert main(["verify", str(ours), str(plain), "--json"]) == 3

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 print(json.dumps({"file": str(path), "error": str(error)}))
             else:
-                print(f"draggan: {error}", file=sys.stderr)
+                which = "" if path.name in str(error) else f"{path.name}: "
+                print(f"draggan: {which}{error}", file=sys.stderr)
             continue
         worst = max(worst, _STATUS[found.outcome])
         if args.json:

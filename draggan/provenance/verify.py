@@ -196,45 +196,44 @@ class Report:
     def _conclusion(self) -> Finding:
         what = _TITLES.get(self.kind, "File")
         if self.outcome == "changed":
-            text = "This file was changed after it was signed. Do not rely on what its credentials say."
+            text = "This file was changed after it was signed. Its credentials no longer count."
             return Finding(layer=what, text=text, mood="bad")
         if self.outcome == "from here":
             # A photograph of which a part was drawn, unless anything says more.
             made = "Made by AI" + " in part" * (self._words & set(_BY_AI) == {"compositeWithTrainedAlgorithmicMedia"})
             if self.credentials.state == "trusted":
-                text = f"{made}, and signed by somebody who is trusted here."
+                text = f"{made} and signed by someone trusted here."
             elif self.is_recorded:
-                text = f"{made}, and saved here: the record of exports has this very file."
+                text = f"{made} and saved here: this very file is on record."
             else:
-                text = f"{made}: it was very likely saved here. Its invisible mark is a label, not a proof."
+                text = f"{made} and very likely saved here. Its invisible mark is a label, not proof."
             return Finding(layer=what, text=text, mood="good")
         if self.outcome == "says so":
             if not self.says_ai:
-                return Finding(layer=what, text="Signed by somebody who is trusted here; nothing says AI.", mood="good")
-            text = "It says that it is made by AI, at least in part. Nothing here can prove or disprove that."
+                return Finding(layer=what, text="Signed by someone trusted here. Nothing in it says AI.", mood="good")
+            text = "It says it was made by AI, at least in part. That can be neither proved nor disproved here."
             return Finding(layer=what, text=text, mood="note")
-        text = "No mark says that it is made by AI. That does not mean that it is not: many files have lost theirs."
+        text = "No mark says it was made by AI. It may have been all the same: many files lose their marks."
         return Finding(layer=what, text=text)
 
     def _about_credentials(self) -> Iterator[Finding]:
         layer, found = "Content credentials", self.credentials
-        who = f'"{found.signer}"' if found.signer else "somebody without a name"
+        who = f'"{found.signer}"' if found.signer else "someone without a name"
         why = f" ({', '.join(found.codes)})" if found.codes else ""
         state: Mapping[str, tuple[str, Mood]] = {
-            "trusted": (f"Signed by {who}, who is trusted here, and unchanged since.", "good"),
+            "trusted": (f"Signed by {who}, who is trusted here. Unchanged since.", "good"),
             "unknown signer": (
-                f"Valid, but signed by someone unknown. It is unchanged since then; but anybody can sign as {who}, so "
-                "this proves nothing about where it is from.",
+                f"Signed by {who}, who is not known here. Unchanged since, but anyone can sign under any name.",
                 "note",
             ),
-            "changed": (f"Broken: the file is not as it was signed, or the signature does not hold{why}.", "bad"),
+            "changed": (f"Broken: the file was changed after signing, or the signature is not valid{why}.", "bad"),
             "elsewhere": (
-                "They are said to lie at an address. It was not asked: nothing is fetched because a file says so.",
+                "The file says that they are at a web address. Addresses in files are never opened here.",
                 "note",
             ),
-            "unreadable": ("There are some, and they cannot be read.", "bad"),
-            "none": ("None. Many programs and sites drop them when they save a picture anew.", ""),
-            "not installed": (f"Not looked at: {MISSING}.", ""),
+            "unreadable": ("There are some, but they cannot be read.", "bad"),
+            "none": ("None. Many programs and sites remove them when they save a picture.", ""),
+            "not installed": (f"Not checked: {MISSING}.", ""),
         }
         text, mood = state[found.state]
         yield Finding(layer=layer, text=text, mood=mood)
@@ -252,8 +251,8 @@ class Report:
             else:
                 signed = "signed" if with_own == made_from else f"{with_own or 'none'} of them signed"
                 said.append(f"made from {made_from} other files, {signed}")
-        confirmed = f"signed at {found.time}, as a time authority confirms"
-        said.append(confirmed if found.time else "the time is not confirmed")
+        confirmed = f"signed at {found.time}, confirmed by a time authority"
+        said.append(confirmed if found.time else "the time of signing is not confirmed")
         if found.signer or found.tool:
             yield Finding(layer=layer, text=f"They say: {'; '.join(said)}.", mood="note" if mood != "bad" else "bad")
 
@@ -262,15 +261,15 @@ class Report:
         if found is None:
             if self.searched not in ("whole", "partly"):
                 return Finding(layer=layer, text=f"Not looked for: {self.searched}.")
-            text = "Not found. Only marks of this installation can be found here; other programs have their own."
+            text = "Not found. Only marks made by this installation can be found here."
             if self.searched == "partly":
                 text += " Time ran out before all sizes were tried."
             return Finding(layer=layer, text=text)
         number = "its number cannot be read" if found.identity is None else f"number {found.identity}"
-        seldom = "How seldom an unmarked picture gives this is not known."
-        if found.chance is not None:
+        seldom = "How often this turns up by chance is not known."
+        if found.chance is not None and found.chance <= 0.1:
             power = min(len(_COUNTS) - 1, math.floor(-math.log10(max(found.chance, 1e-300))))
-            seldom = f"A picture without it gives this less than once in {_COUNTS[power]} searches."
+            seldom = f"By chance this turns up less than once in {_COUNTS[power]} searches."
         since = []
         if abs(found.scale - 1) > 0.01:
             since.append(f"resized to {100 / found.scale:.0f} %")
@@ -278,26 +277,26 @@ class Report:
             since.append("mirrored")
         if found.turned:
             since.append(f"turned by {found.turned}°")
-        changed = f" It was {' and '.join(since)} since." if since else ""
-        text = f"Found, {number}. {seldom}{changed} Who has many marked files could forge it: a label, not a proof."
+        changed = f" It has been {' and '.join(since)} since." if since else ""
+        text = f"Found, {number}. {seldom}{changed} Anyone with many marked files could forge it: a label, not proof."
         return Finding(layer=layer, text=text, mood="good")
 
     def _about_record(self) -> Iterator[Finding]:
         layer, found = "Record of exports", self.recorded
         if found is None:
             if self.record == "whole":
-                text = "It has no file of that number: older than the record, or made elsewhere with the same key."
+                text = "No file with that number: it is older than the record, or made elsewhere with the same key."
                 yield Finding(layer=layer, text=text, mood="note")
             elif self.record:
-                yield Finding(layer=layer, text=f"Not looked at: {self.record}.")
+                yield Finding(layer=layer, text=f"Not checked: {self.record}.")
             return
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(found.minute))
-        model = f', drawn by "{found.model}"' if found.model else ""
-        made = f"Made here on {when} UTC{model}, and saved as {found.kind.upper()}."
+        model = f' with "{found.model}"' if found.model else ""
+        made = f"Made here on {when} UTC{model} and saved as {found.kind.upper()}."
         if found.same_file:
             yield Finding(layer=layer, text=f"{made} This is that very file.", mood="good")
         else:
-            text = f"{made} This is not that file: it was saved anew or changed since, or has its mark from it."
+            text = f"{made} This is another file: it was saved again or changed since, or the mark was copied."
             yield Finding(layer=layer, text=text, mood="note")
 
     def _about_metadata(self) -> Iterator[Finding]:
@@ -306,7 +305,7 @@ class Report:
             yield Finding(layer=layer, text="No digital source type (IPTC).")
         else:
             words = _SOURCES.get(source, "a word that is not known here")
-            text = f'Digital source type (IPTC) "{source}": {words}. Anybody can write or remove this.'
+            text = f'Digital source type (IPTC) "{source}": {words}. Anyone can add or remove this.'
             yield Finding(layer=layer, text=text, mood="note")
         for kind, value in self.metadata.notes.items():
             yield Finding(layer=layer, text=f'{kind.capitalize()}: "{value}"', mood="note")
@@ -315,17 +314,17 @@ class Report:
         layer, recipe = "Recipe", self.recipe
         if recipe is None:
             if self.metadata.recipe or self.credentials.recipe:
-                yield Finding(layer=layer, text="There is one, and it cannot be read.", mood="bad")
+                yield Finding(layer=layer, text="There is one, but it cannot be read.", mood="bad")
             return
         seed = "a latent code" if recipe.seed is None else f"seed {recipe.seed.seed}"
         edits = len(recipe.edits)
         text = (
             f'Model "{recipe.portable().model.name}", {seed}, {edits} edit{"s" * (edits != 1)}. '
-            "Draw the picture again with: python -m draggan drag --recipe FILE"
+            "To draw it again: python -m draggan drag --recipe FILE"
         )
         yield Finding(layer=layer, text=text, mood="note")
         if self.recipes_agree is False:
-            text = "The signed recipe is another one than that beside it: one of them was put in later."
+            text = "The signed recipe is not the one beside it: one of them was added later."
             yield Finding(layer=layer, text=text, mood="bad")
 
 
@@ -362,9 +361,7 @@ def verify_bytes(data: bytes, *, folder: Path, record: Lookup | None = None, sec
     """
     kind = _kind_of(data)
     if kind is None:
-        raise VerifyError(
-            "this is no picture or film of a kind that can be checked; give a PNG, JPEG, WebP, GIF or MP4"
-        )
+        raise VerifyError("files of this kind cannot be checked; choose a PNG, JPEG, WebP, GIF or MP4")
     credentials = read_credentials(data, kind, trust_anchors(folder)) if kind in TYPES else Credentials(state="none")
     with _opened(data, kind) as picture:
         metadata = read_metadata(data, picture)
@@ -472,7 +469,7 @@ def _frames_of(
     if kind == "mp4":
         return _film(data)
     if picture is None:
-        return [], "the pixels of this kind of file cannot be read here" if kind not in _PICTURES else (
+        return [], "the pixels of such files cannot be read here" if kind not in _PICTURES else (
             "its pixels cannot be read"
         )
     pixels = picture.width * picture.height
@@ -496,7 +493,7 @@ def _film(data: bytes) -> tuple[list[UInt8[np.ndarray, "height width 3"]], str]:
     try:
         av = importlib.import_module("av")
     except (ImportError, OSError):
-        return [], 'for films another package is needed: pip install "av"'
+        return [], 'films need another package: pip install "av"'
     frames: list[np.ndarray] = []
     try:
         with av.open(io.BytesIO(data)) as film:

@@ -213,8 +213,8 @@ NO_MEMORY = "There is not enough memory for this. Close other programs, or choos
 NO_ROOM = "The file could not be written: the disk of this server is full, or cannot be written to."
 UNEXPECTED = "Something unexpected went wrong; your picture and points are kept. The log has the details."
 CHECK = """
-Which marks a picture or film carries, made here or by any other program: content credentials, the words in it, this
-installation's invisible mark, a recipe. The file is looked at where this page is served, and kept nowhere.
+See what a picture or film says about where it is from: content credentials, words in the file, this installation's
+invisible mark, a recipe. Files from other programs can be checked, too. The server reads the file and does not keep it.
 """
 
 HELP = """

@@ -85,12 +85,12 @@ def test_a_file_is_checked_in_the_page(visit, tmp_path, monkeypatch):
     expect(found).to_contain_text("Made here on ")
     expect(found).to_contain_text("This is that very file")
     check(stranger)
-    expect(found).to_contain_text("No mark says that it is made by AI")
+    expect(found).to_contain_text("No mark says it was made by AI")
     expect(found).not_to_contain_text("Made here on ")
     check(damaged)
     expect(found).to_contain_text("changed after it was signed" if signs() else "Digital source type")
     check(words)
-    expect(said).to_contain_text("no picture or film of a kind that can be checked")
+    expect(said).to_contain_text("iles of this kind cannot be checked")
     expect(found).to_be_empty()
 
 
