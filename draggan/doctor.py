@@ -234,31 +234,37 @@ def _ops() -> Iterator[Item]:
             yield Item(name=f"op {op.name}", value=f"{op.state}{took}")
 
 
-def _can_be_made(folder: Path, existing: Path) -> bool:
-    """Whether the folder is there, or could be made in the one that is; such as /proc allows nobody to."""
-    if folder == existing:
-        return True
-    try:
-        with tempfile.TemporaryDirectory(dir=existing):
-            return True
-    except OSError:
-        return False
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that is there, in which it would be made."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _why_not(folder: Path) -> str:
+    """Why nothing can be written to a folder, which need not be there yet; empty: something can."""
+    existing = _existing(folder)
+    if not existing.is_dir():
+        return "not a folder"
+    if not os.access(existing, os.W_OK):
+        return "not writable"
+    if folder != existing:
+        # Such as /proc allows nobody to, whatever its rights say.
+        try:
+            with tempfile.TemporaryDirectory(dir=existing):
+                pass
+        except OSError:
+            return "not writable"
+    return ""
 
 
 def _cache() -> Iterator[Item]:
     folder = cache_dir()
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not existing.is_dir():
-        advice = "It is a file. Downloads and conversions cannot be kept; set DRAGGAN_HOME to a folder."
-        yield Item(name="cache", value=f"{folder}, not a folder", status="broken", advice=advice)
-        return
-    if not os.access(existing, os.W_OK) or not _can_be_made(folder, existing):
+    if why := _why_not(folder):
         advice = "Downloads and conversions cannot be kept; set DRAGGAN_HOME to a folder you can write to."
-        yield Item(name="cache", value=f"{folder}, not writable", status="broken", advice=advice)
+        yield Item(name="cache", value=f"{folder}, {why}", status="broken", advice=advice)
         return
     files = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()] if folder.is_dir() else []
     used = sum(p.stat().st_size for p in files)
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     low = free < LOW_DISK
     value = f"{folder}, {used / 1e6:,.0f} MB in {len(files)} files, {free / 1e9:.1f} GB free"
     advice = "Free some space, or set DRAGGAN_HOME to a folder on another disk." if low else ""
@@ -278,15 +284,14 @@ def _state() -> Iterator[Item]:
     from draggan.provenance.deployment import state_folder
 
     name, folder = "state (keys, record of exports)", state_folder()
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK):
+    if not (why := _why_not(folder)):
         yield Item(name=name, value=str(folder))
     else:
         advice = (
             "Saved files cannot be recorded, nor their marks found again after a restart; "
             "set DRAGGAN_STATE to a folder you can write to."
         )
-        yield Item(name=name, value=f"{folder}, not writable", status="broken", advice=advice)
+        yield Item(name=name, value=f"{folder}, {why}", status="broken", advice=advice)
 
 
 _VARIABLES = (

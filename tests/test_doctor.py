@@ -72,6 +72,21 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch):
     assert "DRAGGAN_HOME" in found("cache").advice
 
 
+@pytest.mark.parametrize(
+    ("variable", "name"), [("DRAGGAN_HOME", "cache"), ("DRAGGAN_STATE", "state (keys, record of exports)")]
+)
+@pytest.mark.parametrize(("there", "why"), [("file", "not a folder"), ("/proc/nobody/may", "not writable")])
+def test_where_nothing_can_be_kept_is_told_alike(variable, name, there, why, tmp_path, monkeypatch):
+    """Also where the rights of the folder above say otherwise."""
+    if there.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("the system has no folder in which nobody can make one")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / there))
+    assert found(name).value == f"{tmp_path / there}, {why}"
+    assert found(name).status == "broken"
+    assert variable in found(name).advice
+
+
 def test_unfinished_downloads_are_counted(home):
     (home / "models").mkdir()
     (home / "models" / "lions.pkl.part").write_bytes(bytes(3_000_000))
