@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from draggan.engine.base import RunningDrag, Update
+from draggan.engine.base import RunningDrag
 from draggan.sentences import sentence
 from draggan.session import Session
 from draggan.ui import messages
@@ -20,6 +20,7 @@ from draggan.ui.live_words import LiveWords
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import Caller, caller_of
 from draggan.ui.tab_queue import tab_of, visitor_of
+from draggan.ui.watching import newest_updates
 
 __all__ = [
     "at_rest",
@@ -171,22 +172,13 @@ def _follow(
     kept = started
     sizes = page.sizes if pull is None else page.live_sizes
     size = sizes.begin(session.model, drag.preview_heights)
-    shown: Update | None = None
-    while True:
-        with explained():
-            update = drag.newer(shown, patience=1.0)
-        if update is not None and update.done:
-            return
+
+    def due() -> float:
         if caller is not None and caller.unheard() > page.site.limits.unwatched:
             drag.stop()
-        if drag.ended(patience=pacer.wait()):
-            with explained():
-                drag.newer(None, patience=0.0)  # says what it has failed with
-            return
-        update = drag.update
-        if update is None or update is shown or update.done:
-            continue  # the last one has come meanwhile: nothing newer will, so it is shown at rest
-        shown = update
+        return pacer.wait()
+
+    for update in newest_updates(drag, due):
         if pull is not None and update.index == 0:
             continue  # the picture that is there
         pacer.begin()

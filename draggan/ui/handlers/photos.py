@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from draggan.engine.base import InversionUpdate, RunningInversion
+from draggan.engine.base import RunningInversion
 from draggan.errors import PhotoError
 from draggan.images import over_white
 from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut, paste, read_crop
@@ -28,6 +28,7 @@ from draggan.ui.layout import PICTURES
 from draggan.ui.page import Page, Updates
 from draggan.ui.photos import OpenedPhoto, SentPhoto
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of, visitor_of
+from draggan.ui.watching import newest_updates
 
 __all__ = ["aim", "cancel_photo", "foresee", "in_photo", "open_photo", "photo_sent", "whole"]
 
@@ -169,9 +170,9 @@ def open_photo(page: Page, session: Session | None, value: Any, request: gr.Requ
             sent = page.photos.chosen(tab)
             photo, size = sent.read(), session.image_size
             crop = _crop(photo, value, size)
-            pixels, model, owner = cut(photo, crop, size), session.model, visitor_of(request)
+            pixels, model, visitor = cut(photo, crop, size), session.model, visitor_of(request)
             opening = page.drags.begin(
-                tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=owner), owner_of(request))
+                tab, lambda: _Opening(page.engine.invert(model, pixels, visitor=visitor), owner_of(request))
             )
     except PageError as error:
         yield {part: gr.HTML(work={"running": False, "text": error.text})} | page.say(error.text, "bad")
@@ -237,20 +238,11 @@ def cancel_photo(page: Page, request: gr.Request) -> None:
 
 def _follow(page: Page, running: RunningInversion) -> Iterator[Updates]:
     """Show how far it is, up to its end."""
-    seen: InversionUpdate | None = None
-    while True:
-        with explained():
-            update = running.newer(seen, 1.0)
-        if update is not None and update is not seen and not update.done:
-            seen, picture = update, frame_url(update.pixels, quality=88)
-            text = messages.opening(update)
-            work = {"running": True, "percent": round(100 * update.progress), "text": text, "picture": picture}
-            shown = {page.parts.photo: gr.HTML(work=work), page.parts.canvas: gr.HTML(frame=picture, live=None)}
-            yield shown | page.say(text, "run", aloud=False, done=update.progress)
-        if running.ended(patience=_INTERVAL):
-            with explained():
-                running.newer(None, 0.0)  # says what it has failed with
-            return
+    for update in newest_updates(running, lambda: _INTERVAL):
+        picture, text = frame_url(update.pixels, quality=88), messages.opening(update)
+        work = {"running": True, "percent": round(100 * update.progress), "text": text, "picture": picture}
+        shown = {page.parts.photo: gr.HTML(work=work), page.parts.canvas: gr.HTML(frame=picture, live=None)}
+        yield shown | page.say(text, "run", aloud=False, done=update.progress)
 
 
 def _end(page: Page, session: Session, opening: _Opening, opened: OpenedPhoto, failed: PageError | None) -> Updates:
