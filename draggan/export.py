@@ -107,7 +107,7 @@ class Provenance:
         caption: whether "AI-generated" is written into a corner; None: as ``DRAGGAN_CAPTION`` says, else not.
         deployment: whose keys, record and rules; None: this process's own.
         door: what asks for it: "page", "api", "command line", "batch" or "python".
-        session: random name of the visit to a page, hexadecimal, for the record; empty: it was none.
+        visit: random name of the visit to a page, hexadecimal, for the record; empty: it was none.
     """
 
     source: SourceType = "trainedAlgorithmicMedia"
@@ -115,7 +115,7 @@ class Provenance:
     caption: bool | None = None
     deployment: Deployment | None = None
     door: str = "python"
-    session: str = ""
+    visit: str = ""
 
     @property
     def of_photo(self) -> bool:
@@ -402,7 +402,7 @@ def _out(
         credentials=sealed.state,
         verdict=verdict.code,
         door=provenance.door,
-        session=provenance.session,
+        visit=provenance.visit,
     )
     return sealed.data
 

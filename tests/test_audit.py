@@ -212,7 +212,7 @@ def test_a_commitment_does_not_tell_what_was_erased(log):
     """Two uploads of the same file have nothing in common, and its hash stands nowhere in their rows."""
     digest = hashlib.sha256(b"a photograph").hexdigest()
     for _ in range(2):
-        log.record_upload(what="photo", sha256=digest, verdict="ok", session="ab")
+        log.record_upload(what="photo", sha256=digest, verdict="ok", visit="ab")
     log.purge(everything=True)
     bodies = [row[0] for row in sqlite3.connect(log.path).execute("SELECT body FROM chain LIMIT 2")]
     assert all(digest not in body for body in bodies)
@@ -239,9 +239,9 @@ def test_latents_and_names_of_models_are_not_recorded(log, tmp_path):
 )
 def test_addresses_and_names_of_files_are_refused(log, text):
     with pytest.raises(AuditError, match="is not recorded"):
-        log.record_consent(text=text, session="ab")
+        log.record_consent(text=text, visit="ab")
     with pytest.raises(AuditError, match="is not recorded"):
-        log.record_consent(text="upload 1", session=text or "ann")
+        log.record_consent(text="upload 1", visit=text or "ann")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights of files are another matter there")
@@ -260,7 +260,7 @@ def test_nobody_who_records_waits_for_somebody_who_reads_it_all(log, monkeypatch
     recorded = []
 
     def problem_meanwhile(*row):
-        recorded.append(log.record_consent(text="upload 1", session="ab"))
+        recorded.append(log.record_consent(text="upload 1", visit="ab"))
         return problem_of(*row)
 
     rows = [export(log, number) for number in range(3)][-1].number
@@ -333,7 +333,7 @@ import sys, pathlib
 from draggan.provenance.audit import AuditLog
 log = AuditLog(pathlib.Path(sys.argv[1]))
 while True:
-    print(log.record_consent(text="upload 1", session="ab"), flush=True)
+    print(log.record_consent(text="upload 1", visit="ab"), flush=True)
 """
 
 

@@ -437,6 +437,40 @@ def test_every_name_is_known():
     assert {name: unknown for name, unknown in found.items() if unknown} == {}
 
 
+def bound_names(tree: ast.Module) -> set[str]:
+    """Variables, parameters and attributes that a module gives a value."""
+    nodes = [*ast.walk(tree)]
+    names = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+
+
+# Rooms that know no `draggan.session`; with that file, Gradio's own table of what it calls so is replaced.
+WITHOUT_SESSIONS = (
+    "draggan/engine/",
+    "draggan/provenance/",
+    "draggan/export.py",
+    "draggan/service/",
+    "draggan/ui/server/",
+)
+GRADIOS = "draggan/ui/server/session_states.py"
+
+
+def test_a_session_is_somebodys_work_and_nothing_else():
+    """Tabs, visits and runs have names of their own (docs/architecture.md, "Words for who asks")."""
+    found = {
+        module.path
+        for module in INSTALLED.values()
+        if module.path.startswith(WITHOUT_SESSIONS) and "session" in bound_names(module.tree)
+    }
+    assert found == {GRADIOS}
+
+
+def test_bound_names_are_found():
+    tree = ast.parse("a = b\ndef f(c, *, d=1):\n    self.e = g.h\nclass C:\n    i: int = 0\n")
+    assert bound_names(tree) == {"a", "c", "d", "e", "i"}
+
+
 def test_an_unknown_name_is_found():
     assert unknown_names("from a import b\ndef f(x: 'n') -> b:\n    return lambda: x + c + len(b)\n") == {"c"}
     assert unknown_names("from __future__ import annotations\ndef f(x: a[int, 'n']) -> b:\n    pass\n") == {"a", "b"}

@@ -42,7 +42,7 @@ def test_the_record_is_looked_at_and_details_are_erased(ours, capsys):
     assert main(["audit", "head"]) == 0
     assert "nothing has been recorded yet" in capsys.readouterr().out
     ours.record_consent("model 1", "ab")
-    ours.record_upload(what="model", sha256="12" * 32, verdict="not moderated", session="ab")
+    ours.record_upload(what="model", sha256="12" * 32, verdict="not moderated", visit="ab")
     assert main(["audit", "head"]) == 0
     head = capsys.readouterr().out.strip()
     assert main(["audit", "verify", "--head", head]) == 0

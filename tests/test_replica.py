@@ -127,7 +127,7 @@ def test_of_files_for_replicas_the_last_ones_are_held(tmp_path, monkeypatch):
         def put(self, value):
             return [value]
 
-        def call(self, method, *args, model, session=""):
+        def call(self, method, *args, model, run=""):
             return Facts(image_size=(32, 32), preview_heights=(32,), latent=(8, ord(model.name[-1])))
 
     monkeypatch.setattr("draggan.engine.remote._MOST_BYTES", 5)
@@ -150,7 +150,7 @@ def test_weights_of_a_photo_are_put_once_for_as_long_as_they_are_here():
             self.puts += 1
             return self.puts
 
-        def call(self, method, *args, model, session=""):
+        def call(self, method, *args, model, run=""):
             return np.full((1, 1, 3), model.tuning, np.uint8)
 
     computing = Computing(AnyModels("cpu"), slice_seconds=1.0)

@@ -41,7 +41,7 @@ _BUSY = 2.0  # requests at every replica beyond which another one is added
 _ATTEMPTS = 8
 _LOADING = 600.0  # seconds that a machine may take to have a model, before it does what it is asked for
 _SLICE = 0.1  # seconds of steps in one request, where no hand leads: as long as a person may wait for Stop
-_SESSIONS = 4096  # of which is remembered where they were
+_RUNS = 4096  # of which is remembered where they were
 
 
 def import_ray() -> Any:
@@ -135,10 +135,10 @@ class RayComputing(RemoteComputing):
         # In a list, so that it is not fetched before it is wanted.
         return [self.ray.put(value)]
 
-    def call(self, method: str, *args: Any, model: Sent, session: str = "") -> Any:
+    def call(self, method: str, *args: Any, model: Sent, run: str = "") -> Any:
         """See `RemoteComputing.call`. Another replica does it if the first dies."""
         handle = self._handle.options(
-            method_name=method, multiplexed_model_id=model.sha256 or model.name, session_id=session or uuid.uuid4().hex
+            method_name=method, multiplexed_model_id=model.sha256 or model.name, session_id=run or uuid.uuid4().hex
         )
         end = time.monotonic() + self._patience
         for attempt in range(_ATTEMPTS):
@@ -240,7 +240,7 @@ def _router() -> type:
     routing = importlib.import_module("ray.serve.request_router")
 
     class WarmRouter(routing.LocalityMixin, routing.MultiplexMixin, routing.RequestRouter):  # type: ignore[misc, name-defined]
-        """To where its session was last; else to the less busy of two replicas, of those with its model if they may."""
+        """To where its run was last; else to the less busy of two replicas, of those with its model if they may."""
 
         def initialize_state(self, **_: Any) -> None:
             self._last: OrderedDict[str, Any] = OrderedDict()
@@ -257,10 +257,10 @@ def _router() -> type:
             return [two] if warm is None else [[warm], two]
 
         def on_request_routed(self, pending_request: Any, replica_id: Any, result: Any) -> None:
-            session = pending_request.metadata.session_id
-            self._last[session] = replica_id
-            self._last.move_to_end(session)
-            while len(self._last) > _SESSIONS:
+            run = pending_request.metadata.session_id
+            self._last[run] = replica_id
+            self._last.move_to_end(run)
+            while len(self._last) > _RUNS:
                 self._last.popitem(last=False)
 
     return WarmRouter

@@ -66,12 +66,12 @@ class RemoteComputing(abc.ABC):
         self._lock = threading.Lock()
 
     @abc.abstractmethod
-    def call(self, method: str, *args: Any, model: Sent, session: str = "") -> Any:
+    def call(self, method: str, *args: Any, model: Sent, run: str = "") -> Any:
         """Have a replica do something (`draggan.engine.replica.Replica`).
 
         Args:
             model: that it needs.
-            session: best goes to the replica that this session was at last.
+            run: name of what it is a part of, such as a drag; best goes to the replica that has done the part before.
 
         Raises:
             LimitError: all are too busy.
@@ -240,7 +240,7 @@ class _RemoteSteps:
             live=live,
             stopped=self._moving.stopped,
         )
-        return self._computing.call("step", order, model=self._model, session=self._name)
+        return self._computing.call("step", order, model=self._model, run=self._name)
 
 
 class _RemoteDrawing:
@@ -257,5 +257,5 @@ class _RemoteDrawing:
         return self._computing.call(
             *("draw", self._name, self._model, self._begun, ws, height, precision),
             model=self._model,
-            session=self._name,
+            run=self._name,
         )

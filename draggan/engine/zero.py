@@ -49,7 +49,7 @@ class _ZeroComputing(RemoteComputing):
         # The platform wants to see it before the page is served.
         self._lent = spaces.GPU(duration=_LONGEST)(_on_gpu)
 
-    def call(self, method: str, *args: Any, model: Sent, session: str = "") -> Any:
+    def call(self, method: str, *args: Any, model: Sent, run: str = "") -> Any:
         """See `RemoteComputing.call`."""
         return self._lent(*args) if method == "step" else getattr(self._here, method)(*args)
 

@@ -174,25 +174,25 @@ class AuditLog:
         """
         return self._append("start", {"public": public, "moderator": _word(moderator)})
 
-    def record_consent(self, *, text: str, session: str) -> Head:
+    def record_consent(self, *, text: str, visit: str) -> Head:
         """Somebody has agreed to something.
 
         Args:
             text: which text, in which version, such as "upload 1".
-            session: random name of the visit, hexadecimal.
+            visit: its random name, hexadecimal; "session" in the rows, as it was called when the first were written.
         """
-        return self._append("consent", {"text": _word(text), "session": _hex(session)})
+        return self._append("consent", {"text": _word(text), "session": _hex(visit)})
 
-    def record_upload(self, *, what: str, sha256: str, verdict: str, session: str) -> Head:
+    def record_upload(self, *, what: str, sha256: str, verdict: str, visit: str) -> Head:
         """A file was uploaded and read.
 
         Args:
             what: "model" or "photo".
             sha256: of the file. Only a commitment is kept: a hash would tell whoever has the file that it was here.
             verdict: code of the moderation's.
-            session: as for `record_consent`.
+            visit: as for `record_consent`.
         """
-        facts = {"what": _word(what), "verdict": _word(verdict), "session": _hex(session)}
+        facts = {"what": _word(what), "verdict": _word(verdict), "session": _hex(visit)}
         return self._append("upload", facts, {"sha256": _hex(sha256)})
 
     def record_export(
@@ -205,7 +205,7 @@ class AuditLog:
         credentials: str,
         verdict: str,
         door: str,
-        session: str = "",
+        visit: str = "",
     ) -> Head:
         """A file leaves. Returns once the row is on the disk.
 
@@ -217,7 +217,7 @@ class AuditLog:
             credentials: what became of the content credentials, such as "signed".
             verdict: code of the moderation's.
             door: what asked for it: "page", "api", "command line", "batch" or "python".
-            session: as for `record_consent`.
+            visit: as for `record_consent`.
 
         Raises:
             AuditError: the row could not be written.
@@ -233,7 +233,7 @@ class AuditLog:
             "credentials": _word(credentials),
             "verdict": _word(verdict),
             "door": _word(door),
-            "session": _hex(session),
+            "session": _hex(visit),
         }
         return self._append("export", facts, None if recipe is None else _how_it_was_made(recipe))
 

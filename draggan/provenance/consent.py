@@ -63,7 +63,7 @@ TEXTS = {text.name: text for text in (MODEL, PHOTO)}
 @dataclass
 class _Visit:
     name: str  # random, for the record
-    gate: str  # whose uploads the server counts it as
+    uploader: str  # whose uploads the server counts it as
     agreed: set[str] = field(default_factory=set)
 
 
@@ -80,21 +80,21 @@ class Consents:
         self._visits: OrderedDict[str, _Visit] = OrderedDict()
         self._lock = threading.Lock()
 
-    def agree(self, visit: str, text: Text, *, gate: str = "") -> str:
+    def agree(self, visit: str, text: Text, *, uploader: str = "") -> str:
         """Somebody has agreed; returns a token that says so.
 
         Args:
             visit: what the server knows the visit by, such as the name of its tab.
-            gate: whose uploads the server counts it as, such as an address. Not recorded.
+            uploader: whose uploads the server counts it as, such as an address. Not recorded.
         """
-        known = self._visit(visit, gate)
+        known = self._visit(visit, uploader)
         if text.key not in known.agreed:
             self._record(text.key, known.name)
             with self._lock:
                 known.agreed.add(text.key)
         return self._token(known.name, text)
 
-    def remember(self, visit: str, token: object, *, gate: str = "") -> frozenset[str]:
+    def remember(self, visit: str, token: object, *, uploader: str = "") -> frozenset[str]:
         """What a token says that a visit has agreed to: names of texts. Nothing of it is believed that we did not sign.
 
         Args:
@@ -105,7 +105,7 @@ class Consents:
             name, key, _ = found.groups()
             for text in TEXTS.values():
                 if text.key == key and hmac.compare_digest(str(token), self._token(name, text)):
-                    known = self._visit(visit, gate)
+                    known = self._visit(visit, uploader)
                     with self._lock:
                         known.name = name
                         known.agreed.add(key)
@@ -132,20 +132,20 @@ class Consents:
         if text.name not in self.of(visit):
             raise ConsentError(f"agree first, in the page or by the endpoint /consent: “{text.words}”")
 
-    def has_visitor(self, gate: str) -> bool:
+    def has_agreed(self, uploader: str) -> bool:
         """Whether any visit from there has agreed to anything."""
         with self._lock:
-            return any(known.gate == gate and known.agreed for known in self._visits.values())
+            return any(known.uploader == uploader and known.agreed for known in self._visits.values())
 
     def name_of(self, visit: str) -> str:
         """The random name under which a visit is recorded."""
         return self._visit(visit, None).name
 
-    def _visit(self, visit: str, gate: str | None) -> _Visit:
+    def _visit(self, visit: str, uploader: str | None) -> _Visit:
         with self._lock:
-            known = self._visits.setdefault(visit, _Visit(secrets.token_hex(8), gate or ""))
-            if gate is not None:
-                known.gate = gate
+            known = self._visits.setdefault(visit, _Visit(secrets.token_hex(8), uploader or ""))
+            if uploader is not None:
+                known.uploader = uploader
             self._visits.move_to_end(visit)
             while len(self._visits) > _MOST_VISITS:
                 self._visits.popitem(last=False)

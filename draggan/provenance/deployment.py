@@ -169,21 +169,21 @@ class Deployment:
         """
         self._record(lambda audit: audit.record_start(public=self.public, moderator=self.moderation.name))
 
-    def record_consent(self, text: str, session: str) -> None:
+    def record_consent(self, text: str, visit: str) -> None:
         """Record that somebody has agreed; arguments as for `AuditLog.record_consent`.
 
         Raises:
             AuditError: that could not be written, and the page is public, so that it does not count.
         """
-        self._record(lambda audit: audit.record_consent(text=text, session=session))
+        self._record(lambda audit: audit.record_consent(text=text, visit=visit))
 
-    def record_upload(self, *, what: str, sha256: str, verdict: str, session: str) -> None:
+    def record_upload(self, *, what: str, sha256: str, verdict: str, visit: str) -> None:
         """Record that a file was uploaded and read; arguments as for `AuditLog.record_upload`.
 
         Raises:
             AuditError: that could not be written, and the page is public.
         """
-        self._record(lambda audit: audit.record_upload(what=what, sha256=sha256, verdict=verdict, session=session))
+        self._record(lambda audit: audit.record_upload(what=what, sha256=sha256, verdict=verdict, visit=visit))
 
     def record_export(
         self,
@@ -195,7 +195,7 @@ class Deployment:
         credentials: str,
         verdict: str,
         door: str,
-        session: str = "",
+        visit: str = "",
     ) -> Head | None:
         """Record that a file leaves; arguments as for `AuditLog.record_export`. Returns once that is on the disk.
 
@@ -214,7 +214,7 @@ class Deployment:
                     credentials=credentials,
                     verdict=verdict,
                     door=door,
-                    session=session,
+                    visit=visit,
                 )
             )
         except AuditError as error:

@@ -23,7 +23,7 @@ from draggan.recipe import Edit, Mask, Recipe, read_points
 from draggan.service.answers import facts_of, result_of
 from draggan.ui.canvas.value import read_mask_url
 from draggan.ui.errors import explained
-from draggan.ui.server.callers import caller_of, gate_of
+from draggan.ui.server.callers import caller_of, uploader_of
 from draggan.ui.server.site import Site
 from draggan.ui.tab_queue import visit_of, visitor_of
 
@@ -127,7 +127,7 @@ def register(engine: Engine, models: Models, site: Site) -> None:
             if text not in TEXTS:
                 raise ConsentError(f"there is no text '{text!s:.40}' to agree to; there are {', '.join(TEXTS)}")
             if agree is True:
-                site.consents.agree(visit_of(request), TEXTS[text], gate=gate_of(request))
+                site.consents.agree(visit_of(request), TEXTS[text], uploader=uploader_of(request))
             return {"words": TEXTS[text].words, "agreed": text in site.consents.of(visit_of(request))}
 
     # Their own limit is wider than that of drags, as for the page's handlers.
@@ -156,7 +156,7 @@ def _png(engine: Engine, models: Models, site: Site, recipe: Recipe, request: gr
     """A picture as a file: whatever a program gets may be kept."""
     portable = replace(recipe, model=portable_reference(models, recipe.model))
     visit = site.consents.name_of(visit_of(request))
-    provenance = Provenance(deployment=site.deployment, door="api", session=visit)
+    provenance = Provenance(deployment=site.deployment, door="api", visit=visit)
     pixels = engine.picture(recipe, visitor=visitor_of(request))
     data = encode_picture(pixels, recipe=portable, provenance=provenance)
     return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -416,7 +416,7 @@ def test_nothing_is_taken_from_somebody_who_has_not_agreed():
         assert "Agree first, in the page" in server.page("upload", None, file, session="neighbour")
         assert not Path(path).exists()
         # A token of before a reload counts, one that was made up does not, and what was agreed to can be withdrawn.
-        token = server.site.consents.agree("before", MODEL, gate="127.0.0.2")
+        token = server.site.consents.agree("before", MODEL, uploader="127.0.0.2")
         assert '"agreed":true' in server.page("agree", {"token": token}, session="after")
         for i, wrong in enumerate((token[:-2] + "zz", token.replace("model", "photo"), "x", 7, None)):
             assert '"agreed":false' in server.page("agree", {"token": wrong}, session=f"forger{i}")

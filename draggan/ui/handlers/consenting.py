@@ -9,7 +9,7 @@ import gradio as gr
 from draggan.provenance.consent import MODEL, PHOTO, Text
 from draggan.ui.errors import PageError, explained
 from draggan.ui.page import Page, Updates
-from draggan.ui.server.callers import gate_of
+from draggan.ui.server.callers import uploader_of
 from draggan.ui.tab_queue import tab_of, visit_of
 
 __all__ = ["agree", "agree_photo"]
@@ -40,9 +40,9 @@ def _agreed(page: Page, box: Any, text: Text, value: Any, request: gr.Request) -
     try:
         with explained():
             if token is not None:
-                consents.remember(visit, token, gate=gate_of(request))
+                consents.remember(visit, token, uploader=uploader_of(request))
             elif value.get("agreed") is True:
-                token = consents.agree(visit, text, gate=gate_of(request))
+                token = consents.agree(visit, text, uploader=uploader_of(request))
             else:
                 consents.withdraw(visit, text)
     except PageError as error:

@@ -21,7 +21,7 @@ from draggan.ui.drag_settings import chosen_settings
 from draggan.ui.errors import explained, explanation
 from draggan.ui.page import Page, Updates
 from draggan.ui.photo_weights import admit, kept_pieces, kept_weights, missing_weights
-from draggan.ui.server.callers import gate_of
+from draggan.ui.server.callers import uploader_of
 from draggan.ui.tab_queue import owner_of, tab_of, visit_of
 
 __all__ = ["keep", "restored", "set_aside"]
@@ -154,7 +154,7 @@ def _without_weights(page: Page, session: Session, work: KeptWork, request: gr.R
     if not gone:
         return gone
     if work.agreed is not None:
-        page.site.consents.remember(visit_of(request), work.agreed, gate=gate_of(request))
+        page.site.consents.remember(visit_of(request), work.agreed, uploader=uploader_of(request))
     for photo in kept_weights(work.text, lambda model: _found(page, model, work)):
         if not gone.isdisjoint(photo.tunings):
             try:

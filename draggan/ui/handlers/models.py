@@ -138,7 +138,7 @@ def open_file(page: Page, session: Session | None, path: str | None, request: gr
                     what="model",
                     sha256=page.models.sha256(model.name),
                     verdict="not moderated",  # there is nothing to see in weights
-                    session=page.site.consents.name_of(visit_of(request)),
+                    visit=page.site.consents.name_of(visit_of(request)),
                 )
             with page.tabs.exclusive(tab, session) as newest:
                 updates = page.tabs.remember(tab, _opened(page, tab, newest, model))

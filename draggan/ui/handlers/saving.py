@@ -321,7 +321,7 @@ def _provenance(page: Page, request: gr.Request, session: Session) -> Provenance
     visit = page.site.consents.name_of(visit_of(request))
     opened = _photo_of(page, session, request)
     photo = None if opened is None else opened.ingredient
-    return Provenance(deployment=page.site.deployment, door="page", session=visit, photo=photo)
+    return Provenance(deployment=page.site.deployment, door="page", visit=visit, photo=photo)
 
 
 def _photo_of(page: Page, session: Session, request: gr.Request) -> OpenedPhoto | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from draggan.ui.server.listeners import Listeners
 
-__all__ = ["Caller", "address_of", "caller_of", "gate_of", "is_own", "is_own_user"]
+__all__ = ["Caller", "address_of", "caller_of", "is_own", "is_own_user", "uploader_of"]
 
 
 @dataclass(kw_only=True)
@@ -21,22 +21,22 @@ class Caller:
     Attributes:
         visitor: whose budget it counts in.
         own_user: whether the request comes from this machine's own user, as far as the system tells.
-        session: the name of the browser tab; empty for a program without one.
-        gate: whose uploads its files count as, as far as an upload tells: an upload names no tab.
+        tab: name of the browser tab; empty for a program without one.
+        uploader: whose uploads its files count as, as far as an upload tells: an upload names no tab.
         event: what the server calls this request.
     """
 
     visitor: str
     own_user: bool = True
-    session: str = ""
-    gate: str = ""
+    tab: str = ""
+    uploader: str = ""
     event: str = ""
     listeners: Listeners | None = None
     since: float = field(default_factory=time.monotonic)
 
     def unheard(self) -> float:
         """Seconds for which nobody has listened to the answer."""
-        return 0.0 if self.listeners is None else self.listeners.unheard((self.session, self.event), self.since)
+        return 0.0 if self.listeners is None else self.listeners.unheard((self.tab, self.event), self.since)
 
 
 def caller_of(request: Any) -> Caller | None:
@@ -45,10 +45,10 @@ def caller_of(request: Any) -> Caller | None:
     return scope.get("state", {}).get("caller") if isinstance(scope, dict) else None
 
 
-def gate_of(request: Any) -> str:
+def uploader_of(request: Any) -> str:
     """Whose uploads the files of a ``gr.Request``'s caller count as."""
     caller = caller_of(request)
-    return "" if caller is None else caller.gate
+    return "" if caller is None else caller.uploader
 
 
 def is_own(request: Any) -> bool:

@@ -81,7 +81,7 @@ class Guard:
         self._app, self._exposure, self._limits, self._uploads = app, exposure, limits, uploads
         self._endpoints, self._why_no_upload = endpoints, why_no_upload
         self._rates, self._listeners = Rates(limits), Listeners()
-        # Events without an answer, each with its visitor, by what a stream would ask for: session or event.
+        # Events without an answer, each with its visitor, by what a stream would ask for: tab or event.
         self._waiting: dict[str, dict[str, str]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +133,7 @@ class Guard:
         elif address in _UNNAMED_PROXY and "x-forwarded-for" not in headers:
             visitor = f"{address} "  # and the tab: see _call
         own = not self._exposure.public and "x-forwarded-for" not in headers and "forwarded" not in headers
-        return Caller(visitor=visitor, own_user=own, gate=visitor.strip(), listeners=self._listeners)
+        return Caller(visitor=visitor, own_user=own, uploader=visitor.strip(), listeners=self._listeners)
 
     # The service
 
@@ -227,10 +227,10 @@ class Guard:
         except ValueError as error:
             await _refuse(send, 400, str(error))
             return
-        session = values.get("session_hash") if isinstance(values, dict) else None
-        caller.session = session if isinstance(session, str) and len(session) <= 64 else ""
+        tab = values.get("session_hash") if isinstance(values, dict) else None
+        caller.tab = tab if isinstance(tab, str) and len(tab) <= 64 else ""
         if not self._exposure.public or caller.visitor.endswith(" "):
-            caller.visitor = caller.session or caller.visitor.strip()
+            caller.visitor = caller.tab or caller.visitor.strip()
         name = _name_in(route)
         if name and name not in self._endpoints:
             await _refuse(send, 404, f"There is nothing called '{name[:80]}' here.")
@@ -261,8 +261,8 @@ class Guard:
 
     def _wait_for(self, caller: Caller) -> None:
         """Remember whose answer a stream is going to carry."""
-        self._waiting.setdefault(caller.session or caller.event, {})[caller.event] = caller.visitor
-        if caller.session:
+        self._waiting.setdefault(caller.tab or caller.event, {})[caller.event] = caller.visitor
+        if caller.tab:
             self._waiting.setdefault(caller.event, {})[caller.event] = caller.visitor
         while len(self._waiting) > 20_000:
             del self._waiting[next(iter(self._waiting))]

@@ -14,7 +14,7 @@ _FORGOTTEN = 3600.0  # seconds after which it does not matter who listened last
 
 
 class Listeners:
-    """Streams that are open, by the session or the event they tell of.
+    """Streams that are open, by the tab or the event they tell of.
 
     Args:
         clock: seconds, ever increasing.

@@ -79,7 +79,7 @@ class Site:
         return self.deployment.private_file("consent.key", lambda: secrets.token_bytes(32))
 
     def _why_no_upload(self, visitor: str) -> str:
-        return "" if self.consents.has_visitor(visitor) else messages.AGREE_FIRST
+        return "" if self.consents.has_agreed(visitor) else messages.AGREE_FIRST
 
     def also_remove(self, remove: Callable[[], object]) -> None:
         """Something else that deletes what may not be kept for longer."""
