@@ -37,6 +37,7 @@ from PIL.PngImagePlugin import PngInfo
 from dnnlib.cache import replacing
 from draggan.errors import ExportError, NoRecipeError, RecipeError
 from draggan.images import over_white, with_caption
+from draggan.provenance.audit import Export
 from draggan.provenance.credentials import Ingredient, seal
 from draggan.provenance.deployment import Deployment, default
 from draggan.provenance.marks import can_carry, own_watermark
@@ -395,14 +396,16 @@ def _out(
         photo=provenance.photo,
     )
     deployment.record_export(
-        sha256=hashlib.sha256(sealed.data).hexdigest(),
-        kind=kind,
-        recipe=recipe,
-        watermark=None if identity is None else identity.hex(),
-        credentials=sealed.state,
-        verdict=verdict.code,
-        door=provenance.door,
-        visit=provenance.visit,
+        Export(
+            sha256=hashlib.sha256(sealed.data).hexdigest(),
+            kind=kind,
+            recipe=recipe,
+            watermark=None if identity is None else identity.hex(),
+            credentials=sealed.state,
+            verdict=verdict.code,
+            door=provenance.door,
+            visit=provenance.visit,
+        )
     )
     return sealed.data
 

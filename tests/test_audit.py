@@ -21,7 +21,7 @@ import pytest
 from dnnlib.private_files import private_file, write_private
 from draggan.errors import AuditError, ConfigError, ExportError
 from draggan.provenance import audit
-from draggan.provenance.audit import AuditLog, Head
+from draggan.provenance.audit import AuditLog, Export, Head
 from draggan.provenance.deployment import Deployment, state_folder
 from draggan.recipe import Edit, ModelReference, Point, Recipe, Seed
 
@@ -36,13 +36,15 @@ def recipe(seed: int = 7) -> Recipe:
 
 def export(log: AuditLog | Deployment, number: int, made: Recipe | None = None) -> Head:
     return log.record_export(
-        sha256=hashlib.sha256(f"{number}".encode()).hexdigest(),
-        kind="png",
-        recipe=made,
-        watermark="12ab",
-        credentials="signed",
-        verdict="not moderated",
-        door="page",
+        Export(
+            sha256=hashlib.sha256(f"{number}".encode()).hexdigest(),
+            kind="png",
+            recipe=made,
+            watermark="12ab",
+            credentials="signed",
+            verdict="not moderated",
+            door="page",
+        )
     )
 
 

@@ -33,7 +33,7 @@ from dnnlib.private_files import write_private
 from draggan.errors import AuditError
 from draggan.recipe import Recipe
 
-__all__ = ["AuditLog", "Head", "Recorded", "Row", "Verification"]
+__all__ = ["AuditLog", "Export", "Head", "Recorded", "Row", "Verification"]
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,31 @@ class Row:
     event: str
     facts: Mapping[str, Fact]
     details: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """A file that leaves.
+
+    Attributes:
+        sha256: of the file, 64 hexadecimal digits.
+        kind: of file, such as "png".
+        recipe: how it was made. Its hash and that of the model are recorded; seed, points and settings are details.
+        watermark: number in the invisible mark, hexadecimal; None: it has none.
+        credentials: what became of the content credentials, such as "signed".
+        verdict: code of the moderation's.
+        door: what asked for it: "page", "api", "command line", "batch" or "python".
+        visit: its random name, hexadecimal; empty: it was none.
+    """
+
+    sha256: str
+    kind: str
+    recipe: Recipe | None
+    watermark: str | None
+    credentials: str
+    verdict: str
+    door: str
+    visit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,45 +220,25 @@ class AuditLog:
         facts = {"what": _word(what), "verdict": _word(verdict), "session": _hex(visit)}
         return self._append("upload", facts, {"sha256": _hex(sha256)})
 
-    def record_export(
-        self,
-        *,
-        sha256: str,
-        kind: str,
-        recipe: Recipe | None,
-        watermark: str | None,
-        credentials: str,
-        verdict: str,
-        door: str,
-        visit: str = "",
-    ) -> Head:
+    def record_export(self, export: Export) -> Head:
         """A file leaves. Returns once the row is on the disk.
-
-        Args:
-            sha256: of the file, 64 hexadecimal digits.
-            kind: of file, such as "png".
-            recipe: how it was made. Its hash and that of the model are recorded; seed, points and settings are details.
-            watermark: number in the invisible mark, hexadecimal; None: it has none.
-            credentials: what became of the content credentials, such as "signed".
-            verdict: code of the moderation's.
-            door: what asked for it: "page", "api", "command line", "batch" or "python".
-            visit: as for `record_consent`.
 
         Raises:
             AuditError: the row could not be written.
         """
+        recipe, watermark = export.recipe, export.watermark
         from_seed = recipe is not None and recipe.seed is not None
         facts: dict[str, Fact] = {
-            "sha256": _hex(sha256),
-            "kind": _word(kind),
+            "sha256": _hex(export.sha256),
+            "kind": _word(export.kind),
             # The plain hash of a photograph's code would tell whoever has the photograph that it was here.
             "recipe": recipe.digest if recipe is not None and from_seed else None,
             "model": None if recipe is None else _hex(recipe.model.sha256),
             "watermark": None if watermark is None else _hex(watermark),
-            "credentials": _word(credentials),
-            "verdict": _word(verdict),
-            "door": _word(door),
-            "session": _hex(visit),
+            "credentials": _word(export.credentials),
+            "verdict": _word(export.verdict),
+            "door": _word(export.door),
+            "session": _hex(export.visit),
         }
         return self._append("export", facts, None if recipe is None else _how_it_was_made(recipe))
 

@@ -18,8 +18,7 @@ from draggan.moderation.check import Moderation, Policy
 from draggan.moderation.moderators import load_moderators
 from draggan.moderation.review import ReviewQueue
 from draggan.moderation.verdict import Stage, Verdict
-from draggan.provenance.audit import AuditLog, Head, Recorded
-from draggan.recipe import Recipe
+from draggan.provenance.audit import AuditLog, Export, Head, Recorded
 
 __all__ = ["Deployment", "default", "state_folder"]
 
@@ -185,19 +184,8 @@ class Deployment:
         """
         self._record(lambda audit: audit.record_upload(what=what, sha256=sha256, verdict=verdict, visit=visit))
 
-    def record_export(
-        self,
-        *,
-        sha256: str,
-        kind: str,
-        recipe: Recipe | None,
-        watermark: str | None,
-        credentials: str,
-        verdict: str,
-        door: str,
-        visit: str = "",
-    ) -> Head | None:
-        """Record that a file leaves; arguments as for `AuditLog.record_export`. Returns once that is on the disk.
+    def record_export(self, export: Export) -> Head | None:
+        """Record that a file leaves. Returns once that is on the disk.
 
         None: nothing is recorded here, or, on this machine only, it could not be, which a line in the log says.
 
@@ -205,18 +193,7 @@ class Deployment:
             ExportError: it could not be recorded, and the page is public, so the file must not leave.
         """
         try:
-            return self._record(
-                lambda audit: audit.record_export(
-                    sha256=sha256,
-                    kind=kind,
-                    recipe=recipe,
-                    watermark=watermark,
-                    credentials=credentials,
-                    verdict=verdict,
-                    door=door,
-                    visit=visit,
-                )
-            )
+            return self._record(lambda audit: audit.record_export(export))
         except AuditError as error:
             raise ExportError(f"nothing can be saved here at the moment: {error}") from error
 
