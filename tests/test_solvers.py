@@ -167,8 +167,8 @@ class Redundant(BumpGenerator):
     """A bump that channels 0 and 2 move alike; the model's own latents use the second ten times as much."""
 
     def centres(self, ws):
-        rows = torch.stack(list(ws) if isinstance(ws, list) else ws.unbind(1)[:8])[:6]
-        w = rows.mean(0)
+        rows = ws.unbind(1) if isinstance(ws, torch.Tensor) else ws
+        w = torch.stack(list(rows[:6])).mean(0)
         return self.start + self.gain * (w[:, :2] + w[:, 2:4])[:, None]
 
     def mapping(self, z, c=None, truncation_psi=1.0, truncation_cutoff=None):
@@ -180,6 +180,35 @@ def test_natural_steps_follow_the_spread_of_the_latents(naturalness, ratio):
     config = gauss_newton(naturalness=naturalness)
     moved = run(Drag(bump(kind=Redundant), WS, [(20, 20)], [(30, 20)], config=config))[-1].ws[0, 0]
     assert moved[2] / moved[0] == pytest.approx(ratio, rel=0.2)  # of covariances estimated to about a percent
+
+
+# A corner where nothing is, and nothing comes.
+CORNER = np.ones((64, 64), bool)
+CORNER[56:, 56:] = False
+
+
+@pytest.mark.parametrize(("hold", "naturalness"), [(None, 1.0), ("exact", 0.5), ("soft", 0.15)])
+def test_a_mask_that_holds_exactly_leaves_steps_more_natural(hold, naturalness):
+    config = gauss_newton() if hold is None else gauss_newton(mask_hold=hold)
+    mask = None if hold is None else CORNER
+    moved = run(Drag(bump(kind=Redundant), WS, [(20, 20)], [(30, 20)], mask, config))[-1].ws[0, 0]
+    assert moved[2] / moved[0] == pytest.approx(100**naturalness, rel=0.2)
+
+
+class FirstRow(BumpGenerator):
+    """A bump that the first row alone moves."""
+
+    def centres(self, ws):
+        return self.start + self.gain * (ws[:, 0] if isinstance(ws, torch.Tensor) else ws[0])[:, None, :2]
+
+
+@pytest.mark.parametrize(("hold", "along"), [(None, 0.8), ("exact", 0.5), ("soft", 0.0)])
+def test_a_mask_that_holds_exactly_leaves_rows_less_free(hold, along):
+    """What the other rows do of what the first one does."""
+    config = gauss_newton() if hold is None else gauss_newton(mask_hold=hold)
+    mask = None if hold is None else CORNER
+    moved = run(Drag(bump(kind=FirstRow), WS, [(20, 20)], [(30, 20)], mask, config))[-1].ws[0, :6, 0]
+    assert (moved[1:] / moved[0]).tolist() == pytest.approx([along] * 5, abs=0.02)
 
 
 def test_statistics_are_those_of_the_mapping_network_and_computed_once():

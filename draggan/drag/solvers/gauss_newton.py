@@ -251,19 +251,16 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         super().__init__(problem, tracker)
         config = problem.config
         known = latent_statistics(problem.generator) if config.naturalness > 0 else None
-        # With a mask, or many handles to bring where they are to be, there must be something left to do that with.
-        free = problem.mask is not None or len(problem.handles) > FEW_HANDLES
-        naturalness = config.naturalness * (1 if not free else RULES.masked_naturalness)
-        if free and problem.mask is None:
-            naturalness = config.naturalness * RULES.many_naturalness
+        naturalness, independence = _freedom(problem)
         # Rows that the features do not depend on stay where they are.
         used = min(problem.moves, problem.generator.rows_used(problem.level))
-        coupling = row_coupling(problem.moves, used, 1.0 if free else config.row_independence)
+        coupling = row_coupling(problem.moves, used, independence)
         root = None if known is None else metric_root(known, naturalness).to(problem.ws.device)
         self._metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._loose_metric = LatentMetric(root, None)
         by_hand = problem.by_hand
-        self._lets_go = problem.follows and not free and not by_hand
+        alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
+        self._lets_go = problem.follows and alone and not by_hand
         self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
@@ -571,6 +568,23 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _all_within(tracked: Tracked, targets: Float[Tensor, "n 2"], distance: float) -> bool:
         there, here = to_host(targets, tracked.handles)
         return bool(((there - here).norm(dim=-1) <= distance).all())
+
+
+def _freedom(problem: Problem) -> tuple[float, float]:
+    """How natural steps are, and how far the rows may part in them (`draggan.drag.solvers.latent_metric`).
+
+    With a mask, or many handles to bring where they are to be, there must be something left to do that with. Where the
+    picture itself holds what is outside a mask, the latent has to fit there and no more, so less is enough.
+    """
+    config, many = problem.config, len(problem.handles) > FEW_HANDLES
+    if problem.mask is None and not many:
+        return config.naturalness, config.row_independence
+    if problem.mask is None:
+        return RULES.many_naturalness * config.naturalness, 1.0
+    if problem.blend is None or many:
+        return RULES.masked_naturalness * config.naturalness, 1.0
+    coupled = RULES.blended_coupling * (1 - config.row_independence)
+    return RULES.blended_naturalness * config.naturalness, 1 - coupled
 
 
 @replayed
