@@ -295,7 +295,7 @@ class DragConfig:
         low=0.01,
         high=100.0,
         help="with continuity, the drag stops before the latent has gone farther than this (with a mask twice, "
-        "with more than two handles four times as far) from where it began; "
+        "with two handles 1.4 times, with more four times as far) from where it began; "
         "100: it goes on regardless",
     )
     trust_radius: float = _setting(
@@ -490,6 +490,13 @@ class TrustRegion:
         source="ours",
         help="likewise where content would be lost and nobody leads the drag by hand: one that ends there goes back to "
         "where its place was certain",
+    )
+    least_promise: float = _setting(
+        0.15,
+        unit="share of what is asked for",
+        source="ours: of two handles that pull against each other, steps that promise less took half of the time",
+        help="a step that is cut off where the latent may go no farther, or shortened after one that was refused, is "
+        "tried with two handles if it promises at least this much",
     )
     max_uphill_steps: int = _setting(
         2,

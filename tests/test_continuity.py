@@ -8,9 +8,10 @@ import torch
 
 from draggan import Drag, DragConfig
 from draggan.drag.continuity import displacement, lucas_kanade, similarity
-from draggan.drag.latent_statistics import LatentStatistics, departure
+from draggan.drag.latent_statistics import LatentStatistics, departure, share_within
 from draggan.drag.prepare import surroundings
 from draggan.drag.problem import Pattern
+from draggan.drag.solvers.gauss_newton import GaussNewton
 from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
 from draggan.drag.tracking import derivatives
 from draggan.geometry import FeatureSampler
@@ -128,14 +129,40 @@ def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on
     assert run(generator, (44.0, 32.0), solver="gauss-newton", max_departure=100.0).outcome == "arrived"
 
 
-@pytest.mark.parametrize(("handles", "masked", "times"), [(1, False, 1), (1, True, 2), (3, False, 4), (3, True, 4)])
+@pytest.mark.parametrize(
+    ("handles", "masked", "times"),
+    [(1, False, 1), (1, True, 2), (2, False, 2**0.5), (2, True, 2), (3, False, 4), (3, True, 4)],
+)
 def test_how_far_a_drag_may_lead_goes_by_what_it_has_to_bring_about(handles, masked, times):
     points = [(20.0 + k, 32.0) for k in range(handles)]
     mask = np.zeros((64, 64), bool)
     mask[16:48] = True
     config = DragConfig(solver="gauss-newton")
     drag = Drag(BumpGenerator([START]).freeze(), WS, points, points, mask if masked else None, config)
-    assert drag.problem.max_departure == times * config.max_departure
+    assert drag.problem.max_departure == pytest.approx(times * config.max_departure)
+
+
+def test_two_that_pull_against_each_other_go_to_the_edge_and_no_step_is_looked_at_beyond(monkeypatch):
+    """How far the latent may go is known before anything is drawn."""
+    both = [START, (44.0, 32.0)]
+    generator = BumpGenerator(both)
+    generator.gain = 4.0
+    looked_at, attempt = [], GaussNewton._try
+
+    def noted(self, here, tried, **rest):
+        trial = attempt(self, here, tried, **rest)
+        looked_at.append((trial.refusal, float(self.problem.departures(trial.there.shift)[0])))
+        return trial
+
+    monkeypatch.setattr(GaussNewton, "_try", noted)
+    drag = Drag(generator.freeze(), WS, both, [(12.0, 32.0), (52.0, 32.0)], config=DragConfig(solver="gauss-newton"))
+    *_, last = drag
+    assert last.outcome == "unlikely"
+    assert 0.1 < last.way < 0.9
+    refusals, departures = zip(*looked_at, strict=True)
+    assert set(refusals) == {None}
+    assert max(departures) == pytest.approx(drag.problem.max_departure, rel=2e-3)
+    assert len(looked_at) < 5
 
 
 def pulled(drag, target, steps=60):
@@ -269,11 +296,30 @@ def test_two_random_latents_are_one_departure_apart():
     assert departure(flat.whitening, torch.tensor([[0.01, 0.0]])) < 0.5
 
 
+def test_a_step_is_cut_off_where_the_latent_may_go_no_farther():
+    known = LatentStatistics(mean=torch.zeros(2), variances=torch.tensor([1.0, 4.0]), directions=torch.eye(2)).whitening
+    change, step = torch.tensor([[0.3, 0.2], [-0.1, 0.4]]), torch.tensor([[1.0, -2.0]])
+    share = share_within(known, change, step, 0.5)
+    assert 0 < share < 1
+    assert departure(known, change + share * step) == pytest.approx(0.5)
+    assert share_within(known, change, step, 5.0) == 1
+    assert share_within(known, change, 0 * step, 0.5) == 1
+    # What is beyond may come back, and goes no farther.
+    beyond = torch.tensor([[3.0, 0.0], [3.0, 0.0]])
+    assert share_within(known, beyond, torch.tensor([[1.0, 0.0]]), 0.5) == 0
+    assert share_within(known, beyond, torch.tensor([[-3.0, 0.0]]), 0.5) == 1
+
+
 def test_of_two_handles_each_is_known_by_what_is_not_between_them():
     both = [START, (START[0], START[1] + 8.0)]
     config = DragConfig(solver="gauss-newton")
     pattern = Drag(BumpGenerator(both).freeze(), WS, both, both, config=config).problem.pattern
     above, below = (pattern.offsets[weights > 0] for weights in pattern.weights)
     assert above[:, 1].max() == below[:, 1].min() == 0
+    assert pattern.between is not None
+    under, over = (pattern.offsets[weights > 0] for weights in pattern.between.weights)
+    assert under[:, 1].min() == over[:, 1].max() == 0
+    assert len(under) == len(below)
     alone = Drag(BumpGenerator(both).freeze(), WS, both[:1], both[:1], config=config).problem.pattern
     assert (alone.weights == 1).all()
+    assert alone.between is None

@@ -111,6 +111,29 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert (again.handles == there + 6).all()
 
 
+@pytest.mark.parametrize(("off", "similar", "claimed"), [(8, 0.9, False), (8, 0.7, True), (2, 0.9, True)])
+def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradicts(monkeypatch, off, similar, claimed):
+    """Unless it looks different now, as what shows between lips does."""
+    near = [(28.0, 28.0), (28.0, 36.0)]
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(BumpGenerator(near).freeze(), WS[..., :4], near, near, config=config)
+    tracker = running._solver.tracker
+    shift = torch.zeros(1, running.problem.moves, 4)
+    sampler = running.problem.anywhere(running.generator.features(WS[..., :4], "map"))
+    first = tracker.begin(running.problem.handles, shift, sampler)
+    leads = LineTracker.leads
+
+    def told(self, *args):
+        places, alike = leads(self, *args)
+        inner = bool((self._pattern.weights == running.problem.witness.between.weights).all())
+        return (places + torch.tensor([off, 0.0]), alike * 0 + similar) if inner else (places, alike)
+
+    monkeypatch.setattr(LineTracker, "leads", told)
+    found = tracker.confirm(first, shift, final=False)
+    assert found.lost.any() != claimed
+    assert (found.handles == first.handles).all()
+
+
 @pytest.mark.parametrize(("solver", "off"), [("gauss-newton", 0.8), ("gauss-newton", 2.0), ("adam", 0.8)])
 def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solver, off):
     """What the steps say is off either way, as the features that they follow may be; the second look is not.
@@ -130,5 +153,5 @@ def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solve
     running = Drag(generator, WS, START[:1], [target], config=config)
     *_, last = running
     assert last.outcome == ("arrived" if off < 1 else "lost")
-    assert running.state().corrections < drag_module.CORRECTIONS_OF_FEW
+    assert running.state().corrections < drag_module.CORRECTIONS_OF_ONE
     assert np.linalg.norm(generator.centres(last.ws)[0, 0].numpy() - target) < 1.1

@@ -30,9 +30,10 @@ from torch_utils.transfer import to_host
 
 __all__ = ["Drag"]
 
-# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of many
-# handles, and of few, unless a hand has led them, which has seen where they are.
-CORRECTIONS, CORRECTIONS_OF_FEW = 1, 2
+# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of
+# several handles, and of one, unless a hand has led them, which has seen where they are. Two that went on a second time
+# came no nearer, and half of what they claimed was false.
+CORRECTIONS, CORRECTIONS_OF_ONE = 1, 2
 
 
 class Move(NamedTuple):
@@ -130,7 +131,8 @@ class Drag(Iterator[DragStep]):
         self._rest: Findings | None = None  # what has made a live drag rest short of these targets
         self._led = live  # a hand has led it
         self._ended = False
-        self._corrections = CORRECTIONS if problem.along_lines else 0 if live else CORRECTIONS_OF_FEW
+        by_hand = live and not problem.along_lines
+        self._corrections = 0 if by_hand else CORRECTIONS_OF_ONE if len(start) == 1 else CORRECTIONS
         if state is not None:
             self._resume(state)
 

@@ -24,6 +24,7 @@ __all__ = [
     "principal_axes",
     "rounded",
     "sample_latents",
+    "share_within",
 ]
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,29 @@ def departure(whitening: Float[Tensor, "w_dim w_dim"], change: Float[Tensor, "ro
         change: of the latent.
     """
     return (change @ whitening).square().mean().sqrt() / 2**0.5
+
+
+def share_within(
+    whitening: Float[Tensor, "w_dim w_dim"],
+    change: Float[Tensor, "rows w_dim"],
+    step: Float[Tensor, "some w_dim"],
+    limit: float,
+) -> Float[Tensor, ""]:
+    """The largest share of a step, at most 1, after which a latent has gone no farther than a limit; see `departure`.
+
+    0 where any of it would lead farther beyond.
+
+    Args:
+        whitening, change: see `departure`.
+        step: what is to be added to the change; one row counts for all.
+        limit: in the units of `departure`.
+    """
+    here, there = change @ whitening, step @ whitening
+    # |here + t there|^2 = 2 limit^2
+    square, half = there.square().mean(), (here * there).mean()
+    room = 2 * limit**2 - here.square().mean()
+    share = ((half.square() + square * room).clamp(min=0).sqrt() - half) / square
+    return torch.where(square > 0, share.clamp(0, 1), 1.0)
 
 
 _known: WeakKeyDictionary[Generator, LatentStatistics | None] = WeakKeyDictionary()

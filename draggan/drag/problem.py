@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from draggan.config import FEW_HANDLES, DragConfig, at_size
-from draggan.drag.latent_statistics import departure, latent_statistics
+from draggan.drag.latent_statistics import departure, latent_statistics, share_within
 from draggan.drag.mask import FixedRegion
 from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend
 from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover, inside
 from torch_utils.recorder import replayed
+from torch_utils.transfer import to_host
 
 __all__ = ["Pattern", "Problem"]
 
@@ -26,6 +27,8 @@ __all__ = ["Pattern", "Problem"]
 NO_LIMIT = 100.0
 # Many handles describe another picture, which lies farther away than one handle should lead.
 MANY_DEPARTURE = 4.0
+# Two handles may ask for two changes that have nothing to do with each other.
+TWO_DEPARTURE = 2**0.5
 # With a mask part of a latent's way goes into holding the rest; no farther, it is neither led to the targets nor held.
 MASKED_DEPARTURE = 2.0
 # Pulls by hand that follow one another may lead together so many times as far as one of them.
@@ -60,6 +63,20 @@ class Pattern:
         valid = here & there
         valid[:, :1].fill_(True)  # not assigned: Python's own value would be brought to the device
         return (self.weights.sqrt() * valid)[:, :, None]
+
+    @cached_property
+    def between(self) -> Pattern | None:
+        """By what lies towards the other one of two handles that share some of their surroundings; None of others.
+
+        Otherwise that does not count (`draggan.drag.prepare`). The handle itself counts in both.
+        """
+        (weights,) = to_host(self.weights)
+        if len(weights) != FEW_HANDLES or bool((weights > 0).all()):
+            return None
+        towards = self.clicked.flip(0) - self.clicked
+        there = (self.offsets * towards[:, None]).sum(-1) >= -1e-3
+        # What one of them leaves out counts for the other.
+        return replace(self, weights=self.weights.amax(0) * there)
 
     @cached_property
     def radius(self) -> float:
@@ -152,7 +169,9 @@ class Problem:
         """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies."""
         if len(self.handles) > FEW_HANDLES:
             return MANY_DEPARTURE * self.config.max_departure
-        return self.config.max_departure * (1 if self.mask is None and self.blend is None else MASKED_DEPARTURE)
+        if self.mask is not None or self.blend is not None:
+            return MASKED_DEPARTURE * self.config.max_departure
+        return (TWO_DEPARTURE if len(self.handles) == FEW_HANDLES else 1) * self.config.max_departure
 
     @property
     def max_together(self) -> float:
@@ -192,6 +211,16 @@ class Problem:
                 far = _departures(self._whitening, self.ws, self.free_rows, shift, self.origin, self.led_from)
             self._departed[shift] = far
         return self._departed[shift]
+
+    def share_within(
+        self, shift: Float[Tensor, "1 moves w_dim"], step: Float[Tensor, "1 moves w_dim"]
+    ) -> Float[Tensor, ""]:
+        """The largest share of a step from there, at most 1, that does not lead beyond `max_departure`."""
+        if self._whitening is None:
+            return shift.new_ones(())
+        change = self.ws[0, : self.free_rows] + shift[0] - self.origin[: self.free_rows]
+        # A little less, so that rounding does not lead beyond.
+        return share_within(self._whitening, change, step[0], 0.999 * self.max_departure)
 
     @cached_property
     def _whitening(self) -> Float[Tensor, "w_dim w_dim"] | None:

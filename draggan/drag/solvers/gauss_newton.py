@@ -187,6 +187,7 @@ class Attempt:
         expected: where it should take the handles, image pixels, inside the picture.
         v, shift: where it leads, see `GaussNewtonEvaluation`.
         mask_scale: what it showed.
+        share: how much of it is left where the latent may go no farther; 1 elsewhere.
     """
 
     step: Float[Tensor, "1 moves w_dim"]
@@ -194,6 +195,7 @@ class Attempt:
     v: Float[Tensor, "1 moves w_dim"]
     shift: Float[Tensor, "1 moves w_dim"]
     mask_scale: MaskScale | None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +263,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         by_hand = problem.by_hand
         alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
         self._lets_go = problem.follows and alone and not by_hand
+        # Two that pull against each other ask for the most.
+        self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
         self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
@@ -396,6 +400,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         region, attempt = here.region, self._attempt(here, jacobian, here.region)
         refusal: Refusal | None = None
         for backtracks in itertools.count(1):
+            exhausted = (attempt.share < 1 or refusal is not None) and self._promises_little(here, attempt, region)
+            if exhausted:
+                refusal = refusal or "unlikely"
+                break
             trial = self._try(here, attempt, last=last)
             if trial.refusal is None and trial.leads_nearer(self.problem.near):
                 return self._taken(trial, region)
@@ -414,6 +422,15 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         if exhausted and not here.uphill_steps:
             region = initial_region(RULES, self._widest)
         return Stuck(replace(here, region=region, mask_scale=attempt.mask_scale), refusal)
+
+    def _promises_little(self, here: GaussNewtonEvaluation, attempt: Attempt, region: Region) -> bool:
+        """What is left of a step that was cut off, or would have been refused, may not be worth a look."""
+        if not self._cuts_off:
+            return False
+        targets, *handles = to_host(here.targets, here.tracked.handles, attempt.expected)
+        before, promised = (targets - torch.stack(handles)).norm(dim=-1)
+        asked = before.sum() * min(region.radius / before.max().item(), 1.0)
+        return bool(before.sum() - promised.sum() < RULES.least_promise * asked)
 
     def _may_try_only_once(self, here: GaussNewtonEvaluation) -> bool:
         """What is closer than people can see may be improved, but not by trying again and again."""
@@ -513,10 +530,29 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # A step that is tried again shorter takes back less, too.
         homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
+        if self._cuts_off:
+            step, share = self._cut_off(here, jacobian, step)
+            return replace(self._going(here, jacobian, step, None), share=share)
         if self._constraint is None:
             return self._going(here, jacobian, step, None)
         step, scale = self._constraint.keep(here.v, step, jacobian)
         return self._going(here, jacobian, step, scale)
+
+    def _cut_off(
+        self,
+        here: GaussNewtonEvaluation,
+        jacobian: Float[Tensor, "k moves w_dim"],
+        step: Float[Tensor, "1 moves w_dim"],
+    ) -> tuple[Float[Tensor, "1 moves w_dim"], float]:
+        """As much of a step as does not lead beyond `Problem.max_departure`, and which share of it that is.
+
+        That is known before anything is drawn. What the step takes back, it takes back all the same: that makes room.
+        """
+        metric, back = self._metric_of(here), null_space(jacobian)(step)
+        onwards = step - back
+        share = self.problem.share_within(here.origin + metric(here.v + back), metric(onwards))
+        (known,) = to_host(share)
+        return back + share * onwards, float(known)
 
     def _towards(
         self,
