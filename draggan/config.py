@@ -545,6 +545,13 @@ class TrustRegion:
         source="ours, likewise",
         help="how much of it is left then: rows that part leave something to fit in at the border with",
     )
+    beyond: float = _setting(
+        0.3,
+        unit="standard deviations of the model's latents a unit",
+        source="ours",
+        help="how far a step away from the model's own pictures goes that counts as much as one of one standard "
+        "deviation of the noise along them",
+    )
     many_naturalness: float = _setting(
         0.25,
         unit="share of the naturalness",

@@ -112,7 +112,7 @@ def test_the_rows_are_let_go_for_the_last_bit_of_a_way():
     *_, last = drag
     here = drag._here
     assert here.let_go
-    torch.testing.assert_close(here.shift, here.origin + drag._solver._loose_metric(here.v))
+    torch.testing.assert_close(here.shift, drag._solver._loose.shift(here.v))
     assert last.outcome == "stalled"
     assert np.linalg.norm(where(generator, last) - last.handles[0]) < 0.5
     # Far from its target, and where a pointer is followed, it is not worth the steps.
@@ -130,14 +130,22 @@ def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on
 
 
 @pytest.mark.parametrize(
-    ("handles", "masked", "times"),
-    [(1, False, 1), (1, True, 2), (2, False, 2**0.5), (2, True, 2), (3, False, 4), (3, True, 4)],
+    ("handles", "masked", "naturalness", "times"),
+    [
+        (1, False, 1.0, 4),
+        (1, False, 0.5, 1),
+        (1, True, 1.0, 2),
+        (2, False, 0.5, 2**0.5),
+        (2, True, 1.0, 2),
+        (3, False, 1.0, 4),
+        (3, True, 1.0, 4),
+    ],
 )
-def test_how_far_a_drag_may_lead_goes_by_what_it_has_to_bring_about(handles, masked, times):
+def test_how_far_a_drag_may_lead_goes_by_what_it_has_to_bring_about(handles, masked, naturalness, times):
     points = [(20.0 + k, 32.0) for k in range(handles)]
     mask = np.zeros((64, 64), bool)
     mask[16:48] = True
-    config = DragConfig(solver="gauss-newton")
+    config = DragConfig(solver="gauss-newton", naturalness=naturalness)
     drag = Drag(BumpGenerator([START]).freeze(), WS, points, points, mask if masked else None, config)
     assert drag.problem.max_departure == pytest.approx(times * config.max_departure)
 

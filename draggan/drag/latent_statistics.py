@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ __all__ = [
     "principal_axes",
     "rounded",
     "sample_latents",
+    "sample_noise",
     "share_within",
 ]
 
@@ -150,16 +152,33 @@ def sample_latents(
     Args:
         label: of a model with classes; None: all of its classes, at random.
     """
-    random = torch.Generator().manual_seed(0)
     rows = []
-    for _ in range(SAMPLES // CHUNK):
-        z = torch.randn(CHUNK, generator.z_dim, generator=random).to(generator.device)
-        labels = None if label is None else label.expand(CHUNK, -1)
-        if label is None and generator.c_dim > 0:
-            which = torch.randint(generator.c_dim, (CHUNK,), generator=random)
-            labels = torch.nn.functional.one_hot(which, generator.c_dim).to(z)
+    for z, labels in _noise(generator, SAMPLES, label):
         rows.append(generator.mapping(z, labels)[:, 0].cpu().double())
     return torch.cat(rows)
+
+
+def sample_noise(
+    generator: Generator, count: int
+) -> tuple[Float[Tensor, "count z_dim"], Float[Tensor, "count c_dim"] | None]:
+    """Random noise, and classes where the model has any, where the generator is; the same every time."""
+    parts = list(_noise(generator, count, None))
+    labels = [some for _, some in parts if some is not None]
+    return torch.cat([z for z, _ in parts]), torch.cat(labels) if labels else None
+
+
+def _noise(
+    generator: Generator, count: int, label: Float[Tensor, "1 c_dim"] | None
+) -> Iterator[tuple[Float[Tensor, "n z_dim"], Float[Tensor, "n c_dim"] | None]]:
+    """So much of it, some at a time."""
+    random = torch.Generator().manual_seed(0)
+    for n in torch.arange(count).split(CHUNK):
+        z = torch.randn(len(n), generator.z_dim, generator=random).to(generator.device)
+        labels = None if label is None else label.expand(len(n), -1)
+        if label is None and generator.c_dim > 0:
+            which = torch.randint(generator.c_dim, (len(n),), generator=random)
+            labels = torch.nn.functional.one_hot(which, generator.c_dim).to(z)
+        yield z, labels
 
 
 def principal_axes(

@@ -14,6 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from draggan.config import FEW_HANDLES, DragConfig, at_size
 from draggan.drag.latent_statistics import departure, latent_statistics, share_within
 from draggan.drag.mask import FixedRegion
+from draggan.drag.noise import Noise, nearest_noise
 from draggan.drag.precision import compute_blended_features, compute_features
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend
@@ -31,6 +32,9 @@ MANY_DEPARTURE = 4.0
 TWO_DEPARTURE = 2**0.5
 # With a mask part of a latent's way goes into holding the rest; no farther, it is neither led to the targets nor held.
 MASKED_DEPARTURE = 2.0
+# Along pictures that the model draws itself a latent may go as far as another one of them lies; what matters there is
+# how far it is from all of them.
+PICTURES_DEPARTURE, ASTRAY = 4.0, 0.3
 # Pulls by hand that follow one another may lead together so many times as far as one of them.
 TOGETHER = 2.0
 
@@ -111,6 +115,7 @@ class Problem:
         near: how near its target a handle is brought, image pixels: the stop distance, or less where a pointer is
             followed, or content of few handles, which is sent all the way.
         by_hand: a pointer leads the drag.
+        along_pictures: Gauss-Newton steps follow the pictures that the model draws itself, where its noise is known.
     """
 
     generator: Generator
@@ -136,6 +141,7 @@ class Problem:
     stop_distance: float
     near: float
     by_hand: bool
+    along_pictures: bool
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.
     _still: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
@@ -171,7 +177,21 @@ class Problem:
             return MANY_DEPARTURE * self.config.max_departure
         if self.mask is not None or self.blend is not None:
             return MASKED_DEPARTURE * self.config.max_departure
+        if self.noise is not None:
+            return PICTURES_DEPARTURE * self.config.max_departure
         return (TWO_DEPARTURE if len(self.handles) == FEW_HANDLES else 1) * self.config.max_departure
+
+    @property
+    def max_astray(self) -> float:
+        """How far from the pictures that the model draws itself a latent may go, in distances between two of them."""
+        return ASTRAY * self.config.max_departure
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """From which the model draws the first latent, or one near it; None where steps do not go by that."""
+        if not self.along_pictures or latent_statistics(self.generator) is None:
+            return None
+        return nearest_noise(self.generator, self.ws[0, : self.free_rows].mean(0))
 
     @property
     def max_together(self) -> float:

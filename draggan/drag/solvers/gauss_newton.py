@@ -27,12 +27,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
-from draggan.drag.latent_statistics import latent_statistics
+from draggan.drag.latent_statistics import latent_statistics, rounded
 from draggan.drag.mask import MaskView
 from draggan.drag.motion_supervision import Sampler, pull
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, look, refused
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
+from draggan.drag.solvers.coordinates import Coordinates, Linear, Pictures
 from draggan.drag.solvers.jacobian import Copies, inverse, null_space, position_rows, to_float64
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
@@ -128,8 +129,8 @@ class GaussNewtonEvaluation(Evaluation):
     """See `Evaluation`.
 
     Attributes:
-        v: the latent in coordinates of the metric, ``shift = origin + S v``.
-        origin: the shift from which v counts: zero, or where the rows were let go.
+        v: where the latent is in the coordinates of the drag.
+        home: where steps give back to what the handles do not need: where the drag began, or the rows were let go.
         let_go: the rows may part as they like from there (`GaussNewton` says when).
         surroundings: its features.
         region: how far the next step may go.
@@ -137,11 +138,12 @@ class GaussNewtonEvaluation(Evaluation):
         uphill_steps: how many more there may be.
         mask_steps: how many more steps may make up for what has changed outside the mask.
         mask_scale: what the last step showed of it.
+        astray: see `Coordinates.astray`.
     """
 
     problem: Problem
-    v: Float[Tensor, "1 moves w_dim"]
-    origin: Float[Tensor, "1 moves w_dim"]
+    v: Float[Tensor, "1 moves d"]
+    home: Float[Tensor, "1 moves d"]
     let_go: bool
     surroundings: Surroundings
     region: Region
@@ -149,6 +151,7 @@ class GaussNewtonEvaluation(Evaluation):
     uphill_steps: int
     mask_steps: int = 0
     mask_scale: MaskScale | None = None
+    astray: Float[Tensor, ""] | None = None
 
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """See `Evaluation.loss`."""
@@ -165,8 +168,8 @@ class GaussNewtonKept(Kept):
     The rest as in `GaussNewtonEvaluation`.
     """
 
-    v: Float[Tensor, "1 moves w_dim"]
-    origin: Float[Tensor, "1 moves w_dim"]
+    v: Float[Tensor, "1 moves d"]
+    home: Float[Tensor, "1 moves d"]
     let_go: bool
     around: Float[Tensor, "n 2"]
     last: bool
@@ -183,16 +186,16 @@ class Attempt:
     """A step that may be taken.
 
     Attributes:
-        step: in coordinates of the metric.
+        step: in coordinates of the drag.
         expected: where it should take the handles, image pixels, inside the picture.
         v, shift: where it leads, see `GaussNewtonEvaluation`.
         mask_scale: what it showed.
         share: how much of it is left where the latent may go no farther; 1 elsewhere.
     """
 
-    step: Float[Tensor, "1 moves w_dim"]
+    step: Float[Tensor, "1 moves d"]
     expected: Float[Tensor, "n 2"]
-    v: Float[Tensor, "1 moves w_dim"]
+    v: Float[Tensor, "1 moves d"]
     shift: Float[Tensor, "1 moves w_dim"]
     mask_scale: MaskScale | None
     share: float = 1.0
@@ -258,15 +261,22 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         used = min(problem.moves, problem.generator.rows_used(problem.level))
         coupling = row_coupling(problem.moves, used, independence)
         root = None if known is None else metric_root(known, naturalness).to(problem.ws.device)
-        self._metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
-        self._loose_metric = LatentMetric(root, None)
+        metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
+        self._coordinates: Coordinates = Linear(metric, problem.ws)
+        self._loose: Coordinates = Linear(replace(metric, coupling=None), problem.ws)
+        noise = problem.noise
+        if noise is not None and known is not None:
+            own = replace(metric, root=rounded(known.power(0.5)).to(problem.ws.device))
+            pictures = Pictures(noise, own, RULES.beyond)
+            self._coordinates, self._loose = pictures, pictures.uncoupled()
+        self._coupled = metric.coupled
         by_hand = problem.by_hand
         alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
         self._lets_go = problem.follows and alone and not by_hand
         # Two that pull against each other ask for the most.
         self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
         self._last_bit = problem.pixels(RULES.last_bit)
-        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, self._metric)
+        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
         self._shortest_refused: dict[Refusal | None, float] = {
             None: 2 * RULES.min_step,
@@ -291,20 +301,20 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> GaussNewtonEvaluation:
         """See `Solver.initial`."""
-        problem, ws = self.problem, self.problem.ws
-        v = torch.zeros(1, problem.moves, ws.shape[2], device=ws.device)
-        shift = self._metric(v)
+        problem = self.problem
+        v = self._coordinates.origin(problem.moves)
+        shift = torch.zeros_like(problem.ws[:, : problem.moves])
         surroundings = Surroundings(problem, shift, handles, last=last)
         return GaussNewtonEvaluation(
             problem=problem,
             shift=shift,
             v=v,
-            origin=shift,
+            home=v,
             let_go=False,
             surroundings=surroundings,
             tracked=self.tracker.begin(handles, shift, surroundings.sampler),
             region=initial_region(RULES, self._widest),
-            targets=torch.zeros(0, 2, device=ws.device),
+            targets=torch.zeros(0, 2, device=shift.device),
             uphill_steps=self._uphill_steps,
         )
 
@@ -316,7 +326,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             tracked=here.tracked,
             converged=here.converged,
             v=here.v,
-            origin=here.origin,
+            home=here.home,
             let_go=here.let_go,
             around=surroundings.handles,
             last=surroundings.last,
@@ -338,7 +348,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             tracked=kept.tracked,
             converged=kept.converged,
             v=kept.v,
-            origin=kept.origin,
+            home=kept.home,
             let_go=kept.let_go,
             surroundings=Surroundings(self.problem, kept.shift, kept.around, last=kept.last, reach=kept.reach),
             region=kept.region,
@@ -371,7 +381,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """See `Solver.step`."""
         # Before anything else is computed: what it takes to differentiate may be gone then.
-        jacobian = self._metric_of(here)(here.surroundings.jacobian(here.tracked.handles))
+        jacobian = self._of(here).pulled_back(here.surroundings.jacobian(here.tracked.handles), here.v)
         same = targets is here.targets or torch.equal(*to_host(targets, here.targets))
         uphill_steps = here.uphill_steps if same else self._uphill_steps
         here = replace(
@@ -387,7 +397,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _approach(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
+        jacobian: Float[Tensor, "k moves d"],
         *,
         last: bool,
         stopped: Callable[[], bool],
@@ -445,10 +455,21 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """What comes of an attempt."""
         there = self._evaluate(here, attempt, last=last)
         refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
+        if refusal is None and self._goes_astray(here, there):
+            refusal = "unlikely"
         places = here.targets, here.tracked.handles, attempt.expected, there.tracked.handles
         targets, *handles = to_host(*places)
         before, promised, now = (targets - torch.stack(handles)).norm(dim=-1)
         return Trial(there, refusal, before, promised, now)
+
+    def _goes_astray(self, here: GaussNewtonEvaluation, there: GaussNewtonEvaluation) -> bool:
+        """Whether a step leads too far from the model's own pictures, and not back towards them."""
+        if not self.problem.follows or there.astray is None:
+            return False
+        (now,) = to_host(there.astray)
+        if not now > self.problem.max_astray:
+            return False
+        return here.astray is None or bool(now > to_host(here.astray)[0])
 
     def _taken(self, trial: Trial, region: Region) -> GaussNewtonEvaluation:
         """The evaluation that an attempt within this region has led to, which is kept."""
@@ -458,7 +479,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         return replace(self._with(trial.there, mask_steps=mask_steps), region=region)
 
     def _go_uphill(
-        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k moves w_dim"], *, last: bool
+        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k moves d"], *, last: bool
     ) -> GaussNewtonEvaluation:
         """The longest step, although it does not lead nearer: beyond, the way may be open."""
         region = initial_region(RULES, self._widest)
@@ -469,15 +490,15 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self, here: GaussNewtonEvaluation, *, last: bool, stopped: Callable[[], bool]
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """A step with which the rows may part as they like."""
-        region, v = initial_region(RULES, self._widest), torch.zeros_like(here.v)
-        loose = replace(here, origin=here.shift, v=v, let_go=True, region=region)
-        jacobian = self._loose_metric(here.surroundings.jacobian(here.tracked.handles))
+        v = self._coupled(here.v)
+        loose = replace(here, v=v, home=v, let_go=True, region=initial_region(RULES, self._widest))
+        jacobian = self._loose.pulled_back(here.surroundings.jacobian(here.tracked.handles), v)
         return self._approach(loose, jacobian, last=last, stopped=stopped)
 
     def _shorter(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
+        jacobian: Float[Tensor, "k moves d"],
         region: Region,
         backtracks: int,
         attempt: Attempt,
@@ -488,8 +509,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # Solving anew would cost as much as several steps.
         return self._going(here, jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
 
-    def _metric_of(self, here: GaussNewtonEvaluation) -> LatentMetric:
-        return self._loose_metric if here.let_go else self._metric
+    def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
+        """The coordinates it moves in."""
+        return self._loose if here.let_go else self._coordinates
 
     def _may_let_go(self, here: GaussNewtonEvaluation) -> bool:
         return self._lets_go and not here.let_go and self._all_within(here.tracked, here.targets, self._last_bit)
@@ -497,7 +519,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _restore(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
+        jacobian: Float[Tensor, "k moves d"],
         constraint: MaskConstraint,
         *,
         last: bool,
@@ -522,7 +544,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _attempt(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
+        jacobian: Float[Tensor, "k moves d"],
         region: Region,
         backtracks: int = 0,
     ) -> Attempt:
@@ -557,10 +579,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _towards(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
+        jacobian: Float[Tensor, "k moves d"],
         region: Region,
         homing: float = 0.0,
-    ) -> Float[Tensor, "1 moves w_dim"]:
+    ) -> Float[Tensor, "1 moves d"]:
         """The smallest step to the targets, or as far towards them as the region reaches.
 
         Args:
@@ -571,23 +593,24 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         short = 0.0 if exact else RULES.aim * self.problem.near
         # As data: what is recorded with a number is recorded for that number.
         limits = to_device(torch.tensor([region.radius, region.damping, homing]), here.v.device)
-        return _step_towards(jacobian, here.v, here.tracked.handles, here.targets, limits, short)
+        return _step_towards(jacobian, here.v - here.home, here.tracked.handles, here.targets, limits, short)
 
     def _going(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
-        step: Float[Tensor, "1 moves w_dim"],
+        jacobian: Float[Tensor, "k moves d"],
+        step: Float[Tensor, "1 moves d"],
         mask_scale: MaskScale | None,
     ) -> Attempt:
         """A step, and a prediction of where it takes the handles."""
-        metric, handles = self._metric_of(here), here.tracked.handles
-        expected, v, shift = _led(metric, jacobian, here.v, here.origin, handles, step, self.problem.size)
-        return Attempt(step, expected, v, shift, mask_scale)
+        v = here.v + step
+        expected = _led(jacobian, here.tracked.handles, step, self.problem.size)
+        return Attempt(step, expected, v, self._of(here).shift(v), mask_scale)
 
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
         """Where an attempt leads."""
         v, shift = attempt.v, attempt.shift
+        astray = self._of(here).astray(v)
         if self.tracker.looks_itself:
             tracked = self.tracker.follow(here.tracked, shift, nowhere, attempt.expected)
             surroundings = Surroundings(self.problem, shift, tracked.handles, last=last, reach=self.problem.probe_reach)
@@ -595,9 +618,16 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
             tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
             # If the step is taken, its loss is asked for, too.
-            look(self.problem, shift, tracked, surroundings.loss(tracked.handles, here.targets))
+            more = () if astray is None else (astray,)
+            look(self.problem, shift, tracked, surroundings.loss(tracked.handles, here.targets), *more)
         return replace(
-            here, v=v, shift=shift, surroundings=surroundings, tracked=tracked, mask_scale=attempt.mask_scale
+            here,
+            v=v,
+            shift=shift,
+            surroundings=surroundings,
+            tracked=tracked,
+            mask_scale=attempt.mask_scale,
+            astray=astray,
         )
 
     @staticmethod
@@ -625,16 +655,17 @@ def _freedom(problem: Problem) -> tuple[float, float]:
 
 @replayed
 def _step_towards(
-    jacobian: Float[Tensor, "k moves w_dim"],
-    v: Float[Tensor, "1 moves w_dim"],
+    jacobian: Float[Tensor, "k moves d"],
+    way: Float[Tensor, "1 moves d"],
     handles: Float[Tensor, "n 2"],
     targets: Float[Tensor, "n 2"],
     limits: Float[Tensor, "3"],
     short: float,
-) -> Float[Tensor, "1 moves w_dim"]:
+) -> Float[Tensor, "1 moves d"]:
     """See `GaussNewton._towards`.
 
     Args:
+        way: from home.
         limits: the region's radius and damping, and the homing.
         short: so far from its target every handle is to end, image pixels.
     """
@@ -643,24 +674,20 @@ def _step_towards(
     length = d.norm(dim=-1, keepdim=True)
     d = d * (1 - short / length.clamp(min=1e-6)).clamp(min=0)
     d = d * (radius / torch.maximum(d.norm(dim=-1).max(), radius))
-    step = smallest_step(jacobian.flatten(1), d.flatten(), damping).reshape(v.shape)
-    return step - homing * null_space(jacobian)(v)
+    step = smallest_step(jacobian.flatten(1), d.flatten(), damping).reshape(way.shape)
+    return step - homing * null_space(jacobian)(way)
 
 
 @replayed
 def _led(
-    metric: LatentMetric,
-    jacobian: Float[Tensor, "k moves w_dim"],
-    v: Float[Tensor, "1 moves w_dim"],
-    origin: Float[Tensor, "1 moves w_dim"],
+    jacobian: Float[Tensor, "k moves d"],
     handles: Float[Tensor, "n 2"],
-    step: Float[Tensor, "1 moves w_dim"],
+    step: Float[Tensor, "1 moves d"],
     size: tuple[int, int],
-) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "1 moves w_dim"], Float[Tensor, "1 moves w_dim"]]:
-    """Where a step leads: the handles, by the Jacobian and inside the picture; `Attempt.v` and `Attempt.shift`."""
+) -> Float[Tensor, "n 2"]:
+    """Where a step leads the handles, by the Jacobian and inside the picture."""
     moved = (jacobian.flatten(1) @ step.flatten()).reshape(handles.shape)
-    there = v + step
-    return moved_inside(handles + moved, size), there, origin + metric(there)
+    return moved_inside(handles + moved, size)
 
 
 def smallest_step(

@@ -31,9 +31,12 @@ class LatentMetric:
 
     def __call__(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
         """``K S v``, of every v; of rows of a Jacobian in w, what they are in v."""
-        if self.coupling is not None:
-            v = torch.einsum("ij,kjw->kiw", self.coupling, v)
+        v = self.coupled(v)
         return v if self.root is None else v @ self.root
+
+    def coupled(self, v: Float[Tensor, "k moves _"]) -> Float[Tensor, "k moves _"]:
+        """``K v``."""
+        return v if self.coupling is None else torch.einsum("ij,kjw->kiw", self.coupling, v)
 
 
 @lru_cache(maxsize=8)

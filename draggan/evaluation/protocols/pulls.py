@@ -25,6 +25,7 @@ from draggan.evaluation.protocols.protocol import (
     Case,
     Column,
     Method,
+    Picture,
     Points,
     Protocol,
     Task,
@@ -56,6 +57,7 @@ _TRUTH_COLUMNS = (
     share_column("truly_claimed", "of those truly there, claimed"),
     Column(key="off", title="reported against true distance, median", unit="% of the width", factor=100, quantile=0.5),
     Column(key="off", title="reported against true distance, 9 in 10", unit="% of the width", factor=100, quantile=0.9),
+    Column(key="detail", title="detail of the picture, share of the first one's", unit="%", digits=0, factor=100),
     Column(key="landmarks", title="landmarks to targets, found again", unit="px"),
     Column(key="tracked", title="handles to targets, tracked", unit="px"),
 )
@@ -83,6 +85,11 @@ def _truth_figures(dragged: Dragged, targets: Points, found: Points, width: int)
         "off": float(np.abs(true - dragged.distances).mean()) / width,
         "landmarks": float(true.mean()),
     }
+
+
+def _detail(picture: Picture) -> float:
+    """How much neighbouring pixels of a picture differ, mean; a melted or faded one has little of it."""
+    return sum(float(picture.diff(dim=k).abs().mean()) for k in (2, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +164,13 @@ class Pulls(Protocol):
     def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         """See `Protocol.measure`."""
         dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
-        after = subject.picture(dragged.ws)
+        before, after = subject.picture(task.ws), subject.picture(dragged.ws)
         found = subject.find(after)
         assert found is not None
         width = subject.size[1]
         found = found[[subject.names.index(name) for name in task.names]]
         figures = drag_figures(subject, task.ws, dragged) | _truth_figures(dragged, task.targets, found, width)
+        figures["detail"] = _detail(after) / _detail(before)
         length = round(100 * float(np.linalg.norm(task.targets - task.handles, axis=1).max()) / width)
         claimed, truly = figures["claimed"], figures["truly"]
         figures |= {
@@ -175,7 +183,7 @@ class Pulls(Protocol):
             figures=figures,
             outcome=dragged.outcome,
             shift=shift_between(task.ws, dragged.ws),
-            features=landmark_features(subject, before=subject.picture(task.ws), after=after),
+            features=landmark_features(subject, before=before, after=after),
         )
 
 

@@ -1,0 +1,119 @@
+"""From which noise a model would draw a latent, or one near it: where among its own pictures that lies."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from draggan.drag.latent_statistics import sample_noise
+from draggan.errors import DragGANError
+from draggan.generators.base import Generator
+
+__all__ = ["Noise", "mapped", "nearest_noise"]
+
+log = logging.getLogger(__name__)
+
+# Of so many random pictures the nearest is begun with.
+STARTS = 250
+# Levenberg and Marquardt: steps at most; attempts a step; damping, as a share of the mean diagonal, to begin with, at
+# least, and how it changes after an attempt that was good and one that was not.
+STEPS, ATTEMPTS, DAMPING, LEAST_DAMPING, LESS, MORE = 30, 6, 1e-3, 1e-6, 0.3, 4.0
+# It ends where a step wins less than this share of what is left, or where no more than this share of the latent is left
+# (both of squared lengths).
+LEAST_GAIN, FOUND = 0.05, 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Noise, and a class where the model has classes.
+
+    Attributes:
+        generator: whose.
+        z, label: what its mapping network takes; label None: it has no classes.
+    """
+
+    generator: Generator
+    z: Float[Tensor, "1 z_dim"]
+    label: Float[Tensor, "1 c_dim"] | None
+
+    def latents(self, z: Float[Tensor, "n z_dim"]) -> Float[Tensor, "n w_dim"]:
+        """The latents of other noise and the same class, without truncation."""
+        return mapped(self.generator, z, self.label)
+
+
+def mapped(
+    generator: Generator, z: Float[Tensor, "n z_dim"], label: Float[Tensor, "1 c_dim"] | None
+) -> Float[Tensor, "n w_dim"]:
+    """The latents of noise, without truncation."""
+    return generator.mapping(z, None if label is None else label.expand(len(z), -1))[:, 0]
+
+
+def nearest_noise(generator: Generator, w: Float[Tensor, "w_dim"]) -> Noise | None:
+    """``argmin_z |M(z) - w|^2``, a local minimum, by Levenberg's and Marquardt's method; M is the mapping network.
+
+    Of a latent that the model has drawn itself it is the noise it was drawn from, as far as M can be inverted; of any
+    other (truncated, of a photo) noise of a picture that is like it.
+
+    Returns:
+        None for a model of whose mapping network there is nothing to find out.
+    """
+    try:
+        with torch.no_grad():
+            z, labels = sample_noise(generator, STARTS)
+            away = (generator.mapping(z, labels)[:, 0] - w).square().sum(1)
+    except (DragGANError, NotImplementedError) as e:
+        log.info("no noise of latents: %s", e)
+        return None
+    k = int(away.argmin())
+    if not bool(torch.isfinite(away[k])):
+        return None
+    noise = Noise(generator, z[k : k + 1].clone(), None if labels is None else labels[k : k + 1])
+    z = _descended(noise, w)
+    # Mapping networks look at its direction alone, so that on the way its length is anything.
+    usual = z / z.square().mean().sqrt()
+    with torch.no_grad():
+        same = torch.allclose(noise.latents(usual), noise.latents(z), rtol=1e-3, atol=1e-3 * float(w.abs().max()))
+    return Noise(generator, usual if same else z, noise.label)
+
+
+def _descended(noise: Noise, w: Float[Tensor, "w_dim"]) -> Float[Tensor, "1 z_dim"]:
+    """From that noise to the minimum."""
+    z, damping = noise.z, DAMPING
+    rest, jacobian = _linearised(noise, z, w)
+    left = rest.square().sum()
+    enough = FOUND * w.double().square().sum()
+    for _ in range(STEPS):
+        normal, slope = jacobian.T @ jacobian, jacobian.T @ rest
+        if not normal.diagonal().mean() > 0:
+            break
+        unit = normal.diagonal().mean() * torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
+        for _ in range(ATTEMPTS):
+            tried = z - torch.linalg.solve(normal + damping * unit, slope).to(z)[None]
+            with torch.no_grad():
+                now = (noise.latents(tried)[0].double() - w).square().sum()
+            if now < left:
+                break
+            damping *= MORE
+        else:
+            break
+        z, gain, left = tried, left - now, now
+        if left <= enough or gain <= LEAST_GAIN * left:
+            break
+        damping = max(LESS * damping, LEAST_DAMPING)
+        rest, jacobian = _linearised(noise, z, w)
+    return z
+
+
+def _linearised(
+    noise: Noise, z: Float[Tensor, "1 z_dim"], w: Float[Tensor, "w_dim"]
+) -> tuple[Float[Tensor, "w_dim"], Float[Tensor, "w_dim z_dim"]]:
+    """``M(z) - w`` and ``dM/dz``, float64: a row for every number of the latent, in one backward pass over copies."""
+    with torch.enable_grad():
+        copies = z.detach().repeat(len(w), 1).requires_grad_()
+        latents = noise.latents(copies)
+        (jacobian,) = torch.autograd.grad(latents.diagonal().sum(), copies)
+    return latents[0].detach().double() - w, jacobian.double()
