@@ -277,7 +277,8 @@ class DragConfig:
         low=0.0,
         high=1.0,
         only="gauss-newton",
-        help="0 changes the picture locally, 1 keeps it most like the model's other pictures",
+        help="0 changes the picture locally; 1 keeps it most like the model's other pictures, and leads one or two handles "
+        "along those that the model draws itself",
     )
     row_independence: float = _setting(
         0.2,
@@ -295,7 +296,7 @@ class DragConfig:
         low=0.01,
         high=100.0,
         help="with continuity, the drag stops before the latent has gone farther than this (with a mask twice, "
-        "with two handles 1.4 times, with more four times as far) from where it began; "
+        "with two handles 1.4 times, with more, or along the model's own pictures, four times as far) from where it began; "
         "100: it goes on regardless",
     )
     trust_radius: float = _setting(

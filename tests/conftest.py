@@ -28,6 +28,8 @@ import torch  # noqa: E402
 from draggan.generators.base import Generator  # noqa: E402
 from draggan.generators.stylegan2 import StyleGAN2Generator  # noqa: E402
 from draggan.generators.stylegan2.config import MappingConfig, StyleGAN2Config  # noqa: E402
+from draggan.generators.stylegan3 import StyleGAN3Generator  # noqa: E402
+from draggan.generators.stylegan3.config import StyleGAN3Config  # noqa: E402
 
 
 def pytest_configure() -> None:
@@ -65,6 +67,12 @@ def tiny_stylegan2(resolution: int = 32, *, c_dim: int = 0, square: bool = True,
         )
     )
     return generator.freeze()
+
+
+def tiny_stylegan3() -> StyleGAN3Generator:
+    torch.manual_seed(0)
+    sizes = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 512, "channel_max": 16}
+    return StyleGAN3Generator(StyleGAN3Config(**sizes, num_layers=6)).freeze()
 
 
 @pytest.fixture(scope="session")

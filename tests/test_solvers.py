@@ -24,10 +24,8 @@ from draggan.drag.tracking import refine, slopes
 from draggan.errors import PointError
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
-from draggan.generators.stylegan3 import StyleGAN3Generator
-from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import FeatureSampler, Windows, WindowSampler, disc_offsets
-from tests.conftest import tiny_stylegan2
+from tests.conftest import tiny_stylegan2, tiny_stylegan3
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 4)
@@ -35,12 +33,6 @@ WS = torch.zeros(1, 8, 4)
 
 def bump(*start: tuple[float, float], kind: type[BumpGenerator] = BumpGenerator, **kwargs) -> BumpGenerator:
     return kind(list(start) or [(20.0, 20.0)], **kwargs).freeze()
-
-
-def tiny_stylegan3() -> StyleGAN3Generator:
-    torch.manual_seed(0)
-    sizes = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32, "channel_base": 512, "channel_max": 16}
-    return StyleGAN3Generator(StyleGAN3Config(**sizes, num_layers=6)).freeze()
 
 
 def gauss_newton(**settings) -> DragConfig:

@@ -2,7 +2,8 @@
 its target.
 
 With ``J`` the Jacobian of all handles (`draggan.drag.solvers.jacobian`), ``S`` the metric
-(`draggan.drag.solvers.latent_metric`; there also ``K``, which couples rows and joins it) and ``dw = S v``,
+(`draggan.drag.solvers.latent_metric`; there also ``K``, which couples rows and joins it) and ``dw = S v``, or other
+coordinates v in which a small step is a likely one (`draggan.drag.solvers.coordinates`),
 
     v = argmin |v|^2 + sum_k (J S v - d)_k^2 / (damping (J S S J^T)_kk)
 

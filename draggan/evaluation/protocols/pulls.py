@@ -213,19 +213,20 @@ class Pairs(Landmarks):
     def measure(self, subject: Subject, task: Task, config: DragConfig, method: Method) -> Case:
         """See `Protocol.measure`."""
         dragged = drag(subject, task.ws, task.handles, task.targets, task.mask, config, method)
-        after = subject.picture(dragged.ws)
+        before, after = subject.picture(task.ws), subject.picture(dragged.ws)
         found = subject.find(after)
         assert found is not None
         found = found[[subject.names.index(name) for name in task.names]]
         figures = drag_figures(subject, task.ws, dragged)
         figures |= _truth_figures(dragged, task.targets, found, subject.size[1])
+        figures["detail"] = _detail(after) / _detail(before)
         figures["asked"] = mean_distance(task.handles, task.targets)
         return Case(
             seed=task.seed,
             figures=figures,
             outcome=dragged.outcome,
             shift=shift_between(task.ws, dragged.ws),
-            features=landmark_features(subject, before=subject.picture(task.ws), after=after, other=task.other),
+            features=landmark_features(subject, before=before, after=after, other=task.other),
         )
 
 

@@ -1,0 +1,136 @@
+"""In which coordinates a drag moves: along the pictures that a model draws itself, and away from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from draggan.config import DragConfig
+from draggan.drag import Drag
+from draggan.drag.latent_statistics import latent_statistics
+from draggan.drag.noise import Noise, nearest_noise
+from draggan.drag.solvers.coordinates import Linear, Pictures
+from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
+from tests.conftest import tiny_stylegan2, tiny_stylegan3
+
+MOVES, BEYOND = 4, 0.3
+
+
+def noise_of(G, seed=0, label=None):
+    """Noise with a seed, and the latent that the model draws from it."""
+    z = torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(seed))
+    noise = Noise(G, z, label)
+    return noise, noise.latents(z)[0]
+
+
+def pictures_of(G, independence=0.2):
+    """Coordinates around a picture of the model, and their metric."""
+    noise, _ = noise_of(G)
+    root = latent_statistics(G).power(0.5).float()
+    metric = LatentMetric(root, row_coupling(MOVES, MOVES, independence))
+    return Pictures(noise, metric, BEYOND), metric
+
+
+def somewhere(pictures, seed=1):
+    at = pictures.origin(MOVES)
+    return 0.5 * torch.randn(at.shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("make", [tiny_stylegan2, tiny_stylegan3])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_noise_of_a_latent_is_found(make, seed):
+    G = make()
+    _, w = noise_of(G, seed)
+    found = nearest_noise(G, w)
+    assert (found.latents(found.z)[0] - w).norm() < 0.04 * w.norm()
+    # Mapping networks look at the direction of the noise alone.
+    assert found.z.square().mean() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_the_noise_of_a_latent_is_found_in_its_class():
+    G = tiny_stylegan2(16, c_dim=3)
+    label = torch.eye(3)[2:]
+    _, w = noise_of(G, 5, label)
+    found = nearest_noise(G, w)
+    assert found.label.shape == (1, 3)
+    assert (found.latents(found.z)[0] - w).norm() < 0.2 * w.norm()
+
+
+def test_of_a_latent_that_no_noise_gives_the_nearest_is_found():
+    G = tiny_stylegan2()
+    _, w = noise_of(G)
+    other = w + torch.randn(w.shape, generator=torch.Generator().manual_seed(9))
+    found = nearest_noise(G, other)
+    rest = (found.latents(found.z)[0] - other).norm()
+    assert rest <= (w - other).norm() * 1.01
+    assert torch.isfinite(found.z).all()
+
+
+def test_a_latent_that_is_no_number_has_no_noise():
+    G = tiny_stylegan2()
+    assert nearest_noise(G, torch.full((G.w_dim,), torch.nan)) is None
+
+
+def test_along_the_pictures_every_row_is_a_latent_of_the_model():
+    G = tiny_stylegan2()
+    pictures, metric = pictures_of(G)
+    noise, w = noise_of(G)
+    v = somewhere(pictures)
+    v[..., G.z_dim :] = 0
+    rows = w + pictures.shift(v)[0]
+    torch.testing.assert_close(rows, noise.latents(noise.z + metric.coupled(v[..., : G.z_dim])[0]))
+    assert pictures.astray(v) == 0
+    torch.testing.assert_close(pictures.shift(pictures.origin(MOVES)), torch.zeros(1, MOVES, G.w_dim))
+
+
+def test_what_leaves_the_pictures_is_counted():
+    """One standard deviation in every number, of rows on their own."""
+    G = tiny_stylegan2()
+    pictures, _ = pictures_of(G, independence=1.0)
+    v = pictures.origin(MOVES)
+    v[..., G.z_dim :] = 1
+    assert float(pictures.astray(v)) == pytest.approx(BEYOND / 2**0.5)
+
+
+@pytest.mark.parametrize("make", [tiny_stylegan2, tiny_stylegan3])
+def test_rows_are_pulled_back_by_the_derivative_of_the_shift(make):
+    G = make()
+    pictures, _ = pictures_of(G)
+    v, towards = somewhere(pictures), somewhere(pictures, 2)
+    rows = torch.randn(3, MOVES, G.w_dim, generator=torch.Generator().manual_seed(3))
+    step = 1e-3
+    moved = (pictures.shift(v + step * towards) - pictures.shift(v - step * towards)) / (2 * step)
+    expected = (rows * moved).sum((1, 2))
+    torch.testing.assert_close((pictures.pulled_back(rows, v) * towards).sum((1, 2)), expected, rtol=2e-2, atol=2e-2)
+
+
+def test_letting_rows_go_moves_nothing():
+    G = tiny_stylegan2()
+    pictures, metric = pictures_of(G)
+    v = somewhere(pictures)
+    torch.testing.assert_close(pictures.uncoupled().shift(metric.coupled(v)), pictures.shift(v))
+
+
+def test_drags_that_keep_natural_go_by_pictures_and_others_by_one_metric():
+    G = tiny_stylegan2()
+    ws = G.sample(1)
+
+    def coordinates(handles=1, **settings):
+        points = [(10.0 + 4 * k, 12.0) for k in range(handles)]
+        drag = Drag(G, ws, points, points, config=DragConfig(solver="gauss-newton", **settings))
+        return drag._solver._coordinates
+
+    assert isinstance(coordinates(), Pictures)
+    assert isinstance(coordinates(naturalness=0.5), Linear)
+    assert isinstance(coordinates(handles=3), Linear)
+
+
+def test_a_drag_does_not_leave_the_pictures_farther_than_it_may():
+    G = tiny_stylegan2()
+    config = DragConfig(solver="gauss-newton", max_departure=0.02, max_steps=12)
+    drag = Drag(G, G.sample(1), [(12.0, 12.0)], [(20.0, 14.0)], config=config)
+    *_, last = drag
+    assert drag.problem.max_astray == pytest.approx(0.3 * 0.02)
+    assert last.done
+    astray = drag._here.astray
+    assert astray is None or float(astray) <= drag.problem.max_astray
