@@ -56,6 +56,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "now, template tracker": {"solver": "gauss-newton", "tracker": "template"},
     "now, identity metric": {"solver": "gauss-newton", "naturalness": 0.0, "max_departure": 100.0},
     "now, independent rows": {"solver": "gauss-newton", "row_independence": 1.0},
+    "now, one metric": {"solver": "gauss-newton", "naturalness": 0.99},
     "now, W": {"solver": "gauss-newton", "space": "w"},
     "now, fixed steps": {"solver": "gauss-newton", "tracker": "continuity"},
     "preconditioned Adam, continuity": {"solver": "adam", "tracker": "continuity"},

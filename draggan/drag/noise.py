@@ -111,9 +111,18 @@ def _descended(noise: Noise, w: Float[Tensor, "w_dim"]) -> Float[Tensor, "1 z_di
 def _linearised(
     noise: Noise, z: Float[Tensor, "1 z_dim"], w: Float[Tensor, "w_dim"]
 ) -> tuple[Float[Tensor, "w_dim"], Float[Tensor, "w_dim z_dim"]]:
-    """``M(z) - w`` and ``dM/dz``, float64: a row for every number of the latent, in one backward pass over copies."""
+    """``M(z) - w`` and ``dM/dz``, float64."""
+    # A copy for every number of the latent, or where there are far fewer, of the noise; that takes twice the passes.
+    by_columns = 2 * z.shape[1] < len(w)
     with torch.enable_grad():
-        copies = z.detach().repeat(len(w), 1).requires_grad_()
+        copies = z.detach().repeat(z.shape[1] if by_columns else len(w), 1).requires_grad_()
         latents = noise.latents(copies)
-        (jacobian,) = torch.autograd.grad(latents.diagonal().sum(), copies)
+        if by_columns:
+            cotangents = torch.zeros_like(latents, requires_grad=True)
+            (rows,) = torch.autograd.grad(latents, copies, cotangents, create_graph=True)
+            # What is linear in the cotangents has the other factor for its derivative.
+            (columns,) = torch.autograd.grad(rows.diagonal().sum(), cotangents)
+            jacobian = columns.T
+        else:
+            (jacobian,) = torch.autograd.grad(latents.diagonal().sum(), copies)
     return latents[0].detach().double() - w, jacobian.double()
