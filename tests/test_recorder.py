@@ -315,7 +315,8 @@ class Quiet(Emulated):
         ("adam", 1, "template", False, 30, 1),
         ("adam", 1, "template", True, 35, 1),
         # Where to look; whether the step is taken, with the loss.
-        ("gauss-newton", 1, "continuity", False, 85, 2),
+        # Of this one a step takes two attempts.
+        ("gauss-newton", 1, "continuity", False, 85, 4),
         ("gauss-newton", 1, "continuity", True, 200, 2),
         # In whole pictures one after the other, and the loss apart.
         ("gauss-newton", 3, "continuity", False, 60, 3),
