@@ -296,8 +296,8 @@ class DragConfig:
         low=0.01,
         high=100.0,
         help="with continuity, the drag stops before the latent has gone farther than this (with a mask twice, "
-        "with two handles 1.4 times, with more, or along the model's own pictures, four times as far) from where it began; "
-        "100: it goes on regardless",
+        "with two handles 1.4 times, with more, or along the model's own pictures, four times as far) from where it "
+        "began; 100: it goes on regardless",
     )
     trust_radius: float = _setting(
         16.0,

@@ -275,7 +275,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
         self._lets_go = problem.follows and alone and not by_hand
         # Two that pull against each other ask for the most.
-        self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
+        self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES and noise is None
         self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
@@ -571,9 +571,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
         That is known before anything is drawn. What the step takes back, it takes back all the same: that makes room.
         """
-        metric, back = self._metric_of(here), null_space(jacobian)(step)
+        back, coordinates = null_space(jacobian)(step), self._of(here)
         onwards = step - back
-        share = self.problem.share_within(here.origin + metric(here.v + back), metric(onwards))
+        # In one metric for all latents a step is the same from everywhere.
+        share = self.problem.share_within(coordinates.shift(here.v + back), coordinates.shift(onwards))
         (known,) = to_host(share)
         return back + share * onwards, float(known)
 
