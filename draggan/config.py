@@ -277,8 +277,8 @@ class DragConfig:
         low=0.0,
         high=1.0,
         only="gauss-newton",
-        help="0 changes the picture locally; 1 keeps it most like the model's other pictures, and leads one or two "
-        "handles along those that the model draws itself",
+        help="0 changes the picture locally; 1 keeps it most like the model's other pictures, and leads one handle "
+        "along those that the model draws itself",
     )
     row_independence: float = _setting(
         0.2,

@@ -135,7 +135,7 @@ def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on
         (1, False, 1.0, 4),
         (1, False, 0.5, 1),
         (1, True, 1.0, 2),
-        (2, False, 0.5, 2**0.5),
+        (2, False, 1.0, 2**0.5),
         (2, True, 1.0, 2),
         (3, False, 1.0, 4),
         (3, True, 1.0, 4),

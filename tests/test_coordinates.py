@@ -122,7 +122,7 @@ def test_drags_that_keep_natural_go_by_pictures_and_others_by_one_metric():
 
     assert isinstance(coordinates(), Pictures)
     assert isinstance(coordinates(naturalness=0.5), Linear)
-    assert isinstance(coordinates(handles=3), Linear)
+    assert isinstance(coordinates(handles=2), Linear)
 
 
 def test_a_drag_does_not_leave_the_pictures_farther_than_it_may():

@@ -149,7 +149,7 @@ def prepare(
         stop_distance=stop_distance,
         near=near,
         by_hand=by_hand,
-        along_pictures=solver.subpixel and mask is None and len(points) <= FEW_HANDLES and config.naturalness == 1,
+        along_pictures=solver.subpixel and mask is None and len(points) == 1 and config.naturalness == 1,
     )
 
 

@@ -32,8 +32,8 @@ MANY_DEPARTURE = 4.0
 TWO_DEPARTURE = 2**0.5
 # With a mask part of a latent's way goes into holding the rest; no farther, it is neither led to the targets nor held.
 MASKED_DEPARTURE = 2.0
-# Along pictures that the model draws itself a latent may go as far as another one of them lies; what matters there is
-# how far it is from all of them.
+# Along pictures that the model draws itself the latent of one handle may go as far as another one of them lies; what
+# matters there is how far it is from all of them.
 PICTURES_DEPARTURE, ASTRAY = 4.0, 0.3
 # Pulls by hand that follow one another may lead together so many times as far as one of them.
 TOGETHER = 2.0

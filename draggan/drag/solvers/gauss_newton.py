@@ -275,7 +275,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
         self._lets_go = problem.follows and alone and not by_hand
         # Two that pull against each other ask for the most.
-        self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES and noise is None
+        self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
         self._last_bit = problem.pixels(RULES.last_bit)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
