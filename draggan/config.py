@@ -292,7 +292,8 @@ class DragConfig:
     max_departure: float = _setting(
         0.25,
         unit="distances between two random pictures of the model",
-        source="ours: beyond it hardly a pull of the built-in models truly arrives (benchmarks/truth.md)",
+        source="ours: beyond it, in one metric for all latents, hardly a pull of the built-in models truly arrives "
+        "(benchmarks/truth.md)",
         low=0.01,
         high=100.0,
         help="with continuity, the drag stops before the latent has gone farther than this (with a mask twice, "

@@ -9,11 +9,12 @@ import torch
 from draggan import Drag, DragConfig
 from draggan.drag.continuity import displacement, lucas_kanade, similarity
 from draggan.drag.latent_statistics import LatentStatistics, departure, share_within
-from draggan.drag.prepare import surroundings
+from draggan.drag.prepare import Reference, surroundings
 from draggan.drag.problem import Pattern
 from draggan.drag.solvers.gauss_newton import GaussNewton
 from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
 from draggan.drag.tracking import derivatives
+from draggan.generators.blending import Picture
 from draggan.geometry import FeatureSampler
 from tests.toys import BumpGenerator
 
@@ -331,3 +332,19 @@ def test_of_two_handles_each_is_known_by_what_is_not_between_them():
     alone = Drag(BumpGenerator(both).freeze(), WS, both[:1], both[:1], config=config).problem.pattern
     assert (alone.weights == 1).all()
     assert alone.between is None
+
+
+def test_a_second_point_after_a_far_pull_still_moves():
+    """Departure counts from where the first point was clicked, and one handle may have led far from there."""
+    generator = BumpGenerator([START, (44.0, 32.0)]).freeze()
+    alone = Drag(generator, WS, [START], [(26.0, 32.0)], config=DragConfig(solver="gauss-newton"))
+    *_, last = alone
+    assert last.outcome == "arrived"
+    config = DragConfig(solver="gauss-newton", max_departure=float(alone.problem.departures(alone._here.shift)[0]) / 2)
+    here = Picture(ws=last.ws)
+    handles = np.array([last.handles[0], (44.0, 32.0)])
+    reference = Reference(handles=torch.tensor([START, (44.0, 32.0)]), pictures=[Picture(ws=WS), here])
+    both = Drag(generator, last.ws, handles, handles, config=config, reference=reference)
+    begun = float(both.problem.departures(torch.zeros_like(both.problem.ws[:, : both.problem.moves]))[0])
+    assert begun == pytest.approx(2 * config.max_departure, rel=0.05)
+    assert both.problem.max_departure == pytest.approx(begun + 2**0.5 / 2 * config.max_departure, rel=0.05)

@@ -797,7 +797,7 @@ def test_pulls_that_follow_one_another_lead_together_only_so_far(engine, recipe)
     """Each of them counts from where it began; so do all of them, until a drag comes between."""
     at, outcomes = BUMP, []
     for _ in range(6):
-        edit = Edit(points=read_points([[*at, *at]], SIZE), settings={"max_departure": 0.03})
+        edit = Edit(points=read_points([[*at, *at]], SIZE), settings={"max_departure": 0.01})
         running = engine.live(recipe, edit)
         running.retarget([(at[0] + 6, at[1])])
         running.settle()

@@ -123,6 +123,7 @@ def test_a_photo_comes_nearer_by_it():
 
 
 def test_the_command_says_what_is_wrong_with_the_weights(tmp_path, capsys):
+    (tmp_path / "me.png").write_bytes(b"looked at later")
     options = ["--model", "face", "--out", str(tmp_path / "me.draggan"), "--lpips", str(tmp_path / "none.pt")]
     assert main(["invert", str(tmp_path / "me.png"), *options]) != 0
     assert "none.pt" in capsys.readouterr().err

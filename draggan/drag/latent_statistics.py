@@ -68,6 +68,11 @@ class LatentStatistics:
         """The mean eigenvalue of ``cov^exponent``."""
         return float((self.variances**exponent).mean())
 
+    @property
+    def size(self) -> float:
+        """The root mean square distance of latents from their mean."""
+        return float(self.variances.sum()) ** 0.5
+
     @cached_property
     def spread(self) -> Float[Tensor, "w_dim"]:
         """Standard deviations along the directions, see `FLOOR`."""

@@ -34,11 +34,13 @@ class Noise:
     Attributes:
         generator: whose.
         z, label: what its mapping network takes; label None: it has no classes.
+        rest: how far its latent is from the one that it was found for.
     """
 
     generator: Generator
     z: Float[Tensor, "1 z_dim"]
     label: Float[Tensor, "1 c_dim"] | None
+    rest: float = 0.0
 
     def latents(self, z: Float[Tensor, "n z_dim"]) -> Float[Tensor, "n w_dim"]:
         """The latents of other noise and the same class, without truncation."""
@@ -55,8 +57,8 @@ def mapped(
 def nearest_noise(generator: Generator, w: Float[Tensor, "w_dim"]) -> Noise | None:
     """``argmin_z |M(z) - w|^2``, a local minimum, by Levenberg's and Marquardt's method; M is the mapping network.
 
-    Of a latent that the model has drawn itself it is the noise it was drawn from, as far as M can be inverted; of any
-    other (truncated, of a photo) noise of a picture that is like it.
+    Of a latent that the model has drawn itself that is near the noise it was drawn from: it ends where 3 % are left of
+    the latent. Of any other (truncated, of a photo) it is noise of a picture that is like it, if there is one.
 
     Returns:
         None for a model of whose mapping network there is nothing to find out.
@@ -72,29 +74,32 @@ def nearest_noise(generator: Generator, w: Float[Tensor, "w_dim"]) -> Noise | No
     if not bool(torch.isfinite(away[k])):
         return None
     noise = Noise(generator, z[k : k + 1].clone(), None if labels is None else labels[k : k + 1])
-    z = _descended(noise, w)
+    z, rest = _descended(noise, w)
     # Mapping networks look at its direction alone, so that on the way its length is anything.
     usual = z / z.square().mean().sqrt()
     with torch.no_grad():
         same = torch.allclose(noise.latents(usual), noise.latents(z), rtol=1e-3, atol=1e-3 * float(w.abs().max()))
-    return Noise(generator, usual if same else z, noise.label)
+    return Noise(generator, usual if same else z, noise.label, rest)
 
 
-def _descended(noise: Noise, w: Float[Tensor, "w_dim"]) -> Float[Tensor, "1 z_dim"]:
-    """From that noise to the minimum."""
-    z, damping = noise.z, DAMPING
-    rest, jacobian = _linearised(noise, z, w)
-    left = rest.square().sum()
-    enough = FOUND * w.double().square().sum()
+def _descended(noise: Noise, w: Float[Tensor, "w_dim"]) -> tuple[Float[Tensor, "1 z_dim"], float]:
+    """From that noise to the minimum, and how far that is from the latent.
+
+    What is added up is so in float64, on the host: not every device has that.
+    """
+    z, damping, wanted = noise.z, DAMPING, _exact(w)
+    rest, jacobian = _linearised(noise, z, wanted)
+    left = float(rest.square().sum())
+    enough = FOUND * float(wanted.square().sum())
     for _ in range(STEPS):
         normal, slope = jacobian.T @ jacobian, jacobian.T @ rest
         if not normal.diagonal().mean() > 0:
             break
-        unit = normal.diagonal().mean() * torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
+        unit = normal.diagonal().mean() * torch.eye(len(normal), dtype=normal.dtype)
         for _ in range(ATTEMPTS):
-            tried = z - torch.linalg.solve(normal + damping * unit, slope).to(z)[None]
+            tried = z - torch.linalg.solve(normal + damping * unit, slope).float().to(z)[None]
             with torch.no_grad():
-                now = (noise.latents(tried)[0].double() - w).square().sum()
+                now = float((_exact(noise.latents(tried)[0]) - wanted).square().sum())
             if now < left:
                 break
             damping *= MORE
@@ -104,14 +109,18 @@ def _descended(noise: Noise, w: Float[Tensor, "w_dim"]) -> Float[Tensor, "1 z_di
         if left <= enough or gain <= LEAST_GAIN * left:
             break
         damping = max(LESS * damping, LEAST_DAMPING)
-        rest, jacobian = _linearised(noise, z, w)
-    return z
+        rest, jacobian = _linearised(noise, z, wanted)
+    return z, left**0.5
+
+
+def _exact(t: Tensor) -> Tensor:
+    return t.detach().cpu().double()
 
 
 def _linearised(
     noise: Noise, z: Float[Tensor, "1 z_dim"], w: Float[Tensor, "w_dim"]
 ) -> tuple[Float[Tensor, "w_dim"], Float[Tensor, "w_dim z_dim"]]:
-    """``M(z) - w`` and ``dM/dz``, float64."""
+    """``M(z) - w`` and ``dM/dz``, float64 on the host, like w."""
     # A copy for every number of the latent, or where there are far fewer, of the noise; that takes twice the passes.
     by_columns = 2 * z.shape[1] < len(w)
     with torch.enable_grad():
@@ -125,4 +134,4 @@ def _linearised(
             jacobian = columns.T
         else:
             (jacobian,) = torch.autograd.grad(latents.diagonal().sum(), copies)
-    return latents[0].detach().double() - w, jacobian.double()
+    return _exact(latents[0]) - w, _exact(jacobian)

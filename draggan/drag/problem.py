@@ -35,6 +35,9 @@ MASKED_DEPARTURE = 2.0
 # Along pictures that the model draws itself the latent of one handle may go as far as another one of them lies; what
 # matters there is how far it is from all of them.
 PICTURES_DEPARTURE, ASTRAY = 4.0, 0.3
+# So near to a latent there must be a picture that the model draws itself, in root mean square distances of latents from
+# their mean.
+LARGEST_REST = 0.5
 # Pulls by hand that follow one another may lead together so many times as far as one of them.
 TOGETHER = 2.0
 
@@ -170,16 +173,27 @@ class Problem:
         # Many that are followed truly creep on for long, and hardly get nearer.
         return least * min(len(self.handles), 5) if self.along_lines else least
 
-    @property
+    @cached_property
     def max_departure(self) -> float:
-        """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies."""
-        if len(self.handles) > FEW_HANDLES:
-            return MANY_DEPARTURE * self.config.max_departure
+        """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies.
+
+        Half of it is left to a drag that begins beyond, as one that goes on from where a single handle has led.
+        """
+        usual, most = self._usual_departure, PICTURES_DEPARTURE * self.config.max_departure
+        (begun,) = to_host(self.departures(torch.zeros_like(self.ws[:, : self.moves]))[:1])
+        return max(usual, min(float(begun) + usual / 2, most))
+
+    @property
+    def _usual_departure(self) -> float:
+        """That of a drag that begins where its handles were clicked."""
+        config, handles = self.config, len(self.handles)
+        if handles > FEW_HANDLES:
+            return MANY_DEPARTURE * config.max_departure
         if self.mask is not None or self.blend is not None:
-            return MASKED_DEPARTURE * self.config.max_departure
+            return MASKED_DEPARTURE * config.max_departure
         if self.noise is not None:
-            return PICTURES_DEPARTURE * self.config.max_departure
-        return (TWO_DEPARTURE if len(self.handles) == FEW_HANDLES else 1) * self.config.max_departure
+            return PICTURES_DEPARTURE * config.max_departure
+        return (TWO_DEPARTURE if handles == FEW_HANDLES else 1) * config.max_departure
 
     @property
     def max_astray(self) -> float:
@@ -189,9 +203,12 @@ class Problem:
     @cached_property
     def noise(self) -> Noise | None:
         """From which the model draws the first latent, or one near it; None where steps do not go by that."""
-        if not self.along_pictures or latent_statistics(self.generator) is None:
+        known = latent_statistics(self.generator) if self.along_pictures else None
+        if known is None:
             return None
-        return nearest_noise(self.generator, self.ws[0, : self.free_rows].mean(0))
+        noise = nearest_noise(self.generator, self.ws[0, : self.free_rows].mean(0))
+        # Far from all pictures there are none to follow: a photo's latent, or the noise of another class.
+        return None if noise is None or noise.rest > LARGEST_REST * known.size else noise
 
     @property
     def max_together(self) -> float:

@@ -33,6 +33,9 @@ from torch_utils.recorder import replayed
 
 __all__ = ["Coordinates", "Linear", "Pictures"]
 
+LEAST_ROWS = 12
+"""Of a product of matrices whose last bits are to be the same with any number of threads."""
+
 
 class Coordinates(abc.ABC):
     """Those of the rows that move, all zero where the drag begins."""
@@ -150,8 +153,14 @@ class _Map:
             beyond: float,
         ) -> Float[Tensor, "1 moves w_dim"]:
             """See `Pictures.shift`."""
-            along, leaves = v.split([z.shape[1], v.shape[2] - z.shape[1]], 2)
-            return latents(z + metric.coupled(along)[0], label)[None] - begins + beyond * metric(leaves)
+            moves = v.shape[1]
+            # Of products of few rows the last bits depend on the number of threads.
+            rows = metric.coupled(v).repeat(1, max(-(-LEAST_ROWS // moves), 1), 1)
+            along, leaves = rows.split([z.shape[1], v.shape[2] - z.shape[1]], 2)
+            found = latents(z + along[0], label)[None] - begins
+            if metric.root is not None:
+                leaves = leaves @ metric.root
+            return (found + beyond * leaves)[:, :moves]
 
         def pulled_back(
             rows: Float[Tensor, "k moves w_dim"],

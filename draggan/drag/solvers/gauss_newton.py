@@ -456,21 +456,19 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """What comes of an attempt."""
         there = self._evaluate(here, attempt, last=last)
         refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
-        if refusal is None and self._goes_astray(here, there):
+        if refusal is None and self._goes_astray(there):
             refusal = "unlikely"
         places = here.targets, here.tracked.handles, attempt.expected, there.tracked.handles
         targets, *handles = to_host(*places)
         before, promised, now = (targets - torch.stack(handles)).norm(dim=-1)
         return Trial(there, refusal, before, promised, now)
 
-    def _goes_astray(self, here: GaussNewtonEvaluation, there: GaussNewtonEvaluation) -> bool:
-        """Whether a step leads too far from the model's own pictures, and not back towards them."""
+    def _goes_astray(self, there: GaussNewtonEvaluation) -> bool:
+        """Whether a step leads too far from the model's own pictures."""
         if not self.problem.follows or there.astray is None:
             return False
         (now,) = to_host(there.astray)
-        if not now > self.problem.max_astray:
-            return False
-        return here.astray is None or bool(now > to_host(here.astray)[0])
+        return bool(now > self.problem.max_astray)
 
     def _taken(self, trial: Trial, region: Region) -> GaussNewtonEvaluation:
         """The evaluation that an attempt within this region has led to, which is kept."""

@@ -36,7 +36,10 @@ class LatentMetric:
 
     def coupled(self, v: Float[Tensor, "k moves _"]) -> Float[Tensor, "k moves _"]:
         """``K v``."""
-        return v if self.coupling is None else torch.einsum("ij,kjw->kiw", self.coupling, v)
+        if self.coupling is None:
+            return v
+        # As a sum, not as a product of matrices: of that the last bits depend on the number of threads.
+        return (self.coupling[:, :, None] * v[:, None]).sum(2)
 
 
 @lru_cache(maxsize=8)
