@@ -94,9 +94,9 @@ def test_a_batch_ends_although_no_machine_ever_answers(monkeypatch):
     with RayWorkers(Options(folder="out")) as workers:
         rows = [row for _, row in workers.run(jobs)]
     assert sorted(row["number"] for row in rows) == [0, 1, 2]
-    assert all("no machine of the cluster has answered for 176400 s" in row["error"] for row in rows)
-    assert ray.waited == [2 * 86400 + 3600] * 2
-    assert ray.cancelled == 3
+    assert all("no machine of the cluster has answered for 49 h" in row["error"] for row in rows)
+    assert ray.waited == [2 * 86400 + 3600]
+    assert ray.cancelled == 2
 
 
 def test_drags_and_batches_by_a_cluster_are_those_of_this_process_although_processes_die(tmp_path):

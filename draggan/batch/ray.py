@@ -108,14 +108,19 @@ class RayWorkers:
                 job = self._under_way.pop(reference)
                 yield job, self._row(job, reference)
             if not ready:
-                yield from self._given_up()
+                yield from self._given_up(waiting)
+                return
 
-    def _given_up(self) -> Iterator[tuple[Job, dict[str, Any]]]:
-        """All that is under way has failed: no machine answers."""
-        why = f"no machine of the cluster has answered for {_PATIENCE:g} s; look whether they run (`ray status`)"
+    def _given_up(self, waiting: Iterator[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
+        """All that is under way and all that waits has failed: no machine answers."""
+        why = (
+            f"no machine of the cluster has answered for {_PATIENCE / 3600:.0f} h; look whether they run (`ray status`)"
+        )
         while self._under_way:
             reference, job = self._under_way.popitem()
             self._ray.cancel(reference, force=True)
+            yield job, failed(job, why)
+        for job in waiting:
             yield job, failed(job, why)
 
     def _most(self) -> int:
