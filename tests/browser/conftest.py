@@ -54,7 +54,7 @@ def browser():
         chromium.close()
 
 
-CUT_OFF = ("AbortError: signal is aborted", "Connection errored out.")
+CUT_OFF = ("AbortError: signal is aborted", "AbortError: BodyStreamBuffer was aborted", "Connection errored out.")
 
 
 @pytest.fixture

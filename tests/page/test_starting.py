@@ -45,7 +45,7 @@ def test_proxies_of_the_environment_do_not_matter_and_sigterm_leaves_nothing(tmp
         address_of(process)
         assert [path.name.startswith("draggan-run-") for path in tmp_path.iterdir()] == [True]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
         assert list(tmp_path.iterdir()) == []
     finally:
         process.kill()
@@ -62,7 +62,7 @@ def test_what_a_killed_one_leaves_goes_with_the_next_start(tmp_path):
         address_of(second)
         assert not left.exists()
         second.send_signal(signal.SIGINT)
-        second.wait(30)
+        second.wait(90)
         assert list(tmp_path.iterdir()) == []
     finally:
         second.kill()
