@@ -79,6 +79,11 @@ class LatentStatistics:
         return self._floored(FLOOR).sqrt()
 
     @cached_property
+    def root(self) -> Float[Tensor, "w_dim w_dim"]:
+        """``cov^(1/2)``, symmetric, float32: what a standard deviation along every direction is."""
+        return rounded(self.power(0.5))
+
+    @cached_property
     def whitening(self) -> Float[Tensor, "w_dim w_dim"]:
         """``cov^(-1/2)``, symmetric, float32: in units of it, any two latents of the model are as far apart.
 

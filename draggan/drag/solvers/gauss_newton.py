@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
-from draggan.drag.latent_statistics import latent_statistics, rounded
+from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.motion_supervision import Sampler, pull
 from draggan.drag.problem import Problem
@@ -267,7 +267,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._loose: Coordinates = Linear(replace(metric, coupling=None), problem.ws)
         noise = problem.noise
         if noise is not None and known is not None:
-            own = replace(metric, root=rounded(known.power(0.5)).to(problem.ws.device))
+            own = replace(metric, root=known.root.to(problem.ws.device))
             pictures = Pictures(noise, own, RULES.beyond)
             self._coordinates, self._loose = pictures, pictures.uncoupled()
         self._coupled = metric.coupled
