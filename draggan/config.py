@@ -520,6 +520,12 @@ class TrustRegion:
         source="ours",
         help="what each step takes back where the handles do not need it",
     )
+    restored_from: float = _setting(
+        15.0,
+        unit="px at 512 px",
+        source="ours",
+        help="where what is under a handle has changed by more, taken for a displacement, steps make up for it besides",
+    )
     match_tolerance: float = _setting(
         0.1,
         unit="share of the best match's distance",

@@ -79,6 +79,11 @@ class Followed(Tracked):
         """See `Tracked.sure`."""
         return self.certain
 
+    @property
+    def changed(self) -> Float[Tensor, "n"]:
+        """See `Tracked.changed`."""
+        return self.displacement
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

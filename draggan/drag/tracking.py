@@ -65,6 +65,14 @@ class Tracked:
         """Whose place is as good as certain: a drag that does not arrive ends with the last such picture."""
         return ~self.lost
 
+    @property
+    def changed(self) -> Float[Tensor, "n"] | None:
+        """How much what is under every handle looks unlike the start, taken for a displacement, image pixels.
+
+        None: of a tracker that does not know.
+        """
+        return None
+
 
 class Tracker(abc.ABC):
     """Follows content from picture to picture. It is asked for every latent that a solver goes to or only tries.

@@ -10,9 +10,9 @@ coordinates v in which a small step is a likely one (`draggan.drag.solvers.coord
 is a linear system of two rows per handle. ``d``, where the handles are to go, is limited to the trust radius; the
 damping follows Levenberg and Marquardt: a step that did not bring the handles nearer, by the measure of the drag
 itself, is taken back, shortened and damped more. Within the null space of ``J`` a step then goes back towards where the
-drag began, and makes up for what it would change in a region that a mask fixes
-(`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a few more steps leave them there and make up
-for the rest. `draggan.config.TrustRegion` holds the constants.
+drag began, makes what is under the handles look more like the start where that has changed, and makes up for what it
+would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a
+few more steps leave them there and make up for the rest. `draggan.config.TrustRegion` holds the constants.
 
 How far it gets, and how truly, beside Adam: benchmarks/truth.md and benchmarks/solvers.md.
 """
@@ -35,7 +35,7 @@ from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, look, refused
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
 from draggan.drag.solvers.coordinates import Coordinates, Linear, Pictures
-from draggan.drag.solvers.jacobian import Copies, inverse, null_space, position_rows, to_float64
+from draggan.drag.solvers.jacobian import Content, Copies, content_of, inverse, null_space, position_rows, to_float64
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
@@ -78,6 +78,7 @@ class Surroundings:
         self._copies: Copies | None = None
         self._sampler: Sampler | None = None
         self._rows: Tensor | None = None
+        self._content: Content | None = None
         # Handles, targets, and the loss for these.
         self._asked: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -104,18 +105,26 @@ class Surroundings:
         return self._asked[2]
 
     @torch.no_grad()
-    def jacobian(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
-        """``dp/dw`` of the tracked handles, computed once."""
-        if self._rows is None:
-            self._rows = self._position_rows(handles)
-        return self._rows
+    def jacobian(
+        self, handles: Float[Tensor, "n 2"], *, content: bool
+    ) -> tuple[Float[Tensor, "copies moves w_dim"], Content | None]:
+        """``dp/dw`` of the tracked handles, computed once.
 
-    def _position_rows(self, handles: Float[Tensor, "n 2"]) -> Float[Tensor, "copies moves w_dim"]:
+        Args:
+            content: how what is under them changes is asked for, too; it is told of few handles.
+        """
+        if self._rows is None:
+            self._rows = self._position_rows(handles, content=content)
+        return self._rows, self._content
+
+    def _position_rows(self, handles: Float[Tensor, "n 2"], *, content: bool) -> Float[Tensor, "copies moves w_dim"]:
         problem = self._problem
         offsets, weights = problem.probe
         _, inverse = slopes(self.sampler, handles, offsets, problem.size, weights)
         if self._copies is not None:
             copies, self._copies = self._copies, None
+            if content:
+                self._content = content_of(copies.shift, copies.each, handles, problem.pattern)
             return position_rows(copies.shift, copies.each, handles, offsets, inverse)
         rows = []
         reach = float(offsets.abs().max()) + 1
@@ -180,6 +189,20 @@ class GaussNewtonKept(Kept):
     uphill_steps: int
     mask_steps: int
     mask_scale: MaskScale | None
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """How handles and content depend on v where a step begins.
+
+    Attributes:
+        jacobian: of the handles.
+        restoring: a step that would leave the handles where they are, and what is under them as it was at the start, by
+            first order; None: it has not changed by much.
+    """
+
+    jacobian: Float[Tensor, "k moves d"]
+    restoring: Float[Tensor, "1 moves d"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +300,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # Two that pull against each other ask for the most.
         self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
         self._last_bit = problem.pixels(RULES.last_bit)
+        self._restored_from = problem.pixels(RULES.restored_from)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, metric)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
         self._shortest_refused: dict[Refusal | None, float] = {
@@ -382,7 +406,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """See `Solver.step`."""
         # Before anything else is computed: what it takes to differentiate may be gone then.
-        jacobian = self._of(here).pulled_back(here.surroundings.jacobian(here.tracked.handles), here.v)
+        slopes_here = self._slopes(here)
         same = targets is here.targets or torch.equal(*to_host(targets, here.targets))
         uphill_steps = here.uphill_steps if same else self._uphill_steps
         here = replace(
@@ -392,13 +416,29 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             region=here.region.reopened(RULES, self.problem.near),
         )
         if self._constraint is not None and self._all_within(here.tracked, targets, self.problem.near):
-            return self._restore(here, jacobian, self._constraint, last=last)
-        return self._approach(here, jacobian, last=last, stopped=stopped)
+            return self._restore(here, slopes_here.jacobian, self._constraint, last=last)
+        return self._approach(here, slopes_here, last=last, stopped=stopped)
+
+    def _slopes(self, here: GaussNewtonEvaluation) -> Slopes:
+        """How everything depends on the coordinates here."""
+        coordinates = self._of(here)
+        rows, content = here.surroundings.jacobian(here.tracked.handles, content=self._has_changed(here.tracked))
+        if content is None:
+            return Slopes(coordinates.pulled_back(rows, here.v), None)
+        pulled = coordinates.pulled_back(torch.cat([rows, content.row]), here.v)
+        return Slopes(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], content.change))
+
+    def _has_changed(self, tracked: Tracked) -> bool:
+        """Whether what is under a handle looks so different that steps are to make up for it."""
+        if tracked.changed is None or self.problem.along_lines:
+            return False
+        (changed,) = to_host(tracked.changed)
+        return bool((changed > self._restored_from).any())
 
     def _approach(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
+        slopes_here: Slopes,
         *,
         last: bool,
         stopped: Callable[[], bool],
@@ -408,7 +448,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         Where none is, there may be another way to go on: a step uphill, or with the rows let go.
         """
         only_once, most = self._may_try_only_once(here), self._most_backtracks(here)
-        region, attempt = here.region, self._attempt(here, jacobian, here.region)
+        region, attempt = here.region, self._attempt(here, slopes_here, here.region)
         refusal: Refusal | None = None
         for backtracks in itertools.count(1):
             exhausted = (attempt.share < 1 or refusal is not None) and self._promises_little(here, attempt, region)
@@ -424,10 +464,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             if exhausted or only_once or stopped():
                 break
             region = region.shrunk(RULES, trial.asked)
-            attempt = self._shorter(here, jacobian, region, backtracks, attempt)
+            attempt = self._shorter(here, slopes_here, region, backtracks, attempt)
         if exhausted and not (only_once or stopped()):
             if here.uphill_steps:
-                return self._go_uphill(here, jacobian, last=last)
+                return self._go_uphill(here, slopes_here, last=last)
             if self._may_let_go(here):
                 return self._let_go(here, last=last, stopped=stopped)
         if exhausted and not here.uphill_steps:
@@ -477,12 +517,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
         return replace(self._with(trial.there, mask_steps=mask_steps), region=region)
 
-    def _go_uphill(
-        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k moves d"], *, last: bool
-    ) -> GaussNewtonEvaluation:
+    def _go_uphill(self, here: GaussNewtonEvaluation, slopes_here: Slopes, *, last: bool) -> GaussNewtonEvaluation:
         """The longest step, although it does not lead nearer: beyond, the way may be open."""
         region = initial_region(RULES, self._widest)
-        trial = self._try(here, self._attempt(here, jacobian, region), last=last)
+        trial = self._try(here, self._attempt(here, slopes_here, region), last=last)
         return replace(self._taken(trial, region), uphill_steps=here.uphill_steps - 1)
 
     def _let_go(
@@ -491,22 +529,21 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """A step with which the rows may part as they like."""
         v = self._coupled(here.v)
         loose = replace(here, v=v, home=v, let_go=True, region=initial_region(RULES, self._widest))
-        jacobian = self._loose.pulled_back(here.surroundings.jacobian(here.tracked.handles), v)
-        return self._approach(loose, jacobian, last=last, stopped=stopped)
+        return self._approach(loose, self._slopes(loose), last=last, stopped=stopped)
 
     def _shorter(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
+        slopes_here: Slopes,
         region: Region,
         backtracks: int,
         attempt: Attempt,
     ) -> Attempt:
         """The attempt after one that was not good."""
         if self._constraint is None:
-            return self._attempt(here, jacobian, region, backtracks)
+            return self._attempt(here, slopes_here, region, backtracks)
         # Solving anew would cost as much as several steps.
-        return self._going(here, jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
+        return self._going(here, slopes_here.jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
 
     def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
         """The coordinates it moves in."""
@@ -543,14 +580,17 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _attempt(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
+        slopes_here: Slopes,
         region: Region,
         backtracks: int = 0,
     ) -> Attempt:
         """The step from here, within this region."""
+        jacobian = slopes_here.jacobian
         # A step that is tried again shorter takes back less, too.
         homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
+        if slopes_here.restoring is not None:
+            step = _restored(step, slopes_here.restoring)
         if self._cuts_off:
             step, share = self._cut_off(here, jacobian, step)
             return replace(self._going(here, jacobian, step, None), share=share)
@@ -676,6 +716,26 @@ def _step_towards(
     d = d * (radius / torch.maximum(d.norm(dim=-1).max(), radius))
     step = smallest_step(jacobian.flatten(1), d.flatten(), damping).reshape(way.shape)
     return step - homing * null_space(jacobian)(way)
+
+
+@replayed
+def _restoring(
+    jacobian: Float[Tensor, "k moves d"], row: Float[Tensor, "1 moves d"], change: Float[Tensor, ""]
+) -> Float[Tensor, "1 moves d"]:
+    """See `Slopes.restoring`.
+
+    Args:
+        row, change: see `Content`.
+    """
+    downhill = null_space(jacobian)(row)
+    return -downhill * (change / downhill.square().sum().clamp(min=torch.finfo(row.dtype).tiny ** 0.5))
+
+
+@replayed
+def _restored(step: Float[Tensor, "1 moves d"], restoring: Float[Tensor, "1 moves d"]) -> Float[Tensor, "1 moves d"]:
+    """With as much of the restoring one as is no longer than the step itself: farther, first order says nothing."""
+    length = restoring.norm().clamp(min=torch.finfo(step.dtype).tiny ** 0.5)
+    return step + restoring * (step.norm() / length).clamp(max=1)
 
 
 @replayed

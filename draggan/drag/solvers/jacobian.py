@@ -8,7 +8,8 @@ condition for the minimum, without the second derivatives of F (Gauss-Newton; ex
 Of one or two handles whose content is followed, the weighted surroundings take the place of the patch
 (`Problem.probe`). So each of the two rows of dp/dw is a vector-Jacobian product of the features, whose cotangent lies
 there alone. The 2 n rows of n handles come out of one backward pass over a batch of 2 n copies of the latent, each
-of which computes one small window.
+of which computes one small window. A second one through the same copies tells how what is under the handles looks less
+like the start (`Content`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.drag.motion_supervision import loss_and_gradient
-from draggan.drag.problem import Problem
+from draggan.drag.problem import Pattern, Problem
 from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_host
 
-__all__ = ["Copies", "NullSpace", "inverse", "null_space", "position_rows", "to_float64"]
+__all__ = ["Content", "Copies", "NullSpace", "content_of", "inverse", "null_space", "position_rows", "to_float64"]
 
 
 class Copies:
@@ -78,6 +79,45 @@ def position_rows(
         gradient = _gradient_to_cells(each.of_cells(each.cells.detach()), handles, patch, inverse)
     (rows,) = torch.autograd.grad(each.cells, shift, gradient)
     return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """How much the surroundings of all handles look unlike the start, where the handles are.
+
+    Attributes:
+        change: half the sum of weighted squared differences of features.
+        row: its derivative by the latent.
+    """
+
+    change: Float[Tensor, ""]
+    row: Float[Tensor, "1 moves w_dim"]
+
+
+def content_of(
+    shift: Float[Tensor, "copies moves w_dim"], each: WindowSampler, handles: Float[Tensor, "n 2"], pattern: Pattern
+) -> Content:
+    """What has become of the content of the handles.
+
+    Args:
+        shift, each: see `Copies`; they can be differentiated once more.
+        pattern: what it looked like.
+    """
+    with torch.no_grad():
+        change, gradient = _content_to_cells(each.of_cells(each.cells.detach()), handles, pattern)
+    (rows,) = torch.autograd.grad(each.cells, shift, gradient, retain_graph=True)
+    return Content(change, rows.sum(0, keepdim=True))
+
+
+@replayed
+def _content_to_cells(
+    each: WindowSampler, handles: Float[Tensor, "n 2"], pattern: Pattern
+) -> tuple[Float[Tensor, ""], Float[Tensor, "1 channel tall width"]]:
+    """`Content.change`, and its gradient in the first copy's window of every handle."""
+    root = pattern.root_weights(handles)
+    root = torch.stack([root, torch.zeros_like(root)], 1).flatten(0, 1)
+    q, features = (t.repeat_interleave(2, 0) for t in (handles[:, None] + pattern.offsets, pattern.features))
+    return loss_and_gradient(each, lambda s: ((s(q) - features) * root).square().sum() / 2)
 
 
 @replayed
