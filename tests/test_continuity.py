@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from draggan.drag.continuity import displacement, lucas_kanade, similarity
 from draggan.drag.latent_statistics import LatentStatistics, departure, share_within
 from draggan.drag.prepare import Reference, surroundings
 from draggan.drag.problem import Pattern
-from draggan.drag.solvers.gauss_newton import GaussNewton
+from draggan.drag.solvers import gauss_newton as gauss_newton_module
+from draggan.drag.solvers.gauss_newton import RULES, GaussNewton
 from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
 from draggan.drag.tracking import derivatives
+from draggan.generators.base import latent_rows
 from draggan.generators.blending import Picture
 from draggan.geometry import FeatureSampler
 from tests.toys import BumpGenerator
@@ -104,6 +108,32 @@ def test_a_drag_that_does_not_arrive_ends_with_a_picture_in_which_the_place_is_c
             assert last.total_distance >= nearest.total_distance
     assert ends[False].outcome == ends[True].outcome == "lost"
     assert ends[True].total_distance <= ends[False].total_distance
+
+
+class Marked(BumpGenerator):
+    """The farther the bump goes, the more it bears a mark, unless another number of the latent takes it away."""
+
+    def _render(self, ws, grid):
+        out = super()._render(ws, grid)
+        w = torch.stack(list(latent_rows(ws))[: self.moving_rows]).mean(0)
+        mark = 5 * (w[:, 0] - w[:, 2])
+        return torch.cat([out, mark[:, None, None, None] * out[:, :1]], 1)
+
+
+def test_steps_make_content_look_as_it_did(monkeypatch):
+    """Without that it is lost on the way; with it the bump is where it is said to be, and bears less of a mark."""
+    ends = {}
+    for restored_from in (RULES.restored_from, 1e6):
+        monkeypatch.setattr(gauss_newton_module, "RULES", replace(RULES, restored_from=restored_from))
+        generator = Marked([START])
+        ends[restored_from] = run(generator, (36.0, 32.0), solver="gauss-newton", max_departure=100.0), generator
+    without, _ = ends.pop(1e6)
+    ((last, generator),) = ends.values()
+    assert without.outcome == "lost"
+    assert last.outcome == "arrived"
+    assert np.linalg.norm(where(generator, last) - last.handles[0]) < 0.5
+    w = last.ws[0, :6].mean(0)
+    assert w[0] - w[2] < 0.75 * w[0]
 
 
 def test_the_rows_are_let_go_for_the_last_bit_of_a_way():

@@ -15,9 +15,10 @@ from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
 from draggan.drag.latent_statistics import LatentStatistics, latent_statistics, principal_axes
 from draggan.drag.mask import MaskView
+from draggan.drag.problem import Pattern
 from draggan.drag.solvers import gauss_newton as gauss_newton_module
 from draggan.drag.solvers.gauss_newton import RULES, smallest_step
-from draggan.drag.solvers.jacobian import position_rows, to_float64
+from draggan.drag.solvers.jacobian import content_of, position_rows, to_float64
 from draggan.drag.solvers.latent_metric import metric_root
 from draggan.drag.solvers.mask_constraint import mask_view
 from draggan.drag.tracking import refine, slopes
@@ -82,6 +83,37 @@ def test_the_jacobian_is_that_of_the_subpixel_tracker(monkeypatch):
         moved = (track(start + h * direction) - track(start - h * direction)) / (2 * h)
         predicted = (rows * direction).sum((1, 2)).reshape(2, 2)
         assert (moved - predicted).norm() < 1e-5 * moved.norm()
+
+
+def test_the_derivative_of_what_is_under_the_handles_is_that_of_its_change():
+    """Finite differences, in float64, of half the sum of weighted squared differences at fixed places."""
+    G = bump((20.0, 20.0), (40.3, 44.8)).double()
+    handles = torch.tensor([[20.2, 19.9], [40.0, 45.0]], dtype=torch.float64)
+    random = torch.Generator().manual_seed(0)
+    offsets = disc_offsets(4).double()
+    like = torch.randn(2, len(offsets), 6, dtype=torch.float64, generator=random)
+    pattern = Pattern(
+        offsets=offsets,
+        weights=torch.rand(2, len(offsets), dtype=torch.float64, generator=random),
+        features=like,
+        slopes=torch.zeros(*like.shape, 2, dtype=torch.float64),
+        mean=torch.zeros(2, 6, dtype=torch.float64),
+        clicked=handles,
+        image_size=G.image_size,
+    )
+    start = 0.01 * torch.randn(1, 8, 4, dtype=torch.float64, generator=random)
+
+    def change(ws):
+        now = sampler_of(G.features(ws, "map").repeat(2, 1, 1, 1), G.grid("map"), 2)(handles[:, None] + offsets)
+        return (pattern.weights[..., None] * (now - like).square()).sum() / 2
+
+    leaf = start.repeat(4, 1, 1).requires_grad_()
+    content = content_of(leaf, sampler_of(G.features(leaf, "map"), G.grid("map"), 4), handles, pattern)
+    torch.testing.assert_close(content.change, change(start))
+    for _ in range(3):
+        direction, h = torch.randn(1, 8, 4, dtype=torch.float64, generator=random), 1e-6
+        changed = (change(start + h * direction) - change(start - h * direction)) / (2 * h)
+        torch.testing.assert_close((content.row * direction).sum(), changed, rtol=1e-5, atol=1e-8)
 
 
 def test_the_tracker_finds_fractions_of_a_pixel():
