@@ -35,7 +35,7 @@ from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, look, refused
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
 from draggan.drag.solvers.coordinates import Coordinates, Linear, Pictures
-from draggan.drag.solvers.jacobian import Content, Copies, content_of, inverse, null_space, position_rows, to_float64
+from draggan.drag.solvers.jacobian import Copies, inverse, null_space, pulled_back, residual, to_float64
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
@@ -47,8 +47,8 @@ from torch_utils.transfer import to_device, to_host
 
 __all__ = ["GaussNewton", "GaussNewtonEvaluation", "smallest_step"]
 
-# Copies of the latent computed at a time: bounds memory, 2 per handle.
-BATCH = 32
+# Handles whose surroundings are computed with a gradient at a time: bounds memory.
+BATCH = 16
 RULES = TrustRegion()
 
 
@@ -74,11 +74,10 @@ class Surroundings:
         # A window holds what tracking and the patch need.
         self.reach = problem.reach + AWAY if reach is None else reach
         self.last = last
-        self._alone = last or 2 * len(handles) > BATCH
+        self._alone = last or len(handles) > BATCH
         self._copies: Copies | None = None
         self._sampler: Sampler | None = None
-        self._rows: Tensor | None = None
-        self._content: Content | None = None
+        self._rows: Rows | None = None
         # Handles, targets, and the loss for these.
         self._asked: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -105,33 +104,58 @@ class Surroundings:
         return self._asked[2]
 
     @torch.no_grad()
-    def jacobian(
-        self, handles: Float[Tensor, "n 2"], *, content: bool
-    ) -> tuple[Float[Tensor, "copies moves w_dim"], Content | None]:
-        """``dp/dw`` of the tracked handles, computed once.
+    def rows(self, handles: Float[Tensor, "n 2"], *, content: bool) -> Rows:
+        """How everything depends on the latent at the tracked handles, computed once.
 
         Args:
-            content: how what is under them changes is asked for, too; it is told of few handles.
+            content: what is under the handles, too.
         """
         if self._rows is None:
-            self._rows = self._position_rows(handles, content=content)
-        return self._rows, self._content
+            self._rows = self._found(handles, content=content)
+        return self._rows
 
-    def _position_rows(self, handles: Float[Tensor, "n 2"], *, content: bool) -> Float[Tensor, "copies moves w_dim"]:
+    def _found(self, handles: Float[Tensor, "n 2"], *, content: bool) -> Rows:
         problem = self._problem
         offsets, weights = problem.probe
         _, inverse = slopes(self.sampler, handles, offsets, problem.size, weights)
+        places, cotangents, change = handles[:, None] + offsets, -inverse, None
+        if content:
+            change, more = residual(self.sampler, handles, problem.pattern)
+            cotangents = torch.cat([cotangents, more], 1)
         if self._copies is not None:
             copies, self._copies = self._copies, None
-            if content:
-                self._content = content_of(copies.shift, copies.each, handles, problem.pattern)
-            return position_rows(copies.shift, copies.each, handles, offsets, inverse)
-        rows = []
-        reach = float(offsets.abs().max()) + 1
-        for some in torch.arange(len(handles)).split(BATCH // 2):
-            copies = Copies(problem, self._shift, handles[some], reach)
-            rows.append(position_rows(copies.shift, copies.each, handles[some], offsets, inverse[some]))
-        return torch.cat(rows)
+            rows = pulled_back(copies.shift, copies.each, places, cotangents)
+        else:
+            rows = torch.cat([self._some(handles, places, cotangents, k) for k in range(0, len(handles), BATCH)])
+        return Rows(rows[:, :2].flatten(0, 1), change, rows[:, 2:].sum(0))
+
+    def _some(
+        self,
+        handles: Float[Tensor, "n 2"],
+        places: Float[Tensor, "n p 2"],
+        cotangents: Float[Tensor, "n k p c"],
+        k: int,
+    ) -> Float[Tensor, "some k moves w_dim"]:
+        """The rows of some of many handles, from the k-th on."""
+        some = slice(k, k + BATCH)
+        reach = float(self._problem.probe[0].abs().max()) + 1
+        copies = Copies(self._problem, self._shift, handles[some], reach)
+        return pulled_back(copies.shift, copies.each, places[some], cotangents[some])
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """How the tracked handles, and what is under them, depend on the latent.
+
+    Attributes:
+        jacobian: ``dp/dw``, pixels per latent unit; row ``2 i + a`` is that of coordinate a of handle i.
+        change: how unlike the start the content looks (`jacobian.residual`); None: that was not asked for.
+        content: the derivative of that; no row, likewise.
+    """
+
+    jacobian: Float[Tensor, "k moves w_dim"]
+    change: Float[Tensor, ""] | None
+    content: Float[Tensor, "_ moves w_dim"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -422,11 +446,11 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _slopes(self, here: GaussNewtonEvaluation) -> Slopes:
         """How everything depends on the coordinates here."""
         coordinates = self._of(here)
-        rows, content = here.surroundings.jacobian(here.tracked.handles, content=self._has_changed(here.tracked))
-        if content is None:
-            return Slopes(coordinates.pulled_back(rows, here.v), None)
-        pulled = coordinates.pulled_back(torch.cat([rows, content.row]), here.v)
-        return Slopes(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], content.change))
+        rows = here.surroundings.rows(here.tracked.handles, content=self._has_changed(here.tracked))
+        if rows.change is None:
+            return Slopes(coordinates.pulled_back(rows.jacobian, here.v), None)
+        pulled = coordinates.pulled_back(torch.cat([rows.jacobian, rows.content]), here.v)
+        return Slopes(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], rows.change))
 
     def _has_changed(self, tracked: Tracked) -> bool:
         """Whether what is under a handle looks so different that steps are to make up for it."""
@@ -725,7 +749,7 @@ def _restoring(
     """See `Slopes.restoring`.
 
     Args:
-        row, change: see `Content`.
+        row, change: of the content, see `Rows`.
     """
     downhill = null_space(jacobian)(row)
     return -downhill * (change / downhill.square().sum().clamp(min=torch.finfo(row.dtype).tiny ** 0.5))

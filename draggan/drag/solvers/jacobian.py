@@ -7,9 +7,8 @@ condition for the minimum, without the second derivatives of F (Gauss-Newton; ex
 
 Of one or two handles whose content is followed, the weighted surroundings take the place of the patch
 (`Problem.probe`). So each of the two rows of dp/dw is a vector-Jacobian product of the features, whose cotangent lies
-there alone. The 2 n rows of n handles come out of one backward pass over a batch of 2 n copies of the latent, each
-of which computes one small window. A second one through the same copies tells how what is under the handles looks less
-like the start (`Content`).
+there alone; and so is the row that tells how what is under a handle looks less like the start. A latent is copied for
+every handle, and each of the copies computes one small window.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.motion_supervision import loss_and_gradient
+from draggan.drag.motion_supervision import Sampler, loss_and_gradient
 from draggan.drag.problem import Pattern, Problem
 from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_host
 
-__all__ = ["Content", "Copies", "NullSpace", "content_of", "inverse", "null_space", "position_rows", "to_float64"]
+__all__ = ["Copies", "NullSpace", "inverse", "null_space", "pulled_back", "residual", "to_float64"]
 
 
 class Copies:
-    """Two copies of a latent per handle, and the features around that handle as functions of them.
+    """Copies of a latent for every handle, and the features around that handle as functions of them.
 
     Attributes:
-        shift: the leaf, ``[2 n, moves, w_dim]``.
+        shift: the leaf, ``[n copies, moves, w_dim]``, those of a handle one after the other.
         sampler: of the features around each handle, without gradient.
-        each: of those of all copies, with it; ``2 i`` and ``2 i + 1`` are around handle i.
+        each: of those of all copies, with it.
     """
 
     def __init__(
@@ -45,16 +44,22 @@ class Copies:
         handles: Float[Tensor, "n 2"],
         reach: float,
     ) -> None:
+        copies = _copies(shift.device)
         with torch.enable_grad():
-            self.shift = shift.detach().repeat(2 * len(handles), 1, 1).requires_grad_()
+            self.shift = shift.detach().repeat(copies * len(handles), 1, 1).requires_grad_()
             # One window per copy: `cover` would let neighbours share one. Its size depends on the reach alone.
             (known,) = to_host(handles)
             boxes = [cover(point[None], reach, problem.grid)[0] for point in known]
             once = Windows(tuple(box.origins[0] for box in boxes), boxes[0].size)
-            twice = Windows(tuple(origin for origin in once.origins for _ in range(2)), once.size)
-            features = problem.features(problem.rows(self.shift), twice)
-            self.each = _each(features, problem.grid, twice)
-        self.sampler = _each(features.detach()[::2], problem.grid, once)
+            often = Windows(tuple(origin for origin in once.origins for _ in range(copies)), once.size)
+            features = problem.features(problem.rows(self.shift), often)
+            self.each = _each(features, problem.grid, often)
+        self.sampler = _each(features.detach()[::copies], problem.grid, once)
+
+
+def _copies(device: torch.device) -> int:
+    """For every handle: a processor takes a batch of two as long as twice one; elsewhere one pass does for all rows."""
+    return 1 if device.type == "cpu" else 3
 
 
 def _each(features: Float[Tensor, "k channel height width"], grid: Grid, windows: Windows) -> WindowSampler:
@@ -62,75 +67,52 @@ def _each(features: Float[Tensor, "k channel height width"], grid: Grid, windows
     return WindowSampler(FeatureSampler.of(features, grid, windows), member)
 
 
-def position_rows(
+def pulled_back(
     shift: Float[Tensor, "copies moves w_dim"],
     each: WindowSampler,
-    handles: Float[Tensor, "n 2"],
-    patch: Float[Tensor, "p 2"],
-    inverse: Float[Tensor, "n 2 p channel"],
-) -> Float[Tensor, "copies moves w_dim"]:
-    """``dp/dw`` in pixels per latent unit; row ``2 i + a`` is that of coordinate a of handle i.
+    places: Float[Tensor, "n p 2"],
+    cotangents: Float[Tensor, "n k p channel"],
+) -> Float[Tensor, "n k moves w_dim"]:
+    """How sums of features depend on the latent, those over p and channel of ``cotangents * F(places)``.
 
     Args:
         shift, each: see `Copies`; the copies are used up.
-        inverse: ``(J^T J)^-1 J^T`` of every handle, from `tracking.slopes`.
+        places: around every handle, image pixels.
     """
-    with torch.no_grad():
-        gradient = _gradient_to_cells(each.of_cells(each.cells.detach()), handles, patch, inverse)
-    (rows,) = torch.autograd.grad(each.cells, shift, gradient)
-    return rows
-
-
-@dataclass(frozen=True, eq=False)
-class Content:
-    """How much the surroundings of all handles look unlike the start, where the handles are.
-
-    Attributes:
-        change: half the sum of weighted squared differences of features.
-        row: its derivative by the latent.
-    """
-
-    change: Float[Tensor, ""]
-    row: Float[Tensor, "1 moves w_dim"]
-
-
-def content_of(
-    shift: Float[Tensor, "copies moves w_dim"], each: WindowSampler, handles: Float[Tensor, "n 2"], pattern: Pattern
-) -> Content:
-    """What has become of the content of the handles.
-
-    Args:
-        shift, each: see `Copies`; they can be differentiated once more.
-        pattern: what it looked like.
-    """
-    with torch.no_grad():
-        change, gradient = _content_to_cells(each.of_cells(each.cells.detach()), handles, pattern)
-    (rows,) = torch.autograd.grad(each.cells, shift, gradient, retain_graph=True)
-    return Content(change, rows.sum(0, keepdim=True))
-
-
-@replayed
-def _content_to_cells(
-    each: WindowSampler, handles: Float[Tensor, "n 2"], pattern: Pattern
-) -> tuple[Float[Tensor, ""], Float[Tensor, "1 channel tall width"]]:
-    """`Content.change`, and its gradient in the first copy's window of every handle."""
-    root = pattern.root_weights(handles)
-    root = torch.stack([root, torch.zeros_like(root)], 1).flatten(0, 1)
-    q, features = (t.repeat_interleave(2, 0) for t in (handles[:, None] + pattern.offsets, pattern.features))
-    return loss_and_gradient(each, lambda s: ((s(q) - features) * root).square().sum() / 2)
+    n, k = cotangents.shape[:2]
+    copies = len(shift) // n
+    rows: list[Tensor] = []
+    for some in cotangents.split(copies, 1):
+        with torch.no_grad():
+            rest = some.new_zeros(n, copies - some.shape[1], *some.shape[2:])
+            gradient = _gradient_to_cells(each.of_cells(each.cells.detach()), places, torch.cat([some, rest], 1))
+        goes_on = (len(rows) + 1) * copies < k
+        (found,) = torch.autograd.grad(each.cells, shift, gradient, retain_graph=goes_on)
+        rows.append(found.unflatten(0, (n, copies))[:, : some.shape[1]])
+    return torch.cat(rows, 1)
 
 
 @replayed
 def _gradient_to_cells(
-    each: WindowSampler,
-    handles: Float[Tensor, "n 2"],
-    patch: Float[Tensor, "p 2"],
-    inverse: Float[Tensor, "n 2 p channel"],
+    each: WindowSampler, places: Float[Tensor, "n p 2"], cotangents: Float[Tensor, "n copies p channel"]
 ) -> Float[Tensor, "1 channel tall width"]:
-    """That of the positions, one coordinate of a handle in each copy's window."""
-    q = (handles[:, None] + patch).repeat_interleave(2, 0)
-    _, gradient = loss_and_gradient(each, lambda s: -(s(q) * inverse.flatten(0, 1)).sum())
+    """Of those sums, one in each copy's window."""
+    q = places.repeat_interleave(cotangents.shape[1], 0)
+    _, gradient = loss_and_gradient(each, lambda s: (s(q) * cotangents.flatten(0, 1)).sum())
     return gradient
+
+
+@replayed
+def residual(
+    sampler: Sampler, handles: Float[Tensor, "n 2"], pattern: Pattern
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n 1 p channel"]]:
+    """How unlike the start what is under the handles looks: half the sum of weighted squared differences of features.
+
+    And its derivatives by the features, for `pulled_back`.
+    """
+    root = pattern.root_weights(handles)
+    rest = (sampler(handles[:, None] + pattern.offsets) - pattern.features) * root
+    return rest.square().sum() / 2, (rest * root)[:, None]
 
 
 def to_float64(t: Tensor) -> Tensor:
