@@ -291,7 +291,7 @@ class Trial:
 
 
 class GaussNewton(Solver[GaussNewtonEvaluation]):
-    """One forward pass a step or attempt, one backward pass a step, over a batch of two copies per handle.
+    """One forward pass a step or attempt, two or three backward passes a step, over a small window for every handle.
 
     The last bit of a way is often open only if the rows of the latent part: where a drag of few handles can go no
     farther and little is left, they are let go, and steps give back only what they have done since.
