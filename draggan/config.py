@@ -530,8 +530,8 @@ class TrustRegion:
         15.0,
         unit="px at 512 px",
         source="ours",
-        help="where what is under one or two handles has changed by more, taken for a displacement, steps make up for it "
-        "besides; not with a mask, with which as many arrive without that, in less time",
+        help="where what is under one or two handles has changed by more, taken for a displacement, steps make up for "
+        "it besides; not with a mask, with which as many arrive without that, in less time",
     )
     match_tolerance: float = _setting(
         0.1,
