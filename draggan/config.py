@@ -473,11 +473,12 @@ class TrustRegion:
         help="what an attempt that failed is shortened to; no step begins with a radius below this share of the stop "
         "distance, which would get nowhere",
     )
-    shrink_followed: float = _setting(
+    shrink_lost: float = _setting(
         0.5,
         unit="factor",
-        source="ours: as near as with `shrink`, as truly, in a tenth less time",
-        help="likewise with one or two handles whose content is followed, without a mask",
+        source="ours: as near as with `shrink`, as truly, in less time",
+        help="likewise after an attempt that would have lost content, with one or two handles that are followed and no "
+        "mask; and how steps become longer again there",
     )
     max_backtracks: int = _setting(
         3, unit="attempts", source="ours", help="how often a step is shortened before the drag is stuck"

@@ -335,6 +335,7 @@ def test_a_recorded_drag_is_the_drag_itself(
     monkeypatch.setattr(recorder, "_recorders", {"cpu": Quiet})
     monkeypatch.setattr(recorder, "RECORD_AFTER", 1)
     monkeypatch.setattr(mask_constraint, "can_look", lambda t: False)
+    monkeypatch.setattr(jacobian, "_copies", lambda device: 3)  # as on a device
     G = copy.deepcopy(tiny_stylegan2())
     ws = torch.randn(1, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(1))
     handles = np.array([(12.0, 14.0), (20.0, 11.0), (9.0, 22.0)])[:count]

@@ -323,7 +323,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._lets_go = problem.follows and alone and not by_hand
         # With a mask what it is to look like is asked for all around already.
         self._restores = problem.follows and alone
-        self._rules = replace(RULES, shrink=RULES.shrink_followed) if self._restores else RULES
+        self._rules = replace(RULES, shrink=RULES.shrink_lost) if self._restores else RULES
         # Two that pull against each other ask for the most.
         self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
         self._last_bit = problem.pixels(RULES.last_bit)
@@ -490,7 +490,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
             if exhausted or only_once or stopped():
                 break
-            region = region.shrunk(self._rules, trial.asked)
+            region = region.shrunk(self._rules if trial.refusal == "lost" else RULES, trial.asked)
             attempt = self._shorter(here, slopes_here, region, backtracks, attempt)
         if exhausted and not (only_once or stopped()):
             if here.uphill_steps:
