@@ -473,12 +473,13 @@ class TrustRegion:
         help="what an attempt that failed is shortened to; no step begins with a radius below this share of the stop "
         "distance, which would get nowhere",
     )
-    shrink_lost: float = _setting(
-        0.5,
+    widen: float = _setting(4.0, unit="factor", source="ours", help="after a step that kept its promise")
+    widen_followed: float = _setting(
+        2.0,
         unit="factor",
-        source="ours: as near as with `shrink`, as truly, in less time",
-        help="likewise after an attempt that would have lost content, with one or two handles that are followed and no "
-        "mask; and how steps become longer again there",
+        source="ours: as near as with 4, as truly, in a tenth less time",
+        help="likewise with one or two handles that are followed and no mask: a step that has been shortened so that "
+        "content is not lost can seldom be four times as long the next time",
     )
     max_backtracks: int = _setting(
         3, unit="attempts", source="ours", help="how often a step is shortened before the drag is stuck"

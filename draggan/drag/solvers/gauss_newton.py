@@ -323,7 +323,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._lets_go = problem.follows and alone and not by_hand
         # With a mask what it is to look like is asked for all around already.
         self._restores = problem.follows and alone
-        self._rules = replace(RULES, shrink=RULES.shrink_lost) if self._restores else RULES
+        self._rules = replace(RULES, widen=RULES.widen_followed) if self._restores else RULES
         # Two that pull against each other ask for the most.
         self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
         self._last_bit = problem.pixels(RULES.last_bit)
@@ -440,7 +440,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             here,
             targets=targets,
             uphill_steps=uphill_steps,
-            region=here.region.reopened(self._rules, self.problem.near),
+            region=here.region.reopened(RULES, self.problem.near),
         )
         if self._constraint is not None and self._all_within(here.tracked, targets, self.problem.near):
             return self._restore(here, slopes_here.jacobian, self._constraint, last=last)
@@ -490,7 +490,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
             if exhausted or only_once or stopped():
                 break
-            region = region.shrunk(self._rules if trial.refusal == "lost" else RULES, trial.asked)
+            region = region.shrunk(RULES, trial.asked)
             attempt = self._shorter(here, slopes_here, region, backtracks, attempt)
         if exhausted and not (only_once or stopped()):
             if here.uphill_steps:
@@ -570,7 +570,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         if self._constraint is None:
             return self._attempt(here, slopes_here, region, backtracks)
         # Solving anew would cost as much as several steps.
-        return self._going(here, slopes_here.jacobian, self._rules.shrink * attempt.step, attempt.mask_scale)
+        return self._going(here, slopes_here.jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
 
     def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
         """The coordinates it moves in."""
@@ -614,7 +614,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """The step from here, within this region."""
         jacobian = slopes_here.jacobian
         # A step that is tried again shorter takes back less, too.
-        homing = RULES.homing * self._rules.shrink**backtracks
+        homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
         if slopes_here.restoring is not None:
             step = _restored(step, slopes_here.restoring)

@@ -81,24 +81,25 @@ def pulled_back(
     """
     n, k = cotangents.shape[:2]
     copies = len(shift) // n
-    rows: list[Tensor] = []
-    for some in cotangents.split(copies, 1):
+    found: list[Tensor] = []
+    for begin in range(0, k, copies):
         with torch.no_grad():
-            rest = some.new_zeros(n, copies - some.shape[1], *some.shape[2:])
-            gradient = _gradient_to_cells(each.of_cells(each.cells.detach()), places, torch.cat([some, rest], 1))
-        goes_on = (len(rows) + 1) * copies < k
-        (found,) = torch.autograd.grad(each.cells, shift, gradient, retain_graph=goes_on)
-        rows.append(found.unflatten(0, (n, copies))[:, : some.shape[1]])
-    return torch.cat(rows, 1)
+            some = cotangents[:, begin : begin + copies]
+            gradient = _gradient_to_cells(each.of_cells(each.cells.detach()), places, some, copies)
+        (rows,) = torch.autograd.grad(each.cells, shift, gradient, retain_graph=begin + copies < k)
+        found.append(rows.unflatten(0, (n, copies)))
+    return (found[0] if len(found) == 1 else torch.cat(found, 1))[:, :k]
 
 
 @replayed
 def _gradient_to_cells(
-    each: WindowSampler, places: Float[Tensor, "n p 2"], cotangents: Float[Tensor, "n copies p channel"]
+    each: WindowSampler, places: Float[Tensor, "n p 2"], cotangents: Float[Tensor, "n some p channel"], copies: int
 ) -> Float[Tensor, "1 channel tall width"]:
-    """Of those sums, one in each copy's window."""
-    q = places.repeat_interleave(cotangents.shape[1], 0)
-    _, gradient = loss_and_gradient(each, lambda s: (s(q) * cotangents.flatten(0, 1)).sum())
+    """Of those sums, one in each copy's window; zero in copies that are left over."""
+    rest = cotangents.new_zeros(len(cotangents), copies - cotangents.shape[1], *cotangents.shape[2:])
+    cotangents = torch.cat([cotangents, rest], 1).flatten(0, 1)
+    q = places.repeat_interleave(copies, 0)
+    _, gradient = loss_and_gradient(each, lambda s: (s(q) * cotangents).sum())
     return gradient
 
 

@@ -36,7 +36,7 @@ class Region:
             widest: the largest radius, image pixels.
         """
         return Region(
-            min(self.radius / rules.shrink, widest), max(self.damping * rules.damping_decrease, rules.min_damping)
+            min(self.radius * rules.widen, widest), max(self.damping * rules.damping_decrease, rules.min_damping)
         )
 
     def shrunk(self, rules: TrustRegion, asked: float) -> Region:
