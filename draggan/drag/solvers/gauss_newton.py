@@ -685,7 +685,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             surroundings = Surroundings(self.problem, shift, attempt.expected, last=last)
             tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
             # If the step is taken, its loss is asked for, too.
-            more = () if astray is None else (astray,)
+            more = [known for known in (astray, tracked.changed) if known is not None]
             look(self.problem, shift, tracked, surroundings.loss(tracked.handles, here.targets), *more)
         return replace(
             here,
