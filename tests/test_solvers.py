@@ -371,7 +371,7 @@ def test_many_handles_take_the_steps_that_few_at_a_time_would(monkeypatch):
     handles = random.uniform(5, 58, (6, 2)).round()
     ends = []
     for batch in (32, 4):
-        monkeypatch.setattr("draggan.drag.solvers.gauss_newton.BATCH", batch)
+        monkeypatch.setattr("draggan.drag.solvers.surroundings.BATCH", batch)
         drag = Drag(G, ws, handles, handles + 2, config=gauss_newton(max_steps=1, precision="float32"))
         ends.append(list(drag)[-1].ws)
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-3, atol=1e-4)
