@@ -45,7 +45,7 @@ from draggan.geometry import moved_inside
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_device, to_host
 
-__all__ = ["GaussNewton", "GaussNewtonEvaluation", "smallest_step"]
+__all__ = ["GaussNewton", "GaussNewtonEvaluation", "Slopes", "smallest_step"]
 
 RULES = TrustRegion()
 
