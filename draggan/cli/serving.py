@@ -34,7 +34,7 @@ def run_page(program: str, serve: Callable[[Path], None], *, check: Callable[[],
     from draggan.errors import DragGANError
 
     _tell_nobody()
-    folder, chosen, ended, handlers = None, os.environ.get("GRADIO_TEMP_DIR"), False, {}
+    folder, chosen, ended, handlers = None, os.environ.get("GRADIO_TEMP_DIR"), None, {}
     try:
         check()
         folder = RunFolder(Path(chosen).expanduser() if chosen else None)
@@ -48,22 +48,25 @@ def run_page(program: str, serve: Callable[[Path], None], *, check: Callable[[],
     except (DragGANError, ListenError, OSError) as e:
         sys.stderr.write(f"{program}: {e}\n")
         return 1
-    except _Ended:
-        ended = True
+    except _Ended as e:
+        ended = e
+        if e.code:
+            sys.stderr.write(f"{program}: interrupted\n")
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
-        return 130
+        return _INTERRUPTED
     finally:
         if folder is not None:
             folder.remove()
         os.environ["GRADIO_TEMP_DIR"], tempfile.tempdir = chosen or "", None
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if ended:
-            # Not by way of Python's own end: it cuts off threads that compute, which PyTorch takes for a crash.
+        if ended is not None:
+            # Not by way of Python's own end: it cuts off threads that compute, which PyTorch takes for a crash, and
+            # sometimes waits for them for ever.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0)
+            os._exit(ended.code)
     return 0
 
 
@@ -93,8 +96,13 @@ def launch(demo: Any, exposure: Exposure, port: int, **options: Any) -> tuple[st
     return local_url, share_url
 
 
+_INTERRUPTED = 130  # as of a shell: 128 and the number of the signal
+
+
 class _Ended(SystemExit):
     """A signal has asked for the end."""
+
+    code: int
 
 
 def _tell_nobody() -> None:
@@ -108,14 +116,17 @@ def _tell_nobody() -> None:
 
 
 def _end_tidily() -> dict[int, Any]:
-    """Signals that end a process at once would leave its files behind; returns what they did before."""
+    """Signals that end a process at once would leave its files behind; returns what they did before.
+
+    Ctrl-C is one of them: once threads compute, Python's own end may not come (see `run_page`).
+    """
 
     def end(number: int, frame: object) -> NoReturn:
-        raise _Ended(0)
+        raise _Ended(_INTERRUPTED if number == signal.SIGINT else 0)
 
     if threading.current_thread() is not threading.main_thread():
         return {}
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # One that is ignored stays so: `nohup` outlives its terminal. What was set outside Python could not be set again.
     ours = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     return {number: signal.signal(number, end) for number in ours}

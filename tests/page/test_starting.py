@@ -61,9 +61,12 @@ def test_what_a_killed_one_leaves_goes_with_the_next_start(tmp_path):
     try:
         address_of(second)
         assert not left.exists()
+        # While the first pictures are computed: that must neither hold it up nor look like a crash.
         second.send_signal(signal.SIGINT)
-        second.wait(90)
+        assert second.wait(90) == 130
         assert list(tmp_path.iterdir()) == []
+        assert second.stderr is not None
+        assert second.stderr.read() == "app.py: interrupted\n"
     finally:
         second.kill()
 
