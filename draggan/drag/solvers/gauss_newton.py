@@ -65,6 +65,7 @@ class GaussNewtonEvaluation(Evaluation):
         mask_steps: how many more steps may make up for what has changed outside the mask.
         mask_scale: what the last step showed of it.
         astray: see `Coordinates.astray`.
+        restores: content would have been lost on the way: from there on steps make up for what has changed of it.
     """
 
     problem: Problem
@@ -78,6 +79,7 @@ class GaussNewtonEvaluation(Evaluation):
     mask_steps: int = 0
     mask_scale: MaskScale | None = None
     astray: Float[Tensor, ""] | None = None
+    restores: bool = False
 
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """See `Evaluation.loss`."""
@@ -105,6 +107,7 @@ class GaussNewtonKept(Kept):
     uphill_steps: int
     mask_steps: int
     mask_scale: MaskScale | None
+    restores: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +283,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             uphill_steps=here.uphill_steps,
             mask_steps=here.mask_steps,
             mask_scale=here.mask_scale,
+            restores=here.restores,
         )
 
     def resumed(self, kept: Kept) -> GaussNewtonEvaluation:
@@ -300,6 +304,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             uphill_steps=kept.uphill_steps,
             mask_steps=kept.mask_steps,
             mask_scale=kept.mask_scale,
+            restores=kept.restores,
         )
 
     @torch.no_grad()
@@ -348,7 +353,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         return Slopes(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], rows.change))
 
     def _has_changed(self, tracked: Tracked) -> bool:
-        """Whether what is under a handle looks so different that steps are to make up for it."""
+        """Whether what is under a handle looks so different that steps may have to make up for it."""
         if tracked.changed is None or not self._restores:
             return False
         (changed,) = to_host(tracked.changed)
@@ -377,6 +382,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             trial = self._try(here, attempt, last=last)
             if trial.refusal is None and trial.leads_nearer(self.problem.near):
                 return self._taken(trial, region)
+            here = replace(here, restores=here.restores or trial.refusal == "lost")
             # Of several reasons the last: of the shortest attempt.
             refusal = trial.refusal or refusal
             exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
@@ -508,7 +514,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # A step that is tried again shorter takes back less, too.
         homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
-        if slopes_here.restoring is not None:
+        if slopes_here.restoring is not None and here.restores:
             step = _restored(step, slopes_here.restoring)
         if self._cuts_off:
             step, share = self._cut_off(here, jacobian, step)
