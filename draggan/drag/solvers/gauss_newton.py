@@ -10,9 +10,9 @@ coordinates v in which a small step is a likely one (`draggan.drag.solvers.coord
 is a linear system of two rows per handle. ``d``, where the handles are to go, is limited to the trust radius; the
 damping follows Levenberg and Marquardt: a step that did not bring the handles nearer, by the measure of the drag
 itself, is taken back, shortened and damped more. Within the null space of ``J`` a step then goes back towards where the
-drag began, makes what is under the handles look more like the start where that has changed, and makes up for what it
-would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a
-few more steps leave them there and make up for the rest. `draggan.config.TrustRegion` holds the constants.
+drag began, makes what is under the handles look more like the start once that would have been lost, and makes up for
+what it would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have
+arrived, a few more steps leave them there and make up for the rest. `draggan.config.TrustRegion` holds the constants.
 
 How far it gets, and how truly, beside Adam: benchmarks/truth.md and benchmarks/solvers.md.
 """
