@@ -533,7 +533,7 @@ class TrustRegion:
         unit="px at 512 px",
         source="ours",
         help="where what is under one or two handles has changed by more, taken for a displacement, steps make up for "
-        "it besides, once one would have lost it; not with a mask, with which as many arrive without that, sooner",
+        "it besides; not with a mask, with which as many arrive without that, in less time",
     )
     match_tolerance: float = _setting(
         0.1,

@@ -338,10 +338,6 @@ def test_a_recorded_drag_is_the_drag_itself(
     monkeypatch.setattr(mask_constraint, "can_look", lambda t: False)
     monkeypatch.setattr(jacobian, "_copies", lambda device: 3)  # as on a device
     monkeypatch.setattr(gauss_newton, "RULES", replace(gauss_newton.RULES, restored_from=0.0))
-    begin = gauss_newton.GaussNewton.initial
-    monkeypatch.setattr(  # as after a step that would have lost content
-        gauss_newton.GaussNewton, "initial", lambda *args, **last: replace(begin(*args, **last), restores=True)
-    )
     G = copy.deepcopy(tiny_stylegan2())
     ws = torch.randn(1, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(1))
     handles = np.array([(12.0, 14.0), (20.0, 11.0), (9.0, 22.0)])[:count]

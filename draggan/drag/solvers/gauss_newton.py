@@ -10,9 +10,9 @@ coordinates v in which a small step is a likely one (`draggan.drag.solvers.coord
 is a linear system of two rows per handle. ``d``, where the handles are to go, is limited to the trust radius; the
 damping follows Levenberg and Marquardt: a step that did not bring the handles nearer, by the measure of the drag
 itself, is taken back, shortened and damped more. Within the null space of ``J`` a step then goes back towards where the
-drag began, makes what is under the handles look more like the start once that would have been lost, and makes up for
-what it would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have
-arrived, a few more steps leave them there and make up for the rest. `draggan.config.TrustRegion` holds the constants.
+drag began, makes what is under the handles look more like the start where that has changed, and makes up for what it
+would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a
+few more steps leave them there and make up for the rest. `draggan.config.TrustRegion` holds the constants.
 
 How far it gets, and how truly, beside Adam: benchmarks/truth.md and benchmarks/solvers.md.
 """
@@ -65,7 +65,6 @@ class GaussNewtonEvaluation(Evaluation):
         mask_steps: how many more steps may make up for what has changed outside the mask.
         mask_scale: what the last step showed of it.
         astray: see `Coordinates.astray`.
-        restores: content would have been lost on the way: from there on steps make up for what has changed of it.
     """
 
     problem: Problem
@@ -79,7 +78,6 @@ class GaussNewtonEvaluation(Evaluation):
     mask_steps: int = 0
     mask_scale: MaskScale | None = None
     astray: Float[Tensor, ""] | None = None
-    restores: bool = False
 
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """See `Evaluation.loss`."""
@@ -107,7 +105,6 @@ class GaussNewtonKept(Kept):
     uphill_steps: int
     mask_steps: int
     mask_scale: MaskScale | None
-    restores: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +280,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             uphill_steps=here.uphill_steps,
             mask_steps=here.mask_steps,
             mask_scale=here.mask_scale,
-            restores=here.restores,
         )
 
     def resumed(self, kept: Kept) -> GaussNewtonEvaluation:
@@ -304,7 +300,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             uphill_steps=kept.uphill_steps,
             mask_steps=kept.mask_steps,
             mask_scale=kept.mask_scale,
-            restores=kept.restores,
         )
 
     @torch.no_grad()
@@ -353,7 +348,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         return Slopes(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], rows.change))
 
     def _has_changed(self, tracked: Tracked) -> bool:
-        """Whether what is under a handle looks so different that steps may have to make up for it."""
+        """Whether what is under a handle looks so different that steps are to make up for it."""
         if tracked.changed is None or not self._restores:
             return False
         (changed,) = to_host(tracked.changed)
@@ -382,7 +377,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             trial = self._try(here, attempt, last=last)
             if trial.refusal is None and trial.leads_nearer(self.problem.near):
                 return self._taken(trial, region)
-            here = replace(here, restores=here.restores or trial.refusal == "lost")
             # Of several reasons the last: of the shortest attempt.
             refusal = trial.refusal or refusal
             exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
@@ -514,7 +508,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # A step that is tried again shorter takes back less, too.
         homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
-        if slopes_here.restoring is not None and here.restores:
+        if slopes_here.restoring is not None:
             step = _restored(step, slopes_here.restoring)
         if self._cuts_off:
             step, share = self._cut_off(here, jacobian, step)
