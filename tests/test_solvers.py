@@ -384,7 +384,7 @@ def test_networks_with_random_weights_are_dragged_nearer(make, settings):
     ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(1)))
     drag = Drag(G, ws, [(10, 10), (20, 22)], [(14, 10), (20, 18)], config=gauss_newton(max_steps=8, **settings))
     steps = run(drag)
-    assert steps[-1].distances.sum() < 0.95 * steps[0].distances.sum()
+    assert steps[-1].distances.sum() < 0.9 * steps[0].distances.sum()
 
 
 def test_a_mask_on_a_network():

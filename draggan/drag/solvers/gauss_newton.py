@@ -212,9 +212,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._coupled = metric.coupled
         by_hand = problem.by_hand
         alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
-        self._lets_go = problem.follows and alone and not by_hand
         # With a mask what it is to look like is asked for all around already.
         self._restores = problem.follows and alone
+        self._lets_go = self._restores and not by_hand
         self._rules = replace(RULES, widen=RULES.widen_followed) if self._restores else RULES
         # Two that pull against each other ask for the most.
         self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
