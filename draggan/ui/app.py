@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -63,18 +62,14 @@ def launch_options(site: Site) -> dict[str, Any]:
     Args:
         site: that of the page, which shares with it who has agreed to what.
     """
-    options = {
-        "theme": _theme(),
-        "css_paths": [CSS, picker.CSS, settings.CSS, starts.CSS, _HERE / "page.css"],
-        "footer_links": ["api", "settings"],
-        "head": f"<style>{_text('head.css')}</style><script>{_tips()}{_text('shared.js')}</script>{storage_script()}",
-        "max_threads": 128,  # a drag holds one while it waits for its next picture
-        "run_history": False,
-        **site.launch_options(),
-    }
-    # run_history came with a later Gradio than our oldest.
-    known = inspect.signature(gr.Blocks.launch).parameters
-    return {name: value for name, value in options.items() if name in known}
+    return site.launch_options(
+        theme=_theme(),
+        css_paths=[CSS, picker.CSS, settings.CSS, starts.CSS, _HERE / "page.css"],
+        footer_links=["api", "settings"],
+        head=f"<style>{_text('head.css')}</style><script>{_tips()}{_text('shared.js')}</script>{storage_script()}",
+        max_threads=128,  # a drag holds one while it waits for its next picture
+        run_history=False,  # came with a later Gradio than our oldest
+    )
 
 
 def _text(name: str) -> str:

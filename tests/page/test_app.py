@@ -6,10 +6,13 @@ import argparse
 import re
 
 import gradio as gr
+import httpx
 import pytest
 
+from dnnlib.listening import free_port
 from draggan.checkpoints import catalogue
 from draggan.cli import app
+from draggan.cli.serving import launch
 from draggan.ui.app import build, launch_options
 from draggan.ui.server.site import Site
 from tests.pages import TinyModels
@@ -50,6 +53,16 @@ def test_nothing_is_shared_recorded_or_fetched_unless_asked():
     assert options.get("run_history", False) is False
     assert "http" not in "".join(options["theme"]._font_css)
     assert build(TinyModels()).analytics_enabled is False
+
+
+def test_a_page_starts_on_a_machine_that_is_too_busy_to_answer_its_own_question(monkeypatch):
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    demo, site = build(TinyModels()), Site()
+    try:
+        url, _ = launch(demo, site.exposure, free_port("127.0.0.1", None, first=30_000), **launch_options(site))
+        assert httpx.get(url).status_code == 200
+    finally:
+        demo.close()
 
 
 def test_app_explains_a_wrong_model(capsys):

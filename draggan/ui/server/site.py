@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import secrets
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import gradio as gr
 from gradio.utils import get_upload_folder
 
 from draggan.config import Limits
@@ -99,8 +101,12 @@ class Site:
             await asyncio.to_thread(self.remove_what_is_over)
             await asyncio.sleep(_REMOVE_EVERY)
 
-    def launch_options(self) -> dict[str, Any]:
-        """What ``launch`` needs so that every request passes the gate."""
+    def launch_options(self, **others: Any) -> dict[str, Any]:
+        """What ``launch`` needs so that every request passes the gate.
+
+        Args:
+            others: options to go with these; what the installed Gradio does not know is left out.
+        """
 
         @asynccontextmanager
         async def lifespan(app: Any) -> Any:
@@ -127,12 +133,17 @@ class Site:
                 with suppress(asyncio.CancelledError):
                     await removing
 
-        return {
+        options = others | {
             "app_kwargs": {"lifespan": lifespan},
             "max_file_size": self.limits.upload_bytes,
             # Twice as many as can be open: those of tabs that were closed a moment ago, and calls of programs.
             "state_session_capacity": min(2 * self.limits.all_tabs, 10_000),
+            # The server has started by then. Gradio would ask for the page once more, and take a machine that is too
+            # busy to answer within three seconds for one that cannot be reached.
+            "_frontend": False,
         }
+        known = inspect.signature(gr.Blocks.launch).parameters
+        return {name: value for name, value in options.items() if name in known}
 
 
 def _endpoints(functions: dict[int, Any]) -> dict[str | int, tuple[int, ...]]:
