@@ -76,13 +76,15 @@ def shown(page: Page) -> None:
 
 
 def again(page: Page) -> None:
-    try:
-        page.reload()
-    except Error as error:
-        # A tab that has noticed a new server loads itself again, which ends a reload that was begun before.
-        if "ERR_ABORTED" not in str(error):
-            raise
-        page.reload()
+    for attempts_left in reversed(range(4)):
+        try:
+            page.reload()
+            break
+        except Error as error:
+            # A tab that has noticed a new server loads itself again, which ends a reload that was begun before; so does
+            # one that waits for it.
+            if "ERR_ABORTED" not in str(error) or not attempts_left:
+                raise
     shown(page)
 
 
