@@ -593,6 +593,19 @@ class TrustRegion:
         source="ours",
         help="a Gauss-Newton step does the work of about ten of Adam's, so fewer show that there is no progress",
     )
+    creeping_share: float = _setting(
+        1 / 3,
+        unit="share of those steps",
+        source="ours: a twelfth of the time of long pulls, which end 0.3 % of the width earlier for it",
+        help="so few of them are enough where one or two handles that are followed without a mask are farther from "
+        "their targets than last_bit and hardly get nearer",
+    )
+    creeping: float = _setting(
+        5.0,
+        unit="times DragConfig.stall_progress",
+        source="ours, likewise",
+        help="less than this is no progress there",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

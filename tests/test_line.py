@@ -111,7 +111,7 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert (again.handles == there + 6).all()
 
 
-@pytest.mark.parametrize(("off", "similar", "claimed"), [(8, 0.9, False), (8, 0.7, True), (2, 0.9, True)])
+@pytest.mark.parametrize(("off", "similar", "claimed"), [(8, 0.9, False), (8, 0.6, True), (1, 0.9, True)])
 def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradicts(monkeypatch, off, similar, claimed):
     """Unless it looks different now, as what shows between lips does."""
     near = [(28.0, 28.0), (28.0, 36.0)]
@@ -132,6 +132,19 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
     found = tracker.confirm(first, shift, final=False)
     assert found.lost.any() != claimed
     assert (found.handles == first.handles).all()
+
+
+@pytest.mark.parametrize("handles", [START[:1], START[:2]], ids=["one", "two that share nothing"])
+def test_a_second_look_may_have_led_two_handles_less_far_than_one(handles):
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(BumpGenerator(START).freeze(), WS, handles, handles, config=config)
+    tracker = running._solver.tracker
+    shift = torch.zeros(1, running.problem.moves, 6)
+    first = tracker.begin(
+        running.problem.handles, shift, running.problem.anywhere(running.generator.features(WS, "map"))
+    )
+    led = replace(first, corrected=torch.full_like(first.corrected, running.problem.pixels(8.0)))
+    assert tracker.confirm(led, shift, final=True).lost.tolist() == [len(handles) > 1] * len(handles)
 
 
 @pytest.mark.parametrize(("solver", "off"), [("gauss-newton", 0.8), ("gauss-newton", 2.0), ("adam", 0.8)])
@@ -155,3 +168,22 @@ def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solve
     assert last.outcome == ("arrived" if off < 1 else "lost")
     assert running.state().corrections < drag_module.CORRECTIONS_OF_ONE
     assert np.linalg.norm(generator.centres(last.ws)[0, 0].numpy() - target) < 1.1
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "steps", "least"),
+    [
+        ((22.0, 16.0), {}, 2, 5.0),
+        ((18.0, 16.0), {}, 6, 1.0),
+        ((22.0, 16.0), {"stall_steps": 600}, 20, 5.0),
+        ((22.0, 16.0), {"tracker": "template"}, 6, 1.0),
+    ],
+    ids=["far", "near", "as patient as asked for", "not followed"],
+)
+def test_far_from_its_target_a_drag_that_hardly_gets_nearer_ends_sooner(target, settings, steps, least):
+    config = DragConfig(solver="gauss-newton", max_departure=100.0, **settings)
+    running = Drag(BumpGenerator(START).freeze(), WS, START[:1], [target], config=config)
+    here = running._solver.initial(running.problem.handles)
+    patience = running._solver.patience(here, torch.tensor([target]))
+    assert patience.steps == steps
+    assert patience.least == pytest.approx(running.problem.pixels(least))

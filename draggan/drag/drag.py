@@ -226,8 +226,9 @@ class Drag(Iterator[DragStep]):
         rested = None if live else self._rest
         move = self._move(live=live, last=last, stays=stopped or rested is not None)
         here = self._here = move.here
-        self._progress = self._progress.after(self._index, self._distances.sum().item(), self.problem.least_progress)
-        findings = self._findings(move, live=live, last=last, stopped=stopped)
+        patience = self._solver.patience(here, self._targets)
+        self._progress = self._progress.after(self._index, self._distances.sum().item(), patience.least)
+        findings = self._findings(move, patience.steps, live=live, last=last, stopped=stopped)
         if rested is not None:
             findings = replace(rested, live=False, stopped=findings.stopped, last=last)
         outcome = decide(findings)
@@ -264,7 +265,7 @@ class Drag(Iterator[DragStep]):
         # A live drag goes on from the last picture of which something true could be said.
         return Move(self._solver.again(here) if live and gone is not None else there, gone=gone)
 
-    def _findings(self, move: Move, *, live: bool, last: bool, stopped: bool) -> Findings:
+    def _findings(self, move: Move, stall_steps: int, *, live: bool, last: bool, stopped: bool) -> Findings:
         """What is known of where it is now."""
         return Findings(
             pulled=self._farther_than(self.near),
@@ -275,7 +276,7 @@ class Drag(Iterator[DragStep]):
             stuck=move.stuck,
             converged=move.here.converged,
             idle_steps=self._index - self._progress.index,
-            stall_steps=self._solver.stall_steps,
+            stall_steps=stall_steps,
             refusal=move.refusal,
             close=self._close(),
             lost=self._lost(move.here),

@@ -11,7 +11,7 @@ from torch import Tensor
 from draggan.config import at_size
 from draggan.drag.refusal import Refusal
 
-__all__ = ["RESTS", "Findings", "Outcome", "Progress", "close", "decide"]
+__all__ = ["RESTS", "Findings", "Outcome", "Patience", "Progress", "close", "decide"]
 
 Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", "stopped", "diverged"]
 """Why a drag ended.
@@ -34,6 +34,19 @@ Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", 
 
 RESTS: tuple[Outcome, ...] = ("arrived", "stalled", "unlikely", "far", "lost")
 """With these a live drag rests until there are other targets."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a drag goes on without progress.
+
+    Attributes:
+        steps: so many are too many.
+        least: how many image pixels nearer count as progress, summed over the handles.
+    """
+
+    steps: int
+    least: float
 
 
 @dataclass(frozen=True)

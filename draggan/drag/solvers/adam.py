@@ -20,6 +20,7 @@ from draggan.drag.motion_supervision import mask_loss_and_gradient, pull_and_gra
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import look
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, never
+from draggan.drag.stopping import Patience
 from draggan.drag.tracking import Tracker
 from draggan.geometry import FeatureSampler, WindowSampler
 
@@ -181,10 +182,9 @@ class Adam(Solver[AdamEvaluation]):
         # Only the estimated mask loss draws from it; the same drag always draws the same.
         self._random = np.random.default_rng(0)
 
-    @property
-    def stall_steps(self) -> int:
-        """See `Solver.stall_steps`."""
-        return self.problem.config.stall_steps
+    def patience(self, here: AdamEvaluation, targets: Float[Tensor, "n 2"]) -> Patience:
+        """See `Solver.patience`."""
+        return Patience(self.problem.config.stall_steps, self.problem.least_progress)
 
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> AdamEvaluation:
         """See `Solver.initial`."""

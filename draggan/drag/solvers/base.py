@@ -14,6 +14,7 @@ from draggan.config import DragConfig
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal
+from draggan.drag.stopping import Patience
 from draggan.drag.tracking import Tracked, Tracker
 from draggan.generators.base import Generator
 
@@ -97,10 +98,9 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
         """What a change outside the mask is measured on: the features dragged on."""
         return MaskView(level=level, picture=False)
 
-    @property
     @abc.abstractmethod
-    def stall_steps(self) -> int:
-        """So many steps without progress end a drag."""
+    def patience(self, here: AnEvaluation, targets: Float[Tensor, "n 2"]) -> Patience:
+        """How long it is worth going on from here without progress."""
 
     @abc.abstractmethod
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> AnEvaluation:

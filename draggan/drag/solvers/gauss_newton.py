@@ -39,6 +39,7 @@ from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_co
 from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
 from draggan.drag.solvers.surroundings import Surroundings
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
+from draggan.drag.stopping import Patience
 from draggan.drag.tracking import Tracked, Tracker, nowhere
 from draggan.generators.base import Generator
 from draggan.geometry import moved_inside
@@ -238,10 +239,12 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """How many a drag may take."""
         return RULES.max_uphill_steps if self.tracker.jumps else 0
 
-    @property
-    def stall_steps(self) -> int:
-        """See `Solver.stall_steps`."""
-        return max(round(RULES.stall_share * self.problem.config.stall_steps), 2)
+    def patience(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> Patience:
+        """See `Solver.patience`. A drag that can let go of its rows is the more patient where it may do so."""
+        steps, least = RULES.stall_share * self.problem.config.stall_steps, self.problem.least_progress
+        if self._lets_go and not self._all_within(here.tracked, targets, self._last_bit):
+            steps, least = RULES.creeping_share * steps, RULES.creeping * least
+        return Patience(max(round(steps), 2), least)
 
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> GaussNewtonEvaluation:
         """See `Solver.initial`."""
