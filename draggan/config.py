@@ -298,7 +298,8 @@ class DragConfig:
         high=100.0,
         help="with continuity, the drag stops before the latent has gone farther than this (with a mask twice, "
         "with two handles 1.4 times, with more, or along the model's own pictures, four times as far) from where it "
-        "began; 100: it goes on regardless",
+        "began, and a drag that goes on from where another has ended has at least half of that left; 100: it goes on "
+        "regardless",
     )
     trust_radius: float = _setting(
         16.0,
@@ -392,7 +393,8 @@ class DragConfig:
         source="ours",
         low=2,
         high=10000,
-        help="the drag ends when this many steps (gauss-newton: a tenth of them) brought the handles no nearer",
+        help="the drag ends when this many steps (gauss-newton: a tenth of them; one or two handles far from their "
+        "targets: a thirtieth) brought the handles no nearer",
     )
     stall_progress: float = _setting(
         1.0,
@@ -400,7 +402,8 @@ class DragConfig:
         source="ours",
         low=0.0,
         high=64.0,
-        help="less than this, summed over the handles, does not count as progress",
+        help="less than this, summed over the handles, does not count as progress (gauss-newton, one or two handles "
+        "far from their targets: less than five times this)",
     )
     precision: Precision = _setting(
         "auto",
@@ -527,6 +530,12 @@ class TrustRegion:
         unit="share of what the drag has changed so far",
         source="ours",
         help="what each step takes back where the handles do not need it",
+    )
+    loose_homing: float = _setting(
+        0.2,
+        unit="share of what has changed since the rows were let go",
+        source="ours: a fifteenth of the time, and two of a hundred more of those truly there are claimed",
+        help="likewise where they have been let go: what is left there asks for more, and steps are few",
     )
     restored_from: float = _setting(
         15.0,

@@ -263,11 +263,23 @@ def test_the_mask_holds_what_is_outside():
     assert outside[1] < outside[0]
 
 
-def test_a_mask_of_ones_changes_nothing():
-    G = bump()
-    a = run(Drag(G, WS, [(20, 20)], [(26, 20)]))
-    b = run(Drag(G, WS, [(20, 20)], [(26, 20)], np.ones((64, 64), bool)))
+@pytest.mark.parametrize("solver", ["adam", "gauss-newton"])
+def test_a_mask_of_ones_changes_nothing(solver):
+    G, config = bump(), DragConfig(solver=solver)
+    drags = [Drag(G, WS, [(20, 20)], [(26, 20)], mask, config) for mask in (None, np.ones((64, 64), bool))]
+    assert len({(d.near, d.problem.masked, d.problem.along_pictures, d.problem.max_departure) for d in drags}) == 1
+    a, b = map(run, drags)
     assert [s.loss for s in a] == [s.loss for s in b]
+
+
+@pytest.mark.parametrize(("hold", "weight", "held"), [("exact", 20, True), ("exact", 0, True), ("soft", 0, False)])
+def test_what_the_picture_itself_holds_is_held_too(hold, weight, held):
+    mask = np.arange(64) < np.full((64, 1), 50)
+    config = DragConfig(solver="gauss-newton", mask_hold=hold, mask_weight=weight)
+    running = Drag(bump(), WS, [(20, 20)], [(26, 20)], mask, config)
+    assert running.problem.masked is held
+    assert running._solver._restores is not held
+    assert (running.near == running.stop_distance) is held
 
 
 def test_the_estimated_mask_loss_is_unbiased():

@@ -63,7 +63,7 @@ def test_one_of_many_that_did_not_arrive_is_not_claimed():
     for tracker in ("template", "continuity"):
         generator = BumpGenerator(START, limit=6.0, decoys=[targets[0]])
         generator.radius = 2.5
-        *_, last = drag(generator, targets, tracker=tracker, trust_radius=64.0)
+        *_, last = drag(generator, targets, tracker=tracker, trust_radius=16.0)
         claims[tracker] = last.outcome == "arrived"
         if tracker == "continuity":
             assert np.linalg.norm(where(generator, last)[0] - last.handles[0]) < 1 or last.lost[0]
@@ -134,6 +134,34 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
     assert (found.handles == first.handles).all()
 
 
+@pytest.mark.parametrize(("apart", "claimed"), [(11.0, False), (13.0, False), (20.0, True)])
+def test_two_that_are_known_by_half_may_not_have_changed_beyond_all_measure(apart, claimed):
+    """The steps leave that to the second look, also where its own surroundings are too small to overlap."""
+    handles = [(32.0, 32.0 - apart / 2), (32.0, 32.0 + apart / 2)]
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(BumpGenerator(handles).freeze(), WS[..., :4], handles, handles, config=config)
+    tracker = running._solver.tracker
+    shift = torch.zeros(1, running.problem.moves, 4)
+    sampler = running.problem.anywhere(running.generator.features(WS[..., :4], "map"))
+    first = tracker.begin(running.problem.handles, shift, sampler)
+    other = replace(first, displacement=first.displacement + running.problem.pixels(line.CHANGED + 1))
+    assert tracker.confirm(other, shift, final=True).lost.tolist() == [not claimed] * 2
+    assert not tracker.confirm(first, shift, final=True).lost.any()
+
+
+@pytest.mark.parametrize(("led", "claimed"), [(10.0, True), (20.0, False)])
+def test_where_what_lies_between_is_asked_too_the_second_look_may_have_led_farther(led, claimed):
+    near = [(28.0, 28.0), (28.0, 36.0)]
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(BumpGenerator(near).freeze(), WS[..., :4], near, near, config=config)
+    tracker = running._solver.tracker
+    shift = torch.zeros(1, running.problem.moves, 4)
+    sampler = running.problem.anywhere(running.generator.features(WS[..., :4], "map"))
+    first = tracker.begin(running.problem.handles, shift, sampler)
+    moved = replace(first, corrected=torch.full_like(first.corrected, running.problem.pixels(led)))
+    assert tracker.confirm(moved, shift, final=True).lost.tolist() == [not claimed] * 2
+
+
 @pytest.mark.parametrize("handles", [START[:1], START[:2]], ids=["one", "two that share nothing"])
 def test_a_second_look_may_have_led_two_handles_less_far_than_one(handles):
     config = DragConfig(solver="gauss-newton", max_departure=100.0)
@@ -177,8 +205,9 @@ def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solve
         ((18.0, 16.0), {}, 6, 1.0),
         ((22.0, 16.0), {"stall_steps": 600}, 20, 5.0),
         ((22.0, 16.0), {"tracker": "template"}, 6, 1.0),
+        ((22.0, 16.0), {"trust_radius": 2.0, "stall_progress": 4.0}, 2, 8.0),
     ],
-    ids=["far", "near", "as patient as asked for", "not followed"],
+    ids=["far", "near", "as patient as asked for", "not followed", "short steps"],
 )
 def test_far_from_its_target_a_drag_that_hardly_gets_nearer_ends_sooner(target, settings, steps, least):
     config = DragConfig(solver="gauss-newton", max_departure=100.0, **settings)
@@ -187,3 +216,44 @@ def test_far_from_its_target_a_drag_that_hardly_gets_nearer_ends_sooner(target, 
     patience = running._solver.patience(here, torch.tensor([target]))
     assert patience.steps == steps
     assert patience.least == pytest.approx(running.problem.pixels(least))
+
+
+def test_short_steps_are_not_taken_for_creeping():
+    config = DragConfig(solver="gauss-newton", max_departure=100.0, trust_radius=8.0, stall_progress=16.0)
+    *_, last = Drag(BumpGenerator(START).freeze(), WS, START[:1], [(30.0, 24.0)], config=config)
+    assert last.outcome == "arrived"
+
+
+def test_many_that_are_a_little_off_in_the_end_are_not_looked_for_again_and_again(monkeypatch):
+    looks = []
+    confirm = LineTracker.confirm
+
+    def off(self, tracked, shift, *, final):
+        looks.append(final)
+        found = confirm(self, tracked, shift, final=final)
+        return replace(found, handles=found.handles + 2.0)
+
+    monkeypatch.setattr(LineTracker, "confirm", off)
+    *_, last = drag(BumpGenerator(START), [(24.0, 20.0), (40.0, 28.0), (26.0, 40.0)])
+    assert last.outcome == "stalled"
+    assert len(looks) == 1
+
+
+def test_three_that_adam_follows_are_many(monkeypatch):
+    config = DragConfig(solver="adam", tracker="continuity")
+    running = Drag(BumpGenerator(START).freeze(), WS, START, [(x + 0.9, y) for x, y in START], config=config)
+    tracker = running._solver.tracker
+    assert isinstance(tracker, Witnessed)
+    assert tracker._far == running.problem.pixels(line.WITNESSED_FAR)
+    assert running._close()
+    few = Drag(BumpGenerator(START).freeze(), WS, START[:2], [(x + 1.1, y) for x, y in START[:2]], config=config)
+    assert not few._close()
+
+
+def test_what_only_another_step_needs_goes_with_the_end():
+    running = Drag(
+        BumpGenerator(START).freeze(), WS, START[:1], [(20.0, 16.0)], config=DragConfig(solver="gauss-newton")
+    )
+    *_, last = running
+    assert last.done
+    assert running._here.surroundings._copies is None

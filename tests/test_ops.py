@@ -666,7 +666,7 @@ def test_nobody_waits_for_a_build_and_status_tells(fresh: Path, monkeypatch: pyt
     assert bias_act(torch.ones(1, 1, 2, 2)).sum() == 4
     assert time.monotonic() - start < 1
     # What happens when the process ends.
-    build._stop_children()
+    build.stop_children()
     thread.join(20)
     assert not thread.is_alive()
     assert [s.state for s in build.builds()] == ["failed"]
@@ -706,7 +706,7 @@ def test_whoever_takes_what_is_built_waits_for_no_build(fresh: Path, monkeypatch
         time.sleep(0.01)
     assert not library.load_built()
     assert thread.is_alive()
-    build._stop_children()
+    build.stop_children()
     thread.join(20)
 
 

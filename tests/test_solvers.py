@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from draggan.config import DragConfig
 from draggan.drag import Drag, tracking
@@ -17,7 +18,7 @@ from draggan.drag.latent_statistics import LatentStatistics, latent_statistics, 
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Pattern
 from draggan.drag.solvers import gauss_newton as gauss_newton_module
-from draggan.drag.solvers.gauss_newton import RULES, smallest_step
+from draggan.drag.solvers.gauss_newton import RULES, _restoring, _step_towards, smallest_step
 from draggan.drag.solvers.jacobian import pulled_back, residual, to_float64
 from draggan.drag.solvers.latent_metric import metric_root
 from draggan.drag.solvers.mask_constraint import mask_view
@@ -294,6 +295,15 @@ def test_small_systems_are_solved_where_there_is_float64():
 
     assert to_float64(torch.zeros(2).as_subclass(Apples)).tolist() == [1, 1]
     assert to_float64(torch.zeros(2)).dtype == torch.float64
+
+
+def test_a_step_is_computed_where_there_is_none():
+    with FakeTensorMode():
+        rows, way = torch.empty(2, 6, 4, device="mps"), torch.empty(1, 6, 4, device="mps")
+        handles, limits = torch.empty(1, 2, device="mps"), torch.empty(3, device="mps")
+        step = _step_towards(rows, way, handles, handles, limits, 0.5)
+        assert (step.device.type, step.shape) == ("mps", way.shape)
+        assert _restoring(rows, way, torch.empty((), device="mps")).device.type == "mps"
 
 
 def test_the_smallest_step_of_a_damped_system():
@@ -660,7 +670,8 @@ def test_only_a_drag_that_is_led_by_hand_is_so_exact():
     assert Drag(bump(), WS, few, [(30, 20)], config=gauss_newton()).near == 0.5
     assert Drag(bump(), WS, few, [(30, 20)], config=gauss_newton(tracker="template")).near == 1
     assert Drag(bump(), WS, many, [(x + 5, y) for x, y in many], config=gauss_newton()).near == 1
-    assert Drag(bump(), WS, few, [(30, 20)], np.ones((64, 64), bool), config=gauss_newton()).near == 1
+    mask = np.arange(64) < np.full((64, 1), 50)
+    assert Drag(bump(), WS, few, [(30, 20)], mask, config=gauss_newton()).near == 1
     assert Drag(bump(), WS, few, [(30, 20)], config=DragConfig(solver="adam"), live=True).near == 1
 
 

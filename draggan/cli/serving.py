@@ -50,6 +50,9 @@ def run_page(program: str, serve: Callable[[Path], None], *, check: Callable[[],
         return 1
     except _Ended as e:
         ended = e
+        # One more would end the tidying.
+        for number in handlers:
+            signal.signal(number, signal.SIG_IGN)
         if e.code:
             sys.stderr.write(f"{program}: interrupted\n")
     except KeyboardInterrupt:
@@ -59,15 +62,25 @@ def run_page(program: str, serve: Callable[[Path], None], *, check: Callable[[],
         if folder is not None:
             folder.remove()
         os.environ["GRADIO_TEMP_DIR"], tempfile.tempdir = chosen or "", None
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         if ended is not None:
             # Not by way of Python's own end: it cuts off threads that compute, which PyTorch takes for a crash, and
             # sometimes waits for them for ever.
+            _end_children()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(ended.code)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return 0
+
+
+def _end_children() -> None:
+    """The compiler of a first start, and what holds a public link open: both would go on."""
+    if (build := sys.modules.get("torch_utils.ops.build")) is not None:
+        build.stop_children()
+    if (tunneling := sys.modules.get("gradio.tunneling")) is not None:
+        for tunnel in tunneling.CURRENT_TUNNELS:
+            tunnel.kill()
 
 
 def launch(demo: Any, exposure: Exposure, port: int, **options: Any) -> tuple[str, str | None]:

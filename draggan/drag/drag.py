@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import DragConfig
+from draggan.config import FEW_HANDLES, DragConfig
 from draggan.drag.line import LineTracker, Witnessed
 from draggan.drag.live import MovingTargets
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
@@ -30,9 +30,10 @@ from torch_utils.transfer import to_host
 
 __all__ = ["Drag"]
 
-# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of
-# several handles, and of one, unless a hand has led them, which has seen where they are. Two that went on a second time
-# came no nearer, and half of what they claimed was false.
+# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of two
+# handles, and of one, unless a hand has led them, which has seen where they are. Two that went on a second time came no
+# nearer, and half of what they claimed was false. Many never do: five landmarks of 42 pairs that went on as often as
+# they liked were there less often (181 of 210 points for 186), said so of as many (121), and took 2.6 times as long.
 CORRECTIONS, CORRECTIONS_OF_ONE = 1, 2
 
 
@@ -131,8 +132,8 @@ class Drag(Iterator[DragStep]):
         self._rest: Findings | None = None  # what has made a live drag rest short of these targets
         self._led = live  # a hand has led it
         self._ended = False
-        by_hand = live and not problem.along_lines
-        self._corrections = 0 if by_hand else CORRECTIONS_OF_ONE if len(start) == 1 else CORRECTIONS
+        stays = live or problem.along_lines
+        self._corrections = 0 if stays else CORRECTIONS_OF_ONE if len(start) == 1 else CORRECTIONS
         if state is not None:
             self._resume(state)
 
@@ -203,6 +204,8 @@ class Drag(Iterator[DragStep]):
             self._nearest = self._nearest.measured_against(targets)
         step = self._advance(live=live, stopped=self._moving.stopped)
         self._ended = step.done
+        if self._ended and self._here is not None:
+            self._here.forget()
         self._index += 1
         return step
 
@@ -328,11 +331,14 @@ class Drag(Iterator[DragStep]):
             refusal=None if elsewhere else findings.refusal,
             idle_steps=0 if elsewhere else findings.idle_steps,
         )
+        if self.problem.along_lines and decide(findings) is None:
+            # It would believe itself there again and again, and be a little off each time.
+            findings = replace(findings, stuck=True)
         return findings, there
 
     def _close(self) -> bool:
         problem = self.problem
-        alone = problem.follows and not problem.along_lines and problem.mask is None
+        alone = problem.follows and len(problem.handles) <= FEW_HANDLES and not problem.masked
         return close(self._distances, self.stop_distance, problem.size, follows=problem.follows, alone=alone)
 
     @staticmethod

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.config import at_size
+from draggan.config import FEW_HANDLES, at_size
 from draggan.drag.continuity import (
     ANCHORED,
     LEAST_SIMILAR,
@@ -199,9 +199,16 @@ class LineTracker(Tracker):
 
     def __init__(self, problem: Problem, pattern: Pattern | None = None) -> None:
         self._problem = problem
-        pattern = self._pattern = problem.witness if pattern is None else pattern
-        # Once anchored and once free, side by side.
-        self._twice = replace(
+        self._pattern = problem.witness if pattern is None else pattern
+        self._limits = Limits.of(problem.size)
+        self._reach = self._pattern.radius + self._limits.surprise + self._limits.anchored + 1
+        self._first: Followed | None = None
+
+    @cached_property
+    def _twice(self) -> Pattern:
+        """Once anchored and once free, side by side."""
+        pattern = self._pattern
+        return replace(
             pattern,
             weights=torch.cat([pattern.weights] * 2),
             features=torch.cat([pattern.features] * 2),
@@ -209,9 +216,6 @@ class LineTracker(Tracker):
             mean=torch.cat([pattern.mean] * 2),
             clicked=torch.cat([pattern.clicked] * 2),
         )
-        self._limits = Limits.of(problem.size)
-        self._reach = pattern.radius + self._limits.surprise + self._limits.anchored + 1
-        self._first: Followed | None = None
 
     @torch.no_grad()
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
@@ -358,7 +362,14 @@ class Witnessed(ContinuityTracker):
     def _far(self) -> float:
         """How far the line may have led from a place of which something is claimed, image pixels."""
         apart = WITNESSED_FAR_APART if self._line_between is None else WITNESSED_FAR_TWICE
-        return at_size(WITNESSED_FAR if len(self._problem.handles) == 1 else apart, self._problem.size)
+        two = len(self._problem.handles) == FEW_HANDLES
+        return at_size(apart if two else WITNESSED_FAR, self._problem.size)
+
+    @cached_property
+    def _halved(self) -> bool:
+        """Whether steps know two handles by half of what surrounds them, and lose them less soon for it."""
+        (weights,) = to_host(self._pattern.weights)
+        return bool((weights == 0).any())
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
@@ -370,8 +381,9 @@ class Witnessed(ContinuityTracker):
         if not final and elsewhere.any() and not ((tracked.corrected > 0) & (away > self._before)).any():
             return self.moved(tracked, places, torch.where(elsewhere, away, 0), shift)
         lost = tracked.lost | (away > self._agreed) | (tracked.corrected > self._far) | (similar < LEAST_SIMILAR)
-        if self._line_between is not None:
+        if self._halved:
             lost = lost | (tracked.displacement > self._changed)
+        if self._line_between is not None:
             (known,) = to_host(lost)
             if not known.any():
                 places, similar = self._line_between.leads(shift, tracked.handles)

@@ -89,12 +89,6 @@ def prepare(
 
     published = _published_stop_distance(config, len(points), size)
     stop_distance = _stop_distance(published, grid)
-    near = stop_distance
-    if by_hand:
-        near = max(published, LIVE_FLOOR)
-    elif follows and solver.subpixel and not along_lines and mask is None:
-        near = NEARER * stop_distance
-
     r1, r2 = radii_at_size(config, size)
     patch = disc_offsets(r1)
     # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
@@ -117,6 +111,13 @@ def prepare(
         view = solver.mask_view(generator, config, level)
         fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
         blend = None if held is None or config.mask_hold != "exact" else generator.blend(held, base, finer)
+
+    masked = fixed is not None or blend is not None
+    near = stop_distance
+    if by_hand:
+        near = max(published, LIVE_FLOOR)
+    elif follows and solver.subpixel and not along_lines and not masked:
+        near = NEARER * stop_distance
 
     @functools.cache
     @torch.no_grad()
@@ -149,7 +150,7 @@ def prepare(
         stop_distance=stop_distance,
         near=near,
         by_hand=by_hand,
-        along_pictures=solver.subpixel and mask is None and len(points) == 1 and config.naturalness == 1,
+        along_pictures=solver.subpixel and not masked and len(points) == 1 and config.naturalness == 1,
     )
 
 

@@ -157,6 +157,11 @@ class Problem:
         return self.generator.image_size
 
     @property
+    def masked(self) -> bool:
+        """Whether anything is held outside a mask: by the loss, or by the picture itself."""
+        return self.mask is not None or self.blend is not None
+
+    @property
     def free_rows(self) -> int:
         """How many of the first rows move."""
         return min(self.config.free_rows, self.generator.num_ws)
@@ -177,7 +182,8 @@ class Problem:
     def max_departure(self) -> float:
         """See `DragConfig.max_departure`; with many handles as far as another picture of the model lies.
 
-        Half of it is left to a drag that begins beyond, as one that goes on from where a single handle has led.
+        A drag that begins with less than half of it left, as one that goes on from where another has ended, has half of
+        it left.
         """
         usual, most = self._usual_departure, PICTURES_DEPARTURE * self.config.max_departure
         (begun,) = to_host(self.departures(torch.zeros_like(self.ws[:, : self.moves]))[:1])
@@ -189,7 +195,7 @@ class Problem:
         config, handles = self.config, len(self.handles)
         if handles > FEW_HANDLES:
             return MANY_DEPARTURE * config.max_departure
-        if self.mask is not None or self.blend is not None:
+        if self.masked:
             return MASKED_DEPARTURE * config.max_departure
         if self.noise is not None:
             return PICTURES_DEPARTURE * config.max_departure

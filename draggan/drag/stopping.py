@@ -18,8 +18,8 @@ Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", 
 
 * "arrived": the content of every handle is within the stop distance of its target. With a mask, Gauss-Newton goes on
   for some steps then, which make up for what has changed outside.
-* "stalled": as far as it goes. No progress for `DragConfig.stall_steps` steps, or no step of the solver, however
-  short, leads nearer: the model knows no such picture, or not on this way.
+* "stalled": as far as it goes. No progress for as many steps as the solver has patience (`Solver.patience`), or no step
+  of it, however short, leads nearer: the model knows no such picture, or not on this way.
 * "unlikely": likewise, because farther on the picture would be unlike any that the model knows
   (`DragConfig.max_departure`).
 * "far": likewise, of pulls by hand that followed one another: they have led together as far as they may from the

@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 
 from dnnlib.errors import ListenError
 from dnnlib.listening import free_port
+from draggan.cli import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +73,29 @@ def test_what_a_killed_one_leaves_goes_with_the_next_start(tmp_path):
         assert second.stderr.read() == "app.py: interrupted\n"
     finally:
         second.kill()
+
+
+def test_whoever_is_in_a_hurry_ends_it_all_the_same(tmp_path):
+    process = start(GRADIO_TEMP_DIR=str(tmp_path))
+    try:
+        address_of(process)
+        for _ in range(5):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        assert process.wait(90) == 130
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        process.kill()
+
+
+def test_what_a_page_has_started_ends_with_it(monkeypatch):
+    ended = []
+    tunnel = types.SimpleNamespace(kill=lambda: ended.append("tunnel"))
+    monkeypatch.setitem(sys.modules, "gradio.tunneling", types.SimpleNamespace(CURRENT_TUNNELS=[tunnel]))
+    compiler = types.SimpleNamespace(stop_children=lambda: ended.append("compiler"))
+    monkeypatch.setitem(sys.modules, "torch_utils.ops.build", compiler)
+    serving._end_children()
+    assert sorted(ended) == ["compiler", "tunnel"]
 
 
 @pytest.mark.parametrize(

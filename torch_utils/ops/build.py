@@ -36,7 +36,7 @@ import torch
 from dnnlib.cache import cache_dir
 from torch_utils.errors import BuildError
 
-__all__ = ["Build", "Toolchain", "builds", "for_processor", "load_cached", "load_library", "toolchain"]
+__all__ = ["Build", "Toolchain", "builds", "for_processor", "load_cached", "load_library", "stop_children", "toolchain"]
 
 logger = logging.getLogger(__name__)
 
@@ -296,7 +296,8 @@ def _stop(child: subprocess.Popen[str]) -> None:
 
 
 @atexit.register
-def _stop_children() -> None:
+def stop_children() -> None:
+    """End the compilers that this process has started; also for an end that passes `atexit` by."""
     for child in list(_children):
         _stop(child)
 

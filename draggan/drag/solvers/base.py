@@ -44,6 +44,9 @@ class Evaluation(abc.ABC):
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
         """The supervision loss here (Eq. 1), for these targets."""
 
+    def forget(self) -> None:  # noqa: B027 - most keep nothing of the kind
+        """Give up what only a step from here needs, and what would be kept in memory for it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kept:

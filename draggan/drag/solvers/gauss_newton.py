@@ -84,6 +84,10 @@ class GaussNewtonEvaluation(Evaluation):
         """See `Evaluation.loss`."""
         return self.surroundings.loss(self.tracked.handles, targets)
 
+    def forget(self) -> None:
+        """See `Evaluation.forget`."""
+        self.surroundings.forget()
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussNewtonKept(Kept):
@@ -212,7 +216,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             self._coordinates, self._loose = pictures, pictures.uncoupled()
         self._coupled = metric.coupled
         by_hand = problem.by_hand
-        alone = problem.mask is None and len(problem.handles) <= FEW_HANDLES
+        alone = not problem.masked and len(problem.handles) <= FEW_HANDLES
         # With a mask what it is to look like is asked for all around already.
         self._restores = problem.follows and alone
         self._lets_go = self._restores and not by_hand
@@ -242,9 +246,11 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def patience(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> Patience:
         """See `Solver.patience`. A drag that can let go of its rows is the more patient where it may do so."""
         steps, least = RULES.stall_share * self.problem.config.stall_steps, self.problem.least_progress
-        if self._lets_go and not self._all_within(here.tracked, targets, self._last_bit):
-            steps, least = RULES.creeping_share * steps, RULES.creeping * least
-        return Patience(max(round(steps), 2), least)
+        if not self._lets_go or self._all_within(here.tracked, targets, self._last_bit):
+            return Patience(max(round(steps), 2), least)
+        few = max(round(RULES.creeping_share * steps), 2)
+        # As far as half of the steps may go, whatever the settings, is progress.
+        return Patience(few, min(RULES.creeping * least, few * self._widest / 2))
 
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> GaussNewtonEvaluation:
         """See `Solver.initial`."""
@@ -509,7 +515,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """The step from here, within this region."""
         jacobian = slopes_here.jacobian
         # A step that is tried again shorter takes back less, too.
-        homing = RULES.homing * RULES.shrink**backtracks
+        homing = (RULES.loose_homing if here.let_go else RULES.homing) * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
         if slopes_here.restoring is not None:
             step = _restored(step, slopes_here.restoring)
@@ -524,9 +530,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _cut_off(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves w_dim"],
-        step: Float[Tensor, "1 moves w_dim"],
-    ) -> tuple[Float[Tensor, "1 moves w_dim"], float]:
+        jacobian: Float[Tensor, "k moves d"],
+        step: Float[Tensor, "1 moves d"],
+    ) -> tuple[Float[Tensor, "1 moves d"], float]:
         """As much of a step as does not lead beyond `Problem.max_departure`, and which share of it that is.
 
         That is known before anything is drawn. What the step takes back, it takes back all the same: that makes room.
@@ -605,9 +611,9 @@ def _freedom(problem: Problem) -> tuple[float, float]:
     picture itself holds what is outside a mask, the latent has to fit there and no more, so less is enough.
     """
     config, many = problem.config, len(problem.handles) > FEW_HANDLES
-    if problem.mask is None and not many:
+    if not problem.masked and not many:
         return config.naturalness, config.row_independence
-    if problem.mask is None:
+    if not problem.masked:
         return RULES.many_naturalness * config.naturalness, 1.0
     if problem.blend is None or many:
         return RULES.masked_naturalness * config.naturalness, 1.0
@@ -682,7 +688,7 @@ def smallest_step(
     For a matrix of few rows that is ``J^T (J J^T + diag(c))^-1 d`` with ``c_i = damping (J J^T)_ii``.
     """
     j = to_float64(jacobian)
-    c = damping * j.square().sum(1)
+    c = (to_float64(damping) if isinstance(damping, Tensor) else damping) * j.square().sum(1)
     # A handle that nothing moves has a row of zeros; it asks for nothing.
     c = c + 1e-6 * c.mean() + torch.finfo(j.dtype).tiny ** 0.5
     return (j.T @ (inverse(j @ j.T + torch.diag(c)) @ to_float64(d))).to(jacobian)

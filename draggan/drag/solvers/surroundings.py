@@ -87,7 +87,7 @@ class Surroundings:
 
     @torch.no_grad()
     def rows(self, handles: Float[Tensor, "n 2"], *, content: bool) -> Rows:
-        """How everything depends on the latent at the tracked handles, computed once.
+        """How everything depends on the latent at the tracked handles, computed once, whatever is asked for later.
 
         Args:
             content: what is under the handles, too.
@@ -95,6 +95,10 @@ class Surroundings:
         if self._rows is None:
             self._rows = self._found(handles, content=content)
         return self._rows
+
+    def forget(self) -> None:
+        """Give up what only `rows` needs, which takes memory as long as somebody has this."""
+        self._copies = None
 
     def _found(self, handles: Float[Tensor, "n 2"], *, content: bool) -> Rows:
         problem = self._problem
