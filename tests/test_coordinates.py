@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from draggan.config import DragConfig
 from draggan.drag import Drag
+from draggan.drag import noise as noise_module
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.noise import Noise, nearest_noise
 from draggan.drag.solvers.coordinates import Linear, Pictures
@@ -64,6 +68,29 @@ def test_of_a_latent_that_no_noise_gives_the_nearest_is_found():
     rest = (found.latents(found.z)[0] - other).norm()
     assert rest <= (w - other).norm() * 1.01
     assert torch.isfinite(found.z).all()
+
+
+def test_a_search_is_remembered_as_long_as_its_model(monkeypatch):
+    G = tiny_stylegan2()
+    searched = []
+    search = noise_module._searched
+    monkeypatch.setattr(noise_module, "_searched", lambda *args: searched.append(args[1]) or search(*args))
+    monkeypatch.setattr(noise_module, "REMEMBERED", 2)
+    latents = [noise_of(G, seed)[1] for seed in range(3)]
+    first = nearest_noise(G, latents[0])
+    again = nearest_noise(G, latents[0].clone())
+    assert len(searched) == 1
+    assert torch.equal(first.z, again.z)
+    assert first.rest == again.rest
+    for w in latents:
+        nearest_noise(G, w)
+    nearest_noise(G, latents[0])
+    assert len(searched) == 4
+    gone = weakref.ref(G)
+    del G, first, again, search, searched
+    monkeypatch.undo()
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_latent_that_is_no_number_has_no_noise():

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -25,6 +30,9 @@ STEPS, ATTEMPTS, DAMPING, LEAST_DAMPING, LESS, MORE = 30, 6, 1e-3, 1e-6, 0.3, 4.
 # It ends where a step wins less than this share of what is left, or where no more than this share of the latent is left
 # (both of squared lengths).
 LEAST_GAIN, FOUND = 0.05, 1e-3
+# So many searches of a model are remembered: of 512 numbers one takes seconds, and a drag is often begun once more from
+# the same picture, or taken up by another process.
+REMEMBERED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,13 @@ class Noise:
         return mapped(self.generator, z, self.label)
 
 
+Parts: TypeAlias = "tuple[Tensor, Tensor | None, float] | None"
+# By model, and by the latent that was looked for and where it was: noise without the model, which goes when nobody else
+# has it.
+_remembered: WeakKeyDictionary[Generator, OrderedDict[tuple[bytes, str], Parts]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
 def mapped(
     generator: Generator, z: Float[Tensor, "n z_dim"], label: Float[Tensor, "1 c_dim"] | None
 ) -> Float[Tensor, "n w_dim"]:
@@ -63,6 +78,23 @@ def nearest_noise(generator: Generator, w: Float[Tensor, "w_dim"]) -> Noise | No
     Returns:
         None for a model of whose mapping network there is nothing to find out.
     """
+    latent = hashlib.sha256(w.detach().cpu().contiguous().numpy().tobytes()).digest(), str(w.device)
+    with _lock:
+        found = _remembered.setdefault(generator, OrderedDict())
+        if latent in found:
+            found.move_to_end(latent)
+            parts = found[latent]
+            return None if parts is None else Noise(generator, *parts)
+    # Two threads that look for the same find the same.
+    noise = _searched(generator, w)
+    with _lock:
+        found[latent] = None if noise is None else (noise.z, noise.label, noise.rest)
+        if len(found) > REMEMBERED:
+            found.popitem(last=False)
+    return noise
+
+
+def _searched(generator: Generator, w: Float[Tensor, "w_dim"]) -> Noise | None:
     try:
         with torch.no_grad():
             z, labels = sample_noise(generator, STARTS)
