@@ -531,12 +531,6 @@ class TrustRegion:
         source="ours",
         help="what each step takes back where the handles do not need it",
     )
-    loose_homing: float = _setting(
-        0.2,
-        unit="share of what has changed since the rows were let go",
-        source="ours: a fifteenth of the time, and two of a hundred more of those truly there are claimed",
-        help="likewise where they have been let go: what is left there asks for more, and steps are few",
-    )
     restored_from: float = _setting(
         15.0,
         unit="px at 512 px",

@@ -515,7 +515,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """The step from here, within this region."""
         jacobian = slopes_here.jacobian
         # A step that is tried again shorter takes back less, too.
-        homing = (RULES.loose_homing if here.let_go else RULES.homing) * RULES.shrink**backtracks
+        homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
         if slopes_here.restoring is not None:
             step = _restored(step, slopes_here.restoring)
