@@ -69,7 +69,7 @@ WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR = 6.0, 16.0, 10.0
 # one look more, the line may have led this far. Two that share none pull a picture apart as a whole: there it may have
 # led less far. Of 116 claims of random landmarks pulled apart, 36 false, all of this leaves 67 true and 13 false, and
 # of 55 of lips, lids and ears, all true, 50.
-TORN, TORN_SIMILAR, CHANGED, WITNESSED_FAR_TWICE, WITNESSED_FAR_APART = 15.0, 0.7, 40.0, 16.0, 6.0
+TORN, TORN_SIMILAR, CHANGED, WITNESSED_FAR_TWICE, WITNESSED_FAR_APART = 15.0, 0.75, 40.0, 16.0, 6.0
 # Maps of more cells than this are not computed whole, but around every handle; those of one or two handles never are.
 WHOLE = 64 * 64
 
