@@ -191,7 +191,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     """One forward pass a step or attempt, two or three backward passes a step, over a small window for every handle.
 
     The last bit of a way is often open only if the rows of the latent part: where a drag of few handles can go no
-    farther and little is left, they are let go, and steps give back only what they have done since.
+    farther and little is left, they are let go, and steps give back only what they have done since. They stay so, also
+    where the drag is sent on from there.
     """
 
     subpixel = True
