@@ -39,8 +39,8 @@ _OUTCOMES = {
     "stalled": "as far as it goes: this model makes no picture nearer to that; the nearest one was kept",
     "unlikely": "stopped before the picture would be unlike any that this model makes (--max-departure 100 goes on)",
     "far": "stopped, as pulls together have changed the picture as much as this model can take",
-    "lost": "the content of a handle would be out of sight further on; the last picture with it was kept",
-    "unsure": "the points seem to be there, but some look too different now to be certain",
+    "lost": "further on, what is under a point could no longer be followed; the last picture with it was kept",
+    "unsure": "the points may have arrived, but some look too different now to be sure",
     "stopped": "stopped",
     "diverged": "the optimisation ran out of bounds; the best picture so far was kept (try a smaller --step-size)",
 }
@@ -300,9 +300,11 @@ def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
         print(_OUTCOMES[outcome])
     else:
         ended = f" after {last.index} steps, {last.seconds:.1f} s"
-        if outcome != "arrived":
-            ended += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
         unsure = outcome == "lost" and bool((last.distances <= last.stop_distance).all())
+        if unsure:
+            ended = f" ({last.index} steps, {last.seconds:.1f} s)"
+        elif outcome != "arrived":
+            ended += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
         print(_OUTCOMES["unsure" if unsure else "faded" if last.faded else outcome] + ended)
         points = zip(last.handles, last.targets, last.distances, last.lost, strict=True)
         for i, (h, t, d, gone) in enumerate(points, 1):

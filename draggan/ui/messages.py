@@ -519,7 +519,8 @@ def drag_progress(update: Update, seconds: float, numbers: Sequence[int] = ()) -
     """
     text = f"Step {update.index} · {_to_go(update, numbers)}"
     if update.index > 0 and seconds > 0:
-        text += f" · {_figure(update.index / seconds)} steps/s"
+        pace = _figure(update.index / seconds)
+        text += f" · {pace} step{'' if pace == '1' else 's'}/s"
     # Steps get shorter towards the end: a guess, and none at all before there is something to guess from.
     if seconds > 2 and 0.1 < update.way < 0.97 and (left := seconds * (1 - update.way) / update.way) >= 1:
         text += f" · {_about(left).lower()} left"
@@ -535,7 +536,7 @@ def is_taut(update: Update) -> bool:
 def live_rest(update: Update) -> str:
     """Why the picture does not follow the pointer any farther."""
     if update.rests == "lost":
-        why = "further on, what you hold would be out of sight"
+        why = "further on, what you hold could no longer be followed"
     elif update.rests == "unlikely":
         why = "further on, the picture would be unlike any that this model makes"
     elif update.rests == "far":
@@ -565,7 +566,7 @@ def live_outcome(update: Update, *, moved: bool = True, dropped: bool = False) -
         return "bad", f"The picture fell apart, so the best one on the way is shown. {undo}"
     if update.outcome == "stopped":
         return "note", f"Stopped {far:.1f} px away. {on}"
-    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px away. {undo}".strip()
+    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px to go. {undo}".strip()
 
 
 def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
@@ -602,7 +603,7 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
             "Undo takes you back.",
         )
     if update.outcome == "lost" and (doubtful := _doubtful(update, steps, numbers)):
-        return "note", f"{doubtful} Keep it if it is what you wanted; Undo takes you back."
+        return "note", f"{doubtful} Keep the picture if it is what you wanted; Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
         left = f"{_arrivals(update)}{_to_go(update, numbers)}"
         if held := _held_by_mask(session):
@@ -624,7 +625,8 @@ def _as_far_as_it_goes(update: Update) -> str:
     """Why a drag has gone no farther, and how much of the way it has gone."""
     way = _way(update)
     if update.outcome == "lost":
-        return f"Further on, what you hold would be out of sight. It has gone {way}"
+        what = "the point" if len(update.lost) == 1 else "a point"
+        return f"Further on, what is under {what} could no longer be followed. It has gone {way}"
     if update.outcome == "unlikely":
         return f"Further on, the picture would be unlike any that this model makes. It has gone {way}"
     if update.outcome == "far":

@@ -194,7 +194,7 @@ def test_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_a_line_le
         hand.move(at(page, (x, 30)))
         page.wait_for_timeout(30)
     page.wait_for_function("document.querySelector('.dg-stage').dataset.taut === 'true'")
-    status(page, r"^As far as it goes: further on, what you hold would be out of sight\.$")
+    status(page, r"^As far as it goes: further on, what you hold could no longer be followed\.$")
     ((x, y),) = json.loads(page.locator(".dg-stage").get_attribute("data-handles"))
     bright = brightest(page)
     assert abs(x - bright[0]) <= 3
@@ -211,7 +211,7 @@ def test_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_a_line_le
     status(page, "^The picture follows your hand")
     hand.move(at(page, (60, 30)))
     hand.release()
-    status(page, r"[0-9]+ % of the way, [0-9.]+ px away\. Undo takes you back\.$")
+    status(page, r"[0-9]+ % of the way, [0-9.]+ px to go\. Undo takes you back\.$")
     assert abs(brightest(page)[0] - x) <= 3
 
 

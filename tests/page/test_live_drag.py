@@ -107,7 +107,7 @@ def test_pulled_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_th
                 break
             threading.Event().wait(0.02)
         assert [text_of(u, parts) for u in updates if parts.status in u] == [
-            "As far as it goes: further on, what you hold would be out of sight."
+            "As far as it goes: further on, what you hold could no longer be followed."
         ]
         while answer["taut"]:
             answer = picture_at(do, (24, 30), answer["count"])
@@ -118,7 +118,7 @@ def test_pulled_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_th
         do.page.live.steer({"key": KEY, "at": [50, 30], "end": True})
     said = [text_of(update, parts) for update in updates if parts.status in update]
     assert messages.LIVE in said, "it follows again"
-    assert re.search(r"out of sight\. .* % of the way, [\d.]+ px away\. Undo takes you back\.$", said[-1])
+    assert re.search(r"followed\. .* % of the way, [\d.]+ px to go\. Undo takes you back\.$", said[-1])
 
 
 def test_held_by_one_of_several_points_the_others_are_dragged_too_and_all_stay(do, parts, session):
