@@ -81,7 +81,7 @@ _SAID = {
     "arrived": "Arrived",
     "stalled": "As far as it goes",
     "unlikely": "Unlikely beyond",
-    "lost": "Out of sight beyond",
+    "lost": "Not followed beyond",
 }
 
 
