@@ -605,25 +605,25 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     if update.outcome == "lost" and (doubtful := _doubtful(update, steps, numbers)):
         return "note", f"{doubtful} Keep the picture if it is what you wanted; Undo takes you back."
     if update.outcome in ("stalled", "unlikely", "lost"):
-        left = f"{_arrivals(update)}{_to_go(update, numbers)}"
+        left, goes_on = f"{_arrivals(update)}{_to_go(update, numbers)}", _goes_on(session)
         if held := _held_by_mask(session):
-            return "note", f"It has gone {_way(update)}, {left}.{held}"
+            return "note", f"It has gone {_way(update, goes_on=goes_on)}, {left}.{held}"
         advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
         advice += f", or “{CHOICES['space']['w' if session.space == 'w+' else 'w+']}”."
         if update.outcome == "unlikely":
             # As long as it is: the line below the picture has room for three.
             advice = f"To go farther, raise “{TITLES['max_departure']}” under Expert."
         undo = "" if update.outcome == "unlikely" else " Undo takes you back."
-        return "note", f"{_as_far_as_it_goes(update)}, {left}. {advice}{undo}"
+        return "note", f"{_as_far_as_it_goes(update, goes_on=goes_on)}, {left}. {advice}{undo}"
     return "bad", (
         f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
         "Set a smaller step size under Expert and press Start; Undo takes you back."
     )
 
 
-def _as_far_as_it_goes(update: Update) -> str:
+def _as_far_as_it_goes(update: Update, *, goes_on: bool = False) -> str:
     """Why a drag has gone no farther, and how much of the way it has gone."""
-    way = _way(update)
+    way = _way(update, goes_on=goes_on)
     if update.outcome == "lost":
         what = "the point" if len(update.lost) == 1 else "a point"
         return f"Further on, what is under {what} could no longer be followed. It has gone {way}"
@@ -634,8 +634,15 @@ def _as_far_as_it_goes(update: Update) -> str:
     return f"As far as it goes: this model makes no picture nearer to that. It has gone {way}"
 
 
-def _way(update: Update) -> str:
-    return f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way"
+def _way(update: Update, *, goes_on: bool) -> str:
+    left = " that was left" if goes_on else ""
+    return f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way{left}"
+
+
+def _goes_on(session: Session) -> bool:
+    """Whether the drag that led to this picture went on from where another had ended, with the same points."""
+    began_with = len(session.recipe.edits) - 1
+    return any(pair.picture is not None and pair.picture < began_with for pair in session.active_pairs)
 
 
 def _arrived(update: Update) -> Bool[np.ndarray, "n"]:

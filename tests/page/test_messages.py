@@ -88,6 +88,16 @@ def test_every_end_has_its_sentence(session, last, kind, words):
     assert words in said[1]
 
 
+def test_of_a_drag_that_goes_on_the_way_is_what_was_left(session):
+    ended = session.with_points([((10, 10), (40, 10))])
+    for left in ("0 % of the way, 3.1 px to go", "0 % of the way that was left, 3.1 px to go"):
+        ended = ended.dragged(ended.recipe.then(ended.edit(), ended.ws), np.array([[20.0, 10.0]], np.float32))
+        assert left in messages.drag_outcome(step("stalled"), ended)[1]
+    fresh = ended.with_points([((30, 30), (40, 30))])
+    fresh = fresh.dragged(fresh.recipe.then(fresh.edit(), fresh.ws), np.array([[31.0, 30.0]], np.float32))
+    assert "0 % of the way, 3.1" in messages.drag_outcome(step("stalled"), fresh)[1]
+
+
 def test_what_a_mask_keeps_from_moving_is_said_before_and_after(session):
     mask = np.zeros((64, 64), bool)
     mask[:, :32] = True
