@@ -123,7 +123,6 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     from torch_utils.ops import library
 
     exposure = exposure_of(args)
-    port = free_port(exposure.host, _port(args))
     if os.environ.get("SPACE_ID"):
         # All visitors come through a Space's own proxies, which say whom they bring.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
@@ -135,6 +134,8 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     engine = ZeroEngine(models, lent, site.limits) if lent else _engine_of(args, models, site.limits)
     demo = build(models, engine, local=not exposure.public, site=site)
     options = launch_options(site)
+    # As late as can be: another page may have begun to listen since this one was checked.
+    port = free_port(exposure.host, _port(args))
     _tell(*launch(demo, exposure, port, root_path=args.root_path, inbrowser=args.open, **options))
     # Compiled versions of some operators, ready a while after the very first start; nothing waits for them.
     library.build_in_background()
