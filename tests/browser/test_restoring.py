@@ -76,16 +76,15 @@ def shown(page: Page) -> None:
 
 
 def again(page: Page) -> None:
-    for attempts_left in reversed(range(4)):
-        try:
-            page.reload()
-            break
-        except Error as error:
-            # A tab that has noticed a new server loads itself again, which ends a reload that was begun before; so does
-            # one that waits for it.
-            if "ERR_ABORTED" not in str(error) or not attempts_left:
-                raise
-    shown(page)
+    """Load it anew. A tab that has noticed a new server does that itself, and one load ends another."""
+    with suppress(Error):  # it is loading already
+        page.evaluate("window.isOld = true")
+    try:
+        page.reload()
+    except Error as error:
+        if "ERR_ABORTED" not in str(error):
+            raise
+    page.wait_for_function("!window.isOld && document.querySelector('.dg-stage')?.dataset.frames", timeout=PATIENCE)
 
 
 def undo(page: Page) -> None:
