@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +24,17 @@ PRESETS = (
     Preset(title="Right", seed=0, points=((*BUMP, 26, 30),)),
     Preset(title="Up and out", seed=3, points=((*BUMP, 20, 24), (40, 40, 50, 50))),
 )
+
+
+def serve(demo: Any, **options: Any) -> str:
+    """Have a page answer; returns its address. Its port no other process of the tests takes at the same moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", server_port=port, ssr_mode=False, **options
+    )
+    return url
 
 
 class PatientBump(BumpGenerator):

@@ -22,6 +22,7 @@ from draggan.provenance.deployment import Deployment
 from draggan.ui.review_page import build_review
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
+from tests.pages import serve
 
 REVIEW = Verdict(decision="review", code="sexual content", moderator="says", score=0.5)
 
@@ -77,9 +78,7 @@ def test_what_waits_is_decided_in_a_page_for_its_own_user_alone(ours):
     late = ours.queue.folder / f"{wait_for_a_person(ours.queue, 2)}.json"
     late.write_text(json.dumps(json.loads(late.read_text()) | {"since": 0.0}))
     site, demo = Site(Exposure(), deployment=ours), build_review(ours.queue)
-    _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **site.launch_options()
-    )
+    url = serve(demo, **site.launch_options())
     port = int(url.rstrip("/").rsplit(":", 1)[1])
 
     def ask(name: str, *values: str, **headers: str) -> str:

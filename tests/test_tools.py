@@ -23,7 +23,7 @@ from draggan.ui.app import build, launch_options
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
 from tests.marks import marks_of
-from tests.pages import TinyModels
+from tests.pages import TinyModels, serve
 
 
 def test_without_the_package_a_sentence_says_what_to_install(monkeypatch):
@@ -110,9 +110,7 @@ def test_tools_pass_the_gate_of_the_page():
     site = Site(exposure, replace(Limits.public(), points=2), tools=True)
     engine = LocalEngine(models, site.limits)
     demo = build(models, engine, local=False, site=site)
-    _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options(site)
-    )
+    url = serve(demo, **launch_options(site))
     address = f"http://127.0.0.1:{url.rstrip('/').rsplit(':', 1)[1]}/mcp"
 
     async def talk(**headers: str):

@@ -12,7 +12,7 @@ from draggan.ui.app import build, launch_options
 from draggan.ui.handlers import editing
 from draggan.ui.server.site import Site
 from tests.browser.driving import CHROMIUM, FLAGS, PATIENCE, Page, Seen, sync_api
-from tests.pages import TinyModels
+from tests.pages import TinyModels, serve
 
 
 @pytest.fixture
@@ -39,9 +39,7 @@ def engine(models) -> Iterator[LocalEngine]:
 def served(models, engine) -> Iterator[str]:
     site = Site()
     demo = build(models, engine, drags=3, local=True, site=site)
-    _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options(site)
-    )
+    url = serve(demo, **launch_options(site))
     yield url
     demo.close()
 

@@ -14,7 +14,7 @@ from draggan.ui.layout import Needs, Parts
 from draggan.ui.page import Page
 from draggan.ui.server.site import Site
 from tests.page.driving import Handlers
-from tests.pages import TinyModels
+from tests.pages import TinyModels, serve
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,6 @@ def served():
     models = TinyModels()
     site = Site()
     demo = build(models, drags=3, site=site)
-    _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options(site)
-    )
+    url = serve(demo, **launch_options(site))
     yield url
     demo.close()

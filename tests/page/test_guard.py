@@ -27,7 +27,7 @@ from draggan.ui.server.bodies import files_in
 from draggan.ui.server.exposure import Exposure
 from draggan.ui.server.site import Site
 from draggan.ui.server.uploads import Uploads
-from tests.pages import BUMP, TinyModels
+from tests.pages import BUMP, TinyModels, serve
 
 PUBLIC = Exposure(public=True, any_address=True)
 FAR = [[*BUMP, 62, 62]]
@@ -41,9 +41,7 @@ class Server:
         self.site, models = site, TinyModels()
         self.engine = LocalEngine(models, site.limits)
         self.demo = build(models, self.engine, local=not site.exposure.public, site=site)
-        _, url, _ = self.demo.launch(
-            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **launch_options(site)
-        )
+        url = serve(self.demo, **launch_options(site))
         self.port = int(url.rstrip("/").rsplit(":", 1)[1])
 
     def ask(self, method: str, path: str, body: bytes | None = None, source: str = "127.0.0.2", **headers: str):
