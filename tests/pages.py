@@ -26,14 +26,17 @@ PRESETS = (
 )
 
 
-def serve(demo: Any, **options: Any) -> str:
-    """Have a page answer; returns its address. Its port no other process of the tests takes at the same moment."""
+def spare_port() -> int:
+    """One that no other process of the tests takes at the same moment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", server_port=port, ssr_mode=False, **options
-    )
+        return free.getsockname()[1]
+
+
+def serve(demo: Any, **options: Any) -> str:
+    """Have a page answer; returns its address."""
+    given = {"server_name": "127.0.0.1", "server_port": spare_port(), "ssr_mode": False}
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **given, **options)
     return url
 
 

@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.engine.zero import ZeroEngine, lent_gpu
 from draggan.recipe import Edit, read_points
+from tests.pages import spare_port
 from torch_utils.ops.status import reference_only
 
 ROOT = Path(__file__).parent.parent
@@ -61,9 +61,7 @@ def test_the_head_of_the_readme_is_what_a_space_needs():
 
 def test_it_starts_as_a_space_does(tmp_path):
     """As the platform runs it: the file of the front matter, a disk that is new, its own proxies before it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = spare_port()
     environment = {
         **{name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ},
         **{"HOME": str(tmp_path), "SYSTEM": "spaces", "SPACE_ID": "someone/draggan"},

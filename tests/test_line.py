@@ -16,11 +16,23 @@ from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 6)
 START = [(16.0, 16.0), (44.0, 20.0), (30.0, 46.0)]
+NEAR = [(28.0, 28.0), (28.0, 36.0)]
 
 
 def drag(generator, targets, **settings):
     config = DragConfig(solver="gauss-newton", **({"max_departure": 100.0} | settings))
     return Drag(generator.freeze(), WS, START, targets, config=config)
+
+
+def begun(handles, bumps=None):
+    """A drag of handles that are on their targets; its tracker, what that says of the first picture, and its shift."""
+    generator = BumpGenerator(bumps or handles).freeze()
+    ws = torch.zeros(1, 8, 2 * len(bumps or handles))
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(generator, ws, handles, handles, config=config)
+    tracker, shift = running._solver.tracker, torch.zeros(1, running.problem.moves, ws.shape[2])
+    sampler = running.problem.anywhere(generator.features(ws, "map"))
+    return running, tracker, tracker.begin(running.problem.handles, shift, sampler), shift
 
 
 def where(generator, last):
@@ -111,16 +123,10 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert (again.handles == there + 6).all()
 
 
-@pytest.mark.parametrize(("off", "similar", "claimed"), [(8, 0.9, False), (8, 0.6, True), (1, 0.9, True)])
+@pytest.mark.parametrize(("off", "similar", "claimed"), [(8, 0.9, False), (8, 0.7, True), (1, 0.9, True)])
 def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradicts(monkeypatch, off, similar, claimed):
     """Unless it looks different now, as what shows between lips does."""
-    near = [(28.0, 28.0), (28.0, 36.0)]
-    config = DragConfig(solver="gauss-newton", max_departure=100.0)
-    running = Drag(BumpGenerator(near).freeze(), WS[..., :4], near, near, config=config)
-    tracker = running._solver.tracker
-    shift = torch.zeros(1, running.problem.moves, 4)
-    sampler = running.problem.anywhere(running.generator.features(WS[..., :4], "map"))
-    first = tracker.begin(running.problem.handles, shift, sampler)
+    running, tracker, first, shift = begun(NEAR)
     leads = LineTracker.leads
 
     def told(self, *args):
@@ -138,12 +144,7 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
 def test_two_that_are_known_by_half_may_not_have_changed_beyond_all_measure(apart, claimed):
     """The steps leave that to the second look, also where its own surroundings are too small to overlap."""
     handles = [(32.0, 32.0 - apart / 2), (32.0, 32.0 + apart / 2)]
-    config = DragConfig(solver="gauss-newton", max_departure=100.0)
-    running = Drag(BumpGenerator(handles).freeze(), WS[..., :4], handles, handles, config=config)
-    tracker = running._solver.tracker
-    shift = torch.zeros(1, running.problem.moves, 4)
-    sampler = running.problem.anywhere(running.generator.features(WS[..., :4], "map"))
-    first = tracker.begin(running.problem.handles, shift, sampler)
+    running, tracker, first, shift = begun(handles)
     other = replace(first, displacement=first.displacement + running.problem.pixels(line.CHANGED + 1))
     assert tracker.confirm(other, shift, final=True).lost.tolist() == [not claimed] * 2
     assert not tracker.confirm(first, shift, final=True).lost.any()
@@ -151,26 +152,14 @@ def test_two_that_are_known_by_half_may_not_have_changed_beyond_all_measure(apar
 
 @pytest.mark.parametrize(("led", "claimed"), [(10.0, True), (20.0, False)])
 def test_where_what_lies_between_is_asked_too_the_second_look_may_have_led_farther(led, claimed):
-    near = [(28.0, 28.0), (28.0, 36.0)]
-    config = DragConfig(solver="gauss-newton", max_departure=100.0)
-    running = Drag(BumpGenerator(near).freeze(), WS[..., :4], near, near, config=config)
-    tracker = running._solver.tracker
-    shift = torch.zeros(1, running.problem.moves, 4)
-    sampler = running.problem.anywhere(running.generator.features(WS[..., :4], "map"))
-    first = tracker.begin(running.problem.handles, shift, sampler)
+    running, tracker, first, shift = begun(NEAR)
     moved = replace(first, corrected=torch.full_like(first.corrected, running.problem.pixels(led)))
     assert tracker.confirm(moved, shift, final=True).lost.tolist() == [not claimed] * 2
 
 
 @pytest.mark.parametrize("handles", [START[:1], START[:2]], ids=["one", "two that share nothing"])
 def test_a_second_look_may_have_led_two_handles_less_far_than_one(handles):
-    config = DragConfig(solver="gauss-newton", max_departure=100.0)
-    running = Drag(BumpGenerator(START).freeze(), WS, handles, handles, config=config)
-    tracker = running._solver.tracker
-    shift = torch.zeros(1, running.problem.moves, 6)
-    first = tracker.begin(
-        running.problem.handles, shift, running.problem.anywhere(running.generator.features(WS, "map"))
-    )
+    running, tracker, first, shift = begun(handles, START)
     led = replace(first, corrected=torch.full_like(first.corrected, running.problem.pixels(8.0)))
     assert tracker.confirm(led, shift, final=True).lost.tolist() == [len(handles) > 1] * len(handles)
 
@@ -239,7 +228,7 @@ def test_many_that_are_a_little_off_in_the_end_are_not_looked_for_again_and_agai
     assert len(looks) == 1
 
 
-def test_three_that_adam_follows_are_many(monkeypatch):
+def test_three_that_adam_follows_are_many():
     config = DragConfig(solver="adam", tracker="continuity")
     running = Drag(BumpGenerator(START).freeze(), WS, START, [(x + 0.9, y) for x, y in START], config=config)
     tracker = running._solver.tracker

@@ -365,12 +365,6 @@ class Witnessed(ContinuityTracker):
         two = len(self._problem.handles) == FEW_HANDLES
         return at_size(apart if two else WITNESSED_FAR, self._problem.size)
 
-    @cached_property
-    def _halved(self) -> bool:
-        """Whether steps know two handles by half of what surrounds them, and lose them less soon for it."""
-        (weights,) = to_host(self._pattern.weights)
-        return bool((weights == 0).any())
-
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
         """See `Tracker.confirm`. In the end places stay, and those that the line does not lead to are lost."""
@@ -381,7 +375,8 @@ class Witnessed(ContinuityTracker):
         if not final and elsewhere.any() and not ((tracked.corrected > 0) & (away > self._before)).any():
             return self.moved(tracked, places, torch.where(elsewhere, away, 0), shift)
         lost = tracked.lost | (away > self._agreed) | (tracked.corrected > self._far) | (similar < LEAST_SIMILAR)
-        if self._halved:
+        # Steps lose such handles less soon.
+        if self._pattern.leaves_out:
             lost = lost | (tracked.displacement > self._changed)
         if self._line_between is not None:
             (known,) = to_host(lost)

@@ -55,10 +55,10 @@ class Noise:
         return mapped(self.generator, z, self.label)
 
 
-Parts: TypeAlias = "tuple[Tensor, Tensor | None, float] | None"
+_Parts: TypeAlias = "tuple[Tensor, Tensor | None, float] | None"
 # By model, and by the latent that was looked for and where it was: noise without the model, which goes when nobody else
 # has it.
-_remembered: WeakKeyDictionary[Generator, OrderedDict[tuple[bytes, str], Parts]] = WeakKeyDictionary()
+_remembered: WeakKeyDictionary[Generator, OrderedDict[tuple[bytes, str], _Parts]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 

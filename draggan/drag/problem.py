@@ -72,13 +72,18 @@ class Pattern:
         return (self.weights.sqrt() * valid)[:, :, None]
 
     @cached_property
+    def leaves_out(self) -> bool:
+        """Whether something around a handle does not count, as what lies towards the other one of two."""
+        (weights,) = to_host(self.weights)
+        return bool((weights == 0).any())
+
+    @cached_property
     def between(self) -> Pattern | None:
         """By what lies towards the other one of two handles that share some of their surroundings; None of others.
 
         Otherwise that does not count (`draggan.drag.prepare`). The handle itself counts in both.
         """
-        (weights,) = to_host(self.weights)
-        if len(weights) != FEW_HANDLES or bool((weights > 0).all()):
+        if len(self.weights) != FEW_HANDLES or not self.leaves_out:
             return None
         towards = self.clicked.flip(0) - self.clicked
         there = (self.offsets * towards[:, None]).sum(-1) >= -1e-3

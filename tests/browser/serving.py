@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from urllib.request import urlopen
 
 from draggan.ui.app import build, launch_options
 from draggan.ui.server.site import Site
-from tests.pages import TinyModels
+from tests.pages import TinyModels, spare_port
 
 __all__ = ["Server"]
 
@@ -23,9 +22,7 @@ class Server:
     """That process, on one port."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = spare_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()

@@ -9,13 +9,12 @@ import gradio as gr
 import httpx
 import pytest
 
-from dnnlib.listening import free_port
 from draggan.checkpoints import catalogue
 from draggan.cli import app
 from draggan.cli.serving import launch
 from draggan.ui.app import build, launch_options
 from draggan.ui.server.site import Site
-from tests.pages import TinyModels
+from tests.pages import TinyModels, spare_port
 
 
 def parsed(arguments):
@@ -59,7 +58,7 @@ def test_a_page_starts_on_a_machine_that_is_too_busy_to_answer_its_own_question(
     monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
     demo, site = build(TinyModels()), Site()
     try:
-        url, _ = launch(demo, site.exposure, free_port("127.0.0.1", None, first=30_000), **launch_options(site))
+        url, _ = launch(demo, site.exposure, spare_port(), **launch_options(site))
         assert httpx.get(url).status_code == 200
     finally:
         demo.close()
