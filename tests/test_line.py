@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,29 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     again = tracker.confirm(replace(led, handles=there + 6), moved, final=False)
     assert again.lost.all()
     assert (again.handles == there + 6).all()
+
+
+def test_what_the_line_leads_elsewhere_is_followed_once_more_in_shorter_pieces(monkeypatch):
+    """And what it leads there is not."""
+    _, tracker, first, shift = begun(START[:1], START)
+    goal = first.handles + torch.tensor([12.0, 0.0])
+    pieces, along = [], LineTracker._along
+
+    def counted(self, start, before, shift, number, *more):
+        pieces.append(number)
+        return along(self, start, before, shift, number, *more)
+
+    monkeypatch.setattr(LineTracker, "_along", counted)
+    limits = tracker._line._limits
+    expected = [math.ceil(12 / limits.piece), math.ceil(12 / limits.short_piece)]
+    places, _ = tracker._line.leads(shift, goal, 13.0)
+    assert pieces == expected[:1]
+    again, _ = tracker._line.leads(shift, goal, 1.0)
+    assert pieces[1:] == expected
+    assert expected[0] < expected[1]
+    # Nothing has moved, whatever was expected.
+    assert (places - first.handles).norm() < 0.5
+    assert (again - first.handles).norm() < 0.5
 
 
 @pytest.mark.parametrize(("off", "similar", "claimed"), [(8, 0.9, False), (8, 0.7, True), (1, 0.9, True)])

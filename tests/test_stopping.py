@@ -68,13 +68,14 @@ def test_why_a_drag_ends(found, outcome):
 
 def test_how_close_is_as_good_as_there():
     """Where content is followed, as exactly as anybody could tell; else by stop distances."""
-    distances = torch.tensor([1.9, 0.2])
+    distances, two = torch.tensor([1.9]), torch.tensor([1.9, 0.2])
     assert close(distances, 1.0, (128, 128), follows=True)
     assert not close(distances, 1.0, (128, 128), follows=False)
     assert not close(distances + 0.2, 1.0, (128, 128), follows=True)
-    # One handle with nothing else to be held is to be nearer.
-    assert not close(distances, 1.0, (128, 128), follows=True, alone=True)
-    assert close(distances / 2, 1.0, (128, 128), follows=True, alone=True)
+    # Two that nothing else holds are to be nearer.
+    assert not close(two, 1.0, (128, 128), follows=True)
+    assert close(two, 1.0, (128, 128), follows=True, masked=True)
+    assert close(two / 2, 1.0, (128, 128), follows=True)
     assert close(torch.tensor([1.4]), 1.0, (128, 128), follows=False)
     # In pictures of few pixels a stop distance is more.
     assert close(torch.tensor([1.4]), 1.0, (32, 32), follows=True)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import FEW_HANDLES, DragConfig
+from draggan.config import DragConfig
 from draggan.drag.line import LineTracker, Witnessed
 from draggan.drag.live import MovingTargets
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
@@ -337,9 +337,8 @@ class Drag(Iterator[DragStep]):
         return findings, there
 
     def _close(self) -> bool:
-        problem = self.problem
-        alone = problem.follows and len(problem.handles) <= FEW_HANDLES and not problem.masked
-        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows, alone=alone)
+        problem, masked = self.problem, self.problem.masked
+        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows, masked=masked)
 
     @staticmethod
     def _lost(here: Evaluation) -> bool:

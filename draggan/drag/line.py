@@ -31,6 +31,7 @@ from draggan.drag.continuity import (
     ANCHORED,
     LEAST_SIMILAR,
     LONGEST,
+    PIECE,
     SHORTEST,
     ContinuityTracker,
     Followed,
@@ -49,9 +50,11 @@ from torch_utils.transfer import to_device, to_host
 
 __all__ = ["LineTracker", "Witnessed"]
 
-# How far content moves from one picture to the next, image pixels at 512 px; so many pictures at least on the line, and
-# at most, also of one or two handles, which may go far.
-PIECE, FEWEST, MOST, MOST_ALONE = 8.0, 2, 8, 16
+# Of one or two handles that the line leads elsewhere, content moves no farther than this from one picture to the next
+# when it is followed once more, image pixels at 512 px: what is followed in longer pieces may lose its way.
+SHORT_PIECE = 8.0
+# So many pictures at least on the line, and at most, also of one or two handles, which may go far.
+FEWEST, MOST, MOST_ALONE = 2, 8, 16
 # Content found farther than this from where it should have gone on to has not been found; it goes on as expected.
 # Image pixels at 512 px.
 SURPRISE = 16.0
@@ -87,12 +90,13 @@ class Limits:
     """The constants of this module for pictures of one size, image pixels.
 
     Attributes:
-        piece, surprise, known, agreed: see there.
-        anchored, longest, shortest: see `draggan.drag.continuity`.
+        short_piece, surprise, known, agreed: see there.
+        piece, anchored, longest, shortest: see `draggan.drag.continuity`.
         size: height and width.
     """
 
     piece: float
+    short_piece: float
     surprise: float
     known: float
     agreed: float
@@ -104,10 +108,11 @@ class Limits:
     @classmethod
     def of(cls, size: tuple[int, int]) -> Limits:
         """Those of pictures of this size."""
-        lengths = (PIECE, SURPRISE, KNOWN, AGREED, ANCHORED, LONGEST, SHORTEST)
-        piece, surprise, known, agreed, anchored, longest, shortest = (at_size(length, size) for length in lengths)
+        lengths = (PIECE, SHORT_PIECE, SURPRISE, KNOWN, AGREED, ANCHORED, LONGEST, SHORTEST)
+        piece, short, surprise, known, agreed, anchored, longest, shortest = (at_size(x, size) for x in lengths)
         return cls(
             piece=piece,
+            short_piece=short,
             surprise=surprise,
             known=known,
             agreed=agreed,
@@ -188,6 +193,12 @@ def _match(
     return moved_inside(torch.where(torch.isfinite(found), found, places), limits.size)
 
 
+def _pieces(way: Float[Tensor, "n 2"], piece: float, most: int) -> int:
+    """In how many pictures content goes so far, if it goes no farther than a piece in each; image pixels."""
+    (known,) = to_host(way)
+    return min(max(math.ceil(float(known.norm(dim=-1).max()) / piece), 1), most)
+
+
 class LineTracker(Tracker):
     """Follows the content of many handles. What is known of it is said by `confirm`.
 
@@ -236,7 +247,7 @@ class LineTracker(Tracker):
         places, goal = to_host(before.handles, expected)
         ahead = torch.where(torch.isfinite(goal), goal - places, 0)
         way = to_device(ahead, shift.device)
-        pieces = self._pieces(ahead)
+        pieces = _pieces(ahead, self._limits.piece, MOST)
         start = Place(before.handles, before.features, before.slopes)
         near, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
         return self._followed(places, shift, near, lost=None)
@@ -248,31 +259,43 @@ class LineTracker(Tracker):
         assert first is not None
         n = len(first.handles)
         twice = Place(*(torch.cat([part] * 2) for part in (first.handles, first.features, first.slopes)))
-        pieces = max(self._pieces(tracked.handles - first.handles), FEWEST)
+        pieces = max(_pieces(tracked.handles - first.handles, self._limits.piece, MOST), FEWEST)
         near, places = self._along(twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice)
         anchored, free = places[:n], places[n:]
         return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._limits.agreed)
 
     @torch.no_grad()
     def leads(
-        self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"]
+        self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"], near: float
     ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
         """Where the straight line leads from the drag's first latent, with the anchor, and how similar that place is.
 
         Args:
             shift: of the latent where it ends.
             expected: about where it should lead: the farther, the more pictures are looked at.
+            near: where it leads farther than this from there, image pixels, it is followed once more in shorter pieces.
         """
-        problem, zero = self._problem, torch.zeros_like(shift)
-        sampler = problem.around(problem.rows(zero), problem.handles, self._pattern.radius + 1)
-        start = Place(problem.handles, *look(self._pattern, sampler, problem.handles))
-        pieces = max(self._pieces(expected - start.handles, MOST_ALONE), FEWEST)
-        near, places = self._along(start, zero, shift, pieces, torch.zeros_like(start.handles), self._pattern)
+        places, similar = self._led(shift, expected, self._limits.piece)
+        (away,) = to_host((places - expected).norm(dim=-1))
+        return self._led(shift, expected, self._limits.short_piece) if (away > near).any() else (places, similar)
+
+    def _led(
+        self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"], piece: float
+    ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+        """The same with pieces of this length, image pixels."""
+        start = self._clicked
+        pieces = max(_pieces(expected - start.handles, piece, MOST_ALONE), FEWEST)
+        pace = torch.zeros_like(start.handles)
+        near, places = self._along(start, torch.zeros_like(shift), shift, pieces, pace, self._pattern)
         return places, similarity(self._pattern, places, near(places[:, None] + self._pattern.offsets))
 
-    def _pieces(self, way: Float[Tensor, "n 2"], most: int = MOST) -> int:
-        (known,) = to_host(way)
-        return min(max(math.ceil(float(known.norm(dim=-1).max()) / self._limits.piece), 1), most)
+    @cached_property
+    def _clicked(self) -> Place:
+        """What is followed along the line, in the drag's first latent."""
+        problem = self._problem
+        still = torch.zeros_like(problem.ws[:, : problem.moves])
+        sampler = problem.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
+        return Place(problem.handles, *look(self._pattern, sampler, problem.handles))
 
     def _along(
         self,
@@ -369,7 +392,7 @@ class Witnessed(ContinuityTracker):
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
         """See `Tracker.confirm`. In the end places stay, and those that the line does not lead to are lost."""
         assert isinstance(tracked, Followed)
-        places, similar = self._line.leads(shift, tracked.handles)
+        places, similar = self._line.leads(shift, tracked.handles, self._problem.stop_distance)
         away = (places - tracked.handles).norm(dim=-1)
         elsewhere = away > self._problem.stop_distance
         if not final and elsewhere.any() and not ((tracked.corrected > 0) & (away > self._before)).any():
@@ -381,7 +404,7 @@ class Witnessed(ContinuityTracker):
         if self._line_between is not None:
             (known,) = to_host(lost)
             if not known.any():
-                places, similar = self._line_between.leads(shift, tracked.handles)
+                places, similar = self._line_between.leads(shift, tracked.handles, self._torn)
                 lost = lost | (((places - tracked.handles).norm(dim=-1) > self._torn) & (similar > TORN_SIMILAR))
         if torch.equal(lost, tracked.lost):
             return tracked

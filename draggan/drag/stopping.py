@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import at_size
+from draggan.config import FEW_HANDLES, at_size
 from draggan.drag.refusal import Refusal
 
 __all__ = ["RESTS", "Findings", "Outcome", "Patience", "Progress", "close", "decide"]
@@ -73,10 +73,9 @@ class Progress:
 
 
 # A drag that can go no farther has arrived all the same within so many image pixels at 512 px, if content is followed:
-# nobody could tell more exactly where it is. Of one or two handles without a mask half as near: of such claims that
-# ended farther away, a third were false. With a tracker that only looks for what resembles the start, within so many
-# stop distances.
-CLOSE, CLOSE_ALONE, CLOSE_BY_LOOKS = 8.0, 4.0, 1.5
+# nobody could tell more exactly where it is. Of two handles without a mask half as near: what they claimed farther away
+# was seldom true. With a tracker that only looks for what resembles the start, within so many stop distances.
+CLOSE, CLOSE_OF_TWO, CLOSE_BY_LOOKS = 8.0, 4.0, 1.5
 
 
 def close(
@@ -85,7 +84,7 @@ def close(
     image_size: tuple[int, int],
     *,
     follows: bool,
-    alone: bool = False,
+    masked: bool = False,
 ) -> bool:
     """Whether a drag that can go no farther has arrived all the same.
 
@@ -93,13 +92,13 @@ def close(
         distances: of the handles from their targets, image pixels.
         stop_distance: image pixels.
         follows: the content of the handles is followed.
-        alone: of one or two, with nothing else to be held.
+        masked: something is to be held besides.
     """
     limit = CLOSE_BY_LOOKS * stop_distance
-    if follows:
-        limit = (
-            max(at_size(CLOSE_ALONE, image_size), stop_distance) if alone else max(at_size(CLOSE, image_size), limit)
-        )
+    if follows and not masked and len(distances) == FEW_HANDLES:
+        limit = max(at_size(CLOSE_OF_TWO, image_size), stop_distance)
+    elif follows:
+        limit = max(at_size(CLOSE, image_size), limit)
     return bool((distances <= limit).all())
 
 
