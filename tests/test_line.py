@@ -135,8 +135,8 @@ def test_what_the_line_leads_elsewhere_is_followed_once_more_in_shorter_pieces(m
         return along(self, start, before, shift, number, *more)
 
     monkeypatch.setattr(LineTracker, "_along", counted)
-    limits = tracker._line._limits
-    expected = [math.ceil(12 / limits.piece), math.ceil(12 / limits.short_piece)]
+    lengths = tracker._line._lengths
+    expected = [math.ceil(12 / lengths.piece), math.ceil(12 / lengths.short_piece)]
     places, _ = tracker._line.leads(shift, goal, 13.0)
     assert pieces == expected[:1]
     again, _ = tracker._line.leads(shift, goal, 1.0)

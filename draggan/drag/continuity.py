@@ -16,9 +16,9 @@ models alike, 97 % of what is claimed is true and 95 % of what is true is claime
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,22 +34,31 @@ from draggan.geometry import moved_inside
 from torch_utils.recorder import can_look, replayed
 from torch_utils.transfer import to_device, to_host
 
-__all__ = ["ContinuityTracker", "Followed", "anchor_fits", "displacement", "look", "lucas_kanade", "similarity"]
+__all__ = [
+    "ContinuityTracker",
+    "Followed",
+    "Lengths",
+    "anchor_fits",
+    "displacement",
+    "look",
+    "lucas_kanade",
+    "similarity",
+]
 
-# How far content moves in one piece, image pixels at 512 px. Half of it finds the same places at more cost.
-PIECE = 12.0
-# A place that fits the first picture better is taken if it is no farther away than this, image pixels at 512 px, and
-# similar by at least so much.
-ANCHORED, ANCHOR_SIMILARITY = 8.0, 0.5
-# Lucas-Kanade iterations, none longer than this (image pixels at 512 px); one shorter than the last is the last.
-ITERATIONS, LONGEST, SHORTEST = 6, 8.0, 0.2
-# Content is lost beyond; displacements in image pixels at 512 px.
-LEAST_SIMILAR, LARGEST = 0.65, 30.0
+# A place that fits the first picture better is taken if it is similar by at least so much.
+ANCHOR_SIMILARITY = 0.5
+# Lucas-Kanade iterations.
+ITERATIONS = 6
+# Content that is less similar is lost.
+LEAST_SIMILAR = 0.65
 # At places that a second look has found (`Followed.corrected`), and of two handles that are known by half of their
 # surroundings (`draggan.drag.prepare`): what may be claimed of these is left to the second look.
 LEAST_SIMILAR_LOOKED_AT = 0.5
-# Within these its place is as good as certain.
-SURELY_SIMILAR, SURELY_LARGEST = 0.7, 28.0
+# The place of what is more similar is as good as certain.
+SURELY_SIMILAR = 0.7
+
+
+SomeLengths = TypeVar("SomeLengths", bound="Lengths")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,53 +95,50 @@ class Followed(Tracked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The constants of this module for pictures of one size, image pixels.
+class Lengths:
+    """Image pixels, as given at 512 px; `of` scales them.
 
     Attributes:
-        piece, anchored, longest, shortest, largest, surely_largest: see there.
-        slack: how far from where it is expected content is followed.
-        size: height and width.
+        size: height and width of the picture.
+        piece: how far content moves in one piece. Half of it finds the same places at more cost.
+        anchored: a place that fits the first picture better is taken if it is no farther away than this.
+        longest, shortest: of a Lucas-Kanade iteration; one that is shorter is the last.
+        largest: content with a larger `displacement` is lost.
+        surely_largest: up to this one its place is as good as certain.
     """
 
-    piece: float
-    anchored: float
-    longest: float
-    shortest: float
-    largest: float
-    surely_largest: float
-    slack: float
     size: tuple[int, int]
+    piece: float = 12.0
+    anchored: float = 8.0
+    longest: float = 8.0
+    shortest: float = 0.2
+    largest: float = 30.0
+    surely_largest: float = 28.0
 
     @classmethod
-    def of(cls, size: tuple[int, int]) -> Limits:
+    def of(cls: type[SomeLengths], size: tuple[int, int]) -> SomeLengths:
         """Those of pictures of this size."""
-        lengths = (PIECE, ANCHORED, LONGEST, SHORTEST, LARGEST, SURELY_LARGEST)
-        piece, anchored, longest, shortest, largest, surely_largest = (at_size(length, size) for length in lengths)
-        return cls(
-            piece=piece,
-            anchored=anchored,
-            longest=longest,
-            shortest=shortest,
-            largest=largest,
-            surely_largest=surely_largest,
-            slack=pattern_slack(size),
-            size=size,
-        )
+        lengths = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
+        return cls(size=size, **{name: at_size(length, size) for name, length in lengths.items()})
+
+    @cached_property
+    def slack(self) -> float:
+        """How far from where it is expected content is followed."""
+        return pattern_slack(self.size)
 
 
 class ContinuityTracker(Tracker):
     """Follows each handle's content from the picture where a step begins to the one where it ends."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._pattern, self._limits = problem, problem.pattern, Limits.of(problem.size)
+        self._problem, self._pattern, self._lengths = problem, problem.pattern, Lengths.of(problem.size)
 
     @torch.no_grad()
     def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
         """See `Tracker.begin`."""
         astray = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
         corrected = torch.zeros(len(handles), device=shift.device)
-        return _followed(handles, shift, sampler, self._pattern, astray, corrected, self._limits)
+        return _followed(handles, shift, sampler, self._pattern, astray, corrected, self._lengths)
 
     @torch.no_grad()
     def follow(
@@ -144,20 +150,20 @@ class ContinuityTracker(Tracker):
     ) -> Followed:
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
-        problem, pattern, limits = self._problem, self._pattern, self._limits
+        problem, pattern, lengths = self._problem, self._pattern, self._lengths
         # Where to look has to be known before the work can be given to a device.
         from_there, goal = to_host(before.handles, expected)
         ahead = torch.where(torch.isfinite(goal), goal - from_there, 0)
         way = to_device(ahead, shift.device)
-        pieces = max(1, math.ceil(float(ahead.norm(dim=-1).max()) / limits.piece))
+        pieces = max(1, math.ceil(float(ahead.norm(dim=-1).max()) / lengths.piece))
         here = Piece(before.handles, before.features, before.slopes, torch.zeros_like(before.lost))
         for k in range(1, pieces):
             rows = problem.rows(torch.lerp(before.shift, shift, k / pieces))
             at = before.handles + way * (k / pieces)
             there = problem.around(rows, from_there + ahead * (k / pieces), problem.reach)
-            here = _go_on(here, at, way / pieces, there, pattern, limits)
+            here = _go_on(here, at, way / pieces, there, pattern, lengths)
         at, pace = before.handles + way, way / pieces
-        return _arrive(here, at, pace, expected, shift, sampler, before.corrected, pattern, limits)
+        return _arrive(here, at, pace, expected, shift, sampler, before.corrected, pattern, lengths)
 
     @torch.no_grad()
     def moved(
@@ -177,7 +183,7 @@ class ContinuityTracker(Tracker):
         handles = torch.where(by[:, None] > 0, places, tracked.handles)
         sampler = problem.around(problem.rows(shift), handles, self._pattern.radius + 1)
         return _followed(
-            handles, shift, sampler, self._pattern, torch.zeros_like(tracked.lost), corrected, self._limits
+            handles, shift, sampler, self._pattern, torch.zeros_like(tracked.lost), corrected, self._lengths
         )
 
 
@@ -201,7 +207,7 @@ def _go_on(
     way: Float[Tensor, "n 2"],
     there: Sampler,
     pattern: Pattern,
-    limits: Limits,
+    lengths: Lengths,
 ) -> Piece:
     """From one picture to the next.
 
@@ -210,21 +216,21 @@ def _go_on(
         way: that of this piece.
         there: the features around that.
     """
-    handles, astray = _found(here, at, way, there, pattern, limits)
+    handles, astray = _found(here, at, way, there, pattern, lengths)
     return Piece(handles, *look(pattern, there, handles), astray)
 
 
 def _found(
-    here: Piece, at: Float[Tensor, "n 2"], way: Float[Tensor, "n 2"], there: Sampler, pattern: Pattern, limits: Limits
+    here: Piece, at: Float[Tensor, "n 2"], way: Float[Tensor, "n 2"], there: Sampler, pattern: Pattern, lengths: Lengths
 ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, "n"]]:
     """Where the content is in the next picture, and `Piece.astray`."""
-    expected = moved_inside(here.handles + way, limits.size)
-    handles = _match(there, here.features, here.slopes, expected, pattern, limits)
+    expected = moved_inside(here.handles + way, lengths.size)
+    handles = _match(there, here.features, here.slopes, expected, pattern, lengths)
     # Features are there within reach of where the content was expected.
     away = handles - at
     length = away.norm(dim=-1)
-    handles = at + away * (limits.slack / length[:, None]).clamp(max=1)
-    return handles, here.astray | (length > limits.slack)
+    handles = at + away * (lengths.slack / length[:, None]).clamp(max=1)
+    return handles, here.astray | (length > lengths.slack)
 
 
 @replayed
@@ -237,16 +243,16 @@ def _arrive(
     sampler: Sampler,
     corrected: Float[Tensor, "n"],
     pattern: Pattern,
-    limits: Limits,
+    lengths: Lengths,
 ) -> Followed:
     """From the last picture on the way to that of the latent; arguments as for `_go_on` and `Tracker.follow`."""
-    handles, astray = _found(here, at, way, sampler, pattern, limits)
-    found = _match(sampler, pattern.features, pattern.slopes, handles, pattern, limits)
-    near = (found - handles).norm(dim=-1) < limits.anchored
-    near &= (found - expected).norm(dim=-1) <= limits.slack
+    handles, astray = _found(here, at, way, sampler, pattern, lengths)
+    found = _match(sampler, pattern.features, pattern.slopes, handles, pattern, lengths)
+    near = (found - handles).norm(dim=-1) < lengths.anchored
+    near &= (found - expected).norm(dim=-1) <= lengths.slack
     anchored = near & (corrected == 0) & anchor_fits(pattern, sampler, found, handles)
     handles = torch.where(anchored[:, None], found, handles)
-    return _followed(handles, shift, sampler, pattern, astray & ~anchored, corrected, limits)
+    return _followed(handles, shift, sampler, pattern, astray & ~anchored, corrected, lengths)
 
 
 def _match(
@@ -255,13 +261,15 @@ def _match(
     slopes: Float[Tensor, "n p channel 2"],
     handles: Float[Tensor, "n 2"],
     pattern: Pattern,
-    limits: Limits,
+    lengths: Lengths,
 ) -> Float[Tensor, "n 2"]:
-    place = lucas_kanade(sampler, features, slopes, handles, pattern, longest=limits.longest, shortest=limits.shortest)
+    place = lucas_kanade(
+        sampler, features, slopes, handles, pattern, longest=lengths.longest, shortest=lengths.shortest
+    )
     away = torch.where(torch.isfinite(place), place - handles, 0)
     # Farther away there are no features to look at.
-    moved = handles + away * (limits.slack / away.norm(dim=-1, keepdim=True).clamp(min=limits.slack))
-    return moved_inside(moved, limits.size)
+    moved = handles + away * (lengths.slack / away.norm(dim=-1, keepdim=True).clamp(min=lengths.slack))
+    return moved_inside(moved, lengths.size)
 
 
 def _followed(
@@ -271,7 +279,7 @@ def _followed(
     pattern: Pattern,
     astray: Bool[Tensor, "n"],
     corrected: Float[Tensor, "n"],
-    limits: Limits,
+    lengths: Lengths,
 ) -> Followed:
     features, slopes = look(pattern, sampler, handles)
     likeness = similarity(pattern, handles, features)
@@ -280,12 +288,12 @@ def _followed(
     # A place that a second look has found is known otherwise, and looked at once more in the end.
     looked_at = (corrected > 0) | (pattern.weights == 0).any(1)
     lost = astray | torch.where(
-        looked_at, likeness < LEAST_SIMILAR_LOOKED_AT, (likeness < LEAST_SIMILAR) | (moved > limits.largest)
+        looked_at, likeness < LEAST_SIMILAR_LOOKED_AT, (likeness < LEAST_SIMILAR) | (moved > lengths.largest)
     )
     return Followed(
         handles=handles,
         lost=lost,
-        certain=~lost & (looked_at | ((likeness >= SURELY_SIMILAR) & (moved <= limits.surely_largest))),
+        certain=~lost & (looked_at | ((likeness >= SURELY_SIMILAR) & (moved <= lengths.surely_largest))),
         shift=shift,
         features=features,
         slopes=slopes,

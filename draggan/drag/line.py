@@ -28,13 +28,10 @@ from torch import Tensor
 
 from draggan.config import FEW_HANDLES, at_size
 from draggan.drag.continuity import (
-    ANCHORED,
     LEAST_SIMILAR,
-    LONGEST,
-    PIECE,
-    SHORTEST,
     ContinuityTracker,
     Followed,
+    Lengths,
     anchor_fits,
     displacement,
     look,
@@ -50,18 +47,9 @@ from torch_utils.transfer import to_device, to_host
 
 __all__ = ["LineTracker", "Witnessed"]
 
-# Of one or two handles that the line leads elsewhere, content moves no farther than this from one picture to the next
-# when it is followed once more, image pixels at 512 px: what is followed in longer pieces may lose its way.
-SHORT_PIECE = 8.0
 # So many pictures at least on the line, and at most, also of one or two handles, which may go far.
 FEWEST, MOST, MOST_ALONE = 2, 8, 16
-# Content found farther than this from where it should have gone on to has not been found; it goes on as expected.
-# Image pixels at 512 px.
-SURPRISE = 16.0
-# A place is known if what has changed, taken for a displacement, is less than this, and if following without the anchor
-# leads as near as this; image pixels at 512 px.
-KNOWN, AGREED = 30.0, 14.0
-# The same of one or two handles, whose nearer surroundings lead along the line in finer features; and how far that may
+# As near must the line lead of one or two handles, by nearer surroundings and in finer features; and how far that may
 # lead from a place to which it has led before. Where it has led farther than the last, the drag goes on from there, but
 # in the end nothing is claimed: half of such claims are false. Image pixels at 512 px.
 WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR = 6.0, 16.0, 10.0
@@ -86,41 +74,22 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The constants of this module for pictures of one size, image pixels.
+class LineLengths(Lengths):
+    """See `Lengths`.
 
     Attributes:
-        short_piece, surprise, known, agreed: see there.
-        piece, anchored, longest, shortest: see `draggan.drag.continuity`.
-        size: height and width.
+        short_piece: of one or two handles that the line leads elsewhere, content moves no farther than this from one
+            picture to the next when it is followed once more: what is followed in longer pieces may lose its way.
+        surprise: content found farther than this from where it should have gone on to has not been found; it goes on as
+            expected.
+        known: the place of many handles is known if what has changed, taken for a displacement, is less than this,
+        agreed: and if following without the anchor leads as near as this.
     """
 
-    piece: float
-    short_piece: float
-    surprise: float
-    known: float
-    agreed: float
-    anchored: float
-    longest: float
-    shortest: float
-    size: tuple[int, int]
-
-    @classmethod
-    def of(cls, size: tuple[int, int]) -> Limits:
-        """Those of pictures of this size."""
-        lengths = (PIECE, SHORT_PIECE, SURPRISE, KNOWN, AGREED, ANCHORED, LONGEST, SHORTEST)
-        piece, short, surprise, known, agreed, anchored, longest, shortest = (at_size(x, size) for x in lengths)
-        return cls(
-            piece=piece,
-            short_piece=short,
-            surprise=surprise,
-            known=known,
-            agreed=agreed,
-            anchored=anchored,
-            longest=longest,
-            shortest=shortest,
-            size=size,
-        )
+    short_piece: float = 8.0
+    surprise: float = 16.0
+    known: float = 30.0
+    agreed: float = 14.0
 
 
 @replayed
@@ -131,7 +100,7 @@ def _go_on(
     near: Sampler,
     pattern: Pattern,
     first: Pattern,
-    limits: Limits,
+    lengths: LineLengths,
 ) -> Place:
     """From one picture to the next.
 
@@ -142,13 +111,13 @@ def _go_on(
         pattern: of all that is followed.
         first: of the handles that are anchored: what was under them when they were clicked.
     """
-    found = _match(there, here.features, here.slopes, expected, pattern, limits)
-    found = torch.where((found - expected).norm(dim=-1, keepdim=True) < limits.surprise, found, expected)
+    found = _match(there, here.features, here.slopes, expected, pattern, lengths)
+    found = torch.where((found - expected).norm(dim=-1, keepdim=True) < lengths.surprise, found, expected)
     n = len(first.clicked)
     handles = found[:n]
     # Where the picture in which the handles were clicked fits better nearby.
-    anchor = _match(near, first.features, first.slopes, handles, first, limits)
-    close = (anchor - handles).norm(dim=-1) < limits.anchored
+    anchor = _match(near, first.features, first.slopes, handles, first, lengths)
+    close = (anchor - handles).norm(dim=-1) < lengths.anchored
     handles = torch.where((close & anchor_fits(first, near, anchor, handles))[:, None], anchor, handles)
     places = torch.cat([handles, found[n:]])
     return Place(places, *look(pattern, there, places))
@@ -161,12 +130,12 @@ def _followed(
     shift: Float[Tensor, "1 moves w_dim"],
     sampler: Sampler,
     lost: Bool[Tensor, "n"] | None,
-    limits: Limits,
+    lengths: LineLengths,
 ) -> Followed:
     """See `LineTracker._followed`."""
     features, slopes = look(pattern, sampler, handles)
     moved = displacement(pattern, handles, features, slopes)
-    lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > limits.known)
+    lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > lengths.known)
     return Followed(
         handles=handles,
         lost=lost,
@@ -186,11 +155,11 @@ def _match(
     slopes: Float[Tensor, "k p channel 2"],
     places: Float[Tensor, "k 2"],
     pattern: Pattern,
-    limits: Limits,
+    lengths: LineLengths,
 ) -> Float[Tensor, "k 2"]:
-    found = lucas_kanade(there, features, slopes, places, pattern, longest=limits.longest, shortest=limits.shortest)
+    found = lucas_kanade(there, features, slopes, places, pattern, longest=lengths.longest, shortest=lengths.shortest)
     # Of features that are not numbers nothing is said: the drag ends for that.
-    return moved_inside(torch.where(torch.isfinite(found), found, places), limits.size)
+    return moved_inside(torch.where(torch.isfinite(found), found, places), lengths.size)
 
 
 def _pieces(way: Float[Tensor, "n 2"], piece: float, most: int) -> int:
@@ -211,8 +180,8 @@ class LineTracker(Tracker):
     def __init__(self, problem: Problem, pattern: Pattern | None = None) -> None:
         self._problem = problem
         self._pattern = problem.witness if pattern is None else pattern
-        self._limits = Limits.of(problem.size)
-        self._reach = self._pattern.radius + self._limits.surprise + self._limits.anchored + 1
+        self._lengths = LineLengths.of(problem.size)
+        self._reach = self._pattern.radius + self._lengths.surprise + self._lengths.anchored + 1
         self._first: Followed | None = None
 
     @cached_property
@@ -247,7 +216,7 @@ class LineTracker(Tracker):
         places, goal = to_host(before.handles, expected)
         ahead = torch.where(torch.isfinite(goal), goal - places, 0)
         way = to_device(ahead, shift.device)
-        pieces = _pieces(ahead, self._limits.piece, MOST)
+        pieces = _pieces(ahead, self._lengths.piece, MOST)
         start = Place(before.handles, before.features, before.slopes)
         near, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
         return self._followed(places, shift, near, lost=None)
@@ -259,10 +228,10 @@ class LineTracker(Tracker):
         assert first is not None
         n = len(first.handles)
         twice = Place(*(torch.cat([part] * 2) for part in (first.handles, first.features, first.slopes)))
-        pieces = max(_pieces(tracked.handles - first.handles, self._limits.piece, MOST), FEWEST)
+        pieces = max(_pieces(tracked.handles - first.handles, self._lengths.piece, MOST), FEWEST)
         near, places = self._along(twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice)
         anchored, free = places[:n], places[n:]
-        return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._limits.agreed)
+        return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._lengths.agreed)
 
     @torch.no_grad()
     def leads(
@@ -275,9 +244,9 @@ class LineTracker(Tracker):
             expected: about where it should lead: the farther, the more pictures are looked at.
             near: where it leads farther than this from there, image pixels, it is followed once more in shorter pieces.
         """
-        places, similar = self._led(shift, expected, self._limits.piece)
+        places, similar = self._led(shift, expected, self._lengths.piece)
         (away,) = to_host((places - expected).norm(dim=-1))
-        return self._led(shift, expected, self._limits.short_piece) if (away > near).any() else (places, similar)
+        return self._led(shift, expected, self._lengths.short_piece) if (away > near).any() else (places, similar)
 
     def _led(
         self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"], piece: float
@@ -326,7 +295,7 @@ class LineTracker(Tracker):
         for k in range(pieces):
             expected = moved_inside(here.handles + pace, problem.size)
             there, near = self._around([row[k : k + 1] for row in rows], expected, None if maps is None else maps[k])
-            onwards = _go_on(here, expected, there, near, pattern, self._pattern, self._limits)
+            onwards = _go_on(here, expected, there, near, pattern, self._pattern, self._lengths)
             here, pace = onwards, onwards.handles - here.handles
         return near, here.handles
 
@@ -360,7 +329,7 @@ class LineTracker(Tracker):
             lost: of a second opinion, which ones are for other reasons than what has changed; None: it is none, so
                 nothing is said.
         """
-        return _followed(self._pattern, handles, shift, sampler, lost, self._limits)
+        return _followed(self._pattern, handles, shift, sampler, lost, self._lengths)
 
 
 class Witnessed(ContinuityTracker):
