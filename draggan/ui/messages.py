@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -589,7 +590,8 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         on = "Go on, or save the picture."
         if session.mask is None:
             on += " If too much else has changed, undo it and paint a mask."
-        near = _figure(update.stop_distance)
+        # What can go no farther may be a little farther away; rounded up, so that it is true.
+        near = _figure(math.ceil(10 * max(update.stop_distance, float(update.distances.max()))) / 10)
         return "good", f"Arrived after {steps}: {_every(update)} within {near} px of its target. {on}"
     if update.outcome == "stopped":
         return (

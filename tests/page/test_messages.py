@@ -46,6 +46,11 @@ def test_progress(seconds, distances, text):
     ("last", "kind", "words"),
     [
         (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
+        (
+            step("arrived", distances=(3.62,)),
+            "good",
+            "Arrived after 42 steps: the handle is within 3.7 px of its target.",
+        ),
         (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
         (step("arrived"), "good", "If too much else has changed, undo it and paint a mask."),
         (step("arrived", index=0), "note", "already on its target"),
