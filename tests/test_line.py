@@ -12,6 +12,7 @@ import torch
 from draggan import Drag, DragConfig
 from draggan.drag import drag as drag_module
 from draggan.drag import line
+from draggan.drag.continuity import Lengths
 from draggan.drag.line import LineTracker, Witnessed
 from tests.toys import BumpGenerator
 
@@ -164,14 +165,23 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
     assert (found.handles == first.handles).all()
 
 
-@pytest.mark.parametrize(("apart", "claimed"), [(11.0, False), (13.0, False), (20.0, True)])
-def test_two_that_are_known_by_half_may_not_have_changed_beyond_all_measure(apart, claimed):
-    """The steps leave that to the second look, also where its own surroundings are too small to overlap."""
-    handles = [(32.0, 32.0 - apart / 2), (32.0, 32.0 + apart / 2)]
-    running, tracker, first, shift = begun(handles)
-    other = replace(first, displacement=first.displacement + running.problem.pixels(line.CHANGED + 1))
-    assert tracker.confirm(other, shift, final=True).lost.tolist() == [not claimed] * 2
-    assert not tracker.confirm(first, shift, final=True).lost.any()
+@pytest.mark.parametrize(
+    ("handles", "most"),
+    [
+        ([(32.0, 26.5), (32.0, 37.5)], line.CHANGED),
+        # Also where the second look's own surroundings are too small to overlap.
+        ([(32.0, 25.5), (32.0, 38.5)], line.CHANGED),
+        ([(32.0, 22.0), (32.0, 42.0)], Lengths.surely_largest),
+        ([(32.0, 32.0)], Lengths.surely_largest),
+    ],
+    ids=["two by half", "two by half, far", "two", "one"],
+)
+def test_what_is_claimed_may_not_have_changed_beyond_all_measure(handles, most):
+    """Of two that are known by half the steps leave that to the second look."""
+    running, tracker, first, shift = begun(handles, [(32.0, 22.0), (32.0, 42.0)] if len(handles) == 1 else None)
+    for more, claimed in ((-1, True), (1, False)):
+        other = replace(first, displacement=torch.full_like(first.displacement, running.problem.pixels(most + more)))
+        assert tracker.confirm(other, shift, final=True).lost.tolist() == [not claimed] * len(handles)
 
 
 @pytest.mark.parametrize(("led", "claimed"), [(10.0, True), (20.0, False)])

@@ -51,16 +51,16 @@ __all__ = ["LineTracker", "Witnessed"]
 FEWEST, MOST, MOST_ALONE = 2, 8, 16
 # As near must the line lead of one or two handles, by nearer surroundings and in finer features; and how far that may
 # lead from a place to which it has led before. Where it has led farther than the last, the drag goes on from there, but
-# in the end nothing is claimed: half of such claims are false. Image pixels at 512 px.
-WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR = 6.0, 16.0, 10.0
+# in the end nothing is claimed. Image pixels at 512 px.
+WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR = 6.0, 16.0, 16.0
 # Of two handles that share some of their surroundings, what lies between them does not count. Where that is found
 # farther than this from where it should be then, image pixels at 512 px, and looks so much like the start, one of both
 # looks has erred, and nothing is claimed. Between lips or lids that move there is something else. Nor is anything
-# claimed where what does count has changed by more than this, taken for a displacement, image pixels at 512 px. With
-# one look more, the line may have led this far. Two that share none pull a picture apart as a whole: there it may have
-# led less far. Of 116 claims of random landmarks pulled apart, 36 false, all of this leaves 67 true and 13 false, and
-# of 55 of lips, lids and ears, all true, 50.
-TORN, TORN_SIMILAR, CHANGED, WITNESSED_FAR_TWICE, WITNESSED_FAR_APART = 15.0, 0.75, 40.0, 16.0, 6.0
+# claimed where what does count has changed by more than this, taken for a displacement, image pixels at 512 px; of all
+# other handles, by more than their place is as good as certain with (`Lengths.surely_largest`). Two that share none
+# pull a picture apart as a whole: there the line may have led less far. Of 116 claims of random landmarks pulled apart,
+# 36 false, the rules for two leave 67 true and 13 false, and of 55 of lips, lids and ears, all true, 50.
+TORN, TORN_SIMILAR, CHANGED, WITNESSED_FAR_APART = 15.0, 0.75, 40.0, 6.0
 # Maps of more cells than this are not computed whole, but around every handle; those of one or two handles never are.
 WHOLE = 64 * 64
 
@@ -338,7 +338,7 @@ class Witnessed(ContinuityTracker):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._agreed, self._before = (at_size(length, problem.size) for length in (WITNESSED, WITNESSED_BEFORE))
-        self._torn, self._changed = (at_size(length, problem.size) for length in (TORN, CHANGED))
+        self._torn = at_size(TORN, problem.size)
 
     @cached_property
     def _line(self) -> LineTracker:
@@ -353,9 +353,17 @@ class Witnessed(ContinuityTracker):
     @cached_property
     def _far(self) -> float:
         """How far the line may have led from a place of which something is claimed, image pixels."""
-        apart = WITNESSED_FAR_APART if self._line_between is None else WITNESSED_FAR_TWICE
-        two = len(self._problem.handles) == FEW_HANDLES
-        return at_size(apart if two else WITNESSED_FAR, self._problem.size)
+        apart = len(self._problem.handles) == FEW_HANDLES and self._line_between is None
+        return at_size(WITNESSED_FAR_APART if apart else WITNESSED_FAR, self._problem.size)
+
+    @cached_property
+    def _most_changed(self) -> float:
+        """How much content of which something is claimed may have changed, taken for a displacement, image pixels."""
+        if self._pattern.leaves_out:
+            # Steps lose such handles less soon.
+            return at_size(CHANGED, self._problem.size)
+        # What a mask cuts through looks different in any case.
+        return math.inf if self._problem.masked else self._lengths.surely_largest
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
@@ -367,9 +375,7 @@ class Witnessed(ContinuityTracker):
         if not final and elsewhere.any() and not ((tracked.corrected > 0) & (away > self._before)).any():
             return self.moved(tracked, places, torch.where(elsewhere, away, 0), shift)
         lost = tracked.lost | (away > self._agreed) | (tracked.corrected > self._far) | (similar < LEAST_SIMILAR)
-        # Steps lose such handles less soon.
-        if self._pattern.leaves_out:
-            lost = lost | (tracked.displacement > self._changed)
+        lost = lost | (tracked.displacement > self._most_changed)
         if self._line_between is not None:
             (known,) = to_host(lost)
             if not known.any():

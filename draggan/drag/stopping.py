@@ -17,8 +17,8 @@ Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", 
 """Why a drag ended.
 
 * "arrived": the content of every handle is within the stop distance of its target, or goes no farther and is as near as
-  anybody could tell (`close`). With a mask, Gauss-Newton goes on for some steps then, which make up for what has changed
-  outside.
+  anybody could tell (`close`). With a mask, Gauss-Newton goes on for some steps then, which make up for what has
+  changed outside.
 * "stalled": as far as it goes. No progress for as many steps as the solver has patience (`Solver.patience`), or no step
   of it, however short, leads nearer: the model knows no such picture, or not on this way.
 * "unlikely": likewise, because farther on the picture would be unlike any that the model knows
