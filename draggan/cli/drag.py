@@ -304,7 +304,7 @@ def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
         if unsure:
             ended = f" ({last.index} steps, {last.seconds:.1f} s)"
         elif outcome != "arrived":
-            ended += f", {100 * min(max(last.way, 0), 1):.0f} % of the way"
+            ended += f", {100 * last.way_gone:.0f} % of the way"
         print(_OUTCOMES["unsure" if unsure else "faded" if last.faded else outcome] + ended)
         points = zip(last.handles, last.targets, last.distances, last.lost, strict=True)
         for i, (h, t, d, gone) in enumerate(points, 1):

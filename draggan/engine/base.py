@@ -45,7 +45,7 @@ class Update:
         ws: the latent, ``[1, num_ws, w_dim]``.
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
-        way: how much of the way all handles together have gone: 1 at the targets.
+        way: how much of the way all handles together have gone: 1 at the targets, negative where they are farther.
         lost: ``[n]`` of which handles nothing is claimed; as in `draggan.DragStep`.
         stop_distance: image pixels; a handle this close to its target has arrived.
         seconds: computing time of the drag so far.
@@ -75,6 +75,11 @@ class Update:
     def faded(self) -> bool:
         """What has arrived has lost much of its detail on the way."""
         return self.contrast < FADED
+
+    @property
+    def way_gone(self) -> float:
+        """`way` as people are told of it, 0 to 1: handles that are farther away than at first have gone none of it."""
+        return min(max(self.way, 0.0), 1.0)
 
 
 @runtime_checkable

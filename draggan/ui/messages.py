@@ -638,7 +638,7 @@ def _as_far_as_it_goes(update: Update, *, goes_on: bool = False) -> str:
 
 def _way(update: Update, *, goes_on: bool) -> str:
     left = " that was left" if goes_on else ""
-    return f"{100 * min(max(update.way, 0.0), 1.0):.0f} % of the way{left}"
+    return f"{100 * update.way_gone:.0f} % of the way{left}"
 
 
 def _goes_on(session: Session) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,11 @@ def test_every_end_has_its_sentence(session, last, kind, words):
     said = messages.drag_outcome(last, session)
     assert said[0] == kind
     assert words in said[1]
+
+
+@pytest.mark.parametrize(("way", "words"), [(0.574, "57 %"), (-0.3, "0 %"), (1.2, "100 %")])
+def test_people_are_told_of_a_share_of_the_way_from_none_to_all_of_it(session, way, words):
+    assert f"gone {words} of the way" in messages.drag_outcome(replace(step("stalled"), way=way), session)[1]
 
 
 def test_of_a_drag_that_goes_on_the_way_is_what_was_left(session):
