@@ -1,7 +1,8 @@
-"""What is shown and asked on a terminal before and while a model is downloaded."""
+"""What is shown and asked on a terminal: how far work is, and before a model is downloaded."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
 from draggan.reel import Frames, Reel
 
-__all__ = ["CountBar", "ProgressBar", "StageBar", "Watched", "check_model", "ensure_downloaded"]
+__all__ = ["CountBar", "Line", "ProgressBar", "StageBar", "Watched", "check_model", "ensure_downloaded"]
 
 T = TypeVar("T")
 
 _WIDTH = 28  # characters of the bar
+_USUAL_COLUMNS = 80
 
 
 def check_model(model: str) -> None:
@@ -74,66 +76,80 @@ def ensure_downloaded(model: str, *, yes: bool) -> None:
         bar.end()
 
 
+class Line:
+    """A line of a terminal that is written anew as work goes on, and wiped away at its end; elsewhere nothing.
+
+    Args:
+        shown: whether there is one at all.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self.shown = shown and sys.stderr.isatty()
+        self._length = 0  # characters that stand there
+
+    def __call__(self, text: str) -> None:
+        """Have it say this. What the terminal is too narrow for is cut off: a second line could not be written anew."""
+        if self.shown:
+            text = text[: _columns() - 1]
+            _write("\r" + text.ljust(self._length))
+            self._length = len(text)
+
+    def end(self) -> None:
+        """Leave the terminal as if it had not been there."""
+        if self._length:
+            # All of it: a terminal has written ^C behind ours where that was pressed.
+            _write(f"\r{' ' * (_columns() - 1)}\r")
+            self._length = 0
+
+
 class ProgressBar:
     """A progress bar of a download, on a terminal; elsewhere nothing. Call it with bytes done and in all."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._line = Line()
         self._progress = DownloadProgress()
         self._drawn = 0.0
         self._draw()
 
     def __call__(self, done: int, total: int | None) -> None:
         self._progress(done, total)
+        # Bytes come in more pieces than anybody could read of.
         if time.monotonic() - self._drawn > 0.1 or done == total:
             self._draw()
 
     def end(self) -> None:
-        """Leave the line."""
-        if self._shown:
-            self._shown = False
-            _write("\n")
+        """Take it away."""
+        self._line.end()
 
     def _draw(self) -> None:
-        if self._shown:
-            self._drawn = time.monotonic()
-            full = int(_WIDTH * self._progress.fraction)
-            bar = f"[{'#' * full}{'.' * (_WIDTH - full)}] " if full else ""
-            _write(f"\r{bar + self._progress.text:{_WIDTH + 40}}")
+        self._drawn, fraction = time.monotonic(), self._progress.fraction
+        self._line((f"{_bar(fraction)} " if fraction else "") + self._progress.text)
 
 
 class CountBar:
     """A progress bar of things that are done one after the other, on a terminal; elsewhere nothing."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._line = Line()
         self._started = time.monotonic()
         self._first: int | None = None  # that were done before
-        self._drawn = 0.0
 
     def __call__(self, done: int, failed: int, total: int) -> None:
         """So many are done, so many have failed, of so many in all."""
         now, ended = time.monotonic(), done + failed
         if self._first is None:
             self._first, self._started = ended, now
-        if not self._shown or (now - self._drawn < 0.1 and ended < total):
-            return
-        self._drawn = now
         rate = (ended - self._first) / max(now - self._started, 0.1)
-        full = int(_WIDTH * ended / max(total, 1))
-        text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {ended} of {total}"
+        text = f"{_bar(ended / max(total, 1))} {ended} of {total}"
         if failed:
             text += f", {failed} failed"
         if rate > 0:
-            left = round((total - ended) / rate)
-            text += f" · {rate:.2g} a second · {left // 60}:{left % 60:02} left"
-        _write(f"\r{text:{_WIDTH + 56}}")
+            text += f" · {rate:.2g} a second · {_time_left((total - ended) / rate)}"
+        self._line(text)
 
     def end(self) -> None:
-        """Leave the line."""
-        if self._shown:
-            self._shown = False
-            _write("\n")
+        """Take it away."""
+        self._line.end()
 
 
 class StageBar:
@@ -144,25 +160,15 @@ class StageBar:
     """
 
     def __init__(self, *, shown: bool = True) -> None:
-        self._shown = shown and sys.stderr.isatty()
-        self._drawn = 0.0
+        self._line = Line(shown=shown)
 
     def __call__(self, share: float, said: str, seconds_left: float) -> None:
         """So much of it is done, 0 to 1; what is being done; seconds that it will still take."""
-        now = time.monotonic()
-        if not self._shown or (now - self._drawn < 0.1 and share < 1):
-            return
-        self._drawn = now
-        full = int(_WIDTH * min(max(share, 0.0), 1.0))
-        left = round(seconds_left)
-        text = f"[{'#' * full}{'.' * (_WIDTH - full)}] {said} · {left // 60}:{left % 60:02} left"
-        _write(f"\r{text:{_WIDTH + 56}}")
+        self._line(f"{_bar(share)} {said} · {_time_left(seconds_left)}")
 
     def end(self) -> None:
-        """Leave the line, if there is one."""
-        if self._drawn:
-            self._drawn = 0.0
-            _write("\n")
+        """Take it away."""
+        self._line.end()
 
 
 class Watched(Reel[T]):
@@ -187,6 +193,25 @@ class Watched(Reel[T]):
                 bar(share, self._said, (time.monotonic() - begun) * (1 - share) / share)
         finally:
             bar.end()
+
+
+def _bar(share: float) -> str:
+    """Of that share, 0 to 1."""
+    full = int(_WIDTH * min(max(share, 0.0), 1.0))
+    return f"[{'#' * full}{'.' * (_WIDTH - full)}]"
+
+
+def _time_left(seconds: float) -> str:
+    left = round(seconds)
+    return f"{left // 60}:{left % 60:02} left"
+
+
+def _columns() -> int:
+    """How many characters a line of the terminal has."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except (OSError, ValueError):  # it does not say
+        return _USUAL_COLUMNS
 
 
 def _write(text: str) -> None:

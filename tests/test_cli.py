@@ -6,11 +6,13 @@ import functools
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ import draggan
 from draggan import program, terminal
 from draggan.checkpoints import catalogue
 from draggan.cli import main
+from draggan.cli.drag import _watched
+from draggan.engine.running_drag import TurnsDrag
 from draggan.export import read_recipe
 from tests.marks import marks_of
 from tests.model_files import write_tiny_stylegan2
@@ -379,6 +383,83 @@ def test_an_interrupted_download_keeps_its_part(far, typed, monkeypatch):
     typed("y\n")
     assert drag("far") == 0
     assert far.requests[-1] == ("GET", 4096)
+
+
+def test_a_drag_says_on_a_terminal_how_far_it_still_is(model, typed, monkeypatch):
+    shown = typed("")
+    assert drag(model) == 0
+    begun, *steps, wiped, left = shown.getvalue().split("\r")
+    assert begun == ""
+    assert steps
+    assert all(re.fullmatch(r"step \d: \d+\.\d px to go *", step) for step in steps)
+    assert (wiped.strip(), left) == ("", ""), "nothing of it stays"
+    for stderr, options in ((Terminal(), ["--json"]), (io.StringIO(), [])):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert drag(model, *options) == 0
+        assert stderr.getvalue() == "", options
+
+
+def test_of_several_points_the_line_says_how_far_the_farthest_is_and_ctrl_c_stops_the_drag(typed):
+    class Scripted:
+        """A drag at these distances that Ctrl-C is pressed in."""
+
+        def __init__(self, *news):
+            self.news, self.stopped = list(news), 0
+
+        def newer(self, than, patience):
+            if isinstance(one := self.news.pop(0), BaseException):
+                raise one
+            return one
+
+        def stop(self):
+            self.stopped += 1
+
+    def at(index, *distances, done=False):
+        return SimpleNamespace(index=index, distances=np.array(distances), done=done)
+
+    shown, last = typed(""), at(2, 3.0, 0.96, done=True)
+    running = Scripted(at(0, 4.0, 12.34), at(1, 5.0, 5.0), KeyboardInterrupt(), last)
+    assert _watched(running, quiet=False) is last
+    assert running.stopped == 1
+    lines = [line.rstrip() for line in shown.getvalue().split("\r")]
+    assert lines == ["", "step 0: 12.3 px to go", "step 1: 5.0 px to go", "step 2: 3.0 px to go", "", ""]
+    with pytest.raises(OSError, match="lost"):
+        _watched(Scripted(at(0, 4.0), OSError("lost")), quiet=False)
+    assert shown.getvalue().endswith(" \r"), "the message has a line of its own"
+
+
+def test_ctrl_c_keeps_and_writes_what_a_drag_has_reached(model, tmp_path, capsys, monkeypatch):
+    newer, pressed = TurnsDrag.newer, []
+
+    def interrupted(self, *args):
+        if self.update is not None and not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        return newer(self, *args)
+
+    monkeypatch.setattr(TurnsDrag, "newer", interrupted)
+    out = tmp_path / "out.png"
+    assert drag(model, "--steps", "10000", "--step-size", "0.000001", "--out", str(out)) == 0
+    assert re.match(r"stopped after \d+ steps?, ", capsys.readouterr().out)
+    assert out.is_file()
+
+
+def test_a_line_is_as_long_as_the_terminal_is_wide_and_covers_what_was_there(typed, monkeypatch):
+    shown = typed("")
+    line = terminal.Line()
+    line("a long word")
+    line("short")
+    line("x" * 200)
+    assert shown.getvalue() == "\ra long word\rshort      \r" + "x" * 79
+    line.end()
+    line.end()
+    assert shown.getvalue().endswith("x\r" + " " * 79 + "\r")
+    line("short")
+    line.end()
+    assert shown.getvalue().endswith("t\r" + " " * 79 + "\r"), "^C, too, which a terminal writes behind it"
+    monkeypatch.setattr(terminal, "_columns", lambda: 20)
+    line("x" * 200)
+    assert shown.getvalue().endswith("\r" + "x" * 19)
 
 
 def test_how_the_program_is_called_is_what_works_here(monkeypatch, tmp_path, capsys):

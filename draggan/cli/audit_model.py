@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         check_truncation(truncation, "--truncation")
     from draggan.export import Provenance, check_picture_path, save_picture
     from draggan.suggestions import suggested_config, suggested_truncation
-    from draggan.terminal import check_model, ensure_downloaded
+    from draggan.terminal import Line, check_model, ensure_downloaded
 
     if args.sheet is not None:
         check_picture_path(args.sheet)
@@ -96,18 +94,22 @@ def run(args: argparse.Namespace) -> int:
     reader = None if args.attributes is None else load_reader(args.attributes)
     ensure_downloaded(args.model, yes=args.yes)
     subject = load_subject(args.model, device=args.device, label=args.label)
-    sheet, shown = audit(
-        subject,
-        suggested_config(args.model),
-        reader,
-        truncations=args.truncation or (suggested_truncation(args.model), 1.0),
-        samples=args.samples,
-        drags=args.drags,
-        renderings=args.renderings,
-        first_seed=args.seed,
-        reference=None if args.reference is None else _reference(args.reference, reader, subject.size),
-        progress=_progress(),
-    )
+    line = Line()
+    try:
+        sheet, shown = audit(
+            subject,
+            suggested_config(args.model),
+            reader,
+            truncations=args.truncation or (suggested_truncation(args.model), 1.0),
+            samples=args.samples,
+            drags=args.drags,
+            renderings=args.renderings,
+            first_seed=args.seed,
+            reference=None if args.reference is None else _reference(args.reference, reader, subject.size),
+            progress=lambda what, done, count: line(f"{what}: {done} of {count}"),
+        )
+    finally:
+        line.end()
     text = sheet.markdown(args.group)
     print(text, end="")
     if args.sheet is not None:
@@ -157,18 +159,6 @@ def _reference(path: Path, reader: AttributeReader | None, size: tuple[int, int]
         raise ConfigError(
             f'{path} is neither a folder of pictures nor JSON like {{"NAME": {{"GROUP": 0.5}}}} ({error})'
         ) from error
-
-
-def _progress() -> Any:
-    """A line on a terminal; elsewhere nothing."""
-    shown, last = sys.stderr.isatty(), [0.0]
-
-    def show(what: str, done: int, count: int) -> None:
-        if shown and (done == count or time.monotonic() - last[0] > 0.2):
-            last[0] = time.monotonic()
-            print(f"\r{what}: {done} of {count}   ", end="\n" if done == count else "", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,21 +184,24 @@ def _to_do(engine: LocalEngine, args: argparse.Namespace, recipe: Recipe) -> tup
 
 
 def _watched(running: RunningDrag, *, quiet: bool) -> Update | None:
-    """Follow a drag to its end; Ctrl+C stops it, and what was reached is kept and written."""
-    shown = not quiet and sys.stderr.isatty()
+    """Follow a drag to its end, with a line on a terminal; Ctrl+C stops it, and what was reached is kept."""
+    from draggan.terminal import Line
+
+    line = Line(shown=not quiet)
     update: Update | None = None
-    while update is None or not update.done:
-        try:
-            newer = running.newer(update, 1.0)
-            if newer is update and running.ended(0):
-                break
-            update = newer
-            if shown and update is not None:
-                print(f"\rstep {update.index}: {update.distances.mean():.1f} px to go ", end="", file=sys.stderr)
-        except KeyboardInterrupt:
-            running.stop()
-    if shown:
-        print(file=sys.stderr)
+    try:
+        while update is None or not update.done:
+            try:
+                newer = running.newer(update, 1.0)
+                if newer is update and running.ended(0):
+                    break
+                update = newer
+                if update is not None:
+                    line(f"step {update.index}: {update.distances.max():.1f} px to go")
+            except KeyboardInterrupt:
+                running.stop()
+    finally:
+        line.end()
     return update
 
 
@@ -299,10 +301,11 @@ def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
     if last is None:
         print(_OUTCOMES[outcome])
     else:
-        ended = f" after {last.index} steps, {last.seconds:.1f} s"
+        steps = f"{last.index} step{'' if last.index == 1 else 's'}"
+        ended = f" after {steps}, {last.seconds:.1f} s"
         unsure = outcome == "lost" and bool((last.distances <= last.stop_distance).all())
         if unsure:
-            ended = f" ({last.index} steps, {last.seconds:.1f} s)"
+            ended = f" ({steps}, {last.seconds:.1f} s)"
         elif outcome != "arrived":
             ended += f", {100 * last.way_gone:.0f} % of the way"
         print(_OUTCOMES["unsure" if unsure else "faded" if last.faded else outcome] + ended)

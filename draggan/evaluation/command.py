@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     )
     from draggan.evaluation.instructions import read_instructions
     from draggan.export import Provenance, check_picture_path, save_picture
-    from draggan.terminal import check_model, ensure_downloaded
+    from draggan.terminal import Line, check_model, ensure_downloaded
 
     if args.strips is not None:
         check_picture_path(args.strips)
@@ -141,12 +140,19 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     if file is not None and (known := file.load(row)):
         say(f"{known} cases are in {args.json.name} already")
     count = args.pairs or protocol.count() or 20
-    line = _Line(row, count)
-    # The case that Ctrl-C interrupted is not kept; the others are.
-    ended = measure(
-        [row], count, file=file, seconds=math.inf if args.minutes is None else 60 * args.minutes, progress=line.show
-    )
-    line.end()
+    seconds = math.inf if args.minutes is None else 60 * args.minutes
+    line, so_far = Line(), _SoFar(row, count)
+
+    def show(row: Row, done: int) -> None:
+        # The interval of many cases is worth no time where nobody sees it.
+        if line.shown:
+            line(so_far.after(row, done))
+
+    try:
+        # The case that Ctrl-C interrupted is not kept; the others are.
+        ended = measure([row], count, file=file, seconds=seconds, progress=show)
+    finally:
+        line.end()
     say(text(row))
     if args.strips is not None and (picture := strip(row)) is not None:
         facts, provenance = {"evaluation": row.identity}, Provenance(door="command line")
@@ -195,28 +201,21 @@ def _protocol(args: argparse.Namespace, instructions: tuple[Instruction, ...] = 
     return kinds[args.protocol](first_seed=args.seed)
 
 
-class _Line:
-    """Progress and the result so far, on a terminal; elsewhere nothing."""
+class _SoFar:
+    """What is said of a row while it is measured.
+
+    Args:
+        count: cases that it will have.
+    """
 
     def __init__(self, row: Row, count: int) -> None:
         self._count, self._begun, self._first = count, time.monotonic(), len(row.cases)
-        self._shown = sys.stderr.isatty()
-        self._open = False
 
-    def show(self, row: Row, done: int) -> None:
-        """After a case."""
-        if not self._shown:
-            return
+    def after(self, row: Row, done: int) -> str:
+        """The result of the cases that are done, and how long the others will take."""
         main = row.main
         mean = row.interval(main).mean * main.factor
         spent = time.monotonic() - self._begun
         left = spent / max(done - self._first, 1) * (self._count - done)
-        self._open = True
-        line = f"{row.protocol.title}: {done} of {self._count}, {main.title} {mean:.{main.digits}f} {main.unit}"
-        sys.stderr.write(f"\r{line}, {left:.0f} s left    ")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """End the line."""
-        if self._open:
-            sys.stderr.write("\n")
+        result = f"{main.title} {mean:.{main.digits}f} {main.unit}"
+        return f"{row.protocol.title}: {done} of {self._count}, {result}, {left:.0f} s left"
