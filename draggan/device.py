@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from draggan.errors import ConfigError
+from draggan.program import own_command
 
 __all__ = ["available_devices", "choose_device"]
 
@@ -35,6 +36,6 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     if name not in available:
         why = ""
         if name.startswith("cuda") and not torch.cuda.is_available():
-            why = "; this PyTorch sees no CUDA device (`python -m draggan doctor` says more)"
+            why = f"; this PyTorch sees no CUDA device (`{own_command()} doctor` says more)"
         raise ConfigError(f"device '{device}' is not available{why}; choose auto or one of {', '.join(available)}")
     return torch.device(name)

@@ -12,6 +12,7 @@ from draggan.checkpoints.catalogue import ModelEntry, all_models, builtin_dir, f
 from draggan.config import DragConfig
 from draggan.engine.models import CatalogueModels
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
+from draggan.program import own_command
 from draggan.suggestions import TRUNCATION, suggested_config, suggested_truncation
 
 
@@ -177,7 +178,7 @@ def test_a_wrong_entry_is_explained_and_stops_nothing(home, text, told):
 def test_an_unknown_name_is_answered_with_similar_ones():
     with pytest.raises(ModelNotFound, match=r"did you mean stylegan2-ffhq-512"):
         find("stylegan2-ffhq512")
-    with pytest.raises(ModelNotFound, match="`python -m draggan models` lists"):
+    with pytest.raises(ModelNotFound, match=f"`{own_command()} models` lists"):
         find("no such file.pkl")
 
 

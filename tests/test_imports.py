@@ -194,6 +194,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
             (
                 *("draggan.errors", "draggan.recipe", "draggan.provenance.audit", "draggan.provenance.credentials"),
                 *("draggan.provenance.marks", "draggan.provenance.metadata", "draggan.provenance.watermark"),
+                "draggan.program",
             ),
         ),
         (
@@ -213,7 +214,10 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         ("draggan/generators/", ("draggan.errors", "draggan.geometry", "torch_utils")),
         (
             "draggan/checkpoints/",
-            ("draggan.errors", "draggan.config", "draggan.generators", "draggan.device", "torch_utils", "dnnlib"),
+            (
+                *("draggan.errors", "draggan.config", "draggan.generators", "draggan.device", "draggan.program"),
+                *("torch_utils", "dnnlib"),
+            ),
         ),
         ("draggan/scenes/", (*BELOW, "draggan.device", "draggan.generators")),
         (

@@ -27,6 +27,7 @@ from draggan.checkpoints.catalogue import listed_entry
 from draggan.cli import main
 from draggan.errors import VerifyError
 from draggan.export import Provenance, encode_animation, encode_picture
+from draggan.program import own_command
 from draggan.provenance import verify, watermark
 from draggan.provenance.audit import AuditLog, Recorded
 from draggan.provenance.credentials import Credentials, seal
@@ -80,7 +81,7 @@ def test_a_file_from_here_is_told_layer_by_layer(own, saved):
     text = told(report)
     assert "who is trusted here. Unchanged since" in text
     assert "a label, not proof" in text
-    assert 'Model "cat", seed 7, 0 edits' in text
+    assert f'Model "cat", seed 7, 0 edits. To draw it again: {own_command()} drag --recipe FILE' in text
     assert json.loads(json.dumps(report.to_dict()))["outcome"] == "from here"
 
 

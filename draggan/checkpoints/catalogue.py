@@ -30,6 +30,7 @@ from dnnlib.http import remote_size
 from draggan.checkpoints.description import FAMILIES
 from draggan.config import MOST_TRUNCATION, SEEDS, SOLVER_NAMES, solver_name
 from draggan.errors import ConfigError, DownloadError, ModelNotFound
+from draggan.program import own_command
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -307,7 +308,7 @@ def find(name: str) -> ModelEntry:
     if name in models:
         return models[name]
     similar = difflib.get_close_matches(name, models, n=3)
-    hint = f"did you mean {' or '.join(similar)}?" if similar else "`python -m draggan models` lists all names."
+    hint = f"did you mean {' or '.join(similar)}?" if similar else f"`{own_command()} models` lists all names."
     raise ModelNotFound(f"'{name}' is neither a listed model nor a file; {hint}")
 
 

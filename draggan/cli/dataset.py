@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from draggan.cli.options import file_of, path_of
+from draggan.program import own_command
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
@@ -24,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--motion", type=float, default=0.15, help="how far parameters move, of their range (default: %(default)s)"
     )
     scenes.add_argument("--points", type=int, default=32, help="of every pair, at most (default: %(default)s)")
-    drags = kinds.add_parser("drags", help="drags that `draggan batch --before` has done")
+    drags = kinds.add_parser("drags", help=f"drags that `{own_command()} batch --before` has done")
     drags.add_argument("batch", type=file_of, metavar="FOLDER", help="what the batch wrote to")
     for options in (scenes, drags):
         options.add_argument("--split", default="train", help="train, validation or test (default: %(default)s)")

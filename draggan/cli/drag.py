@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from draggan.cli import edit_options
 from draggan.cli.options import add_yes, file_of, path_of
 from draggan.errors import ModelNotFound, PhotoError, PointError
+from draggan.program import own_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +147,7 @@ def _photo_of(path: Path, recipe: Recipe | None, work: SessionFile | None) -> Ph
     """
     place = None if work is None or recipe is None else work.places.get(recipe.model.tuning)
     if place is None:
-        raise PhotoError("--photo goes with a session of that photo; open it with `draggan invert` first")
+        raise PhotoError(f"--photo goes with a session of that photo; open it with `{own_command()} invert` first")
     from draggan.inversion import read_photo
 
     photo = read_photo(path)

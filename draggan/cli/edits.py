@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from draggan.cli import edit_options
 from draggan.cli.options import add_yes, path_of
 from draggan.errors import ConfigError, ExportError, PointError, RecipeError
+from draggan.program import own_command
 
 if TYPE_CHECKING:
     from draggan.recipe import Recipe
@@ -57,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--seed does not go with --seeds; give one of them")
     given = edit_options.given_recipe(args)
     if given is not None and given.is_of_photo:
-        raise RecipeError("this recipe is of a photo, whose tuned weights no batch has; drag it with draggan drag")
+        raise RecipeError(
+            f"this recipe is of a photo, whose tuned weights no batch has; drag it with `{own_command()} drag`"
+        )
     if given is None:
         from draggan.engine.local import LocalEngine
         from draggan.engine.models import AnyModels

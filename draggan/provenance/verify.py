@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from draggan.errors import AuditError, DragGANError, VerifyError
+from draggan.program import own_command
 from draggan.provenance.audit import Recorded
 from draggan.provenance.credentials import MISSING, TYPES, Credentials, read_credentials, trust_anchors
 from draggan.provenance.marks import own_watermark
@@ -320,7 +321,7 @@ class Report:
         edits = len(recipe.edits)
         text = (
             f'Model "{recipe.portable().model.name}", {seed}, {edits} edit{"s" * (edits != 1)}. '
-            "To draw it again: python -m draggan drag --recipe FILE"
+            f"To draw it again: {own_command()} drag --recipe FILE"
         )
         yield Finding(layer=layer, text=text, mood="note")
         if self.recipes_agree is False:
