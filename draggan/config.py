@@ -620,10 +620,10 @@ class InversionConfig:
     """
 
     coarse_steps: int = _setting(
-        50, unit="steps", source="ours", low=0, high=5000, help="of the latent code, on a picture of 64 px"
+        50, unit="steps", source="ours", low=0, high=5000, help="how many for the latent code, on a picture of 64 px"
     )
     steps: int = _setting(
-        26, unit="steps", source="ours", low=0, high=5000, help="of the latent code after that, on one of 256 px"
+        26, unit="steps", source="ours", low=0, high=5000, help="how many for it after that, on one of 256 px"
     )
     row_steps: int = _setting(
         0,
@@ -631,7 +631,7 @@ class InversionConfig:
         source="ours",
         low=0,
         high=5000,
-        help="after that with every row of the latent code on its own (W+); 0: all rows stay alike (W)",
+        help="how many after that with every row of it on its own (W+); 0: all rows stay alike (W)",
     )
     rate: float = _setting(
         0.1, unit="spreads of the latents a step", source="ours", low=1e-4, high=10.0, help="step size of the latent"
@@ -650,7 +650,7 @@ class InversionConfig:
         source="ours; 350 in the published code of pivotal tuning",
         low=0,
         high=5000,
-        help="of the weights, around the latent that was found (Roich et al., 2021); 0: the model stays as it is",
+        help="how many for the weights, around the latent that was found (Roich et al., 2021); 0: they stay the same",
     )
     full_size_steps: int = _setting(
         20,
@@ -658,7 +658,7 @@ class InversionConfig:
         source="ours",
         low=0,
         high=5000,
-        help="of the weights after that on the whole picture, where it is larger than 256 px",
+        help="how many for the weights after that on the whole picture, where it is larger than 256 px",
     )
     tuning_rate: float = _setting(
         4e-3, unit="", source="ours; 3e-4 in the published code", low=1e-6, high=1.0, help="step size of the weights"
@@ -669,7 +669,7 @@ class InversionConfig:
         source="ours; Roich et al. (2021), equation 4",
         low=0.0,
         high=100.0,
-        help="what tuned weights cost that change other pictures near this one",
+        help="how much it costs that tuned weights change other pictures near this one",
     )
     lpips_weight: float = _setting(
         1.0,
@@ -677,7 +677,7 @@ class InversionConfig:
         source="Roich et al. (2021), section 3, beside the pixels",
         low=0.0,
         high=100.0,
-        help="of LPIPS beside pixels and pyramid, where its weights are given",
+        help="how much LPIPS counts beside pixels and pyramid, where its weights are given",
     )
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import json
@@ -22,7 +23,7 @@ from PIL import Image
 import draggan
 from draggan import program, terminal
 from draggan.checkpoints import catalogue
-from draggan.cli import main
+from draggan.cli import _parser, main
 from draggan.cli.drag import _watched
 from draggan.engine.running_drag import TurnsDrag
 from draggan.export import read_recipe
@@ -474,6 +475,31 @@ def test_how_the_program_is_called_is_what_works_here(monkeypatch, tmp_path, cap
     assert program.own_command() == "draggan"
     monkeypatch.setattr(program.shutil, "which", lambda name: str(tmp_path / name))
     assert program.own_command() == "python -m draggan", "another installation's"
+
+
+def commands(parser=None, words=()):
+    """Every command that has options of its own: its words, and its parser."""
+    parser = _parser() if parser is None else parser
+    below = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if words and not below:
+        yield " ".join(words), parser
+    for name, command in (below[0] if below else {}).items():
+        yield from commands(command, (*words, name))
+
+
+@pytest.mark.parametrize(("words", "parser"), [pytest.param(*found, id=found[0]) for found in commands()])
+def test_whoever_reads_the_help_of_a_command_finds_the_way(words, parser):
+    """All of it says what it is for, numbers say of what kind they are, and many options are in groups."""
+    assert parser.description
+    for action in parser._actions:
+        assert action.help, action.dest
+        assert action.metavar or action.type not in (int, float), f"{action.dest}: what kind of number"
+    grouped = {group.title: len(group._group_actions) for group in parser._action_groups}
+    assert grouped["options"] <= 12 + 1, "--help, and so many that can be looked through"
+    # A usage may be written by hand.
+    usage = parser.format_usage()
+    assert words in usage
+    assert set(re.findall(r"--[a-z-]+", usage)) <= set(parser._option_string_actions)
 
 
 def test_no_points_is_explained(model, capsys):

@@ -30,6 +30,7 @@ from draggan.cli import (
     verify,
     video,
 )
+from draggan.cli.options import add_command
 from draggan.errors import DragGANError
 from draggan.program import own_command
 
@@ -96,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Each command has a --help of its own.",
     )
     parser.add_argument("--verbose", action="store_true", help="log what happens")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     for command in _COMMANDS:
-        options = commands.add_parser(command.NAME, help=command.HELP)
+        options = add_command(commands, command.NAME, command.HELP)
         command.add_options(options)
         options.set_defaults(run=command.run)
     return parser

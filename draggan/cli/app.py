@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from draggan.cli.options import add_device, name_of
+from draggan.cli.options import add_device, add_yes, name_of, which_model
 from draggan.cli.serving import launch, run_page
 from draggan.config import Cluster
 from draggan.errors import ConfigError, DragGANError
 
 if TYPE_CHECKING:
+    from draggan.cli.options import Options
     from draggan.config import Limits
     from draggan.engine.models import CatalogueModels
     from draggan.engine.turns import TurnsEngine
@@ -31,51 +32,88 @@ _DESCRIPTION = "Drag points of a generated picture in a page of your browser."
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument(
-        "--model", type=name_of, default="cat", help="name or file of the model to start with (default: %(default)s)"
+    page = parser.add_argument_group("the page")
+    page.add_argument(
+        "--model",
+        type=name_of,
+        default="cat",
+        metavar="MODEL",
+        help=f"the one to start with: {which_model()} (default: %(default)s)",
     )
-    parser.add_argument("--yes", action="store_true", help="download that model without asking if it is not here")
-    add_device(parser)
-    address = parser.add_mutually_exclusive_group()
-    address.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1, this machine only)")
+    add_yes(page)
+    page.add_argument("--open", action="store_true", help="open the page in the browser")
+    page.add_argument("--verbose", action="store_true", help="log what happens")
+    _add_reach(parser.add_argument_group("who can reach it"))
+    _add_computing(parser.add_argument_group("where it is computed"))
+
+
+def _add_reach(reach: Options) -> None:
+    """Where it listens, by which names, and to whom."""
+    address = reach.add_mutually_exclusive_group()
+    address.add_argument(
+        "--host", default=None, metavar="ADDRESS", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
     address.add_argument("--listen", action="store_true", help="listen on all addresses: others can reach the page")
-    parser.add_argument("--port", type=int, default=None, help="port (default: the first free one from 7860 on)")
-    parser.add_argument(
-        "--root-path", default=None, help="path under which a proxy serves the page, such as /draggan, or whole address"
+    reach.add_argument(
+        "--port", type=int, default=None, metavar="N", help="port (default: the first free one from 7860 on)"
     )
-    parser.add_argument(
-        "--name", action="append", default=[], help="another name that the page is asked for by, such as draw.lan"
+    reach.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
+    reach.add_argument(
+        "--root-path",
+        default=None,
+        metavar="PATH",
+        help="path under which a proxy serves the page, such as /draggan, or whole address",
     )
-    parser.add_argument(
+    reach.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that the page is asked for by, such as draw.lan; may be given more than once",
+    )
+    reach.add_argument(
         "--origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="web pages of this origin, such as https://example.org, may use /v1 (see docs/service.md)",
+        help="web pages of this origin, such as https://example.org, may use /v1 (see docs/service.md); may be given "
+        "more than once",
     )
-    parser.add_argument(
+    reach.add_argument(
         "--mcp", action="store_true", help="also offer tools to language models at /mcp; needs the package mcp"
     )
-    parser.add_argument(
+
+
+def _add_computing(computing: Options) -> None:
+    """The device, or the machines of a cluster."""
+    add_device(computing)
+    computing.add_argument(
         "--engine",
         default="local",
-        help="local: this process computes; ray or ray:ADDRESS: replicas on a Ray cluster do (see docs/scale.md)",
+        metavar="ENGINE",
+        help="local: this process computes; ray or ray:ADDRESS: replicas on a Ray cluster do, see docs/scale.md "
+        "(default: %(default)s)",
     )
-    parser.add_argument(
+    computing.add_argument(
         "--replicas",
         default="1",
         metavar="LEAST[-MOST]",
         help="with --engine ray: how many compute, more while many requests wait (default: %(default)s)",
     )
-    parser.add_argument(
-        "--replica-cpus", type=float, default=1.0, help="with --engine ray: cores of a replica (default: %(default)s)"
+    computing.add_argument(
+        "--replica-cpus",
+        type=float,
+        default=1.0,
+        metavar="NUMBER",
+        help="with --engine ray: cores of a replica (default: %(default)s)",
     )
-    parser.add_argument(
-        "--replica-gpus", type=float, default=0.0, help="with --engine ray: GPUs of a replica, or a share of one"
+    computing.add_argument(
+        "--replica-gpus",
+        type=float,
+        default=0.0,
+        metavar="NUMBER",
+        help="with --engine ray: GPUs of a replica, or a share of one (default: %(default)s)",
     )
-    parser.add_argument("--share", action="store_true", help="also make a public link through Gradio's servers")
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--verbose", action="store_true", help="log what happens")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,8 @@ import argparse
 import json
 import time
 
+from draggan.cli.options import add_command
+
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
 NAME = "audit"
@@ -14,16 +16,20 @@ HELP = "look at the record of exports: is it whole, what is its head; erase deta
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    what = parser.add_subparsers(required=True, metavar="WHAT", dest="what")
-    verify = what.add_parser("verify", help="look at the whole chain; the exit status is 1 if something is wrong")
+    what = parser.add_subparsers(required=True, title="commands", metavar="COMMAND", dest="what")
+    verify = add_command(what, "verify", "look at the whole chain; the exit status is 1 if something is wrong")
     verify.add_argument(
-        "--head", action="append", default=[], metavar="NUMBER:HASH", help="a head that it had before; more than once"
+        "--head",
+        action="append",
+        default=[],
+        metavar="NUMBER:HASH",
+        help="a head that it had before; may be given more than once",
     )
-    what.add_parser("head", help="print number and hash of the last row, to be remembered elsewhere")
-    show = what.add_parser("show", help="print the last rows")
-    show.add_argument("--last", type=int, default=20, help="how many (default: %(default)s)")
-    show.add_argument("--json", action="store_true", help="print one JSON object a row")
-    purge = what.add_parser("purge", help="erase details whose time is over; the chain stays valid")
+    add_command(what, "head", "print number and hash of the last row, to be remembered elsewhere")
+    show = add_command(what, "show", "print the last rows")
+    show.add_argument("--last", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
+    show.add_argument("--json", action="store_true", help="print one JSON object for each instead of text")
+    purge = add_command(what, "purge", "erase details whose time is over; the chain stays valid")
     purge.add_argument("--all", action="store_true", help="erase all details now")
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
+from draggan.cli.options import add_class, add_machine, file_of, name_of, path_of, which_model
 from draggan.config import check_truncation
 from draggan.errors import ConfigError, ExportError
 
@@ -29,45 +29,59 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "parameters of the scene, and the reference is what the scene would draw; for any other model, give a function "
         "that reads them."
     )
-    parser.add_argument("model", type=name_of, help="a registry name, file or https address")
-    parser.add_argument("--samples", type=int, default=1000, help="pictures to count (default: %(default)s)")
-    parser.add_argument("--drags", type=int, default=120, help="drags to judge (default: %(default)s)")
-    parser.add_argument(
-        "--renderings",
-        type=int,
-        default=2500,
-        help="from which the reading of a scene's parameters is learnt (default: %(default)s)",
-    )
-    parser.add_argument(
+    which = parser.add_argument_group("which pictures")
+    which.add_argument("model", type=name_of, metavar="MODEL", help=which_model())
+    which.add_argument(
         "--truncation",
         type=float,
         action="append",
         metavar="PSI",
-        help="of the pictures that are counted; repeat it for several (default: as the page has it, then 1)",
+        help="0: the average picture, 1: the seed's own; may be given more than once (default: the page's, and 1)",
     )
-    parser.add_argument(
+    which.add_argument("--seed", type=int, default=0, metavar="N", help="of the first one (default: %(default)s)")
+    add_class(which)
+    counted = parser.add_argument_group("what is counted")
+    counted.add_argument(
+        "--samples", type=int, default=1000, metavar="N", help="pictures to count (default: %(default)s)"
+    )
+    counted.add_argument("--drags", type=int, default=120, metavar="N", help="drags to judge (default: %(default)s)")
+    counted.add_argument(
+        "--renderings",
+        type=int,
+        default=2500,
+        metavar="N",
+        help="from which the reading of a scene's parameters is learnt (default: %(default)s)",
+    )
+    counted.add_argument(
         "--attributes",
         metavar="MODULE:FUNCTION",
         help="your own function, or FILE.py:FUNCTION; it takes pictures, uint8 [picture, height, width, 3], and "
         "returns a dictionary: by name a number or a word of each picture",
     )
-    parser.add_argument(
+    counted.add_argument(
         "--reference",
         type=file_of,
         metavar="FOLDER|FILE.json",
         help="pictures to compare with, or the shares that are expected: "
         '{"NAME": {"GROUP": 0.5, ...}} (default: the scene, or equal shares)',
     )
-    parser.add_argument(
-        "--group", action="append", default=[], metavar="NAME", help="show every group of this attribute"
+    written = parser.add_argument_group("what is written")
+    written.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="show every group of this attribute; may be given more than once",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
-    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
-    add_device(parser)
-    parser.add_argument("--sheet", type=path_of, metavar="PNG", help="write the first pictures here, side by side")
-    parser.add_argument("--out", type=path_of, metavar="FILE", help="write the tables here (Markdown)")
-    parser.add_argument("--json", type=path_of, metavar="FILE", help="write everything here")
-    add_yes(parser)
+    written.add_argument("--out", type=path_of, metavar="FILE", help="also write the tables here (Markdown)")
+    written.add_argument("--json", type=path_of, metavar="FILE", help="write all figures here (JSON)")
+    written.add_argument(
+        "--sheet",
+        type=path_of,
+        metavar="FILE",
+        help="write the first pictures here, side by side (.png, .jpg or .webp)",
+    )
+    add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:

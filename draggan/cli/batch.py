@@ -28,10 +28,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "source", type=file_of, metavar="RECIPES", help="a file with a recipe on every line, or a folder of saved work"
     )
     parser.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="write everything here")
-    parser.add_argument("--film", choices=("gif", "webp", "mp4"), help="also write the last drag of every recipe")
+    parser.add_argument(
+        "--film", choices=("gif", "webp", "mp4"), help="also write the last drag of every recipe as a film"
+    )
     parser.add_argument("--before", action="store_true", help="also write the pictures before the last edit")
     parser.add_argument("--measures", action="store_true", help="also measure how much every picture has changed")
-    parser.add_argument("--model", type=name_of, help="draw with this file: it must be the recipes' own model")
+    parser.add_argument(
+        "--model", type=name_of, metavar="MODEL", help="draw with this file: it must be the recipes' own model"
+    )
     add_device(parser)
     parser.add_argument(
         "--ray",
@@ -40,7 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="have the machines of this Ray cluster do it; without an address, one is started on this machine",
     )
-    parser.add_argument("--jobs", type=int, help="processes (default: one for each core, or one for a GPU)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes (default: one for each core, or one for a GPU)"
+    )
     add_yes(parser)
 
 

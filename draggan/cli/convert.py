@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from draggan.cli.options import add_yes, name_of, path_of
+from draggan.cli.options import add_yes, name_of, path_of, which_model
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
@@ -14,8 +14,10 @@ HELP = "turn a model file into safetensors, or that into a plain state dict"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("source", type=name_of, help="any model file that can be read")
-    parser.add_argument("destination", type=path_of, help="ends in .safetensors, .pt or .npz")
+    parser.add_argument("source", type=name_of, metavar="SOURCE", help=which_model())
+    parser.add_argument(
+        "destination", type=path_of, metavar="DESTINATION", help="write it here (.safetensors, .pt or .npz)"
+    )
     add_yes(parser)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from draggan.cli.options import file_of, path_of
+from draggan.cli.options import add_command, file_of, path_of
 from draggan.program import own_command
 
 __all__ = ["HELP", "NAME", "add_options", "run"]
@@ -15,21 +15,37 @@ HELP = "write a data set: pictures before and after, points, flow, landmarks, se
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    kinds = parser.add_subparsers(required=True, metavar="KIND", dest="kind")
-    scenes = kinds.add_parser("scenes", help="renderings of a scene that moves: the flow of every pixel is known")
-    scenes.add_argument("--scene", default="cat", help="cat, face or car (default: %(default)s)")
-    scenes.add_argument("--count", type=int, default=1000, help="pairs (default: %(default)s)")
-    scenes.add_argument("--size", type=int, default=128, help="height and width in pixels (default: %(default)s)")
-    scenes.add_argument("--seed", type=int, default=0, help="another one for every split (default: %(default)s)")
+    kinds = parser.add_subparsers(required=True, title="kinds", metavar="KIND", dest="kind")
+    scenes = add_command(kinds, "scenes", "renderings of a scene that moves: the flow of every pixel is known")
+    scenes.add_argument("--scene", default="cat", metavar="SCENE", help="cat, face or car (default: %(default)s)")
+    scenes.add_argument("--count", type=int, default=1000, metavar="N", help="how many pairs (default: %(default)s)")
     scenes.add_argument(
-        "--motion", type=float, default=0.15, help="how far parameters move, of their range (default: %(default)s)"
+        "--size", type=int, default=128, metavar="PX", help="height and width in pixels (default: %(default)s)"
     )
-    scenes.add_argument("--points", type=int, default=32, help="of every pair, at most (default: %(default)s)")
-    drags = kinds.add_parser("drags", help=f"drags that `{own_command()} batch --before` has done")
-    drags.add_argument("batch", type=file_of, metavar="FOLDER", help="what the batch wrote to")
+    scenes.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the same pairs for the same one; take another for every split (default: %(default)s)",
+    )
+    scenes.add_argument(
+        "--motion",
+        type=float,
+        default=0.15,
+        metavar="NUMBER",
+        help="how far parameters move, as a part of their range (default: %(default)s)",
+    )
+    scenes.add_argument(
+        "--points", type=int, default=32, metavar="N", help="points of every pair, at most (default: %(default)s)"
+    )
+    drags = add_command(kinds, "drags", f"drags that `{own_command()} batch --before` has done")
+    drags.add_argument("batch", type=file_of, metavar="BATCH", help="the folder that the batch wrote to")
     for options in (scenes, drags):
-        options.add_argument("--split", default="train", help="train, validation or test (default: %(default)s)")
-        options.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="of the data set")
+        options.add_argument(
+            "--split", default="train", metavar="NAME", help="train, validation or test (default: %(default)s)"
+        )
+        options.add_argument("--out", type=path_of, required=True, metavar="FOLDER", help="write the data set here")
 
 
 def run(args: argparse.Namespace) -> int:

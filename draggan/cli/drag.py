@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli import edit_options
-from draggan.cli.options import add_yes, file_of, path_of
+from draggan.cli.options import add_json, add_machine, file_of, path_of
 from draggan.errors import ModelNotFound, PhotoError, PointError
 from draggan.program import own_command
 
@@ -48,22 +48,32 @@ _OUTCOMES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    edit_options.add(parser)
-    parser.add_argument("--out", type=path_of, metavar="PNG", help="write the result here (.png, .jpg or .webp)")
-    parser.add_argument(
-        "--recipe-out", type=path_of, metavar="FILE", help="write the recipe of the result here (.json, or .draggan)"
+    parser.usage = (
+        "%(prog)s [--model MODEL] [--seed N] --point X,Y:X,Y [--out FILE] [OPTION ...]\n"
+        "       %(prog)s --recipe FILE [--point X,Y:X,Y] [--out FILE] [OPTION ...]"
     )
-    parser.add_argument(
+    edit_options.add(parser, sessions=True)
+    written = parser.add_argument_group("what is written", "Pictures are .png, .jpg or .webp files.")
+    written.add_argument("--out", type=path_of, metavar="FILE", help="write the result here")
+    written.add_argument("--before", type=path_of, metavar="FILE", help="write the picture before the drag here")
+    written.add_argument(
+        "--points-out", type=path_of, metavar="FILE", help="write the result, enlarged, with points here"
+    )
+    written.add_argument(
+        "--animation", type=path_of, metavar="FILE", help="write the drag as a .gif, .webp or .mp4 here"
+    )
+    written.add_argument(
+        "--recipe-out",
+        type=path_of,
+        metavar="FILE",
+        help="write how the result is made here: a recipe (.json) or a session (.draggan)",
+    )
+    written.add_argument(
         "--photo", type=file_of, metavar="PHOTO", help="put the result back into this photo, which the session is of"
     )
-    parser.add_argument("--before", type=path_of, metavar="PNG", help="write the picture before the drag here")
-    parser.add_argument("--animation", type=path_of, metavar="GIF", help="write the drag as a .gif, .webp or .mp4 here")
-    parser.add_argument("--caption", action="store_true", help="write 'AI-generated' into a corner of what is written")
-    parser.add_argument(
-        "--points-out", type=path_of, metavar="PNG", help="write the result, enlarged, with points here"
-    )
-    add_yes(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    written.add_argument("--caption", action="store_true", help="write 'AI-generated' into a corner of what is written")
+    add_json(written)
+    add_machine(parser)
 
 
 def joined(argv: Sequence[str]) -> list[str]:

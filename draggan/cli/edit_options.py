@@ -6,11 +6,12 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from draggan.cli.options import add_device, file_of, name_of
-from draggan.config import DragConfig, check_seed, check_truncation, describe
+from draggan.cli.options import add_class, add_setting, file_of, name_of, which_model
+from draggan.config import DragConfig, check_seed, check_truncation
 from draggan.errors import ConfigError
 
 if TYPE_CHECKING:
+    from draggan.cli.options import Options
     from draggan.config import Space
     from draggan.engine.local import LocalEngine
     from draggan.recipe import Edit, ModelReference, Recipe
@@ -18,42 +19,62 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "begun", "check", "edit_of", "given_recipe", "given_session"]
 
-# Settings of a drag that are options here; range, unit and default come from the dataclass.
-_DRAG_OPTIONS = (
-    "solver",
-    "space",
-    "free_rows",
-    "step_size",
-    "naturalness",
-    "row_independence",
-    "max_departure",
-    "tracker",
-    "trust_radius",
-    "r1",
-    "r2",
-    "mask_weight",
-    "mask_hold",
-    "stop_distance",
-    "level",
+# Settings of a drag that are options here: those that anybody may want to choose, and the others.
+_USUAL_OPTIONS = ("stop_distance", "naturalness", "space", "mask_hold")
+_EXPERT_OPTIONS = (
+    *("solver", "step_size", "trust_radius", "max_departure", "free_rows", "row_independence"),
+    *("tracker", "r1", "r2", "level", "mask_weight"),
 )
+_DRAG_OPTIONS = (*_USUAL_OPTIONS, *_EXPERT_OPTIONS)
+_OF_THE_MODEL = ("step_size", "solver", "level")  # where that has its own
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """The options."""
-    parser.add_argument(
-        "--model", type=name_of, help="a registry name, file or https address (default: cat, or the recipe's)"
+def add(parser: argparse.ArgumentParser, *, sessions: bool = False) -> None:
+    """The options.
+
+    Args:
+        sessions: whether what it begins with may be a session's file, too.
+    """
+    _add_picture(parser.add_argument_group("which picture"), sessions=sessions)
+    _add_points(parser.add_argument_group("what to drag"))
+    how = parser.add_argument_group(
+        "how it is dragged", "Lengths in [px at 512 px] grow with the picture: at 1024 px they are twice as long."
     )
-    add_device(parser)
-    parser.add_argument("--seed", type=int, help="which picture (default: 0)")
-    parser.add_argument("--latent", type=file_of, metavar="FILE", help="begin with a latent code (.npy, .npz, .pt)")
-    parser.add_argument(
-        "--recipe", type=file_of, metavar="FILE", help="begin with a recipe, a saved .png that has one, or a .draggan"
+    how.add_argument(
+        "--steps", type=int, metavar="N", help=f"the drag ends after this many (default: {DragConfig.max_steps})"
     )
-    parser.add_argument(
-        "--truncation", type=float, metavar="PSI", help="0: average, 1: unchanged (default: the model's)"
+    for name in _USUAL_OPTIONS:
+        add_setting(how, DragConfig, name)
+    expert = parser.add_argument_group("how it is dragged, for experts")
+    for name in _EXPERT_OPTIONS:
+        add_setting(expert, DragConfig, name, default="the model's" if name in _OF_THE_MODEL else "")
+
+
+def _add_picture(picture: Options, *, sessions: bool) -> None:
+    """Which one is dragged."""
+    picture.add_argument(
+        "--model", type=name_of, metavar="MODEL", help=f"{which_model()} (default: cat, or the recipe's)"
     )
-    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
-    parser.add_argument(
+    picture.add_argument("--seed", type=int, metavar="N", help="which of its pictures, from 0 on (default: 0)")
+    picture.add_argument(
+        "--truncation",
+        type=float,
+        metavar="PSI",
+        help="0: the average picture, 1: the seed's own (default: the model's)",
+    )
+    add_class(picture)
+    picture.add_argument(
+        "--latent", type=file_of, metavar="FILE", help="begin with a latent code (.npy, .npz or .pt) instead of a seed"
+    )
+    kinds = "a picture, a film, a recipe (.json) or a session (.draggan)"
+    if not sessions:
+        kinds = "a picture, a film or a recipe (.json)"
+    picture.add_argument("--recipe", type=file_of, metavar="FILE", help=f"go on from saved work: {kinds}")
+
+
+def _add_points(points: Options) -> None:
+    """What goes where, and what may change for it."""
+    points.add_argument(
         "--point",
         type=_point_pair,
         action="append",
@@ -61,21 +82,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="X,Y:X,Y",
         help="a handle and its target in image pixels; may be given more than once",
     )
-    parser.add_argument("--mask", type=file_of, metavar="PNG", help="white may change, black stays")
-    parser.add_argument("--steps", type=int, help=f"at most (default: {DragConfig.max_steps})")
-    for name in _DRAG_OPTIONS:
-        facts = describe(DragConfig, name)
-        unit = f" [{facts['unit']}]" if facts["unit"] else ""
-        only = f"{facts['only']}: " if facts["only"] else ""
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            type=str if facts["default"] is None else type(facts["default"]),
-            help=f"{only}{facts['help']}{unit} (default: {_default_of(name, facts['default'])})",
-        )
-
-
-def _default_of(name: str, value: Any) -> str:
-    return "the model's" if name in ("step_size", "solver", "level") else str(value)
+    points.add_argument(
+        "--mask",
+        type=file_of,
+        metavar="FILE",
+        help="a picture of the same size: white may change, black stays (default: all may change)",
+    )
 
 
 def _point_pair(text: str) -> tuple[tuple[float, float], tuple[float, float]]:

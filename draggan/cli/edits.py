@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli import edit_options
-from draggan.cli.options import add_yes, path_of
+from draggan.cli.options import add_machine, path_of
 from draggan.errors import ConfigError, ExportError, PointError, RecipeError
 from draggan.program import own_command
 
@@ -28,18 +28,28 @@ _MOST_SEEDS = 1_000_000
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    edit_options.add(parser)
-    parser.add_argument("--seeds", type=_seeds, metavar="A-B,C", help="the same edit of all these pictures")
-    parser.add_argument("--grid", type=_grid, metavar="5x5", help="the first handle to a grid around its target")
-    parser.add_argument(
-        "--spacing", type=float, metavar="PX", help="between the targets of the grid (default: a 32nd of the width)"
+    parser.usage = (
+        "%(prog)s --point X,Y:X,Y [--seeds A-B,C] [--out FILE] [OPTION ...]\n"
+        "       %(prog)s --recipe FILE [--seeds A-B,C] [--out FILE] [OPTION ...]"
     )
-    parser.add_argument(
+    edit_options.add(parser)
+    recipes = parser.add_argument_group("which recipes")
+    recipes.add_argument("--seeds", type=_seeds, metavar="A-B,C", help="the same edit of all these pictures")
+    recipes.add_argument("--grid", type=_grid, metavar="5x5", help="the first handle to a grid around its target")
+    recipes.add_argument(
+        "--spacing",
+        type=float,
+        metavar="PX",
+        help="between the targets of the grid, in image pixels (default: a 32nd of the width)",
+    )
+    recipes.add_argument(
         "--path", type=_corners, metavar="X,Y:X,Y", help="the first handle to places along a line through these points"
     )
-    parser.add_argument("--count", type=int, default=10, help="places along the path (default: %(default)s)")
-    parser.add_argument("--out", type=path_of, metavar="JSONL", help="write here (default: to the terminal)")
-    add_yes(parser)
+    recipes.add_argument("--count", type=int, default=10, metavar="N", help="places along it (default: %(default)s)")
+    recipes.add_argument(
+        "--out", type=path_of, metavar="FILE", help="write them here, one on every line (default: print them)"
+    )
+    add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
-from draggan.config import InversionConfig, describe
+from draggan.cli.options import add_json, add_machine, add_setting, file_of, name_of, path_of, which_model
+from draggan.config import InversionConfig
 from draggan.errors import ConfigError, ConsentError, PhotoError
 from draggan.program import own_command
 
 if TYPE_CHECKING:
+    from draggan.cli.options import Options
     from draggan.engine.base import InversionUpdate, RunningInversion
     from draggan.inversion import Crop, CropFinder, Photo
 
@@ -38,51 +39,59 @@ _OPTIONS = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("photo", type=file_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
-    parser.add_argument(
-        "--model", type=name_of, required=True, help="a registry name, file or https address: what knows such pictures"
+    what = parser.add_argument_group("what is opened")
+    what.add_argument("photo", type=file_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
+    what.add_argument(
+        "--model",
+        type=name_of,
+        required=True,
+        metavar="MODEL",
+        help=f"the model that knows such pictures: {which_model()}",
     )
-    add_device(parser)
-    parser.add_argument("--out", type=path_of, required=True, metavar="FILE", help="write the session here (.draggan)")
-    parser.add_argument("--picture", type=path_of, metavar="PNG", help="also write what the model draws here")
-    add_crop(parser)
+    add_crop(what)
+    add_consent(what)
+    how = parser.add_argument_group("how it is opened")
     for name in _OPTIONS:
-        facts = describe(InversionConfig, name)
-        unit = f" [{facts['unit']}]" if facts["unit"] else ""
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            type=type(facts["default"]),
-            help=f"{facts['help']}{unit} (default: {facts['default']})",
-        )
-    parser.add_argument(
+        add_setting(how, InversionConfig, name)
+    how.add_argument(
         "--lpips",
         type=file_of,
         nargs="+",
         metavar="FILE",
         help="weights of LPIPS (AlexNet or VGG-16) on this disk, to make pictures alike by it, too (docs/photos.md)",
     )
-    add_consent(parser)
-    add_yes(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--out", type=path_of, required=True, metavar="FILE", help="write the session here (.draggan)")
+    written.add_argument(
+        "--picture", type=path_of, metavar="FILE", help="also write what the model draws here (.png, .jpg or .webp)"
+    )
+    add_json(written)
+    add_machine(parser)
 
 
-def add_crop(parser: argparse.ArgumentParser) -> None:
+def add_crop(options: Options) -> None:
     """Options that say which part of a photo is meant."""
-    which = parser.add_mutually_exclusive_group()
+    which = options.add_mutually_exclusive_group()
     which.add_argument(
-        "--box", type=_points(2), metavar="X,Y:X,Y", help="two corners of the part to open (default: the middle)"
+        "--box",
+        type=_points(2),
+        metavar="X,Y:X,Y",
+        help="two corners of the part to open, in pixels (default: the middle)",
     )
     which.add_argument(
         "--find", action="store_true", help="look for what the model draws; for the built-in models of this project"
     )
     which.add_argument(
-        "--face", type=_points(3), metavar="X,Y:X,Y:X,Y", help="one eye, the other, the mouth: cut as FFHQ cuts faces"
+        "--face",
+        type=_points(3),
+        metavar="X,Y:X,Y:X,Y",
+        help="one eye, the other, the mouth, in pixels: cut as FFHQ cuts faces",
     )
 
 
-def add_consent(parser: argparse.ArgumentParser) -> None:
+def add_consent(options: Options) -> None:
     """The option by which somebody agrees to what has to be agreed to."""
-    parser.add_argument(
+    options.add_argument(
         "--consent", action="store_true", help="I agree to what is asked before a photo is opened; do not ask"
     )
 

@@ -2,32 +2,106 @@
 
 A mistake in the options is told at once, before anything that takes long is imported. What reads an option may raise a
 `DragGANError` for that: it is a sentence, where argparse would print all options before it.
+
+A command with more than a dozen options has them in groups, by what a person wants to say with them.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from draggan.config import check_device
+from draggan.config import check_device, choices, describe
 from draggan.errors import ConfigError
+from draggan.program import own_command
+from draggan.sentences import sentence
 
-__all__ = ["add_device", "add_yes", "file_of", "name_of", "path_of"]
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Options
+    from argparse import _SubParsersAction as Commands
+
+__all__ = [
+    "add_class",
+    "add_command",
+    "add_device",
+    "add_json",
+    "add_machine",
+    "add_setting",
+    "add_yes",
+    "file_of",
+    "name_of",
+    "path_of",
+    "which_model",
+]
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_command(commands: Commands[argparse.ArgumentParser], name: str, meaning: str) -> argparse.ArgumentParser:
+    """One of several commands, which its own help explains in the words of the list."""
+    return commands.add_parser(name, help=meaning, description=sentence(meaning))
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that computes, and may have to download a model first."""
+    machine = parser.add_argument_group("this machine")
+    add_device(machine)
+    add_yes(machine)
+
+
+def add_device(options: Options) -> None:
     """The option of every command that computes."""
-    parser.add_argument(
+    options.add_argument(
         "--device",
         type=check_device,
         default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+        help="where to compute: auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
     )
 
 
-def add_yes(parser: argparse.ArgumentParser) -> None:
+def add_yes(options: Options) -> None:
     """The option of every command that may have to download a model first."""
-    parser.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
+    options.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
+
+
+def add_class(options: Options) -> None:
+    """The option that says which of its classes a model draws."""
+    options.add_argument(
+        "--class", type=int, default=None, dest="label", metavar="N", help="which class, of models that have classes"
+    )
+
+
+def add_json(options: Options) -> None:
+    """The option for programs."""
+    options.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_setting(options: Options, config: type, name: str, *, default: str = "") -> None:
+    """The option of a field of a dataclass of settings, which knows what there is to say of it.
+
+    Args:
+        default: how people are told of it, where it is not the field's.
+    """
+    facts = describe(config, name)
+    unit, value = facts["unit"], facts["default"]
+    words = choices(config).get(name)
+    if words is not None:
+        metavar = f"{{{','.join(words)}}}"
+    elif value is None:
+        metavar = name.upper()
+    else:
+        metavar = "PX" if unit.startswith("px") else "N" if isinstance(value, int) else "NUMBER"
+    only = f"{facts['only']}: " if facts.get("only") else ""
+    options.add_argument(
+        "--" + name.replace("_", "-"),
+        type=str if value is None else type(value),
+        metavar=metavar,
+        help=f"{only}{facts['help']}{f' [{unit}]' if unit else ''} (default: {default or value})",
+    )
+
+
+def which_model() -> str:
+    """How a model can be named."""
+    return f"a name that `{own_command()} models` lists, a file or an https address"
 
 
 def path_of(text: str) -> Path:

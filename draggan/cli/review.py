@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from draggan.cli.options import add_command
 from draggan.cli.serving import launch, run_page
+from draggan.program import own_command
 
 if TYPE_CHECKING:
     from draggan.provenance.deployment import Deployment
@@ -23,15 +25,24 @@ HELP = "decide about pictures that the moderation was not sure of"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    what = parser.add_subparsers(required=True, metavar="WHAT", dest="what")
-    listed = what.add_parser("list", help="what waits, the longest first, and where the pictures lie")
-    listed.add_argument("--json", action="store_true", help="print one JSON object for each")
-    for name, meaning in (("approve", "let it pass, now and when it comes again"), ("refuse", "and again every time")):
-        decide = what.add_parser(name, help=meaning)
-        decide.add_argument("number", help="as 'review list' prints it")
-        decide.add_argument("--why", default="", help="in your own words; recorded, and erased with the other details")
-    serve = what.add_parser("serve", help="a page to decide in, for this machine's own user only")
-    serve.add_argument("--port", type=int, default=None, help="port (default: the first free one from 7870 on)")
+    what = parser.add_subparsers(required=True, title="commands", metavar="COMMAND", dest="what")
+    listed = add_command(what, "list", "what waits, the longest first, and where the pictures lie")
+    listed.add_argument("--json", action="store_true", help="print one JSON object for each instead of text")
+    for name, meaning in (
+        ("approve", "let one pass, now and every time"),
+        ("refuse", "refuse one, now and every time"),
+    ):
+        decide = add_command(what, name, meaning)
+        decide.add_argument(
+            "number", metavar="NUMBER", help=f"of the picture, as `{own_command()} review list` prints it"
+        )
+        decide.add_argument(
+            "--why", default="", metavar="TEXT", help="in your own words; recorded, and erased with the other details"
+        )
+    serve = add_command(what, "serve", "a page to decide in, for this machine's own user only")
+    serve.add_argument(
+        "--port", type=int, default=None, metavar="N", help="port (default: the first free one from 7870 on)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli import invert
-from draggan.cli.options import add_device, add_yes, file_of, name_of, path_of
+from draggan.cli.options import add_json, add_machine, file_of, name_of, path_of, which_model
 from draggan.errors import LatentError, PhotoError, RecipeError
 
 if TYPE_CHECKING:
@@ -33,27 +33,46 @@ _MOST_BYTES = 1_500_000_000  # of all frames, of a film whose format needs them 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("film", type=file_of, metavar="IN", help="a .mp4, .mov, .webm, .gif or .webp file")
-    parser.add_argument("out", type=path_of, metavar="OUT", help="write the film here (.gif, .webp, or .mp4)")
-    parser.add_argument("--model", type=name_of, required=True, help="a registry name, file or https address")
-    parser.add_argument(
+    what = parser.add_argument_group("what is opened")
+    what.add_argument("film", type=file_of, metavar="IN", help="a .mp4, .mov, .webm, .gif or .webp file")
+    what.add_argument(
+        "--model",
+        type=name_of,
+        required=True,
+        metavar="MODEL",
+        help=f"the model that knows such pictures: {which_model()}",
+    )
+    what.add_argument(
+        "--frames",
+        type=int,
+        default=240,
+        metavar="N",
+        help="open at most this many, from the first on (default: %(default)s)",
+    )
+    invert.add_crop(what)
+    what.add_argument("--still", action="store_true", help="the crop does not follow what the model draws")
+    invert.add_consent(what)
+    edit = parser.add_argument_group("what is done")
+    edit.add_argument(
         "--edit",
         type=file_of,
         required=True,
-        metavar="RECIPE",
-        help="what to do: a recipe, a saved .png that has one, or a .draggan; its drags are made on every frame",
+        metavar="FILE",
+        help="saved work whose drags are made on every frame: a picture, a film, a recipe (.json) or a session "
+        "(.draggan)",
     )
-    parser.add_argument(
-        "--strength", type=float, default=1.0, help="how far its points go, 1: as on its picture (default: %(default)s)"
+    edit.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="NUMBER",
+        help="how far its points go, -10 to 10; 1: as on its picture (default: %(default)s)",
     )
-    parser.add_argument("--still", action="store_true", help="the crop does not follow what the model draws")
-    parser.add_argument("--frames", type=int, default=240, help="at most (default: %(default)s)")
-    add_device(parser)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, for a first look")
-    invert.add_crop(parser)
-    invert.add_consent(parser)
-    add_yes(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    edit.add_argument("--quick", action="store_true", help="a tenth of the steps, for a first look")
+    written = parser.add_argument_group("what is written")
+    written.add_argument("out", type=path_of, metavar="OUT", help="write the film here (.gif, .webp or .mp4)")
+    add_json(written)
+    add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:

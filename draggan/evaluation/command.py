@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draggan.config import DragConfig, check_device, check_space, parse_setting
+from draggan.config import DragConfig, check_device, check_space, choices, parse_setting
 from draggan.errors import ConfigError
+from draggan.program import own_command
 
 if TYPE_CHECKING:
     from draggan.evaluation.instructions import Instruction
@@ -39,51 +40,80 @@ PROTOCOLS = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--model", default="cat", help="a registry name, file or https address (default: %(default)s)")
-    parser.add_argument(
-        "--device",
-        type=check_device,
-        default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    which = parser.add_argument_group("which pictures")
+    which.add_argument(
+        "--model",
+        default="cat",
+        metavar="MODEL",
+        help=f"a name that `{own_command()} models` lists, a file or an https address (default: %(default)s)",
     )
-    parser.add_argument("--truncation", type=float, metavar="PSI", help="default: 1 where a scene knows the truth")
-    parser.add_argument("--class", type=int, default=None, dest="label", metavar="N", help="for models with classes")
-    parser.add_argument(
+    which.add_argument("--seed", type=int, default=0, metavar="N", help="of the first one (default: %(default)s)")
+    which.add_argument(
+        "--truncation",
+        type=float,
+        metavar="PSI",
+        help="0: the average picture, 1: the seed's own (default: 1 where a scene knows the truth, else the model's)",
+    )
+    which.add_argument(
+        "--class", type=int, default=None, dest="label", metavar="N", help="which class, of models that have classes"
+    )
+    measured = parser.add_argument_group("what is measured")
+    measured.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="landmarks",
+        metavar="NAME",
         help="; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items()) + " (default: %(default)s)",
     )
-    parser.add_argument(
+    measured.add_argument(
         "--points",
         default="1",
         metavar="1|5|all",
         help="landmarks, pairs and roundtrip: how many (default: %(default)s)",
     )
-    parser.add_argument("--instructions", type=Path, metavar="FILE", help="lines of JSON with seed and points")
-    parser.add_argument("--pairs", type=int, help="how many cases (default: 20, or all instructions)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
-    for name in _own_options():
-        parser.add_argument(f"--{name}", help=f"as --set {name}=...")
-    parser.add_argument(
-        "--steps", type=int, help="step limit (default: as published: 300, or 100 for a reconstruction)"
+    measured.add_argument("--instructions", type=Path, metavar="FILE", help="lines of JSON with seed and points")
+    measured.add_argument("--pairs", type=int, metavar="N", help="how many cases (default: 20, or all instructions)")
+    measured.add_argument(
+        "--minutes", type=float, metavar="NUMBER", help="start no new case after this time (default: no limit)"
     )
-    parser.add_argument(
+    how = parser.add_argument_group("how it is dragged")
+    for name in _own_options():
+        words = f"{{{','.join(choices(DragConfig)[name])}}}"
+        how.add_argument(f"--{name}", metavar=words, help=f"as --set {name}=... (default: the model's)")
+    how.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="a drag ends after this many (default: as published: 300, or 100 for a reconstruction)",
+    )
+    how.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any setting of a drag, such as step_size=0.002; may be given more than once; without one, the model's",
+        help="any setting of a drag, such as step_size=0.002; may be given more than once (default: the model's)",
     )
-    parser.add_argument("--minutes", type=float, help="start no new case after this time")
-    parser.add_argument(
+    written = parser.add_argument_group("what is written")
+    written.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
         help="keep results in this file; cases that are there are not measured again",
     )
-    parser.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
-    parser.add_argument("--strips", type=Path, metavar="PNG", help="write the best, median and worst case here")
+    written.add_argument(
+        "--strips",
+        type=Path,
+        metavar="FILE",
+        help="write the best, median and worst case here (.png, .jpg or .webp)",
+    )
+    machine = parser.add_argument_group("this machine")
+    machine.add_argument(
+        "--device",
+        type=check_device,
+        default="auto",
+        help="where to compute: auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )
+    machine.add_argument("--yes", action="store_true", help="download the model without asking if it is not here")
 
 
 def _own_options() -> list[str]:
