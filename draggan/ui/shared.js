@@ -28,6 +28,7 @@ window.dragganHand = (() => {
     ['Or choose Live and drag', 'Or choose Live (2)'],
     ['Paint what may change; the rest', 'Paint what may change: Enter begins and ends a stroke, the arrow keys move the brush. The rest'],
     ['a click on the picture comes back', 'Esc comes back'],
+    ['the wheel zooms in', '+ zooms in'],
   ];
   const change = (next) => {
     if (next === hand) return;
@@ -40,7 +41,8 @@ window.dragganHand = (() => {
   }, true);
   const words = (text) => {
     if (hand === 'finger') {
-      return text.replace(/\b([Cc])lick(ed)?\b/g, (_, c, ed) => `${c === 'C' ? 'T' : 't'}ap${ed ? 'ped' : ''}`).replace('the pointer', 'your finger');
+      return text.replace(/\b([Cc])lick(ed)?\b/g, (_, c, ed) => `${c === 'C' ? 'T' : 't'}ap${ed ? 'ped' : ''}`).replace('the pointer', 'your finger')
+        .replace('the wheel zooms in', 'two fingers zoom in');
     }
     if (hand === 'keys') {
       const said = KEYS.reduce((before, [mouse, keys]) => before.replace(mouse, keys), text);

@@ -16,11 +16,13 @@ __all__ = ["progress_bar", "status_line", "text_block"]
 # With each tool of the canvas something else is to be done next; what has happened is said until another is chosen.
 _STATUS = """
 const line = element.querySelector('p');
-let tool = 'points', chosen = false, ofBrowser = false;
+const CROWDED = ' Dots overlap: the wheel zooms in.';
+let tool = 'points', chosen = false, ofBrowser = false, crowded = false;
 const show = () => {
   const hint = props.hints?.[tool], next = (chosen && props.kind !== 'run') || !props.kind;
   ofBrowser = false;
-  line.textContent = next && hint ? window.dragganHand.words(hint) : props.text ?? '';
+  const whole = hint + (crowded && tool === 'points' ? CROWDED : '');
+  line.textContent = next && hint ? window.dragganHand.words(whole) : props.text ?? '';
   line.dataset.kind = next ? '' : props.kind;
   line.setAttribute('aria-live', props.spoken);
   line.style.setProperty('--dg-done', `${Number(props.percent) || 0}%`);
@@ -31,6 +33,7 @@ document.addEventListener('draggan-tool', ({ detail }) => {
   tool = detail;
   show();
 });
+document.addEventListener('draggan-crowded', ({ detail }) => { crowded = detail; if (!ofBrowser) show(); });
 document.addEventListener('draggan-hand', () => { if (!ofBrowser) show(); });
 // What only the browser can know.
 line.addEventListener('draggan-say', ({ detail }) => {

@@ -380,6 +380,37 @@ def test_fingers(visit, seen):
     assert points(seen.until(lambda s: len(s.pairs) == 3))[2] == ((30, 20), (33, 14))
 
 
+def test_points_close_beside_each_other_are_set_and_moved_apart_by_a_finger(visit, seen):
+    """Sixteen pixels of the screen apart, as two lips are on a phone: less than a finger is wide."""
+    page = visit(390, 844, has_touch=True, is_mobile=True, device_scale_factor=2)
+    finger = Finger(page)
+
+    def swipe(start, end):
+        finger.press(at(page, start))
+        finger.move(at(page, end))
+        finger.release()
+
+    assert 14 < at(page, (33, 30))[0] - at(page, (30, 30))[0] < 18
+    for xy in ((30, 30), (30, 27), (30, 33), (30, 36)):
+        page.touchscreen.tap(*at(page, xy))
+    lips = [((30, 30), (30, 27)), ((30, 33), (30, 36))]
+    assert points(seen.until(lambda s: len(s.pairs) == 2)) == lips
+    status(page, r"^2 points set\. Press Start, or tap to add another\. Dots overlap: two fingers zoom in\.$")
+    # Pulled out beside the others, and then taken, each by itself.
+    swipe((33, 33), (40, 33))
+    assert points(seen.until(lambda s: len(s.pairs) == 3)) == [*lips, ((33, 33), (40, 33))]
+    swipe((33, 33), (50, 50))
+    swipe((30, 36), (30, 60))
+    moved = [lips[0], ((30, 33), (30, 60)), ((50, 50), (40, 33))]
+    assert points(seen.until(lambda s: s.pairs[1].target == (30, 60))) == moved
+    # A tap on a dot sets nothing; once nothing overlaps, nothing is said of it.
+    page.touchscreen.tap(*at(page, (30, 30)))
+    expect(page.locator(".dg-points li[data-selected]")).to_have_count(1)
+    for _ in range(2):
+        page.keyboard.press("+")
+    status(page, r"^3 points set\. Press Start, or tap to add another\.$")
+
+
 def test_two_deletes_in_one_tick_are_both_told(visit, seen):
     page = visit()
     for xy in ((10, 20), (40, 22), (10, 50), (40, 52), (10, 35), (40, 37)):

@@ -59,7 +59,7 @@ function showCross() {
 // The pair whose dot the cross is on.
 function pairAt(at) {
   const [x, y] = place(at);
-  const near = (point) => { const [px, py] = place(point); return Math.hypot(px - x, py - y) <= HIT; };
+  const near = (point) => { const [px, py] = place(point); return Math.hypot(px - x, py - y) <= DOT; };
   const found = state.points.findIndex(([hx, hy, tx, ty], pair) => !isOff(pair) && (near([hx, hy]) || near([tx, ty])));
   return found < 0 ? undefined : found;
 }

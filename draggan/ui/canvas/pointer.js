@@ -1,7 +1,9 @@
 // Mouse, pen and finger on the picture, and the choice of the tool.
 
-const HIT = 11;          // CSS px around a dot that take hold of it
-const FINGER = 22;       // and under a finger
+const DOT = 11;          // CSS px around the middle of a dot: as far as it is seen, and a click on it is meant for it
+// Under a finger, a pull takes hold of it from farther away. A point may be pulled out close beside another one, as on
+// two lips; with Live, only dots are taken hold of.
+const FINGER = { points: 15, pull: 22 };
 const PULL = 4;          // CSS px of movement that make a press a pull
 const DOUBLE = 500;      // ms within which two clicks are one double click
 let pendingSince = 0;    // when the handle that waits for its target was clicked
@@ -23,21 +25,38 @@ function exactly(event) {
   return [along(event.clientX - r.left, r.width, size[0]), along(event.clientY - r.top, r.height, size[1])];
 }
 
-// CSS px from the pointer to a point, where that is near enough to take hold of it; else Infinity.
+// CSS px from the pointer to a point.
 function distance(event, point) {
   const r = ink.getBoundingClientRect(), [x, y] = place(point), by = r.width / ink.clientWidth;
-  const far = Math.hypot((event.clientX - r.left) / by - x, (event.clientY - r.top) / by - y);
-  return far <= (event.pointerType === 'touch' ? FINGER : HIT) ? far : Infinity;
+  return Math.hypot((event.clientX - r.left) / by - x, (event.clientY - r.top) / by - y);
 }
 
-// The dot under the pointer: the nearest, and of two in one place the one that is on top.
+// Whether dots cover each other that are at different places: the status line says what helps. Handle and target of a
+// point that has arrived are where they should be.
+let crowded = false;
+function noticeCrowd() {
+  const dots = state.points.flatMap((point) => [point.slice(0, 2), ...(isToGo(point) ? [point.slice(2)] : [])]);
+  if (state.pending) dots.push(state.pending);
+  const cover = ([ax, ay], [bx, by]) => {
+    const far = Math.hypot(ax - bx, ay - by);
+    return far >= 1 && far * scale() < 2 * DOT - 2;
+  };
+  const now = !props.busy && dots.some((one, k) => dots.slice(k + 1).some((other) => cover(one, other)));
+  if (now === crowded) return;
+  crowded = now;
+  document.dispatchEvent(new CustomEvent('draggan-crowded', { detail: now }));
+}
+
+// The dot that a pull from there takes along: the nearest, and of two in one place the one that is on top. `on`: a click
+// is meant for it.
 function grabbed(event) {
-  let best = null, least = Infinity;
+  const reach = event.pointerType === 'touch' ? FINGER[tool] : DOT;
+  let best = null, least = reach;
   state.points.forEach(([hx, hy, tx, ty], pair) => {
     if (tool === 'pull' && isOff(pair)) return;
     for (const [end, point] of [['target', [tx, ty]], ['handle', [hx, hy]]]) {
       const far = distance(event, point);
-      if (far < Infinity && far <= least) [best, least] = [{ pair, end }, far];
+      if (far <= least) [best, least] = [{ pair, end, on: far <= DOT }, far];
     }
   });
   return best;
@@ -75,6 +94,7 @@ function changed() {
     new MutationObserver(startFollows).observe(start, { attributes: true, attributeFilter: ['disabled'] });
   }
   startFollows();
+  noticeCrowd();
   showPoints();
 }
 
@@ -176,7 +196,7 @@ ink.addEventListener('pointerdown', (event) => {
   if (tool === 'points') {
     press = { start: at, at, client, pulled: false, finger: event.pointerType === 'touch' };
     if (!state.pending) Object.assign(press, grabbed(event));
-    else press.again = distance(event, state.pending) < Infinity;
+    else press.again = distance(event, state.pending) <= DOT;
     selected = press.pair === undefined ? null : { pair: press.pair, end: press.end };
     changed();
   } else if (tool === 'pull') {
@@ -222,7 +242,7 @@ ink.addEventListener('pointerup', (event) => {
   if (done.brush) return endStroke();
   // A click on a dot selects it; a double click sets no second one on top. One more click, and it is held where it is.
   if (!done.pulled && done.again) return performance.now() - pendingSince > DOUBLE ? setPoint([...state.pending]) : draw();
-  if (!done.pulled) return done.pair !== undefined ? draw() : setPoint(done.start);
+  if (!done.pulled) return done.on ? draw() : setPoint(done.start);
   if (done.pair !== undefined) {
     state.points[done.pair].splice(done.end === 'handle' ? 0 : 2, 2, ...at);
     return commit();

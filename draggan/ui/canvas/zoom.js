@@ -28,6 +28,7 @@ function look(zoom, around = null, moved = [0, 0]) {
   picture.style.imageRendering = scale() >= PIXELS_SEEN ? 'pixelated' : '';
   zoomLabel.textContent = size[0] > 1 ? `${Math.round(100 * scale())} %` : '– %';
   stage.dataset.zoom = next;
+  noticeCrowd();
   draw();
 }
 
