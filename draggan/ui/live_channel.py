@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from draggan.engine.base import LiveDrag
+from draggan.engine.base import LiveDrag, Update
 from draggan.errors import PointError
+from draggan.ui import messages
 
 __all__ = ["LiveDrags"]
 
@@ -33,6 +34,7 @@ class _Channel:
     Attributes:
         targets: of all its handles; that number ``moves`` is where the pointer is.
         taut: the pointer is farther than the content can follow.
+        rests: where the pointer was, if nothing more comes until it moves; else None.
         let_go: the picture is held no longer.
         wake: the message that waits for the next frame.
     """
@@ -44,6 +46,7 @@ class _Channel:
     frame: str = ""
     handles: list[list[float]] = field(default_factory=list)
     taut: bool = False
+    rests: list[float] | None = None
     let_go: bool = False
     wake: Callable[[], object] | None = None
 
@@ -69,16 +72,13 @@ class LiveDrags:
         with self._lock:
             self._channels.pop(key, None)
 
-    def show(self, key: str, frame: str, handles: list[list[float]], *, taut: bool = False) -> None:
-        """Keep its newest frame, and where the handles are in it, for the next message.
-
-        Args:
-            taut: the pointer is farther than the content can follow.
-        """
+    def show(self, key: str, frame: str, update: Update) -> None:
+        """Keep its newest frame, and what there is to know of it, for the next message."""
         with self._lock:
             channel = self._channels[key]
-            channel.count, channel.frame, channel.handles = channel.count + 1, frame, handles
-            channel.taut = taut
+            channel.count, channel.frame, channel.handles = channel.count + 1, frame, update.handles.tolist()
+            channel.taut = messages.is_taut(update)
+            channel.rests = None if update.rests is None else update.targets[channel.moves].tolist()
             if channel.wake is not None:
                 channel.wake()
 
@@ -96,8 +96,8 @@ class LiveDrags:
             message: as for `steer`, with ``"seen"``: the count of the newest frame that was seen.
 
         Returns:
-            ``{"count": ..., "frame": ..., "handles": ..., "taut": ...}``; empty if there is no other frame within a
-            moment; None if no drag has that key.
+            ``{"count": ..., "frame": ..., "handles": ..., "taut": ..., "rests": ...}``; empty if there is no other
+            frame within a moment; None if no drag has that key.
         """
         if not self.steer(message):
             return None
@@ -124,6 +124,7 @@ class LiveDrags:
                 "frame": channel.frame,
                 "handles": channel.handles,
                 "taut": channel.taut,
+                "rests": channel.rests,
             }
 
     def steer(self, message: Any) -> bool:

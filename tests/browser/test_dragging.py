@@ -215,6 +215,67 @@ def test_beyond_what_the_model_can_do_the_dot_stays_on_the_content_and_a_line_le
     assert abs(brightest(page)[0] - x) <= 3
 
 
+@pytest.fixture
+def stuck(models, monkeypatch):
+    """While it is set, no step ends."""
+    waits, bump = threading.Event(), models.load("bump")
+    features = bump.features
+
+    def slowly(*arguments):
+        while waits.is_set():
+            time.sleep(0.02)
+        return features(*arguments)
+
+    monkeypatch.setattr(bump, "features", slowly)
+    yield waits
+    waits.clear()
+
+
+def test_while_no_picture_comes_nobody_is_told_that_it_follows(visit, stuck):
+    page, late = visit(), "^Catching up with your hand: pictures take a while just now"
+    page.click("[data-tool=pull]")
+    page.mouse.move(*at(page, BUMP))
+    page.mouse.down()
+    page.mouse.move(*at(page, (26, 30)))
+    status(page, "^The picture follows your hand")
+    there = "Math.abs(JSON.parse(document.querySelector('.dg-stage').dataset.handles ?? 'null')?.[0]?.[0] - 26) < 1"
+    page.wait_for_function(there)
+    # Nothing is owed to a pointer that rests where the content is.
+    stuck.set()
+    page.wait_for_timeout(2500)
+    status(page, "^The picture follows your hand")
+    began = time.monotonic()
+    page.mouse.move(*at(page, (40, 30)))
+    status(page, late)
+    assert time.monotonic() - began < 10
+    expect(page.locator(".dg-status")).to_have_attribute("data-kind", "run")
+    stuck.clear()
+    status(page, "^The picture follows your hand")
+    stuck.set()
+    page.mouse.move(*at(page, (50, 40)))
+    status(page, late)
+    page.mouse.up()
+    status(page, "^Catching up: pictures take a while just now. Stop or Esc stops it where it is")
+    stuck.clear()
+    status(page, "^Arrived")
+
+
+def test_where_the_picture_rests_short_of_the_pointer_none_is_waited_for(visit, models, monkeypatch):
+    first, *others = models.listed()
+    quick = replace(first, settings={"solver": "gauss-newton"})
+    monkeypatch.setattr(models, "listed", lambda: [quick, *others])
+    monkeypatch.setattr(models.load("bump"), "curtain", 40.0)
+    page = visit()
+    page.click("[data-tool=pull]")
+    page.mouse.move(*at(page, BUMP))
+    page.mouse.down()
+    page.mouse.move(*at(page, (50, 30)), steps=10)
+    status(page, "^As far as it goes")
+    page.wait_for_timeout(3000)
+    status(page, "^As far as it goes")
+    page.mouse.up()
+
+
 def test_a_point_that_is_set_can_be_pulled_and_stays(visit, seen):
     page = visit()
     click(page, BUMP)

@@ -29,8 +29,7 @@ function showKept() { show(kept.get(peek), undefined, peek); }
 function sayPeek(count) {
   const which = peek ? `Picture ${peek + 1} of ${count} on the way.` : 'The picture that the work began with.';
   const text = comparingNow ? which : `${which} Use goes on from it; a click on the picture comes back.`;
-  const detail = peek === null ? null : { text: window.dragganHand.words(text), kind: '', quiet: true };
-  document.querySelector('.dg-status')?.dispatchEvent(new CustomEvent('draggan-say', { detail }));
+  sayInLine(peek === null ? null : { text: window.dragganHand.words(text), kind: '', quiet: true });
 }
 
 // One at a time, and then the newest one that is wanted.

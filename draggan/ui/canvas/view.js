@@ -212,3 +212,8 @@ function show(url, handles, frame = '') {
   };
   image.src = url;
 }
+
+// The line under the picture says what only the browser can know; null: again what the server has said.
+function sayInLine(detail) {
+  document.querySelector('.dg-status')?.dispatchEvent(new CustomEvent('draggan-say', { detail }));
+}

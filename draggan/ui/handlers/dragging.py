@@ -195,7 +195,7 @@ def _follow(
             progress = {page.parts.progress: reached.sent_to_page()}
         if pull is not None:
             # Past the queue; words only when they change: a person who pulls reads a line, not figures.
-            page.live.show(pull.key, frame, update.handles.tolist(), taut=messages.is_taut(update))
+            page.live.show(pull.key, frame, update)
             sentence = words.after(update, time.perf_counter(), let_go=page.live.is_let_go(pull.key))
             if progress or sentence is not None:
                 yield progress | ({} if sentence is None else page.say(sentence, "run"))
