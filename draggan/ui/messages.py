@@ -511,21 +511,19 @@ def wrong_setting(name: str, value: object, message: str) -> str:
     return was + message.rpartition(" is not allowed")[2]
 
 
-def drag_progress(update: Update, seconds: float, numbers: Sequence[int] = ()) -> str:
+def drag_progress(update: Update, seconds: float, numbers: Sequence[int] = (), left: float | None = None) -> str:
     """How far a running drag is.
 
     Args:
         seconds: since its first step.
         numbers: of its points on the page, from 0; empty: they are numbered as they come.
+        left: seconds; None: nobody knows.
     """
     text = f"Step {update.index} · {_to_go(update, numbers)}"
     if update.index > 0 and seconds > 0:
         pace = _figure(update.index / seconds)
         text += f" · {pace} step{'' if pace == '1' else 's'}/s"
-    # Steps get shorter towards the end: a guess, and none at all before there is something to guess from.
-    if seconds > 2 and 0.1 < update.way < 0.97 and (left := seconds * (1 - update.way) / update.way) >= 1:
-        text += f" · {_about(left).lower()} left"
-    return text
+    return text if left is None else f"{text} · {_about(left).lower()} left"
 
 
 def is_taut(update: Update) -> bool:

@@ -20,6 +20,7 @@ from draggan.ui.live_words import LiveWords
 from draggan.ui.page import Page, Updates, notice
 from draggan.ui.server.callers import Caller, caller_of
 from draggan.ui.tab_queue import tab_of, visitor_of
+from draggan.ui.time_left import TimeLeft
 from draggan.ui.watching import newest_updates
 
 __all__ = [
@@ -168,7 +169,7 @@ def _follow(
     page: Page, session: Session, drag: RunningDrag, pacer: FramePacer, pull: Pull | None, caller: Caller | None
 ) -> Iterator[Updates]:
     """Show the newest picture of a drag whenever one is due, up to its end, or until nobody listens any more."""
-    started, words = time.perf_counter(), LiveWords()
+    started, words, time_left = time.perf_counter(), LiveWords(), TimeLeft()
     kept = started
     sizes = page.sizes if pull is None else page.live_sizes
     size = sizes.begin(session.model, drag.preview_heights)
@@ -200,7 +201,9 @@ def _follow(
             if progress or sentence is not None:
                 yield progress | ({} if sentence is None else page.say(sentence, "run"))
             continue
-        text = messages.drag_progress(update, time.perf_counter() - started, session.active_numbers)
+        seconds = time.perf_counter() - started
+        left = time_left.after(update, seconds)
+        text = messages.drag_progress(update, seconds, session.active_numbers, left)
         said = page.say(text, "run", aloud=False, done=update.way)
         yield {page.parts.canvas: gr.HTML(frame=frame, live=update.handles.tolist())} | said | progress
 
