@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from dnnlib.cache import replacing
@@ -320,7 +320,9 @@ def recipe_in(data: bytes, name: str) -> Recipe:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
             text = read_metadata(data, picture).recipe
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise RecipeError(f"{name} cannot be read as a picture ({e})") from e
+        # Pillow's own words for one that it cannot identify name an object of ours.
+        why = "" if isinstance(e, UnidentifiedImageError) else f" ({e})"
+        raise RecipeError(f"{name} cannot be read as a picture{why}; open one that was saved here") from e
     return _recipe_of(text, name)
 
 

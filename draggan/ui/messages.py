@@ -579,7 +579,7 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     numbers = session.active_numbers
     if update.outcome == "arrived":
         if update.index == 0:
-            return "note", "Every handle is already on its target. Move a target, or add a point."
+            return "note", "Every point is already on its target. Move a target, or add a point."
         if update.faded:
             return "note", (
                 f"Arrived after {steps}, but the picture has lost much of its detail on the way. Try a closer target; "
@@ -678,7 +678,7 @@ def _doubtful(update: Update, steps: str, numbers: Sequence[int]) -> str:
 
 
 def _every(update: Update) -> str:
-    return "the handle is" if len(update.handles) == 1 else "every handle is"
+    return "the point is" if len(update.handles) == 1 else "every point is"
 
 
 def _name(i: int, numbers: Sequence[int]) -> str:

@@ -41,7 +41,7 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     click(page, BUMP)
     click(page, (30, 34))
     page.click("#dg-start")
-    status(page, "^Arrived after [0-9]+ steps: the handle is within 1 px of its target")
+    status(page, "^Arrived after [0-9]+ steps: the point is within 1 px of its target")
     x, y = brightest(page)
     assert abs(x - 30) <= 1
     assert abs(y - 34) <= 1

@@ -129,7 +129,7 @@ def test_what_has_arrived_as_near_as_it_goes_is_not_dragged_again(do, parts, ses
     monkeypatch.setattr(stopping, "CLOSE", 512.0)
     monkeypatch.setattr(stopping, "CLOSE_BY_LOOKS", 64.0)
     last = list(do.start(session, far(session), slow(3), request()))[-1]
-    said = re.match(r"Arrived after 3 steps: the handle is within ([0-9.]+) px of its target", text_of(last, parts))
+    said = re.match(r"Arrived after 3 steps: the point is within ([0-9.]+) px of its target", text_of(last, parts))
     after = last[parts.session]
     (pair,) = after.pairs
     away = np.hypot(pair.handle[0] - pair.target[0], pair.handle[1] - pair.target[1])

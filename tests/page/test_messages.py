@@ -47,13 +47,13 @@ def test_progress(seconds, distances, text):
 @pytest.mark.parametrize(
     ("last", "kind", "words"),
     [
-        (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the handle is within 1 px of its target."),
+        (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the point is within 1 px of its target."),
         (
             step("arrived", distances=(3.62,)),
             "good",
-            "Arrived after 42 steps: the handle is within 3.7 px of its target.",
+            "Arrived after 42 steps: the point is within 3.7 px of its target.",
         ),
-        (step("arrived", distances=(0.7, 0.2)), "good", "every handle is within 1 px"),
+        (step("arrived", distances=(0.7, 0.2)), "good", "every point is within 1 px"),
         (step("arrived"), "good", "If too much else has changed, undo it and paint a mask."),
         (step("arrived", index=0), "note", "already on its target"),
         (step("arrived", distances=(0.7,), contrast=0.7), "note", "but the picture has lost much of its detail"),

@@ -40,7 +40,7 @@ def test_a_saved_picture_opens_with_its_drags_as_steps(do, parts, session):
     ("file", "said"),
     [
         (sent("cats.pkl", b"x"), "cats.pkl is a model file; open it under “Open a model file”."),
-        (sent("photo.png", b"\x89PNG????"), "photo.png cannot be read as a picture"),
+        (sent("photo.png", b"\x89PNG????"), "photo.png cannot be read as a picture; open one that was saved"),
         (sent("large.png", b""), "large.png is too large, or could not be read"),
         (sent("recipe.json", b"{"), "this is not a recipe"),
         (sent("cat.png", b"nonsense"), "is not a recipe, nor a picture or film that can be read"),

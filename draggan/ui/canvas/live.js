@@ -71,10 +71,10 @@ function watchOver(pull) {
   if (pull === hold) setTimeout(() => watchOver(pull), SLOW / 6);
 }
 
-// One picture after a long time does not make it follow.
+// One picture after a long time does not make it follow, and a sentence that flickers cannot be read.
 function hasCome(pull) {
   const now = performance.now();
-  if (now - pull.since < SLOW || !isBehind(pull)) catchUp(pull, false);
+  if (now - pull.since < SLOW / 2 || !isBehind(pull)) catchUp(pull, false);
   pull.since = now;
 }
 
