@@ -31,9 +31,9 @@ function distance(event, point) {
   return Math.hypot((event.clientX - r.left) / by - x, (event.clientY - r.top) / by - y);
 }
 
-// Whether dots cover each other that are at different places: the status line says what helps. Handle and target of a
-// point that has arrived are where they should be.
-let crowded = false;
+// Whether dots cover each other that a person has put at different places: the status line says what helps. Handle and
+// target of a point that has arrived are where they should be, and an example needs no more than Start.
+let crowded = false, put = false;
 function noticeCrowd() {
   const dots = state.points.flatMap((point) => [point.slice(0, 2), ...(isToGo(point) ? [point.slice(2)] : [])]);
   if (state.pending) dots.push(state.pending);
@@ -41,7 +41,7 @@ function noticeCrowd() {
     const far = Math.hypot(ax - bx, ay - by);
     return far >= 1 && far * scale() < 2 * DOT - 2;
   };
-  const now = !props.busy && dots.some((one, k) => dots.slice(k + 1).some((other) => cover(one, other)));
+  const now = put && !props.busy && dots.some((one, k) => dots.slice(k + 1).some((other) => cover(one, other)));
   if (now === crowded) return;
   crowded = now;
   document.dispatchEvent(new CustomEvent('draggan-crowded', { detail: now }));
@@ -70,6 +70,7 @@ function tellEdit() {
 }
 
 function commit() {
+  put = true;
   props.value = structuredClone(state);
   document.dispatchEvent(new CustomEvent('draggan-drawn', { detail: structuredClone(state) }));
   changed();

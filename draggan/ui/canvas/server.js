@@ -4,6 +4,7 @@ function take() {
   state = { ...blank(), ...structuredClone(props.value || {}) };
   delete state.pull;
   press = null;
+  put = false;
   if (selected && selected.pair >= state.points.length) selected = null;
   restoreMask();
   changed();
