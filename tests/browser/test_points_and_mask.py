@@ -360,6 +360,7 @@ def test_fingers(visit, seen):
     page.wait_for_function(MIDDLE, arg=[24, 44])
     finger.release()
     expect(loupe).to_be_hidden()
+    seen.until(lambda s: len(s.pairs) == 2)
     page.keyboard.press("Backspace")
     seen.until(lambda s: len(s.pairs) == 1)
     # One finger draws and does not scroll the page.
