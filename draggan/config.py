@@ -623,7 +623,12 @@ class InversionConfig:
         50, unit="steps", source="ours", low=0, high=5000, help="how many for the latent code, on a picture of 64 px"
     )
     steps: int = _setting(
-        26, unit="steps", source="ours", low=0, high=5000, help="how many for it after that, on one of 256 px"
+        26,
+        unit="steps",
+        source="ours",
+        low=0,
+        high=5000,
+        help="how many for the latent code after that, on a picture of 256 px",
     )
     row_steps: int = _setting(
         0,
@@ -631,7 +636,7 @@ class InversionConfig:
         source="ours",
         low=0,
         high=5000,
-        help="how many after that with every row of it on its own (W+); 0: all rows stay alike (W)",
+        help="how many after that with every row of the latent code on its own (W+); 0: all stay alike (W)",
     )
     rate: float = _setting(
         0.1, unit="spreads of the latents a step", source="ours", low=1e-4, high=10.0, help="step size of the latent"

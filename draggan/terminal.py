@@ -90,8 +90,10 @@ class Line:
     def __call__(self, text: str) -> None:
         """Have it say this. What the terminal is too narrow for is cut off: a second line could not be written anew."""
         if self.shown:
-            text = text[: _columns() - 1]
-            _write("\r" + text.ljust(self._length))
+            columns = _columns() - 1
+            text = text[:columns]
+            # Whoever has made the window narrower has had what stood there wrapped; no more of it can be wiped away.
+            _write("\r" + text.ljust(min(self._length, columns)))
             self._length = len(text)
 
     def end(self) -> None:

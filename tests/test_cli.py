@@ -458,7 +458,10 @@ def test_a_line_is_as_long_as_the_terminal_is_wide_and_covers_what_was_there(typ
     line("short")
     line.end()
     assert shown.getvalue().endswith("t\r" + " " * 79 + "\r"), "^C, too, which a terminal writes behind it"
+    line("x" * 200)
     monkeypatch.setattr(terminal, "_columns", lambda: 20)
+    line("y")
+    assert shown.getvalue().endswith("\ry" + " " * 18), "a window that was made narrower"
     line("x" * 200)
     assert shown.getvalue().endswith("\r" + "x" * 19)
 

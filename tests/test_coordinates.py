@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,10 @@ from draggan.drag import Drag
 from draggan.drag import noise as noise_module
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.noise import Noise, nearest_noise
+from draggan.drag.prepare import Reference
 from draggan.drag.solvers.coordinates import Linear, Pictures
 from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
+from draggan.generators.blending import Picture
 from tests.conftest import tiny_stylegan2, tiny_stylegan3
 
 MOVES, BEYOND = 4, 0.3
@@ -142,14 +145,54 @@ def test_drags_that_keep_natural_go_by_pictures_and_others_by_one_metric():
     G = tiny_stylegan2()
     ws = G.sample(1)
 
-    def coordinates(handles=1, **settings):
+    def coordinates(handles=1, way=8.0, **settings):
         points = [(10.0 + 4 * k, 12.0) for k in range(handles)]
-        drag = Drag(G, ws, points, points, config=DragConfig(solver="gauss-newton", **settings))
+        targets = [(x + way, y) for x, y in points]
+        drag = Drag(G, ws, points, targets, config=DragConfig(solver="gauss-newton", **settings))
         return drag._solver._coordinates
 
     assert isinstance(coordinates(), Pictures)
     assert isinstance(coordinates(naturalness=0.5), Linear)
     assert isinstance(coordinates(handles=2), Linear)
+    assert isinstance(coordinates(way=2.0), Linear), "so short a way needs less"
+
+
+@pytest.mark.parametrize(
+    ("handles", "way", "live", "settings", "expected"),
+    [
+        (1, 0.0, False, {}, 0.25),
+        (1, 0.1, False, {}, 0.512),
+        (1, 0.1, False, {"naturalness": 0.5}, 0.256),
+        (1, 0.2, False, {}, 1.0),
+        (2, 0.05, False, {}, 0.5),
+        (3, 0.05, False, {}, 1.0),
+        (1, 0.05, True, {}, 1.0),
+        (1, 0.05, False, {"tracker": "template"}, 1.0),
+    ],
+)
+def test_a_short_way_needs_a_share_of_the_naturalness(handles, way, live, settings, expected):
+    """Unless it may become a long one."""
+    G = tiny_stylegan2()
+    points = [(10.0 + 4 * k, 12.0) for k in range(handles)]
+    targets = [(x + way * max(G.image_size), y) for x, y in points]
+    config = DragConfig(solver="gauss-newton", **settings)
+    assert Drag(G, G.sample(1), points, targets, config=config, live=live).problem.naturalness == pytest.approx(
+        expected
+    )
+    # Held by a mask, the picture needs what it needs.
+    mask = np.ones(G.image_size, bool)
+    mask[:2] = False
+    masked = Drag(G, G.sample(1), points, targets, mask, config=config, live=live)
+    assert masked.problem.naturalness == config.naturalness
+
+
+def test_a_way_is_measured_from_where_the_handle_was_clicked_too():
+    """A drag that goes on for the last bit goes on as it was, and one that leads back goes as far."""
+    G = tiny_stylegan2()
+    ws, config = G.sample(1), DragConfig(solver="gauss-newton")
+    first = Reference(handles=torch.tensor([[4.0, 12.0]]), pictures=[Picture(ws=ws)])
+    for targets in ([(19.0, 12.0)], [(4.0, 12.0)]):
+        assert Drag(G, ws, [(17.0, 12.0)], targets, config=config, reference=first).problem.naturalness == 1.0
 
 
 def test_a_drag_does_not_leave_the_pictures_farther_than_it_may():

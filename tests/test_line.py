@@ -179,6 +179,7 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
 def test_what_is_claimed_may_not_have_changed_beyond_all_measure(handles, most):
     """Of two that are known by half the steps leave that to the second look."""
     running, tracker, first, shift = begun(handles, [(32.0, 22.0), (32.0, 42.0)] if len(handles) == 1 else None)
+    assert tracker._most_changed == running.problem.pixels(most)
     for more, claimed in ((-1, True), (1, False)):
         other = replace(first, displacement=torch.full_like(first.displacement, running.problem.pixels(most + more)))
         assert tracker.confirm(other, shift, final=True).lost.tolist() == [not claimed] * len(handles)

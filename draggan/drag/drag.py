@@ -118,7 +118,7 @@ class Drag(Iterator[DragStep]):
         self.generator, self.config = generator, config or DragConfig()
         method = SOLVERS[self.config.solver]
         start, aims = check_pairs(handles, targets, generator.image_size)
-        problem = prepare(generator, ws, start, mask, self.config, reference, method, live=live)
+        problem = prepare(generator, ws, start, mask, self.config, reference, method, targets=aims, live=live)
         self.level, self.dtype = problem.level, problem.dtype
         self.stop_distance, self.near = problem.stop_distance, problem.near
         self.problem = problem

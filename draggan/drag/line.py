@@ -244,16 +244,19 @@ class LineTracker(Tracker):
             expected: about where it should lead: the farther, the more pictures are looked at.
             near: where it leads farther than this from there, image pixels, it is followed once more in shorter pieces.
         """
-        places, similar = self._led(shift, expected, self._lengths.piece)
+        way = expected - self._clicked.handles
+        few, more = (
+            max(_pieces(way, piece, MOST_ALONE), FEWEST) for piece in (self._lengths.piece, self._lengths.short_piece)
+        )
+        places, similar = self._led(shift, few)
         (away,) = to_host((places - expected).norm(dim=-1))
-        return self._led(shift, expected, self._lengths.short_piece) if (away > near).any() else (places, similar)
+        return self._led(shift, more) if more > few and (away > near).any() else (places, similar)
 
     def _led(
-        self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"], piece: float
+        self, shift: Float[Tensor, "1 moves w_dim"], pieces: int
     ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-        """The same with pieces of this length, image pixels."""
+        """The same through so many pictures."""
         start = self._clicked
-        pieces = max(_pieces(expected - start.handles, piece, MOST_ALONE), FEWEST)
         pace = torch.zeros_like(start.handles)
         near, places = self._along(start, torch.zeros_like(shift), shift, pieces, pace, self._pattern)
         return places, similarity(self._pattern, places, near(places[:, None] + self._pattern.offsets))

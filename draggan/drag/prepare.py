@@ -44,6 +44,11 @@ LIVE_FLOOR = 0.125
 # Content of few handles that is followed is brought nearer than where it has arrived, if one more step does that: what
 # is left comes to what the tracker errs by. In stop distances.
 NEARER = 0.5
+# A way up to the first length, image pixels at 512 px, needs only that share of the naturalness that it is of the
+# second one, and no less than these shares, of one handle and of two: a natural step changes the whole picture until
+# the place looks right. Of 420 pulls by 5 and 10 % of the width 405 truly arrive that way, 385 with all of it; of the
+# claims 386 of 394 are true, 365 of 384; in 0.75 of the time. By 15 % of the width more claims are false with less.
+SHORT_WAY, NATURAL_WAY, LEAST_NATURAL, LEAST_OF_TWO = 64.0, 100.0, 0.25, 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,9 +78,14 @@ def prepare(
     reference: Reference | None,
     solver: type[Solver[Any]],
     *,
+    targets: Float[Tensor, "n 2"] | None = None,
     live: bool,
 ) -> Problem:
-    """The problem, or an error that names what does not fit; see `draggan.drag.Drag`."""
+    """The problem, or an error that names what does not fit; see `draggan.drag.Drag`.
+
+    Args:
+        targets: to begin with; None: nobody knows how far the handles will go.
+    """
     size = generator.image_size
     level = generator.check_level(config.level or generator.default_level)
     grid, dtype = generator.grid(level), feature_dtype(config.precision)
@@ -119,6 +129,11 @@ def prepare(
     elif follows and solver.subpixel and not along_lines and not masked:
         near = NEARER * stop_distance
 
+    naturalness = config.naturalness
+    if follows and solver.subpixel and not (masked or live or targets is None) and len(points) <= FEW_HANDLES:
+        ways = (targets.to(points) - begun.to(points) for begun in (points, reference.handles))
+        naturalness *= _needed(max(float(way.norm(dim=-1).max()) for way in ways), size, two=len(points) > 1)
+
     @functools.cache
     @torch.no_grad()
     def witness() -> Pattern:
@@ -150,8 +165,16 @@ def prepare(
         stop_distance=stop_distance,
         near=near,
         by_hand=by_hand,
-        along_pictures=solver.subpixel and not masked and len(points) == 1 and config.naturalness == 1,
+        naturalness=naturalness,
+        along_pictures=solver.subpixel and not masked and len(points) == 1 and naturalness == 1,
     )
+
+
+def _needed(way: float, image_size: tuple[int, int], *, two: bool) -> float:
+    """Which share of its naturalness a drag needs that goes so far, image pixels."""
+    if way > at_size(SHORT_WAY, image_size):
+        return 1.0
+    return max(way / at_size(NATURAL_WAY, image_size), LEAST_OF_TWO if two else LEAST_NATURAL)
 
 
 def _published_stop_distance(config: DragConfig, handles: int, image_size: tuple[int, int]) -> float:

@@ -123,6 +123,7 @@ class Problem:
         near: how near its target a handle is brought, image pixels: the stop distance, or less where a pointer is
             followed, or content of few handles, which is sent all the way.
         by_hand: a pointer leads the drag.
+        naturalness: of Gauss-Newton steps: as set, or less where the way is short.
         along_pictures: Gauss-Newton steps follow the pictures that the model draws itself, where its noise is known.
     """
 
@@ -149,6 +150,7 @@ class Problem:
     stop_distance: float
     near: float
     by_hand: bool
+    naturalness: float
     along_pictures: bool
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.

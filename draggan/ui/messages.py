@@ -588,8 +588,7 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
         on = "Go on, or save the picture."
         if session.mask is None:
             on += " If too much else has changed, undo it and paint a mask."
-        # What can go no farther may be a little farther away; rounded up, so that it is true.
-        near = _figure(math.ceil(10 * max(update.stop_distance, float(update.distances.max()))) / 10)
+        near = _at_least(max(update.stop_distance, float(update.distances.max())))
         return "good", f"Arrived after {steps}: {_every(update)} within {near} px of its target. {on}"
     if update.outcome == "stopped":
         return (
@@ -691,6 +690,12 @@ def _to_go(update: Update, numbers: Sequence[int]) -> str:
     farthest = int(update.distances.argmax())
     which = "" if len(update.distances) == 1 else f" (point {_name(farthest, numbers)})"
     return f"{update.distances[farthest]:.1f} px to go{which}"
+
+
+def _at_least(value: float) -> str:
+    """Two significant figures, rounded up, so that within it is true."""
+    digits = 1 if value >= 9.95 else 10
+    return _figure(math.ceil(digits * value - 1e-4) / digits)
 
 
 def _figure(value: float) -> str:

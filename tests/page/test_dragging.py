@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from draggan.config import Limits
-from draggan.drag import Drag, stopping
+from draggan.drag import Drag
 from draggan.engine.local import LocalEngine
 from draggan.engine.running_drag import TurnsDrag
 from draggan.ui.canvas.value import EMPTY, canvas_value
@@ -123,18 +123,6 @@ def test_stop_keeps_what_was_reached_and_start_goes_on(do, parts, session):
     on = list(do.start(after, canvas_value(after), slow(3), request()))[-1]
     assert "the limit" in text_of(on, parts)
     assert on[parts.session].pairs[0].origin == BUMP
-
-
-def test_what_has_arrived_as_near_as_it_goes_is_not_dragged_again(do, parts, session, monkeypatch):
-    monkeypatch.setattr(stopping, "CLOSE", 512.0)
-    monkeypatch.setattr(stopping, "CLOSE_BY_LOOKS", 64.0)
-    last = list(do.start(session, far(session), slow(3), request()))[-1]
-    said = re.match(r"Arrived after 3 steps: the point is within ([0-9.]+) px of its target", text_of(last, parts))
-    after = last[parts.session]
-    (pair,) = after.pairs
-    away = np.hypot(pair.handle[0] - pair.target[0], pair.handle[1] - pair.target[1])
-    assert 1 < away <= float(said[1])
-    assert last[parts.start]["interactive"] is False, "nothing is left to start"
 
 
 def test_one_drag_a_tab_and_a_closed_tab_leaves_nothing(do, session):

@@ -49,6 +49,11 @@ def test_progress(seconds, distances, text):
     [
         (step("arrived", distances=(0.7,)), "good", "Arrived after 42 steps: the point is within 1 px of its target."),
         (
+            step("arrived", distances=(12.1,)),
+            "good",
+            "Arrived after 42 steps: the point is within 13 px of its target.",
+        ),
+        (
             step("arrived", distances=(3.62,)),
             "good",
             "Arrived after 42 steps: the point is within 3.7 px of its target.",

@@ -613,7 +613,7 @@ def _freedom(problem: Problem) -> tuple[float, float]:
     """
     config, many = problem.config, len(problem.handles) > FEW_HANDLES
     if not problem.masked and not many:
-        return config.naturalness, config.row_independence
+        return problem.naturalness, config.row_independence
     if not problem.masked:
         return RULES.many_naturalness * config.naturalness, 1.0
     if problem.blend is None or many:

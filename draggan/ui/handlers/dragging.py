@@ -250,8 +250,7 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
     # Also where it is not certain that it is what was held: it cannot be brought any nearer.
-    there = update.outcome == "lost" and (update.distances <= update.stop_distance).all()
-    if there or update.outcome == "arrived":
+    if update.outcome in ("arrived", "lost") and (update.distances <= update.stop_distance).all():
         session = session.with_arrived()
     if drag.notice:
         return session, ("note", sentence(drag.notice))
