@@ -278,7 +278,7 @@ class DragConfig:
         high=1.0,
         only="gauss-newton",
         help="0 changes the picture locally; 1 keeps it most like the model's other pictures, and leads one handle "
-        "along those that the model draws itself",
+        "along those that the model draws itself; for a short way, up to an eighth of the width, part of it is enough",
     )
     row_independence: float = _setting(
         0.2,
