@@ -9,8 +9,8 @@ such steps add up, so the place is anchored: where the first picture's surroundi
 How far that can be trusted is said in pixels. What has changed between the first picture and this one, taken for a
 displacement along the direction in which it shows least, is the `displacement`: a contour, along which everything looks
 alike, or a part that looks different now, has a large one. Content beyond `Lengths.largest` of it, or less similar than
-`LEAST_SIMILAR`, is lost: nothing may be claimed of it. Thresholds are those at which, on pulls of the three built-in
-models alike, 97 % of what is claimed is true and 95 % of what is true is claimed (benchmarks/truth.md).
+`LEAST_SIMILAR`, is lost: nothing may be claimed of it. How much of what is claimed is true, and how much of what is
+true is claimed, by networks that know nothing of the drag: benchmarks/truth.md.
 """
 
 from __future__ import annotations
