@@ -43,7 +43,7 @@ landmark networks themselves."""
 
 SAID = 8 / 512
 """A handle that its drag says is this near its target counts as claimed to be there, as a share of the width: as near
-as a drag may end that says it has arrived; of two handles half as near."""
+as a drag of several may end that says it has arrived."""
 
 
 def _by_length(key: str, title: str) -> tuple[Column, ...]:
