@@ -174,10 +174,11 @@ def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on
 )
 def test_how_far_a_drag_may_lead_goes_by_what_it_has_to_bring_about(handles, masked, naturalness, times):
     points = [(20.0 + k, 32.0) for k in range(handles)]
+    targets = [(x + 20, y) for x, y in points]
     mask = np.zeros((64, 64), bool)
     mask[16:48] = True
     config = DragConfig(solver="gauss-newton", naturalness=naturalness)
-    drag = Drag(BumpGenerator([START]).freeze(), WS, points, points, mask if masked else None, config)
+    drag = Drag(BumpGenerator([START]).freeze(), WS, points, targets, mask if masked else None, config)
     assert drag.problem.max_departure == pytest.approx(times * config.max_departure)
 
 

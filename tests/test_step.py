@@ -166,6 +166,7 @@ def problem_of(G, count, config, mask=None):
         stop_distance=1.0,
         near=1.0,
         by_hand=False,
+        naturalness=1.0,
         along_pictures=False,
     )
 

@@ -27,14 +27,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.drag.noise import Noise, mapped
-from draggan.drag.solvers.latent_metric import LatentMetric
+from draggan.drag.solvers.latent_metric import LEAST_ROWS, LatentMetric
 from draggan.generators.base import Generator
 from torch_utils.recorder import replayed
 
 __all__ = ["Coordinates", "Linear", "Pictures"]
-
-LEAST_ROWS = 12
-"""Of a product of matrices whose last bits are to be the same with any number of threads."""
 
 
 class Coordinates(abc.ABC):

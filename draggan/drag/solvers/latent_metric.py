@@ -11,7 +11,10 @@ from torch import Tensor
 
 from draggan.drag.latent_statistics import LatentStatistics, rounded
 
-__all__ = ["LatentMetric", "metric_root", "row_coupling"]
+__all__ = ["LEAST_ROWS", "LatentMetric", "metric_root", "row_coupling"]
+
+LEAST_ROWS = 12
+"""Of a product of matrices whose last bits are to be the same with any number of threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,11 @@ class LatentMetric:
     def __call__(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
         """``K S v``, of every v; of rows of a Jacobian in w, what they are in v."""
         v = self.coupled(v)
-        return v if self.root is None else v @ self.root
+        if self.root is None:
+            return v
+        # Of products of few rows the last bits depend on the number of threads.
+        times = max(-(-LEAST_ROWS // v[..., 0].numel()), 1)
+        return (v.repeat(1, times, 1) @ self.root)[:, : v.shape[1]]
 
     def coupled(self, v: Float[Tensor, "k moves _"]) -> Float[Tensor, "k moves _"]:
         """``K v``."""
