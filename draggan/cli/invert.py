@@ -37,17 +37,22 @@ _OPTIONS = (
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    what = parser.add_argument_group("what is opened")
-    what.add_argument("photo", type=file_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
-    what.add_argument(
+def add_model(options: Options) -> None:
+    """The option that says with which model a photo or a film is opened."""
+    options.add_argument(
         "--model",
         type=name_of,
         required=True,
         metavar="MODEL",
         help=f"the model that knows such pictures: {which_model()}",
     )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    what = parser.add_argument_group("what is opened")
+    what.add_argument("photo", type=file_of, metavar="PHOTO", help="a .png, .jpg, .webp, .tif, .bmp or .gif file")
+    add_model(what)
     add_crop(what)
     add_consent(what)
     how = parser.add_argument_group("how it is opened")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from draggan.cli import invert
-from draggan.cli.options import add_json, add_machine, file_of, name_of, path_of, which_model
+from draggan.cli.options import add_json, add_machine, file_of, path_of
 from draggan.errors import LatentError, PhotoError, RecipeError
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     what = parser.add_argument_group("what is opened")
     what.add_argument("film", type=file_of, metavar="IN", help="a .mp4, .mov, .webm, .gif or .webp file")
-    what.add_argument(
-        "--model",
-        type=name_of,
-        required=True,
-        metavar="MODEL",
-        help=f"the model that knows such pictures: {which_model()}",
-    )
+    invert.add_model(what)
     what.add_argument(
         "--frames",
         type=int,

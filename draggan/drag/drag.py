@@ -118,7 +118,8 @@ class Drag(Iterator[DragStep]):
         self.generator, self.config = generator, config or DragConfig()
         method = SOLVERS[self.config.solver]
         start, aims = check_pairs(handles, targets, generator.image_size)
-        problem = prepare(generator, ws, start, mask, self.config, reference, method, targets=aims, live=live)
+        known = None if live else aims
+        problem = prepare(generator, ws, start, mask, self.config, reference, method, targets=known, live=live)
         self.level, self.dtype = problem.level, problem.dtype
         self.stop_distance, self.near = problem.stop_distance, problem.near
         self.problem = problem
@@ -337,8 +338,8 @@ class Drag(Iterator[DragStep]):
         return findings, there
 
     def _close(self) -> bool:
-        problem, masked = self.problem, self.problem.masked
-        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows, masked=masked)
+        problem = self.problem
+        return close(self._distances, self.stop_distance, problem.size, follows=problem.follows, masked=problem.masked)
 
     @staticmethod
     def _lost(here: Evaluation) -> bool:

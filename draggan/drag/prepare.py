@@ -84,7 +84,7 @@ def prepare(
     """The problem, or an error that names what does not fit; see `draggan.drag.Drag`.
 
     Args:
-        targets: to begin with; None: nobody knows how far the handles will go.
+        targets: of the handles; None: nobody knows how far they will go.
     """
     size = generator.image_size
     level = generator.check_level(config.level or generator.default_level)
@@ -130,7 +130,7 @@ def prepare(
         near = NEARER * stop_distance
 
     naturalness = config.naturalness
-    if follows and solver.subpixel and not (masked or live or targets is None) and len(points) <= FEW_HANDLES:
+    if targets is not None and follows and solver.subpixel and not masked and len(points) <= FEW_HANDLES:
         ways = (targets.to(points) - begun.to(points) for begun in (points, reference.handles))
         naturalness *= _needed(max(float(way.norm(dim=-1).max()) for way in ways), size, two=len(points) > 1)
 

@@ -38,7 +38,7 @@ class LatentMetric:
         if self.root is None:
             return v
         # Of products of few rows the last bits depend on the number of threads.
-        times = max(-(-LEAST_ROWS // v[..., 0].numel()), 1)
+        times = -(-LEAST_ROWS // (len(v) * v.shape[1]))
         return (v.repeat(1, times, 1) @ self.root)[:, : v.shape[1]]
 
     def coupled(self, v: Float[Tensor, "k moves _"]) -> Float[Tensor, "k moves _"]:
