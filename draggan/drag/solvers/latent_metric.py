@@ -39,7 +39,7 @@ class LatentMetric:
             return v
         # Of products of few rows the last bits depend on the number of threads.
         times = -(-LEAST_ROWS // (len(v) * v.shape[1]))
-        return (v.repeat(1, times, 1) @ self.root)[:, : v.shape[1]]
+        return v @ self.root if times == 1 else (v.repeat(1, times, 1) @ self.root)[:, : v.shape[1]]
 
     def coupled(self, v: Float[Tensor, "k moves _"]) -> Float[Tensor, "k moves _"]:
         """``K v``."""
