@@ -38,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--margin", type=float, default=None, help="px (default: a fifth of the picture)")
     parser.add_argument("--hold", action="store_true", help="compare with pictures that hold to the last bit")
     parser.add_argument("--cases", type=int, default=12, help="with --hold: drags on each model")
+    parser.add_argument("--first-seed", type=int, default=mask_hold.SEED, help="with --hold: of the first picture")
     parser.add_argument("--sheet", type=Path, help="with --hold: write the pictures to this .jpg")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     machine.add_options(parser)
     args = parser.parse_args(argv)
     here = machine.prepare(args)
     if args.hold:
-        publish(f"{here.markdown()}\n\n{mask_hold.compare(2 if args.quick else args.cases, args.sheet)}", args.out)
+        held = mask_hold.compare(2 if args.quick else args.cases, args.sheet, args.first_seed)
+        publish(f"{here.markdown()}\n\n{held}", args.out)
         return 0
     generator = load_generator(args.model, "cpu")
     size = generator.image_size
