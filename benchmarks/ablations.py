@@ -61,7 +61,7 @@ class PreconditionedEvaluation(AdamEvaluation):
         v: the latent in coordinates of the metric, ``shift = S v``.
     """
 
-    v: Float[Tensor, "1 moves w_dim"]
+    v: Float[Tensor, "1 shift_rows w_dim"]
 
 
 class PreconditionedAdam(Adam):
@@ -70,8 +70,8 @@ class PreconditionedAdam(Adam):
     def __init__(self, problem: Problem, tracker: Tracker) -> None:
         super().__init__(problem, tracker)
         config, known = problem.config, latent_statistics(problem.generator)
-        used = min(problem.moves, problem.generator.rows_used(problem.level))
-        coupling = row_coupling(problem.moves, used, config.row_independence)
+        used = min(problem.shift_rows, problem.generator.rows_used(problem.level))
+        coupling = row_coupling(problem.shift_rows, used, config.row_independence)
         self._metric = LatentMetric(
             None if known is None else metric_root(known, config.naturalness).to(problem.ws.device),
             None if coupling is None else coupling.to(problem.ws.device),

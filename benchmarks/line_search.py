@@ -165,7 +165,7 @@ class Search(Adam):
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> SearchEvaluation:
         """See `Solver.initial`."""
         problem = self.problem
-        shift = torch.zeros(1, problem.moves, problem.ws.shape[2], device=handles.device)
+        shift = torch.zeros(1, problem.shift_rows, problem.ws.shape[2], device=handles.device)
         begun = SubMotion.begin(handles, self._targets, problem.templates)
         return self._evaluate(shift, Moments.zero(shift), begun, last=last)
 
@@ -189,7 +189,7 @@ class Search(Adam):
         return self._evaluate(shift, moments, now, last=last)
 
     def _evaluate(
-        self, shift: Float[Tensor, "1 moves w_dim"], moments: Moments, now: SubMotion, *, last: bool
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], moments: Moments, now: SubMotion, *, last: bool
     ) -> SearchEvaluation:
         computed = self.compute(shift, now.at(now.aim), last=last)
         with torch.no_grad():

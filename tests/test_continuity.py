@@ -376,6 +376,6 @@ def test_a_second_point_after_a_far_pull_still_moves():
     handles = np.array([last.handles[0], (44.0, 32.0)])
     reference = Reference(handles=torch.tensor([START, (44.0, 32.0)]), pictures=[Picture(ws=WS), here])
     both = Drag(generator, last.ws, handles, handles, config=config, reference=reference)
-    begun = float(both.problem.departures(torch.zeros_like(both.problem.ws[:, : both.problem.moves]))[0])
+    begun = float(both.problem.departures(torch.zeros_like(both.problem.ws[:, : both.problem.shift_rows]))[0])
     assert begun == pytest.approx(2 * config.max_departure, rel=0.05)
     assert both.problem.max_departure == pytest.approx(begun + 2**0.5 / 2 * config.max_departure, rel=0.05)

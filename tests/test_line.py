@@ -32,7 +32,7 @@ def begun(handles, bumps=None):
     ws = torch.zeros(1, 8, 2 * len(bumps or handles))
     config = DragConfig(solver="gauss-newton", max_departure=100.0)
     running = Drag(generator, ws, handles, handles, config=config)
-    tracker, shift = running._solver.tracker, torch.zeros(1, running.problem.moves, ws.shape[2])
+    tracker, shift = running._solver.tracker, torch.zeros(1, running.problem.shift_rows, ws.shape[2])
     sampler = running.problem.anywhere(generator.features(ws, "map"))
     return running, tracker, tracker.begin(running.problem.handles, shift, sampler), shift
 
@@ -58,7 +58,7 @@ def test_where_content_is_is_a_matter_of_the_latent_alone(monkeypatch, whole):
     running = drag(generator, START)
     tracker = running._solver.tracker
     assert isinstance(tracker, LineTracker)
-    shift = torch.zeros(1, running.problem.moves, 6)
+    shift = torch.zeros(1, running.problem.shift_rows, 6)
     first = tracker.begin(running.problem.handles, shift, running.problem.anywhere(generator.features(WS, "map")))
     moved = shift + torch.tensor([0.06, 0.03, -0.04, 0.05, 0.03, -0.05])
     astray = replace(first, handles=first.handles + 9)
@@ -101,7 +101,7 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert (running.problem.level, running.problem.witness_level) == (levels[0], levels[-1])
     tracker = running._solver.tracker
     assert isinstance(tracker, Witnessed)
-    shift = torch.zeros(1, running.problem.moves, 6)
+    shift = torch.zeros(1, running.problem.shift_rows, 6)
     first = tracker.begin(running.problem.handles, shift, running.problem.anywhere(generator.features(WS, "map")))
     moved = shift + torch.tensor([0.06, 0.03, 0.0, 0.0, 0.0, 0.0])
     there = generator.centres(WS + torch.cat([moved, torch.zeros(1, 2, 6)], 1))[0][:1]

@@ -75,7 +75,7 @@ class Followed(Tracked):
             content is followed by continuity alone, without the anchor, which would take it back.
     """
 
-    shift: Float[Tensor, "1 moves w_dim"]
+    shift: Float[Tensor, "1 shift_rows w_dim"]
     features: Float[Tensor, "n p channel"]
     slopes: Float[Tensor, "n p channel 2"]
     displacement: Float[Tensor, "n"]
@@ -134,7 +134,9 @@ class ContinuityTracker(Tracker):
         self._problem, self._pattern, self._lengths = problem, problem.pattern, Lengths.of(problem.size)
 
     @torch.no_grad()
-    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
+    def begin(
+        self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 shift_rows w_dim"], sampler: Sampler
+    ) -> Followed:
         """See `Tracker.begin`."""
         astray = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
         corrected = torch.zeros(len(handles), device=shift.device)
@@ -144,7 +146,7 @@ class ContinuityTracker(Tracker):
     def follow(
         self,
         before: Tracked,
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         expected: Float[Tensor, "n 2"],
     ) -> Followed:
@@ -171,7 +173,7 @@ class ContinuityTracker(Tracker):
         tracked: Followed,
         places: Float[Tensor, "n 2"],
         by: Float[Tensor, "n"],
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
     ) -> Followed:
         """The same with other places of some handles, as a second look has found them.
 
@@ -239,7 +241,7 @@ def _arrive(
     at: Float[Tensor, "n 2"],
     way: Float[Tensor, "n 2"],
     expected: Float[Tensor, "n 2"],
-    shift: Float[Tensor, "1 moves w_dim"],
+    shift: Float[Tensor, "1 shift_rows w_dim"],
     sampler: Sampler,
     corrected: Float[Tensor, "n"],
     pattern: Pattern,
@@ -274,7 +276,7 @@ def _match(
 
 def _followed(
     handles: Float[Tensor, "n 2"],
-    shift: Float[Tensor, "1 moves w_dim"],
+    shift: Float[Tensor, "1 shift_rows w_dim"],
     sampler: Sampler,
     pattern: Pattern,
     astray: Bool[Tensor, "n"],

@@ -131,7 +131,7 @@ class Drag(Iterator[DragStep]):
         self._counted_from = 0  # the step from which `max_steps` counts
         self._progress, self._nearest = Progress(), Nearest()
         self._rest: Findings | None = None  # what has made a live drag rest short of these targets
-        self._led = live  # a hand has led it
+        self._by_hand = live  # a hand has led it
         self._ended = False
         stays = live or problem.along_lines
         self._corrections = 0 if stays else CORRECTIONS_OF_ONE if len(start) == 1 else CORRECTIONS
@@ -156,7 +156,7 @@ class Drag(Iterator[DragStep]):
             live=live,
             idle=self._moving.idle,
             rest=self._rest,
-            led=self._led,
+            by_hand=self._by_hand,
             ended=self._ended,
             corrections=self._corrections,
             progress=self._progress,
@@ -218,7 +218,7 @@ class Drag(Iterator[DragStep]):
         self._index, self._counted_from = state.index, state.counted_from
         self._progress, self._nearest = state.progress, state.nearest
         self._rest = state.rest
-        self._led, self._ended, self._corrections = state.led, state.ended, state.corrections
+        self._by_hand, self._ended, self._corrections = state.by_hand, state.ended, state.corrections
         self._here = None if state.here is None else self._solver.resumed(state.here)
 
     def _advance(self, *, live: bool, stopped: bool) -> DragStep:
@@ -289,7 +289,7 @@ class Drag(Iterator[DragStep]):
 
     def _believed(self, here: Evaluation) -> bool:
         """Whether its places are as good as certain. What a hand has led to, it has seen."""
-        return self._led or trusted(here.tracked)
+        return self._by_hand or trusted(here.tracked)
 
     def _last_step(self, here: Evaluation, outcome: Outcome, *, gone: bool) -> DragStep:
         """How it ends that has come here.

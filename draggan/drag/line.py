@@ -127,7 +127,7 @@ def _go_on(
 def _followed(
     pattern: Pattern,
     handles: Float[Tensor, "n 2"],
-    shift: Float[Tensor, "1 moves w_dim"],
+    shift: Float[Tensor, "1 shift_rows w_dim"],
     sampler: Sampler,
     lost: Bool[Tensor, "n"] | None,
     lengths: LineLengths,
@@ -198,7 +198,9 @@ class LineTracker(Tracker):
         )
 
     @torch.no_grad()
-    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Followed:
+    def begin(
+        self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 shift_rows w_dim"], sampler: Sampler
+    ) -> Followed:
         """See `Tracker.begin`."""
         self._first = self._followed(handles, shift, sampler, lost=None)
         return self._first
@@ -207,7 +209,7 @@ class LineTracker(Tracker):
     def follow(
         self,
         before: Tracked,
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         expected: Float[Tensor, "n 2"],
     ) -> Followed:
@@ -222,7 +224,7 @@ class LineTracker(Tracker):
         return self._followed(places, shift, near, lost=None)
 
     @torch.no_grad()
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Followed:
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Followed:
         """See `Tracker.confirm`. It leads to the same place whether or not the drag goes on."""
         first = self._first
         assert first is not None
@@ -235,7 +237,7 @@ class LineTracker(Tracker):
 
     @torch.no_grad()
     def leads(
-        self, shift: Float[Tensor, "1 moves w_dim"], expected: Float[Tensor, "n 2"], near: float
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], expected: Float[Tensor, "n 2"], near: float
     ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
         """Where the straight line leads from the drag's first latent, with the anchor, and how similar that place is.
 
@@ -253,7 +255,7 @@ class LineTracker(Tracker):
         return self._led(shift, more) if more > few and (away > near).any() else (places, similar)
 
     def _led(
-        self, shift: Float[Tensor, "1 moves w_dim"], pieces: int
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], pieces: int
     ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
         """The same through so many pictures."""
         start = self._clicked
@@ -265,15 +267,15 @@ class LineTracker(Tracker):
     def _clicked(self) -> Place:
         """What is followed along the line, in the drag's first latent."""
         problem = self._problem
-        still = torch.zeros_like(problem.ws[:, : problem.moves])
+        still = torch.zeros_like(problem.ws[:, : problem.shift_rows])
         sampler = problem.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
         return Place(problem.handles, *look(self._pattern, sampler, problem.handles))
 
     def _along(
         self,
         start: Place,
-        before: Float[Tensor, "1 moves w_dim"],
-        shift: Float[Tensor, "1 moves w_dim"],
+        before: Float[Tensor, "1 shift_rows w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         pieces: int,
         pace: Float[Tensor, "k 2"],
         pattern: Pattern,
@@ -321,7 +323,7 @@ class LineTracker(Tracker):
     def _followed(
         self,
         handles: Float[Tensor, "n 2"],
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         *,
         lost: Bool[Tensor, "n"] | None,
@@ -369,7 +371,7 @@ class Witnessed(ContinuityTracker):
         return math.inf if self._problem.masked else self._lengths.surely_largest
 
     @torch.no_grad()
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Tracked:
         """See `Tracker.confirm`. In the end places stay, and those that the line does not lead to are lost."""
         assert isinstance(tracked, Followed)
         places, similar = self._line.leads(shift, tracked.handles, self._problem.stop_distance)

@@ -174,8 +174,8 @@ class Problem:
         return min(self.config.free_rows, self.generator.num_ws)
 
     @property
-    def moves(self) -> int:
-        """Rows of a shift: each free row moves on its own in W+, all alike in W."""
+    def shift_rows(self) -> int:
+        """How many rows a shift has: in W+ one for each free row, in W 1 for all of them."""
         return self.free_rows if self.config.space == "w+" else 1
 
     @property
@@ -193,7 +193,7 @@ class Problem:
         it left.
         """
         usual, most = self._usual_departure, PICTURES_DEPARTURE * self.config.max_departure
-        (begun,) = to_host(self.departures(torch.zeros_like(self.ws[:, : self.moves]))[:1])
+        (begun,) = to_host(self.departures(torch.zeros_like(self.ws[:, : self.shift_rows]))[:1])
         return max(usual, min(float(begun) + usual / 2, most))
 
     @property
@@ -250,7 +250,7 @@ class Problem:
         """How far around a handle features are needed for that, and for the loss; image pixels."""
         return max(float(offsets.norm(dim=-1).max()) for offsets in (self.probe[0], self.patch)) + 1
 
-    def departures(self, shift: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "2"]:
+    def departures(self, shift: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "2"]:
         """How far the free rows have gone from where the drag began, see `latent_statistics.departure`.
 
         And, of pulls by hand, from where the first of those began that followed one another; 0 without such. Both are 0
@@ -263,7 +263,7 @@ class Problem:
         return self._departed[shift]
 
     def share_within(
-        self, shift: Float[Tensor, "1 moves w_dim"], step: Float[Tensor, "1 moves w_dim"]
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], step: Float[Tensor, "1 shift_rows w_dim"]
     ) -> Float[Tensor, ""]:
         """The largest share of a step from there, at most 1, that does not lead beyond `max_departure`."""
         if self._whitening is None:
@@ -279,7 +279,7 @@ class Problem:
         return None if known is None else known.whitening.to(self.ws)
 
     @torch.no_grad()
-    def contrast(self, shift: Float[Tensor, "1 moves w_dim"]) -> float:
+    def contrast(self, shift: Float[Tensor, "1 shift_rows w_dim"]) -> float:
         """See `DragStep.contrast`: standard deviations over the picture, root mean square over channels."""
         first = self.origin if self.led_from is None else self.led_from
         before, now = (float(self.features(rows).var((2, 3)).mean().sqrt()) for rows in (first[None], self.rows(shift)))
@@ -289,7 +289,7 @@ class Problem:
         """A length given at 512 px, in pixels of this picture."""
         return at_size(length, self.size)
 
-    def rows(self, shift: Float[Tensor, "batch moves w_dim"]) -> list[Tensor]:
+    def rows(self, shift: Float[Tensor, "batch shift_rows w_dim"]) -> list[Tensor]:
         """The latent moved by each of these shifts, as rows; only those that move ask for a gradient."""
         batch = len(shift)
         if batch not in self._still:
@@ -326,7 +326,7 @@ def _departures(
     whitening: Float[Tensor, "w_dim w_dim"] | None,
     ws: Float[Tensor, "1 num_ws w_dim"],
     rows: int,
-    shift: Float[Tensor, "1 moves w_dim"],
+    shift: Float[Tensor, "1 shift_rows w_dim"],
     origin: Float[Tensor, "num_ws w_dim"],
     led_from: Float[Tensor, "num_ws w_dim"] | None,
 ) -> Float[Tensor, "2"]:

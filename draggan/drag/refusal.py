@@ -27,9 +27,9 @@ MOST_LOST = 1 / 3
 
 def refused(
     problem: Problem,
-    shift: Float[Tensor, "1 moves w_dim"],
+    shift: Float[Tensor, "1 shift_rows w_dim"],
     tracked: Tracked,
-    new_shift: Float[Tensor, "1 moves w_dim"],
+    new_shift: Float[Tensor, "1 shift_rows w_dim"],
     new_tracked: Tracked,
 ) -> Refusal | None:
     """Why a step from one latent to a new one is not taken; None if nothing speaks against it.
@@ -54,7 +54,7 @@ def refused(
     return None
 
 
-def look(problem: Problem, shift: Float[Tensor, "1 moves w_dim"], tracked: Tracked, *more: Tensor) -> None:
+def look(problem: Problem, shift: Float[Tensor, "1 shift_rows w_dim"], tracked: Tracked, *more: Tensor) -> None:
     """Bring all that is decided by of one latent to the host in one copy (`torch_utils.transfer.to_host`).
 
     Args:

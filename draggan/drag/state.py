@@ -31,7 +31,7 @@ class DragState:
         live: it follows them until `Drag.settle`.
         idle: it has nothing to do until there are other targets.
         rest: what has made it rest short of these targets; None: it does not.
-        led: a hand has led it.
+        by_hand: a hand has led it.
         ended: there is no next step.
         corrections: how often it may still go on where its content turns out to be elsewhere.
         progress, nearest: the last progress, and the best step so far.
@@ -44,7 +44,7 @@ class DragState:
     live: bool
     idle: bool
     rest: Findings | None
-    led: bool
+    by_hand: bool
     ended: bool
     corrections: int
     progress: Progress

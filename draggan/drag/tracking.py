@@ -87,7 +87,9 @@ class Tracker(abc.ABC):
     looks_itself: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Tracked:
+    def begin(
+        self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 shift_rows w_dim"], sampler: Sampler
+    ) -> Tracked:
         """The picture that the drag begins with, where the handles are given.
 
         Args:
@@ -99,7 +101,7 @@ class Tracker(abc.ABC):
     def follow(
         self,
         before: Tracked,
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         expected: Float[Tensor, "n 2"],
     ) -> Tracked:
@@ -111,7 +113,7 @@ class Tracker(abc.ABC):
                 within `Problem.reach` of that.
         """
 
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 moves w_dim"], *, final: bool) -> Tracked:
+    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Tracked:
         """A second opinion of the place where a drag is about to end; asked seldom, so it may cost as much as a step.
 
         Args:
@@ -141,7 +143,9 @@ class TemplateTracker(Tracker):
         self._problem, self._subpixel, self._tolerance = problem, subpixel, tolerance
         self._none_lost = torch.zeros(len(problem.templates), dtype=torch.bool, device=problem.templates.device)
 
-    def begin(self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 moves w_dim"], sampler: Sampler) -> Tracked:
+    def begin(
+        self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 shift_rows w_dim"], sampler: Sampler
+    ) -> Tracked:
         """See `Tracker.begin`."""
         return Tracked(handles=handles, lost=self._none_lost)
 
@@ -149,7 +153,7 @@ class TemplateTracker(Tracker):
     def follow(
         self,
         before: Tracked,
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         expected: Float[Tensor, "n 2"],
     ) -> Tracked:

@@ -88,7 +88,7 @@ class Computed:
         random: the state of the random numbers that the mask loss may draw.
     """
 
-    leaf: Float[Tensor, "1 moves w_dim"]
+    leaf: Float[Tensor, "1 shift_rows w_dim"]
     sampler: FeatureSampler | WindowSampler
     change: Callable[[], Change] | None
     around: Float[Tensor, "n 2"]
@@ -142,7 +142,9 @@ class Supervision:
         problem = self.problem
         return pull_and_gradient(sampler, handles, targets, problem.near, problem.patch, problem.size)
 
-    def gradient(self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, "1 moves w_dim"]:
+    def gradient(
+        self, handles: Float[Tensor, "n 2"], targets: Float[Tensor, "n 2"]
+    ) -> Float[Tensor, "1 shift_rows w_dim"]:
         """Of the loss, once: then what it took to compute it is let go, before the next latent takes as much."""
         self.loss(handles, targets)
         assert self._computed is not None
@@ -189,7 +191,7 @@ class Adam(Solver[AdamEvaluation]):
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> AdamEvaluation:
         """See `Solver.initial`."""
         ws = self.problem.ws
-        shift = torch.zeros(1, self.problem.moves, ws.shape[2], device=ws.device)
+        shift = torch.zeros(1, self.problem.shift_rows, ws.shape[2], device=ws.device)
         seen = self.compute(shift, handles, last=last)
         tracked = self.tracker.begin(handles, shift, seen.sampler)
         supervision = Supervision(self.problem, seen)
@@ -244,7 +246,9 @@ class Adam(Solver[AdamEvaluation]):
         supervision = Supervision(self.problem, seen)
         return AdamEvaluation(shift=kept.shift, tracked=kept.tracked, supervision=supervision, moments=kept.moments)
 
-    def compute(self, shift: Float[Tensor, "1 moves w_dim"], handles: Float[Tensor, "n 2"], *, last: bool) -> Computed:
+    def compute(
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], handles: Float[Tensor, "n 2"], *, last: bool
+    ) -> Computed:
         """The features of a latent, around where its handles should be.
 
         Only windows around the handles are computed. An exact mask loss needs the whole map, which then serves both;

@@ -36,7 +36,7 @@ class Evaluation(abc.ABC):
         converged: once the handles have arrived, there is nothing else to improve.
     """
 
-    shift: Float[Tensor, "1 moves w_dim"]
+    shift: Float[Tensor, "1 shift_rows w_dim"]
     tracked: Tracked
     converged: bool = True
 
@@ -56,7 +56,7 @@ class Kept:
         shift, tracked, converged: as in `Evaluation`.
     """
 
-    shift: Float[Tensor, "1 moves w_dim"]
+    shift: Float[Tensor, "1 shift_rows w_dim"]
     tracked: Tracked
     converged: bool
 

@@ -38,20 +38,20 @@ class Coordinates(abc.ABC):
     """Those of the rows that move, all zero where the drag begins."""
 
     @abc.abstractmethod
-    def origin(self, moves: int) -> Float[Tensor, "1 moves d"]:
+    def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows d"]:
         """Where it begins."""
 
     @abc.abstractmethod
-    def shift(self, v: Float[Tensor, "1 moves d"]) -> Float[Tensor, "1 moves w_dim"]:
+    def shift(self, v: Float[Tensor, "1 shift_rows d"]) -> Float[Tensor, "1 shift_rows w_dim"]:
         """By how much the latent has moved there."""
 
     @abc.abstractmethod
     def pulled_back(
-        self, rows: Float[Tensor, "k moves w_dim"], v: Float[Tensor, "1 moves d"]
-    ) -> Float[Tensor, "k moves d"]:
+        self, rows: Float[Tensor, "k shift_rows w_dim"], v: Float[Tensor, "1 shift_rows d"]
+    ) -> Float[Tensor, "k shift_rows d"]:
         """Rows of a Jacobian in w, as what they are in v, at v."""
 
-    def astray(self, v: Float[Tensor, "1 moves d"]) -> Float[Tensor, ""] | None:
+    def astray(self, v: Float[Tensor, "1 shift_rows d"]) -> Float[Tensor, ""] | None:
         """How far from the model's own pictures that is, in distances between two of them; None: nobody knows."""
         return None
 
@@ -68,17 +68,17 @@ class Linear(Coordinates):
     metric: LatentMetric
     like: Float[Tensor, "1 num_ws w_dim"]
 
-    def origin(self, moves: int) -> Float[Tensor, "1 moves w_dim"]:
+    def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows w_dim"]:
         """See `Coordinates.origin`."""
-        return self.like.new_zeros(1, moves, self.like.shape[2])
+        return self.like.new_zeros(1, shift_rows, self.like.shape[2])
 
-    def shift(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 moves w_dim"]:
+    def shift(self, v: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "1 shift_rows w_dim"]:
         """See `Coordinates.shift`."""
         return self.metric(v)
 
     def pulled_back(
-        self, rows: Float[Tensor, "k moves w_dim"], v: Float[Tensor, "1 moves w_dim"]
-    ) -> Float[Tensor, "k moves w_dim"]:
+        self, rows: Float[Tensor, "k shift_rows w_dim"], v: Float[Tensor, "1 shift_rows w_dim"]
+    ) -> Float[Tensor, "k shift_rows w_dim"]:
         """See `Coordinates.pulled_back`."""
         return self.metric(rows)
 
@@ -104,29 +104,29 @@ class Pictures(Coordinates):
         other._metric = replace(self._metric, coupling=None)
         return other
 
-    def origin(self, moves: int) -> Float[Tensor, "1 moves d"]:
+    def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows d"]:
         """See `Coordinates.origin`."""
-        return self._z.new_zeros(1, moves, self._z.shape[1] + self._begins.shape[1])
+        return self._z.new_zeros(1, shift_rows, self._z.shape[1] + self._begins.shape[1])
 
     @torch.no_grad()
-    def shift(self, v: Float[Tensor, "1 moves d"]) -> Float[Tensor, "1 moves w_dim"]:
+    def shift(self, v: Float[Tensor, "1 shift_rows d"]) -> Float[Tensor, "1 shift_rows w_dim"]:
         """See `Coordinates.shift`."""
         return self._map.shift(v, self._z, self._label, self._begins, self._metric, self._beyond)
 
     @torch.no_grad()
     def pulled_back(
-        self, rows: Float[Tensor, "k moves w_dim"], v: Float[Tensor, "1 moves d"]
-    ) -> Float[Tensor, "k moves d"]:
+        self, rows: Float[Tensor, "k shift_rows w_dim"], v: Float[Tensor, "1 shift_rows d"]
+    ) -> Float[Tensor, "k shift_rows d"]:
         """See `Coordinates.pulled_back`. One backward pass through the mapping network, of a copy for every row."""
         return self._map.pulled_back(rows, v, self._z, self._label, self._metric, self._beyond)
 
-    def astray(self, v: Float[Tensor, "1 moves d"]) -> Float[Tensor, ""]:
+    def astray(self, v: Float[Tensor, "1 shift_rows d"]) -> Float[Tensor, ""]:
         """See `Coordinates.astray`; the root mean square of what leaves the surface, in standard deviations."""
         return _astray(v[..., self._z.shape[1] :], self._metric, self._beyond)
 
 
 @replayed
-def _astray(leaves: Float[Tensor, "1 moves w_dim"], metric: LatentMetric, beyond: float) -> Float[Tensor, ""]:
+def _astray(leaves: Float[Tensor, "1 shift_rows w_dim"], metric: LatentMetric, beyond: float) -> Float[Tensor, ""]:
     return beyond / math.sqrt(2) * metric.coupled(leaves).square().mean().sqrt()
 
 
@@ -142,38 +142,38 @@ class _Map:
             return mapped(generator, z, label)
 
         def shift(
-            v: Float[Tensor, "1 moves d"],
+            v: Float[Tensor, "1 shift_rows d"],
             z: Float[Tensor, "1 z_dim"],
             label: Float[Tensor, "1 c_dim"] | None,
             begins: Float[Tensor, "1 w_dim"],
             metric: LatentMetric,
             beyond: float,
-        ) -> Float[Tensor, "1 moves w_dim"]:
+        ) -> Float[Tensor, "1 shift_rows w_dim"]:
             """See `Pictures.shift`."""
-            moves = v.shape[1]
+            shift_rows = v.shape[1]
             # Of products of few rows the last bits depend on the number of threads.
-            rows = metric.coupled(v).repeat(1, max(-(-LEAST_ROWS // moves), 1), 1)
+            rows = metric.coupled(v).repeat(1, max(-(-LEAST_ROWS // shift_rows), 1), 1)
             along, leaves = rows.split([z.shape[1], v.shape[2] - z.shape[1]], 2)
             found = latents(z + along[0], label)[None] - begins
             if metric.root is not None:
                 leaves = leaves @ metric.root
-            return (found + beyond * leaves)[:, :moves]
+            return (found + beyond * leaves)[:, :shift_rows]
 
         def pulled_back(
-            rows: Float[Tensor, "k moves w_dim"],
-            v: Float[Tensor, "1 moves d"],
+            rows: Float[Tensor, "k shift_rows w_dim"],
+            v: Float[Tensor, "1 shift_rows d"],
             z: Float[Tensor, "1 z_dim"],
             label: Float[Tensor, "1 c_dim"] | None,
             metric: LatentMetric,
             beyond: float,
-        ) -> Float[Tensor, "k moves d"]:
+        ) -> Float[Tensor, "k shift_rows d"]:
             """See `Pictures.pulled_back`."""
-            k, moves, _ = rows.shape
+            k, shift_rows, _ = rows.shape
             there = (z + metric.coupled(v[..., : z.shape[1]])[0]).repeat(k, 1)
             with torch.enable_grad():
                 there = there.detach().requires_grad_()
                 (along,) = torch.autograd.grad(latents(there, label), there, rows.flatten(0, 1))
-            return torch.cat([metric.coupled(along.reshape(k, moves, -1)), beyond * metric(rows)], 2)
+            return torch.cat([metric.coupled(along.reshape(k, shift_rows, -1)), beyond * metric(rows)], 2)
 
         self.shift, self.pulled_back = replayed(shift), replayed(pulled_back)
 

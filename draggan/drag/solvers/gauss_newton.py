@@ -69,8 +69,8 @@ class GaussNewtonEvaluation(Evaluation):
     """
 
     problem: Problem
-    v: Float[Tensor, "1 moves d"]
-    home: Float[Tensor, "1 moves d"]
+    v: Float[Tensor, "1 shift_rows d"]
+    home: Float[Tensor, "1 shift_rows d"]
     let_go: bool
     surroundings: Surroundings
     region: Region
@@ -99,8 +99,8 @@ class GaussNewtonKept(Kept):
     The rest as in `GaussNewtonEvaluation`.
     """
 
-    v: Float[Tensor, "1 moves d"]
-    home: Float[Tensor, "1 moves d"]
+    v: Float[Tensor, "1 shift_rows d"]
+    home: Float[Tensor, "1 shift_rows d"]
     let_go: bool
     around: Float[Tensor, "n 2"]
     last: bool
@@ -122,8 +122,8 @@ class Slopes:
             first order; None: it has not changed by much.
     """
 
-    jacobian: Float[Tensor, "k moves d"]
-    restoring: Float[Tensor, "1 moves d"] | None
+    jacobian: Float[Tensor, "k shift_rows d"]
+    restoring: Float[Tensor, "1 shift_rows d"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +138,10 @@ class Attempt:
         share: how much of it is left where the latent may go no farther; 1 elsewhere.
     """
 
-    step: Float[Tensor, "1 moves d"]
+    step: Float[Tensor, "1 shift_rows d"]
     expected: Float[Tensor, "n 2"]
-    v: Float[Tensor, "1 moves d"]
-    shift: Float[Tensor, "1 moves w_dim"]
+    v: Float[Tensor, "1 shift_rows d"]
+    shift: Float[Tensor, "1 shift_rows w_dim"]
     mask_scale: MaskScale | None
     share: float = 1.0
 
@@ -204,8 +204,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         known = latent_statistics(problem.generator) if config.naturalness > 0 else None
         naturalness, independence = _freedom(problem)
         # Rows that the features do not depend on stay where they are.
-        used = min(problem.moves, problem.generator.rows_used(problem.level))
-        coupling = row_coupling(problem.moves, used, independence)
+        used = min(problem.shift_rows, problem.generator.rows_used(problem.level))
+        coupling = row_coupling(problem.shift_rows, used, independence)
         root = None if known is None else metric_root(known, naturalness).to(problem.ws.device)
         metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._coordinates: Coordinates = Linear(metric, problem.ws)
@@ -256,8 +256,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def initial(self, handles: Float[Tensor, "n 2"], *, last: bool = False) -> GaussNewtonEvaluation:
         """See `Solver.initial`."""
         problem = self.problem
-        v = self._coordinates.origin(problem.moves)
-        shift = torch.zeros_like(problem.ws[:, : problem.moves])
+        v = self._coordinates.origin(problem.shift_rows)
+        shift = torch.zeros_like(problem.ws[:, : problem.shift_rows])
         surroundings = Surroundings(problem, shift, handles, last=last)
         return GaussNewtonEvaluation(
             problem=problem,
@@ -484,7 +484,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _restore(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
+        jacobian: Float[Tensor, "k shift_rows d"],
         constraint: MaskConstraint,
         *,
         last: bool,
@@ -531,9 +531,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _cut_off(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
-        step: Float[Tensor, "1 moves d"],
-    ) -> tuple[Float[Tensor, "1 moves d"], float]:
+        jacobian: Float[Tensor, "k shift_rows d"],
+        step: Float[Tensor, "1 shift_rows d"],
+    ) -> tuple[Float[Tensor, "1 shift_rows d"], float]:
         """As much of a step as does not lead beyond `Problem.max_departure`, and which share of it that is.
 
         That is known before anything is drawn. What the step takes back, it takes back all the same: that makes room.
@@ -548,10 +548,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _towards(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
+        jacobian: Float[Tensor, "k shift_rows d"],
         region: Region,
         homing: float = 0.0,
-    ) -> Float[Tensor, "1 moves d"]:
+    ) -> Float[Tensor, "1 shift_rows d"]:
         """The smallest step to the targets, or as far towards them as the region reaches.
 
         Args:
@@ -567,8 +567,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _going(
         self,
         here: GaussNewtonEvaluation,
-        jacobian: Float[Tensor, "k moves d"],
-        step: Float[Tensor, "1 moves d"],
+        jacobian: Float[Tensor, "k shift_rows d"],
+        step: Float[Tensor, "1 shift_rows d"],
         mask_scale: MaskScale | None,
     ) -> Attempt:
         """A step, and a prediction of where it takes the handles."""
@@ -624,13 +624,13 @@ def _freedom(problem: Problem) -> tuple[float, float]:
 
 @replayed
 def _step_towards(
-    jacobian: Float[Tensor, "k moves d"],
-    way: Float[Tensor, "1 moves d"],
+    jacobian: Float[Tensor, "k shift_rows d"],
+    way: Float[Tensor, "1 shift_rows d"],
     handles: Float[Tensor, "n 2"],
     targets: Float[Tensor, "n 2"],
     limits: Float[Tensor, "3"],
     short: float,
-) -> Float[Tensor, "1 moves d"]:
+) -> Float[Tensor, "1 shift_rows d"]:
     """See `GaussNewton._towards`.
 
     Args:
@@ -649,8 +649,8 @@ def _step_towards(
 
 @replayed
 def _restoring(
-    jacobian: Float[Tensor, "k moves d"], row: Float[Tensor, "1 moves d"], change: Float[Tensor, ""]
-) -> Float[Tensor, "1 moves d"]:
+    jacobian: Float[Tensor, "k shift_rows d"], row: Float[Tensor, "1 shift_rows d"], change: Float[Tensor, ""]
+) -> Float[Tensor, "1 shift_rows d"]:
     """See `Slopes.restoring`.
 
     Args:
@@ -661,7 +661,9 @@ def _restoring(
 
 
 @replayed
-def _restored(step: Float[Tensor, "1 moves d"], restoring: Float[Tensor, "1 moves d"]) -> Float[Tensor, "1 moves d"]:
+def _restored(
+    step: Float[Tensor, "1 shift_rows d"], restoring: Float[Tensor, "1 shift_rows d"]
+) -> Float[Tensor, "1 shift_rows d"]:
     """With as much of the restoring one as is no longer than the step itself: farther, first order says nothing."""
     length = restoring.norm().clamp(min=torch.finfo(step.dtype).tiny ** 0.5)
     return step + restoring * (step.norm() / length).clamp(max=1)
@@ -669,9 +671,9 @@ def _restored(step: Float[Tensor, "1 moves d"], restoring: Float[Tensor, "1 move
 
 @replayed
 def _led(
-    jacobian: Float[Tensor, "k moves d"],
+    jacobian: Float[Tensor, "k shift_rows d"],
     handles: Float[Tensor, "n 2"],
-    step: Float[Tensor, "1 moves d"],
+    step: Float[Tensor, "1 shift_rows d"],
     size: tuple[int, int],
 ) -> Float[Tensor, "n 2"]:
     """Where a step leads the handles, by the Jacobian and inside the picture."""

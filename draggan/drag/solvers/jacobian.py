@@ -32,7 +32,7 @@ class Copies:
     """Copies of a latent for every handle, and the features around that handle as functions of them.
 
     Attributes:
-        shift: the leaf, ``[n copies, moves, w_dim]``, those of a handle one after the other.
+        shift: the leaf, ``[n copies, shift_rows, w_dim]``, those of a handle one after the other.
         sampler: of the features around each handle, without gradient.
         each: of those of all copies, with it.
     """
@@ -40,7 +40,7 @@ class Copies:
     def __init__(
         self,
         problem: Problem,
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         handles: Float[Tensor, "n 2"],
         reach: float,
     ) -> None:
@@ -68,11 +68,11 @@ def _each(features: Float[Tensor, "k channel height width"], grid: Grid, windows
 
 
 def pulled_back(
-    shift: Float[Tensor, "copies moves w_dim"],
+    shift: Float[Tensor, "copies shift_rows w_dim"],
     each: WindowSampler,
     places: Float[Tensor, "n p 2"],
     cotangents: Float[Tensor, "n k p channel"],
-) -> Float[Tensor, "n k moves w_dim"]:
+) -> Float[Tensor, "n k shift_rows w_dim"]:
     """How sums of features depend on the latent, those over p and channel of ``cotangents * F(places)``.
 
     Args:
@@ -157,13 +157,13 @@ class NullSpace:
     rows: Float[Tensor, "k n"]
     solve: Float[Tensor, "k k"]
 
-    def __call__(self, x: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 moves w_dim"]:
+    def __call__(self, x: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "1 shift_rows w_dim"]:
         flat = to_float64(x.flatten())
         return (flat - self.rows.T @ (self.solve @ (self.rows @ flat))).to(x).reshape(x.shape)
 
 
 @replayed
-def null_space(jacobian: Float[Tensor, "k moves w_dim"]) -> NullSpace:
+def null_space(jacobian: Float[Tensor, "k shift_rows w_dim"]) -> NullSpace:
     """That of a Jacobian; handles on one spot share their rows."""
     rows = to_float64(jacobian.flatten(1))
     return NullSpace(rows, inverse(rows @ rows.T, 1e-6))

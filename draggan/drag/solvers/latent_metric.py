@@ -30,9 +30,9 @@ class LatentMetric:
     """
 
     root: Float[Tensor, "w_dim w_dim"] | None
-    coupling: Float[Tensor, "moves moves"] | None
+    coupling: Float[Tensor, "shift_rows shift_rows"] | None
 
-    def __call__(self, v: Float[Tensor, "k moves w_dim"]) -> Float[Tensor, "k moves w_dim"]:
+    def __call__(self, v: Float[Tensor, "k shift_rows w_dim"]) -> Float[Tensor, "k shift_rows w_dim"]:
         """``K S v``, of every v; of rows of a Jacobian in w, what they are in v."""
         v = self.coupled(v)
         if self.root is None:
@@ -41,7 +41,7 @@ class LatentMetric:
         times = -(-LEAST_ROWS // (len(v) * v.shape[1]))
         return v @ self.root if times == 1 else (v.repeat(1, times, 1) @ self.root)[:, : v.shape[1]]
 
-    def coupled(self, v: Float[Tensor, "k moves _"]) -> Float[Tensor, "k moves _"]:
+    def coupled(self, v: Float[Tensor, "k shift_rows _"]) -> Float[Tensor, "k shift_rows _"]:
         """``K v``."""
         if self.coupling is None:
             return v

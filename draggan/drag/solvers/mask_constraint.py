@@ -101,7 +101,7 @@ class MaskConstraint:
         self._leaf = self._here = torch.zeros(0, device=mask.kept.device)
 
     @torch.no_grad()
-    def change(self, v: Float[Tensor, "1 moves w_dim"]) -> float:
+    def change(self, v: Float[Tensor, "1 shift_rows w_dim"]) -> float:
         """By how much what is fixed has changed at v, in any unit."""
         (change,) = to_host(self._drift(v).norm())
         return change.item()
@@ -109,10 +109,10 @@ class MaskConstraint:
     @torch.no_grad()
     def keep(
         self,
-        v: Float[Tensor, "1 moves w_dim"],
-        step: Float[Tensor, "1 moves w_dim"],
-        jacobian: Float[Tensor, "k moves w_dim"],
-    ) -> tuple[Float[Tensor, "1 moves w_dim"], MaskScale | None]:
+        v: Float[Tensor, "1 shift_rows w_dim"],
+        step: Float[Tensor, "1 shift_rows w_dim"],
+        jacobian: Float[Tensor, "k shift_rows w_dim"],
+    ) -> tuple[Float[Tensor, "1 shift_rows w_dim"], MaskScale | None]:
         """The step that moves the handles as this one does and changes the fixed region less.
 
         Args:
@@ -136,11 +136,11 @@ class MaskConstraint:
     @torch.no_grad()
     def restore(
         self,
-        v: Float[Tensor, "1 moves w_dim"],
-        step: Float[Tensor, "1 moves w_dim"],
-        jacobian: Float[Tensor, "k moves w_dim"],
+        v: Float[Tensor, "1 shift_rows w_dim"],
+        step: Float[Tensor, "1 shift_rows w_dim"],
+        jacobian: Float[Tensor, "k shift_rows w_dim"],
         scale: MaskScale | None,
-    ) -> Float[Tensor, "1 moves w_dim"]:
+    ) -> Float[Tensor, "1 shift_rows w_dim"]:
         """The step that leaves the handles where they are and makes up for what has changed in the fixed region.
 
         Args:
@@ -155,12 +155,12 @@ class MaskConstraint:
 
     def _correction(
         self,
-        v: Float[Tensor, "1 moves w_dim"],
-        step: Float[Tensor, "1 moves w_dim"],
+        v: Float[Tensor, "1 shift_rows w_dim"],
+        step: Float[Tensor, "1 shift_rows w_dim"],
         changed: Float[Tensor, "1 channel height width"],
-        jacobian: Float[Tensor, "k moves w_dim"],
+        jacobian: Float[Tensor, "k shift_rows w_dim"],
         scale: MaskScale,
-    ) -> Float[Tensor, "1 moves w_dim"]:
+    ) -> Float[Tensor, "1 shift_rows w_dim"]:
         """Projected conjugate gradients, within a radius (Steihaug).
 
         Args:
@@ -186,13 +186,13 @@ class MaskConstraint:
         return at.total
 
     def _slope(
-        self, v: Float[Tensor, "1 moves w_dim"], length: Float[Tensor, ""], x: Float[Tensor, "1 moves w_dim"]
+        self, v: Float[Tensor, "1 shift_rows w_dim"], length: Float[Tensor, ""], x: Float[Tensor, "1 shift_rows w_dim"]
     ) -> Float[Tensor, "1 channel height width"]:
         """``H x`` at v, as a difference over a share of that length."""
         scale = PROBE * length / x.norm().clamp(min=SHORTEST)
         return (self._fixed_part(v + scale * x) - self._here.detach()) / scale
 
-    def _drift(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
+    def _drift(self, v: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """The change so far. What it takes to differentiate it is kept until another latent is asked for."""
         if self._at is not v:
             with torch.enable_grad():
@@ -200,7 +200,7 @@ class MaskConstraint:
                 self._here = self._fixed_part(self._leaf)
         return self._here.detach() - self._kept
 
-    def _fixed_part(self, v: Float[Tensor, "1 moves w_dim"]) -> Float[Tensor, "1 channel height width"]:
+    def _fixed_part(self, v: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """What the view shows, weighted by how much it is fixed."""
         problem = self._problem
         return self._view.compute(problem.generator, problem.rows(self._metric(v)), problem.dtype) * self._mask.fixed
@@ -217,9 +217,9 @@ class _Iteration(NamedTuple):
         going: whether it is worth another.
     """
 
-    total: Float[Tensor, "1 moves w_dim"]
-    residual: Float[Tensor, "1 moves w_dim"]
-    direction: Float[Tensor, "1 moves w_dim"]
+    total: Float[Tensor, "1 shift_rows w_dim"]
+    residual: Float[Tensor, "1 shift_rows w_dim"]
+    direction: Float[Tensor, "1 shift_rows w_dim"]
     square: Float[Tensor, ""]
     alpha: Float[Tensor, ""]
     going: Bool[Tensor, ""]
@@ -228,8 +228,8 @@ class _Iteration(NamedTuple):
 @replayed
 def _begin(
     project: NullSpace,
-    step: Float[Tensor, "1 moves w_dim"],
-    back: Float[Tensor, "1 moves w_dim"],
+    step: Float[Tensor, "1 shift_rows w_dim"],
+    back: Float[Tensor, "1 shift_rows w_dim"],
     scale: MaskScale,
 ) -> _Iteration:
     """Before the first move; ``back`` is ``H^T`` of what the step changes and has changed."""
@@ -258,7 +258,9 @@ def _move(at: _Iteration, hp: Float[Tensor, "1 channel height width"], scale: Ma
 
 
 @replayed
-def _turn(project: NullSpace, at: _Iteration, back: Float[Tensor, "1 moves w_dim"], scale: MaskScale) -> _Iteration:
+def _turn(
+    project: NullSpace, at: _Iteration, back: Float[Tensor, "1 shift_rows w_dim"], scale: MaskScale
+) -> _Iteration:
     """To the next direction; ``back`` is ``H^T`` of what the last one changes."""
     residual = at.residual - at.alpha * project(at.direction + scale.weight * back)
     square = residual.square().sum()

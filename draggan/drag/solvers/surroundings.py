@@ -29,9 +29,9 @@ class Rows:
         content: the derivative of that; no row, likewise.
     """
 
-    jacobian: Float[Tensor, "k moves w_dim"]
+    jacobian: Float[Tensor, "k shift_rows w_dim"]
     change: Float[Tensor, ""] | None
-    content: Float[Tensor, "_ moves w_dim"]
+    content: Float[Tensor, "_ shift_rows w_dim"]
 
 
 class Surroundings:
@@ -46,7 +46,7 @@ class Surroundings:
     def __init__(
         self,
         problem: Problem,
-        shift: Float[Tensor, "1 moves w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
         handles: Float[Tensor, "n 2"],
         *,
         last: bool,
@@ -121,7 +121,7 @@ class Surroundings:
         places: Float[Tensor, "n p 2"],
         cotangents: Float[Tensor, "n k p c"],
         k: int,
-    ) -> Float[Tensor, "some k moves w_dim"]:
+    ) -> Float[Tensor, "some k shift_rows w_dim"]:
         """The rows of some of many handles, from the k-th on."""
         some = slice(k, k + BATCH)
         reach = float(self._problem.probe[0].abs().max()) + 1
