@@ -20,7 +20,7 @@ from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.problem import Problem
 from draggan.drag.solvers.adam import Adam, AdamEvaluation, Moments, Supervision
 from draggan.drag.solvers.base import Solver, never
-from draggan.drag.solvers.gauss_newton import GaussNewton, GaussNewtonEvaluation, Slopes
+from draggan.drag.solvers.gauss_newton import GaussNewton, GaussNewtonEvaluation, Linearisation
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
 from draggan.drag.solvers.trust_region import Region
 from draggan.drag.tracking import Tracker
@@ -42,13 +42,13 @@ class FixedSteps(GaussNewton):
     def _approach(
         self,
         here: GaussNewtonEvaluation,
-        slopes_here: Slopes,
+        linearisation: Linearisation,
         *,
         last: bool,
         stopped: Callable[[], bool],
     ) -> GaussNewtonEvaluation:
         region = Region(self.problem.pixels(FIXED_STEP), TrustRegion().min_damping)
-        jacobian = slopes_here.jacobian
+        jacobian = linearisation.jacobian
         attempt = self._going(here, jacobian, self._towards(here, jacobian, region), None)
         return self._with(self._evaluate(here, attempt, last=last), mask_steps=0)
 

@@ -11,7 +11,7 @@ import torch
 from draggan import Drag, DragConfig
 from draggan.drag.continuity import displacement, lucas_kanade, similarity
 from draggan.drag.latent_statistics import LatentStatistics, departure, share_within
-from draggan.drag.prepare import Reference, surroundings
+from draggan.drag.prepare import Reference, surrounding_offsets
 from draggan.drag.problem import Pattern
 from draggan.drag.solvers import gauss_newton as gauss_newton_module
 from draggan.drag.solvers.gauss_newton import RULES, GaussNewton
@@ -255,7 +255,7 @@ def test_a_live_drag_of_the_published_solver_goes_on_from_the_last_picture_in_wh
 
 def pattern_of(features, grid, handle):
     sampler = FeatureSampler.of(features, grid)
-    offsets, weights = surroundings((64, 64), grid)
+    offsets, weights = surrounding_offsets((64, 64), grid)
     at = torch.tensor([handle])
     return Pattern(
         offsets=offsets,

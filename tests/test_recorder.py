@@ -37,15 +37,15 @@ RECORDED = (
     *(
         continuity._go_on,
         continuity._arrive,
-        line._go_on,
-        line._followed,
+        line._next_on_line,
+        line._followed_on_line,
         tracking.slopes,
         tracking.track,
         tracking.refine,
     ),
     *(motion_supervision.pull, motion_supervision.pull_and_gradient, motion_supervision.mask_loss_and_gradient),
     *(jacobian._gradient_to_cells, jacobian.residual, problem._departures),
-    *(gauss_newton._step_towards, gauss_newton._led, gauss_newton._restoring, gauss_newton._restored),
+    *(gauss_newton._step_towards, gauss_newton._predicted_handles, gauss_newton._restoring, gauss_newton._restored),
     *(mask_constraint._begin, mask_constraint._move, mask_constraint._turn),
 )
 """What of a drag is recorded beside passes through the network."""

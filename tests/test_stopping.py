@@ -121,7 +121,7 @@ def test_a_drag_that_went_wrong_ends_with_the_step_nearest_to_its_targets():
     assert nearest.last_step(step(3, 10.0, ws=float("nan")), "arrived").handles[0, 0] == 8
     assert Nearest().last_step(steps[0], "stopped").handles[0, 0] == 0
     # Nothing true can be said of this one.
-    assert nearest.last_step(step(3, 9.5), "lost", gone=True).handles[0, 0] == 8
+    assert nearest.last_step(step(3, 9.5), "lost", untrusted=True).handles[0, 0] == 8
 
 
 def test_how_much_of_the_way_a_step_has_gone():

@@ -3,8 +3,8 @@
 A tracker that looks for the place that resembles the start most finds one, whether the content went there or not. Here
 a step between two latents is cut into pieces so small that content moves by little (a cell and a half of the built-in
 models), and each picture is compared with the one before (Lucas and Kanade, "An Iterative Image Registration
-Technique", 1981), not only at the handle but over its surroundings (`draggan.drag.prepare.surroundings`). Errors of
-such steps add up, so the place is anchored: where the first picture's surroundings fit better nearby, they decide.
+Technique", 1981), not only at the handle but over its surroundings (`prepare.surrounding_offsets`). Errors of such
+steps add up, so the place is anchored: where the first picture's surroundings fit better nearby, they decide.
 
 How far that can be trusted is said in pixels. What has changed between the first picture and this one, taken for a
 displacement along the direction in which it shows least, is the `displacement`: a contour, along which everything looks
@@ -40,7 +40,7 @@ __all__ = [
     "Lengths",
     "anchor_fits",
     "displacement",
-    "look",
+    "features_and_slopes",
     "lucas_kanade",
     "similarity",
 ]
@@ -51,9 +51,8 @@ ANCHOR_SIMILARITY = 0.5
 ITERATIONS = 6
 # Content that is less similar is lost.
 LEAST_SIMILAR = 0.65
-# At places that a second look has found (`Followed.corrected`), and of two handles that are known by half of their
-# surroundings (`draggan.drag.prepare`): what may be claimed of these is left to the second look.
-LEAST_SIMILAR_LOOKED_AT = 0.5
+# The same of what is left to the second look, see `_followed`.
+LEAST_SIMILAR_LEFT = 0.5
 # The place of what is more similar is as good as certain.
 SURELY_SIMILAR = 0.7
 
@@ -138,9 +137,9 @@ class ContinuityTracker(Tracker):
         self, handles: Float[Tensor, "n 2"], shift: Float[Tensor, "1 shift_rows w_dim"], sampler: Sampler
     ) -> Followed:
         """See `Tracker.begin`."""
-        astray = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
+        out_of_reach = torch.zeros(len(handles), dtype=torch.bool, device=shift.device)
         corrected = torch.zeros(len(handles), device=shift.device)
-        return _followed(handles, shift, sampler, self._pattern, astray, corrected, self._lengths)
+        return _followed(handles, shift, sampler, self._pattern, out_of_reach, corrected, self._lengths)
 
     @torch.no_grad()
     def follow(
@@ -193,13 +192,13 @@ class Piece(NamedTuple):
     """Where content is in a picture on the way, and what it looks like there.
 
     Attributes:
-        astray: whether it was ever farther from where it was expected than there are features to look at.
+        out_of_reach: whether it was ever farther from where it was expected than there are features to look at.
     """
 
     handles: Float[Tensor, "n 2"]
     features: Float[Tensor, "n p channel"]
     slopes: Float[Tensor, "n p channel 2"]
-    astray: Bool[Tensor, "n"]
+    out_of_reach: Bool[Tensor, "n"]
 
 
 @replayed
@@ -218,21 +217,21 @@ def _go_on(
         way: that of this piece.
         there: the features around that.
     """
-    handles, astray = _found(here, at, way, there, pattern, lengths)
-    return Piece(handles, *look(pattern, there, handles), astray)
+    handles, out_of_reach = _found(here, at, way, there, pattern, lengths)
+    return Piece(handles, *features_and_slopes(pattern, there, handles), out_of_reach)
 
 
 def _found(
     here: Piece, at: Float[Tensor, "n 2"], way: Float[Tensor, "n 2"], there: Sampler, pattern: Pattern, lengths: Lengths
 ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, "n"]]:
-    """Where the content is in the next picture, and `Piece.astray`."""
+    """Where the content is in the next picture, and `Piece.out_of_reach`."""
     expected = moved_inside(here.handles + way, lengths.size)
     handles = _match(there, here.features, here.slopes, expected, pattern, lengths)
     # Features are there within reach of where the content was expected.
     away = handles - at
     length = away.norm(dim=-1)
     handles = at + away * (lengths.slack / length[:, None]).clamp(max=1)
-    return handles, here.astray | (length > lengths.slack)
+    return handles, here.out_of_reach | (length > lengths.slack)
 
 
 @replayed
@@ -248,13 +247,13 @@ def _arrive(
     lengths: Lengths,
 ) -> Followed:
     """From the last picture on the way to that of the latent; arguments as for `_go_on` and `Tracker.follow`."""
-    handles, astray = _found(here, at, way, sampler, pattern, lengths)
+    handles, out_of_reach = _found(here, at, way, sampler, pattern, lengths)
     found = _match(sampler, pattern.features, pattern.slopes, handles, pattern, lengths)
-    near = (found - handles).norm(dim=-1) < lengths.anchored
-    near &= (found - expected).norm(dim=-1) <= lengths.slack
-    anchored = near & (corrected == 0) & anchor_fits(pattern, sampler, found, handles)
+    is_near = (found - handles).norm(dim=-1) < lengths.anchored
+    is_near &= (found - expected).norm(dim=-1) <= lengths.slack
+    anchored = is_near & (corrected == 0) & anchor_fits(pattern, sampler, found, handles)
     handles = torch.where(anchored[:, None], found, handles)
-    return _followed(handles, shift, sampler, pattern, astray & ~anchored, corrected, lengths)
+    return _followed(handles, shift, sampler, pattern, out_of_reach & ~anchored, corrected, lengths)
 
 
 def _match(
@@ -279,23 +278,28 @@ def _followed(
     shift: Float[Tensor, "1 shift_rows w_dim"],
     sampler: Sampler,
     pattern: Pattern,
-    astray: Bool[Tensor, "n"],
+    out_of_reach: Bool[Tensor, "n"],
     corrected: Float[Tensor, "n"],
     lengths: Lengths,
 ) -> Followed:
-    features, slopes = look(pattern, sampler, handles)
+    """What is known of the content at these places.
+
+    Of two handles that share surroundings, and of places that a second look has moved, only similarity decides on the
+    way; displacement is asked by the second look. Content outside the features computed is lost in any case, unless
+    the anchor finds it.
+    """
+    features, slopes = features_and_slopes(pattern, sampler, handles)
     likeness = similarity(pattern, handles, features)
     moved = displacement(pattern, handles, features, slopes)
     # Of features that are not numbers nothing is said: the drag ends for that.
-    # A place that a second look has found is known otherwise, and looked at once more in the end.
-    looked_at = (corrected > 0) | (pattern.weights == 0).any(1)
-    lost = astray | torch.where(
-        looked_at, likeness < LEAST_SIMILAR_LOOKED_AT, (likeness < LEAST_SIMILAR) | (moved > lengths.largest)
+    left_to_second_look = (corrected > 0) | (pattern.weights == 0).any(1)
+    lost = out_of_reach | torch.where(
+        left_to_second_look, likeness < LEAST_SIMILAR_LEFT, (likeness < LEAST_SIMILAR) | (moved > lengths.largest)
     )
     return Followed(
         handles=handles,
         lost=lost,
-        certain=~lost & (looked_at | ((likeness >= SURELY_SIMILAR) & (moved <= lengths.surely_largest))),
+        certain=~lost & (left_to_second_look | ((likeness >= SURELY_SIMILAR) & (moved <= lengths.surely_largest))),
         shift=shift,
         features=features,
         slopes=slopes,
@@ -341,7 +345,7 @@ def lucas_kanade(
     return handles
 
 
-def look(
+def features_and_slopes(
     pattern: Pattern, sampler: Sampler, handles: Float[Tensor, "n 2"]
 ) -> tuple[Float[Tensor, "n p channel"], Float[Tensor, "n p channel 2"]]:
     """The features of the pattern around the handles, and their derivatives by the position, per image pixel."""

@@ -251,7 +251,7 @@ class Drag(Iterator[DragStep]):
                     self._nearest = self._nearest.including(step)
                 return step
             outcome = "diverged"
-        return self._last_step(here, outcome, gone=move.gone is not None)
+        return self._last_step(here, outcome, untrusted=move.gone is not None)
 
     def _move(self, *, live: bool, last: bool, stays: bool) -> Move:
         """Where a step leads, if there is to be one; before the first, the picture that the drag begins with."""
@@ -291,14 +291,14 @@ class Drag(Iterator[DragStep]):
         """Whether its places are as good as certain. What a hand has led to, it has seen."""
         return self._by_hand or trusted(here.tracked)
 
-    def _last_step(self, here: Evaluation, outcome: Outcome, *, gone: bool) -> DragStep:
-        """How it ends that has come here.
+    def _last_step(self, here: Evaluation, outcome: Outcome, *, untrusted: bool) -> DragStep:
+        """The last step of a drag that ends here.
 
         Args:
-            gone: nothing true can be said of this picture.
+            untrusted: nothing true can be said of this picture.
         """
         doubtful = outcome not in ("arrived", "stopped") and not self._believed(here)
-        step = self._nearest.last_step(self._step(here, 0.0), outcome, gone=doubtful or gone)
+        step = self._nearest.last_step(self._step(here, 0.0), outcome, untrusted=doubtful or untrusted)
         if outcome != "arrived" or self._index == 0:
             return step
         return replace(step, contrast=self.problem.contrast(here.shift))

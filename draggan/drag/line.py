@@ -34,7 +34,7 @@ from draggan.drag.continuity import (
     Lengths,
     anchor_fits,
     displacement,
-    look,
+    features_and_slopes,
     lucas_kanade,
     similarity,
 )
@@ -93,11 +93,11 @@ class LineLengths(Lengths):
 
 
 @replayed
-def _go_on(
+def _next_on_line(
     here: Place,
     expected: Float[Tensor, "k 2"],
     there: Sampler,
-    near: Sampler,
+    anchor_sampler: Sampler,
     pattern: Pattern,
     first: Pattern,
     lengths: LineLengths,
@@ -107,24 +107,24 @@ def _go_on(
     Args:
         expected: where the content should be there, image pixels.
         there: the features around that.
-        near: those around the handles that are anchored, the first ones.
+        anchor_sampler: of those around the handles that are anchored, the first ones.
         pattern: of all that is followed.
         first: of the handles that are anchored: what was under them when they were clicked.
     """
-    found = _match(there, here.features, here.slopes, expected, pattern, lengths)
+    found = _match_on_line(there, here.features, here.slopes, expected, pattern, lengths)
     found = torch.where((found - expected).norm(dim=-1, keepdim=True) < lengths.surprise, found, expected)
     n = len(first.clicked)
     handles = found[:n]
     # Where the picture in which the handles were clicked fits better nearby.
-    anchor = _match(near, first.features, first.slopes, handles, first, lengths)
+    anchor = _match_on_line(anchor_sampler, first.features, first.slopes, handles, first, lengths)
     close = (anchor - handles).norm(dim=-1) < lengths.anchored
-    handles = torch.where((close & anchor_fits(first, near, anchor, handles))[:, None], anchor, handles)
+    handles = torch.where((close & anchor_fits(first, anchor_sampler, anchor, handles))[:, None], anchor, handles)
     places = torch.cat([handles, found[n:]])
-    return Place(places, *look(pattern, there, places))
+    return Place(places, *features_and_slopes(pattern, there, places))
 
 
 @replayed
-def _followed(
+def _followed_on_line(
     pattern: Pattern,
     handles: Float[Tensor, "n 2"],
     shift: Float[Tensor, "1 shift_rows w_dim"],
@@ -133,7 +133,7 @@ def _followed(
     lengths: LineLengths,
 ) -> Followed:
     """See `LineTracker._followed`."""
-    features, slopes = look(pattern, sampler, handles)
+    features, slopes = features_and_slopes(pattern, sampler, handles)
     moved = displacement(pattern, handles, features, slopes)
     lost = torch.zeros_like(moved, dtype=torch.bool) if lost is None else lost | (moved > lengths.known)
     return Followed(
@@ -149,7 +149,7 @@ def _followed(
     )
 
 
-def _match(
+def _match_on_line(
     there: Sampler,
     features: Float[Tensor, "k p channel"],
     slopes: Float[Tensor, "k p channel 2"],
@@ -220,8 +220,8 @@ class LineTracker(Tracker):
         way = to_device(ahead, shift.device)
         pieces = _pieces(ahead, self._lengths.piece, MOST)
         start = Place(before.handles, before.features, before.slopes)
-        near, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
-        return self._followed(places, shift, near, lost=None)
+        anchor_sampler, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
+        return self._followed(places, shift, anchor_sampler, lost=None)
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Followed:
@@ -231,9 +231,13 @@ class LineTracker(Tracker):
         n = len(first.handles)
         twice = Place(*(torch.cat([part] * 2) for part in (first.handles, first.features, first.slopes)))
         pieces = max(_pieces(tracked.handles - first.handles, self._lengths.piece, MOST), FEWEST)
-        near, places = self._along(twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice)
+        anchor_sampler, places = self._along(
+            twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice
+        )
         anchored, free = places[:n], places[n:]
-        return self._followed(anchored, shift, near, lost=(anchored - free).norm(dim=-1) > self._lengths.agreed)
+        return self._followed(
+            anchored, shift, anchor_sampler, lost=(anchored - free).norm(dim=-1) > self._lengths.agreed
+        )
 
     @torch.no_grad()
     def leads(
@@ -250,18 +254,18 @@ class LineTracker(Tracker):
         few, more = (
             max(_pieces(way, piece, MOST_ALONE), FEWEST) for piece in (self._lengths.piece, self._lengths.short_piece)
         )
-        places, similar = self._led(shift, few)
+        places, similar = self._followed_along(shift, few)
         (away,) = to_host((places - expected).norm(dim=-1))
-        return self._led(shift, more) if more > few and (away > near).any() else (places, similar)
+        return self._followed_along(shift, more) if more > few and (away > near).any() else (places, similar)
 
-    def _led(
+    def _followed_along(
         self, shift: Float[Tensor, "1 shift_rows w_dim"], pieces: int
     ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
         """The same through so many pictures."""
         start = self._clicked
         pace = torch.zeros_like(start.handles)
-        near, places = self._along(start, torch.zeros_like(shift), shift, pieces, pace, self._pattern)
-        return places, similarity(self._pattern, places, near(places[:, None] + self._pattern.offsets))
+        anchor_sampler, places = self._along(start, torch.zeros_like(shift), shift, pieces, pace, self._pattern)
+        return places, similarity(self._pattern, places, anchor_sampler(places[:, None] + self._pattern.offsets))
 
     @cached_property
     def _clicked(self) -> Place:
@@ -269,7 +273,7 @@ class LineTracker(Tracker):
         problem = self._problem
         still = torch.zeros_like(problem.ws[:, : problem.shift_rows])
         sampler = problem.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
-        return Place(problem.handles, *look(self._pattern, sampler, problem.handles))
+        return Place(problem.handles, *features_and_slopes(self._pattern, sampler, problem.handles))
 
     def _along(
         self,
@@ -296,13 +300,15 @@ class LineTracker(Tracker):
         rows = problem.rows(before + parts[:, None, None] * (shift - before))
         height, width = problem.grid.size
         maps = problem.features(rows) if problem.along_lines and height * width <= WHOLE else None
-        here, near = start, cast(Sampler, nowhere)
+        here, anchor_sampler = start, cast(Sampler, nowhere)
         for k in range(pieces):
             expected = moved_inside(here.handles + pace, problem.size)
-            there, near = self._around([row[k : k + 1] for row in rows], expected, None if maps is None else maps[k])
-            onwards = _go_on(here, expected, there, near, pattern, self._pattern, self._lengths)
+            there, anchor_sampler = self._around(
+                [row[k : k + 1] for row in rows], expected, None if maps is None else maps[k]
+            )
+            onwards = _next_on_line(here, expected, there, anchor_sampler, pattern, self._pattern, self._lengths)
             here, pace = onwards, onwards.handles - here.handles
-        return near, here.handles
+        return anchor_sampler, here.handles
 
     def _around(
         self, rows: list[Tensor], points: Float[Tensor, "k 2"], whole: Float[Tensor, "channel height width"] | None
@@ -334,7 +340,7 @@ class LineTracker(Tracker):
             lost: of a second opinion, which ones are for other reasons than what has changed; None: it is none, so
                 nothing is said.
         """
-        return _followed(self._pattern, handles, shift, sampler, lost, self._lengths)
+        return _followed_on_line(self._pattern, handles, shift, sampler, lost, self._lengths)
 
 
 class Witnessed(ContinuityTracker):

@@ -29,10 +29,10 @@ __all__ = [
     "Reference",
     "check_pairs",
     "check_targets",
-    "many_surroundings",
+    "nearer_surrounding_offsets",
     "pattern_slack",
     "prepare",
-    "surroundings",
+    "surrounding_offsets",
 ]
 
 # Points as people have them: pairs (x, y) in any sequence or array.
@@ -105,7 +105,7 @@ def prepare(
     reach = float(r2 + r1 + 1)
     known_by = patch, torch.ones(len(patch))
     if follows:
-        known_by = many_surroundings(size, grid) if along_lines else surroundings(size, grid)
+        known_by = nearer_surrounding_offsets(size, grid) if along_lines else surrounding_offsets(size, grid)
         # Content may be found as far from where it is expected, and is compared by what surrounds it there.
         reach = max(reach, float(known_by[0].norm(dim=-1).max()) + pattern_slack(size) + 1)
     # Of few handles content is known by more of what surrounds it, and looked for once more by less of it, in features
@@ -139,7 +139,7 @@ def prepare(
     def witness() -> Pattern:
         if not looks_again:
             return pattern
-        return _Clicked(generator, finer, dtype, reference, points).pattern(*many_surroundings(size, grid))
+        return _Clicked(generator, finer, dtype, reference, points).pattern(*nearer_surrounding_offsets(size, grid))
 
     return Problem(
         generator=generator,
@@ -240,7 +240,7 @@ def _one_latent(generator: Generator, ws: Tensor | np.ndarray) -> Float[Tensor, 
     return ws.detach().to(generator.device, torch.float32, copy=True)
 
 
-def surroundings(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
+def surrounding_offsets(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
     """By what the content of a handle is known: offsets in image pixels, the handle first, and how much each counts.
 
     A disc of 15 px at 128 px, every third pixel: a contour or a smooth cheek looks alike for several pixels, and only
@@ -254,7 +254,9 @@ def surroundings(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor,
     return offsets, torch.ones(len(offsets))
 
 
-def many_surroundings(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
+def nearer_surrounding_offsets(
+    image_size: tuple[int, int], grid: Grid
+) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
     """Likewise of many handles, which pull parts of a picture in many directions: nearer, and densely.
 
     Densely within 6 px at 128 px, and thinly, at half the weight, as far again; six cells at most.
@@ -319,7 +321,7 @@ class _Clicked:
         """Their surroundings.
 
         Args:
-            offsets, weights: see `surroundings`; on any device.
+            offsets, weights: see `surrounding_offsets`; on any device.
         """
         offsets, weights = offsets.to(self._clicked), weights.to(self._clicked)
         slopes = [

@@ -11,7 +11,7 @@ from draggan.drag.problem import Problem
 from draggan.drag.tracking import Tracked
 from torch_utils.transfer import to_host
 
-__all__ = ["Refusal", "look", "refused", "trusted"]
+__all__ = ["Refusal", "fetch_at_once", "refused", "trusted"]
 
 Refusal = Literal["lost", "unlikely", "far"]
 """Why a step that leads nearer is not taken.
@@ -39,7 +39,7 @@ def refused(
     """
     if not problem.follows:
         return None
-    look(problem, new_shift, new_tracked)
+    fetch_at_once(problem, new_shift, new_tracked)
     departures, now = to_host(problem.departures(new_shift), new_tracked.lost)
     (before,) = to_host(tracked.lost)
     lost = now & ~before
@@ -54,7 +54,9 @@ def refused(
     return None
 
 
-def look(problem: Problem, shift: Float[Tensor, "1 shift_rows w_dim"], tracked: Tracked, *more: Tensor) -> None:
+def fetch_at_once(
+    problem: Problem, shift: Float[Tensor, "1 shift_rows w_dim"], tracked: Tracked, *more: Tensor
+) -> None:
     """Bring all that is decided by of one latent to the host in one copy (`torch_utils.transfer.to_host`).
 
     Args:

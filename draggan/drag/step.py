@@ -92,14 +92,14 @@ class Nearest:
         first, best = self.first.measured_against(targets), self.best.measured_against(targets)
         return Nearest(first, first).including(best)
 
-    def last_step(self, here: DragStep, outcome: Outcome, *, gone: bool = False) -> DragStep:
-        """How the drag ends that has come here: with this latent or, where the outcome calls for it, the best one.
+    def last_step(self, here: DragStep, outcome: Outcome, *, untrusted: bool = False) -> DragStep:
+        """The last step of a drag that ends here: this latent or, where the outcome calls for it, the best one.
 
         Args:
-            gone: nothing true can be said of this latent's picture.
+            untrusted: nothing true can be said of this latent's picture, so it is never what is shown.
         """
         best = self.best
-        broken = gone or outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
+        broken = untrusted or outcome == "diverged" or not bool(torch.isfinite(here.ws).all())
         keeps = outcome in ("arrived", "stopped") or best is None or best.total_distance >= here.total_distance
         shown = here if best is None or (keeps and not broken) else best
         return replace(shown, index=here.index, loss=0.0, done=True, outcome=outcome, rests=None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from draggan.drag.mask import FixedRegion
 from draggan.drag.motion_supervision import mask_loss_and_gradient, pull_and_gradient
 from draggan.drag.problem import Problem
-from draggan.drag.refusal import look
+from draggan.drag.refusal import fetch_at_once
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, never
 from draggan.drag.stopping import Patience
 from draggan.drag.tracking import Tracker
@@ -213,7 +213,7 @@ class Adam(Solver[AdamEvaluation]):
         tracked = self.tracker.follow(here.tracked, shift, seen.sampler, handles)
         supervision = Supervision(self.problem, seen)
         # The next step goes along its gradient, or nobody needs it.
-        look(self.problem, shift, tracked, *(() if last else (supervision.loss(tracked.handles, targets),)))
+        fetch_at_once(self.problem, shift, tracked, *(() if last else (supervision.loss(tracked.handles, targets),)))
         return AdamEvaluation(shift=shift, tracked=tracked, supervision=supervision, moments=moments)
 
     def again(self, here: AdamEvaluation) -> AdamEvaluation:

@@ -31,7 +31,7 @@ from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Problem
-from draggan.drag.refusal import Refusal, look, refused
+from draggan.drag.refusal import Refusal, fetch_at_once, refused
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
 from draggan.drag.solvers.coordinates import Coordinates, Linear, Pictures
 from draggan.drag.solvers.jacobian import inverse, null_space, to_float64
@@ -46,7 +46,7 @@ from draggan.geometry import moved_inside
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_device, to_host
 
-__all__ = ["GaussNewton", "GaussNewtonEvaluation", "Slopes", "smallest_step"]
+__all__ = ["GaussNewton", "GaussNewtonEvaluation", "Linearisation", "smallest_step"]
 
 RULES = TrustRegion()
 
@@ -113,7 +113,7 @@ class GaussNewtonKept(Kept):
 
 
 @dataclass(frozen=True, eq=False)
-class Slopes:
+class Linearisation:
     """How handles and content depend on v where a step begins.
 
     Attributes:
@@ -335,7 +335,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """See `Solver.step`."""
         # Before anything else is computed: what it takes to differentiate may be gone then.
-        slopes_here = self._slopes(here)
+        linearisation = self._linearised(here)
         same = targets is here.targets or torch.equal(*to_host(targets, here.targets))
         uphill_steps = here.uphill_steps if same else self._uphill_steps
         here = replace(
@@ -345,17 +345,17 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             region=here.region.reopened(RULES, self.problem.near),
         )
         if self._constraint is not None and self._all_within(here.tracked, targets, self.problem.near):
-            return self._restore(here, slopes_here.jacobian, self._constraint, last=last)
-        return self._approach(here, slopes_here, last=last, stopped=stopped)
+            return self._restore(here, linearisation.jacobian, self._constraint, last=last)
+        return self._approach(here, linearisation, last=last, stopped=stopped)
 
-    def _slopes(self, here: GaussNewtonEvaluation) -> Slopes:
+    def _linearised(self, here: GaussNewtonEvaluation) -> Linearisation:
         """How everything depends on the coordinates here."""
         coordinates = self._of(here)
         rows = here.surroundings.rows(here.tracked.handles, content=self._has_changed(here.tracked))
         if rows.change is None:
-            return Slopes(coordinates.pulled_back(rows.jacobian, here.v), None)
+            return Linearisation(coordinates.pulled_back(rows.jacobian, here.v), None)
         pulled = coordinates.pulled_back(torch.cat([rows.jacobian, rows.content]), here.v)
-        return Slopes(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], rows.change))
+        return Linearisation(pulled[:-1], _restoring(pulled[:-1], pulled[-1:], rows.change))
 
     def _has_changed(self, tracked: Tracked) -> bool:
         """Whether what is under a handle looks so different that steps are to make up for it."""
@@ -367,7 +367,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _approach(
         self,
         here: GaussNewtonEvaluation,
-        slopes_here: Slopes,
+        linearisation: Linearisation,
         *,
         last: bool,
         stopped: Callable[[], bool],
@@ -377,7 +377,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         Where none is, there may be another way to go on: a step uphill, or with the rows let go.
         """
         only_once, most = self._may_try_only_once(here), self._most_backtracks(here)
-        region, attempt = here.region, self._attempt(here, slopes_here, here.region)
+        region, attempt = here.region, self._attempt(here, linearisation, here.region)
         refusal: Refusal | None = None
         for backtracks in itertools.count(1):
             exhausted = (attempt.share < 1 or refusal is not None) and self._promises_little(here, attempt, region)
@@ -387,16 +387,16 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             trial = self._try(here, attempt, last=last)
             if trial.refusal is None and trial.leads_nearer(self.problem.near):
                 return self._taken(trial, region)
-            # Of several reasons the last: of the shortest attempt.
+            # The last reason given; a shorter attempt that was allowed, but led no nearer, does not take it back.
             refusal = trial.refusal or refusal
             exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
             if exhausted or only_once or stopped():
                 break
             region = region.shrunk(RULES, trial.asked)
-            attempt = self._shorter(here, slopes_here, region, backtracks, attempt)
+            attempt = self._shorter(here, linearisation, region, backtracks, attempt)
         if exhausted and not (only_once or stopped()):
             if here.uphill_steps:
-                return self._go_uphill(here, slopes_here, last=last)
+                return self._go_uphill(here, linearisation, last=last)
             if self._may_let_go(here):
                 return self._let_go(here, last=last, stopped=stopped)
         if exhausted and not here.uphill_steps:
@@ -446,10 +446,12 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
         return replace(self._with(trial.there, mask_steps=mask_steps), region=region)
 
-    def _go_uphill(self, here: GaussNewtonEvaluation, slopes_here: Slopes, *, last: bool) -> GaussNewtonEvaluation:
+    def _go_uphill(
+        self, here: GaussNewtonEvaluation, linearisation: Linearisation, *, last: bool
+    ) -> GaussNewtonEvaluation:
         """The longest step, although it does not lead nearer: beyond, the way may be open."""
         region = initial_region(RULES, self._widest)
-        trial = self._try(here, self._attempt(here, slopes_here, region), last=last)
+        trial = self._try(here, self._attempt(here, linearisation, region), last=last)
         return replace(self._taken(trial, region), uphill_steps=here.uphill_steps - 1)
 
     def _let_go(
@@ -458,21 +460,21 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """A step with which the rows may part as they like."""
         v = self._coupled(here.v)
         loose = replace(here, v=v, home=v, let_go=True, region=initial_region(RULES, self._widest))
-        return self._approach(loose, self._slopes(loose), last=last, stopped=stopped)
+        return self._approach(loose, self._linearised(loose), last=last, stopped=stopped)
 
     def _shorter(
         self,
         here: GaussNewtonEvaluation,
-        slopes_here: Slopes,
+        linearisation: Linearisation,
         region: Region,
         backtracks: int,
         attempt: Attempt,
     ) -> Attempt:
         """The attempt after one that was not good."""
         if self._constraint is None:
-            return self._attempt(here, slopes_here, region, backtracks)
+            return self._attempt(here, linearisation, region, backtracks)
         # Solving anew would cost as much as several steps.
-        return self._going(here, slopes_here.jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
+        return self._going(here, linearisation.jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
 
     def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
         """The coordinates it moves in."""
@@ -509,17 +511,17 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _attempt(
         self,
         here: GaussNewtonEvaluation,
-        slopes_here: Slopes,
+        linearisation: Linearisation,
         region: Region,
         backtracks: int = 0,
     ) -> Attempt:
         """The step from here, within this region."""
-        jacobian = slopes_here.jacobian
+        jacobian = linearisation.jacobian
         # A step that is tried again shorter takes back less, too.
         homing = RULES.homing * RULES.shrink**backtracks
         step = self._towards(here, jacobian, region, homing)
-        if slopes_here.restoring is not None:
-            step = _restored(step, slopes_here.restoring)
+        if linearisation.restoring is not None:
+            step = _restored(step, linearisation.restoring)
         if self._cuts_off:
             step, share = self._cut_off(here, jacobian, step)
             return replace(self._going(here, jacobian, step, None), share=share)
@@ -573,7 +575,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> Attempt:
         """A step, and a prediction of where it takes the handles."""
         v = here.v + step
-        expected = _led(jacobian, here.tracked.handles, step, self.problem.size)
+        expected = _predicted_handles(jacobian, here.tracked.handles, step, self.problem.size)
         return Attempt(step, expected, v, self._of(here).shift(v), mask_scale)
 
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
@@ -588,7 +590,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             tracked = self.tracker.follow(here.tracked, shift, surroundings.sampler, attempt.expected)
             # If the step is taken, its loss is asked for, too.
             more = [known for known in (astray, tracked.changed) if known is not None]
-            look(self.problem, shift, tracked, surroundings.loss(tracked.handles, here.targets), *more)
+            fetch_at_once(self.problem, shift, tracked, surroundings.loss(tracked.handles, here.targets), *more)
         return replace(
             here,
             v=v,
@@ -651,7 +653,7 @@ def _step_towards(
 def _restoring(
     jacobian: Float[Tensor, "k shift_rows d"], row: Float[Tensor, "1 shift_rows d"], change: Float[Tensor, ""]
 ) -> Float[Tensor, "1 shift_rows d"]:
-    """See `Slopes.restoring`.
+    """See `Linearisation.restoring`.
 
     Args:
         row, change: of the content, see `Rows`.
@@ -670,7 +672,7 @@ def _restored(
 
 
 @replayed
-def _led(
+def _predicted_handles(
     jacobian: Float[Tensor, "k shift_rows d"],
     handles: Float[Tensor, "n 2"],
     step: Float[Tensor, "1 shift_rows d"],
