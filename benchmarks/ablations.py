@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import TrustRegion
+from draggan.config import GaussNewtonRules
 from draggan.drag import Drag
 from draggan.drag.continuity import ContinuityTracker
 from draggan.drag.latent_statistics import latent_statistics
@@ -47,7 +47,7 @@ class FixedSteps(GaussNewton):
         last: bool,
         stopped: Callable[[], bool],
     ) -> GaussNewtonEvaluation:
-        region = Region(self.problem.pixels(FIXED_STEP), TrustRegion().min_damping)
+        region = Region(self.problem.pixels(FIXED_STEP), GaussNewtonRules().min_damping)
         jacobian = linearisation.jacobian
         attempt = self._going(here, jacobian, self._towards(here, jacobian, region), None)
         return self._with(self._evaluate(here, attempt, last=last), mask_steps=0)

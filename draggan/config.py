@@ -24,6 +24,7 @@ __all__ = [
     "SOLVER_NAMES",
     "Cluster",
     "DragConfig",
+    "GaussNewtonRules",
     "InversionConfig",
     "Limits",
     "MaskHold",
@@ -31,7 +32,6 @@ __all__ = [
     "SolverName",
     "Space",
     "TrackerName",
-    "TrustRegion",
     "at_size",
     "check_device",
     "check_seed",
@@ -430,7 +430,7 @@ class DragConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrustRegion:
+class GaussNewtonRules:
     """The rules of Gauss-Newton steps (`draggan.drag.solvers.gauss_newton`), measured on the built-in models.
 
     They are not settings of a drag: people choose `DragConfig.naturalness` and `DragConfig.trust_radius`.

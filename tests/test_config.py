@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from draggan.config import DragConfig, TrustRegion, at_size, describe
+from draggan.config import DragConfig, GaussNewtonRules, at_size, describe
 from draggan.errors import ConfigError
 
 
@@ -53,8 +53,8 @@ def test_an_unknown_solver_is_named_with_those_there_are():
 
 
 def test_every_rule_of_gauss_newton_says_what_it_means():
-    for field in dataclasses.fields(TrustRegion):
-        facts = describe(TrustRegion, field.name)
+    for field in dataclasses.fields(GaussNewtonRules):
+        facts = describe(GaussNewtonRules, field.name)
         assert facts["unit"]
         assert facts["source"]
         assert facts["help"]

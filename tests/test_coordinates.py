@@ -15,6 +15,7 @@ from draggan.drag import noise as noise_module
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.noise import Noise, nearest_noise
 from draggan.drag.prepare import Reference
+from draggan.drag.regime import RULES
 from draggan.drag.solvers.coordinates import Linear, Pictures
 from draggan.drag.solvers.latent_metric import LatentMetric, row_coupling
 from draggan.generators.blending import Picture
@@ -165,7 +166,8 @@ def test_drags_that_keep_natural_go_by_pictures_and_others_by_one_metric():
         (1, 0.1, False, {"naturalness": 0.5}, 0.256),
         (1, 0.2, False, {}, 1.0),
         (2, 0.05, False, {}, 0.5),
-        (3, 0.05, False, {}, 1.0),
+        # Many need less of it, however far they go.
+        (3, 0.05, False, {}, 0.25),
         (1, 0.05, True, {}, 1.0),
         (1, 0.05, False, {"tracker": "template"}, 1.0),
     ],
@@ -176,14 +178,15 @@ def test_a_short_way_needs_a_share_of_the_naturalness(handles, way, live, settin
     points = [(10.0 + 4 * k, 12.0) for k in range(handles)]
     targets = [(x + way * max(G.image_size), y) for x, y in points]
     config = DragConfig(solver="gauss-newton", **settings)
-    assert Drag(G, G.sample(1), points, targets, config=config, live=live).problem.naturalness == pytest.approx(
-        expected
+    assert Drag(G, G.sample(1), points, targets, config=config, live=live).problem.freedom.naturalness == (
+        pytest.approx(expected)
     )
     # Held by a mask, the picture needs what it needs.
     mask = np.ones(G.image_size, bool)
     mask[:2] = False
     masked = Drag(G, G.sample(1), points, targets, mask, config=config, live=live)
-    assert masked.problem.naturalness == config.naturalness
+    share = RULES.masked_naturalness if handles > 2 else RULES.blended_naturalness
+    assert masked.problem.freedom.naturalness == share * config.naturalness
 
 
 def test_a_way_is_measured_from_where_the_handle_was_clicked_too():
@@ -192,7 +195,7 @@ def test_a_way_is_measured_from_where_the_handle_was_clicked_too():
     ws, config = G.sample(1), DragConfig(solver="gauss-newton")
     first = Reference(handles=torch.tensor([[4.0, 12.0]]), pictures=[Picture(ws=ws)])
     for targets in ([(19.0, 12.0)], [(4.0, 12.0)]):
-        assert Drag(G, ws, [(17.0, 12.0)], targets, config=config, reference=first).problem.naturalness == 1.0
+        assert Drag(G, ws, [(17.0, 12.0)], targets, config=config, reference=first).problem.freedom.naturalness == 1.0
 
 
 def test_a_drag_does_not_leave_the_pictures_farther_than_it_may():

@@ -278,7 +278,7 @@ def test_what_the_picture_itself_holds_is_held_too(hold, weight, held):
     config = DragConfig(solver="gauss-newton", mask_hold=hold, mask_weight=weight)
     running = Drag(bump(), WS, [(20, 20)], [(26, 20)], mask, config)
     assert running.problem.masked is held
-    assert running._solver._restores is not held
+    assert running.problem.regime.restores is not held
     assert (running.near == running.stop_distance) is held
 
 

@@ -11,9 +11,10 @@ import torch
 
 from draggan import Drag, DragConfig
 from draggan.drag import drag as drag_module
-from draggan.drag import line
+from draggan.drag import line, second_look
 from draggan.drag.continuity import Lengths
-from draggan.drag.line import LineTracker, Witnessed
+from draggan.drag.line import LineTracker
+from draggan.drag.second_look import SecondLookTracker
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 6)
@@ -98,9 +99,9 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     running = Drag(
         generator.freeze(), WS, START[:1], START[:1], config=DragConfig(solver="gauss-newton", max_departure=100.0)
     )
-    assert (running.problem.level, running.problem.witness_level) == (levels[0], levels[-1])
+    assert (running.problem.level, running.problem.second_level) == (levels[0], levels[-1])
     tracker = running._solver.tracker
-    assert isinstance(tracker, Witnessed)
+    assert isinstance(tracker, SecondLookTracker)
     shift = torch.zeros(1, running.problem.shift_rows, 6)
     first = tracker.begin(running.problem.handles, shift, running.problem.anywhere(generator.features(WS, "map")))
     moved = shift + torch.tensor([0.06, 0.03, 0.0, 0.0, 0.0, 0.0])
@@ -117,7 +118,7 @@ def test_of_one_handle_nothing_is_claimed_where_the_line_does_not_lead(monkeypat
     assert not led.lost.any()
     assert (led.handles - there).norm() < 0.5
     # Of what hardly resembles the start, nothing is known, nor where it has led to another place before.
-    monkeypatch.setattr(line, "LEAST_SIMILAR", 1.1)
+    monkeypatch.setattr(second_look, "LEAST_SIMILAR", 1.1)
     assert tracker.confirm(right, moved, final=False).lost.all()
     monkeypatch.undo()
     again = tracker.confirm(replace(led, handles=there + 6), moved, final=False)
@@ -156,7 +157,7 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
 
     def told(self, *args):
         places, alike = leads(self, *args)
-        inner = bool((self._pattern.weights == running.problem.witness.between.weights).all())
+        inner = bool((self._pattern.weights == running.problem.second_pattern.between.weights).all())
         return (places + torch.tensor([off, 0.0]), alike * 0 + similar) if inner else (places, alike)
 
     monkeypatch.setattr(LineTracker, "leads", told)
@@ -168,9 +169,9 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
 @pytest.mark.parametrize(
     ("handles", "most"),
     [
-        ([(32.0, 26.5), (32.0, 37.5)], line.CHANGED),
+        ([(32.0, 26.5), (32.0, 37.5)], second_look.CHANGED_AT_MOST),
         # Also where the second look's own surroundings are too small to overlap.
-        ([(32.0, 25.5), (32.0, 38.5)], line.CHANGED),
+        ([(32.0, 25.5), (32.0, 38.5)], second_look.CHANGED_AT_MOST),
         ([(32.0, 22.0), (32.0, 42.0)], Lengths.surely_largest),
         ([(32.0, 32.0)], Lengths.surely_largest),
     ],
@@ -179,7 +180,7 @@ def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradic
 def test_what_is_claimed_may_not_have_changed_beyond_all_measure(handles, most):
     """Of two that are known by half the steps leave that to the second look."""
     running, tracker, first, shift = begun(handles, [(32.0, 22.0), (32.0, 42.0)] if len(handles) == 1 else None)
-    assert tracker._most_changed == running.problem.pixels(most)
+    assert tracker._changed_at_most == running.problem.pixels(most)
     for more, claimed in ((-1, True), (1, False)):
         other = replace(first, displacement=torch.full_like(first.displacement, running.problem.pixels(most + more)))
         assert tracker.confirm(other, shift, final=True).lost.tolist() == [not claimed] * len(handles)
@@ -207,13 +208,13 @@ def test_a_drag_whose_content_is_elsewhere_goes_on_from_there(monkeypatch, solve
     """
     generator = BumpGenerator(START).freeze()
     target = (26.0, 18.0)
-    follow = Witnessed.follow
+    follow = SecondLookTracker.follow
 
     def biased(self, before, *rest):
         found = follow(self, before, *rest)
         return found if before.corrected.any() else replace(found, handles=found.handles + off)
 
-    monkeypatch.setattr(Witnessed, "follow", biased)
+    monkeypatch.setattr(SecondLookTracker, "follow", biased)
     config = DragConfig(solver=solver, tracker="continuity", max_departure=100.0, step_size=5e-3)
     running = Drag(generator, WS, START[:1], [target], config=config)
     *_, last = running
@@ -267,8 +268,8 @@ def test_three_that_adam_follows_are_many():
     config = DragConfig(solver="adam", tracker="continuity")
     running = Drag(BumpGenerator(START).freeze(), WS, START, [(x + 0.9, y) for x, y in START], config=config)
     tracker = running._solver.tracker
-    assert isinstance(tracker, Witnessed)
-    assert tracker._far == running.problem.pixels(line.WITNESSED_FAR)
+    assert isinstance(tracker, SecondLookTracker)
+    assert tracker._moved_at_most == running.problem.pixels(second_look.MOVED_AT_MOST)
     assert running._close()
     few = Drag(BumpGenerator(START).freeze(), WS, START[:2], [(x + 1.1, y) for x, y in START[:2]], config=config)
     assert not few._close()

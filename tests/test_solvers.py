@@ -756,7 +756,7 @@ def test_what_is_claimed_is_looked_for_in_finer_features_of_either_family(make, 
     drag = Drag(generator, generator.sample(0), at, at, mask if masked else None, config=config)
     step = next(drag)
     assert step.outcome == "arrived"
-    finer = drag.problem.witness_level
+    finer = drag.problem.second_level
     assert max(generator.grid(finer).scale) > max(generator.grid(level).scale)
     tracked = drag._here.tracked
     assert drag._solver.tracker.confirm(tracked, drag._here.shift, final=False) is tracked

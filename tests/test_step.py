@@ -14,6 +14,7 @@ from draggan import geometry
 from draggan.config import DragConfig
 from draggan.drag.mask import FixedRegion
 from draggan.drag.problem import Pattern, Problem
+from draggan.drag.regime import Freedom, Regime
 from draggan.drag.solvers import jacobian as jacobian_module
 from draggan.drag.solvers.adam import Adam, Moments
 from draggan.drag.solvers.gauss_newton import GaussNewton
@@ -146,7 +147,7 @@ def problem_of(G, count, config, mask=None):
         generator=G,
         config=config,
         level="b32",
-        witness_level="b32",
+        second_level="b32",
         grid=G.grid("b32"),
         dtype=torch.float32,
         ws=torch.zeros(1, G.num_ws, G.w_dim, device="meta"),
@@ -158,15 +159,15 @@ def problem_of(G, count, config, mask=None):
         reach=6.0,
         templates=torch.zeros(count, len(patch), channels, device="meta"),
         pattern=pattern,
-        find_witness=lambda: pattern,
-        follows=False,
-        along_lines=False,
+        find_second_pattern=lambda: pattern,
+        regime=Regime(
+            handles=count, masked=mask is not None, blended=False, follows=False, second_order=False, live=False
+        ),
         mask=mask,
         blend=None,
         stop_distance=1.0,
         near=1.0,
-        by_hand=False,
-        naturalness=1.0,
+        freedom=Freedom(naturalness=1.0, row_independence=0.2),
         along_pictures=False,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from draggan.config import SOLVER_NAMES, TrustRegion
+from draggan.config import SOLVER_NAMES, GaussNewtonRules
 from draggan.drag import DragStep
 from draggan.drag.live import MovingTargets
 from draggan.drag.solvers import SOLVERS
@@ -170,15 +170,15 @@ def test_a_drag_that_sleeps_is_woken_by_its_end(end):
 
 
 def test_the_region_shrinks_with_failure_and_grows_with_success():
-    rules, widest = TrustRegion(), 16.0
+    rules, widest = GaussNewtonRules(), 16.0
     first = initial_region(rules, widest)
     assert first == Region(16.0, rules.min_damping)
     failed = first.shrunk(rules, asked=8.0)
     # From what was asked, if that was less than what was allowed.
     assert failed == Region(rules.shrink * 8.0, rules.min_damping * rules.damping_increase)
-    assert failed.expanded(rules, widest).radius == 8.0
-    assert failed.expanded(rules, 4.0) == Region(4.0, failed.damping * rules.damping_decrease)
-    tiny = Region(1e-3, 10.0).reopened(rules, stop_distance=1.0)
+    assert failed.expanded(rules, rules.widen, widest).radius == 8.0
+    assert failed.expanded(rules, rules.widen, 4.0) == Region(4.0, failed.damping * rules.damping_decrease)
+    tiny = Region(1e-3, 10.0).reopened(rules, near=1.0)
     assert tiny == Region(rules.shrink, rules.max_initial_damping)
     assert accepts(rules, gain=0.2, promised=1.0)
     assert not accepts(rules, gain=0.05, promised=1.0)

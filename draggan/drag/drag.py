@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
-from draggan.drag.line import LineTracker, Witnessed
+from draggan.drag.line import LineTracker
 from draggan.drag.live import MovingTargets
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
 from draggan.drag.refusal import Refusal, refused, trusted
+from draggan.drag.second_look import SecondLookTracker
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck
 from draggan.drag.state import DragState, on_device
@@ -30,11 +31,13 @@ from torch_utils.transfer import to_host
 
 __all__ = ["Drag"]
 
-# So often a drag that is about to end goes on where its content turns out to be elsewhere (`Tracker.confirm`): of two
-# handles, and of one, unless a hand has led them, which has seen where they are. Two that went on a second time came no
-# nearer, and half of what they claimed was false. Many never do: five landmarks of 42 pairs that went on as often as
-# they liked were there less often (181 of 210 points for 186), said so of as many (121), and took 2.6 times as long.
-CORRECTIONS, CORRECTIONS_OF_ONE = 1, 2
+# How often a drag may go on after the second look (`Tracker.confirm`) found the content elsewhere. Many handles and
+# live drags never do: a hand has seen where content is, and five landmarks of 42 pairs that went on as often as they
+# liked were there less often (181 of 210 points for 186), said so of as many (121), and took 2.6 times as long.
+# Two handles: those that went on a second time came no nearer, and half of what they claimed was false.
+CORRECTIONS = 1
+# One handle.
+CORRECTIONS_OF_ONE = 2
 
 
 class Move(NamedTuple):
@@ -133,16 +136,17 @@ class Drag(Iterator[DragStep]):
         self._rest: Findings | None = None  # what has made a live drag rest short of these targets
         self._by_hand = live  # a hand has led it
         self._ended = False
-        stays = live or problem.along_lines
-        self._corrections = 0 if stays else CORRECTIONS_OF_ONE if len(start) == 1 else CORRECTIONS
+        never_corrected = live or problem.regime.along_lines
+        self._corrections = 0 if never_corrected else CORRECTIONS_OF_ONE if problem.regime.alone else CORRECTIONS
         if state is not None:
             self._resume(state)
 
     def make_solver(self, targets: Float[Tensor, "n 2"]) -> Solver[Any]:
         """The solver that the settings name, with its tracker. Another kind of drag may make another."""
         method = SOLVERS[self.config.solver]
-        if self.problem.follows:
-            return method(self.problem, (LineTracker if self.problem.along_lines else Witnessed)(self.problem))
+        regime = self.problem.regime
+        if regime.follows:
+            return method(self.problem, (LineTracker if regime.along_lines else SecondLookTracker)(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)
 
@@ -237,7 +241,7 @@ class Drag(Iterator[DragStep]):
             findings = replace(rested, live=False, stopped=findings.stopped, last=last)
         outcome = decide(findings)
         # Of few handles there is nothing to confirm unless they have arrived.
-        doubted = outcome == "arrived" or (self.problem.along_lines and outcome not in (None, "stopped"))
+        doubted = outcome == "arrived" or (self.problem.regime.along_lines and outcome not in (None, "stopped"))
         if doubted and move.gone is None and not live:
             findings, here = self._second_opinion(findings, here, stays=rested is not None)
             outcome = decide(findings)
@@ -332,7 +336,7 @@ class Drag(Iterator[DragStep]):
             refusal=None if elsewhere else findings.refusal,
             idle_steps=0 if elsewhere else findings.idle_steps,
         )
-        if self.problem.along_lines and decide(findings) is None:
+        if self.problem.regime.along_lines and decide(findings) is None:
             # It would believe itself there again and again, and be a little off each time.
             findings = replace(findings, stuck=True)
         return findings, there

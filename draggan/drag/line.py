@@ -1,8 +1,8 @@
-"""Looking for content once more, along a straight line: before a drag ends, and how many handles are tracked.
+"""Following content along lines: how many handles are tracked, and how content is looked for once more.
 
 Content is followed as in `draggan.drag.continuity`: through pictures between two latents, each compared with the one
 before, and anchored in each to the picture in which it was clicked. Of many handles every one of these pictures is
-computed whole, all of them in one batch, and what comes next is expected to go on as before.
+computed whole, all of them in one batch, and content is expected to go on as it went before.
 
 Errors of steps add up, and one of many handles may have lost its way without a word. So before a drag ends, content is
 followed once more, along the straight line from the drag's first latent, which no step has seen: with the anchor and
@@ -10,9 +10,7 @@ without it. Where both agree and little has changed (`displacement`), the place 
 than the steps did, its place is the better one: the landmark networks of the built-in models find the content 3 to 5 px
 of 128 from it, and 9 to 12 px from the nearest match.
 
-What one or two handles are said to have reached is looked for in the same way (`Witnessed`), by nearer surroundings
-than steps follow it by, and in features of the next finer level. Where it is elsewhere, the drag goes on from there;
-where both lead to different places in the end, nothing is claimed.
+What one or two handles are said to have reached is looked for in the same way (`draggan.drag.second_look`).
 """
 
 from __future__ import annotations
@@ -26,10 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.config import FEW_HANDLES, at_size
 from draggan.drag.continuity import (
-    LEAST_SIMILAR,
-    ContinuityTracker,
     Followed,
     Lengths,
     anchor_fits,
@@ -45,22 +40,14 @@ from draggan.geometry import moved_inside
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_device, to_host
 
-__all__ = ["LineTracker", "Witnessed"]
+__all__ = ["LineTracker"]
 
-# So many pictures at least on the line, and at most, also of one or two handles, which may go far.
-FEWEST, MOST, MOST_ALONE = 2, 8, 16
-# As near must the line lead of one or two handles, by nearer surroundings and in finer features; and how far that may
-# lead from a place to which it has led before. Where it has led farther than the last, the drag goes on from there, but
-# in the end nothing is claimed. Image pixels at 512 px.
-WITNESSED, WITNESSED_BEFORE, WITNESSED_FAR = 6.0, 16.0, 16.0
-# Of two handles that share some of their surroundings, what lies between them does not count. Where that is found
-# farther than this from where it should be then, image pixels at 512 px, and looks so much like the start, one of both
-# looks has erred, and nothing is claimed. Between lips or lids that move there is something else. Nor is anything
-# claimed where what does count has changed by more than this, taken for a displacement, image pixels at 512 px; of all
-# other handles, by more than their place is as good as certain with (`Lengths.surely_largest`). Two that share none
-# pull a picture apart as a whole: there the line may have led less far. Of 116 claims of random landmarks pulled apart,
-# 36 false, the rules for two leave 67 true and 13 false, and of 55 of lips, lids and ears, all true, 50.
-TORN, TORN_SIMILAR, CHANGED, WITNESSED_FAR_APART = 15.0, 0.75, 40.0, 6.0
+# So many pictures at least are looked at on the line.
+FEWEST = 2
+# So many at most, and between two latents.
+MOST = 8
+# So many at most on the line of one or two handles, which may go far.
+MOST_OF_FEW = 16
 # Maps of more cells than this are not computed whole, but around every handle; those of one or two handles never are.
 WHOLE = 64 * 64
 
@@ -172,14 +159,14 @@ class LineTracker(Tracker):
     """Follows the content of many handles. What is known of it is said by `confirm`.
 
     Args:
-        pattern: what it is known by; None: `Problem.witness`.
+        pattern: what it is known by, in the features of `Problem.second_look`; None: `Problem.second_pattern`.
     """
 
     looks_itself = True
 
     def __init__(self, problem: Problem, pattern: Pattern | None = None) -> None:
-        self._problem = problem
-        self._pattern = problem.witness if pattern is None else pattern
+        self._problem, self._level = problem, problem.second_look
+        self._pattern = problem.second_pattern if pattern is None else pattern
         self._lengths = LineLengths.of(problem.size)
         self._reach = self._pattern.radius + self._lengths.surprise + self._lengths.anchored + 1
         self._first: Followed | None = None
@@ -252,7 +239,7 @@ class LineTracker(Tracker):
         """
         way = expected - self._clicked.handles
         few, more = (
-            max(_pieces(way, piece, MOST_ALONE), FEWEST) for piece in (self._lengths.piece, self._lengths.short_piece)
+            max(_pieces(way, piece, MOST_OF_FEW), FEWEST) for piece in (self._lengths.piece, self._lengths.short_piece)
         )
         places, similar = self._followed_along(shift, few)
         (away,) = to_host((places - expected).norm(dim=-1))
@@ -272,7 +259,7 @@ class LineTracker(Tracker):
         """What is followed along the line, in the drag's first latent."""
         problem = self._problem
         still = torch.zeros_like(problem.ws[:, : problem.shift_rows])
-        sampler = problem.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
+        sampler = self._level.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
         return Place(problem.handles, *features_and_slopes(self._pattern, sampler, problem.handles))
 
     def _along(
@@ -298,8 +285,8 @@ class LineTracker(Tracker):
         problem = self._problem
         parts = torch.arange(1, pieces + 1, device=shift.device, dtype=shift.dtype) / pieces
         rows = problem.rows(before + parts[:, None, None] * (shift - before))
-        height, width = problem.grid.size
-        maps = problem.features(rows) if problem.along_lines and height * width <= WHOLE else None
+        height, width = self._level.grid.size
+        maps = self._level.features(rows) if problem.regime.along_lines and height * width <= WHOLE else None
         here, anchor_sampler = start, cast(Sampler, nowhere)
         for k in range(pieces):
             expected = moved_inside(here.handles + pace, problem.size)
@@ -319,12 +306,12 @@ class LineTracker(Tracker):
             rows: of one latent.
             whole: its features, where all of them have been computed.
         """
-        problem, n = self._problem, len(self._problem.handles)
+        level, n = self._level, len(self._problem.handles)
         if whole is not None:
-            everywhere = problem.anywhere(whole[None])
+            everywhere = level.anywhere(whole[None])
             return everywhere, everywhere
-        there = problem.around(rows, points, self._reach)
-        return there, there if len(points) == n else problem.around(rows, points[:n], self._reach)
+        there = level.around(rows, points, self._reach)
+        return there, there if len(points) == n else level.around(rows, points[:n], self._reach)
 
     def _followed(
         self,
@@ -341,57 +328,3 @@ class LineTracker(Tracker):
                 nothing is said.
         """
         return _followed_on_line(self._pattern, handles, shift, sampler, lost, self._lengths)
-
-
-class Witnessed(ContinuityTracker):
-    """Follows the content of few handles by continuity; what it is said to have reached, a second look confirms."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        self._agreed, self._before = (at_size(length, problem.size) for length in (WITNESSED, WITNESSED_BEFORE))
-        self._torn = at_size(TORN, problem.size)
-
-    @cached_property
-    def _line(self) -> LineTracker:
-        return LineTracker(self._problem.looked_at_again)
-
-    @cached_property
-    def _line_between(self) -> LineTracker | None:
-        """By what lies between two handles; None where that counts, or there is none."""
-        between = self._problem.witness.between
-        return None if between is None else LineTracker(self._problem.looked_at_again, between)
-
-    @cached_property
-    def _far(self) -> float:
-        """How far the line may have led from a place of which something is claimed, image pixels."""
-        apart = len(self._problem.handles) == FEW_HANDLES and self._line_between is None
-        return at_size(WITNESSED_FAR_APART if apart else WITNESSED_FAR, self._problem.size)
-
-    @cached_property
-    def _most_changed(self) -> float:
-        """How much content of which something is claimed may have changed, taken for a displacement, image pixels."""
-        if self._pattern.leaves_out:
-            # Steps lose such handles less soon.
-            return at_size(CHANGED, self._problem.size)
-        # What a mask cuts through looks different in any case.
-        return math.inf if self._problem.masked else self._lengths.surely_largest
-
-    @torch.no_grad()
-    def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Tracked:
-        """See `Tracker.confirm`. In the end places stay, and those that the line does not lead to are lost."""
-        assert isinstance(tracked, Followed)
-        places, similar = self._line.leads(shift, tracked.handles, self._problem.stop_distance)
-        away = (places - tracked.handles).norm(dim=-1)
-        elsewhere = away > self._problem.stop_distance
-        if not final and elsewhere.any() and not ((tracked.corrected > 0) & (away > self._before)).any():
-            return self.moved(tracked, places, torch.where(elsewhere, away, 0), shift)
-        lost = tracked.lost | (away > self._agreed) | (tracked.corrected > self._far) | (similar < LEAST_SIMILAR)
-        lost = lost | (tracked.displacement > self._most_changed)
-        if self._line_between is not None:
-            (known,) = to_host(lost)
-            if not known.any():
-                places, similar = self._line_between.leads(shift, tracked.handles, self._torn)
-                lost = lost | (((places - tracked.handles).norm(dim=-1) > self._torn) & (similar > TORN_SIMILAR))
-        if torch.equal(lost, tracked.lost):
-            return tracked
-        return replace(tracked, lost=lost, certain=tracked.certain & ~lost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,10 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from draggan.config import FEW_HANDLES, LEAST_PIXELS, DragConfig, at_size, radii_at_size
+from draggan.config import LEAST_PIXELS, DragConfig, at_size, radii_at_size
 from draggan.drag.mask import FixedRegion, MaskView
 from draggan.drag.precision import compute_picture_features, feature_dtype
 from draggan.drag.problem import Pattern, Problem
+from draggan.drag.regime import Regime, freedom
 from draggan.drag.solvers.base import Solver
 from draggan.drag.tracking import derivatives
 from draggan.errors import LatentError, MaskError, PointError
@@ -44,11 +44,6 @@ LIVE_FLOOR = 0.125
 # Content of few handles that is followed is brought nearer than where it has arrived, if one more step does that: what
 # is left comes to what the tracker errs by. In stop distances.
 NEARER = 0.5
-# A way up to the first length, image pixels at 512 px, needs only that share of the naturalness that it is of the
-# second one, and no less than these shares, of one handle and of two: a natural step changes the whole picture until
-# the place looks right. Of 420 pulls by 5 and 10 % of the width 405 truly arrive that way, 385 with all of it; of the
-# claims 386 of 394 are true, 365 of 384; in 0.75 of the time. By 15 % of the width more claims are false with less.
-SHORT_WAY, NATURAL_WAY, LEAST_NATURAL, LEAST_OF_TWO = 64.0, 100.0, 0.25, 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,53 +88,34 @@ def prepare(
     points = handles.to(start.device)
     if reference is None:
         reference = Reference(handles=points, pictures=[Picture(ws=start)] * len(points))
-    follows = config.follows
-    along_lines = follows and solver.subpixel and len(points) > FEW_HANDLES
-    by_hand = live and solver.subpixel
+    held = None if mask is None else _held(generator, mask)
+    regime = _regime(config, len(points), held, solver, live=live)
 
     published = _published_stop_distance(config, len(points), size)
     stop_distance = _stop_distance(published, grid)
     r1, r2 = radii_at_size(config, size)
     patch = disc_offsets(r1)
-    # A step looks this far around where a handle should be: it may be r2 off, and its patch moves by 1 px.
-    reach = float(r2 + r1 + 1)
-    known_by = patch, torch.ones(len(patch))
-    if follows:
-        known_by = nearer_surrounding_offsets(size, grid) if along_lines else surrounding_offsets(size, grid)
-        # Content may be found as far from where it is expected, and is compared by what surrounds it there.
-        reach = max(reach, float(known_by[0].norm(dim=-1).max()) + pattern_slack(size) + 1)
-    # Of few handles content is known by more of what surrounds it, and looked for once more by less of it, in features
-    # that say more exactly where it is.
-    looks_again = follows and not along_lines
-    finer = _finer_level(generator, level) if looks_again else level
+    offsets, weights = _known_by(regime, patch, size, grid)
+    second_level = _finer_level(generator, level) if regime.looks_again else level
 
     with torch.no_grad():
-        under = _Clicked(generator, level, dtype, reference, points)
-        templates, pattern = under.features(patch), under.pattern(*known_by)
+        clicked = _Clicked(generator, level, dtype, reference, points)
+        templates, pattern = clicked.features(patch), clicked.pattern(offsets, weights)
         base = Picture(ws=start) if reference.mask_picture is None else _on_device(generator, reference.mask_picture)
-        held = None if mask is None else _held(generator, mask)
         view = solver.mask_view(generator, config, level)
         fixed = None if held is None else _fixed_region(generator, dtype, held, config, base, view)
-        blend = None if held is None or config.mask_hold != "exact" else generator.blend(held, base, finer)
+        blend = generator.blend(held, base, second_level) if held is not None and regime.blended else None
 
-    masked = fixed is not None or blend is not None
-    near = stop_distance
-    if by_hand:
-        near = max(published, LIVE_FLOOR)
-    elif follows and solver.subpixel and not along_lines and not masked:
-        near = NEARER * stop_distance
+    way = None if targets is None else _farthest_way(targets.to(points), points, reference.handles.to(points))
+    free = freedom(regime, config, way, size)
 
-    naturalness = config.naturalness
-    if targets is not None and follows and solver.subpixel and not masked and len(points) <= FEW_HANDLES:
-        ways = (targets.to(points) - begun.to(points) for begun in (points, reference.handles))
-        naturalness *= _needed(max(float(way.norm(dim=-1).max()) for way in ways), size, two=len(points) > 1)
-
-    @functools.cache
-    @torch.no_grad()
-    def witness() -> Pattern:
-        if not looks_again:
+    def find_second_pattern() -> Pattern:
+        if not regime.looks_again:
             return pattern
-        return _Clicked(generator, finer, dtype, reference, points).pattern(*nearer_surrounding_offsets(size, grid))
+        # Nearer surroundings than steps follow it by, in features that say more exactly where it is.
+        with torch.no_grad():
+            seen = _Clicked(generator, second_level, dtype, reference, points)
+            return seen.pattern(*nearer_surrounding_offsets(size, grid))
 
     return Problem(
         generator=generator,
@@ -153,28 +129,72 @@ def prepare(
         handles=points,
         patch=patch.to(start.device),
         window=square_offsets(r2).to(start.device),
-        reach=reach,
+        reach=_reach(regime, r1, r2, offsets, size),
         templates=templates,
         pattern=pattern,
-        find_witness=witness,
-        witness_level=finer,
-        follows=follows,
-        along_lines=along_lines,
+        find_second_pattern=find_second_pattern,
+        second_level=second_level,
+        regime=regime,
         mask=fixed,
         blend=blend,
         stop_distance=stop_distance,
-        near=near,
-        by_hand=by_hand,
-        naturalness=naturalness,
-        along_pictures=solver.subpixel and not masked and len(points) == 1 and naturalness == 1,
+        near=_near(regime, published, stop_distance),
+        freedom=free,
+        along_pictures=regime.second_order and not regime.masked and regime.alone and free.naturalness == 1,
     )
 
 
-def _needed(way: float, image_size: tuple[int, int], *, two: bool) -> float:
-    """Which share of its naturalness a drag needs that goes so far, image pixels."""
-    if way > at_size(SHORT_WAY, image_size):
-        return 1.0
-    return max(way / at_size(NATURAL_WAY, image_size), LEAST_OF_TWO if two else LEAST_NATURAL)
+def _regime(
+    config: DragConfig,
+    handles: int,
+    held: Bool[np.ndarray, "height width"] | None,
+    solver: type[Solver[Any]],
+    *,
+    live: bool,
+) -> Regime:
+    blended = held is not None and config.mask_hold == "exact"
+    return Regime(
+        handles=handles,
+        masked=blended or (held is not None and config.mask_weight > 0),
+        blended=blended,
+        follows=config.follows,
+        second_order=solver.second_order,
+        live=live,
+    )
+
+
+def _farthest_way(targets: Float[Tensor, "n 2"], handles: Float[Tensor, "n 2"], clicked: Float[Tensor, "n 2"]) -> float:
+    """How far a handle is to go at most, image pixels: from where it is, or from where it was clicked."""
+    return max(float((targets - begun).norm(dim=-1).max()) for begun in (handles, clicked))
+
+
+def _known_by(
+    regime: Regime, patch: Float[Tensor, "q 2"], image_size: tuple[int, int], grid: Grid
+) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
+    """By what the content of a handle is known on the way: offsets, image pixels, and how much each counts.
+
+    Of few handles by more of what surrounds it than it is looked for once more by.
+    """
+    if not regime.follows:
+        return patch, torch.ones(len(patch))
+    return (nearer_surrounding_offsets if regime.along_lines else surrounding_offsets)(image_size, grid)
+
+
+def _reach(regime: Regime, r1: float, r2: float, offsets: Float[Tensor, "p 2"], image_size: tuple[int, int]) -> float:
+    """How far around where a handle should be a step needs features, image pixels."""
+    # It may be r2 off, and its patch moves by 1 px.
+    reach = float(r2 + r1 + 1)
+    if not regime.follows:
+        return reach
+    # Content may be found as far from where it is expected, and is compared by what surrounds it there.
+    return max(reach, float(offsets.norm(dim=-1).max()) + pattern_slack(image_size) + 1)
+
+
+def _near(regime: Regime, published: float, stop_distance: float) -> float:
+    """How near its target a handle is brought, image pixels."""
+    if regime.by_hand:
+        return max(published, LIVE_FLOOR)
+    return NEARER * stop_distance if regime.restores else stop_distance
 
 
 def _published_stop_distance(config: DragConfig, handles: int, image_size: tuple[int, int]) -> float:
@@ -356,7 +376,7 @@ def _own(
     Between two lips that open, or lids that close, is what was not there before, or will be gone. Many handles have
     their nearer surroundings.
     """
-    if len(clicked) != FEW_HANDLES:
+    if len(clicked) != 2:
         return weights.expand(len(clicked), -1)
     towards = clicked.flip(0) - clicked
     share = towards.norm(dim=-1, keepdim=True) < 2 * offsets.norm(dim=-1).max()

@@ -11,20 +11,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from draggan.config import FEW_HANDLES, DragConfig, at_size
+from draggan.config import DragConfig, at_size
 from draggan.drag.latent_statistics import departure, latent_statistics, share_within
 from draggan.drag.mask import FixedRegion
 from draggan.drag.noise import Noise, nearest_noise
 from draggan.drag.precision import compute_blended_features, compute_features
+from draggan.drag.regime import Freedom, Regime
 from draggan.generators.base import Generator, Latent
 from draggan.generators.blending import Blend
 from draggan.geometry import FeatureSampler, Grid, Windows, WindowSampler, cover, inside
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_host
 
-__all__ = ["Pattern", "Problem"]
+__all__ = ["FeatureLevel", "Pattern", "Problem"]
 
-# `DragConfig.max_departure` from which on it does not matter how far.
+# From this `DragConfig.max_departure` on there is no limit.
 NO_LIMIT = 100.0
 # Many handles describe another picture, which lies farther away than one handle should lead.
 MANY_DEPARTURE = 4.0
@@ -32,9 +33,10 @@ MANY_DEPARTURE = 4.0
 TWO_DEPARTURE = 2**0.5
 # With a mask part of a latent's way goes into holding the rest; no farther, it is neither led to the targets nor held.
 MASKED_DEPARTURE = 2.0
-# Along pictures that the model draws itself the latent of one handle may go as far as another one of them lies; what
-# matters there is how far it is from all of them.
-PICTURES_DEPARTURE, ASTRAY = 4.0, 0.3
+# Along pictures that the model draws itself the latent of one handle may go as far as another one of them lies.
+PICTURES_DEPARTURE = 4.0
+# What matters there is how far it is from all of them: no farther than this share of `DragConfig.max_departure`.
+ASTRAY = 0.3
 # So near to a latent there must be a picture that the model draws itself, in root mean square distances of latents from
 # their mean.
 LARGEST_REST = 0.5
@@ -83,7 +85,7 @@ class Pattern:
 
         Otherwise that does not count (`draggan.drag.prepare`). The handle itself counts in both.
         """
-        if len(self.weights) != FEW_HANDLES or not self.leaves_out:
+        if len(self.weights) != 2 or not self.leaves_out:
             return None
         towards = self.clicked.flip(0) - self.clicked
         there = (self.offsets * towards[:, None]).sum(-1) >= -1e-3
@@ -94,6 +96,44 @@ class Pattern:
     def radius(self) -> float:
         """How far around a handle it reaches, image pixels."""
         return float(self.offsets.norm(dim=-1).max())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureLevel:
+    """The features of one level, of the pictures that people see of latents.
+
+    Attributes:
+        name, grid: the level, and how it lies over the picture.
+        dtype: in which type features are computed; they are returned as float32.
+        device: where latents are.
+        blend: what makes the picture that people see of a latent; None: the latent alone.
+    """
+
+    generator: Generator
+    name: str
+    grid: Grid
+    dtype: torch.dtype
+    device: torch.device
+    blend: Blend | None
+
+    def features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
+        """The whole map or windows of it."""
+        if self.blend is None:
+            return compute_features(self.generator, ws, self.name, self.dtype, windows)
+        return compute_blended_features(self.generator, self.blend, ws, self.name, self.dtype, windows)
+
+    def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> WindowSampler:
+        """Features around points, computed there only; what it samples must lie within reach of the same point.
+
+        Args:
+            points: image pixels, on whichever side they are known.
+        """
+        windows, member = cover(points, reach, self.grid, device=self.device)
+        return WindowSampler(FeatureSampler.of(self.features(rows, windows), self.grid, windows), member)
+
+    def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> FeatureSampler:
+        """Samples of a whole map."""
+        return FeatureSampler.of(features, self.grid)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,19 +151,17 @@ class Problem:
         window: offsets of Omega_2, image pixels, nearest first.
         reach: how far around where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
-        follows: content is tracked by continuity.
-        along_lines: that of many handles is, in whole pictures (`draggan.drag.line`).
+        regime: what kind of drag this is; rules that differ by that ask there.
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
-        find_witness: what content of few handles is looked for by once more before anything is claimed, at another
-            level; many drags never ask for it.
-        witness_level: that level; of many handles the one dragged on.
+        find_second_pattern: computes `second_pattern`, for which many drags never ask.
+        second_level: at which feature level content of few handles is looked for once more before anything is claimed;
+            of many handles the one dragged on.
         mask: what the loss asks to leave as it is; None: nothing.
         blend: what makes the picture that people see of a latent, where a mask holds exactly; None: the latent alone.
         stop_distance: image pixels within which a handle has arrived.
         near: how near its target a handle is brought, image pixels: the stop distance, or less where a pointer is
             followed, or content of few handles, which is sent all the way.
-        by_hand: a pointer leads the drag.
-        naturalness: of Gauss-Newton steps: as set, or less where the way is short.
+        freedom: of Gauss-Newton steps.
         along_pictures: Gauss-Newton steps follow the pictures that the model draws itself, where its noise is known.
     """
 
@@ -141,16 +179,14 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
-    find_witness: Callable[[], Pattern]
-    witness_level: str
-    follows: bool
-    along_lines: bool
+    find_second_pattern: Callable[[], Pattern]
+    second_level: str
+    regime: Regime
     mask: FixedRegion | None
     blend: Blend | None
     stop_distance: float
     near: float
-    by_hand: bool
-    naturalness: float
+    freedom: Freedom
     along_pictures: bool
     # The rows of ws for batches of these sizes. The same objects in every step: what a model computes from a row alone
     # it may keep while the row exists.
@@ -165,8 +201,13 @@ class Problem:
 
     @property
     def masked(self) -> bool:
-        """Whether anything is held outside a mask: by the loss, or by the picture itself."""
-        return self.mask is not None or self.blend is not None
+        """See `Regime.masked`."""
+        return self.regime.masked
+
+    @property
+    def follows(self) -> bool:
+        """See `Regime.follows`."""
+        return self.regime.follows
 
     @property
     def free_rows(self) -> int:
@@ -183,7 +224,7 @@ class Problem:
         """Less than this, summed over the handles, is no progress; image pixels."""
         least = self.pixels(self.config.stall_progress)
         # Many that are followed truly creep on for long, and hardly get nearer.
-        return least * min(len(self.handles), 5) if self.along_lines else least
+        return least * min(len(self.handles), 5) if self.regime.along_lines else least
 
     @cached_property
     def max_departure(self) -> float:
@@ -199,14 +240,15 @@ class Problem:
     @property
     def _usual_departure(self) -> float:
         """That of a drag that begins where its handles were clicked."""
-        config, handles = self.config, len(self.handles)
-        if handles > FEW_HANDLES:
-            return MANY_DEPARTURE * config.max_departure
-        if self.masked:
-            return MASKED_DEPARTURE * config.max_departure
-        if self.noise is not None:
-            return PICTURES_DEPARTURE * config.max_departure
-        return (TWO_DEPARTURE if handles == FEW_HANDLES else 1) * config.max_departure
+        if self.regime.many:
+            times = MANY_DEPARTURE
+        elif self.masked:
+            times = MASKED_DEPARTURE
+        elif self.noise is not None:
+            times = PICTURES_DEPARTURE
+        else:
+            times = TWO_DEPARTURE if self.regime.pair else 1.0
+        return times * self.config.max_departure
 
     @property
     def max_astray(self) -> float:
@@ -228,22 +270,34 @@ class Problem:
         """The same of pulls by hand that follow one another, all together."""
         return TOGETHER * self.max_departure
 
-    @property
-    def witness(self) -> Pattern:
-        """What content is looked for by once more."""
-        return self.find_witness()
+    @cached_property
+    def second_pattern(self) -> Pattern:
+        """What content is looked for by once more, at `second_level`; of many handles `pattern`."""
+        return self.find_second_pattern()
 
-    @property
-    def looked_at_again(self) -> Problem:
-        """The same with the features of the level at which content is looked for once more."""
-        if self.witness_level == self.level:
-            return self
-        return replace(self, level=self.witness_level, grid=self.generator.grid(self.witness_level))
+    @cached_property
+    def second_look(self) -> FeatureLevel:
+        """Where content is looked for once more."""
+        return self._at(self.second_level)
+
+    @cached_property
+    def _dragged_on(self) -> FeatureLevel:
+        return self._at(self.level)
+
+    def _at(self, level: str) -> FeatureLevel:
+        return FeatureLevel(
+            generator=self.generator,
+            name=level,
+            grid=self.generator.grid(level),
+            dtype=self.dtype,
+            device=self.ws.device,
+            blend=self.blend,
+        )
 
     @property
     def probe(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "n p"] | None]:
         """From which change around a handle its motion is told in Gauss-Newton steps: offsets, and their weights."""
-        return (self.patch, None) if self.along_lines else (self.pattern.offsets, self.pattern.weights)
+        return (self.patch, None) if self.regime.along_lines else (self.pattern.offsets, self.pattern.weights)
 
     @cached_property
     def probe_reach(self) -> float:
@@ -274,7 +328,10 @@ class Problem:
 
     @cached_property
     def _whitening(self) -> Float[Tensor, "w_dim w_dim"] | None:
-        """In units of which departures are; None where nobody asks how far, or nothing is known of the latents."""
+        """The whitening matrix that departures are measured with.
+
+        None where nobody asks how far, or nothing is known of the latents.
+        """
         known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
         return None if known is None else known.whitening.to(self.ws)
 
@@ -298,27 +355,20 @@ class Problem:
         return [*moved.unbind(1), *self._still[batch][self.free_rows :]]
 
     def features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
-        """Of the picture that people see: the whole map or windows of it."""
-        if self.blend is None:
-            return self.latent_features(ws, windows)
-        return compute_blended_features(self.generator, self.blend, ws, self.level, self.dtype, windows)
+        """See `FeatureLevel.features`, of the level dragged on; likewise below."""
+        return self._dragged_on.features(ws, windows)
 
     def latent_features(self, ws: Latent, windows: Windows | None = None) -> Float[Tensor, "n channel height width"]:
         """Of what the latent draws, whatever a mask holds: what is asked to leave the fixed region as it is."""
         return compute_features(self.generator, ws, self.level, self.dtype, windows)
 
     def around(self, rows: Latent, points: Float[Tensor, "n 2"], reach: float) -> WindowSampler:
-        """Features around points, computed there only; what it samples must lie within reach of the same point.
-
-        Args:
-            points: image pixels, on whichever side they are known.
-        """
-        windows, member = cover(points, reach, self.grid, device=self.ws.device)
-        return WindowSampler(FeatureSampler.of(self.features(rows, windows), self.grid, windows), member)
+        """See `FeatureLevel.around`."""
+        return self._dragged_on.around(rows, points, reach)
 
     def anywhere(self, features: Float[Tensor, "1 channel height width"]) -> FeatureSampler:
-        """Samples of a whole map."""
-        return FeatureSampler.of(features, self.grid)
+        """See `FeatureLevel.anywhere`."""
+        return self._dragged_on.anywhere(features)
 
 
 @replayed

@@ -34,10 +34,10 @@ def refused(
 ) -> Refusal | None:
     """Why a step from one latent to a new one is not taken; None if nothing speaks against it.
 
-    Nothing is refused as published, where content is not followed. A step that leads back is never refused, nor one
+    Where content is not followed (the published method), nothing is refused. A step that leads back never is, nor one
     that only leaves lost what was lost already.
     """
-    if not problem.follows:
+    if not problem.regime.follows:
         return None
     fetch_at_once(problem, new_shift, new_tracked)
     departures, now = to_host(problem.departures(new_shift), new_tracked.lost)
@@ -57,12 +57,12 @@ def refused(
 def fetch_at_once(
     problem: Problem, shift: Float[Tensor, "1 shift_rows w_dim"], tracked: Tracked, *more: Tensor
 ) -> None:
-    """Bring all that is decided by of one latent to the host in one copy (`torch_utils.transfer.to_host`).
+    """Copy everything that is decided by, for one latent, to the host at once (`torch_utils.transfer.to_host`).
 
     Args:
         more: what else.
     """
-    far = (problem.departures(shift),) if problem.follows else ()
+    far = (problem.departures(shift),) if problem.regime.follows else ()
     to_host(*far, tracked.lost, tracked.handles, tracked.sure, *more)
 
 

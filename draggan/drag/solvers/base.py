@@ -82,10 +82,14 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
     """Takes evaluations and returns others; in itself it changes nothing that shows.
 
     Attributes:
-        subpixel: whether it makes use of handles tracked to fractions of a pixel.
+        second_order: its steps solve for where the handles go (Gauss-Newton), instead of going along a gradient a pixel
+            at a time: so a hand can lead it, handles are sent all the way, and it takes likely ways
+            (`draggan.drag.regime`).
+        subpixel: whether the paper's tracker goes on to fractions of a pixel for it (`tracking.TemplateTracker`).
         match_tolerance: how much worse than the best a handle may match where it was expected, see `tracking.track`.
     """
 
+    second_order: ClassVar[bool] = False
     subpixel: ClassVar[bool] = False
     match_tolerance: ClassVar[float] = 0.0
 
@@ -124,7 +128,7 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
 
     def begin_again(self) -> None:
         """Show the tracker the first picture: where content is followed, the end is compared with it."""
-        if self.problem.follows:
+        if self.problem.regime.follows:
             self.initial(self.problem.handles)
 
     @abc.abstractmethod

@@ -12,7 +12,7 @@ damping follows Levenberg and Marquardt: a step that did not bring the handles n
 itself, is taken back, shortened and damped more. Within the null space of ``J`` a step then goes back towards where the
 drag began, makes what is under the handles look more like the start where that has changed, and makes up for what it
 would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a
-few more steps leave them there and make up for the rest. `draggan.config.TrustRegion` holds the constants.
+few more steps leave them there and make up for the rest. `draggan.config.GaussNewtonRules` holds the constants.
 
 How far it gets, and how truly, beside Adam: benchmarks/truth.md and benchmarks/solvers.md.
 """
@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.config import FEW_HANDLES, DragConfig, TrustRegion
+from draggan.config import DragConfig, GaussNewtonRules
 from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Problem
@@ -48,7 +48,7 @@ from torch_utils.transfer import to_device, to_host
 
 __all__ = ["GaussNewton", "GaussNewtonEvaluation", "Linearisation", "smallest_step"]
 
-RULES = TrustRegion()
+RULES = GaussNewtonRules()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,6 +195,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     where the drag is sent on from there.
     """
 
+    second_order = True
     subpixel = True
     match_tolerance = RULES.match_tolerance
 
@@ -202,11 +203,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         super().__init__(problem, tracker)
         config = problem.config
         known = latent_statistics(problem.generator) if config.naturalness > 0 else None
-        naturalness, independence = _freedom(problem)
         # Rows that the features do not depend on stay where they are.
         used = min(problem.shift_rows, problem.generator.rows_used(problem.level))
-        coupling = row_coupling(problem.shift_rows, used, independence)
-        root = None if known is None else metric_root(known, naturalness).to(problem.ws.device)
+        coupling = row_coupling(problem.shift_rows, used, problem.freedom.row_independence)
+        root = None if known is None else metric_root(known, problem.freedom.naturalness).to(problem.ws.device)
         metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._coordinates: Coordinates = Linear(metric, problem.ws)
         self._loose: Coordinates = Linear(replace(metric, coupling=None), problem.ws)
@@ -216,14 +216,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             pictures = Pictures(noise, own, RULES.beyond)
             self._coordinates, self._loose = pictures, pictures.uncoupled()
         self._coupled = metric.coupled
-        by_hand = problem.by_hand
-        alone = not problem.masked and len(problem.handles) <= FEW_HANDLES
-        # With a mask what it is to look like is asked for all around already.
-        self._restores = problem.follows and alone
-        self._lets_go = self._restores and not by_hand
-        self._rules = replace(RULES, widen=RULES.widen_followed) if self._restores else RULES
-        # Two that pull against each other ask for the most.
-        self._cuts_off = self._lets_go and len(problem.handles) == FEW_HANDLES
+        self._regime = problem.regime
         self._last_bit = problem.pixels(RULES.last_bit)
         self._restored_from = problem.pixels(RULES.restored_from)
         self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, metric)
@@ -231,7 +224,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._shortest_refused: dict[Refusal | None, float] = {
             None: 2 * RULES.min_step,
             **dict.fromkeys(("unlikely", "far"), problem.pixels(RULES.min_refused_step)),
-            "lost": problem.pixels(RULES.min_refused_step if by_hand else RULES.min_lost_step),
+            "lost": problem.pixels(RULES.min_refused_step if problem.regime.by_hand else RULES.min_lost_step),
         }
 
     @classmethod
@@ -247,7 +240,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def patience(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> Patience:
         """See `Solver.patience`. A drag that can let go of its rows is the more patient where it may do so."""
         steps, least = RULES.stall_share * self.problem.config.stall_steps, self.problem.least_progress
-        if not self._lets_go or self._all_within(here.tracked, targets, self._last_bit):
+        if not self._regime.lets_go or self._all_within(here.tracked, targets, self._last_bit):
             return Patience(max(round(steps), 2), least)
         few = max(round(RULES.creeping_share * steps), 2)
         # As far as half of the steps may go, whatever the settings, is progress.
@@ -359,7 +352,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
     def _has_changed(self, tracked: Tracked) -> bool:
         """Whether what is under a handle looks so different that steps are to make up for it."""
-        if tracked.changed is None or not self._restores:
+        if tracked.changed is None or not self._regime.restores:
             return False
         (changed,) = to_host(tracked.changed)
         return bool((changed > self._restored_from).any())
@@ -405,7 +398,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
     def _promises_little(self, here: GaussNewtonEvaluation, attempt: Attempt, region: Region) -> bool:
         """What is left of a step that was cut off, or would have been refused, may not be worth a look."""
-        if not self._cuts_off:
+        if not self._regime.cuts_off:
             return False
         targets, *handles = to_host(here.targets, here.tracked.handles, attempt.expected)
         before, promised = (targets - torch.stack(handles)).norm(dim=-1)
@@ -434,7 +427,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
     def _goes_astray(self, there: GaussNewtonEvaluation) -> bool:
         """Whether a step leads too far from the model's own pictures."""
-        if not self.problem.follows or there.astray is None:
+        if not self._regime.follows or there.astray is None:
             return False
         (now,) = to_host(there.astray)
         return bool(now > self.problem.max_astray)
@@ -442,7 +435,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _taken(self, trial: Trial, region: Region) -> GaussNewtonEvaluation:
         """The evaluation that an attempt within this region has led to, which is kept."""
         if trial.gain >= RULES.expand_ratio * trial.hope:
-            region = region.expanded(self._rules, self._widest)
+            widen = RULES.widen_followed if self._regime.restores else RULES.widen
+            region = region.expanded(RULES, widen, self._widest)
         mask_steps = 0 if self._constraint is None else RULES.max_mask_steps
         return replace(self._with(trial.there, mask_steps=mask_steps), region=region)
 
@@ -481,7 +475,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         return self._loose if here.let_go else self._coordinates
 
     def _may_let_go(self, here: GaussNewtonEvaluation) -> bool:
-        return self._lets_go and not here.let_go and self._all_within(here.tracked, here.targets, self._last_bit)
+        return self._regime.lets_go and not here.let_go and self._all_within(here.tracked, here.targets, self._last_bit)
 
     def _restore(
         self,
@@ -522,7 +516,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         step = self._towards(here, jacobian, region, homing)
         if linearisation.restoring is not None:
             step = _restored(step, linearisation.restoring)
-        if self._cuts_off:
+        if self._regime.cuts_off:
             step, share = self._cut_off(here, jacobian, step)
             return replace(self._going(here, jacobian, step, None), share=share)
         if self._constraint is None:
@@ -605,23 +599,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _all_within(tracked: Tracked, targets: Float[Tensor, "n 2"], distance: float) -> bool:
         there, here = to_host(targets, tracked.handles)
         return bool(((there - here).norm(dim=-1) <= distance).all())
-
-
-def _freedom(problem: Problem) -> tuple[float, float]:
-    """How natural steps are, and how far the rows may part in them (`draggan.drag.solvers.latent_metric`).
-
-    With a mask, or many handles to bring where they are to be, there must be something left to do that with. Where the
-    picture itself holds what is outside a mask, the latent has to fit there and no more, so less is enough.
-    """
-    config, many = problem.config, len(problem.handles) > FEW_HANDLES
-    if not problem.masked and not many:
-        return problem.naturalness, config.row_independence
-    if not problem.masked:
-        return RULES.many_naturalness * config.naturalness, 1.0
-    if problem.blend is None or many:
-        return RULES.masked_naturalness * config.naturalness, 1.0
-    coupled = RULES.blended_coupling * (1 - config.row_independence)
-    return RULES.blended_naturalness * config.naturalness, 1 - coupled
 
 
 @replayed

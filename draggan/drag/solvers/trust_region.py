@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from draggan.config import TrustRegion
+from draggan.config import GaussNewtonRules
 
 __all__ = ["Region", "accepts", "initial_region"]
 
@@ -21,25 +21,24 @@ class Region:
     radius: float
     damping: float
 
-    def reopened(self, rules: TrustRegion, stop_distance: float) -> Region:
+    def reopened(self, rules: GaussNewtonRules, near: float) -> Region:
         """For the first attempt of a step: smaller or damped more, it would get nowhere.
 
         Args:
-            stop_distance: image pixels.
+            near: how near its target a handle is brought (`Problem.near`), image pixels.
         """
-        return Region(max(self.radius, rules.shrink * stop_distance), min(self.damping, rules.max_initial_damping))
+        return Region(max(self.radius, rules.shrink * near), min(self.damping, rules.max_initial_damping))
 
-    def expanded(self, rules: TrustRegion, widest: float) -> Region:
+    def expanded(self, rules: GaussNewtonRules, widen: float, widest: float) -> Region:
         """After a step that kept its promise.
 
         Args:
+            widen: by which factor the radius grows.
             widest: the largest radius, image pixels.
         """
-        return Region(
-            min(self.radius * rules.widen, widest), max(self.damping * rules.damping_decrease, rules.min_damping)
-        )
+        return Region(min(self.radius * widen, widest), max(self.damping * rules.damping_decrease, rules.min_damping))
 
-    def shrunk(self, rules: TrustRegion, asked: float) -> Region:
+    def shrunk(self, rules: GaussNewtonRules, asked: float) -> Region:
         """After a step that did not.
 
         Args:
@@ -50,12 +49,12 @@ class Region:
         )
 
 
-def initial_region(rules: TrustRegion, widest: float) -> Region:
+def initial_region(rules: GaussNewtonRules, widest: float) -> Region:
     """Before the first step."""
     return Region(widest, rules.min_damping)
 
 
-def accepts(rules: TrustRegion, gain: float, promised: float) -> bool:
+def accepts(rules: GaussNewtonRules, gain: float, promised: float) -> bool:
     """Whether a step that brought the handles nearer by ``gain`` pixels in all is kept.
 
     Args:
