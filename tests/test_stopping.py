@@ -41,6 +41,14 @@ THERE = {"pulled": False, "within_stop_distance": True}
         ({**THERE, "converged": False, "last": True}, "arrived"),
         ({**THERE, "converged": False, "stuck": True}, "arrived"),
         ({**THERE, "converged": False, "live": True}, "arrived"),
+        # Where it is there, but not for certain, however it ends.
+        ({**THERE, "lost": True}, "lost"),
+        ({**THERE, "lost": True, "converged": False}, "lost"),
+        ({"within_stop_distance": True, "lost": True, "stopped": True, "last": True}, "lost"),
+        # Before all else.
+        ({"gone": "lost"}, "lost"),
+        ({**THERE, "gone": "unlikely", "stopped": True}, "unlikely"),
+        ({**THERE, "converged": False, "stopped": True}, None),
         ({"stopped": True, "last": True}, "stopped"),
         ({"last": True}, "max_steps"),
         ({"last": True, "stuck": True}, "max_steps"),
@@ -60,6 +68,7 @@ THERE = {"pulled": False, "within_stop_distance": True}
         ({"close": True, "stopped": True, "last": True}, "stopped"),
         ({"close": True, "stuck": True, "live": True}, "stalled"),
         ({"close": True, "stuck": True, "lost": True}, "stalled"),
+        ({"stuck": True, "refusal": "lost"}, "lost"),
     ],
 )
 def test_why_a_drag_ends(found, outcome):

@@ -28,8 +28,8 @@ class DragStep:
         handles, targets: ``[n, 2]`` image pixels ``(x, y)``; the handles as tracked in this picture.
         distances: ``[n]`` image pixels from handle to target.
         start: ``[n, 2]`` image pixels, where the handles were when the drag began.
-        lost: ``[n]`` whether a handle's content is no longer to be seen; it is where it was last, then. Of many handles
-            that is said of the last step only: where they are is not known for certain.
+        lost: ``[n]`` whether nothing may be claimed of a handle; its place is the best guess. Of many handles that is
+            said of the last step only.
         loss: the supervision loss at this latent; 0 in a last step.
         done: this is the last step.
         outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After

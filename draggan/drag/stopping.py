@@ -25,12 +25,13 @@ Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", 
   (`DragConfig.max_departure`).
 * "far": likewise, of pulls by hand that followed one another: they have led together as far as they may from the
   picture that the first of them began with.
-* "lost": the content of a handle is no longer to be seen, or would not be after any step that leads nearer. The last
-  picture in which it was is kept. Of many handles: all are where they should be, but of some that is not known for
-  certain (`DragStep.lost`).
+* "lost": one of two things. Every step that leads nearer would lose the content of a handle. Then the nearest picture in
+  which all places were as good as certain (of many handles, two thirds) is kept, and `DragStep.lost` is False for them.
+  Or the handles are within the stop distance, but the content of some is not certain to be there; `DragStep.lost` says
+  of which.
 * "max_steps": the limit was reached.
-* "stopped": `Drag.stop` was called.
-* "diverged": the loss was no longer a finite number.
+* "stopped": `Drag.stop` was called, and not all handles were within the stop distance.
+* "diverged": the loss was no longer a finite number. `Drag` finds that out; no other outcome is decided there.
 """
 
 RESTS: tuple[Outcome, ...] = ("arrived", "stalled", "unlikely", "far", "lost")
@@ -117,9 +118,9 @@ class Findings:
         last: there are no steps left.
         stuck: the solver finds no step that leads nearer.
         refusal: the solver finds some, and why it does not take them.
-        lost: the content of a handle is lost, so nothing may be claimed of it.
-        gone: there is nothing left to follow here, or the picture is beyond what the model knows: why.
-        converged: once the handles have arrived, there is nothing else to improve.
+        lost: nothing may be claimed of some handle, since its content is not certain to be there.
+        gone: why the drag may not go on to this picture, although its solver has taken the step (Adam's).
+        converged: nothing is left to improve once the handles have arrived; False while mask steps remain.
         idle_steps: how many steps ago the last progress was.
         stall_steps: so many are too many.
     """
@@ -140,10 +141,24 @@ class Findings:
 
 
 def decide(found: Findings) -> Outcome | None:
-    """Why the drag ends here (a live one: rests here); None: it goes on."""
-    outcome: Outcome | None = None
+    """Why the drag ends here (a live one: rests here); None: it goes on.
+
+    In this order:
+
+    1. `gone`: for that reason.
+    2. A drag that would end within the stop distance, for whatever reason: "lost" if any content is lost, else
+       "arrived", even if it was stopped or is out of steps. One that is there, or was stopped there, with something
+       left to improve may go on.
+    3. "stopped".
+    4. "max_steps".
+    5. No step leads nearer, or none has for long: the solver's `refusal`, else "stalled".
+
+    Instead of 4 and 5 it is "arrived" if what is left is no more than anybody could tell (`close`), no content is lost
+    and the drag is not live. "diverged" is `Drag`'s to say.
+    """
     if found.gone is not None:
         return found.gone
+    outcome: Outcome
     if not found.pulled:
         outcome = "arrived"
     elif found.stopped:
@@ -152,17 +167,12 @@ def decide(found: Findings) -> Outcome | None:
         outcome = "max_steps"
     elif found.stuck or found.idle_steps >= found.stall_steps:
         outcome = found.refusal or "stalled"
-    if outcome is not None and found.within_stop_distance and found.lost:
-        return "lost"
-    if (
-        outcome in ("stalled", "unlikely", "far", "lost", "max_steps")
-        and found.close
-        and not (found.lost or found.live)
-    ):
-        # What is left is no more than how exactly anybody could tell.
-        return "arrived"
-    if outcome is not None and found.within_stop_distance:
-        # However a drag ends there, it has arrived; only what is left to improve may be worth another step.
-        hurried = found.live or found.last or found.stuck
-        return "arrived" if hurried or found.converged else None
-    return outcome
+    else:
+        return None
+    if found.within_stop_distance:
+        if found.lost:
+            return "lost"
+        finished = found.converged or found.live or found.last or found.stuck
+        return "arrived" if finished or outcome not in ("arrived", "stopped") else None
+    as_good_as_there = found.close and not (found.lost or found.live)
+    return "arrived" if as_good_as_there and outcome != "stopped" else outcome

@@ -53,8 +53,8 @@ class Tracked:
     """Where the content of every handle is in one picture. A tracker may keep more there that it goes on from.
 
     Attributes:
-        handles: image pixels; of content that is lost, where it was last.
-        lost: which handles' content is no longer to be seen. Nothing may be claimed of them.
+        handles: image pixels; of content that is lost the best guess.
+        lost: of which handles nothing may be claimed: their content is not to be seen, or not certain to be there.
     """
 
     handles: Float[Tensor, "n 2"]
@@ -62,7 +62,7 @@ class Tracked:
 
     @cached_property
     def sure(self) -> Bool[Tensor, "n"]:
-        """Whose place is as good as certain: a drag that does not arrive ends with the last such picture."""
+        """Whose place is as good as certain: a drag that does not arrive ends with the nearest such picture."""
         return ~self.lost
 
     @property

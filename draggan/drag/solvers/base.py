@@ -33,7 +33,7 @@ class Evaluation(abc.ABC):
     Attributes:
         shift: by how much the free rows differ from those the drag began with.
         tracked: where the content of the handles is.
-        converged: once the handles have arrived, there is nothing else to improve.
+        converged: nothing is left to improve once the handles have arrived; False while mask steps remain.
     """
 
     shift: Float[Tensor, "1 shift_rows w_dim"]
