@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
@@ -282,3 +283,19 @@ def test_what_only_another_step_needs_goes_with_the_end():
     *_, last = running
     assert last.done
     assert running._here.surroundings._copies is None
+
+
+def test_why_a_drag_ended_can_be_logged(caplog, monkeypatch):
+    """What the second look found, with its limits, and what each decision was made from; nothing costs without."""
+    told, tell = [], SecondLookTracker._tell
+    monkeypatch.setattr(SecondLookTracker, "_tell", lambda self, *args, **more: told.append(tell(self, *args, **more)))
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    for level in (logging.INFO, logging.DEBUG):
+        assert not told
+        caplog.clear()
+        with caplog.at_level(level, logger="draggan.drag"):
+            *_, last = Drag(BumpGenerator(START).freeze(), WS, START[:1], [(20.0, 18.0)], config=config)
+        assert last.outcome == "arrived"
+        assert bool(caplog.records) == (level == logging.DEBUG)
+    assert "second look at handle 0: the line leads " in caplog.text
+    assert f"step {last.index}: arrived, of Findings(pulled=False, within_stop_distance=True" in caplog.text

@@ -5,6 +5,7 @@ Pan et al., "Drag Your GAN: Interactive Point-based Manipulation on the Generati
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ from draggan.generators.base import Generator
 from torch_utils.transfer import to_host
 
 __all__ = ["Drag"]
+
+log = logging.getLogger(__name__)
 
 # How often a drag may go on after the second look (`Tracker.confirm`) found the content elsewhere. Many handles and
 # live drags never do: a hand has seen where content is, and five landmarks of 42 pairs that went on as often as they
@@ -170,7 +173,11 @@ class Drag(Iterator[DragStep]):
         return on_device(state, "cpu")
 
     def stop(self) -> None:
-        """End the drag with the next step, whose outcome is "stopped". May be called from any thread."""
+        """End the drag with the next step. May be called from any thread.
+
+        Its outcome is "stopped", or where all handles are within the stop distance "arrived" ("lost", if that is not
+        certain of all of them).
+        """
         self._moving.stop()
 
     def retarget(self, targets: PointsLike) -> None:
@@ -245,6 +252,7 @@ class Drag(Iterator[DragStep]):
         if doubted and move.gone is None and not live:
             findings, here = self._second_opinion(findings, here, stays=rested is not None)
             outcome = decide(findings)
+        log.debug("step %d: %s, of %s", self._index, outcome or "goes on", findings)
         self._moving.idle = live and outcome in RESTS
         self._rest = findings if self._moving.idle and outcome != "arrived" else None
         if outcome is None or self._moving.idle:
