@@ -83,7 +83,7 @@ class Drag(Iterator[DragStep]):
     * A hand sees where content is more exactly than a drag has to end: handles go on to ``near`` their targets, a
       fraction of a pixel in small pictures, if the solver tracks fractions. Within the stop distance only a step that
       leads nearer at its first attempt is taken, so that what rests does not tremble.
-    * Neither ``max_steps`` nor a stall count while live; both begin to count with `settle`.
+    * ``max_steps`` begin to count with `settle`; without progress a live drag rests.
     * After `settle`, the drag goes on until it has arrived (at once if it has), stalled (at once if it rests: what was
       to be seen stays) or used up its steps, and its last step has ``done`` True as ever. The best latent that a
       stalled one goes back to is the nearest to the last targets; the one it began with is among those compared.

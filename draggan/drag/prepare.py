@@ -263,9 +263,9 @@ def _one_latent(generator: Generator, ws: Tensor | np.ndarray) -> Float[Tensor, 
 def surrounding_offsets(image_size: tuple[int, int], grid: Grid) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
     """By what the content of a handle is known: offsets in image pixels, the handle first, and how much each counts.
 
-    A disc of 15 px at 128 px, every third pixel: a contour or a smooth cheek looks alike for several pixels, and only
-    what surrounds it says which place it is. Less (12 px) is off by a fifth more in one of ten pulls that fail; more
-    (24 px) takes in parts that move another way. Eight cells at most: in large pictures the features of one cell show
+    A disc of 60 px at 512 px, a point every 12 px: a contour or a smooth cheek looks alike for many pixels, and only
+    what surrounds it says which place it is. Less (48 px) is off by a fifth more in one of ten pulls that fail; more
+    (96 px) takes in parts that move another way. Eight cells at most: in large pictures the features of one cell show
     more of what surrounds it.
     """
     unit = min(at_size(4.0, image_size), 0.5 / max(grid.scale))
@@ -277,9 +277,9 @@ def surrounding_offsets(image_size: tuple[int, int], grid: Grid) -> tuple[Float[
 def nearer_surrounding_offsets(
     image_size: tuple[int, int], grid: Grid
 ) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
-    """Likewise of many handles, which pull parts of a picture in many directions: nearer, and densely.
+    """Likewise, nearer: of many handles, which pull parts of a picture in many directions, and of a second look.
 
-    Densely within 6 px at 128 px, and thinly, at half the weight, as far again; six cells at most.
+    Densely within 24 px at 512 px, and thinly, at half the weight, as far again; six cells at most.
     """
     unit = min(at_size(4.0, image_size), 0.5 / max(grid.scale))
     near, far = square_offsets(3) * 2, square_offsets(4) * 3

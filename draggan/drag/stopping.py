@@ -25,10 +25,10 @@ Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", 
   (`DragConfig.max_departure`).
 * "far": likewise, of pulls by hand that followed one another: they have led together as far as they may from the
   picture that the first of them began with.
-* "lost": one of two things. Every step that leads nearer would lose the content of a handle. Then the nearest picture in
-  which all places were as good as certain (of many handles, two thirds) is kept, and `DragStep.lost` is False for them.
-  Or the handles are within the stop distance, but the content of some is not certain to be there; `DragStep.lost` says
-  of which.
+* "lost": one of two things. Every step that leads nearer would lose the content of a handle. Then the nearest picture
+  in which all places were as good as certain (of many handles, two thirds) is kept, and `DragStep.lost` is False for
+  them. Or the handles are within the stop distance, but the content of some is not certain to be there; `DragStep.lost`
+  says of which.
 * "max_steps": the limit was reached.
 * "stopped": `Drag.stop` was called, and not all handles were within the stop distance.
 * "diverged": the loss was no longer a finite number. `Drag` finds that out; no other outcome is decided there.
