@@ -316,7 +316,7 @@ class Drag(Iterator[DragStep]):
         return replace(step, contrast=self.problem.contrast(here.shift))
 
     def _second_opinion(self, findings: Findings, here: Evaluation, *, stays: bool) -> tuple[Findings, Evaluation]:
-        """What is said at the end is said of content that was looked for once more, where the tracker can do that.
+        """Look for content once more before anything is said at the end, where the tracker can do that.
 
         A drag whose content turns out to be elsewhere goes on from there, if it may.
 

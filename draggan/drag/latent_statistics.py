@@ -44,8 +44,8 @@ CHUNK = 1000
 class LatentStatistics:
     """Of a model's latents w, without truncation; float64, on the host.
 
-    Their last bits depend on the number of threads. Drags compute with what no longer has directions in it (`power`),
-    `rounded`, which is the same for any number.
+    Their last bits depend on the number of threads. Drags compute with powers of the covariance (`power`), in which
+    single directions no longer show, and `rounded`: these are the same with any number of threads.
 
     Attributes:
         mean: their mean.

@@ -69,8 +69,8 @@ class LineLengths(Lengths):
             picture to the next when it is followed once more: what is followed in longer pieces may lose its way.
         surprise: content found farther than this from where it should have gone on to has not been found; it goes on as
             expected.
-        known: the place of many handles is known if what has changed, taken for a displacement, is less than this,
-        agreed: and if following without the anchor leads as near as this.
+        known: the place of many handles is known if what has changed, taken for a displacement, is no more than this.
+        agreed: and only if following without the anchor leads no farther away than this.
     """
 
     short_piece: float = 8.0

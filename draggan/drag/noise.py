@@ -72,8 +72,8 @@ def mapped(
 def nearest_noise(generator: Generator, w: Float[Tensor, "w_dim"]) -> Noise | None:
     """``argmin_z |M(z) - w|^2``, a local minimum, by Levenberg's and Marquardt's method; M is the mapping network.
 
-    Of a latent that the model has drawn itself that is near the noise it was drawn from: it ends where 3 % are left of
-    the latent. Of any other (truncated, of a photo) it is noise of a picture that is like it, if there is one.
+    For a latent that the model has drawn itself, it is near the noise that was drawn from: the search ends where 3 % of
+    the latent are left. For any other (truncated, of a photo) it is noise of a picture like it, if there is one.
 
     Returns:
         None for a model of whose mapping network there is nothing to find out.

@@ -144,12 +144,12 @@ class Problem:
         level, grid: the feature level dragged on, and how it lies over the picture.
         dtype: in which type features are computed; they are returned as float32.
         ws: the latent the drag starts from.
-        origin: the one that a continued drag began with, else the same.
+        origin: the latent in which the first handle was clicked: ``ws``, or the one that a continued drag began with.
         led_from: of a pull by hand, the one that the pulls before it began with; None: there were none.
         handles: where its handles are in that picture, image pixels.
         patch: offsets of Omega_1, image pixels, the handle itself first.
         window: offsets of Omega_2, image pixels, nearest first.
-        reach: how far around where a handle is looked for features are needed, image pixels.
+        reach: how far around the place where a handle is looked for features are needed, image pixels.
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
         regime: what kind of drag this is; rules that differ by that ask there.
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
@@ -267,7 +267,7 @@ class Problem:
 
     @property
     def max_together(self) -> float:
-        """The same of pulls by hand that follow one another, all together."""
+        """`max_departure` of all pulls by hand together that follow one another."""
         return TOGETHER * self.max_departure
 
     @cached_property

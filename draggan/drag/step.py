@@ -15,7 +15,7 @@ from torch_utils.transfer import to_host
 __all__ = ["FADED", "DragStep", "Nearest"]
 
 FADED = 0.75
-"""A picture whose features vary by less than this share of those of the first one has lost much of its detail."""
+"""A picture whose features vary by less than this share of what those of the first one do has lost much detail."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

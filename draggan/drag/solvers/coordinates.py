@@ -35,7 +35,7 @@ __all__ = ["Coordinates", "Linear", "Pictures"]
 
 
 class Coordinates(abc.ABC):
-    """Those of the rows that move, all zero where the drag begins."""
+    """Coordinates of a shift, all zero where the drag begins."""
 
     @abc.abstractmethod
     def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows d"]:

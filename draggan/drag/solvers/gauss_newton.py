@@ -1,18 +1,21 @@
 """Damped Gauss-Newton (Levenberg-Marquardt) within a trust region: the smallest latent step that puts every handle on
 its target.
 
-With ``J`` the Jacobian of all handles (`draggan.drag.solvers.jacobian`), ``S`` the metric
-(`draggan.drag.solvers.latent_metric`; there also ``K``, which couples rows and joins it) and ``dw = S v``, or other
-coordinates v in which a small step is a likely one (`draggan.drag.solvers.coordinates`),
+``J`` is the Jacobian of all handles (`draggan.drag.solvers.jacobian`), and ``v`` are coordinates in which a short step
+is a likely one: in the simplest case ``dw = K S v``, with a metric ``S`` and a coupling of rows ``K``
+(`draggan.drag.solvers.latent_metric`); for the others see `draggan.drag.solvers.coordinates`. With ``J`` taken in v,
 
-    v = argmin |v|^2 + sum_k (J S v - d)_k^2 / (damping (J S S J^T)_kk)
+    v = argmin |v|^2 + sum_k (J v - d)_k^2 / (damping (J J^T)_kk)
 
-is a linear system of two rows per handle. ``d``, where the handles are to go, is limited to the trust radius; the
-damping follows Levenberg and Marquardt: a step that did not bring the handles nearer, by the measure of the drag
-itself, is taken back, shortened and damped more. Within the null space of ``J`` a step then goes back towards where the
-drag began, makes what is under the handles look more like the start where that has changed, and makes up for what it
-would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the handles have arrived, a
-few more steps leave them there and make up for the rest. `draggan.config.GaussNewtonRules` holds the constants.
+is a linear system of two rows per handle. ``d``, where the handles are to go, is limited to the trust radius. Damping
+follows Levenberg and Marquardt: a step that did not bring the handles nearer, as the drag measures it, is taken back,
+shortened and damped more.
+
+What a step does besides lies in the null space of ``J``, so that the handles stay where it brings them. It goes back
+towards where the drag began; where what is under the handles has changed, it makes that look more like the start; and
+it makes up for what it would change in a region that a mask fixes (`draggan.drag.solvers.mask_constraint`). Once the
+handles have arrived, a few more steps make up for the rest of that. `draggan.config.GaussNewtonRules` holds the
+constants.
 
 How far it gets, and how truly, beside Adam: benchmarks/truth.md and benchmarks/solvers.md.
 """
@@ -57,8 +60,9 @@ class GaussNewtonEvaluation(Evaluation):
 
     Attributes:
         v: where the latent is in the coordinates of the drag.
-        home: where steps give back to what the handles do not need: where the drag began, or the rows were let go.
-        let_go: the rows may part as they like from there (`GaussNewton` says when).
+        home: where steps go back to as far as the handles do not need the change: where the drag began, or where the
+            rows were let go.
+        let_go: from there on the rows may part as they like (`GaussNewton` says when).
         surroundings: its features.
         region: how far the next step may go.
         targets: those that uphill steps are counted for.
