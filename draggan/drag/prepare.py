@@ -181,7 +181,7 @@ def _known_by(
 
 
 def _reach(regime: Regime, r1: float, r2: float, offsets: Float[Tensor, "p 2"], image_size: tuple[int, int]) -> float:
-    """How far around where a handle should be a step needs features, image pixels."""
+    """How far around the place where a handle should be a step needs features, image pixels."""
     # It may be r2 off, and its patch moves by 1 px.
     reach = float(r2 + r1 + 1)
     if not regime.follows:
