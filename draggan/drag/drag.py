@@ -250,7 +250,7 @@ class Drag(Iterator[DragStep]):
         # Of few handles there is nothing to confirm unless they have arrived.
         doubted = outcome == "arrived" or (self.problem.regime.along_lines and outcome not in (None, "stopped"))
         if doubted and move.gone is None and not live:
-            findings, here = self._second_opinion(findings, here, stays=rested is not None)
+            findings, here = self._look_again(findings, here, stays=rested is not None)
             outcome = decide(findings)
         log.debug("step %d: %s, of %s", self._index, outcome or "goes on", findings)
         self._moving.idle = live and outcome in RESTS
@@ -315,7 +315,7 @@ class Drag(Iterator[DragStep]):
             return step
         return replace(step, contrast=self.problem.contrast(here.shift))
 
-    def _second_opinion(self, findings: Findings, here: Evaluation, *, stays: bool) -> tuple[Findings, Evaluation]:
+    def _look_again(self, findings: Findings, here: Evaluation, *, stays: bool) -> tuple[Findings, Evaluation]:
         """Look for content once more before anything is said at the end, where the tracker can do that.
 
         A drag whose content turns out to be elsewhere goes on from there, if it may.

@@ -324,7 +324,7 @@ class LineTracker(Tracker):
         """What is known of the handles.
 
         Args:
-            lost: of a second opinion, which ones are for other reasons than what has changed; None: it is none, so
-                nothing is said.
+            lost: at the end, which of them are lost for other reasons than what has changed; None: it is not the end,
+                so nothing is said of any.
         """
         return _followed_on_line(self._pattern, handles, shift, sampler, lost, self._lengths)

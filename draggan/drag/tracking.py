@@ -114,7 +114,7 @@ class Tracker(abc.ABC):
         """
 
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Tracked:
-        """A second opinion of the place where a drag is about to end; asked seldom, so it may cost as much as a step.
+        """A second look at the place where a drag is about to end; asked seldom, so it may cost as much as a step.
 
         Args:
             tracked: what this tracker said of it.

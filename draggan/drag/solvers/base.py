@@ -133,7 +133,7 @@ class Solver(abc.ABC, Generic[AnEvaluation]):
 
     @abc.abstractmethod
     def confirmed(self, here: AnEvaluation, *, final: bool) -> AnEvaluation:
-        """The same latent with a second opinion of where its content is (`Tracker.confirm`), or the same object.
+        """The same latent with a second look at where its content is (`Tracker.confirm`), or the same object.
 
         Args:
             final: the drag does not go on.
