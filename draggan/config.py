@@ -522,8 +522,8 @@ class GaussNewtonRules:
         32.0,
         unit="px at 512 px",
         source="ours",
-        help="nearer than this to its targets a drag of few handles that can go no farther lets the rows of the latent "
-        "part as they like; farther away they cost steps and seldom bring it there",
+        help="nearer than this to its targets a drag of few handles needs less naturalness, and the rows of the latent "
+        "may part as they like; farther away that brings more of them there, but melts pictures and makes claims false",
     )
     homing: float = _setting(
         0.5,

@@ -142,13 +142,13 @@ def test_the_rows_are_let_go_for_the_last_bit_of_a_way():
     drag = Drag(generator, WS, [START], [(31.0, 32.0)], config=DragConfig(solver="gauss-newton", max_departure=100.0))
     *_, last = drag
     here = drag._here
-    assert here.let_go
-    torch.testing.assert_close(here.shift, drag._solver._loose.shift(here.v))
+    assert here.let_go is not None
+    torch.testing.assert_close(here.shift, drag._solver._of(here).shift(here.v))
     assert last.outcome == "stalled"
     assert np.linalg.norm(where(generator, last) - last.handles[0]) < 0.5
     # Far from its target, and where a pointer is followed, it is not worth the steps.
     far = Drag(generator, WS, [START], [(50.0, 32.0)], config=DragConfig(solver="gauss-newton"))
-    assert not [*far][-1].done or not far._here.let_go
+    assert not [*far][-1].done or far._here.let_go is None
 
 
 def test_a_drag_stops_before_it_leaves_what_the_model_knows_unless_told_to_go_on():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,11 +136,14 @@ def test_rows_are_pulled_back_by_the_derivative_of_the_shift(make):
     torch.testing.assert_close((pictures.pulled_back(rows, v) * towards).sum((1, 2)), expected, rtol=2e-2, atol=2e-2)
 
 
-def test_letting_rows_go_moves_nothing():
+def test_a_step_goes_straight_on_from_where_a_drag_was_let_go():
     G = tiny_stylegan2()
     pictures, metric = pictures_of(G)
-    v = somewhere(pictures)
-    torch.testing.assert_close(pictures.uncoupled().shift(metric.coupled(v)), pictures.shift(v))
+    begins = pictures.shift(somewhere(pictures))
+    straight = Linear(replace(metric, coupling=None), G.sample(1), begins)
+    v = torch.randn(begins.shape, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(straight.shift(straight.origin(MOVES)), begins)
+    torch.testing.assert_close(straight.shift(v) - begins, replace(metric, coupling=None)(v), rtol=1e-4, atol=1e-4)
 
 
 def test_drags_that_keep_natural_go_by_pictures_and_others_by_one_metric():

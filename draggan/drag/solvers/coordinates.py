@@ -15,11 +15,10 @@ latents, K the coupling of rows. Moving every row by noise of its own is the spa
 from __future__ import annotations
 
 import abc
-import copy
 import math
 import threading
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -63,10 +62,12 @@ class Linear(Coordinates):
     Attributes:
         metric: K and S.
         like: a tensor with the size and the place of a latent.
+        begins: the shift where v is zero; None: none.
     """
 
     metric: LatentMetric
     like: Float[Tensor, "1 num_ws w_dim"]
+    begins: Float[Tensor, "1 shift_rows w_dim"] | None = None
 
     def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows w_dim"]:
         """See `Coordinates.origin`."""
@@ -74,7 +75,8 @@ class Linear(Coordinates):
 
     def shift(self, v: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "1 shift_rows w_dim"]:
         """See `Coordinates.shift`."""
-        return self.metric(v)
+        way = self.metric(v)
+        return way if self.begins is None else self.begins + way
 
     def pulled_back(
         self, rows: Float[Tensor, "k shift_rows w_dim"], v: Float[Tensor, "1 shift_rows w_dim"]
@@ -97,12 +99,6 @@ class Pictures(Coordinates):
         with torch.no_grad():
             self._begins = noise.latents(noise.z)
         self._map = _map_of(noise.generator)
-
-    def uncoupled(self) -> Pictures:
-        """The same with rows that may part as they like."""
-        other = copy.copy(self)
-        other._metric = replace(self._metric, coupling=None)
-        return other
 
     def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows d"]:
         """See `Coordinates.origin`."""

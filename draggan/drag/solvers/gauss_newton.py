@@ -35,6 +35,7 @@ from draggan.drag.latent_statistics import latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, fetch_at_once, refused
+from draggan.drag.regime import freedom
 from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
 from draggan.drag.solvers.coordinates import Coordinates, Linear, Pictures
 from draggan.drag.solvers.jacobian import inverse, null_space, to_float64
@@ -59,10 +60,8 @@ class GaussNewtonEvaluation(Evaluation):
     """See `Evaluation`.
 
     Attributes:
-        v: where the latent is in the coordinates of the drag.
-        home: where steps go back to as far as the handles do not need the change: where the drag began, or where the
-            rows were let go.
-        let_go: from there on the rows may part as they like (`GaussNewton` says when).
+        v: where the latent is in the coordinates of the drag: all zero where it began, or was let go.
+        let_go: the shift from which on the rows may part as they like (`GaussNewton` says when); None: they may not.
         surroundings: its features.
         region: how far the next step may go.
         targets: those that uphill steps are counted for.
@@ -74,8 +73,7 @@ class GaussNewtonEvaluation(Evaluation):
 
     problem: Problem
     v: Float[Tensor, "1 shift_rows d"]
-    home: Float[Tensor, "1 shift_rows d"]
-    let_go: bool
+    let_go: Float[Tensor, "1 shift_rows w_dim"] | None
     surroundings: Surroundings
     region: Region
     targets: Float[Tensor, "_ 2"]
@@ -104,8 +102,7 @@ class GaussNewtonKept(Kept):
     """
 
     v: Float[Tensor, "1 shift_rows d"]
-    home: Float[Tensor, "1 shift_rows d"]
-    let_go: bool
+    let_go: Float[Tensor, "1 shift_rows w_dim"] | None
     around: Float[Tensor, "n 2"]
     last: bool
     reach: float
@@ -194,9 +191,9 @@ class Trial:
 class GaussNewton(Solver[GaussNewtonEvaluation]):
     """One forward pass a step or attempt, two or three backward passes a step, over a small window for every handle.
 
-    The last bit of a way is often open only if the rows of the latent part: where a drag of few handles can go no
-    farther and little is left, they are let go, and steps give back only what they have done since. They stay so, also
-    where the drag is sent on from there.
+    The last bit of a way is a short way, whatever came before: where a drag of few handles has little left to go, it
+    needs less naturalness (`draggan.drag.regime`), and the rows of the latent may part. So they are let go, and steps
+    give back only what they have done since. They stay so, also where the drag is sent on from there.
     """
 
     second_order = True
@@ -207,19 +204,23 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         super().__init__(problem, tracker)
         config = problem.config
         known = latent_statistics(problem.generator) if config.naturalness > 0 else None
+
+        def root(naturalness: float) -> Float[Tensor, "w_dim w_dim"] | None:
+            return None if known is None else metric_root(known, naturalness).to(problem.ws.device)
+
         # Rows that the features do not depend on stay where they are.
         used = min(problem.shift_rows, problem.generator.rows_used(problem.level))
         coupling = row_coupling(problem.shift_rows, used, problem.freedom.row_independence)
-        root = None if known is None else metric_root(known, problem.freedom.naturalness).to(problem.ws.device)
-        metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
+        metric = LatentMetric(
+            root(problem.freedom.naturalness), None if coupling is None else coupling.to(problem.ws.device)
+        )
         self._coordinates: Coordinates = Linear(metric, problem.ws)
-        self._loose: Coordinates = Linear(replace(metric, coupling=None), problem.ws)
         noise = problem.noise
         if noise is not None and known is not None:
             own = replace(metric, root=known.root.to(problem.ws.device))
-            pictures = Pictures(noise, own, RULES.beyond)
-            self._coordinates, self._loose = pictures, pictures.uncoupled()
-        self._coupled = metric.coupled
+            self._coordinates = Pictures(noise, own, RULES.beyond)
+        least = freedom(problem.regime, config, 0.0, problem.size).naturalness
+        self._let_go = Linear(LatentMetric(root(least), None), problem.ws)
         self._regime = problem.regime
         self._last_bit = problem.pixels(RULES.last_bit)
         self._restored_from = problem.pixels(RULES.restored_from)
@@ -242,7 +243,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         return RULES.max_uphill_steps if self.tracker.jumps else 0
 
     def patience(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> Patience:
-        """See `Solver.patience`. A drag that can let go of its rows is the more patient where it may do so."""
+        """See `Solver.patience`. A drag that lets go of its rows is the more patient where it does."""
         steps, least = RULES.stall_share * self.problem.config.stall_steps, self.problem.least_progress
         if not self._regime.lets_go or self._all_within(here.tracked, targets, self._last_bit):
             return Patience(max(round(steps), 2), least)
@@ -260,8 +261,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             problem=problem,
             shift=shift,
             v=v,
-            home=v,
-            let_go=False,
+            let_go=None,
             surroundings=surroundings,
             tracked=self.tracker.begin(handles, shift, surroundings.sampler),
             region=initial_region(RULES, self._widest),
@@ -277,7 +277,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             tracked=here.tracked,
             converged=here.converged,
             v=here.v,
-            home=here.home,
             let_go=here.let_go,
             around=surroundings.handles,
             last=surroundings.last,
@@ -299,7 +298,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             tracked=kept.tracked,
             converged=kept.converged,
             v=kept.v,
-            home=kept.home,
             let_go=kept.let_go,
             surroundings=Surroundings(self.problem, kept.shift, kept.around, last=kept.last, reach=kept.reach),
             region=kept.region,
@@ -331,6 +329,8 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         stopped: Callable[[], bool] = never,
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """See `Solver.step`."""
+        if self._may_let_go(here, targets):
+            here = replace(here, v=torch.zeros_like(here.shift), let_go=here.shift, astray=None)
         # Before anything else is computed: what it takes to differentiate may be gone then.
         linearisation = self._linearised(here)
         same = targets is here.targets or torch.equal(*to_host(targets, here.targets))
@@ -371,9 +371,9 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """Bring the handles nearer: attempts, each shorter than the one before, until one is good.
 
-        Where none is, there may be another way to go on: a step uphill, or with the rows let go.
+        Where none is, there may be another way to go on: a step uphill.
         """
-        only_once, most = self._may_try_only_once(here), self._most_backtracks(here)
+        only_once = self._may_try_only_once(here)
         region, attempt = here.region, self._attempt(here, linearisation, here.region)
         refusal: Refusal | None = None
         for backtracks in itertools.count(1):
@@ -386,16 +386,13 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
                 return self._taken(trial, region)
             # The last reason given; a shorter attempt that was allowed, but led no nearer, does not take it back.
             refusal = trial.refusal or refusal
-            exhausted = backtracks > most or region.radius < self._shortest_refused[trial.refusal]
+            exhausted = backtracks > RULES.max_backtracks or region.radius < self._shortest_refused[trial.refusal]
             if exhausted or only_once or stopped():
                 break
             region = region.shrunk(RULES, trial.asked)
             attempt = self._shorter(here, linearisation, region, backtracks, attempt)
-        if exhausted and not (only_once or stopped()):
-            if here.uphill_steps:
-                return self._go_uphill(here, linearisation, last=last)
-            if self._may_let_go(here):
-                return self._let_go(here, last=last, stopped=stopped)
+        if exhausted and here.uphill_steps and not (only_once or stopped()):
+            return self._go_uphill(here, linearisation, last=last)
         if exhausted and not here.uphill_steps:
             region = initial_region(RULES, self._widest)
         return Stuck(replace(here, region=region, mask_scale=attempt.mask_scale), refusal)
@@ -413,10 +410,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """What is closer than people can see may be improved, but not by trying again and again."""
         near, stop_distance = self.problem.near, self.problem.stop_distance
         return near < stop_distance and self._all_within(here.tracked, here.targets, stop_distance)
-
-    def _most_backtracks(self, here: GaussNewtonEvaluation) -> int:
-        """What a shorter step would win is little where there is another way to go on."""
-        return 1 if self._may_let_go(here) else RULES.max_backtracks
 
     def _try(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> Trial:
         """What comes of an attempt."""
@@ -452,14 +445,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         trial = self._try(here, self._attempt(here, linearisation, region), last=last)
         return replace(self._taken(trial, region), uphill_steps=here.uphill_steps - 1)
 
-    def _let_go(
-        self, here: GaussNewtonEvaluation, *, last: bool, stopped: Callable[[], bool]
-    ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
-        """A step with which the rows may part as they like."""
-        v = self._coupled(here.v)
-        loose = replace(here, v=v, home=v, let_go=True, region=initial_region(RULES, self._widest))
-        return self._approach(loose, self._linearised(loose), last=last, stopped=stopped)
-
     def _shorter(
         self,
         here: GaussNewtonEvaluation,
@@ -476,10 +461,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
     def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
         """The coordinates it moves in."""
-        return self._loose if here.let_go else self._coordinates
+        return self._coordinates if here.let_go is None else replace(self._let_go, begins=here.let_go)
 
-    def _may_let_go(self, here: GaussNewtonEvaluation) -> bool:
-        return self._regime.lets_go and not here.let_go and self._all_within(here.tracked, here.targets, self._last_bit)
+    def _may_let_go(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> bool:
+        return self._regime.lets_go and here.let_go is None and self._all_within(here.tracked, targets, self._last_bit)
 
     def _restore(
         self,
@@ -562,7 +547,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         short = 0.0 if exact else RULES.aim * self.problem.near
         # As data: what is recorded with a number is recorded for that number.
         limits = to_device(torch.tensor([region.radius, region.damping, homing]), here.v.device)
-        return _step_towards(jacobian, here.v - here.home, here.tracked.handles, here.targets, limits, short)
+        return _step_towards(jacobian, here.v, here.tracked.handles, here.targets, limits, short)
 
     def _going(
         self,
@@ -617,7 +602,7 @@ def _step_towards(
     """See `GaussNewton._towards`.
 
     Args:
-        way: from home.
+        way: from where the coordinates begin.
         limits: the region's radius and damping, and the homing.
         short: so far from its target every handle is to end, image pixels.
     """
