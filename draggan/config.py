@@ -519,7 +519,7 @@ class GaussNewtonRules:
         "remembered, and beyond a ridge where two positions match a handle equally well the way is often open",
     )
     last_bit: float = _setting(
-        32.0,
+        24.0,
         unit="px at 512 px",
         source="ours",
         help="nearer than this to its targets a drag of few handles needs less naturalness, and the rows of the latent "

@@ -137,9 +137,9 @@ def test_steps_make_content_look_as_it_did(monkeypatch):
 
 
 def test_the_rows_are_let_go_for_the_last_bit_of_a_way():
-    """The bump goes 8 px and no farther: 3 px are left there, and every latent is still the one that is said."""
+    """The bump goes 8 px and no farther: 2 px are left there, and every latent is still the one that is said."""
     generator = BumpGenerator([START], limit=8.0).freeze()
-    drag = Drag(generator, WS, [START], [(31.0, 32.0)], config=DragConfig(solver="gauss-newton", max_departure=100.0))
+    drag = Drag(generator, WS, [START], [(30.0, 32.0)], config=DragConfig(solver="gauss-newton", max_departure=100.0))
     *_, last = drag
     here = drag._here
     assert here.let_go is not None

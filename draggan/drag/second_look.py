@@ -21,6 +21,7 @@ from draggan.config import at_size
 from draggan.drag.continuity import LEAST_SIMILAR, ContinuityTracker, Followed
 from draggan.drag.line import LineTracker
 from draggan.drag.problem import Problem
+from draggan.drag.step import FADED
 from draggan.drag.tracking import Tracked
 from torch_utils.transfer import to_host
 
@@ -98,6 +99,9 @@ class SecondLookTracker(ContinuityTracker):
         moved_too_far = tracked.corrected > self._moved_at_most
         lost = tracked.lost | (away > self._agrees_within) | moved_too_far | (similar < LEAST_SIMILAR)
         lost = lost | (tracked.displacement > self._changed_at_most)
+        if self._problem.regime.lets_go and self._problem.contrast(shift) < FADED:
+            # What has melted is like the start in few things, and those are easily found somewhere.
+            lost = torch.ones_like(lost)
         if self._line_between is not None:
             (known,) = to_host(lost)
             if not known.any():

@@ -14,8 +14,11 @@ from torch_utils.transfer import to_host
 
 __all__ = ["FADED", "DragStep", "Nearest"]
 
-FADED = 0.75
-"""A picture whose features vary by less than this share of what those of the first one do has lost much detail."""
+FADED = 0.78
+"""A picture whose features vary by less than this share of what those of the first one do has lost much detail.
+
+Of one or two handles without a mask nothing is claimed there: of 11 such claims of 310 seven were true.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
