@@ -14,6 +14,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ import draggan
 from draggan import program, terminal
 from draggan.checkpoints import catalogue
 from draggan.cli import _parser, main
-from draggan.cli.drag import _watched
+from draggan.cli.drag import _OUTCOMES, _Dragged, _say, _watched
+from draggan.drag import Outcome
+from draggan.engine.base import Update
 from draggan.engine.running_drag import TurnsDrag
 from draggan.export import read_recipe
 from tests.marks import marks_of
@@ -52,6 +55,35 @@ def test_a_drag_writes_marked_pictures_and_says_what_happened(model, tmp_path, c
     assert json.loads(out.info["DragGAN"])["seed"] == 7
     assert all({"words", "signature", "record"} <= marks_of(Path(name).read_bytes()) for name in files)
     assert "pixels" in marks_of(Path(files[2]).read_bytes())
+
+
+def test_every_outcome_has_words_of_its_own():
+    words = [_OUTCOMES[outcome] for outcome in get_args(Outcome)]
+    assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize(("distance", "lost", "said"), [(0.4, True, "may have arrived"), (3.0, False, "further on")])
+def test_whether_a_drag_that_is_lost_may_have_arrived_is_said(capsys, distance, lost, said):
+    at = np.zeros((1, 2), np.float32)
+    last = Update(
+        index=4,
+        ws=np.zeros((1, 2, 4), np.float32),
+        handles=at,
+        targets=at,
+        distances=np.array([distance], np.float32),
+        stop_distance=1.0,
+        seconds=0.1,
+        loss=0.0,
+        way=0.5,
+        lost=np.array([lost]),
+        contrast=1.0,
+        done=True,
+        outcome="lost",
+    )
+    dragged = _Dragged(before=None, after=None, running=SimpleNamespace(), last=last)
+    _say(dragged, [])
+    assert said in capsys.readouterr().out
+    assert (dragged.measures()["unsure"], dragged.measures()["lost"]) == (lost, [lost])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,13 +24,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from draggan.config import DragConfig, Limits
+from draggan.drag import Outcome
+from draggan.engine.base import Update
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.engine.short_form import recipe_from
 from draggan.errors import DragGANError, LimitError
 from draggan.recipe import Edit, Mask, ModelReference, Point, Recipe, Seed
+from draggan.service.answers import facts_of
 from draggan.service.app import _listening, build_service
-from draggan.service.description import RECIPE
+from draggan.service.description import RECIPE, STREAM
 from draggan.service.live import Live
 from draggan.service.metrics import Metrics
 from tests.marks import marks_of
@@ -107,6 +111,48 @@ def test_a_drag_comes_step_by_step(client, accept):
     assert len(last["recipe"]["edits"]) == 1
     assert picture_in(last["picture"]).size == (64, 64)
     assert marks_of(file_in(last["picture"])) >= {"words", "signature", "record"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "distances", "lost", "said"),
+    [
+        (None, [0.2, 4.0], [False, True], {}),
+        ("arrived", [0.2, 0.4], [False, False], {"faded": True}),
+        ("lost", [0.2, 0.4], [False, True], {"unsure": True}),
+        ("lost", [0.2, 4.0], [False, False], {"unsure": False}),
+        ("stalled", [0.2, 4.0], [False, False], {}),
+    ],
+)
+def test_a_step_says_of_which_handles_it_is_not_certain_and_whether_all_may_have_arrived(
+    outcome, distances, lost, said
+):
+    points = np.zeros((2, 2), np.float32)
+    update = Update(
+        index=3,
+        ws=np.zeros((1, 2, 4), np.float32),
+        handles=points,
+        targets=points,
+        distances=np.array(distances, np.float32),
+        stop_distance=1.0,
+        seconds=0.1,
+        loss=0.0,
+        way=0.5,
+        lost=np.array(lost),
+        contrast=0.5,
+        done=outcome is not None,
+        outcome=outcome,
+    )
+    facts = facts_of(update)
+    assert facts["lost"] == lost
+    assert {name: facts[name] for name in ("faded", "unsure") if name in facts} == said
+    json.dumps(facts)
+
+
+def test_every_outcome_is_described_wherever_programs_read_of_them():
+    root = Path(__file__).parent.parent
+    told = [(root / name).read_text("utf-8") for name in ("docs/service.md", "draggan/ui/api.py")]
+    told += [(root / "draggan/service/tools.py").read_text("utf-8"), STREAM["description"]]
+    assert [word for text in told for word in get_args(Outcome) if not re.search(rf"\b{word}\b", text)] == []
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ class _Dragged:
             "faded": last is not None and last.faded,
             "way": 1.0 if last is None else round(last.way, 4),
             "lost": [] if last is None else last.lost.tolist(),
+            "unsure": last is not None and last.unsure,
             "seconds": round(seconds, 3),
             "seconds_per_step": round(seconds / max(steps, 1), 4),
         }
@@ -314,12 +315,11 @@ def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
     else:
         steps = f"{last.index} step{'' if last.index == 1 else 's'}"
         ended = f" after {steps}, {last.seconds:.1f} s"
-        unsure = outcome == "lost" and bool((last.distances <= last.stop_distance).all())
-        if unsure:
+        if last.unsure:
             ended = f" ({steps}, {last.seconds:.1f} s)"
         elif outcome != "arrived":
             ended += f", {100 * last.way_gone:.0f} % of the way"
-        print(_OUTCOMES["unsure" if unsure else "faded" if last.faded else outcome] + ended)
+        print(_OUTCOMES["unsure" if last.unsure else "faded" if last.faded else outcome] + ended)
         points = zip(last.handles, last.targets, last.distances, last.lost, strict=True)
         for i, (h, t, d, gone) in enumerate(points, 1):
             so = " (not certain)" if gone else ""

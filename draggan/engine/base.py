@@ -77,6 +77,15 @@ class Update:
         return self.contrast < FADED
 
     @property
+    def unsure(self) -> bool:
+        """It may have arrived: all handles are where they should be, and `lost` says of which that is not certain.
+
+        The other drags that end as "lost" stop short of their targets, in the last picture in which all was certain.
+        """
+        there = bool((self.distances <= self.stop_distance).all())
+        return self.outcome == "lost" and there and bool(self.lost.any())
+
+    @property
     def way_gone(self) -> float:
         """`way` as people are told of it, 0 to 1: handles that are farther away than at first have gone none of it."""
         return min(max(self.way, 0.0), 1.0)

@@ -47,8 +47,11 @@ def facts_of(update: Update | None) -> dict[str, Any]:
         "targets": update.targets.round(3).tolist(),
         "distances": update.distances.round(3).tolist(),
         "way": round(update.way, 4),
+        "lost": update.lost.tolist(),
     }
-    return facts | {"faded": update.faded} if update.outcome == "arrived" else facts
+    if update.outcome == "arrived":
+        return facts | {"faded": update.faded}
+    return facts | {"unsure": update.unsure} if update.outcome == "lost" else facts
 
 
 def result_of(running: RunningDrag) -> dict[str, Any]:

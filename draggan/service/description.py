@@ -183,8 +183,10 @@ PICTURE: dict[str, Any] = {
 }
 STREAM: dict[str, Any] = {
     "description": "lines of JSON, or server-sent events: what is known after a step as it comes (steps, handles, "
-    "targets, distances, way); at last also outcome, faded of one that has arrived, recipe, and picture as a PNG data "
-    "URL; or error",
+    "targets, distances, way, and lost: of each handle, whether it is uncertain where its content is); at last also "
+    "recipe, picture as a PNG data URL, and outcome: arrived (faded: the picture has lost much of its detail); "
+    "stalled, unlikely or far (no farther with this model); lost (content could be followed no farther; or, with "
+    "unsure true, it may have arrived); max_steps; stopped; diverged. Or error",
     "content": {
         "application/x-ndjson": {"schema": {"type": "string"}},
         "text/event-stream": {"schema": {"type": "string"}},

@@ -11,11 +11,11 @@ sends ``{"targets": [[x, y], ...], "id": 12}`` as often as it likes, the newest 
 (the drag goes to its end at the newest targets) or ``{"stop": true}`` (it ends where it is).
 
 Every picture is one binary message: four bytes, big-endian, the length of a JSON header; the header,
-``{"id": ..., "steps": ..., "handles": ..., "targets": ..., "distances": ..., "way": ...}``; a JPEG. ``id`` is that of
-the targets that the picture was made for. A slow client gets fewer pictures, never late ones. At the end comes
-``{"done": true, "outcome": ..., "handles": ..., "recipe": RECIPE, "picture": PNG data URL}``, and the client may begin
-again. What goes wrong comes as ``{"error": SENTENCE}``. What comes before the answer to the first message waits, and is
-heard in its order; of more than 64 messages the oldest targets go, never a ``settle`` or ``stop``.
+``{"id": ..., "steps": ..., "handles": ..., "targets": ..., "distances": ..., "way": ..., "lost": ...}``; a JPEG. ``id``
+is that of the targets that the picture was made for. A slow client gets fewer pictures, never late ones. At the end
+comes ``{"done": true, "outcome": ..., "handles": ..., "recipe": RECIPE, "picture": PNG data URL}``, and the client may
+begin again. What goes wrong comes as ``{"error": SENTENCE}``. What comes before the answer to the first message waits,
+and is heard in its order; of more than 64 messages the oldest targets go, never a ``settle`` or ``stop``.
 """
 
 from __future__ import annotations

@@ -157,10 +157,16 @@ class _Tools:
             settings: of the drag, such as {"max_steps": 50}; leave it out for what suits the model.
 
         Returns:
-            The picture after the drag, and as JSON: "outcome" ("arrived" only where the content is at its target; any
-            other word says that this model goes no farther, and the picture is the nearest one), "faded" (it has
-            arrived, and lost much of its detail: choose a nearer target), "notice" (why it was ended early, if it was),
-            where the handles are now, how far they are from their targets, and the recipe for the next drag.
+            The picture after the drag, and as JSON: "outcome", where the handles are now, how far they are from their
+            targets, "notice" (why it was ended early, if it was), and the recipe for the next drag. Outcomes:
+            "arrived": the content is at its target. If "faded" is true, the picture has lost much of its detail:
+            choose a nearer target.
+            "stalled", "unlikely", "far": this model goes no farther; the picture is the nearest one.
+            "lost": the content could be followed no farther; the picture is the nearest in which it could. If
+            "unsure" is true, it may have arrived instead: "lost" says of each handle whether that is uncertain.
+            "max_steps": the limit of steps was reached; drag again from there to go on.
+            "stopped": it was ended before it had arrived.
+            "diverged": the steps were too large; set a smaller "step_size".
         """
 
         def dragged(wanted: Callable[[], bool]) -> list[Any]:

@@ -86,10 +86,13 @@ def register(engine: Engine, models: Models, site: Site) -> None:
 
         points: [[handle x, handle y, target x, target y], ...] in image pixels. mask: a PNG data URL, opaque where the
         picture may change; empty: everywhere. truncation, settings (any of DragConfig's): those left out are what suits
-        the model. While it runs, there come "steps", "handles", "targets", "distances" and "way" (1 at the targets); at
-        the end also "outcome" ("arrived" only where the content is there; "stalled", "unlikely" or "lost" where this
-        model goes no farther), of what has arrived "faded" (it has lost much of its detail), "notice" (why it was ended
-        early, if it was) and "picture", a PNG data URL.
+        the model. While it runs, there come "steps", "handles", "targets", "distances", "way" (1 at the targets) and
+        "lost" (of each handle, whether it is uncertain where its content is); at the end also "outcome", "notice" (why
+        it was ended early, if it was) and "picture", a PNG data URL. Outcomes are "arrived" (the content is there;
+        "faded" says whether the picture has lost much of its detail), "stalled", "unlikely" and "far" (no farther with
+        this model), "lost" (the content could be followed no farther; or, with "unsure" true, it may have arrived, and
+        "lost" says of which handles that is not certain), "max_steps", "stopped" and "diverged" (the steps were too
+        large). After all but "arrived" and "stopped" the picture is the nearest on the way.
         """
         caller = caller_of(request)
         with explained(to_programs=True):

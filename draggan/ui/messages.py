@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
+from typing_extensions import assert_never
 
 from draggan.config import SEEDS
 from draggan.downloads import Terms, megabytes
@@ -532,16 +534,15 @@ def is_taut(update: Update) -> bool:
     return beyond not in (None, "arrived", "stopped") and float(update.distances.max()) > 2 * update.stop_distance
 
 
+_NoFarther = Literal["stalled", "unlikely", "far", "lost"]
+"""Outcomes of drags that stop short of their targets, as no way leads there."""
+
+
 def live_rest(update: Update) -> str:
-    """Why the picture does not follow the pointer any farther."""
-    if update.rests == "lost":
-        why = "further on, what you hold could no longer be followed"
-    elif update.rests == "unlikely":
-        why = "further on, the picture would be unlike any that this model makes"
-    elif update.rests == "far":
-        why = "your pulls together have changed the picture as much as this model can take"
-    else:
-        why = "this model makes no picture nearer to that"
+    """Why the picture does not follow the pointer any farther; of a drag that rests short of its targets."""
+    why = "this model makes no picture nearer to that"
+    if update.rests in ("stalled", "unlikely", "far", "lost"):
+        why = _why_no_farther(update.rests, "what you hold")
     return f"As far as it goes: {why}."
 
 
@@ -563,9 +564,13 @@ def live_outcome(update: Update, *, moved: bool = True, dropped: bool = False) -
         return "good", f"Arrived. {on}"
     if update.outcome == "diverged":
         return "bad", f"The picture fell apart, so the best one on the way is shown. {undo}"
-    if update.outcome == "stopped":
+    if update.outcome == "stopped" or update.outcome is None:
         return "note", f"Stopped {far:.1f} px away. {on}"
-    return "note", f"{_as_far_as_it_goes(update)}, {far:.1f} px to go. {undo}".strip()
+    if update.outcome == "max_steps":
+        return "note", f"Stopped at the limit of steps, {far:.1f} px away. {on}"
+    if update.unsure:
+        return "note", f"{_doubtful(update, '', ())} {undo}".strip()
+    return "note", f"{_as_far_as_it_goes(update.outcome, update)}, {far:.1f} px to go. {undo}".strip()
 
 
 def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
@@ -601,36 +606,55 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
             f"Stopped at the limit of {steps}, {_arrivals(update)}{_to_go(update, numbers)}. Press Start to continue; "
             "Undo takes you back.",
         )
-    if update.outcome == "lost" and (doubtful := _doubtful(update, steps, numbers)):
+    if update.outcome == "diverged":
+        return "bad", (
+            f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
+            "Set a smaller step size under Expert and press Start; Undo takes you back."
+        )
+    if update.outcome is None:
+        raise ValueError("the drag goes on; there is nothing to say of its end")
+    if update.unsure:
+        doubtful = _doubtful(update, f" after {steps}", numbers)
         return "note", f"{doubtful} Keep the picture if it is what you wanted; Undo takes you back."
-    if update.outcome in ("stalled", "unlikely", "lost"):
-        left, goes_on = f"{_arrivals(update)}{_to_go(update, numbers)}", _goes_on(session)
-        if held := _held_by_mask(session):
-            return "note", f"It has gone {_way(update, goes_on=goes_on)}, {left}.{held}"
-        advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
-        advice += f", or “{CHOICES['space']['w' if session.space == 'w+' else 'w+']}”."
-        if update.outcome == "unlikely":
-            # As long as it is: the line below the picture has room for three.
-            advice = f"To go farther, raise “{TITLES['max_departure']}” under Expert."
-        undo = "" if update.outcome == "unlikely" else " Undo takes you back."
-        return "note", f"{_as_far_as_it_goes(update, goes_on=goes_on)}, {left}. {advice}{undo}"
-    return "bad", (
-        f"The steps were too large and the picture fell apart after {steps}; the best picture is shown. "
-        "Set a smaller step size under Expert and press Start; Undo takes you back."
-    )
+    return "note", _no_farther(update.outcome, update, session)
 
 
-def _as_far_as_it_goes(update: Update, *, goes_on: bool = False) -> str:
+def _no_farther(outcome: _NoFarther, update: Update, session: Session) -> str:
+    """How far a drag has gone that stops short of its targets, why, and what to do about it."""
+    left, goes_on = f"{_arrivals(update)}{_to_go(update, session.active_numbers)}", _goes_on(session)
+    if held := _held_by_mask(session):
+        return f"It has gone {_way(update, goes_on=goes_on)}, {left}.{held}"
+    gone = f"{_as_far_as_it_goes(outcome, update, goes_on=goes_on)}, {left}."
+    if outcome in ("unlikely", "far"):
+        # As long as it is: the line below the picture has room for three.
+        return f"{gone} To go farther, raise “{TITLES['max_departure']}” under Expert."
+    advice = "Try a closer target" + ("" if session.mask is None else ", a larger painted region")
+    advice += f", or “{CHOICES['space']['w' if session.space == 'w+' else 'w+']}”."
+    return f"{gone} {advice} Undo takes you back."
+
+
+def _why_no_farther(outcome: _NoFarther, held: str) -> str:
+    """Why a drag goes no farther, as a clause.
+
+    Args:
+        held: what it moves, such as "what you hold".
+    """
+    if outcome == "stalled":
+        return "this model makes no picture nearer to that"
+    if outcome == "unlikely":
+        return "further on, the picture would be unlike any that this model makes"
+    if outcome == "far":
+        return "your pulls together have changed the picture as much as this model can take"
+    if outcome == "lost":
+        return f"further on, {held} could no longer be followed"
+    assert_never(outcome)
+
+
+def _as_far_as_it_goes(outcome: _NoFarther, update: Update, *, goes_on: bool = False) -> str:
     """Why a drag has gone no farther, and how much of the way it has gone."""
-    way = _way(update, goes_on=goes_on)
-    if update.outcome == "lost":
-        what = "the point" if len(update.lost) == 1 else "a point"
-        return f"Further on, what is under {what} could no longer be followed. It has gone {way}"
-    if update.outcome == "unlikely":
-        return f"Further on, the picture would be unlike any that this model makes. It has gone {way}"
-    if update.outcome == "far":
-        return f"Your pulls together have changed the picture as much as this model can take. It has gone {way}"
-    return f"As far as it goes: this model makes no picture nearer to that. It has gone {way}"
+    why = _why_no_farther(outcome, f"what is under {'the point' if len(update.lost) == 1 else 'a point'}")
+    why = f"As far as it goes: {why}" if outcome == "stalled" else why[:1].upper() + why[1:]
+    return f"{why}. It has gone {_way(update, goes_on=goes_on)}"
 
 
 def _way(update: Update, *, goes_on: bool) -> str:
@@ -659,21 +683,20 @@ def _arrivals(update: Update) -> str:
     return "" if len(update.distances) == 1 else f"{_share(update).lower()} points there, "
 
 
-def _doubtful(update: Update, steps: str, numbers: Sequence[int]) -> str:
-    """Where all points should be there, and that is not certain of some, a sentence on those; else empty."""
-    if (update.distances > update.stop_distance).any():
-        return ""
+def _doubtful(update: Update, when: str, numbers: Sequence[int]) -> str:
+    """Of a drag that may have arrived (`Update.unsure`), a sentence on the points of which that is not certain.
+
+    Args:
+        when: such as " after 5 steps"; may be empty.
+    """
     names = [_name(i, numbers) for i in np.flatnonzero(update.lost).tolist()]
-    if not names:
-        return ""
     if len(update.lost) == 1:
-        return f"The point may have arrived after {steps}, but it looks too different now to be sure."
+        return f"The point may have arrived{when}, but it looks too different now to be sure."
     if len(names) == len(update.lost):
-        return f"The points may have arrived after {steps}, but they look too different now to be sure."
+        return f"The points may have arrived{when}, but they look too different now to be sure."
     if len(names) == 1:
-        return f"{_share(update)} points arrived after {steps}; point {names[0]} looks too different now to be sure."
-    some = _listed(names)
-    return f"{_share(update)} points arrived after {steps}; points {some} look too different now to be sure."
+        return f"{_share(update)} points arrived{when}; point {names[0]} looks too different now to be sure."
+    return f"{_share(update)} points arrived{when}; points {_listed(names)} look too different now to be sure."
 
 
 def _every(update: Update) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from draggan.drag import Outcome
+from draggan.drag.stopping import RESTS
 from draggan.engine.base import Update
 from draggan.ui import messages
 
@@ -98,6 +101,38 @@ def test_every_end_has_its_sentence(session, last, kind, words):
     said = messages.drag_outcome(last, session)
     assert said[0] == kind
     assert words in said[1]
+
+
+def test_no_two_outcomes_share_a_sentence(session):
+    ends = {outcome: messages.drag_outcome(step(outcome), session)[1] for outcome in get_args(Outcome)}
+    assert len(set(ends.values())) == len(ends)
+    pulls = {outcome: messages.live_outcome(step(outcome))[1] for outcome in get_args(Outcome)}
+    assert len(set(pulls.values())) == len(pulls)
+    rests = {reason: messages.live_rest(replace(step(None), rests=reason)) for reason in RESTS if reason != "arrived"}
+    assert len(set(rests.values())) == len(rests)
+
+
+def test_an_outcome_that_nobody_knows_is_an_error_and_not_some_other_sentence(session):
+    unknown = step("stalled")
+    object.__setattr__(unknown, "outcome", "melted")
+    for say in (messages.live_outcome, lambda update: messages.drag_outcome(update, session)):
+        with pytest.raises(AssertionError, match="melted"):
+            say(unknown)
+
+
+@pytest.mark.parametrize(
+    ("last", "unsure"),
+    [
+        (step("lost", distances=(0.2, 0.4), lost=(False, True)), True),
+        (step("lost", distances=(0.2, 1.4), lost=(False, True)), False),
+        (step("lost", distances=(0.2, 0.4)), False),
+        (step("stopped", distances=(0.2, 0.4), lost=(False, True)), False),
+    ],
+)
+def test_a_drag_may_have_arrived_where_all_points_are_there_and_some_are_not_certain(session, last, unsure):
+    assert last.unsure == unsure
+    assert ("to be sure" in messages.drag_outcome(last, session)[1]) == unsure
+    assert ("to be sure" in messages.live_outcome(last)[1]) == unsure
 
 
 @pytest.mark.parametrize(("way", "words"), [(0.574, "57 %"), (-0.3, "0 %"), (1.2, "100 %")])

@@ -249,8 +249,9 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
         return session, messages.live_outcome(update, dropped=dropped)
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
+    there = update.outcome == "arrived" and bool((update.distances <= update.stop_distance).all())
     # Also where it is not certain that it is what was held: it cannot be brought any nearer.
-    if update.outcome in ("arrived", "lost") and (update.distances <= update.stop_distance).all():
+    if there or update.unsure:
         session = session.with_arrived()
     if drag.notice:
         return session, ("note", sentence(drag.notice))
