@@ -338,7 +338,8 @@ class DragConfig:
         source="paper",
         low=0.0,
         high=64.0,
-        help="radius of the patch around a handle that is pulled; never below 2 px of the picture",
+        help="radius of the patch around a handle that is pulled; never below 2 px of the picture; with gauss-newton "
+        "and continuity only for three handles or more",
     )
     r2: float = _setting(
         12.0,
@@ -346,7 +347,8 @@ class DragConfig:
         source="paper",
         low=1.0,
         high=128.0,
-        help="half side of the square in which a handle is looked for; never below 3 px of the picture",
+        help="half side of the square in which a handle is looked for; never below 3 px of the picture; only with the "
+        "published tracker (template): by continuity content is always looked for within 12 px at 512 px",
     )
     mask_weight: float = _setting(
         20.0,
@@ -368,6 +370,7 @@ class DragConfig:
         source="ours; the paper and published code are exact",
         low=0,
         high=4096,
+        only="adam",
         help="0: hold the fixed region exactly; more: estimate its change from so many random windows, faster",
     )
     stop_distance: float = _setting(

@@ -133,8 +133,9 @@ HELP_OF = {
     "Whole picture (W): all of it turns into another one of its kind.",
     "mask_hold": "Not ticked: a little may change there, as in the paper.",
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
-    "r1": "What is held of the content: so far around a handle",
-    "r2": "How far around a handle its content is looked for after a step",
+    "r1": "What is held of the content: so far around a handle. With Gauss-Newton it counts for three points or more",
+    "r2": "How far around a handle its content is looked for after a step. Only with Adam; Gauss-Newton follows the "
+    "content by a rule of its own",
     "stop_distance": "A handle this close to its target has arrived; a quarter of a cell of the model's features "
     "always counts as close",
     "step_size": "How far the latent goes in a step: the learning rate",
