@@ -5,18 +5,41 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from draggan.checkpoints.catalogue import entry_of
 from draggan.downloads import DownloadProgress, offer, terms_of
 from draggan.errors import DownloadError
 from draggan.reel import Frames, Reel
 
-__all__ = ["CountBar", "Line", "ProgressBar", "StageBar", "Watched", "check_model", "ensure_downloaded"]
+__all__ = ["CountBar", "Line", "ProgressBar", "StageBar", "Watched", "check_model", "ensure_downloaded", "follow"]
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class _Update(Protocol):
+    """`draggan.engine.base.Update` or `InversionUpdate`, which cannot be imported here."""
+
+    @property
+    def done(self) -> bool: ...
+
+
+UpdateT = TypeVar("UpdateT", bound=_Update)
+
+
+@runtime_checkable
+class _Run(Protocol[UpdateT]):
+    """`draggan.engine.base.RunningDrag` or `RunningInversion`, which say what this means."""
+
+    def newer(self, than: UpdateT | None, patience: float) -> UpdateT | None: ...
+
+    def ended(self, patience: float) -> bool: ...
+
+    def stop(self) -> None: ...
+
 
 _WIDTH = 28  # characters of the bar
 _USUAL_COLUMNS = 80
@@ -74,6 +97,29 @@ def ensure_downloaded(model: str, *, yes: bool) -> None:
         raise
     finally:
         bar.end()
+
+
+def follow(run: _Run[UpdateT], show: Callable[[UpdateT], None]) -> UpdateT | None:
+    """Show the newest update of what an engine runs, up to its end; Ctrl+C stops it, and what was reached is kept.
+
+    Returns:
+        The last update; None if it was stopped before its first step.
+
+    Raises:
+        Whatever it has failed with.
+    """
+    update: UpdateT | None = None
+    while update is None or not update.done:
+        try:
+            newer = run.newer(update, 1.0)
+            if newer is update and run.ended(0):
+                break
+            if newer is not None and newer is not update:
+                update = newer
+                show(update)
+        except KeyboardInterrupt:
+            run.stop()
+    return update
 
 
 class Line:

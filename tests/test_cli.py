@@ -444,6 +444,9 @@ def test_of_several_points_the_line_says_how_far_the_farthest_is_and_ctrl_c_stop
                 raise one
             return one
 
+        def ended(self, patience):
+            return False
+
         def stop(self):
             self.stopped += 1
 

@@ -196,24 +196,17 @@ def _to_do(engine: LocalEngine, args: argparse.Namespace, recipe: Recipe) -> tup
 
 def _watched(running: RunningDrag, *, quiet: bool) -> Update | None:
     """Follow a drag to its end, with a line on a terminal; Ctrl+C stops it, and what was reached is kept."""
-    from draggan.terminal import Line
+    from draggan.terminal import Line, follow
 
     line = Line(shown=not quiet)
-    update: Update | None = None
+
+    def show(update: Update) -> None:
+        line(f"step {update.index}: {update.distances.max():.1f} px to go")
+
     try:
-        while update is None or not update.done:
-            try:
-                newer = running.newer(update, 1.0)
-                if newer is update and running.ended(0):
-                    break
-                update = newer
-                if update is not None:
-                    line(f"step {update.index}: {update.distances.max():.1f} px to go")
-            except KeyboardInterrupt:
-                running.stop()
+        return follow(running, show)
     finally:
         line.end()
-    return update
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from draggan.engine.base import InversionUpdate, RunningInversion
     from draggan.inversion import Crop, CropFinder, Photo
 
-__all__ = ["HELP", "NAME", "add_consent", "add_crop", "add_options", "agreed", "crop_of", "run", "watched"]
+__all__ = ["HELP", "NAME", "add_consent", "add_crop", "add_options", "agreed", "crop_of", "run"]
 
 NAME = "invert"
 HELP = "open a photo in a model, to drag it"
@@ -188,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
                 f"this takes about {time.done:.0f} s here, {time.latent:.0f} s of them to the first that can be dragged"
             )
         running = engine.invert(args.model, cut(photo, crop, size), config)
-        last = watched(running, quiet=args.json)
+        last = _watched(running, quiet=args.json)
         recipe = running.reached()
         assert last is not None
         assert last.verdict is not None
@@ -228,28 +228,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def watched(running: RunningInversion, *, quiet: bool) -> InversionUpdate | None:
+def _watched(running: RunningInversion, *, quiet: bool) -> InversionUpdate | None:
     """Follow it to its end, with a bar on a terminal; Ctrl+C: good enough, what there is is kept."""
-    from draggan.terminal import StageBar
+    from draggan.terminal import StageBar, follow
 
     bar = StageBar(shown=not quiet)
-    update: InversionUpdate | None = None
     words = {"latent": "looking for the picture", "weights": "tuning the model"}
+
+    def show(update: InversionUpdate) -> None:
+        bar(update.progress, f"{words[update.stage]}, {update.psnr:.1f} dB", update.seconds_left)
+
     try:
-        while update is None or not update.done:
-            try:
-                newer = running.newer(update, 1.0)
-                if newer is update and running.ended(0):
-                    break
-                if newer is not None and newer is not update:
-                    update = newer
-                    said = f"{words[update.stage]}, {update.psnr:.1f} dB"
-                    bar(update.progress, said, update.seconds_left)
-            except KeyboardInterrupt:
-                running.stop()
+        return follow(running, show)
     finally:
         bar.end()
-    return update
 
 
 def _points(count: int) -> Callable[[str], tuple[tuple[float, float], ...]]:
