@@ -94,13 +94,23 @@ def download(
                 os.replace(part.path, destination)
                 part.note.unlink(missing_ok=True)
             return destination
+    raise DownloadError(f"{_told(destination.name, failures, part.have())} {advice}".strip())
+
+
+def _told(name: str, failures: Sequence[tuple[str, DownloadError]], have: int) -> str:
+    """That a file was not downloaded, and why.
+
+    Args:
+        failures: addresses, and what each has failed with.
+        have: bytes that came and are kept.
+    """
     told = "; ".join(f"{urlsplit(url).hostname or url}: {error}" for url, error in failures)
-    message = f"{destination.name} was not downloaded. {told or 'It has no address'}."
+    message = f"{name} was not downloaded. {told or 'It has no address'}."
     if failures and all(str(error).startswith("no connection") for _, error in failures):
         message += " Is this machine offline? The built-in models work without a network."
-    if have := part.have():
+    if have:
         message += f" The {have:,} bytes that came are kept; trying again goes on from there."
-    raise DownloadError(f"{message} {advice}".strip())
+    return message
 
 
 class _Part:

@@ -254,19 +254,10 @@ def audit(
     values: dict[float, dict[str, np.ndarray]] = {}
     shown: list[np.ndarray] = []
     for truncation in truncations:
-        pictures = []
-        drawn = replace(subject, truncation=truncation)
-        for i in range(samples):
-            pictures.append(_pixels(drawn, first_seed + i))
-            progress("pictures", i + 1, samples)
+        pictures = _drawn(replace(subject, truncation=truncation), first_seed, samples, progress)
         values[truncation] = _checked(reader(np.stack(pictures)), samples)
         shown = shown or pictures[:_SHOWN]
-    against = "equal shares of every group"
-    if scene_reader is not None and reference is None:
-        reference, against = scene_reader.held[0], f"{len(next(iter(scene_reader.held[0].values())))} renderings"
-        against += f" of the scene `{scene_reader.scene.name}`, read in the same way"
-    elif reference is not None:
-        against = "the reference that was given"
+    reference, against = _reference(reference, scene_reader)
     together = {name: np.concatenate([found[name] for found in values.values()]) for name in values[truncations[0]]}
     grouped = {name: _Grouping.of(name, found, (reference or {}).get(name)) for name, found in together.items()}
     on_model = {} if scene_reader is None else _on_model(subject, scene_reader, first_seed, min(samples, 400))
@@ -299,6 +290,30 @@ def audit(
         misread=misread,
     )
     return sheet, shown
+
+
+def _drawn(
+    subject: Subject, first_seed: int, samples: int, progress: Callable[[str, int, int], None]
+) -> list[UInt8[np.ndarray, "height width 3"]]:
+    """Its pictures, one after the other."""
+    pictures = []
+    for i in range(samples):
+        pictures.append(_pixels(subject, first_seed + i))
+        progress("pictures", i + 1, samples)
+    return pictures
+
+
+def _reference(
+    given: Values | Reference | None, scene_reader: SceneReader | None
+) -> tuple[Values | Reference | None, str]:
+    """What pictures are compared with, and how people are told of it."""
+    if given is not None:
+        return given, "the reference that was given"
+    if scene_reader is None:
+        return None, "equal shares of every group"
+    held = scene_reader.held[0]
+    count = len(next(iter(held.values())))
+    return held, f"{count} renderings of the scene `{scene_reader.scene.name}`, read in the same way"
 
 
 def contact_sheet(
