@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -286,7 +287,7 @@ def test_what_only_another_step_needs_goes_with_the_end():
 
 
 def test_why_a_drag_ended_can_be_logged(caplog, monkeypatch):
-    """What the second look found, with its limits, and what each decision was made from; nothing costs without."""
+    """What the second look found, with its limits, and why each step goes on or ends; nothing costs without."""
     told, tell = [], SecondLookTracker._tell
     monkeypatch.setattr(SecondLookTracker, "_tell", lambda self, *args, **more: told.append(tell(self, *args, **more)))
     config = DragConfig(solver="gauss-newton", max_departure=100.0)
@@ -297,5 +298,9 @@ def test_why_a_drag_ended_can_be_logged(caplog, monkeypatch):
             *_, last = Drag(BumpGenerator(START).freeze(), WS, START[:1], [(20.0, 18.0)], config=config)
         assert last.outcome == "arrived"
         assert bool(caplog.records) == (level == logging.DEBUG)
-    assert "second look at handle 0: the line leads " in caplog.text
-    assert f"step {last.index}: arrived, of Findings(pulled=False, within_stop_distance=True" in caplog.text
+    look = r"second look at point 1: found \d\.\d px from .* \(limit \d+\.\d\), moved 0\.0 px by .*; confirmed"
+    assert re.search(look, caplog.text)
+    left = last.distances.max()
+    assert f"step {last.index}: {left:.1f} px to go; within the stop distance; ends as arrived" in caplog.text
+    assert re.search(r"step 0: \d+\.\d px to go, loss [\d.e-]+; goes on", caplog.text)
+    assert not re.search(r"Findings|=(True|False)", caplog.text)

@@ -15,7 +15,7 @@ from draggan.drag.live import MovingTargets
 from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.step import Nearest
-from draggan.drag.stopping import Findings, Progress, close, decide
+from draggan.drag.stopping import Findings, Progress, close, decide, told
 
 ON_THE_WAY = Findings(
     pulled=True,
@@ -73,6 +73,35 @@ THERE = {"pulled": False, "within_stop_distance": True}
 )
 def test_why_a_drag_ends(found, outcome):
     assert decide(replace(ON_THE_WAY, **found)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({}, "goes on"),
+        (
+            {"stuck": True, "refusal": "lost", "idle_steps": 2, "stall_steps": 2},
+            "no step leads nearer without losing the content; no progress for 2 of 2 steps; ends as lost",
+        ),
+        ({"stuck": True, "live": True}, "no step leads nearer; rests as stalled"),
+        ({"within_stop_distance": True}, "within the stop distance, to come nearer yet; goes on"),
+        ({**THERE, "lost": True}, "within the stop distance; the content is not certain to be there; ends as lost"),
+        (
+            {**THERE, "converged": False},
+            "within the stop distance; what changed outside the mask can still be made up for; goes on",
+        ),
+        ({"last": True}, "the step limit is reached; ends as max_steps"),
+        ({"last": True, "stopped": True}, "told to stop; ends as stopped"),
+        ({"close": True, "last": True}, "as near as anybody could tell; the step limit is reached; ends as arrived"),
+        (
+            {"gone": "unlikely"},
+            "this step cannot be taken without a picture unlike any that the model makes; ends as unlikely",
+        ),
+    ],
+)
+def test_why_a_drag_ends_is_told_in_words(found, said):
+    findings = replace(ON_THE_WAY, **found)
+    assert told(findings, decide(findings)) == said
 
 
 def test_how_close_is_as_good_as_there():

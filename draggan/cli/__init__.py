@@ -30,7 +30,7 @@ from draggan.cli import (
     verify,
     video,
 )
-from draggan.cli.options import add_command
+from draggan.cli.options import add_command, add_verbose
 from draggan.errors import DragGANError
 from draggan.program import own_command
 
@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         args = _parser().parse_args(drag.joined(sys.argv[1:] if argv is None else argv))
-        level = logging.DEBUG if args.verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(levelname)s %(message)s")
+        _log(verbose=args.verbose)
         status = args.run(args)
         sys.stdout.flush()
         return status
@@ -85,6 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _log(*, verbose: bool) -> None:
+    """Log to the terminal; on demand everything that this program has to say, not what its libraries have."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for name in ("draggan", "torch_utils", "dnnlib"):
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)
+
+
 def _drop_output() -> None:
     """Leave nothing of the output for the exit to write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Drag points of a generated picture, in a page or without one.",
         epilog="Each command has a --help of its own.",
     )
-    parser.add_argument("--verbose", action="store_true", help="log what happens")
+    add_verbose(parser)
     commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         options = add_command(commands, command.NAME, command.HELP)

@@ -42,7 +42,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_yes(page)
     page.add_argument("--open", action="store_true", help="open the page in the browser")
-    page.add_argument("--verbose", action="store_true", help="log what happens")
     _add_reach(parser.add_argument_group("who can reach it"))
     _add_computing(parser.add_argument_group("where it is computed"))
 
@@ -119,6 +118,7 @@ def _add_computing(computing: Options) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """``python app.py``: serve the page until interrupted; returns the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description=_DESCRIPTION)
+    add_verbose(parser)
     add_options(parser)
     try:
         args = parser.parse_args(argv)

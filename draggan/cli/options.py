@@ -28,6 +28,7 @@ __all__ = [
     "add_json",
     "add_machine",
     "add_setting",
+    "add_verbose",
     "add_yes",
     "file_of",
     "name_of",
@@ -38,7 +39,15 @@ __all__ = [
 
 def add_command(commands: Commands[argparse.ArgumentParser], name: str, meaning: str) -> argparse.ArgumentParser:
     """One of several commands, which its own help explains in the words of the list."""
-    return commands.add_parser(name, help=meaning, description=sentence(meaning))
+    parser = commands.add_parser(name, help=meaning, description=sentence(meaning))
+    # What stood before the command stays.
+    add_verbose(parser, default=argparse.SUPPRESS)
+    return parser
+
+
+def add_verbose(options: Options, *, default: str | bool = False) -> None:
+    """The option of everything that can be started."""
+    options.add_argument("--verbose", action="store_true", default=default, help="log what happens")
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

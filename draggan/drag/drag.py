@@ -25,7 +25,7 @@ from draggan.drag.solvers import SOLVERS
 from draggan.drag.solvers.base import Evaluation, Solver, Stuck
 from draggan.drag.state import DragState, on_device
 from draggan.drag.step import DragStep, Nearest
-from draggan.drag.stopping import RESTS, Findings, Outcome, Progress, close, decide
+from draggan.drag.stopping import RESTS, Findings, Outcome, Progress, close, decide, told
 from draggan.drag.tracking import TemplateTracker
 from draggan.generators.base import Generator
 from torch_utils.transfer import to_host
@@ -252,18 +252,30 @@ class Drag(Iterator[DragStep]):
         if doubted and move.gone is None and not live:
             findings, here = self._look_again(findings, here, stays=rested is not None)
             outcome = decide(findings)
-        log.debug("step %d: %s, of %s", self._index, outcome or "goes on", findings)
         self._moving.idle = live and outcome in RESTS
         self._rest = findings if self._moving.idle and outcome != "arrived" else None
         if outcome is None or self._moving.idle:
             (loss,) = to_host(here.loss(self._targets))
             step = self._step(here, loss.item(), rests=outcome)
             if np.isfinite(step.loss):
+                self._tell(findings, outcome, step)
                 if move.gone is None and self._believed(here):
                     self._nearest = self._nearest.including(step)
                 return step
             outcome = "diverged"
-        return self._last_step(here, outcome, untrusted=move.gone is not None)
+        step = self._last_step(here, outcome, untrusted=move.gone is not None)
+        self._tell(findings, outcome, step)
+        return step
+
+    def _tell(self, findings: Findings, outcome: Outcome | None, step: DragStep) -> None:
+        """Log what has come of this step, and why the drag ends here or goes on."""
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        left, kept = self._distances.max().item(), step.distances.max()
+        more = "" if step.done else f", loss {step.loss:.4g}"
+        if abs(kept - left) > 0.05:
+            more += f", {kept:.1f} px in the picture that is kept"
+        log.debug("step %d: %.1f px to go%s; %s", self._index, left, more, told(findings, outcome))
 
     def _move(self, *, live: bool, last: bool, stays: bool) -> Move:
         """Where a step leads, if there is to be one; before the first, the picture that the drag begins with."""

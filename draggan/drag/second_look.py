@@ -90,8 +90,26 @@ class SecondLookTracker(ContinuityTracker):
         assert isinstance(tracked, Followed)
         places, similar = self._line.leads(shift, tracked.handles, self._problem.stop_distance)
         away = (places - tracked.handles).norm(dim=-1)
+        found = self._concluded(tracked, shift, places, away, similar, final=final)
         if log.isEnabledFor(logging.DEBUG):
-            self._tell(tracked, away, similar, final=final)
+            self._tell(tracked, found, away, similar, final=final)
+        return found
+
+    def _concluded(
+        self,
+        tracked: Followed,
+        shift: Float[Tensor, "1 shift_rows w_dim"],
+        places: Float[Tensor, "n 2"],
+        away: Float[Tensor, "n"],
+        similar: Float[Tensor, "n"],
+        *,
+        final: bool,
+    ) -> Followed:
+        """What becomes of the places.
+
+        Args:
+            places, away, similar: where the line leads, how far that is from them, and how much it is like the start.
+        """
         elsewhere = away > self._problem.stop_distance
         again = (tracked.corrected > 0) & (away > self._moves_again_within)
         if not final and elsewhere.any() and not again.any():
@@ -117,13 +135,23 @@ class SecondLookTracker(ContinuityTracker):
         places, similar = between.leads(shift, tracked.handles, self._torn_beyond)
         return ((places - tracked.handles).norm(dim=-1) > self._torn_beyond) & (similar > TORN_SIMILAR)
 
-    def _tell(self, tracked: Followed, away: Float[Tensor, "n"], similar: Float[Tensor, "n"], *, final: bool) -> None:
+    def _tell(
+        self, before: Followed, after: Followed, away: Float[Tensor, "n"], similar: Float[Tensor, "n"], *, final: bool
+    ) -> None:
         """Log what is decided by. Copies it to the host, so only where somebody wants to know."""
-        values = (t.tolist() for t in to_host(away, tracked.corrected, similar, tracked.displacement))
-        for k, (leads, moved, likeness, changed) in enumerate(zip(*values, strict=True)):
+        moved = (after.handles - before.handles).norm(dim=-1)
+        facts = (away, before.corrected, similar, before.displacement, moved, after.lost)
+        values = (t.tolist() for t in to_host(*facts))
+        goes_on, doubted = "the drag goes on from where it was found", "not certain to be there"
+        for k, (leads, corrected, likeness, changed, by, lost) in enumerate(zip(*values, strict=True), 1):
             log.debug(
-                "%s look at handle %d: the line leads %.2f px away (at most %.2f), moved before by %.2f px (%.2f), "
-                "similarity %.3f (at least %.2f), changed by %.2f px (at most %.2f)",
-                *("last" if final else "second", k, leads, self._agrees_within, moved, self._moved_at_most),
-                *(likeness, LEAST_SIMILAR, changed, self._changed_at_most),
+                "%s look at point %d: found %.1f px from where the steps followed it to (limit %.1f), moved %.1f px by "
+                "earlier looks (limit %.1f), likeness %.2f (at least %.2f), changed by %.1f px (%s); %s",
+                *("last" if final else "second", k, leads, self._agrees_within, corrected, self._moved_at_most),
+                *(likeness, LEAST_SIMILAR, changed, _limit(self._changed_at_most)),
+                goes_on if by else doubted if lost else "confirmed",
             )
+
+
+def _limit(most: float) -> str:
+    return f"limit {most:.1f}" if math.isfinite(most) else "no limit"

@@ -11,7 +11,7 @@ from torch import Tensor
 from draggan.config import FEW_HANDLES, at_size
 from draggan.drag.refusal import Refusal
 
-__all__ = ["RESTS", "Findings", "Outcome", "Patience", "Progress", "close", "decide"]
+__all__ = ["RESTS", "Findings", "Outcome", "Patience", "Progress", "close", "decide", "told"]
 
 Outcome = Literal["arrived", "stalled", "unlikely", "far", "lost", "max_steps", "stopped", "diverged"]
 """Why a drag ended.
@@ -138,6 +138,43 @@ class Findings:
     close: bool = False
     lost: bool = False
     gone: Refusal | None = None
+
+
+_WITHOUT: dict[Refusal, str] = {
+    "lost": "losing the content",
+    "unlikely": "a picture unlike any that the model makes",
+    "far": "going farther than pulls together may",
+}
+
+
+def told(found: Findings, outcome: Outcome | None) -> str:
+    """What a decision was made from, and the decision, in words for people who want to know.
+
+    Args:
+        outcome: what was decided.
+    """
+    facts = []
+    if found.gone is not None:
+        facts.append(f"this step cannot be taken without {_WITHOUT[found.gone]}")
+    if found.within_stop_distance:
+        facts.append("within the stop distance" + (", to come nearer yet" if found.pulled and outcome is None else ""))
+        if not (found.pulled or found.converged):
+            facts.append("what changed outside the mask can still be made up for")
+    elif found.close:
+        facts.append("as near as anybody could tell")
+    if found.lost:
+        facts.append("the content is not certain to be there")
+    if found.stuck:
+        facts.append("no step leads nearer" + (f" without {_WITHOUT[found.refusal]}" if found.refusal else ""))
+    if found.idle_steps:
+        facts.append(f"no progress for {found.idle_steps} of {found.stall_steps} steps")
+    if found.stopped:
+        facts.append("told to stop")
+    elif found.last:
+        facts.append("the step limit is reached")
+    rests = found.live and outcome in RESTS
+    facts.append("goes on" if outcome is None else f"{'rests' if rests else 'ends'} as {outcome}")
+    return "; ".join(facts)
 
 
 def decide(found: Findings) -> Outcome | None:
