@@ -194,20 +194,27 @@ MISTAKES = {
     f"drag {POINT} --solver quick": "'adam' or 'gauss-newton'",
     f"drag {POINT} --device quantum": "there is no device 'quantum'",
     f"drag {POINT} --mask nowhere": "there is no file nowhere",
+    f"drag {POINT} --mask a.png": "a.png",
+    "drag --model cat --point 1,2:999,4": "target 1 at (999, 4) is outside the picture",
+    "edits --model cat --point 999,2:3,4": "outside the picture",
     f"drag {POINT} --latent nowhere": "there is no file nowhere",
     f"drag {POINT} --out nowhere/x.png": "there is no folder nowhere",
     f"drag {POINT} --animation x.avi": ".gif, .webp or .mp4",
     "drag --model nothing --point 1,2:3,4": "'nothing' is neither a listed model nor a file",
     "drag --recipe nowhere": "there is no file nowhere",
     "drag --recipe a.json": "a recipe needs",
+    "drag --recipe good.json --point 1,2:999,4": "outside the picture",
     "edits --recipe nowhere": "there is no file nowhere",
     f"edits {POINT} --grid 2x2 --path 1,2:3,4": "--grid does not go with --path",
     "invert nowhere --model cat --out x.draggan": "there is no file nowhere",
     "invert a.json --model cat --out x.png": "a name that ends in .draggan",
     "invert a.json --model cat --out x.draggan --steps -1": "steps = -1",
+    "invert a.json --model cat --consent --out x.draggan": "a.json is not a picture that can be read",
+    "invert a.png --model cat --out x.draggan": "agree to this sentence by --consent",
     "invert a.json --model nothing --out x.draggan": "'nothing' is neither a listed model nor a file",
     "video nowhere x.gif --model cat --edit a.json": "there is no file nowhere",
     "video a.json x.gif --model cat --edit a.json": "a recipe needs",
+    "video a.json x.gif --model cat --edit good.json": "agree to this sentence by --consent",
     "video a.json x.gif --model cat --edit a.json --strength 11": "--strength 11",
     "batch nowhere --out x": "there is no file nowhere",
     "batch a.json --out x --jobs 0": "--jobs 0",
@@ -231,9 +238,20 @@ MISTAKES = {
 }
 
 
+GOOD = {
+    "recipe": 1,
+    "model": {"name": "cat"},
+    "size": [256, 256],
+    "start": {"seed": 0, "truncation": 0.7, "class": None},
+    "edits": [{"points": [{"handle": [1.0, 2.0], "target": [3.0, 4.0]}]}],
+}
+
+
 def test_a_mistake_is_told_before_pytorch_and_gradio_are_imported(tmp_path):
     """Which take seconds. In a process that has neither of them yet."""
     (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "good.json").write_text(json.dumps(GOOD), encoding="utf-8")
     code = """
 import contextlib, io, json, sys
 from draggan.cli import main
@@ -513,6 +531,40 @@ def test_how_the_program_is_called_is_what_works_here(monkeypatch, tmp_path, cap
     assert program.own_command() == "draggan"
     monkeypatch.setattr(program.shutil, "which", lambda name: str(tmp_path / name))
     assert program.own_command() == "python -m draggan", "another installation's"
+
+
+@pytest.mark.parametrize(
+    ("started", "called"),
+    [
+        ("draggan/__main__.py", "python -m draggan"),
+        ("/x/draggan/__main__.py", "python -m draggan"),
+        ("/x/bin/draggan", "draggan"),
+        ("some/bin/draggan", "some/bin/draggan"),
+        ("./draggan", "./draggan"),
+        ("draggan.exe", "draggan.exe"),
+        ("app.py", "draggan"),
+    ],
+)
+def test_the_program_is_called_what_it_was_started_as(started, called, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [started])
+    monkeypatch.setattr(program.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
+    assert program.own_command() == called
+
+
+def test_verbose_may_stand_before_or_after_any_command(model, capsys):
+    parser = _parser()
+    for argv in (["--verbose", "doctor"], ["doctor", "--verbose"], ["review", "--verbose", "list"]):
+        assert parser.parse_args(argv).verbose, argv
+    assert not parser.parse_args(["doctor"]).verbose
+    assert all("--verbose" in command.format_help() for _, command in commands())
+
+
+def test_verbose_logs_what_this_program_has_to_say_and_not_its_libraries(model, caplog, tmp_path):
+    for options, logged in ((["--verbose"], True), ([], False)):
+        caplog.clear()
+        assert drag(model, *options, "--out", str(tmp_path / "a.png")) == 0
+        assert any(" px to go" in record.getMessage() for record in caplog.records) == logged
+        assert all(record.name.startswith("draggan") for record in caplog.records if record.levelname == "DEBUG")
 
 
 def commands(parser=None, words=()):

@@ -233,7 +233,7 @@ BELOW = ("draggan.errors", "draggan.config", "draggan.geometry", "torch_utils", 
         (
             "draggan/inversion/",
             (
-                *("draggan.errors", "draggan.config", "draggan.images", "draggan.tuning"),
+                *("draggan.errors", "draggan.config", "draggan.images", "draggan.photo", "draggan.tuning"),
                 *("draggan.generators.base", "draggan.generators.tuned", "draggan.drag.latent_statistics"),
                 # The encoders' files, and their training.
                 *(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from draggan.errors import DragGANError, PhotoError
 from draggan.inversion import Crop, Photo, aligned_face, box, centred, cut, paste, read_crop, read_photo
-from draggan.inversion.photo import MOST_PIXELS
+from draggan.photo import MOST_PIXELS
 
 
 def wave(height: int, width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from draggan.cli.options import add_device, add_yes, name_of, which_model
+from draggan.cli.options import add_device, add_verbose, add_yes, name_of, which_model
 from draggan.cli.serving import launch, run_page
 from draggan.config import Cluster
 from draggan.errors import ConfigError, DragGANError

@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     given = edit_options.given_recipe(args) if work is None else work.session.recipe
     photo = None if args.photo is None else _photo_of(args.photo, given, work)
     model = given.model.name if given is not None else args.model or "cat"
+    edit_options.check_places(args, model, given)
     try:
         ensure_downloaded(model, yes=args.yes)
     except ModelNotFound as e:
@@ -158,7 +159,7 @@ def _photo_of(path: Path, recipe: Recipe | None, work: SessionFile | None) -> Ph
     place = None if work is None or recipe is None else work.places.get(recipe.model.tuning)
     if place is None:
         raise PhotoError(f"--photo goes with a session of that photo; open it with `{own_command()} invert` first")
-    from draggan.inversion import read_photo
+    from draggan.photo import read_photo
 
     photo = read_photo(path)
     if photo.sha256 != place.photo_sha256:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from draggan.recipe import Edit, ModelReference, Recipe
     from draggan.session_file import SessionFile
 
-__all__ = ["add", "begun", "check", "edit_of", "given_recipe", "given_session"]
+__all__ = ["add", "begun", "check", "check_places", "edit_of", "given_recipe", "given_session"]
 
 # Settings of a drag that are options here: those that anybody may want to choose, and the others.
 _USUAL_OPTIONS = ("stop_distance", "naturalness", "space", "mask_hold")
@@ -126,6 +126,27 @@ def check(args: argparse.Namespace) -> None:
     read_settings(*_settings(args))
     if args.model is not None:
         check_model(args.model)
+
+
+def check_places(args: argparse.Namespace, model: str, given: Recipe | None) -> None:
+    """Refuse points and a mask that no picture of that size can have, where its size is known without the model.
+
+    Args:
+        given: the recipe to begin with, if there is one; else the list may know the model.
+
+    Raises:
+        PointError, MaskError: one of them does not fit.
+    """
+    from draggan.checkpoints.catalogue import listed_entry
+    from draggan.images import read_mask
+    from draggan.recipe import read_points
+
+    entry = listed_entry(model)
+    size = given.image_size if given is not None else entry.size if entry is not None else None
+    if size is not None:
+        read_points(args.point, size)
+        if args.mask is not None:
+            read_mask(args.mask, size)
 
 
 def given_session(args: argparse.Namespace) -> SessionFile | None:

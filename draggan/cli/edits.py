@@ -71,11 +71,12 @@ def run(args: argparse.Namespace) -> int:
         raise RecipeError(
             f"this recipe is of a photo, whose tuned weights no batch has; drag it with `{own_command()} drag`"
         )
+    model = args.model or "cat"
+    edit_options.check_places(args, model, given)
     if given is None:
         from draggan.engine.local import LocalEngine
         from draggan.engine.models import AnyModels
 
-        model = args.model or "cat"
         ensure_downloaded(model, yes=args.yes)
         engine = LocalEngine(AnyModels(args.device))
         given = edit_options.begun(engine, args, model)

@@ -150,6 +150,7 @@ def crop_of(args: argparse.Namespace, photo: Photo, size: tuple[int, int], finde
 def run(args: argparse.Namespace) -> int:
     """Open it, write the session, and say how well the model knows such pictures."""
     from draggan.export import Provenance, check_picture_path, save_picture
+    from draggan.photo import read_photo
     from draggan.provenance.deployment import default
     from draggan.session import Session
     from draggan.session_file import SUFFIX, PhotoPlace, SessionFile
@@ -164,16 +165,16 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     config = InversionConfig(**given)
     check_model(args.model)
+    photo = read_photo(args.photo)
+    agreed(args)
     # Only now: a mistake need not wait for PyTorch.
     from draggan.engine.local import LocalEngine
     from draggan.engine.models import AnyModels
-    from draggan.inversion import VERDICTS, crop_finder, cut, expected, read_photo
+    from draggan.inversion import VERDICTS, crop_finder, cut, expected
     from draggan.inversion.encoder import find_encoder
     from draggan.inversion.lpips import read_lpips
 
     lpips = read_lpips(*args.lpips) if args.lpips else None
-    photo = read_photo(args.photo)
-    agreed(args)
     default().moderation.check_upload(photo.pixels)
     ensure_downloaded(args.model, yes=args.yes)
     engine = LocalEngine(AnyModels(args.device), lpips=lpips)

@@ -80,13 +80,13 @@ def run(args: argparse.Namespace) -> int:
         raise LatentError(f"--strength {args.strength:g} is not allowed; give a number from -10 to 10")
     recipe = _edit(args.edit)
     check_model(args.model)
+    invert.agreed(args)
     # Only now: a mistake need not wait for PyTorch.
     from draggan.engine.models import AnyModels
     from draggan.inversion.frames import Clip
 
     clip = Clip(args.film, args.frames)
     _check_memory(args.out, clip)
-    invert.agreed(args)
     default().moderation.check_upload(clip)
     ensure_downloaded(args.model, yes=args.yes)
     models = AnyModels(args.device)

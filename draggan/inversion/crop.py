@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from draggan.errors import PhotoError
-from draggan.inversion.photo import Photo
+from draggan.photo import Photo
 
 __all__ = ["Crop", "aligned_face", "box", "centred", "cut", "read_crop"]
 

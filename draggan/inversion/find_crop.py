@@ -33,9 +33,9 @@ from draggan.generators.base import Generator
 from draggan.inversion.crop import Crop, centred
 from draggan.inversion.distance import psnr
 from draggan.inversion.encoder import Encoder, find_encoder
-from draggan.inversion.photo import Photo
 from draggan.inversion.stepwise import finished
 from draggan.landmarks import INPUT, LandmarkNetwork, find_landmarks
+from draggan.photo import Photo
 from draggan.pixels import from_uint8
 
 __all__ = ["SURE_PSNR", "SURE_SPREAD", "CropFinder", "FoundCrop", "crop_finder"]

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
 from draggan.errors import PhotoError
-from draggan.inversion.photo import LEAST_SIDE, MOST_PIXELS
+from draggan.photo import LEAST_SIDE, MOST_PIXELS
 
 __all__ = ["MOST_FRAMES", "Clip"]
 

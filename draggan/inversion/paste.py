@@ -12,7 +12,7 @@ from torch import Tensor
 
 from draggan.errors import PhotoError
 from draggan.inversion.crop import Crop
-from draggan.inversion.photo import Photo
+from draggan.photo import Photo
 
 __all__ = ["FEATHER", "changed", "paste"]
 

@@ -1,4 +1,7 @@
-"""Reading a photo from outside: upright, three channels of bytes, whatever it was; or a sentence that says why not."""
+"""Reading a photo from outside: upright, three channels of bytes, whatever it was; or a sentence that says why not.
+
+Needs no PyTorch: that a photo cannot be read is told at once.
+"""
 
 from __future__ import annotations
 
