@@ -1,4 +1,4 @@
-"""``draggan audit-model``: whom a model draws, and how well it draws and drags whom."""
+"""``draggan audit-model``: whom a model draws, and how well it draws and drags each group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "NAME", "add_options", "run"]
 
 NAME = "audit-model"
-HELP = "count whom a model draws, and how well it draws and drags whom: a bias sheet"
+HELP = "count whom a model draws, and how well it draws and drags each group: a bias sheet"
 _MOST = 100_000
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -35,14 +35,22 @@ _OUTCOMES = {
     "done": "nothing left to drag: the recipe has its result already",
     "arrived": "arrived",
     "faded": "arrived, but the picture has lost much of its detail on the way",
-    "max_steps": "step limit reached; the best picture so far was kept",
-    "stalled": "as far as it goes: this model makes no picture nearer to that; the nearest one was kept",
-    "unlikely": "stopped before the picture would be unlike any that this model makes (--max-departure 100 goes on)",
-    "far": "stopped, as pulls together have changed the picture as much as this model can take",
-    "lost": "further on, what is under a point could no longer be followed; the last picture with it was kept",
+    "max_steps": "step limit reached",
+    "stalled": "as far as it goes",
+    "unlikely": "stopped before the picture would be unlike any that this model makes,",
+    "far": "stopped, as pulls together have changed the picture as much as this model can take,",
+    "lost": "stopped before what is under a point would be lost,",
     "unsure": "the points may have arrived, but some look too different now to be sure",
     "stopped": "stopped",
-    "diverged": "the optimisation ran out of bounds; the best picture so far was kept (try a smaller --step-size)",
+    "diverged": "the optimisation ran out of bounds",
+}
+# What is said of some behind that, and how long it took.
+_BESIDES = {
+    "max_steps": "kept the best picture so far",
+    "stalled": "this model makes no picture nearer to that; kept the nearest one",
+    "unlikely": "--max-departure 100 goes on",
+    "lost": "kept the nearest picture in which its place was certain",
+    "diverged": "kept the best picture so far; try a smaller --step-size",
 }
 
 
@@ -313,7 +321,8 @@ def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
             ended = f" ({steps}, {last.seconds:.1f} s)"
         elif outcome != "arrived":
             ended += f", {100 * last.way_gone:.0f} % of the way"
-        print(_OUTCOMES["unsure" if last.unsure else "faded" if last.faded else outcome] + ended)
+        said = "unsure" if last.unsure else "faded" if last.faded else outcome
+        print(_OUTCOMES[said] + ended + (f"; {_BESIDES[said]}" if said in _BESIDES else ""))
         points = zip(last.handles, last.targets, last.distances, last.lost, strict=True)
         for i, (h, t, d, gone) in enumerate(points, 1):
             so = " (not certain)" if gone else ""

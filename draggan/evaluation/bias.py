@@ -1,4 +1,4 @@
-"""Whom a model draws, and how well it draws and drags whom: the bias sheet.
+"""Whom a model draws, and how well it draws and drags each group: the bias sheet.
 
 *Whom.* Attributes are read from many pictures (`draggan.evaluation.attributes`) and put into groups; how many are in
 each is compared with a reference, by total variation and by a chi-square test. For a built-in model the reference is
