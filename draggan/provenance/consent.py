@@ -52,9 +52,9 @@ MODEL = Text(
 )
 PHOTO = Text(
     name="photo",
-    version=1,
+    version=2,
     words="This is me, or I have the permission of everybody in it; nobody in it is a minor; and what I make of it "
-    "will be neither sexual nor deceive anybody.",
+    "will be neither sexual nor deceptive.",
 )
 TEXTS = {text.name: text for text in (MODEL, PHOTO)}
 """All of them, by name."""
