@@ -62,7 +62,13 @@ def test_every_outcome_has_words_of_its_own():
     assert len(set(words)) == len(words)
 
 
-@pytest.mark.parametrize(("distance", "lost", "said"), [(0.4, True, "may have arrived"), (3.0, False, "would be lost, after 4 steps, 0.1 s, 50 % of the way; kept the nearest")])
+@pytest.mark.parametrize(
+    ("distance", "lost", "said"),
+    [
+        (0.4, True, "may have arrived"),
+        (3.0, False, "would be lost, after 4 steps, 0.1 s, 50 % of the way; kept the nearest"),
+    ],
+)
 def test_whether_a_drag_that_is_lost_may_have_arrived_is_said(capsys, distance, lost, said):
     at = np.zeros((1, 2), np.float32)
     last = Update(
