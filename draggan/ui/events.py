@@ -178,8 +178,10 @@ def _wire_models(page: Page, wiring: _Wiring, *, local: bool) -> None:
 def _wire_pictures(page: Page, wiring: _Wiring) -> None:
     parts, outputs = page.parts, wiring.outputs
     # Not with every key: a seed of four digits would be four pictures.
-    typed = [parts.seed.submit, parts.seed.blur]
-    gr.on(typed, wiring.queued(pictures.set_seed), [parts.session, parts.seed], outputs, api_name="seed", **_LAST)
+    typed = [parts.session, parts.seed]
+    parts.seed.submit(wiring.queued(pictures.set_seed), typed, outputs, api_name="seed", **_LAST)
+    left = [*typed, parts.canvas]
+    parts.seed.blur(wiring.queued(pictures.leave_seed), left, outputs, api_name="leave_seed", **_LAST)
     gr.on(
         # The keys and the mouse; then the arrow that puts the first value back.
         [parts.truncation.input, parts.truncation.release],

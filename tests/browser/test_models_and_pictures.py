@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 
@@ -227,3 +228,38 @@ def test_only_model_files_are_offered_for_upload(visit):
     agree(page)
     chooser = page.locator("#dg-upload").locator("xpath=..").locator("input[type=file]").first
     expect(chooser).to_have_attribute("accept", re.compile(r"\.safetensors"))
+
+
+def test_the_seed_box_that_an_example_is_clicked_from_does_not_undo_it(visit):
+    """Clicking leaves the box, and the two calls may be answered in either order."""
+    page = visit()
+    page.fill("#dg-seed input", "7")
+    page.keyboard.press("Enter")
+    expect(page.locator("#dg-undo")).to_be_enabled()
+    late = []
+
+    def hold_back(route):
+        data = json.loads(route.request.post_data)["data"]
+        if len(data) > 1 and data[1] == 7:
+            late.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", hold_back)
+    page.get_by_role("button", name="Up and out").click()
+    status(page, "^Up and out: press Start")
+    assert late, "leaving the box is told to the server"
+    with page.expect_response("**/queue/join*"):
+        late[0].continue_()
+    page.wait_for_timeout(700)
+    status(page, "^Up and out: press Start")
+    expect(page.locator("#dg-start")).to_be_enabled()
+    expect(page.locator("#dg-seed input")).to_have_value("3")
+
+
+def test_a_seed_is_drawn_when_its_box_is_left(visit):
+    page = visit()
+    page.fill("#dg-seed input", "7")
+    page.keyboard.press("Tab")
+    expect(page.locator("#dg-undo")).to_be_enabled()
+    expect(page.locator("#dg-seed input")).to_have_value("7")

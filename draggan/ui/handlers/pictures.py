@@ -11,12 +11,21 @@ import gradio as gr
 from draggan.errors import ConfigError
 from draggan.session import Session
 from draggan.ui import messages
+from draggan.ui.canvas.value import CanvasValue, is_outdated
 from draggan.ui.errors import explained
 from draggan.ui.handlers.dragging import refused_while_dragging
 from draggan.ui.page import Page, Updates
 from draggan.ui.tab_queue import tab_of
 
-__all__ = ["picture_of_seed", "random_picture", "set_label", "set_seed", "set_truncation", "try_preset"]
+__all__ = [
+    "leave_seed",
+    "picture_of_seed",
+    "random_picture",
+    "set_label",
+    "set_seed",
+    "set_truncation",
+    "try_preset",
+]
 
 
 def set_seed(
@@ -31,6 +40,22 @@ def set_seed(
         return
     back = {page.parts.seed: gr.update(value=session.seed)}
     yield (yield from page.attempt(lambda: _another(page, session, seed=seed), back))
+
+
+def leave_seed(
+    page: Page, session: Session | None, seed: float | None, value: CanvasValue, request: gr.Request
+) -> Iterator[Updates]:
+    """The same where the box of the seed is left.
+
+    It is left by pressing something else, too, such as an example, and what that brings may be there first: the seed
+    belongs to what was there before, which the canvas tells, and must not take the place of it.
+    """
+    with explained():
+        session = page.session_of(session)
+    if is_outdated(session, value):
+        yield {page.parts.session: session, page.parts.seed: gr.update(value=session.seed)}
+        return
+    yield from set_seed(page, session, seed, request)
 
 
 def set_truncation(page: Page, session: Session | None, truncation: float | None) -> Updates:
