@@ -51,11 +51,11 @@ def offer(title: str, terms: Terms, *, asking: bool = False, destination: str = 
     """
     if terms.by_hand:
         return f"{title} cannot be downloaded from here.\n\n{terms.by_hand}\n\nTerms: {terms.licence}."
-    unknown = "asking the server …" if asking else "not known, as no server has told it; some hundred MB are usual"
-    size = unknown if terms.bytes is None else megabytes(terms.bytes)
+    unknown = "Size: asking the server …" if asking else "Size unknown; usually a few hundred MB"
+    size = unknown if terms.bytes is None else f"Size: {megabytes(terms.bytes)}"
     lines = [
         f"{title} is not on this machine yet.\n",
-        f"Size: {size}",
+        size,
         f"From: {terms.source}",
         f"Terms of the weights: {terms.licence}",
         terms.notes,

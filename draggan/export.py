@@ -315,7 +315,7 @@ def recipe_in(data: bytes, name: str) -> Recipe:
     if not data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
         if data[8:9] == b"{":
             raise RecipeError(f"{name} is a session's file or a model; draggan drag --recipe opens a .draggan file")
-        raise RecipeError(f"{name} is not a recipe, nor a picture or film that can be read; open what was saved here")
+        raise RecipeError(f"{name} cannot be read; open a file that was saved here")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF", "WEBP"]) as picture:
             text = read_metadata(data, picture).recipe

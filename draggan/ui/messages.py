@@ -114,7 +114,7 @@ TITLES = {
     "solver": "Solver",
     "naturalness": "How closely it follows",
     "space": "What changes with it",
-    "mask_hold": "Hold outside of the mask exactly",
+    "mask_hold": "Keep everything outside the mask unchanged",
     "max_departure": "Furthest change",
 }
 # What it calls the values of those that are no numbers.
@@ -133,7 +133,7 @@ HELP_OF = {
     "Whole picture (W): all of it turns into another one of its kind.",
     "mask_hold": "Not ticked: a little may change there, as in the paper.",
     "free_rows": "How many of the first layers may change (of the latent's rows); the rest keep colours and appearance",
-    "r1": "What is held of the content: so far around a handle. With Gauss-Newton it counts for three points or more",
+    "r1": "How much around a handle counts as its content. With Gauss-Newton it matters for three points or more",
     "r2": "How far around a handle its content is looked for after a step. Only with Adam; Gauss-Newton follows the "
     "content by a rule of its own",
     "stop_distance": "A handle this close to its target has arrived; a quarter of a cell of the model's features "
@@ -160,7 +160,7 @@ PHOTO_GONE = (
 AGREE_TO_PHOTO = "your last work is of a photo. Agree to the sentence under “Your photo”, and it comes back"
 NOT_OPENED = "The photo was not opened. What was there is as it was."
 LIVE = "The picture follows your hand. Let go where it should stay."
-LET_GO = "You have let go. The picture is on its way to that place; Stop or Esc stops it where it is."
+LET_GO = "You have let go. The picture is still on its way; Stop or Esc keeps it as it is."
 DELETED = "Deleted from the history. Undo brings it back."
 PUT_BACK = "The deleted picture is in the history again."
 DRAGGING = "A drag is running. Stop it, or wait until it has finished."
@@ -174,8 +174,8 @@ STARTING = "Starting …"
 NO_SEED = f"there is no seed; give a whole number from 0 to {SEEDS - 1}, or press Random"
 RELOAD = "the page was away for so long that its work is no longer kept; reload it to get back what your browser has"
 TERMS = (
-    "Nobody's picture without their consent, nothing that deceives, nothing sexual with real people. What you save "
-    "says that it was made by AI."
+    "Nobody's picture without their consent, nothing that deceives, nothing sexual with real people. Everything "
+    "you save is marked as made by AI."
 )
 FIRST_SAVE = (
     "The file says that it was made by AI: in its metadata, in an invisible mark, and signed where that is set up. "
@@ -232,7 +232,7 @@ HELP = """
 | see what a drag can do | *Examples*: each brings a picture and points of its own |
 | begin with another picture | *Start with*, *Random*, a seed; *Truncation* for more variety |
 | keep what you like | *Favourite*, in this browser; *Save*, as a file that opens again here |
-| use another model | the box *Model*: search it; published ones say size and terms before they come |
+| use another model | the box *Model*: search it; published ones show their size and terms before downloading |
 | use your own photo | *Your photo*: agree, choose one, frame a part, open it; *Photo* shows all, *Save* puts it back |
 | look back | *Before*, and the slider over every picture of the drags; **Use** goes on from one |
 | go back | *Undo*, or a picture of *History*, also one that was undone and left; each says which one it came from |
@@ -273,10 +273,10 @@ def hint(session: Session) -> str:
 def hints(session: Session) -> dict[str, str]:
     """What to do next, by the tool that is chosen on the canvas."""
     n, active, lit = len(session.pairs), len(session.active_numbers), session.mask is not None
-    drag = "Hold a point and drag it. If you hold anything else, your points are dropped."
+    drag = "Hold a point and drag it. Grabbing anything else removes your points."
     only = _what_may_change(session)
     if session.pending is not None:
-        points = f"Now click where point {n + 1} should go. Clicked again where it is, it is held there."
+        points = f"Now click where point {n + 1} should go. To hold it in place, click it again."
         live = (
             f"Hold the picture and drag: it follows the pointer. Point {n + 1} has no target yet and is dropped then."
         )
@@ -314,8 +314,8 @@ def _held_by_mask(session: Session) -> str:
     held = [str(number + 1) for number, both in to_go.items() if not all(mask[round(y), round(x)] for x, y in both)]
     if not held:
         return ""
-    who = f"Point {held[0]} begins or ends" if len(held) == 1 else f"Points {_listed(held)} begin or end"
-    return f" {who} outside the bright region, where nothing changes: paint there, too."
+    who = f"Point {held[0]} starts or ends" if len(held) == 1 else f"Points {_listed(held)} start or end"
+    return f" {who} outside the bright region, where nothing can change. Paint there too."
 
 
 def _listed(names: Sequence[str]) -> str:

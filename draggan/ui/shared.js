@@ -22,7 +22,7 @@ window.dragganHand = (() => {
   let hand = matchMedia('(hover: none) and (pointer: coarse)').matches ? 'finger' : 'mouse';
   const KEYS = [
     ['Click a point', 'Move the cross with the arrow keys and press Enter at a point'],
-    ['Clicked again where it is, it is held there', 'Pressed again at the same place, Enter holds it there'],
+    ['To hold it in place, click it again', 'To hold it in place, press Enter there again'],
     ['Hold the picture and drag: it follows the pointer', 'Enter takes hold of the picture, the arrow keys drag it, Enter lets go'],
     ['Hold a point and drag it', 'Take hold of a point with Enter and drag it with the arrow keys'],
     ['Or choose Live and drag', 'Or choose Live (2)'],

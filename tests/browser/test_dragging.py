@@ -68,7 +68,7 @@ def test_a_whole_drag_arrives_is_undone_and_saved(visit, tmp_path):
     page.keyboard.press("Escape")
     status(page, "^Arrived after")
     page.keyboard.down("b")
-    status(page, "^The picture that the work began with\\.$")
+    status(page, "^The original picture\\.$")
     page.keyboard.up("b")
     status(page, "^Arrived after")
     for _ in range(int(film.get_attribute("max")) // 2):

@@ -43,12 +43,12 @@ def test_a_photo_is_chosen_framed_opened_dragged_saved_and_opened_again(visit, e
     page.set_input_files("#dg-opener input", photo)
     status(page, "to drag a photo of your own, open it under “Your photo”")
     said = page.locator(".dg-photo-said")
-    expect(said).to_contain_text("still in your browser alone. Agree to the sentence above")
+    expect(said).to_contain_text("has not been uploaded yet. Tick the box above")
     # Before that nothing of it is sent; then it goes on by itself.
     asked = []
     page.on("request", lambda request: asked.append(request.post_data or ""))
     page.set_input_files(".dg-photo input", {"name": "a.png", "mimeType": "image/png", "buffer": b"nonsense"})
-    expect(said).to_contain_text("a.png is still in your browser alone")
+    expect(said).to_contain_text("a.png has not been uploaded yet")
     page.wait_for_timeout(300)
     assert not any("photo_sent" in body or "a.png" in body for body in asked)
     page.locator("#dg-photo-consent").get_by_role("checkbox").check()

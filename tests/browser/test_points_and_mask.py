@@ -172,7 +172,7 @@ def test_points_are_edited_like_in_an_editor(visit, seen):
     assert points(seen.until(lambda s: len(s.pairs) == 1)) == [((63, 50), (55, 52))]
     page.click("#dg-delete")
     expect(page.locator("#dg-delete")).to_be_disabled()
-    expect(page.locator(".dg-points")).to_contain_text("None is set.")
+    expect(page.locator(".dg-points")).to_contain_text("No points yet.")
     expect(page.locator(".dg-points li")).to_have_count(0)
 
 

@@ -34,7 +34,7 @@ def test_clear_undo_redo(do, parts, session):
     assert cleared[parts.session].pairs == ()
     undone = do.undo(cleared[parts.session], EMPTY)
     assert shown(undone, parts.canvas)["value"]["points"] == ONE_PAIR["points"]
-    assert shown(undone, parts.status)["hints"]["points"].endswith("it is held there. Undone: a point.")
+    assert shown(undone, parts.status)["hints"]["points"].endswith("click it again. Undone: a point.")
     assert undone[parts.redo]["interactive"] is True
     redone = do.redo(undone[parts.session], canvas_value(undone[parts.session]))
     assert drawn_on(shown(redone, parts.canvas)["value"]) == EMPTY

@@ -157,7 +157,7 @@ def test_what_a_mask_keeps_from_moving_is_said_before_and_after(session):
     assert messages.hint(fine).endswith("Press Start, or click to add another. Only the bright region may change.")
     ends = [((40, 10), (50, 10)), ((10, 10), (20, 10)), ((10, 20), (40, 20))]
     held = fine.with_points(ends)
-    said = "Points 1 and 3 begin or end outside the bright region, where nothing changes: paint there, too."
+    said = "Points 1 and 3 start or end outside the bright region, where nothing can change. Paint there too."
     assert messages.hint(held).endswith(said)
     assert messages.hints(held)["mask"].startswith(said)
     assert messages.drag_outcome(step("unlikely"), held)[1] == f"It has gone 0 % of the way, 3.1 px to go. {said}"

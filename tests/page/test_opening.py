@@ -43,7 +43,7 @@ def test_a_saved_picture_opens_with_its_drags_as_steps(do, parts, session):
         (sent("photo.png", b"\x89PNG????"), "photo.png cannot be read as a picture; open one that was saved"),
         (sent("large.png", b""), "large.png is too large, or could not be read"),
         (sent("recipe.json", b"{"), "this is not a recipe"),
-        (sent("cat.png", b"nonsense"), "is not a recipe, nor a picture or film that can be read"),
+        (sent("cat.png", b"nonsense"), "cannot be read; open a file that was saved here"),
         (
             sent("recipe.json", b'{"recipe": 1, "model": {"name": "dog"}, "size": [64, 64], "start": {"seed": 1}}'),
             "dog",

@@ -74,7 +74,7 @@ def points_list(**look: Any) -> gr.HTML:
     columns = "".join(f'<span aria-hidden="true">{name}</span>' for name in ("x", "y", "→ x", "y"))
     return gr.HTML(
         html_template='<section class="dg-points" aria-label="Points" data-none><h2><span>Points</span>'
-        f"{columns}</h2><p>None is set.</p><ol></ol></section>",
+        f"{columns}</h2><p>No points yet.</p><ol></ol></section>",
         apply_default_css=False,
         **look,
     )

@@ -27,7 +27,7 @@ function showKept() { show(kept.get(peek), undefined, peek); }
 
 // The line under the picture says what is looked at. Not aloud: the slider does.
 function sayPeek(count) {
-  const which = peek ? `Picture ${peek + 1} of ${count} on the way.` : 'The picture that the work began with.';
+  const which = peek ? `Picture ${peek + 1} of ${count} on the way.` : 'The original picture.';
   const text = comparingNow ? which : `${which} Use goes on from it; a click on the picture comes back.`;
   sayInLine(peek === null ? null : { text: window.dragganHand.words(text), kind: '', quiet: true });
 }

@@ -20,7 +20,7 @@ const busy = () => Boolean(props.work?.running);
 async function send(file) {
   if (!file || busy()) return;
   [chosen, asked, isSent] = [file, props.model, props.allowed];
-  if (!isSent) return say(`${file.name} is still in your browser alone. Agree to the sentence above, and it comes here.`);
+  if (!isSent) return say(`${file.name} has not been uploaded yet. Tick the box above to upload it.`);
   if (file.size > props.most) return say(`${file.name} is larger than ${Math.floor(props.most / 1e6)} MB. Save it smaller first.`);
   say(`Reading ${file.name} …`);
   const mine = ++count;
