@@ -35,6 +35,7 @@ from draggan.recipe import Recipe
 
 __all__ = ["Finding", "Lookup", "Report", "verify_bytes", "verify_file"]
 
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl")
 _MOST_BYTES = 512 << 20
 _MOST_PIXELS = 64_000_000  # of all frames that are looked at together
 _MOST_FRAMES = 12
@@ -347,20 +348,25 @@ def verify_file(path: Path, *, folder: Path, record: Lookup | None = None) -> Re
         data = path.read_bytes()
     except OSError as error:
         raise VerifyError(f"cannot read {path}: {error.strerror or error}") from error
-    return verify_bytes(data, folder=folder, record=record)
+    return verify_bytes(data, folder=folder, record=record, name=path.name)
 
 
-def verify_bytes(data: bytes, *, folder: Path, record: Lookup | None = None, seconds: float = _SECONDS) -> Report:
+def verify_bytes(
+    data: bytes, *, folder: Path, record: Lookup | None = None, seconds: float = _SECONDS, name: str = ""
+) -> Report:
     """The same for a file's content.
 
     Args:
         folder, record: as for `verify_file`.
         seconds: after so long the invisible mark is looked for no further.
+        name: of the file, for messages.
 
     Raises:
         VerifyError: not a picture or film of a kind that is known.
     """
     kind = _kind_of(data)
+    if kind is None and name.lower().endswith(_ENDINGS):
+        raise VerifyError(f"{name} is damaged, or is not what its name says; choose the original file")
     if kind is None:
         raise VerifyError("files of this kind cannot be checked; choose a PNG, JPEG, WebP, GIF or MP4")
     credentials = read_credentials(data, kind, trust_anchors(folder)) if kind in TYPES else Credentials(state="none")

@@ -90,7 +90,7 @@ def test_a_file_is_checked_in_the_page(visit, tmp_path, monkeypatch):
     check(damaged)
     expect(found).to_contain_text("changed after it was signed" if signs() else "Digital source type")
     check(words)
-    expect(said).to_contain_text("iles of this kind cannot be checked")
+    expect(said).to_contain_text("words.png is damaged, or is not what its name says")
     expect(found).to_be_empty()
 
 

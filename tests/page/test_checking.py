@@ -53,7 +53,8 @@ def test_what_was_saved_here_is_told_layer_by_layer(check):
         ({"count": "x", "name": "a", "content": ""}, "No file has come"),
         ({"count": 1, "name": "a", "content": "not base64!"}, "did not come whole"),
         ({"count": 1, "name": "a", "content": "A" * 9_000_000}, "larger than 5 MB"),
-        (sent(b"words"), "iles of this kind cannot be checked"),
+        (sent(b"words", "a.txt"), "iles of this kind cannot be checked"),
+        (sent(b"words", "A.PNG"), "A.PNG is damaged, or is not what its name says"),
     ],
 )
 def test_what_cannot_be_checked_is_a_sentence(check, value, says):

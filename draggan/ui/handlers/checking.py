@@ -29,7 +29,7 @@ def check(page: Page, value: Any, request: gr.Request) -> Updates:
             with _TURNS.turn(visitor_of(request)):
                 ours = page.site.deployment
                 record = None if ours.audit is None else ours.recorded
-                report = verify_bytes(sent.content, folder=ours.folder, record=record, seconds=_SECONDS)
+                report = verify_bytes(sent.content, folder=ours.folder, record=record, seconds=_SECONDS, name=sent.name)
         except DragGANError as error:
             return {page.parts.check: refusal(value, presented(str(error)))}
     return {page.parts.check: answer(sent, [*report.findings()])}
