@@ -72,6 +72,7 @@ __all__ = [
     "live_rest",
     "model_facts",
     "model_gone",
+    "no_model",
     "not_a_photo",
     "not_found",
     "opened_photo",
@@ -355,6 +356,11 @@ def preset_hints(session: Session, preset: str, *, other: bool = False) -> dict[
     """The same by tool."""
     live = f"{preset}: press Start, or hold a point and drag it.{_OWN_PICTURE if other else ''}"
     return hints(session) | {"points": preset_ready(preset, other=other), "pull": live}
+
+
+def no_model(name: str) -> str:
+    """What was typed where a model file is named is none."""
+    return f"there is no file or listed model called {name}"
 
 
 def reading(name: str) -> str:

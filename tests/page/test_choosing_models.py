@@ -240,3 +240,19 @@ def test_another_model_begins_with_the_seed_of_its_first_example(do, parts, sess
     other = chosen(do, session, "tiny", 5)[parts.session]
     assert other.seed == 5, "it has no examples"
     assert chosen(do, other, "bump", 5)[parts.session].seed == PRESETS[0].seed
+
+
+def test_a_path_without_a_file_is_named_without_its_folder_and_the_next_choice_takes_the_error_away(
+    do, parts, session, monkeypatch
+):
+    own = gr.Request(session_hash="a")
+    monkeypatch.setattr("draggan.ui.handlers.models.is_own", lambda request: True)
+    monkeypatch.setattr(do.page.models, "open", CatalogueModels().open)
+    opening = do.open_path(session, "/nowhere/x.pkl", own)
+    assert text_of(next(opening), parts) == "Reading x.pkl …"
+    assert text_of(next(opening), parts) == "There is no file or listed model called x.pkl."
+    with pytest.raises(gr.Error):
+        next(opening)
+    offered = list(do.choose_model(session, "far", 1))[-1]
+    assert (text_of(offered, parts), shown(offered, parts.status)["kind"]) == (messages.hint(session), "")
+    assert text_of(do.not_now(session, own), parts) == messages.hint(session)

@@ -9,6 +9,7 @@ import gradio as gr
 from draggan.downloads import Terms, offer
 from draggan.engine.models import Model
 from draggan.session import Session
+from draggan.ui import messages
 from draggan.ui.errors import PageError, explained
 from draggan.ui.handlers import models
 from draggan.ui.jobs import DownloadJob
@@ -40,7 +41,9 @@ def not_now(page: Page, session: Session | None, request: gr.Request) -> Updates
     if page.downloads.stop(tab_of(request)):
         return {page.parts.not_now: gr.update(value="Cancelling …")}
     with explained():
-        return page.show_model(session)
+        # In place of what was wrong before; a drag says how far it is.
+        said = {} if tab_of(request) in page.drags else page.say(messages.hint(page.session_of(session)))
+        return page.show_model(session) | said
 
 
 def download(page: Page, session: Session | None, model: str, request: gr.Request) -> Iterator[Updates]:

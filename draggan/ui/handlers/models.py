@@ -14,7 +14,7 @@ import gradio as gr
 
 from draggan.config import SEEDS
 from draggan.engine.models import Model
-from draggan.errors import ConsentError, DragGANError, LimitError
+from draggan.errors import ConsentError, DragGANError, LimitError, ModelNotFound
 from draggan.provenance import consent
 from draggan.session import Session
 from draggan.ui import messages
@@ -73,6 +73,8 @@ def choose_model(
                 # `ask` and `tell` follow.
                 terms = page.models.terms(model, ask=False)
                 updates = page.name_model(session) | page.offer(chosen, terms, asking=True)
+                # In place of what was wrong before.
+                updates |= page.say(messages.hint(page.session_of(session)))
     except PageError as error:
         # The list says what is on the canvas, not what was refused.
         yield page.show_model(session) | page.say(error.text, "bad")
@@ -163,6 +165,9 @@ def _read(page: Page, place: Path) -> Model:
     """The model in a file; an uploaded one that holds none leaves the disk."""
     try:
         return page.models.open(place)
+    except ModelNotFound as error:
+        # What that says is for terminals.
+        raise ModelNotFound(messages.no_model(place.name)) from error
     except BaseException:
         page.site.uploads.discard(place)
         raise
