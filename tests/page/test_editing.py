@@ -13,7 +13,7 @@ from tests.sessions import click as clicks
 
 def test_edits_lead_from_sentence_to_sentence(do, parts, session):
     updates = do.edit(session, {"points": [], "pending": [3, 4]})
-    assert text_of(updates, parts).startswith("Now click where point 1 should go. Clicked again")
+    assert text_of(updates, parts).startswith("Now click where point 1 should go. To hold it")
     assert parts.canvas not in updates, "what is being drawn is not overwritten"
     assert updates[parts.start]["interactive"] is False, "there is nothing to start yet"
     updates = do.edit(updates[parts.session], ONE_PAIR | {"mask": png((64, 64))})
