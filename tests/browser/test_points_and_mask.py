@@ -116,7 +116,7 @@ def test_points_are_edited_like_in_an_editor(visit, seen):
     expect(page.locator(".dg-points li").nth(0).locator("input[type=number]").nth(1)).to_have_value("20")
     # Clicked once more, and not as a double click: a point that is held where it is; P makes one of another.
     click(page, (25, 8))
-    status(page, "^Now click where point 3 should go\\. Clicked again")
+    status(page, "^Now click where point 3 should go\\. To hold it")
     page.wait_for_timeout(700)
     click(page, (25, 8))
     assert points(seen.until(lambda s: len(s.pairs) == 3))[2] == ((25, 8), (25, 8))
