@@ -66,6 +66,7 @@ __all__ = [
     "favourite",
     "hint",
     "hints",
+    "holds_nothing",
     "is_taut",
     "later_work",
     "live_outcome",
@@ -577,15 +578,18 @@ def live_outcome(update: Update, *, moved: bool = True, dropped: bool = False) -
         return "note", f"Stopped at the limit of steps, {far:.1f} px away. {on}"
     if update.unsure:
         return "note", f"{_doubtful(update, '', ())} {undo}".strip()
+    if holds_nothing(update):
+        return "note", f"{_LITTLE_THERE} {undo}".strip()
     return "note", f"{_as_far_as_it_goes(update.outcome, update)}, {far:.1f} px to go. {undo}".strip()
 
 
-def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
+def drag_outcome(update: Update, session: Session, *, moved: bool = True) -> tuple[str, str]:
     """How a drag ended: the kind of news ("good", "note", "bad") and the sentences.
 
     Args:
         update: its last one.
         session: as it is after the drag.
+        moved: the picture is another one now.
     """
     steps = f"{update.index} step{'' if update.index == 1 else 's'}"
     numbers = session.active_numbers
@@ -623,14 +627,24 @@ def drag_outcome(update: Update, session: Session) -> tuple[str, str]:
     if update.unsure:
         doubtful = _doubtful(update, f" after {steps}", numbers)
         return "note", f"{doubtful} Keep the picture if it is what you wanted; Undo takes you back."
-    return "note", _no_farther(update.outcome, update, session)
+    return "note", _no_farther(update.outcome, update, session, moved=moved)
 
 
-def _no_farther(outcome: _NoFarther, update: Update, session: Session) -> str:
+_LITTLE_THERE = "There is little to hold on to there. Choose something that stands out, such as an eye or an edge."
+
+
+def holds_nothing(update: Update) -> bool:
+    """Whether a drag of one point has lost it at once, as it does on a bare background."""
+    return update.outcome == "lost" and len(update.handles) == 1 and round(100 * update.way_gone) == 0
+
+
+def _no_farther(outcome: _NoFarther, update: Update, session: Session, *, moved: bool) -> str:
     """How far a drag has gone that stops short of its targets, why, and what to do about it."""
     left, goes_on = f"{_arrivals(update)}{_to_go(update, session.active_numbers)}", _goes_on(session)
     if held := _held_by_mask(session):
         return f"It has gone {_way(update, goes_on=goes_on)}, {left}.{held}"
+    if holds_nothing(update) and not goes_on:
+        return f"{_LITTLE_THERE}{' Undo takes you back.' if moved else ''}"
     gone = f"{_as_far_as_it_goes(outcome, update, goes_on=goes_on)}, {left}."
     if outcome in ("unlikely", "far"):
         # As long as it is: the line below the picture has room for three.

@@ -15,7 +15,7 @@ from draggan.ui import messages
 
 
 def step(
-    outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=(), contrast=1.0
+    outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=(), contrast=1.0, way=0.0
 ) -> Update:
     n = len(distances)
     return Update(
@@ -29,7 +29,7 @@ def step(
         done=outcome is not None,
         outcome=outcome,
         loss=0.0,
-        way=0.0,
+        way=way,
         lost=np.array(lost or [False] * n),
         contrast=contrast,
     )
@@ -77,10 +77,11 @@ def test_progress(seconds, distances, text):
         (step("unlikely"), "note", "unlike any that this model makes"),
         (step("unlikely"), "note", "raise “Furthest change” under Expert"),
         (
-            step("lost"),
+            step("lost", way=0.2),
             "note",
-            "what is under the point could no longer be followed. It has gone 0 % of the way, 3.1 px to go. Try",
+            "what is under the point could no longer be followed. It has gone 20 % of the way, 3.1 px to go. Try",
         ),
+        (step("lost"), "note", "such as an eye or an edge. Undo takes you back."),
         (step("stalled", distances=(0.2, 4.2)), "note", "of the way, 1 of 2 points there, 4.2 px to go (point 2)"),
         (
             step("lost", distances=(0.2, 0.4, 0.5), lost=(False, True, False)),
@@ -101,6 +102,14 @@ def test_every_end_has_its_sentence(session, last, kind, words):
     said = messages.drag_outcome(last, session)
     assert said[0] == kind
     assert words in said[1]
+
+
+def test_where_there_is_nothing_to_hold_on_to_that_is_said_and_no_way_back_is_promised_from_the_same_picture(session):
+    said = "There is little to hold on to there. Choose something that stands out, such as an eye or an edge."
+    assert messages.drag_outcome(step("lost"), session, moved=False) == ("note", said)
+    assert messages.live_outcome(step("lost"), moved=False) == ("note", said)
+    assert messages.live_outcome(step("lost"))[1] == f"{said} Undo takes you back."
+    assert "followed" in messages.drag_outcome(step("lost", distances=(3.0, 4.0)), session)[1]
 
 
 def test_no_two_outcomes_share_a_sentence(session):

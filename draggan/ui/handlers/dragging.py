@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from draggan.engine.base import RunningDrag
 from draggan.sentences import sentence
@@ -247,6 +248,8 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
             session = session.pulled_by_pair(recipe, update.handles, update.targets, drag.frames)
             session = session.with_arrived() if update.outcome == "arrived" else session
         return session, messages.live_outcome(update, dropped=dropped)
+    if moved and messages.holds_nothing(update) and np.array_equal(update.ws, session.ws):
+        moved = False  # nothing has come of it that one could go back from
     if moved:
         session = session.dragged(recipe, update.handles, drag.frames)
     there = update.outcome == "arrived" and bool((update.distances <= update.stop_distance).all())
@@ -255,4 +258,4 @@ def _reached(session: Session, drag: RunningDrag, pull: Pull | None) -> tuple[Se
         session = session.with_arrived()
     if drag.notice:
         return session, ("note", sentence(drag.notice))
-    return session, messages.drag_outcome(update, session) if update.done else None
+    return session, messages.drag_outcome(update, session, moved=moved) if update.done else None
