@@ -91,6 +91,8 @@ def _theme() -> gr.themes.Base:
     )
     return theme.set(
         block_title_text_color_dark="*body_text_color_subdued",
+        # Gradio's own is darker than the others, as what cannot be pressed is.
+        button_secondary_background_fill_hover_dark="*neutral_500",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",

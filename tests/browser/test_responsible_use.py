@@ -35,19 +35,24 @@ def test_terms_are_shown_once_and_can_be_read_from_the_footer(visit):
     expect(notice).to_be_hidden()
 
 
-def test_what_a_file_carries_is_told_at_the_first_save_and_not_again(visit, tmp_path):
-    page = visit()
+@pytest.mark.parametrize("size", [(1280, 800), (1440, 900), (390, 844)])
+def test_what_a_file_carries_is_told_at_the_first_save_and_not_again(visit, size):
+    page = visit(*size)
     told = page.locator("#dg-first-save .dg-notice")
     expect(told).to_be_hidden()
-    beside = page.locator("#dg-saving, #dg-save-session, #dg-story-box, #dg-points-box")
-    places = [part.bounding_box() for part in beside.all()]
+    buttons = page.locator("#dg-saves button").all()
+    places = [part.bounding_box() for part in buttons]
     for _ in range(2):
         with page.expect_download() as download:
             page.click("#dg-save")
         assert download.value.path().stat().st_size
         expect(told).to_be_visible()
-    for part, place in zip(beside.all(), places, strict=True):
+    for part, place in zip(buttons, places, strict=True):
         assert part.bounding_box() == pytest.approx(place, abs=2), "nothing has moved from under the pointer"
+    # What it stands beside can be pressed.
+    page.get_by_role("button", name="Your photo").click(trial=True)
+    page.get_by_role("button", name="Open a model file").click(trial=True)
+    page.get_by_role("button", name="File options").click(trial=True)
     expect(told).to_contain_text("say it yourself where you share it")
     told.get_by_role("button", name="OK").click()
     expect(told).to_be_hidden()
