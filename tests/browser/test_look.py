@@ -170,3 +170,29 @@ CONTRAST = """() => {
     }
     return out;
 }"""
+
+
+def test_fingers_find_what_they_press(visit):
+    page = visit(390, 844, has_touch=True, is_mobile=True)
+    small = page.evaluate(
+        """() => {
+            const buttons = '#dg-presets button, .dg-bar-below button, .dg-starts-head button, .dg-recommended button';
+            const fields = '#dg-seed input, #dg-truncation :is(.reset-button, input)';
+            const seen = document.querySelectorAll(`${buttons}, ${fields}`);
+            return [...seen].filter((part) => part.type !== 'range' && part.offsetHeight && part.offsetHeight < 40)
+                .map((part) => `${part.id || part.className} ${part.offsetHeight}`);
+        }"""
+    )
+    assert small == []
+    reset, around = (box(page, f"#dg-truncation {part}") for part in (".reset-button", ".tab-like-container"))
+    assert around["y"] <= reset["y"] + 1
+    assert reset["y"] + reset["height"] <= around["y"] + around["height"] + 2, "nothing of it is cut off"
+    words = page.locator(".dg-open").first
+    assert words.evaluate("(part) => part.scrollWidth <= part.clientWidth")
+
+
+def test_what_ends_the_page_ends_where_its_columns_do(visit):
+    for size in ((1280, 800), (1440, 900), (1920, 1080)):
+        page = visit(*size)
+        right, foot = (box(page, part) for part in ("#dg-right", "#dg-foot .dg-terms-link"))
+        assert foot["x"] + foot["width"] == pytest.approx(right["x"] + right["width"], abs=2), size

@@ -40,6 +40,7 @@ def test_what_a_file_carries_is_told_at_the_first_save_and_not_again(visit, size
     page = visit(*size)
     told = page.locator("#dg-first-save .dg-notice")
     expect(told).to_be_hidden()
+    page.locator("#dg-save").scroll_into_view_if_needed()
     buttons = page.locator("#dg-saves button").all()
     places = [part.bounding_box() for part in buttons]
     for _ in range(2):
