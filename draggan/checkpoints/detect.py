@@ -57,9 +57,9 @@ def expect_pickle(path: Path, start: bytes) -> None:
         raise CheckpointError(f"{path} is a web page, not a model; the download gave an error or asked for a log-in")
     # Anything else goes to the machine, which says what is wrong. 0x80 begins pickles of protocol 2 and newer.
     if start[:1] not in (b"\x80", b"P", b"c", b"(", b"}", b"]", b")"):
-        text = " (it begins with text)" if bytes(start[:8]).decode("ascii", "replace").isprintable() else ""
+        seems = " (it begins with text)" if bytes(start[:8]).decode("ascii", "replace").isprintable() else ""
         raise CheckpointError(
-            f"{path} is not a model file that we know{text}; known are NVIDIA's .pkl, "
+            f"{path} is not a model file that we know{seems}; known are NVIDIA's .pkl, "
             "TensorFlow StyleGAN2 .pkl, weights in .pt, .npz and .safetensors"
         )
 

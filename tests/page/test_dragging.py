@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -14,6 +16,7 @@ from draggan.drag import Drag
 from draggan.engine.local import LocalEngine
 from draggan.engine.running_drag import TurnsDrag
 from draggan.ui.canvas.value import EMPTY, canvas_value
+from draggan.ui.handlers import dragging
 from draggan.ui.page import Page
 from tests.page.driving import (
     DEFAULTS,
@@ -31,6 +34,7 @@ from tests.page.driving import (
     slow,
     text_of,
 )
+from tests.page.test_messages import step
 from tests.pages import BUMP
 from tests.sessions import add_pair
 
@@ -307,3 +311,16 @@ def test_second_order_steps_are_a_choice(do, parts, session):
         assert text_of(last, parts).startswith("Arrived")
         steps[solver] = int(re.search(r"after (\d+) step", text_of(last, parts))[1])
     assert steps["gauss-newton"] < steps["adam"] / 2
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_drag_that_lost_its_point_at_once_is_a_step_of_the_history_only_where_the_picture_changed(session, changed):
+    there = add_pair(session, (1, 1), (9, 9))
+    last = replace(step("lost"), ws=there.ws + 0.01 * changed)
+    drag = SimpleNamespace(
+        update=last, recipe=there.recipe, frames=(), notice="", reached=lambda: there.recipe.then(there.edit(), last.ws)
+    )
+    after, (kind, said) = dragging._reached(there, drag, None)
+    assert (after is there, kind) == (not changed, "note")
+    assert "little to hold on to" in said
+    assert ("Undo" in said) == changed
