@@ -772,7 +772,8 @@ open(job["work"] + "/result", "w").write(json.dumps(done))
         (b"\x89HDF\r\n", "HDF5"),
         (b"\x89PNG\r\n", "a picture"),
         (b"\x00\x01\x02\x03", "not a model file that we know; known are"),
-        (b"not a model", "not a model file that we know (it begins with text); known are"),
+        (b"\xff\xfe\xfd\xfc", "not a model file that we know; known are"),
+        (b"not a\nmodel", "not a model file that we know (it begins with text); known are"),
     ],
 )
 def test_other_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:

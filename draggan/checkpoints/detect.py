@@ -57,7 +57,8 @@ def expect_pickle(path: Path, start: bytes) -> None:
         raise CheckpointError(f"{path} is a web page, not a model; the download gave an error or asked for a log-in")
     # Anything else goes to the machine, which says what is wrong. 0x80 begins pickles of protocol 2 and newer.
     if start[:1] not in (b"\x80", b"P", b"c", b"(", b"}", b"]", b")"):
-        seems = " (it begins with text)" if bytes(start[:8]).decode("ascii", "replace").isprintable() else ""
+        is_text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start[:8])
+        seems = " (it begins with text)" if is_text else ""
         raise CheckpointError(
             f"{path} is not a model file that we know{seems}; known are NVIDIA's .pkl, "
             "TensorFlow StyleGAN2 .pkl, weights in .pt, .npz and .safetensors"
