@@ -347,7 +347,7 @@ def test_fingers(visit, seen):
     page = visit(390, 800, has_touch=True, is_mobile=True, device_scale_factor=3)
     status(page, "^Tap a point in the picture")
     page.touchscreen.tap(*at(page, (12, 13)))
-    status(page, "^Now tap where point 1 should go\\. Tapped again")
+    status(page, "^Now tap where point 1 should go\\. To hold it in place, tap it again")
     page.touchscreen.tap(*at(page, (50, 40)))
     assert points(seen.until(lambda s: s.pairs)) == [((12, 13), (50, 40))]
     # While a finger is down, a loupe above it shows what it covers.
