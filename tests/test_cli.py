@@ -683,7 +683,7 @@ def test_a_drag_goes_on_from_a_recipe(model, tmp_path):
     ("options", "says"),
     [
         (["--recipe", "nowhere.json"], "there is no file nowhere.json"),
-        (["--recipe", "pyproject.toml"], "is not a recipe"),
+        (["--recipe", "pyproject.toml"], "cannot be read; open a file that was saved here"),
         (["--recipe", "docs/cat-before.png"], "no recipe in it"),
         (["--recipe", "README.md", "--seed", "3"], "--seed does not go with --recipe"),
         (["--recipe", "README.md", "--truncation", "0.5"], "--truncation does not go with --recipe"),
