@@ -13,7 +13,7 @@ import torch
 from draggan.config import DragConfig
 from draggan.drag import Drag
 from draggan.drag import noise as noise_module
-from draggan.drag.latent_statistics import latent_statistics
+from draggan.drag.latent_statistics import few_rows_times, latent_statistics
 from draggan.drag.noise import Noise, nearest_noise
 from draggan.drag.prepare import Reference
 from draggan.drag.regime import RULES
@@ -211,3 +211,18 @@ def test_a_drag_does_not_leave_the_pictures_farther_than_it_may():
     assert last.done
     astray = drag._here.astray
     assert astray is None or float(astray) <= drag.problem.max_astray
+
+
+@pytest.mark.parametrize("rows", [1, 6, 7, 30])
+def test_products_of_few_rows_are_the_same_with_any_number_of_threads(rows):
+    random = torch.Generator().manual_seed(rows)
+    few, matrix = torch.randn(rows, 256, generator=random), torch.randn(256, 256, generator=random)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(few_rows_times(few, matrix))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+    torch.testing.assert_close(found[0], few @ matrix, rtol=1e-4, atol=1e-4)

@@ -58,6 +58,26 @@ def test_every_step_of_a_drag_may_be_taken_by_another_process(settings, count, m
     assert next(Drag(*begun, state=pickle.loads(state)), None) is None
 
 
+def test_a_drag_that_was_let_go_goes_on_elsewhere():
+    generator = tiny_stylegan2(32)
+    config = DragConfig(max_steps=4, solver="gauss-newton", max_departure=100.0)
+    begun = (
+        generator,
+        generator.sample(1, 0.7),
+        HANDLES[:1],
+        HANDLES[:1] + np.array([[1.0, 0.5]], np.float32),
+        None,
+        config,
+    )
+    state, let_go = None, []
+    for step in Drag(*begun):
+        other = Drag(*begun, state=None if state is None else pickle.loads(state))
+        assert_same(step, next(other))
+        let_go.append(other._here.let_go is not None)
+        state = elsewhere(other)
+    assert any(let_go)
+
+
 def test_a_pull_goes_on_elsewhere_and_rests_there_too():
     generator = tiny_stylegan2(32)
     begun = (generator, generator.sample(1, 0.7), HANDLES[:1], HANDLES[:1], None, DragConfig(solver="gauss-newton"))

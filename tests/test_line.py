@@ -16,7 +16,10 @@ from draggan.drag import drag as drag_module
 from draggan.drag import line, second_look
 from draggan.drag.continuity import Lengths
 from draggan.drag.line import LineTracker
+from draggan.drag.problem import Problem
 from draggan.drag.second_look import SecondLookTracker
+from draggan.drag.step import FADED
+from draggan.drag.stopping import decide
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 6)
@@ -42,6 +45,34 @@ def begun(handles, bumps=None):
 
 def where(generator, last):
     return generator.centres(last.ws)[0].numpy()
+
+
+@pytest.mark.parametrize(("handles", "asked"), [(START[:1], True), (START[:2], True), (START, False)])
+@pytest.mark.parametrize("contrast", [FADED - 0.01, FADED])
+def test_nothing_is_claimed_of_one_or_two_handles_in_a_picture_that_has_faded(monkeypatch, handles, asked, contrast):
+    monkeypatch.setattr(Problem, "contrast", lambda self, shift: contrast)
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    ways = np.array([(2.0, 1.0), (1.0, 2.0), (-1.0, 1.0)])[: len(handles)]
+    *_, last = Drag(BumpGenerator(START).freeze(), WS, handles, np.array(handles) + ways, config=config)
+    doubted = asked and contrast < FADED
+    assert last.outcome == ("lost" if doubted else "arrived")
+    assert last.lost.tolist() == [doubted] * len(handles)
+    assert last.contrast == contrast
+
+
+def test_a_place_that_the_second_look_has_moved_onto_its_target_is_judged_like_others(monkeypatch):
+    """The drag ends there without another step, so that look has the last word."""
+    monkeypatch.setattr(Problem, "contrast", lambda self, shift: 0.0)
+    running, _, first, _ = begun(START[:2])
+    away = torch.tensor([[3.0, 0.0], [0.0, 0.0]])
+    running._here = replace(
+        running._solver.initial(running.problem.handles), tracked=replace(first, handles=first.handles + away)
+    )
+    findings = running._findings(drag_module.Move(running._here), 6, live=False, last=False, stopped=False)
+    after, there = running._look_again(findings, running._here, stays=False)
+    assert (there.tracked.handles - first.handles).norm() < 0.5
+    assert decide(after) == "lost"
+    assert there.tracked.lost.all()
 
 
 def test_many_handles_are_followed_to_their_targets():

@@ -33,6 +33,7 @@ COLUMNS = (
         "edits",
         "outcome",
         "faded",
+        "unsure",
         "steps",
         "way",
         "distance",
@@ -112,6 +113,7 @@ class Worker:
                 figures = {
                     "outcome": update.outcome,
                     "faded": update.faded,
+                    "unsure": update.unsure,
                     "steps": update.index,
                     "way": round(update.way, 4),
                     "distance": round(float(update.distances.mean()), 3),

@@ -183,6 +183,9 @@ class Drag(Iterator[DragStep]):
     def retarget(self, targets: PointsLike) -> None:
         """Replace the targets, from the next step on. May be called from any thread, at any rate; returns at once.
 
+        A drag of few handles that is not live moves straight on once it has been near its targets: to be sent far from
+        there, it should end, and another begin.
+
         Raises:
             PointError: not one per handle, not finite, or outside the picture; the drag goes on as it was.
         """
@@ -323,7 +326,8 @@ class Drag(Iterator[DragStep]):
         """
         doubtful = outcome not in ("arrived", "stopped") and not self._believed(here)
         step = self._nearest.last_step(self._step(here, 0.0), outcome, untrusted=doubtful or untrusted)
-        if outcome != "arrived" or self._index == 0:
+        may_have_arrived = outcome == "arrived" or (outcome == "lost" and bool(step.lost.any()))
+        if not may_have_arrived or self._index == 0:
             return step
         return replace(step, contrast=self.problem.contrast(here.shift))
 
@@ -356,6 +360,10 @@ class Drag(Iterator[DragStep]):
             refusal=None if elsewhere else findings.refusal,
             idle_steps=0 if elsewhere else findings.idle_steps,
         )
+        if elsewhere and decide(findings) is not None:
+            # It is where it should be, and ends after all: the last look has the last word.
+            there = self._here = self._solver.confirmed(there, final=True)
+            findings = replace(findings, lost=self._lost(there))
         if self.problem.regime.along_lines and decide(findings) is None:
             # It would believe itself there again and again, and be a little off each time.
             findings = replace(findings, stuck=True)

@@ -38,6 +38,8 @@ SAMPLES = 10_000
 FLOOR = 1e-3
 # So many at a time.
 CHUNK = 1000
+# Of a product of matrices whose last bits are to be the same with any number of threads.
+LEAST_ROWS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,18 @@ def rounded(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     return ((matrix * scale).round() / scale).float()
 
 
+def few_rows_times(rows: Float[Tensor, "*k n d"], matrix: Float[Tensor, "d e"]) -> Float[Tensor, "*k n e"]:
+    """``rows @ matrix``, the same with any number of threads
+
+    Of few rows the last bits depend on it, so these are repeated.
+    ."""
+    times = -(-LEAST_ROWS // (rows.numel() // rows.shape[-1]))
+    if times == 1:
+        return rows @ matrix
+    again = [1] * (rows.ndim - 2) + [times, 1]
+    return (rows.repeat(again) @ matrix)[..., : rows.shape[-2], :]
+
+
 def departure(whitening: Float[Tensor, "w_dim w_dim"], change: Float[Tensor, "rows w_dim"]) -> Float[Tensor, ""]:
     """How far a latent has gone, in distances between two random pictures of the model: 1 is as good as another one.
 
@@ -115,7 +129,7 @@ def departure(whitening: Float[Tensor, "w_dim w_dim"], change: Float[Tensor, "ro
         whitening: `LatentStatistics.whitening`, as float32 where the latent is.
         change: of the latent.
     """
-    return (change @ whitening).square().mean().sqrt() / 2**0.5
+    return few_rows_times(change, whitening).square().mean().sqrt() / 2**0.5
 
 
 def share_within(
@@ -133,7 +147,7 @@ def share_within(
         step: what is to be added to the change; one row counts for all.
         limit: in the units of `departure`.
     """
-    here, there = change @ whitening, step @ whitening
+    here, there = few_rows_times(change, whitening), few_rows_times(step, whitening)
     # |here + t there|^2 = 2 limit^2
     square, half = there.square().mean(), (here * there).mean()
     room = 2 * limit**2 - here.square().mean()

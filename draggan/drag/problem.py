@@ -193,6 +193,7 @@ class Problem:
     _still: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
     # `departures` of every shift that somebody still has.
     _departed: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, init=False, repr=False)
+    _contrasts: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, init=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -335,12 +336,21 @@ class Problem:
         known = latent_statistics(self.generator) if self.config.max_departure < NO_LIMIT else None
         return None if known is None else known.whitening.to(self.ws)
 
-    @torch.no_grad()
     def contrast(self, shift: Float[Tensor, "1 shift_rows w_dim"]) -> float:
         """See `DragStep.contrast`: standard deviations over the picture, root mean square over channels."""
-        first = self.origin if self.led_from is None else self.led_from
-        before, now = (float(self.features(rows).var((2, 3)).mean().sqrt()) for rows in (first[None], self.rows(shift)))
-        return now / before if before > 0 else 1.0
+        if shift not in self._contrasts:
+            before = self._first_variation
+            self._contrasts[shift] = self._variation(self.rows(shift)) / before if before > 0 else 1.0
+        return self._contrasts[shift]
+
+    @cached_property
+    def _first_variation(self) -> float:
+        return self._variation((self.origin if self.led_from is None else self.led_from)[None])
+
+    @torch.no_grad()
+    def _variation(self, ws: Latent) -> float:
+        """By how much features vary over a picture."""
+        return float(self.features(ws).var((2, 3)).mean().sqrt())
 
     def pixels(self, length: float) -> float:
         """A length given at 512 px, in pixels of this picture."""

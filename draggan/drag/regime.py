@@ -97,6 +97,11 @@ class Regime:
         return self.restores and not self.by_hand
 
     @property
+    def minds_fading(self) -> bool:
+        """Nothing is claimed of a picture that has faded (`FADED`). A hand has seen what it led to."""
+        return self.restores and not self.by_hand
+
+    @property
     def cuts_off(self) -> bool:
         """Steps are cut off where the latent may go no farther: two that pull against each other ask for the most."""
         return self.lets_go and self.pair

@@ -117,13 +117,15 @@ class SecondLookTracker(ContinuityTracker):
         moved_too_far = tracked.corrected > self._moved_at_most
         lost = tracked.lost | (away > self._agrees_within) | moved_too_far | (similar < LEAST_SIMILAR)
         lost = lost | (tracked.displacement > self._changed_at_most)
-        if self._problem.regime.lets_go and self._problem.contrast(shift) < FADED:
-            # What has melted is like the start in few things, and those are easily found somewhere.
-            lost = torch.ones_like(lost)
-        if self._line_between is not None:
-            (known,) = to_host(lost)
-            if not known.any():
-                lost = lost | self._torn(self._line_between, tracked, shift)
+        (known,) = to_host(lost)
+        if not known.all() and self._problem.regime.minds_fading:
+            contrast = self._problem.contrast(shift)
+            log.debug("the features vary by %.2f of what they did at first (at least %.2f)", contrast, FADED)
+            if contrast < FADED:
+                # What has melted is like the start in few things, and those are easily found somewhere.
+                lost = known = torch.ones_like(lost)
+        if self._line_between is not None and not known.any():
+            lost = lost | self._torn(self._line_between, tracked, shift)
         if torch.equal(lost, tracked.lost):
             return tracked
         return replace(tracked, lost=lost, certain=tracked.certain & ~lost)

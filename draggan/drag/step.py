@@ -38,8 +38,8 @@ class DragStep:
         outcome: why it is the last one, None before; `draggan.drag.stopping.Outcome` says what each means. After
             all but "arrived" and "stopped" the last step shows the best latent of the drag (smallest summed distance)
             of which it is as good as certain where the content is.
-        contrast: of the last step of a drag that has arrived, by how much the features vary over the picture, as a
-            share of the first picture's; 1 of all others. Below `FADED` people see it: what arrived has faded.
+        contrast: of the last step of a drag that has arrived, or may have, by how much the features vary over the
+            picture, as a share of the first picture's; 1 of all others. Below `FADED` people see it: it has faded.
         rests: why a live drag goes no farther until there are other targets, None while it goes on; values as of
             ``outcome``.
     """

@@ -73,7 +73,7 @@ class Update:
 
     @property
     def faded(self) -> bool:
-        """What has arrived has lost much of its detail on the way."""
+        """What has arrived, or may have, has lost much of its detail on the way."""
         return self.contrast < FADED
 
     @property

@@ -711,6 +711,9 @@ def _doubtful(update: Update, when: str, numbers: Sequence[int]) -> str:
         when: such as " after 5 steps"; may be empty.
     """
     names = [_name(i, numbers) for i in np.flatnonzero(update.lost).tolist()]
+    if update.faded:
+        which = "The point" if len(update.lost) == 1 else "The points"
+        return f"{which} may have arrived{when}, but the picture has lost too much of its detail to be sure."
     if len(update.lost) == 1:
         return f"The point may have arrived{when}, but it looks too different now to be sure."
     if len(names) == len(update.lost):

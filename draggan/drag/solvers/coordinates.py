@@ -25,8 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from draggan.drag.latent_statistics import LEAST_ROWS
 from draggan.drag.noise import Noise, mapped
-from draggan.drag.solvers.latent_metric import LEAST_ROWS, LatentMetric
+from draggan.drag.solvers.latent_metric import LatentMetric
 from draggan.generators.base import Generator
 from torch_utils.recorder import replayed
 
@@ -34,11 +35,11 @@ __all__ = ["Coordinates", "Linear", "Pictures"]
 
 
 class Coordinates(abc.ABC):
-    """Coordinates of a shift, all zero where the drag begins."""
+    """Coordinates of a shift, all zero where the drag begins, or was let go."""
 
     @abc.abstractmethod
     def origin(self, shift_rows: int) -> Float[Tensor, "1 shift_rows d"]:
-        """Where it begins."""
+        """Where they begin."""
 
     @abc.abstractmethod
     def shift(self, v: Float[Tensor, "1 shift_rows d"]) -> Float[Tensor, "1 shift_rows w_dim"]:

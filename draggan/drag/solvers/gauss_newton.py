@@ -540,7 +540,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         """The smallest step to the targets, or as far towards them as the region reaches.
 
         Args:
-            homing: what share of the way back to where the drag began it goes besides, the handles left alone.
+            homing: what share of the way back to where the coordinates begin it goes besides, the handles left alone.
         """
         # What is brought nearer than it has to be is sent all the way.
         exact = self.problem.near < self.problem.stop_distance

@@ -9,12 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.latent_statistics import LatentStatistics, rounded
+from draggan.drag.latent_statistics import LatentStatistics, few_rows_times, rounded
 
-__all__ = ["LEAST_ROWS", "LatentMetric", "metric_root", "row_coupling"]
-
-LEAST_ROWS = 12
-"""Of a product of matrices whose last bits are to be the same with any number of threads."""
+__all__ = ["LatentMetric", "metric_root", "row_coupling"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +34,7 @@ class LatentMetric:
         v = self.coupled(v)
         if self.root is None:
             return v
-        # Of products of few rows the last bits depend on the number of threads.
-        times = -(-LEAST_ROWS // (len(v) * v.shape[1]))
-        return v @ self.root if times == 1 else (v.repeat(1, times, 1) @ self.root)[:, : v.shape[1]]
+        return few_rows_times(v, self.root)
 
     def coupled(self, v: Float[Tensor, "k shift_rows _"]) -> Float[Tensor, "k shift_rows _"]:
         """``K v``."""
