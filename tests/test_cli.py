@@ -27,11 +27,11 @@ from draggan.checkpoints import catalogue
 from draggan.cli import _parser, main
 from draggan.cli.drag import _OUTCOMES, _Dragged, _say, _watched
 from draggan.drag import Outcome
-from draggan.engine.base import Update
 from draggan.engine.running_drag import TurnsDrag
 from draggan.export import read_recipe
 from tests.marks import marks_of
 from tests.model_files import write_tiny_stylegan2
+from tests.updates import an_update
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +70,7 @@ def test_every_outcome_has_words_of_its_own():
     ],
 )
 def test_whether_a_drag_that_is_lost_may_have_arrived_is_said(capsys, distance, lost, said):
-    at = np.zeros((1, 2), np.float32)
-    last = Update(
-        index=4,
-        ws=np.zeros((1, 2, 4), np.float32),
-        handles=at,
-        targets=at,
-        distances=np.array([distance], np.float32),
-        stop_distance=1.0,
-        seconds=0.1,
-        loss=0.0,
-        way=0.5,
-        lost=np.array([lost]),
-        contrast=1.0,
-        done=True,
-        outcome="lost",
-    )
+    last = an_update("lost", index=4, distances=[distance], lost=[lost])
     dragged = _Dragged(before=None, after=None, running=SimpleNamespace(), last=last)
     _say(dragged, [])
     assert said in capsys.readouterr().out

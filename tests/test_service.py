@@ -25,7 +25,6 @@ from PIL import Image
 
 from draggan.config import DragConfig, Limits
 from draggan.drag import Outcome
-from draggan.engine.base import Update
 from draggan.engine.local import LocalEngine
 from draggan.engine.models import CatalogueModels
 from draggan.engine.short_form import recipe_from
@@ -38,6 +37,7 @@ from draggan.service.live import Live
 from draggan.service.metrics import Metrics
 from tests.marks import marks_of
 from tests.pages import BUMP, TinyModels
+from tests.updates import an_update
 
 RIGHT = {"model": "bump", "seed": 0, "points": [[*BUMP, BUMP[0] + 6, BUMP[1]]]}
 ENDLESS = {"max_steps": 5000, "solver": "adam", "stall_steps": 1000, "stop_distance": 0.1, "step_size": 1e-6}
@@ -126,22 +126,7 @@ def test_a_drag_comes_step_by_step(client, accept):
 def test_a_step_says_of_which_handles_it_is_not_certain_and_whether_all_may_have_arrived(
     outcome, distances, lost, said
 ):
-    points = np.zeros((2, 2), np.float32)
-    update = Update(
-        index=3,
-        ws=np.zeros((1, 2, 4), np.float32),
-        handles=points,
-        targets=points,
-        distances=np.array(distances, np.float32),
-        stop_distance=1.0,
-        seconds=0.1,
-        loss=0.0,
-        way=0.5,
-        lost=np.array(lost),
-        contrast=0.5,
-        done=outcome is not None,
-        outcome=outcome,
-    )
+    update = an_update(outcome, distances=distances, lost=lost, contrast=0.5)
     facts = facts_of(update)
     assert facts["lost"] == lost
     assert {name: facts[name] for name in ("faded", "unsure") if name in facts} == said

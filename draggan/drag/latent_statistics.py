@@ -106,16 +106,15 @@ def rounded(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     return ((matrix * scale).round() / scale).float()
 
 
-def few_rows_times(rows: Float[Tensor, "*k n d"], matrix: Float[Tensor, "d e"]) -> Float[Tensor, "*k n e"]:
-    """``rows @ matrix``, the same with any number of threads
-
-    Of few rows the last bits depend on it, so these are repeated.
-    ."""
+def enough_rows(rows: Float[Tensor, "*k n d"]) -> Float[Tensor, "*k m d"]:
+    """The rows, repeated where they are few: a product of few has last bits that depend on the number of threads."""
     times = -(-LEAST_ROWS // (rows.numel() // rows.shape[-1]))
-    if times == 1:
-        return rows @ matrix
-    again = [1] * (rows.ndim - 2) + [times, 1]
-    return (rows.repeat(again) @ matrix)[..., : rows.shape[-2], :]
+    return rows if times == 1 else rows.repeat(*[1] * (rows.ndim - 2), times, 1)
+
+
+def few_rows_times(rows: Float[Tensor, "*k n d"], matrix: Float[Tensor, "d e"]) -> Float[Tensor, "*k n e"]:
+    """``rows @ matrix``, the same with any number of threads."""
+    return (enough_rows(rows) @ matrix)[..., : rows.shape[-2], :]
 
 
 def departure(whitening: Float[Tensor, "w_dim w_dim"], change: Float[Tensor, "rows w_dim"]) -> Float[Tensor, ""]:

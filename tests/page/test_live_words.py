@@ -6,24 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from draggan.engine.base import Update
 from draggan.ui import messages
 from draggan.ui.live_words import LiveWords
+from tests.updates import an_update
 
-MOVING = Update(
-    index=3,
-    ws=np.zeros((1, 2, 4), np.float32),
+MOVING = an_update(
+    None,
     handles=np.array([[10.0, 10.0]], np.float32),
     targets=np.array([[30.0, 10.0]], np.float32),
-    distances=np.array([20.0], np.float32),
-    stop_distance=1.0,
-    seconds=0.1,
+    distances=[20.0],
     loss=1.0,
     way=0.0,
-    lost=np.array([False]),
-    contrast=1.0,
-    done=False,
-    outcome=None,
 )
 
 

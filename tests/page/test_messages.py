@@ -12,27 +12,14 @@ from draggan.drag import Outcome
 from draggan.drag.stopping import RESTS
 from draggan.engine.base import Update
 from draggan.ui import messages
+from tests.updates import an_update
 
 
 def step(
     outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=(), contrast=1.0, way=0.0
 ) -> Update:
-    n = len(distances)
-    return Update(
-        index=index,
-        ws=np.zeros((1, 2, 2), np.float32),
-        handles=np.zeros((n, 2), np.float32),
-        targets=np.zeros((n, 2), np.float32),
-        distances=np.array(distances, np.float32),
-        stop_distance=1.0,
-        seconds=0.0,
-        done=outcome is not None,
-        outcome=outcome,
-        loss=0.0,
-        way=way,
-        lost=np.array(lost or [False] * n),
-        contrast=contrast,
-    )
+    more = {"index": index, "seconds": 0.0, "way": way, "contrast": contrast, "ws": np.zeros((1, 2, 2), np.float32)}
+    return an_update(outcome, distances=distances, lost=lost, **more)
 
 
 @pytest.mark.parametrize(

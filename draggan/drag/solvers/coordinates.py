@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from draggan.drag.latent_statistics import LEAST_ROWS
+from draggan.drag.latent_statistics import enough_rows
 from draggan.drag.noise import Noise, mapped
 from draggan.drag.solvers.latent_metric import LatentMetric
 from draggan.generators.base import Generator
@@ -148,8 +148,7 @@ class _Map:
         ) -> Float[Tensor, "1 shift_rows w_dim"]:
             """See `Pictures.shift`."""
             shift_rows = v.shape[1]
-            # Of products of few rows the last bits depend on the number of threads.
-            rows = metric.coupled(v).repeat(1, max(-(-LEAST_ROWS // shift_rows), 1), 1)
+            rows = enough_rows(metric.coupled(v))
             along, leaves = rows.split([z.shape[1], v.shape[2] - z.shape[1]], 2)
             found = latents(z + along[0], label)[None] - begins
             if metric.root is not None:

@@ -25,13 +25,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig, GaussNewtonRules
-from draggan.drag.latent_statistics import latent_statistics
+from draggan.drag.latent_statistics import LatentStatistics, latent_statistics
 from draggan.drag.mask import MaskView
 from draggan.drag.problem import Problem
 from draggan.drag.refusal import Refusal, fetch_at_once, refused
@@ -203,24 +204,17 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def __init__(self, problem: Problem, tracker: Tracker) -> None:
         super().__init__(problem, tracker)
         config = problem.config
-        known = latent_statistics(problem.generator) if config.naturalness > 0 else None
-
-        def root(naturalness: float) -> Float[Tensor, "w_dim w_dim"] | None:
-            return None if known is None else metric_root(known, naturalness).to(problem.ws.device)
-
+        known = self._known
         # Rows that the features do not depend on stay where they are.
         used = min(problem.shift_rows, problem.generator.rows_used(problem.level))
         coupling = row_coupling(problem.shift_rows, used, problem.freedom.row_independence)
-        metric = LatentMetric(
-            root(problem.freedom.naturalness), None if coupling is None else coupling.to(problem.ws.device)
-        )
+        root = self._root(problem.freedom.naturalness)
+        metric = LatentMetric(root, None if coupling is None else coupling.to(problem.ws.device))
         self._coordinates: Coordinates = Linear(metric, problem.ws)
         noise = problem.noise
         if noise is not None and known is not None:
             own = replace(metric, root=known.root.to(problem.ws.device))
             self._coordinates = Pictures(noise, own, RULES.beyond)
-        least = freedom(problem.regime, config, 0.0, problem.size).naturalness
-        self._let_go = Linear(LatentMetric(root(least), None), problem.ws)
         self._regime = problem.regime
         self._last_bit = problem.pixels(RULES.last_bit)
         self._restored_from = problem.pixels(RULES.restored_from)
@@ -231,6 +225,22 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             **dict.fromkeys(("unlikely", "far"), problem.pixels(RULES.min_refused_step)),
             "lost": problem.pixels(RULES.min_refused_step if problem.regime.by_hand else RULES.min_lost_step),
         }
+
+    @property
+    def _known(self) -> LatentStatistics | None:
+        """Of the model's latents; None where steps do not go by that."""
+        return latent_statistics(self.problem.generator) if self.problem.config.naturalness > 0 else None
+
+    def _root(self, naturalness: float) -> Float[Tensor, "w_dim w_dim"] | None:
+        known = self._known
+        return None if known is None else metric_root(known, naturalness).to(self.problem.ws.device)
+
+    @cached_property
+    def _last_coordinates(self) -> Linear:
+        """For the last bit of the way: as natural as a short one, with rows that may part."""
+        problem = self.problem
+        least = freedom(problem.regime, problem.config, 0.0, problem.size).naturalness
+        return Linear(LatentMetric(self._root(least), None), problem.ws)
 
     @classmethod
     def mask_view(cls, generator: Generator, config: DragConfig, level: str) -> MaskView:
@@ -461,7 +471,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
     def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
         """The coordinates it moves in."""
-        return self._coordinates if here.let_go is None else replace(self._let_go, begins=here.let_go)
+        return self._coordinates if here.let_go is None else replace(self._last_coordinates, begins=here.let_go)
 
     def _may_let_go(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> bool:
         return self._regime.lets_go and here.let_go is None and self._all_within(here.tracked, targets, self._last_bit)
