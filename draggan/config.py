@@ -555,19 +555,6 @@ class GaussNewtonRules:
         "independent: more local steps leave more to make up with. On the cat, steps as natural as without a mask "
         "change a quarter more outside; with less than this latents go farther, and nothing is gained",
     )
-    blended_naturalness: float = _setting(
-        0.5,
-        unit="share of the naturalness",
-        source="ours: more drags arrive than with masked_naturalness and independent rows (benchmarks/mask.md)",
-        help="how much of it counts with one or two handles and a mask that holds exactly: the picture itself holds "
-        "what is outside, so latents need not",
-    )
-    blended_coupling: float = _setting(
-        0.625,
-        unit="share of 1 - row_independence",
-        source="ours, likewise",
-        help="how much of it is left then: rows that part leave something to fit in at the border with",
-    )
     beyond: float = _setting(
         0.3,
         unit="standard deviations of the model's latents a unit",

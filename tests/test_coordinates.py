@@ -185,12 +185,14 @@ def test_a_short_way_needs_a_share_of_the_naturalness(handles, way, live, settin
     assert Drag(G, G.sample(1), points, targets, config=config, live=live).problem.freedom.naturalness == (
         pytest.approx(expected)
     )
-    # Held by a mask, the picture needs what it needs.
+    # With a mask that holds exactly, too; what steps have to hold themselves needs what it needs.
     mask = np.ones(G.image_size, bool)
     mask[:2] = False
-    masked = Drag(G, G.sample(1), points, targets, mask, config=config, live=live)
-    share = RULES.masked_naturalness if handles > 2 else RULES.blended_naturalness
-    assert masked.problem.freedom.naturalness == share * config.naturalness
+    for hold in ("exact", "soft"):
+        masked = Drag(G, G.sample(1), points, targets, mask, replace(config, mask_hold=hold), live=live)
+        firmly = hold == "soft" or handles > 2
+        held = RULES.masked_naturalness * config.naturalness if firmly else expected
+        assert masked.problem.freedom.naturalness == pytest.approx(held)
 
 
 def test_a_way_is_measured_from_where_the_handle_was_clicked_too():

@@ -272,14 +272,17 @@ def test_a_mask_of_ones_changes_nothing(solver):
     assert [s.loss for s in a] == [s.loss for s in b]
 
 
-@pytest.mark.parametrize(("hold", "weight", "held"), [("exact", 20, True), ("exact", 0, True), ("soft", 0, False)])
-def test_what_the_picture_itself_holds_is_held_too(hold, weight, held):
+@pytest.mark.parametrize(
+    ("hold", "weight", "held", "by_steps"),
+    [("exact", 20, True, False), ("exact", 0, True, False), ("soft", 20, True, True), ("soft", 0, False, False)],
+)
+def test_what_the_picture_itself_holds_is_held_too(hold, weight, held, by_steps):
     mask = np.arange(64) < np.full((64, 1), 50)
     config = DragConfig(solver="gauss-newton", mask_hold=hold, mask_weight=weight)
     running = Drag(bump(), WS, [(20, 20)], [(26, 20)], mask, config)
     assert running.problem.masked is held
-    assert running.problem.regime.restores is not held
-    assert (running.near == running.stop_distance) is held
+    assert running.problem.regime.restores is not by_steps
+    assert (running.near == running.stop_distance) is by_steps
 
 
 def test_the_estimated_mask_loss_is_unbiased():

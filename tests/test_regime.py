@@ -13,18 +13,21 @@ from draggan.drag.regime import LEAST_NATURAL, LEAST_NATURAL_OF_TWO, RULES, Regi
 ONE = Regime(handles=1, masked=False, blended=False, follows=True, second_order=True, live=False)
 TWO, THREE = replace(ONE, handles=2), replace(ONE, handles=3)
 HELD, HELD_SOFTLY = {"masked": True, "blended": True}, {"masked": True}
-RULES_BY_REGIME = ("along_lines", "looks_again", "restores", "lets_go", "cuts_off", "by_hand")
+RULES_BY_REGIME = (
+    *("along_lines", "looks_again", "holds", "restores", "lets_go", "minds_fading", "cuts_off", "by_hand"),
+)
 
 
 @pytest.mark.parametrize(
     ("regime", "holds"),
     [
-        (ONE, {"looks_again", "restores", "lets_go"}),
-        (TWO, {"looks_again", "restores", "lets_go", "cuts_off"}),
+        (ONE, {"looks_again", "restores", "lets_go", "minds_fading"}),
+        (TWO, {"looks_again", "restores", "lets_go", "cuts_off", "minds_fading"}),
         (THREE, {"along_lines"}),
-        (replace(ONE, **HELD), {"looks_again"}),
-        (replace(TWO, **HELD_SOFTLY), {"looks_again"}),
-        (replace(THREE, **HELD), {"along_lines"}),
+        (replace(ONE, **HELD), {"looks_again", "restores", "lets_go"}),
+        (replace(TWO, **HELD), {"looks_again", "restores", "lets_go"}),
+        (replace(TWO, **HELD_SOFTLY), {"looks_again", "holds"}),
+        (replace(THREE, **HELD), {"along_lines", "holds"}),
         (replace(ONE, live=True), {"looks_again", "restores", "by_hand"}),
         (replace(THREE, live=True), {"along_lines", "by_hand"}),
         # The published tracker, the published optimiser, and that with content followed.
@@ -46,7 +49,7 @@ def test_which_rules_hold(regime, holds):
         (ONE, 0.0, LEAST_NATURAL, 0.2),
         (TWO, 0.0, LEAST_NATURAL_OF_TWO, 0.2),
         (THREE, 0.0, RULES.many_naturalness, 1.0),
-        (replace(ONE, **HELD), 0.0, RULES.blended_naturalness, 0.5),
+        (replace(ONE, **HELD), 0.0, LEAST_NATURAL, 0.2),
         (replace(ONE, **HELD_SOFTLY), 0.0, RULES.masked_naturalness, 1.0),
         (replace(THREE, **HELD), 0.0, RULES.masked_naturalness, 1.0),
         (replace(ONE, follows=False), 0.0, 1.0, 0.2),

@@ -83,13 +83,21 @@ class Regime:
         return self.follows and not self.along_lines
 
     @property
+    def holds(self) -> bool:
+        """Steps are to leave what is outside a mask as it was, as well as they can.
+
+        Those of few handles need not where the picture itself holds it: the latent has to fit there, and no more.
+        """
+        return self.masked and not (self.blended and self.few)
+
+    @property
     def restores(self) -> bool:
-        """Few handles that Gauss-Newton follows, and no mask, which would ask for all around to look as it did.
+        """Few handles that Gauss-Newton follows, and nothing to hold, which would ask for all around to look as it did.
 
         Steps make up for what has changed under these handles, go all the way to the targets, and need be less natural
         where that is short.
         """
-        return self.follows and self.second_order and self.few and not self.masked
+        return self.follows and self.second_order and self.few and not self.holds
 
     @property
     def lets_go(self) -> bool:
@@ -98,13 +106,16 @@ class Regime:
 
     @property
     def minds_fading(self) -> bool:
-        """Nothing is claimed of a picture that has faded (`FADED`). A hand has seen what it led to."""
-        return self.restores and not self.by_hand
+        """Nothing is claimed of a picture that has faded (`FADED`). A hand has seen what it led to.
+
+        What is held outside a mask does not fade, so of that nothing is said.
+        """
+        return self.restores and not (self.masked or self.by_hand)
 
     @property
     def cuts_off(self) -> bool:
         """Steps are cut off where the latent may go no farther: two that pull against each other ask for the most."""
-        return self.lets_go and self.pair
+        return self.lets_go and self.pair and not self.masked
 
 
 class Freedom(NamedTuple):
@@ -122,8 +133,7 @@ class Freedom(NamedTuple):
 def freedom(regime: Regime, config: DragConfig, way: float | None, image_size: tuple[int, int]) -> Freedom:
     """That of a drag.
 
-    With a mask, or many handles to bring where they are to be, there must be something left to do that with. Where the
-    picture itself holds what is outside a mask, the latent has to fit there and no more, so less is enough.
+    With something to hold, or many handles to bring where they are to be, there must be something left to do that with.
 
     Args:
         way: how far the farthest handle is to go, image pixels; None: nobody knows.
@@ -132,9 +142,7 @@ def freedom(regime: Regime, config: DragConfig, way: float | None, image_size: t
     natural, independence = config.naturalness, config.row_independence
     if regime.many and not regime.masked:
         return Freedom(RULES.many_naturalness * natural, 1.0)
-    if regime.blended and regime.few:
-        return Freedom(RULES.blended_naturalness * natural, 1 - RULES.blended_coupling * (1 - independence))
-    if regime.masked:
+    if regime.holds:
         return Freedom(RULES.masked_naturalness * natural, 1.0)
     if way is None or not regime.restores or way > at_size(SHORT_WAY, image_size):
         return Freedom(natural, independence)

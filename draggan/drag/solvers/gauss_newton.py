@@ -41,7 +41,7 @@ from draggan.drag.solvers.base import Evaluation, Kept, Solver, Stuck, never
 from draggan.drag.solvers.coordinates import Coordinates, Linear, Pictures
 from draggan.drag.solvers.jacobian import inverse, null_space, to_float64
 from draggan.drag.solvers.latent_metric import LatentMetric, metric_root, row_coupling
-from draggan.drag.solvers.mask_constraint import MaskConstraint, MaskScale, mask_view
+from draggan.drag.solvers.mask_constraint import MaskConstraint, mask_view
 from draggan.drag.solvers.surroundings import Surroundings
 from draggan.drag.solvers.trust_region import Region, accepts, initial_region
 from draggan.drag.stopping import Patience
@@ -68,7 +68,6 @@ class GaussNewtonEvaluation(Evaluation):
         targets: those that uphill steps are counted for.
         uphill_steps: how many more there may be.
         mask_steps: how many more steps may make up for what has changed outside the mask.
-        mask_scale: what the last step showed of it.
         astray: see `Coordinates.astray`.
     """
 
@@ -80,7 +79,6 @@ class GaussNewtonEvaluation(Evaluation):
     targets: Float[Tensor, "_ 2"]
     uphill_steps: int
     mask_steps: int = 0
-    mask_scale: MaskScale | None = None
     astray: Float[Tensor, ""] | None = None
 
     def loss(self, targets: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
@@ -111,7 +109,6 @@ class GaussNewtonKept(Kept):
     targets: Float[Tensor, "_ 2"]
     uphill_steps: int
     mask_steps: int
-    mask_scale: MaskScale | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +133,6 @@ class Attempt:
         step: in coordinates of the drag.
         expected: where it should take the handles, image pixels, inside the picture.
         v, shift: where it leads, see `GaussNewtonEvaluation`.
-        mask_scale: what it showed.
         share: how much of it is left where the latent may go no farther; 1 elsewhere.
     """
 
@@ -144,7 +140,6 @@ class Attempt:
     expected: Float[Tensor, "n 2"]
     v: Float[Tensor, "1 shift_rows d"]
     shift: Float[Tensor, "1 shift_rows w_dim"]
-    mask_scale: MaskScale | None
     share: float = 1.0
 
 
@@ -218,7 +213,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         self._regime = problem.regime
         self._last_bit = problem.pixels(RULES.last_bit)
         self._restored_from = problem.pixels(RULES.restored_from)
-        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask, metric)
+        self._constraint = None if problem.mask is None else MaskConstraint(problem, problem.mask)
         self._widest = max(problem.pixels(config.trust_radius), 1.0)
         self._shortest_refused: dict[Refusal | None, float] = {
             None: 2 * RULES.min_step,
@@ -295,7 +290,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             targets=here.targets,
             uphill_steps=here.uphill_steps,
             mask_steps=here.mask_steps,
-            mask_scale=here.mask_scale,
         )
 
     def resumed(self, kept: Kept) -> GaussNewtonEvaluation:
@@ -314,7 +308,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             targets=kept.targets,
             uphill_steps=kept.uphill_steps,
             mask_steps=kept.mask_steps,
-            mask_scale=kept.mask_scale,
         )
 
     @torch.no_grad()
@@ -405,7 +398,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             return self._go_uphill(here, linearisation, last=last)
         if exhausted and not here.uphill_steps:
             region = initial_region(RULES, self._widest)
-        return Stuck(replace(here, region=region, mask_scale=attempt.mask_scale), refusal)
+        return Stuck(replace(here, region=region), refusal)
 
     def _promises_little(self, here: GaussNewtonEvaluation, attempt: Attempt, region: Region) -> bool:
         """What is left of a step that was cut off, or would have been refused, may not be worth a look."""
@@ -467,14 +460,28 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         if self._constraint is None:
             return self._attempt(here, linearisation, region, backtracks)
         # Solving anew would cost as much as several steps.
-        return self._going(here, linearisation.jacobian, RULES.shrink * attempt.step, attempt.mask_scale)
+        return self._going(here, linearisation.jacobian, RULES.shrink * attempt.step)
 
     def _of(self, here: GaussNewtonEvaluation) -> Coordinates:
         """The coordinates it moves in."""
         return self._coordinates if here.let_go is None else replace(self._last_coordinates, begins=here.let_go)
 
+    def _linear(self, here: GaussNewtonEvaluation) -> Linear:
+        """The same with a mask."""
+        coordinates = self._of(here)
+        assert isinstance(coordinates, Linear)
+        return coordinates
+
     def _may_let_go(self, here: GaussNewtonEvaluation, targets: Float[Tensor, "n 2"]) -> bool:
         return self._regime.lets_go and here.let_go is None and self._all_within(here.tracked, targets, self._last_bit)
+
+    def _usual_step(
+        self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k shift_rows d"]
+    ) -> Float[Tensor, "1 shift_rows d"]:
+        """The smallest that moves the handles the way they came, as far as the first step of a drag may."""
+        region = initial_region(RULES, self._widest)
+        limits = to_device(torch.tensor([region.radius, region.damping, 0.0]), here.v.device)
+        return _step_towards(jacobian, here.v, self.problem.handles, here.tracked.handles, limits, 0.0)
 
     def _restore(
         self,
@@ -485,11 +492,12 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         last: bool,
     ) -> GaussNewtonEvaluation | Stuck[GaussNewtonEvaluation]:
         """Leave the handles where they are, and make up for what has changed outside the mask."""
-        outside = constraint.change(here.v)
+        coordinates = self._linear(here)
+        outside = constraint.change(coordinates, here.v)
         step = self._towards(here, jacobian, here.region)
-        step = constraint.restore(here.v, step, jacobian, here.mask_scale)
-        there = self._evaluate(here, self._going(here, jacobian, step, here.mask_scale), last=last)
-        left = constraint.change(there.v)
+        step = constraint.restore(coordinates, here.v, step, jacobian, self._usual_step(here, jacobian))
+        there = self._evaluate(here, self._going(here, jacobian, step), last=last)
+        left = constraint.change(coordinates, there.v)
         refusal = refused(self.problem, here.shift, here.tracked, there.shift, there.tracked)
         arrived = refusal is None and self._all_within(there.tracked, here.targets, self.problem.near)
         if not (arrived and left < outside):
@@ -517,11 +525,10 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             step = _restored(step, linearisation.restoring)
         if self._regime.cuts_off:
             step, share = self._cut_off(here, jacobian, step)
-            return replace(self._going(here, jacobian, step, None), share=share)
-        if self._constraint is None:
-            return self._going(here, jacobian, step, None)
-        step, scale = self._constraint.keep(here.v, step, jacobian)
-        return self._going(here, jacobian, step, scale)
+            return replace(self._going(here, jacobian, step), share=share)
+        if self._constraint is not None:
+            step = self._constraint.keep(self._linear(here), here.v, step, jacobian)
+        return self._going(here, jacobian, step)
 
     def _cut_off(
         self,
@@ -564,12 +571,11 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         here: GaussNewtonEvaluation,
         jacobian: Float[Tensor, "k shift_rows d"],
         step: Float[Tensor, "1 shift_rows d"],
-        mask_scale: MaskScale | None,
     ) -> Attempt:
         """A step, and a prediction of where it takes the handles."""
         v = here.v + step
         expected = _predicted_handles(jacobian, here.tracked.handles, step, self.problem.size)
-        return Attempt(step, expected, v, self._of(here).shift(v), mask_scale)
+        return Attempt(step, expected, v, self._of(here).shift(v))
 
     def _evaluate(self, here: GaussNewtonEvaluation, attempt: Attempt, *, last: bool) -> GaussNewtonEvaluation:
         """Where an attempt leads."""
@@ -590,7 +596,6 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
             shift=shift,
             surroundings=surroundings,
             tracked=tracked,
-            mask_scale=attempt.mask_scale,
             astray=astray,
         )
 
