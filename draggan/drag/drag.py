@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from draggan.config import DragConfig
+from draggan.drag.crowd import CrowdTracker
 from draggan.drag.line import LineTracker
 from draggan.drag.live import MovingTargets
 from draggan.drag.prepare import PointsLike, Reference, check_pairs, check_targets, prepare
@@ -149,7 +150,8 @@ class Drag(Iterator[DragStep]):
         method = SOLVERS[self.config.solver]
         regime = self.problem.regime
         if regime.follows:
-            return method(self.problem, (LineTracker if regime.along_lines else SecondLookTracker)(self.problem))
+            followed = CrowdTracker if regime.crowd else LineTracker if regime.along_lines else SecondLookTracker
+            return method(self.problem, followed(self.problem))
         tracker = TemplateTracker(self.problem, subpixel=method.subpixel, tolerance=method.match_tolerance)
         return method(self.problem, tracker)
 

@@ -24,6 +24,9 @@ LEAST_NATURAL = 0.25
 # The same of two.
 LEAST_NATURAL_OF_TWO = 0.5
 
+# From so many handles on they are looked for by their templates on the way (`draggan.drag.crowd`).
+CROWD = 8
+
 RULES = GaussNewtonRules()
 
 
@@ -76,6 +79,11 @@ class Regime:
     def along_lines(self) -> bool:
         """Content is followed in whole pictures, and said to be known at the end only (`draggan.drag.line`)."""
         return self.follows and self.second_order and self.many
+
+    @property
+    def crowd(self) -> bool:
+        """So many that steps go by what resembles each of them most; what is said at the end does not."""
+        return self.along_lines and self.handles >= CROWD
 
     @property
     def looks_again(self) -> bool:
