@@ -15,6 +15,7 @@ from draggan import Drag, DragConfig
 from draggan.drag import drag as drag_module
 from draggan.drag import line, second_look
 from draggan.drag.continuity import Lengths
+from draggan.drag.crowd import CrowdTracker
 from draggan.drag.line import LineTracker
 from draggan.drag.problem import Problem
 from draggan.drag.second_look import SecondLookTracker
@@ -335,3 +336,31 @@ def test_why_a_drag_ended_can_be_logged(caplog, monkeypatch):
     assert f"step {last.index}: {left:.1f} px to go; within the stop distance; ends as arrived" in caplog.text
     assert re.search(r"step 0: \d+\.\d px to go, loss [\d.e-]+; goes on", caplog.text)
     assert not re.search(r"Findings|=(True|False)", caplog.text)
+
+
+CROWD_OF_POINTS = [(x, y) for y in (12.0, 32.0, 52.0) for x in (12.0, 32.0, 52.0)]
+
+
+def test_a_crowd_goes_by_looks_and_is_confirmed_along_the_line():
+    generator, ws = BumpGenerator(CROWD_OF_POINTS).freeze(), torch.zeros(1, 8, 2 * len(CROWD_OF_POINTS))
+    targets = np.array(CROWD_OF_POINTS) + np.array([[2.0, 1.0], [-1.0, 2.0], [1.0, -2.0]] * 3)
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(generator, ws, CROWD_OF_POINTS, targets, config=config)
+    assert isinstance(running._solver.tracker, CrowdTracker)
+    *_, last = running
+    assert last.outcome == "arrived"
+    assert not last.lost.any()
+    assert np.abs(generator.centres(last.ws)[0].numpy() - targets).max() < 1
+    # One fewer is followed.
+    fewer = Drag(generator, ws, CROWD_OF_POINTS[:7], targets[:7], config=config)
+    assert type(fewer._solver.tracker) is LineTracker
+
+
+def test_of_a_crowd_the_line_is_believed_where_the_match_is_elsewhere():
+    _, tracker, first, shift = begun(CROWD_OF_POINTS)
+    offs = torch.zeros(len(CROWD_OF_POINTS), 2)
+    offs[0, 0], offs[1, 0] = 1.0, 3.0  # image pixels of 64: within and beyond 10 px at 512 px
+    said = tracker.confirm(replace(first, handles=first.handles + offs), shift, final=True)
+    away = (said.handles - first.handles).norm(dim=-1)
+    assert away[0] == pytest.approx(1.0)
+    assert away[1:].max() < 0.2

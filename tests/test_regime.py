@@ -8,13 +8,13 @@ import pytest
 
 from draggan.config import DragConfig
 from draggan.drag import regime as regime_module
-from draggan.drag.regime import LEAST_NATURAL, LEAST_NATURAL_OF_TWO, RULES, Regime, freedom
+from draggan.drag.regime import CROWD, LEAST_NATURAL, LEAST_NATURAL_OF_TWO, RULES, Regime, freedom
 
 ONE = Regime(handles=1, masked=False, blended=False, follows=True, second_order=True, live=False)
 TWO, THREE = replace(ONE, handles=2), replace(ONE, handles=3)
 HELD, HELD_SOFTLY = {"masked": True, "blended": True}, {"masked": True}
 RULES_BY_REGIME = (
-    *("along_lines", "looks_again", "holds", "restores", "lets_go", "minds_fading", "cuts_off", "by_hand"),
+    *("along_lines", "crowd", "looks_again", "holds", "restores", "lets_go", "minds_fading", "cuts_off", "by_hand"),
 )
 
 
@@ -24,6 +24,7 @@ RULES_BY_REGIME = (
         (ONE, {"looks_again", "restores", "lets_go", "minds_fading"}),
         (TWO, {"looks_again", "restores", "lets_go", "cuts_off", "minds_fading"}),
         (THREE, {"along_lines"}),
+        (replace(ONE, handles=CROWD), {"along_lines", "crowd"}),
         (replace(ONE, **HELD), {"looks_again", "restores", "lets_go"}),
         (replace(TWO, **HELD), {"looks_again", "restores", "lets_go"}),
         (replace(TWO, **HELD_SOFTLY), {"looks_again", "holds"}),

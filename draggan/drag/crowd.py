@@ -1,11 +1,11 @@
 """Following the content of so many handles that they describe another picture nearly whole.
 
 Each step of those leads to a picture in which every handle's surroundings are much like they were, since all that is
-around it moves along. There the nearest match to what was clicked, as the paper looks for it, is found more exactly than
-content is followed, whose errors add up: drags that go by it end nearer to their targets, by the landmark networks of
-the built-in models (benchmarks/truth.md). What it says of itself is no better for that. So before such a drag ends, content
-is followed along the line all the same (`draggan.drag.line`). Where that leads to the same place, the match is the more
-exact one of both; elsewhere, the line's is what is said.
+around it moves along. There the nearest match to what was clicked, as the paper looks for it, is found more exactly
+than content is followed, whose errors add up: drags that go by it end nearer to their targets, by the landmark networks
+of the built-in models (benchmarks/truth.md). What it says of itself is no better for that. So before such a drag ends,
+content is followed along the line all the same (`draggan.drag.line`). Where that leads to the same place, the match is
+the more exact one of both; elsewhere, the line's is what is said.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from draggan.drag.tracking import TemplateTracker, Tracked
 
 __all__ = ["CrowdTracker"]
 
-# Both ways lead to the same place within so many image pixels at 512 px. Of 340 landmarks, 306 truly there, 194 are then said to
-# be within 1.2 % of the width of their targets, 2 of them falsely; by the line's places alone 118, one of them falsely.
+# Both ways lead to the same place within so many image pixels at 512 px. Of 340 landmarks, 306 truly there, 194 are
+# then said to be within 1.2 % of the width of their targets, 2 of them falsely; by the line alone 118, one falsely.
 AGREE_WITHIN = 10.0
 
 
