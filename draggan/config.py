@@ -268,7 +268,8 @@ class DragConfig:
         unit="",
         source="paper: template; continuity is ours (docs/method.md, section 2)",
         help="continuity: follows the content from picture to picture, and says where it is lost; template: the "
-        "published one, the nearest place that resembles the start most; auto: continuity with gauss-newton",
+        "published one, the nearest place that resembles the start most; auto: continuity with gauss-newton. Steps of "
+        "eight handles or more go by the nearest place there too, and content is followed at the end",
     )
     naturalness: float = _setting(
         1.0,
@@ -348,7 +349,8 @@ class DragConfig:
         low=1.0,
         high=128.0,
         help="half side of the square in which a handle is looked for; never below 3 px of the picture; only with the "
-        "published tracker (template): by continuity content is always looked for within 12 px at 512 px",
+        "published tracker (template), and with eight handles or more: by continuity content is always looked for "
+        "within 12 px at 512 px",
     )
     mask_weight: float = _setting(
         20.0,
@@ -484,8 +486,8 @@ class GaussNewtonRules:
         2.0,
         unit="factor",
         source="ours: as near as with 4, as truly, in a tenth less time",
-        help="likewise with one or two handles that are followed and no mask: a step that has been shortened so that "
-        "content is not lost can seldom be four times as long the next time",
+        help="likewise with one or two handles that are followed and no soft mask: a step that has been shortened so "
+        "that content is not lost can seldom be four times as long the next time",
     )
     max_backtracks: int = _setting(
         3, unit="attempts", source="ours", help="how often a step is shortened before the drag is stuck"
@@ -539,7 +541,7 @@ class GaussNewtonRules:
         unit="px at 512 px",
         source="ours",
         help="where what is under one or two handles has changed by more, taken for a displacement, steps make up for "
-        "it besides; not with a mask, with which as many arrive without that, in less time",
+        "it besides; not with a mask that holds softly, with which as many arrive without that, in less time",
     )
     match_tolerance: float = _setting(
         0.1,
@@ -590,8 +592,8 @@ class GaussNewtonRules:
         1 / 3,
         unit="share of those steps",
         source="ours: a twelfth of the time of long pulls, which end 0.3 % of the width earlier for it",
-        help="so few of them are enough where one or two handles that are followed without a mask are farther from "
-        "their targets than last_bit and hardly get nearer",
+        help="so few of them are enough where one or two handles that are followed without a soft mask are farther "
+        "from their targets than last_bit and hardly get nearer",
     )
     creeping: float = _setting(
         5.0,

@@ -364,3 +364,39 @@ def test_of_a_crowd_the_line_is_believed_where_the_match_is_elsewhere():
     away = (said.handles - first.handles).norm(dim=-1)
     assert away[0] == pytest.approx(1.0)
     assert away[1:].max() < 0.2
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_departure": 0.01}])
+def test_a_crowd_never_ends_without_that_look(monkeypatch, settings):
+    """Nor where it may go no farther."""
+    asked, confirm = [], CrowdTracker.confirm
+
+    def counted(self, tracked, shift, *, final):
+        asked.append(final)
+        return confirm(self, tracked, shift, final=final)
+
+    monkeypatch.setattr(CrowdTracker, "confirm", counted)
+    generator, ws = BumpGenerator(CROWD_OF_POINTS).freeze(), torch.zeros(1, 8, 2 * len(CROWD_OF_POINTS))
+    targets = np.array(CROWD_OF_POINTS) + np.array([[6.0, 1.0], [-1.0, 5.0], [4.0, -4.0]] * 3)
+    *_, last = Drag(generator, ws, CROWD_OF_POINTS, targets, config=DragConfig(solver="gauss-newton", **settings))
+    assert last.outcome != "max_steps"
+    assert asked == [True]
+
+
+@pytest.mark.parametrize(("held", "live"), [(True, False), (False, True), (True, True)])
+def test_a_crowd_with_a_mask_and_by_hand(held, live):
+    generator, ws = BumpGenerator(CROWD_OF_POINTS).freeze(), torch.zeros(1, 8, 2 * len(CROWD_OF_POINTS))
+    targets = np.array(CROWD_OF_POINTS) + np.array([[2.0, 1.0], [-1.0, 2.0], [1.0, -2.0]] * 3)
+    mask = np.ones((64, 64), bool)
+    mask[60:, 60:] = False
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(generator, ws, CROWD_OF_POINTS, targets, mask if held else None, config, live=live)
+    if live:
+        for _ in range(30):
+            if running.would_sleep():
+                break
+            next(running)
+        running.settle()
+    *_, last = running
+    assert last.outcome == "arrived"
+    assert np.abs(generator.centres(last.ws)[0].numpy() - targets).max() < 1.5

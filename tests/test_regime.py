@@ -14,7 +14,15 @@ ONE = Regime(handles=1, masked=False, blended=False, follows=True, second_order=
 TWO, THREE = replace(ONE, handles=2), replace(ONE, handles=3)
 HELD, HELD_SOFTLY = {"masked": True, "blended": True}, {"masked": True}
 RULES_BY_REGIME = (
-    *("along_lines", "crowd", "looks_again", "holds", "restores", "lets_go", "minds_fading", "cuts_off", "by_hand"),
+    "along_lines",
+    "crowd",
+    "looks_again",
+    "holds",
+    "restores",
+    "lets_go",
+    "minds_fading",
+    "cuts_off",
+    "by_hand",
 )
 
 

@@ -761,3 +761,35 @@ def test_what_is_claimed_is_looked_for_in_finer_features_of_either_family(make, 
     assert max(generator.grid(finer).scale) > max(generator.grid(level).scale)
     tracked = drag._here.tracked
     assert drag._solver.tracker.confirm(tracked, drag._here.shift, final=False) is tracked
+
+
+@pytest.mark.parametrize(("hold", "strength"), [("soft", (4, 0.7)), ("exact", (2, 0.45))])
+def test_what_the_picture_itself_holds_is_made_up_for_by_less(hold, strength):
+    constraint = Drag(bump(), WS, [(20, 20)], [(30, 20)], CORNER, gauss_newton(mask_hold=hold))._solver._constraint
+    assert (constraint._iterations, constraint._furthest) == strength
+
+
+def test_letting_go_changes_nothing_outside_the_mask():
+    """Where coordinates begin anew is where the latent is."""
+    solver = Drag(bump(), WS, [(20, 20)], [(30, 20)], CORNER, gauss_newton())._solver
+    here = solver.initial(solver.problem.handles)
+    moved = dataclasses.replace(here, shift=here.shift + 0.3)
+    let_go = dataclasses.replace(moved, v=torch.zeros_like(here.v), let_go=moved.shift)
+    change = solver._constraint.change(solver._linear(let_go), let_go.v)
+    fixed = solver._constraint._fixed_part(moved.shift) - solver._constraint._kept
+    assert change == pytest.approx(float(fixed.norm()), rel=1e-5)
+    assert change > 0
+
+
+def test_a_usual_step_is_no_shorter_than_the_last_bit_of_a_way():
+    """However little the handles have moved; there is none of those that never have."""
+    solver = Drag(bump(), WS, [(20, 20)], [(30, 20)], CORNER, gauss_newton())._solver
+    here = solver.initial(solver.problem.handles)
+    jacobian = solver._linearised(here).jacobian
+    assert not solver._usual_step(here, jacobian).any()
+    lengths = []
+    for way in (0.5, 2.0):
+        tracked = dataclasses.replace(here.tracked, handles=here.tracked.handles + torch.tensor([[way, 0.0]]))
+        lengths.append(float(solver._usual_step(dataclasses.replace(here, tracked=tracked), jacobian).norm()))
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)
+    assert lengths[0] > 0

@@ -8,7 +8,8 @@ In the order in which to read it (the words are explained in docs/method.md):
   `stopping` decides whether that is the end. `step` is what comes out, `state` what another process goes on from,
   `live` the targets that move.
 * `tracking`: what a tracker is, and the published one. `continuity`: one or two handles on the way. `second_look`: the
-  same before anything is claimed. `line`: many handles. `refusal`: after which steps nothing true could be said.
+  same before anything is claimed. `line`: many handles. `crowd`: eight or more. `refusal`: after which steps nothing
+  true could be said.
 * `solvers`: `base` is what a solver is, `adam` the published one, `gauss_newton` ours; the other modules there are what
   that one is made of.
 * `motion_supervision`, `mask`, `precision`, `latent_statistics`, `noise`: what these compute with.

@@ -25,6 +25,8 @@ from draggan.drag.tracking import TemplateTracker, Tracked
 
 __all__ = ["CrowdTracker"]
 
+RULES = GaussNewtonRules()
+
 # Both ways lead to the same place within so many image pixels at 512 px. Of 340 landmarks, 306 truly there, 194 are
 # then said to be within 1.2 % of the width of their targets, 2 of them falsely; by the line alone 118, one falsely.
 AGREE_WITHIN = 10.0
@@ -33,13 +35,12 @@ AGREE_WITHIN = 10.0
 class CrowdTracker(LineTracker):
     """Looks for each handle by its template on the way, and follows it along the line in the end."""
 
-    jumps = True
     looks_itself = False
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._agree_within = at_size(AGREE_WITHIN, problem.size)
-        self._by_looks = TemplateTracker(problem, subpixel=True, tolerance=GaussNewtonRules().match_tolerance)
+        self._by_looks = TemplateTracker(problem, subpixel=True, tolerance=RULES.match_tolerance)
 
     @torch.no_grad()
     def follow(
@@ -48,10 +49,9 @@ class CrowdTracker(LineTracker):
         shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         expected: Float[Tensor, "n 2"],
-    ) -> Followed:
+    ) -> Tracked:
         """See `Tracker.follow`."""
-        found = self._by_looks.follow(before, shift, sampler, expected)
-        return self._followed(found.handles, shift, sampler, lost=None)
+        return self._by_looks.follow(before, shift, sampler, expected)
 
     @torch.no_grad()
     def confirm(self, tracked: Tracked, shift: Float[Tensor, "1 shift_rows w_dim"], *, final: bool) -> Followed:

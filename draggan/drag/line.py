@@ -10,7 +10,8 @@ without it. Where both agree and little has changed (`displacement`), the place 
 than the steps did, its place is the better one: the landmark networks of the built-in models find the content 12 to
 20 px (at 512 px) from it, and 36 to 48 px from the nearest match.
 
-What one or two handles are said to have reached is looked for in the same way (`draggan.drag.second_look`).
+What one or two handles are said to have reached is looked for in the same way (`draggan.drag.second_look`), and what a
+crowd is (`draggan.drag.crowd`), of which nothing is followed on the way.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _pieces(way: Float[Tensor, "n 2"], piece: float, most: int) -> int:
 
 
 class LineTracker(Tracker):
-    """Follows the content of many handles. What is known of it is said by `confirm`.
+    """Follows the content of many handles, up to a crowd. What is known of it is said by `confirm`.
 
     Args:
         pattern: what it is known by, in the features of `Problem.second_look`; None: `Problem.second_pattern`.
@@ -199,7 +200,7 @@ class LineTracker(Tracker):
         shift: Float[Tensor, "1 shift_rows w_dim"],
         sampler: Sampler,
         expected: Float[Tensor, "n 2"],
-    ) -> Followed:
+    ) -> Tracked:
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
         places, goal = to_host(before.handles, expected)

@@ -82,7 +82,7 @@ class Regime:
 
     @property
     def crowd(self) -> bool:
-        """So many that steps go by what resembles each of them most; what is said at the end does not."""
+        """So many that steps go by what resembles each of them most; what is said at the end does not go by that."""
         return self.along_lines and self.handles >= CROWD
 
     @property

@@ -467,7 +467,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         return self._coordinates if here.let_go is None else replace(self._last_coordinates, begins=here.let_go)
 
     def _linear(self, here: GaussNewtonEvaluation) -> Linear:
-        """The same with a mask."""
+        """Those that it moves in, which are linear wherever there is a mask."""
         coordinates = self._of(here)
         assert isinstance(coordinates, Linear)
         return coordinates
@@ -478,10 +478,16 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _usual_step(
         self, here: GaussNewtonEvaluation, jacobian: Float[Tensor, "k shift_rows d"]
     ) -> Float[Tensor, "1 shift_rows d"]:
-        """The smallest that moves the handles the way they came, as far as the first step of a drag may."""
-        region = initial_region(RULES, self._widest)
+        """The smallest that moves the handles the way they came, as far as the first step of a drag may.
+
+        And no less far than the last bit of a way, but for handles that have never moved, where there is none.
+        """
+        region, start = initial_region(RULES, self._widest), self.problem.handles
+        way = here.tracked.handles - start
+        length = way.norm(dim=-1).max()
+        onwards = start + way * (length.clamp(min=min(self._last_bit, region.radius)) / length.clamp(min=1e-6))
         limits = to_device(torch.tensor([region.radius, region.damping, 0.0]), here.v.device)
-        return _step_towards(jacobian, here.v, self.problem.handles, here.tracked.handles, limits, 0.0)
+        return _step_towards(jacobian, here.v, start, onwards, limits, 0.0)
 
     def _restore(
         self,
