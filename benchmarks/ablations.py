@@ -49,7 +49,7 @@ class FixedSteps(GaussNewton):
     ) -> GaussNewtonEvaluation:
         region = Region(self.problem.pixels(FIXED_STEP), GaussNewtonRules().min_damping)
         jacobian = linearisation.jacobian
-        attempt = self._going(here, jacobian, self._towards(here, jacobian, region), None)
+        attempt = self._going(here, jacobian, self._towards(here, jacobian, region))
         return self._with(self._evaluate(here, attempt, last=last), mask_steps=0)
 
 
