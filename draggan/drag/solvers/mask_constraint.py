@@ -90,6 +90,22 @@ class MaskScale:
     weight: Float[Tensor, ""]
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where the fixed region is differentiated.
+
+    Attributes:
+        coordinates, v: the place.
+        leaf: the same v, by which can be differentiated.
+        seen: what is fixed, there.
+    """
+
+    coordinates: Linear
+    v: Float[Tensor, "1 shift_rows w_dim"]
+    leaf: Float[Tensor, "1 shift_rows w_dim"]
+    seen: Float[Tensor, "1 channel height width"]
+
+
 class MaskConstraint:
     """Takes out of steps what would change the fixed region.
 
@@ -103,14 +119,13 @@ class MaskConstraint:
         self._iterations, self._furthest = (ITERATIONS, FURTHEST) if firmly else (ITERATIONS_TO_FIT, FURTHEST_TO_FIT)
         self._view = mask_view(problem.generator, problem.config, problem.level)
         self._kept = mask.kept * mask.fixed
-        # What was computed last, and where: asking again at the same place costs nothing.
-        self._at: Tensor | None = None
-        self._leaf = self._here = torch.zeros(0, device=mask.kept.device)
+        # What was computed last: asking again at the same place costs nothing.
+        self._last: _Place | None = None
 
     @torch.no_grad()
     def change(self, coordinates: Linear, v: Float[Tensor, "1 shift_rows w_dim"]) -> float:
         """By how much what is fixed has changed at v, in any unit."""
-        (change,) = to_host(self._drift(coordinates, v).norm())
+        (change,) = to_host(self._drift(self._at(coordinates, v)).norm())
         return change.item()
 
     @torch.no_grad()
@@ -131,9 +146,9 @@ class MaskConstraint:
         length = step.norm()
         if can_look(length) and not length:
             return step
-        drift = self._drift(coordinates, v)
-        changed, scale = self._shown(coordinates, v, step)
-        return step + self._correction(coordinates, v, step, changed + drift, jacobian, scale)
+        here = self._at(coordinates, v)
+        changed, scale = self._shown(here, step)
+        return step + self._correction(here, step, changed + self._drift(here), jacobian, scale)
 
     @torch.no_grad()
     def restore(
@@ -150,25 +165,24 @@ class MaskConstraint:
             step: it moves the handles by as little as may still be left, and says nothing of what lengths mean.
             usual: a step that moves them, which tells what lengths mean.
         """
-        drift = self._drift(coordinates, v)
-        _, scale = self._shown(coordinates, v, usual)
-        changed = self._slope(coordinates, v, scale.length, step)
-        return step + self._correction(coordinates, v, step, changed + drift, jacobian, scale)
+        here = self._at(coordinates, v)
+        _, scale = self._shown(here, usual)
+        changed = self._slope(here, scale.length, step)
+        return step + self._correction(here, step, changed + self._drift(here), jacobian, scale)
 
     def _shown(
-        self, coordinates: Linear, v: Float[Tensor, "1 shift_rows w_dim"], step: Float[Tensor, "1 shift_rows w_dim"]
+        self, here: _Place, step: Float[Tensor, "1 shift_rows w_dim"]
     ) -> tuple[Float[Tensor, "1 channel height width"], MaskScale]:
-        """What a step from v changes of what is fixed, and what that shows of the scale."""
+        """What a step from there changes of what is fixed, and what that shows of the scale."""
         length = step.norm().clamp(min=SHORTEST)
-        changed = self._slope(coordinates, v, length, step)
+        changed = self._slope(here, length, step)
         # Relative to how strongly this very step changes what is fixed, so that lambda means the same everywhere.
         share = SHARE * self._problem.config.mask_weight
         return changed, MaskScale(length, share * (length / changed.norm().clamp(min=SHORTEST)).square())
 
     def _correction(
         self,
-        coordinates: Linear,
-        v: Float[Tensor, "1 shift_rows w_dim"],
+        here: _Place,
         step: Float[Tensor, "1 shift_rows w_dim"],
         changed: Float[Tensor, "1 channel height width"],
         jacobian: Float[Tensor, "k shift_rows w_dim"],
@@ -179,10 +193,9 @@ class MaskConstraint:
         Args:
             changed: what is fixed after the step, less what it should be.
         """
-        leaf, here = self._leaf, self._here
 
         def transposed(y: Tensor) -> Tensor:
-            (g,) = torch.autograd.grad(here, leaf, y, retain_graph=True)
+            (g,) = torch.autograd.grad(here.seen, here.leaf, y, retain_graph=True)
             return g
 
         project = null_space(jacobian)
@@ -191,7 +204,7 @@ class MaskConstraint:
             # Where looking would wait for the device, it goes on and nothing moves any more.
             if can_look(at.going) and not at.going:
                 break
-            hp = self._slope(coordinates, v, scale.length, at.direction)
+            hp = self._slope(here, scale.length, at.direction)
             moved = _move(at, hp, scale, self._furthest)
             if left == 0 or (can_look(moved.going) and not moved.going):
                 return moved.total
@@ -199,25 +212,23 @@ class MaskConstraint:
         return at.total
 
     def _slope(
-        self,
-        coordinates: Linear,
-        v: Float[Tensor, "1 shift_rows w_dim"],
-        length: Float[Tensor, ""],
-        x: Float[Tensor, "1 shift_rows w_dim"],
+        self, here: _Place, length: Float[Tensor, ""], x: Float[Tensor, "1 shift_rows w_dim"]
     ) -> Float[Tensor, "1 channel height width"]:
-        """``H x`` at v, as a difference over a share of that length."""
+        """``H x`` there, as a difference over a share of that length."""
         scale = PROBE * length / x.norm().clamp(min=SHORTEST)
-        return (self._fixed_part(coordinates.shift(v + scale * x)) - self._here.detach()) / scale
+        return (self._fixed_part(here.coordinates.shift(here.v + scale * x)) - here.seen.detach()) / scale
 
-    def _drift(
-        self, coordinates: Linear, v: Float[Tensor, "1 shift_rows w_dim"]
-    ) -> Float[Tensor, "1 channel height width"]:
-        """The change so far. What it takes to differentiate it is kept until another latent is asked for."""
-        if self._at is not v:
+    def _drift(self, here: _Place) -> Float[Tensor, "1 channel height width"]:
+        """The change so far."""
+        return here.seen.detach() - self._kept
+
+    def _at(self, coordinates: Linear, v: Float[Tensor, "1 shift_rows w_dim"]) -> _Place:
+        """What it takes to differentiate the change at v; kept until another latent is asked for."""
+        if self._last is None or self._last.v is not v:
             with torch.enable_grad():
-                self._at, self._leaf = v, v.detach().clone().requires_grad_()
-                self._here = self._fixed_part(coordinates.shift(self._leaf))
-        return self._here.detach() - self._kept
+                leaf = v.detach().clone().requires_grad_()
+                self._last = _Place(coordinates, v, leaf, self._fixed_part(coordinates.shift(leaf)))
+        return self._last
 
     def _fixed_part(self, shift: Float[Tensor, "1 shift_rows w_dim"]) -> Float[Tensor, "1 channel height width"]:
         """What the view shows, weighted by how much it is fixed."""
