@@ -181,7 +181,7 @@ def _large(sizes: Sequence[int], here: machine.Machine) -> str:
             "",
             " ".join((_large.__doc__ or "").split()),
             "",
-            table(heads, [*lines]),
+            table(heads, lines),
         ]
     )
 
@@ -335,7 +335,7 @@ def _outside(
 ) -> float:
     """Mean change, of 255, of the pixels that are farther than `_OUTSIDE` of the width from the way of a pull."""
     size = before.shape[-1]
-    far = ~around(handle, target, (size, size), _OUTSIDE * size)
+    far = ~around(handle.tolist(), target.tolist(), (size, size), _OUTSIDE * size)
     change = (after.clamp(-1, 1) - before.clamp(-1, 1)).abs().mean(1)[0].numpy()
     return float(127.5 * change[far].mean())
 
