@@ -196,8 +196,7 @@ def ask(tally: Tally, visitor: Visitor, name: str, values: Sequence[Any]) -> Non
     shown = f"{_title(name)} {json.dumps(values)[:900]}"
     try:
         if name.startswith("/"):
-            said = visitor.request("POST", name, json.dumps(*values).encode()).read()
-            last = said.splitlines()[-1]
+            *_, last = visitor.request("POST", name, json.dumps(*values).encode()).read().splitlines()
             if last.startswith(b'{"error"'):
                 raise Refused(200, last.decode())
         else:
@@ -205,9 +204,9 @@ def ask(tally: Tally, visitor: Visitor, name: str, values: Sequence[Any]) -> Non
         tally.counts[f"{_title(name)}: taken"] += 1
     except Refused as refused:
         said = str(refused)
-        if refused.status in (429,):
+        if refused.status == 429:
             time.sleep(0.5)
-        tally.counts[f"{_title(name)}: refused in words" if len(said) > 10 else f"/{name}: refused without words"] += 1
+        tally.counts[f"{_title(name)}: refused {'in' if len(said) > 10 else 'without'} words"] += 1
         if refused.status >= 500 or len(said) <= 10 or any(never in said for never in _NEVER):
             tally.wrong.append(f"{shown} -> {refused.status} {said}")
     except (OSError, ValueError, TypeError) as error:
@@ -337,13 +336,13 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 def _photos() -> dict[str, bytes]:
     """A photo of each kind that is read."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    photo, found = Image.fromarray(pixels), {}
+    photo = Image.fromarray(pixels)
+    found: dict[str, bytes] = {}
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"):
-        if form in Image.SAVE or form == "AVIF":
-            file = io.BytesIO()
-            with contextlib.suppress(OSError, KeyError):  # AVIF, where Pillow cannot
-                photo.save(file, form)
-                found[form] = file.getvalue()
+        file = io.BytesIO()
+        with contextlib.suppress(OSError, KeyError):  # AVIF, where Pillow cannot
+            photo.save(file, form)
+            found[form] = file.getvalue()
     return found
 
 
