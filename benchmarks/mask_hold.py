@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,12 @@ def _case(subject: Subject, model: str, task: Task, strips: list[np.ndarray]) ->
 
 def _is_there(subject: Subject, task: Task, ws: Tensor) -> bool:
     """Whether the landmark network, which knows nothing of the drag, finds at the target what was pulled."""
-    landmark = np.linalg.norm(subject.find(subject.picture(task.ws)) - task.handles[0], axis=1).argmin()
-    found = subject.find(subject.picture(ws))[landmark]
-    return bool(np.linalg.norm(found - task.targets[0]) <= TRULY * subject.size[1])
+    before, after = (subject.find(subject.picture(latent)) for latent in (task.ws, ws))
+    # Every built-in model has such a network.
+    assert before is not None
+    assert after is not None
+    landmark = np.linalg.norm(before - task.handles[0], axis=1).argmin()
+    return bool(np.linalg.norm(after[landmark] - task.targets[0]) <= TRULY * subject.size[1])
 
 
 def _outlined(picture: Tensor, mask: Bool[np.ndarray, "height width"], task: Task) -> UInt8[np.ndarray, "h w 3"]:
@@ -199,8 +203,8 @@ def _costs(subject: Subject, model: str) -> list[list[object]]:
         times = race(
             {
                 "plain": plain,
-                "masked": lambda blend=blend: blend.synthesis(other),
-                "first": lambda mask=mask: generator.blend(mask, Picture(ws=ws)),
+                "masked": partial(blend.synthesis, other),
+                "first": partial(generator.blend, mask, Picture(ws=ws)),
             },
             repeats=15,
         )

@@ -136,6 +136,11 @@ def _dragged(engine: Engine, recipe: Recipe, edit: Edit) -> tuple[float, Update,
     return seconds, update, running.reached()
 
 
+def _same_latent(one: Recipe, other: Recipe) -> bool:
+    """Whether both have been computed, and to the same last bit."""
+    return one.latent is not None and other.latent is not None and np.array_equal(one.latent, other.latent)
+
+
 def _compared(local: Engine, one: Engine, seeds: int) -> str:
     rows: list[list[object]] = []
     for kind in _POINTS:
@@ -152,7 +157,7 @@ def _compared(local: Engine, one: Engine, seeds: int) -> str:
             seconds["there"].append(took_there)
             steps += update.index
             same += (
-                np.array_equal(reached.latent, reached_there.latent)
+                _same_latent(reached, reached_there)
                 and np.array_equal(local.picture(reached), one.picture(reached_there))
                 and update.outcome == update_there.outcome
             )
@@ -248,7 +253,7 @@ def _killed_drag(local: Engine, two: Engine) -> str:
         ["killed at steps", ", ".join(map(str, killed))],
         ["steps and outcome", f"{last.index}, {last.outcome}; undisturbed {whole.index}, {whole.outcome}"],
         ["steps seen twice or missing", len([1 for _, k in seen]) - len({k for _, k in seen})],
-        ["the same picture to the last bit", bool(np.array_equal(reached.latent, after.latent))],
+        ["the same picture to the last bit", _same_latent(reached, after)],
         ["between two updates, median and longest", f"{statistics.median(gaps):.3f} s, {max(gaps):.2f} s"],
     ]
     print(rows, flush=True)
@@ -277,7 +282,7 @@ def _killed_batch(address: str, count: int) -> str:
                 read_jobs(source, options.key), options, processes=2, cluster=cluster, progress=kill_one
             )
         same = sum(
-            np.array_equal(read_recipe(path).latent, read_recipe(folder / "ray" / path.name).latent)
+            _same_latent(read_recipe(path), read_recipe(folder / "ray" / path.name))
             for path in (folder / "local").glob("*.png")
         )
         noted = (folder / "ray" / "journal.jsonl").read_text(encoding="utf-8").splitlines()
