@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from draggan.generators.base import Generator
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from draggan.generators.stylegan2.config import StyleGAN2Config
 
@@ -42,7 +43,7 @@ def network(layout: str, seed: int = 0, device: str = "cpu") -> StyleGAN2Generat
     return generator.to(device).freeze()
 
 
-def start(generator: StyleGAN2Generator, seed: int = 0) -> Tensor:
+def start(generator: Generator, seed: int = 0) -> Tensor:
     """A latent code ``[1, num_ws, w_dim]`` with equal rows."""
     w = torch.randn(1, 1, generator.w_dim, generator=torch.Generator().manual_seed(seed))
     return w.repeat(1, generator.num_ws, 1).to(generator.device)

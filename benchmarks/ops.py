@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.models import network, start
 from benchmarks.timing import publish, race, table
+from draggan.generators.base import Generator
 from draggan.generators.stylegan3 import StyleGAN3Generator
 from draggan.generators.stylegan3.config import StyleGAN3Config
 from draggan.geometry import Windows
@@ -76,57 +79,51 @@ def act_cases(dtype: torch.dtype) -> Iterator[Case]:
     for shape in ((1, 512, 4, 4), (1, 512, 16, 16), (1, 512, 64, 64), (1, 256, 128, 128), (1, 64, 512, 512)):
         x, scale, bias = _map(shape, dtype, True), torch.rand(1, shape[1]) + 0.5, torch.randn(shape[1])
         noise = torch.randn(shape[2:]).to(dtype)
-        yield Case(
-            "modulated_act, in place",
-            _text(shape, True),
-            _no_grad(
-                lambda x=x, s=scale, z=noise, b=bias: modulated_act(x, s, z, b, activation="lrelu", overwrite=True)
-            ),
-        )
+        in_place = partial(modulated_act, x, scale, noise, bias, activation="lrelu", overwrite=True)
+        yield Case("modulated_act, in place", _text(shape, True), _no_grad(in_place))
     for shape in ((1, 512, 10, 10), (5, 256, 14, 14), (8, 128, 64, 64)):
         x, scale, bias = _map(shape, dtype, True), torch.rand(1, shape[1]) + 0.5, torch.randn(shape[1])
         noise = torch.randn(shape[2:]).to(dtype)
         scale.requires_grad_()
-        yield Case(
-            "modulated_act and gradient",
-            _text(shape, True),
-            _with_gradient(lambda x, s=scale, z=noise, b=bias: modulated_act(x, s, z, b, activation="lrelu"), x),
-        )
+        act = partial(modulated_act, scale=scale, noise=noise, bias=bias, activation="lrelu")
+        yield Case("modulated_act and gradient", _text(shape, True), _with_gradient(act, x))
+
+
+class Resampling(NamedTuple):
+    """Settings of `upfirdn2d`, in the order of the compiled operator's arguments."""
+
+    up: int = 1
+    down: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    gain: float = 1.0
 
 
 def upfirdn_cases(dtype: torch.dtype) -> Iterator[Case]:
     """Behind the convolution that doubles the size, for the picture of the `skip` architecture, and down by 2."""
     f = setup_filter((1, 3, 3, 1))
-    after: dict = {"padding": (1, 1, 1, 1), "gain": 4.0}
-    double: dict = {"up": 2, "padding": (2, 1, 2, 1), "gain": 4.0}
-    half: dict = {"down": 2, "padding": (1, 1, 1, 1)}
-    cases: list[tuple[str, Shape, bool, dict, bool]] = [
+    after = Resampling(padding=(1, 1, 1, 1), gain=4.0)
+    double = Resampling(up=2, padding=(2, 1, 2, 1), gain=4.0)
+    half = Resampling(down=2, padding=(1, 1, 1, 1))
+    cases: list[tuple[str, Shape, bool, Resampling, bool]] = [
         ("filter", (1, 512, 9, 9), True, after, False),
         ("filter", (1, 512, 65, 65), True, after, False),
         ("filter", (1, 64, 513, 513), True, after, False),
         ("filter", (1, 512, 13, 13), False, after, False),
         ("filter", (1, 512, 65, 65), False, after, False),
-        ("filter and gradient", (1, 512, 13, 13), True, {"gain": 4.0}, True),
+        ("filter and gradient", (1, 512, 13, 13), True, Resampling(gain=4.0), True),
         ("filter and gradient", (8, 128, 65, 65), True, after, True),
         ("up 2", (1, 3, 8, 8), False, double, False),
         ("up 2", (1, 3, 64, 64), False, double, False),
         ("up 2", (1, 3, 256, 256), False, double, False),
         ("down 2", (8, 64, 128, 128), False, half, False),
     ]
-    for name, shape, last, kwargs, gradient in cases:
+    for name, shape, last, settings, gradient in cases:
         # Pictures are float32 whatever the features are.
         x = _map(shape, torch.float32 if name == "up 2" else dtype, last)
-        defaults = {"up": 1, "down": 1, "padding": (0, 0, 0, 0), "gain": 1.0}
-        settings = [kwargs.get(key, value) for key, value in defaults.items()]
-
-        def run(x: Tensor, kwargs: dict = kwargs) -> Tensor:
-            return upfirdn2d(x, f, **kwargs)
-
-        def compiled(x: Tensor = x, settings: list = settings) -> Tensor:
-            return torch.ops.draggan.upfirdn2d(x, f, *settings)
-
-        used = _pays(x, kwargs.get("up", 1))
-        timed = _with_gradient(run, x) if gradient else _no_grad(lambda x=x, run=run: run(x))
+        run = partial(upfirdn2d, f=f, **settings._asdict())
+        compiled = partial(torch.ops.draggan.upfirdn2d, x, f, *settings)
+        used = _pays(x, settings.up)
+        timed = _with_gradient(run, x) if gradient else _no_grad(partial(run, x))
         yield Case(f"upfirdn2d, {name}", _text(shape, last), timed, used, None if used else _no_grad(compiled))
 
 
@@ -145,7 +142,7 @@ def lrelu_cases(dtype: torch.dtype) -> Iterator[Case]:
                 use_radial_filters=radial,
             )
         )
-        seen = set()
+        seen: set[tuple[int, int, int]] = set()
         for _, layer in generator.synthesis.layers():
             key = layer.up, layer.down, layer.after.size
             if key in seen or (radial and len(seen) > 1):
@@ -153,25 +150,22 @@ def lrelu_cases(dtype: torch.dtype) -> Iterator[Case]:
             seen.add(key)
             # What the convolution gives: it is `kernel - 1` larger on both sides of the map.
             size = layer.before.size + layer.kernel - 1
-            x = _map((1, layer.weight.shape[0], size, size), dtype, False)
-
-            def run(x: Tensor, layer: torch.nn.Module = layer) -> Tensor:
-                return filtered_lrelu(
-                    x,
-                    up_filter=layer.up_filter,
-                    down_filter=layer.down_filter,
-                    bias=layer.bias.detach(),
-                    up=layer.up,
-                    down=layer.down,
-                    padding=layer.padding,
-                    clamp=layer.conv_clamp,
-                )
-
+            shape = 1, layer.weight.shape[0], size, size
+            x = _map(shape, dtype, False)
+            run = partial(
+                filtered_lrelu,
+                up_filter=layer.up_filter,
+                down_filter=layer.down_filter,
+                bias=layer.bias.detach(),
+                up=layer.up,
+                down=layer.down,
+                padding=layer.padding,
+                clamp=layer.conv_clamp,
+            )
             what = f"filtered_lrelu up {layer.up} down {layer.down}{', radial' if radial else ''}"
-            shape = _text(tuple(x.shape), False)
-            yield Case(what, shape, _no_grad(lambda x=x, run=run: run(x)))
+            yield Case(what, _text(shape, False), _no_grad(partial(run, x)))
             if not radial and 50 < size < 200:
-                yield Case(f"{what}, and gradient", shape, _with_gradient(run, x))
+                yield Case(f"{what}, and gradient", _text(shape, False), _with_gradient(run, x))
 
 
 def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
@@ -183,16 +177,9 @@ def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
     shapes += [(1, 512, 10, 10), (5, 512, 10, 10), (30, 256, 12, 12), (1, 128, 32, 32), (1, 64, 64, 64)]
     for shape in shapes:
         x, weight = _map(shape, dtype, True), torch.randn(shape[1], shape[1], 3, 3)
-        convolution = PrepackedConvolution()
-
-        def run(x: Tensor = x, weight: Tensor = weight, convolution: PrepackedConvolution = convolution) -> Tensor:
-            return convolution.run(x, weight, 1, False)
-
+        run = partial(PrepackedConvolution().run, x, weight, 1, False)
         prepared = torch.ops.draggan.winograd_weight(weight)
-
-        def compiled(x: Tensor = x, prepared: Tensor = prepared) -> Tensor:
-            return torch.ops.draggan.winograd_convolve(x, prepared, x.shape[1], 1)
-
+        compiled = partial(torch.ops.draggan.winograd_convolve, x, prepared, shape[1], 1)
         used = winograd_pays(weight.shape, len(x), shape[2:])
         yield Case("3x3 convolution", _text(shape, True), _no_grad(run), used, None if used else _no_grad(compiled))
 
@@ -207,14 +194,16 @@ def whole_cases(dtype: torch.dtype) -> Iterator[Case]:
 
         return timed
 
+    def picture(generator: Generator) -> Callable[[], object]:
+        return within(_no_grad(lambda: generator.synthesis(start(generator))))
+
     large = network("512")
     for layout, generator in (("128-cat", network("128-cat")), ("512", large)):
-        picture = _no_grad(lambda g=generator: g.synthesis(start(g)))
-        yield Case("picture, StyleGAN2", layout, within(picture))
+        yield Case("picture, StyleGAN2", layout, picture(generator))
     aliasfree = StyleGAN3Generator(
         StyleGAN3Config(z_dim=512, c_dim=0, w_dim=512, img_resolution=256, channel_base=16384)
     ).freeze()
-    yield Case("picture, StyleGAN3-T", "256 px", within(_no_grad(lambda: aliasfree.synthesis(start(aliasfree)))))
+    yield Case("picture, StyleGAN3-T", "256 px", picture(aliasfree))
     windows = Windows(((50, 60),), (13, 13))
     rows = [row.clone() for row in start(large).unbind(1)]
 
