@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from benchmarks import machine
 from benchmarks.models import LAYOUTS, network
 from benchmarks.step import MASKS, endless
 from benchmarks.timing import publish, race, table
+from draggan.config import Precision
 from draggan.generators.stylegan2 import StyleGAN2Generator
 from torch_utils.ops.prepacked_convolution import PrepackedConvolution
 
@@ -93,11 +95,8 @@ def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Call]]:
         )
         return y
 
-    PrepackedConvolution.run = run  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(PrepackedConvolution, "run", run):
         yield calls
-    finally:
-        PrepackedConvolution.run = plain  # type: ignore[method-assign]
 
 
 def calls_of(generator: StyleGAN2Generator, step: Callable[[], Any]) -> list[Call]:
@@ -121,7 +120,7 @@ def ceilings(dtype: torch.dtype) -> tuple[float, float]:
 
 
 def analyse(
-    generator: StyleGAN2Generator, count: int, mask: str, precision: str, repeats: int
+    generator: StyleGAN2Generator, count: int, mask: str, precision: Precision, repeats: int
 ) -> tuple[str, list[object]]:
     """The table of layers, and one row of the summary."""
     step = endless(generator, count, mask, precision=precision)
