@@ -11,11 +11,15 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from benchmarks.browser import Visit
 from draggan.provenance.metadata import xmp_packet
+
+if TYPE_CHECKING:
+    from playwright.sync_api import FloatRect, Page
 
 __all__ = ["record"]
 
@@ -36,7 +40,7 @@ _QUIET, _LONGEST = 0.5, 4.0
 
 def record(seen: Visit, path: Path) -> int:
     """Pull, and write the film, an animated WebP; returns its size in bytes."""
-    page = seen.page
+    page: Page = seen.page
     field = page.locator("#dg-seed input")
     field.fill(str(SEED))
     field.press("Enter")
@@ -46,7 +50,7 @@ def record(seen: Visit, path: Path) -> int:
     durations: list[int] = []
 
     def move(xy: Sequence[float]) -> None:
-        box = page.locator(".dg-picture").bounding_box()
+        box = _box(page, ".dg-picture")
         page.mouse.move(box["x"] + (xy[0] + 0.5) * box["width"] / SIZE, box["y"] + (xy[1] + 0.5) * box["height"] / SIZE)
         _rest(page)
 
@@ -98,23 +102,30 @@ def _between(a: Sequence[float], b: Sequence[float], step: float = 12.0) -> Iter
         yield a[0] + (b[0] - a[0]) * k / count, a[1] + (b[1] - a[1]) * k / count
 
 
-def _rest(page: object) -> None:
+def _rest(page: Page) -> None:
     """Wait until the canvas has shown nothing new for a moment."""
     ended = time.monotonic() + _LONGEST
     last, since = None, time.monotonic()
     while time.monotonic() < ended and time.monotonic() - since < _QUIET:
-        now = page.evaluate("document.querySelector('.dg-stage').dataset.frames")  # type: ignore[attr-defined]
+        now = page.evaluate("document.querySelector('.dg-stage').dataset.frames")
         if now != last:
             last, since = now, time.monotonic()
         time.sleep(0.05)
 
 
-def _clips(page: object) -> list[dict[str, float]]:
+def _box(page: Page, name: str) -> FloatRect:
+    """Where something stands that the page shows."""
+    box = page.locator(name).bounding_box()
+    assert box is not None
+    return box
+
+
+def _clips(page: Page) -> list[FloatRect]:
     """The picture with a narrow margin, and the first two lines of what is said below it."""
-    picture, said = (page.locator(name).bounding_box() for name in (".dg-picture", "#dg-status .dg-status"))  # type: ignore[attr-defined]
+    picture, said = _box(page, ".dg-picture"), _box(page, "#dg-status .dg-status")
     around = 10
-    across = {"x": picture["x"] - around, "width": picture["width"] + 2 * around}
+    left, width = picture["x"] - around, picture["width"] + 2 * around
     return [
-        across | {"y": picture["y"] - around, "height": picture["height"] + 2 * around},
-        across | {"y": said["y"], "height": min(said["height"], 52)},
+        {"x": left, "y": picture["y"] - around, "width": width, "height": picture["height"] + 2 * around},
+        {"x": left, "y": said["y"], "width": width, "height": min(said["height"], 52)},
     ]

@@ -16,11 +16,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from benchmarks import machine
 from benchmarks.models import LAYOUTS, network
 from benchmarks.timing import publish, table
 from benchmarks.visitors import Visitor, page_settings, serving
+from draggan.config import Precision
 
 __all__ = ["main", "of_a_session", "peak"]
 
@@ -38,7 +40,7 @@ def _status(key: str) -> float:
     raise KeyError(key)
 
 
-def _child(layout: str, count: int, mask: str, precision: str, steps: int) -> None:
+def _child(layout: str, count: int, mask: str, precision: Precision | Literal["reference"], steps: int) -> None:
     """Drag in this process and print what it took, as JSON."""
     from benchmarks.reference import ReferenceSynthesis
     from benchmarks.step import endless, reference_step

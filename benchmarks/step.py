@@ -12,7 +12,7 @@ from benchmarks import machine
 from benchmarks.models import LAYOUTS, face_mask, network, points, start
 from benchmarks.reference import ReferenceDrag, ReferenceSynthesis
 from benchmarks.timing import publish, race, steady, table
-from draggan.config import DragConfig
+from draggan.config import DragConfig, Precision
 from draggan.drag import Drag
 from draggan.generators.stylegan2 import StyleGAN2Generator
 
@@ -22,13 +22,13 @@ MASKS = ("none", "exact", "estimated")
 
 
 def endless(
-    generator: StyleGAN2Generator, count: int, mask: str, *, windows: int = 1, **settings: object
+    generator: StyleGAN2Generator, count: int, mask: str, *, precision: Precision, windows: int = 1
 ) -> Callable[[], object]:
     """One step of a drag that does not end, as a function.
 
     Args:
         mask: "none", "exact" or "estimated" (from ``windows`` windows).
-        settings: of `DragConfig`.
+        precision: see `DragConfig`.
     """
     size = max(generator.image_size)
     handles, targets = points(count, size)
@@ -39,7 +39,7 @@ def endless(
         # As published: the loss alone.
         mask_hold="soft",
         mask_windows=windows if mask == "estimated" else 0,
-        **settings,  # type: ignore[arg-type]
+        precision=precision,
     )
     drag = Drag(generator, start(generator), handles, targets, None if mask == "none" else face_mask(size), config)
     return lambda: next(drag)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick = args.quick
     sizes = args.sizes or (["32-tiny", "64-tiny"] if quick else ["128-cat", "128", "256", "512", "1024"])
     counts = args.handles or ([1, 3] if quick else [1, 5, 30, 68])
-    precisions = args.precisions or ["float32", "bfloat16"]
+    precisions: list[Precision] = args.precisions or ["float32", "bfloat16"]
     columns = ["size", "level", "handles", "mask", "reference (median, quartiles)"]
     columns += [text for p in precisions for text in (p, "times faster")]
     rows: list[list[object]] = []
@@ -86,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         synthesis = None if args.no_reference else ReferenceSynthesis(generator).to(args.device)
         for count in counts:
             # The reference knows one mask loss only, and is timed once beside both of ours.
-            for masks in (("none",), ("exact", "estimated")):
-                masks = tuple(m for m in masks if m in wanted)
+            for beside in (["none"], ["exact", "estimated"]):
+                masks = [m for m in beside if m in wanted]
                 if not masks:
                     continue
-                runs = {
+                runs: dict[tuple[str, str], Callable[[], object]] = {
                     (m, p): endless(generator, count, m, windows=args.windows, precision=p)
                     for m in masks
                     for p in precisions

@@ -69,7 +69,7 @@ METHODS: dict[str, Method] = {
 }
 """What drags, where it is not the package's own."""
 
-PROTOCOLS: dict[str, type[Protocol]] = {"pulls": Pulls, "apart": PullsApart, "cycle": Cycle}
+PROTOCOLS: dict[str, type[Pulls | PullsApart | Cycle]] = {"pulls": Pulls, "apart": PullsApart, "cycle": Cycle}
 
 # Claims of `before` that a person would see to be false; seeds at truncation 0.7, handle and target.
 KNOWN_CLAIMS: dict[str, list[tuple[int, tuple[float, float], tuple[float, float]]]] = {
@@ -156,7 +156,7 @@ def _protocols(model: str, args: argparse.Namespace) -> list[tuple[Protocol, int
         shares = {1: 1, 5: 3, ALL: 15}
         pairs = [(Pairs(points=points, first_seed=seed), -(-cases // part)) for points, part in shares.items()]
         return [(PullsApart(first_seed=seed), cases), *pairs]
-    return [(PROTOCOLS[args.protocol](first_seed=seed), cases)]  # type: ignore[call-arg]
+    return [(PROTOCOLS[args.protocol](first_seed=seed), cases)]
 
 
 def _claims(subject: Subject, before: Row, side: int = 160) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 from benchmarks import machine
 from benchmarks.models import points, start
 from benchmarks.timing import publish, race, table
-from draggan.config import DragConfig, choices
+from draggan.config import DragConfig, Precision, choices
 from draggan.drag import Drag
 from draggan.generators.base import Generator, Latent
 from draggan.generators.stylegan3 import StyleGAN3Generator
@@ -42,7 +42,7 @@ def network3(name: str) -> StyleGAN3Generator:
         for key, parameter in generator.synthesis.named_parameters():
             if key.endswith("bias") and "affine" not in key:
                 parameter.normal_()
-    return generator.freeze()  # type: ignore[return-value]  # it returns what it is called on
+    return generator.freeze()
 
 
 class _Whole:
@@ -58,10 +58,10 @@ class _Whole:
         return crop(self._generator.features(ws, level), windows)
 
 
-def _steps(generator: Any, count: int, precision: str) -> Callable[[], object]:
+def _steps(generator: Any, count: int, precision: Precision) -> Callable[[], object]:
     size = max(generator.image_size)
     handles, targets = points(count, size)
-    config = DragConfig(max_steps=10000, stall_steps=10000, step_size=1e-3, precision=precision)  # type: ignore[arg-type]
+    config = DragConfig(max_steps=10000, stall_steps=10000, step_size=1e-3, precision=precision)
     drag = Drag(generator, start(generator), handles, targets, None, config)
     return lambda: next(drag)
 
