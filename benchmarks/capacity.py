@@ -247,9 +247,8 @@ def simulated(machine: Machine, visits: Visits, count: int, seconds: float, seed
     used = np.zeros((count, visits.models))  # when last
     for k in range(count):
         warm[k, [(k * machine.models + j) % visits.models for j in range(min(machine.models, visits.models))]] = True
-    home, left, until, kind, since = (np.zeros(0) for _ in range(5))
-    home = home.astype(int)
-    got = np.zeros(0)
+    home = np.zeros(0, int)
+    left, until, kind, since, got = (np.zeros(0) for _ in range(5))
     drags: list[float] = []
     pulls: list[float] = []
     frames = busy = 0.0
@@ -304,7 +303,8 @@ def simulated(machine: Machine, visits: Visits, count: int, seconds: float, seed
             long = late & pulling[over] & (spent > 1)
             pulls += (got[over] / spent)[long].tolist()
             np.subtract.at(load, home[over], 1)
-            home, left, until, kind, since, got = (a[~over] for a in (home, left, until, kind, since, got))
+            home = home[~over]
+            left, until, kind, since, got = (old[~over] for old in (left, until, kind, since, got))
     # What is not over has taken so long at least.
     waited = (kind == 0) & (since >= 300)
     drags += (seconds + 300 - since[waited]).tolist()

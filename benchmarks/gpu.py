@@ -142,7 +142,7 @@ def parts(device: str, out: Path, *, tests: float, measuring: float) -> list[Par
         return Part(name=name, commands=(command,), seconds=measuring, tables=(target,))
 
     sizes = ("--sizes", "256-cat", "512", "1024") if cuda else ()
-    asked = [("-m", "pytest", "-q", "-rs", "-m", "gpu", *GPU_TESTS)]
+    asked: list[tuple[str, ...]] = [("-m", "pytest", "-q", "-rs", "-m", "gpu", *GPU_TESTS)]
     if not cuda:
         asked.append(("-m", "pytest", "-q", *_EMULATED))
     return [

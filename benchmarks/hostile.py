@@ -212,36 +212,27 @@ def requests() -> Iterator[tuple[str, str, Callable[[Visitor], Any]]]:
 
 def _wrong_values() -> Iterator[tuple[str, str, Callable[[Visitor], Any]]]:
     kind = "wrong values"
-    for model in (None, 5, [], {}, "", "x" * 1_000_000, "cat\0", "${6*7}", "{{7*7}}", "<script>"):
+    models: Sequence[object] = (None, 5, [], {}, "", "x" * 1_000_000, "cat\0", "${6*7}", "{{7*7}}", "<script>")
+    for model in models:
         yield kind, f"model {model!r:.40}", _called("picture", model, 0, None, 0)
-    for seed in (-1, 2**32, _LARGE, 1.5, "7", None, [], float("nan")):
+    seeds: Sequence[object] = (-1, 2**32, _LARGE, 1.5, "7", None, [], float("nan"))
+    for seed in seeds:
         yield kind, f"seed {seed!r:.40}", _called("picture", "cat", seed, None, 0)
-    for truncation in (-1, 99, _LARGE, "x", [], float("inf")):
+    truncations: Sequence[object] = (-1, 99, _LARGE, "x", [], float("inf"))
+    for truncation in truncations:
         yield kind, f"truncation {truncation!r:.40}", _called("picture", "cat", 0, truncation, 0)
     good = [[60, 60, 64, 60]]
-    for points in (
-        None,
-        5,
-        "x",
-        {},
-        [[1]],
-        [[1, 2, 3, "4"]],
-        [[_LARGE, 1, 2, 3]],
-        [[-5, 1, 2, 3]],
-        [[1e9, 1, 2, 3]],
-        [],
-    ):
+    lists: Sequence[object] = (
+        *(None, 5, "x", {}, [[1]], [[1, 2, 3, "4"]]),
+        *([[_LARGE, 1, 2, 3]], [[-5, 1, 2, 3]], [[1e9, 1, 2, 3]], []),
+    )
+    for points in lists:
         yield kind, f"points {points!r:.40}", _called("drag", "cat", 0, points, None, 0, "", {"max_steps": 1})
-    for settings in (
-        5,
-        "max_steps",
-        [],
-        {"no such": 1},
-        {"r1": _LARGE},
-        {"r1": -1},
-        {"level": "y" * 10**6},
-        {"solver": []},
-    ):
+    choices: Sequence[object] = (
+        *(5, "max_steps", [], {"no such": 1}),
+        *({"r1": _LARGE}, {"r1": -1}, {"level": "y" * 10**6}, {"solver": []}),
+    )
+    for settings in choices:
         yield kind, f"settings {settings!r:.40}", _called("drag", "cat", 0, good, None, 0, "", settings)
     png = base64.b64encode(
         b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x06\0\0\0"

@@ -131,7 +131,9 @@ class ReferenceSynthesis(nn.Module):
         features: dict[str, Tensor] = {}
         x, image, row = self.const.expand(len(ws), -1, -1, -1), None, 0
         for r in self.resolutions:
-            for layer in self.convolutions[f"b{r}"]:
+            convolutions = self.convolutions[f"b{r}"]
+            assert isinstance(convolutions, nn.ModuleList)
+            for layer in convolutions:
                 x = layer(x, ws[:, row])
                 row += 1
             features[f"b{r}"] = x

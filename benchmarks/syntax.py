@@ -70,7 +70,7 @@ class Module:
             elif isinstance(child, ast.ImportFrom):
                 origin = self._absolute(child)
                 yield from (Import(f"{origin}.{alias.name}", child.lineno, inside) for alias in child.names)
-            elif (name := _import_module_argument(child)) is not None:
+            elif isinstance(child, ast.Call) and (name := _import_module_argument(child)) is not None:
                 yield Import(name, child.lineno, inside)
             yield from self._imports(child, inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -85,12 +85,16 @@ class Module:
         return [node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)]
 
 
-def _import_module_argument(node: ast.AST) -> str | None:
+def _import_module_argument(call: ast.Call) -> str | None:
     """The name in ``importlib.import_module("...")``, where it is written out."""
-    if not (isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith("import_module")):
+    if not (call.args and ast.unparse(call.func).endswith("import_module")):
         return None
-    first = node.args[0]
-    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
+    return _text(call.args[0])
+
+
+def _text(node: ast.expr) -> str | None:
+    """What is written there, if that is a text."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def read_modules(root: Path, packages: Iterable[str] = PACKAGES) -> dict[str, Module]:
@@ -185,9 +189,9 @@ def private_torch_names(module: Module) -> set[str]:
             elif node.attr in _TENSOR_PRIVATE:
                 found.add(node.attr)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr") and len(node.args) > 1:
-            owner, asked = ast.unparse(node.args[0]), node.args[1]
-            if owner.split(".")[0] == "torch" and isinstance(asked, ast.Constant) and _is_private(str(asked.value)):
-                found.add(f"{owner}.{asked.value}")
+            owner, asked = ast.unparse(node.args[0]), _text(node.args[1])
+            if owner.split(".")[0] == "torch" and asked is not None and _is_private(asked):
+                found.add(f"{owner}.{asked}")
     found |= {
         entry.name
         for entry in module.imports()

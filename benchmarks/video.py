@@ -226,13 +226,13 @@ def _followed(name: str, count: int) -> list[Any]:
     photos, places = [], []
     for k, picture in enumerate(drawn.pictures):
         share = k / max(1, count - 1)
-        side, x, y = round(180 + 60 * share), round(20 + 300 * share), round(60 + 40 * np.sin(4 * share))
+        side, left, top = round(180 + 60 * share), round(20 + 300 * share), round(60 + 40 * np.sin(4 * share))
         whole = np.full((400, 640, 3), 128, np.uint8)
         whole[:, :, 0] = np.arange(640) * 255 // 640
         square = Image.fromarray(picture.transpose(1, 2, 0).copy()).resize((side, side), Image.Resampling.BICUBIC)
-        whole[y : y + side, x : x + side] = np.asarray(square)
+        whole[top : top + side, left : left + side] = np.asarray(square)
         photos.append(Photo(pixels=whole, name=""))
-        places.append((x + side / 2 - 0.5, y + side / 2 - 0.5, side))
+        places.append((left + side / 2 - 0.5, top + side / 2 - 0.5, side))
     x, y, side = places[0]
     begun = time.perf_counter()
     crops = finder.follow(photos, Crop(centre=(x, y), right=(side / 2, 0.0), down=(0.0, side / 2)))

@@ -231,7 +231,7 @@ class serving:  # used as a context
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         self._home = tempfile.TemporaryDirectory(prefix="draggan-visitors-")
-        environment = os.environ | {"GRADIO_TEMP_DIR": self._home.name} | self.environment
+        environment = {**os.environ, "GRADIO_TEMP_DIR": self._home.name, **self.environment}
         command = [sys.executable, "app.py", "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(
             command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
