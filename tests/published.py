@@ -8,7 +8,6 @@ The embedded source raises if anybody runs it.
 from __future__ import annotations
 
 import contextlib
-import copyreg
 import io
 import pickle
 import sys
@@ -22,8 +21,10 @@ import torch
 from torch import nn
 
 SOURCE = "raise RuntimeError('source code embedded in the pickle was executed')\n"
-BUFFERS = ("noise_const", "resample_filter", "w_avg", "freqs", "phases", "transform", "magnitude_ema")
-BUFFERS += ("up_filter", "down_filter")
+BUFFERS = (
+    *("noise_const", "resample_filter", "w_avg", "freqs", "phases", "transform", "magnitude_ema"),
+    *("up_filter", "down_filter"),
+)
 # The stand-in modules: name -> attribute -> object. Filled below.
 MODULES: dict[str, dict[str, Any]] = {"torch_utils.persistence": {}, "dnnlib.util": {}, "dnnlib.tflib.network": {}}
 MODULES |= {"pg_modules": {}, "pg_modules.discriminator": {}, "pg_modules.networks_fastgan": {}, "model": {}}
@@ -51,11 +52,11 @@ def published_names() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, module in before.items():
-            if module is None:
+        for name, real in before.items():
+            if real is None:
                 del sys.modules[name]
             else:
-                sys.modules[name] = module
+                sys.modules[name] = real
 
 
 @published("torch_utils.persistence")
@@ -77,9 +78,6 @@ class Network:
 
     def __getstate__(self) -> dict:
         return self.state
-
-    def __reduce__(self) -> tuple:
-        return copyreg.__newobj__, (Network,), self.state
 
 
 @published("pg_modules.discriminator")

@@ -28,26 +28,35 @@ def recipe_of(
     return Recipe(model=ModelReference(name=model), image_size=image_size, start=start, results=(ws,))
 
 
+def _same_kind(before: S, after: Session) -> S:
+    """Transitions of a session of any kind give another of that kind, which `Session` does not say."""
+    assert isinstance(after, type(before))
+    return after
+
+
 def add_pair(session: S, handle: Xy, target: Xy) -> S:
     """A handle and its target."""
-    return session.with_points([*((pair.handle, pair.target) for pair in session.pairs), (handle, target)])
+    pairs = [(pair.handle, pair.target) for pair in session.pairs]
+    return _same_kind(session, session.with_points([*pairs, (handle, target)]))
 
 
 def click(session: S, *points: Xy) -> S:
     """Alternately a handle and its target."""
     for xy in points:
         pairs = [(pair.handle, pair.target) for pair in session.pairs]
-        if session.pending is None:
-            session = session.with_points(pairs, xy)
-        else:
-            session = session.with_points([*pairs, (session.pending, xy)])
+        after = (
+            session.with_points(pairs, xy)
+            if session.pending is None
+            else session.with_points([*pairs, (session.pending, xy)])
+        )
+        session = _same_kind(session, after)
     return session
 
 
 def dragged(session: S, ws: np.ndarray, handles: np.ndarray, frames: Sequence[np.ndarray] = ()) -> S:
     """The points have been dragged to here."""
     edit = Edit(points=session.active_pairs, mask=session.now.mask, space=session.space)
-    return session.dragged(session.recipe.then(edit, ws), handles, frames)
+    return _same_kind(session, session.dragged(session.recipe.then(edit, ws), handles, frames))
 
 
 class Hand(Session):
@@ -63,7 +72,7 @@ class Hand(Session):
         return dragged(self, ws, handles, frames)
 
     def pull_to(self, ws: np.ndarray, frames: Sequence[np.ndarray] = ()) -> Hand:
-        return self.pulled(self.recipe.then(Edit(recorded=ws, by_hand=True), ws), frames)
+        return _same_kind(self, self.pulled(self.recipe.then(Edit(recorded=ws, by_hand=True), ws), frames))
 
     def with_seed(
         self,
@@ -74,4 +83,5 @@ class Hand(Session):
         label: int | None = None,
         pairs: Sequence[tuple[Xy, Xy]] = (),
     ) -> Hand:
-        return self.with_picture(recipe_of(self.model, self.image_size, ws, seed, truncation, label), pairs)
+        recipe = recipe_of(self.model, self.image_size, ws, seed, truncation, label)
+        return _same_kind(self, self.with_picture(recipe, pairs))

@@ -325,7 +325,7 @@ def own_arguments(kwargs: Any) -> bytes:
 
 def zipped_arrays(arrays: dict[str, np.ndarray]) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
     return stream.getvalue()
 
 
@@ -839,8 +839,12 @@ with open(job["work"] + "/results", "w") as f:
 )
 
 
-def read_all(files: dict[str, bytes], work: Path) -> dict[str, tuple[str, str, float, int]]:
-    """Error, message, seconds and memory so far, for each of these files, read one after the other by one process."""
+Result = tuple[str, str, float, int]
+"""Error, message, seconds and memory so far."""
+
+
+def read_all(files: dict[str, bytes], work: Path) -> dict[str, Result]:
+    """What came of each of these files, read one after the other by one process."""
     names = [f"{i:04d}" for i in range(len(files))]
     for path, content in zip(names, files.values(), strict=True):
         (work / path).write_bytes(content)
@@ -856,7 +860,7 @@ def read_all(files: dict[str, bytes], work: Path) -> dict[str, tuple[str, str, f
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory):
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     return read_all({case: make() for case, (make, _, _) in CASES.items()}, tmp_path_factory.mktemp("hostile"))
 
 
@@ -865,7 +869,7 @@ needs_limits = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="
 
 @needs_limits
 @pytest.mark.parametrize("case", CASES)
-def test_hostile_file(case: str, results: dict) -> None:
+def test_hostile_file(case: str, results: dict[str, Result]) -> None:
     error, message, seconds, peak = results[case]
     _, expected, pattern = CASES[case]
     assert error == expected, message
@@ -876,7 +880,7 @@ def test_hostile_file(case: str, results: dict) -> None:
 
 
 @needs_limits
-def test_nothing_was_run(results: dict) -> None:
+def test_nothing_was_run(results: dict[str, Result]) -> None:
     assert len(results) >= 40
     assert not Path(CANARY % "shell").exists()
 
