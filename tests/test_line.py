@@ -16,7 +16,7 @@ from draggan.drag import drag as drag_module
 from draggan.drag import line, second_look
 from draggan.drag.continuity import Lengths
 from draggan.drag.crowd import CrowdTracker
-from draggan.drag.line import LineTracker
+from draggan.drag.line import Line, LineTracker
 from draggan.drag.problem import Problem
 from draggan.drag.second_look import SecondLookTracker
 from draggan.drag.step import FADED
@@ -164,14 +164,14 @@ def test_what_the_line_leads_elsewhere_is_followed_once_more_in_shorter_pieces(m
     """And what it leads there is not."""
     _, tracker, first, shift = begun(START[:1], START)
     goal = first.handles + torch.tensor([12.0, 0.0])
-    pieces, along = [], LineTracker._along
+    pieces, along = [], Line.along
 
     def counted(self, start, before, shift, number, *more):
         pieces.append(number)
         return along(self, start, before, shift, number, *more)
 
-    monkeypatch.setattr(LineTracker, "_along", counted)
-    lengths = tracker._line._lengths
+    monkeypatch.setattr(Line, "along", counted)
+    lengths = tracker._line.lengths
     expected = [math.ceil(12 / lengths.piece), math.ceil(12 / lengths.short_piece)]
     places, _ = tracker._line.leads(shift, goal, 13.0)
     assert pieces == expected[:1]
@@ -187,14 +187,14 @@ def test_what_the_line_leads_elsewhere_is_followed_once_more_in_shorter_pieces(m
 def test_of_two_handles_nothing_is_claimed_that_what_lies_between_them_contradicts(monkeypatch, off, similar, claimed):
     """Unless it looks different now, as what shows between lips does."""
     running, tracker, first, shift = begun(NEAR)
-    leads = LineTracker.leads
+    leads = Line.leads
 
     def told(self, *args):
         places, alike = leads(self, *args)
         inner = bool((self._pattern.weights == running.problem.second_pattern.between.weights).all())
         return (places + torch.tensor([off, 0.0]), alike * 0 + similar) if inner else (places, alike)
 
-    monkeypatch.setattr(LineTracker, "leads", told)
+    monkeypatch.setattr(Line, "leads", told)
     found = tracker.confirm(first, shift, final=False)
     assert found.lost.any() != claimed
     assert (found.handles == first.handles).all()

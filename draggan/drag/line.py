@@ -41,7 +41,7 @@ from draggan.geometry import moved_inside
 from torch_utils.recorder import replayed
 from torch_utils.transfer import to_device, to_host
 
-__all__ = ["LineTracker"]
+__all__ = ["Line", "LineTracker"]
 
 # So many pictures at least are looked at on the line.
 FEWEST = 2
@@ -156,20 +156,120 @@ def _pieces(way: Float[Tensor, "n 2"], piece: float, most: int) -> int:
     return min(max(math.ceil(float(known.norm(dim=-1).max()) / piece), 1), most)
 
 
-class LineTracker(Tracker):
-    """Follows the content of many handles, up to a crowd. What is known of it is said by `confirm`.
+class Line:
+    """The straight line from a drag's first latent to another, on which content is followed from picture to picture.
 
     Args:
-        pattern: what it is known by, in the features of `Problem.second_look`; None: `Problem.second_pattern`.
+        pattern: what the handles are known by, in the features of `Problem.second_look`.
+        whole: all pictures are computed whole, in one batch, if their maps are small enough.
     """
+
+    def __init__(self, problem: Problem, pattern: Pattern, *, whole: bool = False) -> None:
+        self._problem, self._level, self._pattern = problem, problem.second_look, pattern
+        height, width = self._level.grid.size
+        self._whole = whole and height * width <= WHOLE
+        self.lengths = LineLengths.of(problem.size)
+        self._reach = pattern.radius + self.lengths.surprise + self.lengths.anchored + 1
+
+    @torch.no_grad()
+    def leads(
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], expected: Float[Tensor, "n 2"], near: float
+    ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+        """Where it leads, and how similar that place is.
+
+        Args:
+            shift: of the latent where it ends.
+            expected: about where it should lead: the farther, the more pictures are looked at.
+            near: where it leads farther than this from there, image pixels, it is followed once more in shorter pieces.
+        """
+        way = expected - self._problem.handles
+        few, more = (
+            max(_pieces(way, piece, MOST_OF_FEW), FEWEST) for piece in (self.lengths.piece, self.lengths.short_piece)
+        )
+        places, similar = self._followed(shift, few)
+        (away,) = to_host((places - expected).norm(dim=-1))
+        return self._followed(shift, more) if more > few and (away > near).any() else (places, similar)
+
+    def _followed(
+        self, shift: Float[Tensor, "1 shift_rows w_dim"], pieces: int
+    ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+        """The same through so many pictures."""
+        start = self._first
+        pace = torch.zeros_like(start.handles)
+        sampler, places = self.along(start, torch.zeros_like(shift), shift, pieces, pace)
+        return places, similarity(self._pattern, places, sampler(places[:, None] + self._pattern.offsets))
+
+    @cached_property
+    def _first(self) -> Place:
+        """The handles in the drag's first latent."""
+        problem = self._problem
+        still = torch.zeros_like(problem.ws[:, : problem.shift_rows])
+        sampler = self._level.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
+        return Place(problem.handles, *features_and_slopes(self._pattern, sampler, problem.handles))
+
+    def along(
+        self,
+        start: Place,
+        before: Float[Tensor, "1 shift_rows w_dim"],
+        shift: Float[Tensor, "1 shift_rows w_dim"],
+        pieces: int,
+        pace: Float[Tensor, "k 2"],
+        pattern: Pattern | None = None,
+    ) -> tuple[Sampler, Float[Tensor, "k 2"]]:
+        """From one picture to another through those in between.
+
+        Args:
+            start: what is followed, in the first of them.
+            before, shift: of their latents.
+            pieces: in how many pictures.
+            pace: how far content is expected to move in the first of them.
+            pattern: of all that is followed; None: of the handles, once. The first of it, as many as there are handles,
+                are anchored.
+
+        Returns:
+            The last picture's features around the handles, and the places of all that is followed there.
+        """
+        problem = self._problem
+        pattern = self._pattern if pattern is None else pattern
+        parts = torch.arange(1, pieces + 1, device=shift.device, dtype=shift.dtype) / pieces
+        rows = problem.rows(before + parts[:, None, None] * (shift - before))
+        maps = self._level.features(rows) if self._whole else None
+        here, anchor_sampler = start, cast(Sampler, nowhere)
+        for k in range(pieces):
+            expected = moved_inside(here.handles + pace, problem.size)
+            there, anchor_sampler = self._around(
+                [row[k : k + 1] for row in rows], expected, None if maps is None else maps[k]
+            )
+            onwards = _next_on_line(here, expected, there, anchor_sampler, pattern, self._pattern, self.lengths)
+            here, pace = onwards, onwards.handles - here.handles
+        return anchor_sampler, here.handles
+
+    def _around(
+        self, rows: list[Tensor], points: Float[Tensor, "k 2"], whole: Float[Tensor, "channel height width"] | None
+    ) -> tuple[Sampler, Sampler]:
+        """Features around each of the points, and around the first of them, as many as there are handles.
+
+        Args:
+            rows: of one latent.
+            whole: its features, where all of them have been computed.
+        """
+        level, n = self._level, len(self._problem.handles)
+        if whole is not None:
+            everywhere = level.anywhere(whole[None])
+            return everywhere, everywhere
+        there = level.around(rows, points, self._reach)
+        return there, there if len(points) == n else level.around(rows, points[:n], self._reach)
+
+
+class LineTracker(Tracker):
+    """Follows the content of many handles, up to a crowd. What is known of it is said by `confirm`."""
 
     looks_itself = True
 
-    def __init__(self, problem: Problem, pattern: Pattern | None = None) -> None:
-        self._problem, self._level = problem, problem.second_look
-        self._pattern = problem.second_pattern if pattern is None else pattern
-        self._lengths = LineLengths.of(problem.size)
-        self._reach = self._pattern.radius + self._lengths.surprise + self._lengths.anchored + 1
+    def __init__(self, problem: Problem) -> None:
+        self._problem, self._pattern = problem, problem.second_pattern
+        self._line = Line(problem, self._pattern, whole=problem.regime.along_lines)
+        self._lengths = self._line.lengths
         self._first: Followed | None = None
 
     @cached_property
@@ -208,7 +308,7 @@ class LineTracker(Tracker):
         way = to_device(ahead, shift.device)
         pieces = _pieces(ahead, self._lengths.piece, MOST)
         start = Place(before.handles, before.features, before.slopes)
-        anchor_sampler, places = self._along(start, before.shift, shift, pieces, way / pieces, self._pattern)
+        anchor_sampler, places = self._line.along(start, before.shift, shift, pieces, way / pieces)
         return self._followed(places, shift, anchor_sampler, lost=None)
 
     @torch.no_grad()
@@ -219,100 +319,13 @@ class LineTracker(Tracker):
         n = len(first.handles)
         twice = Place(*(torch.cat([part] * 2) for part in (first.handles, first.features, first.slopes)))
         pieces = max(_pieces(tracked.handles - first.handles, self._lengths.piece, MOST), FEWEST)
-        anchor_sampler, places = self._along(
+        anchor_sampler, places = self._line.along(
             twice, first.shift, shift, pieces, torch.zeros_like(twice.handles), self._twice
         )
         anchored, free = places[:n], places[n:]
         return self._followed(
             anchored, shift, anchor_sampler, lost=(anchored - free).norm(dim=-1) > self._lengths.agreed
         )
-
-    @torch.no_grad()
-    def leads(
-        self, shift: Float[Tensor, "1 shift_rows w_dim"], expected: Float[Tensor, "n 2"], near: float
-    ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-        """Where the straight line leads from the drag's first latent, with the anchor, and how similar that place is.
-
-        Args:
-            shift: of the latent where it ends.
-            expected: about where it should lead: the farther, the more pictures are looked at.
-            near: where it leads farther than this from there, image pixels, it is followed once more in shorter pieces.
-        """
-        way = expected - self._clicked.handles
-        few, more = (
-            max(_pieces(way, piece, MOST_OF_FEW), FEWEST) for piece in (self._lengths.piece, self._lengths.short_piece)
-        )
-        places, similar = self._followed_along(shift, few)
-        (away,) = to_host((places - expected).norm(dim=-1))
-        return self._followed_along(shift, more) if more > few and (away > near).any() else (places, similar)
-
-    def _followed_along(
-        self, shift: Float[Tensor, "1 shift_rows w_dim"], pieces: int
-    ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-        """The same through so many pictures."""
-        start = self._clicked
-        pace = torch.zeros_like(start.handles)
-        anchor_sampler, places = self._along(start, torch.zeros_like(shift), shift, pieces, pace, self._pattern)
-        return places, similarity(self._pattern, places, anchor_sampler(places[:, None] + self._pattern.offsets))
-
-    @cached_property
-    def _clicked(self) -> Place:
-        """What is followed along the line, in the drag's first latent."""
-        problem = self._problem
-        still = torch.zeros_like(problem.ws[:, : problem.shift_rows])
-        sampler = self._level.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
-        return Place(problem.handles, *features_and_slopes(self._pattern, sampler, problem.handles))
-
-    def _along(
-        self,
-        start: Place,
-        before: Float[Tensor, "1 shift_rows w_dim"],
-        shift: Float[Tensor, "1 shift_rows w_dim"],
-        pieces: int,
-        pace: Float[Tensor, "k 2"],
-        pattern: Pattern,
-    ) -> tuple[Sampler, Float[Tensor, "k 2"]]:
-        """From one picture to another through those in between.
-
-        Args:
-            start: what is followed, in the first of them.
-            before, shift: of their latents.
-            pace: how far content is expected to move in the first piece.
-            pattern: of all that is followed; the first of them, as many as there are handles, are anchored.
-
-        Returns:
-            The last picture's features around the handles, and the places of all that is followed there.
-        """
-        problem = self._problem
-        parts = torch.arange(1, pieces + 1, device=shift.device, dtype=shift.dtype) / pieces
-        rows = problem.rows(before + parts[:, None, None] * (shift - before))
-        height, width = self._level.grid.size
-        maps = self._level.features(rows) if problem.regime.along_lines and height * width <= WHOLE else None
-        here, anchor_sampler = start, cast(Sampler, nowhere)
-        for k in range(pieces):
-            expected = moved_inside(here.handles + pace, problem.size)
-            there, anchor_sampler = self._around(
-                [row[k : k + 1] for row in rows], expected, None if maps is None else maps[k]
-            )
-            onwards = _next_on_line(here, expected, there, anchor_sampler, pattern, self._pattern, self._lengths)
-            here, pace = onwards, onwards.handles - here.handles
-        return anchor_sampler, here.handles
-
-    def _around(
-        self, rows: list[Tensor], points: Float[Tensor, "k 2"], whole: Float[Tensor, "channel height width"] | None
-    ) -> tuple[Sampler, Sampler]:
-        """Features around each of the points, and around the first of them, as many as there are handles.
-
-        Args:
-            rows: of one latent.
-            whole: its features, where all of them have been computed.
-        """
-        level, n = self._level, len(self._problem.handles)
-        if whole is not None:
-            everywhere = level.anywhere(whole[None])
-            return everywhere, everywhere
-        there = level.around(rows, points, self._reach)
-        return there, there if len(points) == n else level.around(rows, points[:n], self._reach)
 
     def _followed(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from draggan.config import at_size
 from draggan.drag.continuity import LEAST_SIMILAR, ContinuityTracker, Followed
-from draggan.drag.line import LineTracker
+from draggan.drag.line import Line
 from draggan.drag.problem import Problem
 from draggan.drag.step import FADED
 from draggan.drag.tracking import Tracked
@@ -60,14 +60,14 @@ class SecondLookTracker(ContinuityTracker):
         self._torn_beyond = at_size(TORN_BEYOND, size)
 
     @cached_property
-    def _line(self) -> LineTracker:
-        return LineTracker(self._problem)
+    def _line(self) -> Line:
+        return Line(self._problem, self._problem.second_pattern)
 
     @cached_property
-    def _line_between(self) -> LineTracker | None:
+    def _line_between(self) -> Line | None:
         """By what lies between two handles; None where that counts, or there is none."""
         between = self._problem.second_pattern.between
-        return None if between is None else LineTracker(self._problem, between)
+        return None if between is None else Line(self._problem, between)
 
     @cached_property
     def _moved_at_most(self) -> float:
@@ -131,7 +131,7 @@ class SecondLookTracker(ContinuityTracker):
         return replace(tracked, lost=lost, certain=tracked.certain & ~lost)
 
     def _torn(
-        self, between: LineTracker, tracked: Followed, shift: Float[Tensor, "1 shift_rows w_dim"]
+        self, between: Line, tracked: Followed, shift: Float[Tensor, "1 shift_rows w_dim"]
     ) -> Bool[Tensor, "n"]:
         """Whose place what lies between two handles contradicts."""
         places, similar = between.leads(shift, tracked.handles, self._torn_beyond)
