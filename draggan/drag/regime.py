@@ -121,6 +121,14 @@ class Regime:
         return self.restores and not (self.masked or self.by_hand)
 
     @property
+    def minds_stretching(self) -> bool:
+        """Little is claimed of two handles between which the picture was stretched or squeezed. A hand has seen that.
+
+        What is held outside a mask is not asked: there, what surrounds a handle looks different in any case.
+        """
+        return self.looks_again and self.pair and not (self.masked or self.by_hand)
+
+    @property
     def cuts_off(self) -> bool:
         """Steps are cut off where the latent may go no farther: two that pull against each other ask for the most."""
         return self.lets_go and self.pair and not self.masked
