@@ -486,8 +486,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         way = here.tracked.handles - start
         length = way.norm(dim=-1).max()
         onwards = start + way * (length.clamp(min=min(self._last_bit, region.radius)) / length.clamp(min=1e-6))
-        limits = to_device(torch.tensor([region.radius, region.damping, 0.0]), here.v.device)
-        return _step_towards(jacobian, here.v, start, onwards, limits, 0.0)
+        return _step_towards(jacobian, here.v, start, onwards, _limits(region, 0.0, here.v.device), 0.0)
 
     def _restore(
         self,
@@ -568,8 +567,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
         # What is brought nearer than it has to be is sent all the way.
         exact = self.problem.near < self.problem.stop_distance
         short = 0.0 if exact else RULES.aim * self.problem.near
-        # As data: what is recorded with a number is recorded for that number.
-        limits = to_device(torch.tensor([region.radius, region.damping, homing]), here.v.device)
+        limits = _limits(region, homing, here.v.device)
         return _step_towards(jacobian, here.v, here.tracked.handles, here.targets, limits, short)
 
     def _going(
@@ -609,6 +607,11 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
     def _all_within(tracked: Tracked, targets: Float[Tensor, "n 2"], distance: float) -> bool:
         there, here = to_host(targets, tracked.handles)
         return bool(((there - here).norm(dim=-1) <= distance).all())
+
+
+def _limits(region: Region, homing: float, device: torch.device) -> Float[Tensor, "3"]:
+    """Of a step, see `_step_towards`. As data: what is recorded with a number is recorded for that number."""
+    return to_device(torch.tensor([region.radius, region.damping, homing]), device)
 
 
 @replayed
