@@ -17,10 +17,12 @@ from draggan.drag import line, second_look
 from draggan.drag.continuity import Lengths
 from draggan.drag.crowd import CrowdTracker
 from draggan.drag.line import Line, LineTracker
+from draggan.drag.prepare import Reference
 from draggan.drag.problem import Problem
 from draggan.drag.second_look import SecondLookTracker
 from draggan.drag.step import FADED
 from draggan.drag.stopping import decide
+from draggan.generators.blending import Picture
 from tests.toys import BumpGenerator
 
 WS = torch.zeros(1, 8, 6)
@@ -236,24 +238,43 @@ def parted(handles, by, changed):
         ([(-2.0, 0.0), (2.0, 0.0)], (1.9, 2.1), [False, True]),
         ([(2.0, 0.0), (-2.0, 0.0)], (1.9, 2.1), [False, True]),
         ([(0.0, -2.0), (0.0, 2.0)], (2.1, 1.9), [True, False]),
+        ([(-2.0, 0.0), (2.0, 0.0)], (9.9, 2.1), [True, True]),
         ([(-1.5, 0.0), (1.5, 0.0)], (1.9, 2.1), [False, False]),
         ([(2.0, 0.0), (2.0, 0.0)], (1.9, 2.1), [False, False]),
     ],
-    ids=["apart", "together", "past each other", "hardly", "alike"],
+    ids=["apart", "together", "turned", "one lost in any case", "hardly", "alike"],
 )
 def test_of_two_between_which_a_picture_was_stretched_less_may_have_changed(by, changed, lost):
     """Here less than 2 px: 0.07 of the distance between them."""
     assert parted([(18.0, 32.0), (46.0, 32.0)], by, changed).lost.tolist() == lost
 
 
-@pytest.mark.parametrize(("similar", "claimed"), [(0.8, False), (0.7, True)])
+@pytest.mark.parametrize(("second", "lost"), [(0, [True, True]), (1, [False, False])], ids=["together", "one later"])
+def test_a_pull_that_goes_on_is_measured_from_where_both_handles_were_clicked_in_one_picture(second, lost):
+    """The first has been pulled by 6 px before. Where the second was then, nobody knows if it was clicked later."""
+    generator = BumpGenerator([(18.0, 32.0), (46.0, 32.0)]).freeze()
+    ws = WS[..., :4]
+    here = ws + torch.tensor([6.0, 0.0, 0.0, 0.0]) / generator.gain
+    pictures = [Picture(ws=ws), Picture(ws=(ws, here)[second])]
+    now = [(24.0, 32.0), (46.0, 32.0)]
+    reference = Reference(handles=torch.tensor([(18.0, 32.0), (46.0, 32.0)]), pictures=pictures)
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    running = Drag(generator, here, now, now, config=config, reference=reference)
+    shift = torch.zeros(1, running.problem.shift_rows, 4)
+    tracker, sampler = running._solver.tracker, running.problem.anywhere(generator.features(here, "map"))
+    first = tracker.begin(running.problem.handles, shift, sampler)
+    found = replace(first, displacement=torch.full_like(first.displacement, 2.1))
+    assert tracker.confirm(found, shift, final=True).lost.tolist() == lost
+
+
+@pytest.mark.parametrize(("similar", "claimed"), [((0.8, 0.8), False), ((0.8, 0.7), False), ((0.7, 0.7), True)])
 def test_two_between_which_something_else_shows_now_were_not_stretched(monkeypatch, similar, claimed):
     """As between lips that open."""
 
     def told(self, shift, expected, near):
         between = self._problem.second_pattern.between
         inner = bool((self._pattern.weights == between.weights).all())
-        return expected, torch.full((2,), similar if inner else 1.0)
+        return expected, torch.tensor(similar) if inner else torch.ones(2)
 
     monkeypatch.setattr(Line, "leads", told)
     assert parted(NEAR, [(0.0, -2.0), (0.0, 2.0)], (1.9, 1.9)).lost.tolist() == [not claimed] * 2

@@ -21,6 +21,7 @@ RULES_BY_REGIME = (
     "restores",
     "lets_go",
     "minds_fading",
+    "minds_stretching",
     "cuts_off",
     "by_hand",
 )
@@ -30,7 +31,7 @@ RULES_BY_REGIME = (
     ("regime", "holds"),
     [
         (ONE, {"looks_again", "restores", "lets_go", "minds_fading"}),
-        (TWO, {"looks_again", "restores", "lets_go", "cuts_off", "minds_fading"}),
+        (TWO, {"looks_again", "restores", "lets_go", "cuts_off", "minds_fading", "minds_stretching"}),
         (THREE, {"along_lines"}),
         (replace(ONE, handles=CROWD), {"along_lines", "crowd"}),
         (replace(ONE, **HELD), {"looks_again", "restores", "lets_go"}),
@@ -38,11 +39,14 @@ RULES_BY_REGIME = (
         (replace(TWO, **HELD_SOFTLY), {"looks_again", "holds"}),
         (replace(THREE, **HELD), {"along_lines", "holds"}),
         (replace(ONE, live=True), {"looks_again", "restores", "by_hand"}),
+        (replace(TWO, live=True), {"looks_again", "restores", "by_hand"}),
         (replace(THREE, live=True), {"along_lines", "by_hand"}),
         # The published tracker, the published optimiser, and that with content followed.
         (replace(ONE, follows=False), set()),
         (replace(ONE, follows=False, second_order=False, live=True), set()),
         (replace(THREE, second_order=False), {"looks_again"}),
+        (replace(TWO, second_order=False), {"looks_again", "minds_stretching"}),
+        (replace(TWO, second_order=False, live=True), {"looks_again"}),
     ],
 )
 def test_which_rules_hold(regime, holds):

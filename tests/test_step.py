@@ -159,6 +159,7 @@ def problem_of(G, count, config, mask=None):
         reach=6.0,
         templates=torch.zeros(count, len(patch), channels, device="meta"),
         pattern=pattern,
+        clicked_together=True,
         find_second_pattern=lambda: pattern,
         regime=Regime(
             handles=count, masked=mask is not None, blended=False, follows=False, second_order=False, live=False

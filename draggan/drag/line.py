@@ -157,7 +157,7 @@ def _pieces(way: Float[Tensor, "n 2"], piece: float, most: int) -> int:
 
 
 class Line:
-    """The straight line from a drag's first latent to another, on which content is followed from picture to picture.
+    """Follows the content of the handles along straight lines between latents, from picture to picture.
 
     Args:
         pattern: what the handles are known by, in the features of `Problem.second_look`.
@@ -175,7 +175,7 @@ class Line:
     def leads(
         self, shift: Float[Tensor, "1 shift_rows w_dim"], expected: Float[Tensor, "n 2"], near: float
     ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-        """Where it leads, and how similar that place is.
+        """Where the line from the drag's first latent leads, and how similar that place is.
 
         Args:
             shift: of the latent where it ends.
@@ -207,6 +207,7 @@ class Line:
         sampler = self._level.around(problem.rows(still), problem.handles, self._pattern.radius + 1)
         return Place(problem.handles, *features_and_slopes(self._pattern, sampler, problem.handles))
 
+    @torch.no_grad()
     def along(
         self,
         start: Place,
@@ -268,7 +269,7 @@ class LineTracker(Tracker):
 
     def __init__(self, problem: Problem) -> None:
         self._problem, self._pattern = problem, problem.second_pattern
-        self._line = Line(problem, self._pattern, whole=problem.regime.along_lines)
+        self._line = Line(problem, self._pattern, whole=True)
         self._lengths = self._line.lengths
         self._first: Followed | None = None
 

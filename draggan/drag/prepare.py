@@ -132,6 +132,7 @@ def prepare(
         reach=_reach(regime, r1, r2, offsets, size),
         templates=templates,
         pattern=pattern,
+        clicked_together=clicked.together,
         find_second_pattern=find_second_pattern,
         second_level=second_level,
         regime=regime,
@@ -317,6 +318,11 @@ class _Clicked:
         self._generator, self._level, self._dtype = generator, level, dtype
         self._seen: list[tuple[Picture, FeatureSampler, Float[Tensor, "channel"]]] = []
         self._shown = [self._look(_on_device(generator, picture)) for picture in pictures]
+
+    @property
+    def together(self) -> bool:
+        """In one picture."""
+        return len(self._seen) == 1
 
     def _look(self, picture: Picture) -> tuple[FeatureSampler, Float[Tensor, "channel"]]:
         """The features of a picture, and their mean."""

@@ -153,6 +153,7 @@ class Problem:
         templates: the features of the handles' patches in the pictures they were clicked in; the handle itself first.
         regime: what kind of drag this is; rules that differ by that ask there.
         pattern: what Gauss-Newton steps and tracking by continuity know the handles by.
+        clicked_together: all handles were clicked in one picture.
         find_second_pattern: computes `second_pattern`, for which many drags never ask.
         second_level: at which feature level content of few handles is looked for once more before anything is claimed;
             of many handles the one dragged on.
@@ -179,6 +180,7 @@ class Problem:
     reach: float
     templates: Float[Tensor, "n p channel"]
     pattern: Pattern
+    clicked_together: bool
     find_second_pattern: Callable[[], Pattern]
     second_level: str
     regime: Regime

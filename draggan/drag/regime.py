@@ -122,11 +122,11 @@ class Regime:
 
     @property
     def minds_stretching(self) -> bool:
-        """Little is claimed of two handles between which the picture was stretched or squeezed. A hand has seen that.
+        """Little is claimed of two handles between which the picture was stretched. A hand has seen that.
 
-        What is held outside a mask is not asked: there, what surrounds a handle looks different in any case.
+        Not with a mask: what it cuts through looks different in any case.
         """
-        return self.looks_again and self.pair and not (self.masked or self.by_hand)
+        return self.looks_again and self.pair and not (self.masked or self.live)
 
     @property
     def cuts_off(self) -> bool:

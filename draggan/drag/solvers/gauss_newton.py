@@ -610,7 +610,7 @@ class GaussNewton(Solver[GaussNewtonEvaluation]):
 
 
 def _limits(region: Region, homing: float, device: torch.device) -> Float[Tensor, "3"]:
-    """Of a step, see `_step_towards`. As data: what is recorded with a number is recorded for that number."""
+    """Those of a step (`_step_towards`), as data: what is recorded with a number is recorded for that number."""
     return to_device(torch.tensor([region.radius, region.damping, homing]), device)
 
 
