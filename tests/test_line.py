@@ -249,6 +249,20 @@ def test_of_two_between_which_a_picture_was_stretched_less_may_have_changed(by, 
     assert parted([(18.0, 32.0), (46.0, 32.0)], by, changed).lost.tolist() == lost
 
 
+@pytest.mark.parametrize(("apart", "stretched"), [(2.0, True), (1.0, False)])
+def test_a_drag_that_may_have_arrived_says_whether_the_picture_may_only_have_been_stretched(
+    monkeypatch, apart, stretched
+):
+    monkeypatch.setattr(second_look, "CHANGED_AT_MOST_STRETCHED", -1.0)
+    monkeypatch.setattr(second_look, "CHANGED_SHARE_STRETCHED", -1.0)
+    handles = [(18.0, 32.0), (46.0, 32.0)]
+    targets = [(18.0 - apart, 32.0), (46.0 + apart, 32.0)]
+    config = DragConfig(solver="gauss-newton", max_departure=100.0)
+    *_, last = Drag(BumpGenerator(handles).freeze(), WS[..., :4], handles, targets, config=config)
+    assert (last.outcome, last.stretched) == (("lost", True) if stretched else ("arrived", False))
+    assert last.lost.tolist() == [stretched] * 2
+
+
 @pytest.mark.parametrize(("second", "lost"), [(0, [True, True]), (1, [False, False])], ids=["together", "one later"])
 def test_a_pull_that_goes_on_is_measured_from_where_both_handles_were_clicked_in_one_picture(second, lost):
     """The first has been pulled by 6 px before. Where the second was then, nobody knows if it was clicked later."""

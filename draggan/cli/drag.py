@@ -41,6 +41,7 @@ _OUTCOMES = {
     "far": "stopped, as pulls together have changed the picture as much as this model can take,",
     "lost": "stopped before what is under a point would be lost,",
     "unsure": "the points may have arrived, but some look too different now to be sure",
+    "stretched": "the points may have arrived, but the picture may only have been stretched or squeezed there",
     "stopped": "stopped",
     "diverged": "the optimisation ran out of bounds",
 }
@@ -321,7 +322,7 @@ def _say(dragged: _Dragged, written: Sequence[Path]) -> None:
             ended = f" ({steps}, {last.seconds:.1f} s)"
         elif outcome != "arrived":
             ended += f", {100 * last.way_gone:.0f} % of the way"
-        said = "unsure" if last.unsure else "faded" if last.faded else outcome
+        said = ("stretched" if last.stretched else "unsure") if last.unsure else "faded" if last.faded else outcome
         print(_OUTCOMES[said] + ended + (f"; {_BESIDES[said]}" if said in _BESIDES else ""))
         points = zip(last.handles, last.targets, last.distances, last.lost, strict=True)
         for i, (h, t, d, gone) in enumerate(points, 1):

@@ -331,7 +331,9 @@ class Drag(Iterator[DragStep]):
         may_have_arrived = outcome == "arrived" or (outcome == "lost" and bool(step.lost.any()))
         if not may_have_arrived or self._index == 0:
             return step
-        return replace(step, contrast=self.problem.contrast(here.shift))
+        asked = outcome == "lost" and self.problem.regime.minds_stretching
+        stretched = asked and bool(self.problem.stretched(here.tracked.handles))
+        return replace(step, contrast=self.problem.contrast(here.shift), stretched=stretched)
 
     def _look_again(self, findings: Findings, here: Evaluation, *, stays: bool) -> tuple[Findings, Evaluation]:
         """Look for content once more before anything is said at the end, where the tracker can do that.

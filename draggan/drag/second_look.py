@@ -20,7 +20,7 @@ from torch import Tensor
 from draggan.config import at_size
 from draggan.drag.continuity import LEAST_SIMILAR, ContinuityTracker, Followed
 from draggan.drag.line import Line
-from draggan.drag.problem import Problem
+from draggan.drag.problem import STRETCHED_BEYOND, Problem
 from draggan.drag.step import FADED
 from draggan.drag.tracking import Tracked
 from torch_utils.transfer import to_host
@@ -44,14 +44,10 @@ BETWEEN_SIMILAR = 0.75
 # Nor is anything claimed of handles that share surroundings where what does count has changed by more than this, taken
 # for a displacement; of all others, by more than their place is as good as certain with (`Lengths.surely_largest`).
 CHANGED_AT_MOST = 40.0
-# Where two have moved against each other by more than this, and nothing else shows between them, the picture has been
-# stretched, squeezed or turned: often the model gives way where they are, and the parts that they belong to stay. Of
-# claims of random landmarks, moved against each other by 26 px 118 of 120 were true, by 38 px 123 of 154, by 51 px 340
-# of 476.
-STRETCHED_BEYOND = 30.0
-# Then nothing is claimed of a handle where more has changed than this, taken for a displacement, or than this share of
-# the distance between the two, if that is more. On others than it was chosen on that leaves 74 of 78 claims true, about
-# a third of those that were (benchmarks/truth.md).
+# Where the picture was stretched between two (`Problem.stretched`), and nothing else shows there, nothing is claimed of
+# a handle where more has changed than this, taken for a displacement, or than this share of the distance between the
+# two, if that is more. Of claims that it was not chosen on, that leaves about a third of the true ones: 74 of 78
+# (benchmarks/truth.md).
 CHANGED_AT_MOST_STRETCHED = 13.0
 CHANGED_SHARE_STRETCHED = 0.07
 
@@ -64,7 +60,6 @@ class SecondLookTracker(ContinuityTracker):
         size = problem.size
         self._agrees_within, self._moves_again_within = at_size(AGREES_WITHIN, size), at_size(MOVES_AGAIN_WITHIN, size)
         self._moved_at_most, self._torn_beyond = at_size(MOVED_AT_MOST, size), at_size(TORN_BEYOND, size)
-        self._stretched_beyond = at_size(STRETCHED_BEYOND, size)
         self._changed_at_most_stretched = at_size(CHANGED_AT_MOST_STRETCHED, size)
 
     @cached_property
@@ -152,20 +147,17 @@ class SecondLookTracker(ContinuityTracker):
 
     def _stretched(self, tracked: Followed) -> Bool[Tensor, "n"]:
         """Which of two handles have changed too much to be claimed, if the picture was stretched between them."""
-        problem, pattern = self._problem, self._pattern
+        problem = self._problem
         if not problem.regime.minds_stretching:
             return torch.zeros_like(tracked.lost)
-        # Places in two pictures are no distance apart.
-        start = pattern.clicked if problem.clicked_together else problem.handles
-        way = tracked.handles - start
-        against, distance = (way[1] - way[0]).norm(), (start[1] - start[0]).norm()
-        most = (CHANGED_SHARE_STRETCHED * distance).clamp(min=self._changed_at_most_stretched)
+        one, other = problem.clicked_at
+        most = (CHANGED_SHARE_STRETCHED * (other - one).norm()).clamp(min=self._changed_at_most_stretched)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "the points have moved against each other by %.1f px (stretched beyond %.1f: changed by %.1f at most)",
-                *(float(against), self._stretched_beyond, float(most)),
+                *(float(problem.moved_against(tracked.handles)), problem.pixels(STRETCHED_BEYOND), float(most)),
             )
-        return (against > self._stretched_beyond) & (tracked.displacement > most)
+        return problem.stretched(tracked.handles) & (tracked.displacement > most)
 
     def _tell(
         self, before: Followed, after: Followed, away: Float[Tensor, "n"], similar: Float[Tensor, "n"], *, final: bool

@@ -40,6 +40,8 @@ class DragStep:
             of which it is as good as certain where the content is.
         contrast: of the last step of a drag that has arrived, or may have, by how much the features vary over the
             picture, as a share of the first picture's; 1 of all others. Below `FADED` people see it: it has faded.
+        stretched: of the last step of a drag that may have arrived: its two handles have moved against each other so
+            far that the picture may only have been stretched or squeezed between them.
         rests: why a live drag goes no farther until there are other targets, None while it goes on; values as of
             ``outcome``.
     """
@@ -56,6 +58,7 @@ class DragStep:
     outcome: Outcome | None = None
     rests: Outcome | None = None
     contrast: float = 1.0
+    stretched: bool = False
 
     @property
     def total_distance(self) -> float:

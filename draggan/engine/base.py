@@ -53,6 +53,7 @@ class Update:
         done: this is the last one.
         outcome: why, None before; as in `draggan.DragStep`.
         contrast: of the last one of a drag that has arrived; as in `draggan.DragStep`.
+        stretched: of the last one of a drag that may have arrived (`unsure`); likewise.
         rests: why a live drag goes no farther until its targets move, None while it goes on; likewise.
     """
 
@@ -69,6 +70,7 @@ class Update:
     contrast: float
     done: bool = False
     outcome: Outcome | None = None
+    stretched: bool = False
     rests: Outcome | None = None
 
     @property

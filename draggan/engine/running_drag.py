@@ -131,6 +131,7 @@ class TurnsDrag(Watched[Update]):
             lost=step.lost,
             rests=step.rests,
             contrast=step.contrast,
+            stretched=step.stretched,
         )
         self._publish(update)
 

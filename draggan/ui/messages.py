@@ -716,6 +716,11 @@ def _doubtful(update: Update, when: str, numbers: Sequence[int]) -> str:
         return f"{which} may have arrived{when}, but the picture has lost too much of its detail to be sure."
     if len(update.lost) == 1:
         return f"The point may have arrived{when}, but it looks too different now to be sure."
+    if update.stretched:
+        perhaps = "the picture may only have been stretched or squeezed"
+        if len(names) == len(update.lost):
+            return f"The points may have arrived{when}, but {perhaps} there."
+        return f"{_share(update)} points arrived{when}; at point {names[0]} {perhaps}."
     if len(names) == len(update.lost):
         return f"The points may have arrived{when}, but they look too different now to be sure."
     if len(names) == 1:

@@ -15,11 +15,9 @@ from draggan.ui import messages
 from tests.updates import an_update
 
 
-def step(
-    outcome: str | None, *, index: int = 42, distances: tuple[float, ...] = (3.14,), lost=(), contrast=1.0, way=0.0
-) -> Update:
-    more = {"index": index, "seconds": 0.0, "way": way, "contrast": contrast, "ws": np.zeros((1, 2, 2), np.float32)}
-    return an_update(outcome, distances=distances, lost=lost, **more)
+def step(outcome: str | None, *, distances: tuple[float, ...] = (3.14,), lost=(), **more) -> Update:
+    usual = {"index": 42, "seconds": 0.0, "way": 0.0, "contrast": 1.0, "ws": np.zeros((1, 2, 2), np.float32)}
+    return an_update(outcome, distances=distances, lost=lost, **(usual | more))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +77,16 @@ def test_progress(seconds, distances, text):
             step("lost", distances=(0.2, 0.4), lost=(True, True)),
             "note",
             "The points may have arrived after 42 steps, but they look too different now to be sure. Keep the picture",
+        ),
+        (
+            step("lost", distances=(0.2, 0.4), lost=(True, True), stretched=True),
+            "note",
+            "arrived after 42 steps, but the picture may only have been stretched or squeezed there. Keep",
+        ),
+        (
+            step("lost", distances=(0.2, 0.4), lost=(False, True), stretched=True),
+            "note",
+            "1 of 2 points arrived after 42 steps; at point 2 the picture may only have been stretched or squeezed.",
         ),
         (step("stalled"), "note", "Undo takes you back"),
         (step("diverged"), "bad", "Undo takes you back"),
