@@ -172,18 +172,30 @@ CONTRAST = """() => {
 }"""
 
 
-def test_fingers_find_what_they_press(visit):
-    page = visit(390, 844, has_touch=True, is_mobile=True)
-    small = page.evaluate(
-        """() => {
-            const buttons = '#dg-presets button, .dg-bar-below button, .dg-starts-head button, .dg-recommended button';
-            const fields = '#dg-seed input, #dg-truncation :is(.reset-button, input)';
-            const seen = document.querySelectorAll(`${buttons}, ${fields}`);
-            return [...seen].filter((part) => part.type !== 'range' && part.offsetHeight && part.offsetHeight < 40)
-                .map((part) => `${part.id || part.className} ${part.offsetHeight}`);
-        }"""
-    )
-    assert small == []
+SMALL = """() => {
+    const around = '#dg-left button, .dg-brush input, .dg-film input, #dg-saves button, #dg-notice button';
+    const buttons = '#dg-presets button, .dg-starts-head button, .dg-recommended button, .dg-points .dg-away';
+    const settings = '#dg-seed input, #dg-truncation :is(.reset-button, input[type=number]), #dg-reset-settings';
+    const seen = [...document.querySelectorAll(`${around}, ${buttons}, ${settings}`)];
+    return seen.map((part) => [part, part.getBoundingClientRect().height])
+        .filter(([, height]) => height && height < 40)
+        .map(([part, height]) => `${part.id || part.className || part.textContent} ${height}`);
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 640), (360, 740), (390, 844), (844, 390), (1024, 768)])
+def test_fingers_find_what_they_press(visit, width, height):
+    page = visit(width, height, has_touch=True, is_mobile=True)
+    page.locator(".dg-expert summary").tap()
+    page.evaluate("window.scrollTo(0, 0)")
+    for tool in ("mask", "points"):
+        page.locator(f"button[data-tool={tool}]").tap()
+        assert page.evaluate(SMALL) == [], tool
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    for part in ("#dg-undo", ".dg-tools", ".dg-stage", ".dg-bar-below", "#dg-start", "#dg-status .dg-status"):
+        there = box(page, part)
+        assert there["y"] >= 0, part
+        assert there["y"] + there["height"] <= height, "what is higher for fingers pushes nothing out of sight"
     reset, around = (box(page, f"#dg-truncation {part}") for part in (".reset-button", ".tab-like-container"))
     assert around["y"] <= reset["y"] + 1
     assert reset["y"] + reset["height"] <= around["y"] + around["height"] + 2, "nothing of it is cut off"
