@@ -281,9 +281,18 @@ def test_a_pull_that_goes_on_is_measured_from_where_both_handles_were_clicked_in
     assert tracker.confirm(found, shift, final=True).lost.tolist() == lost
 
 
-@pytest.mark.parametrize(("similar", "claimed"), [((0.8, 0.8), False), ((0.8, 0.7), False), ((0.7, 0.7), True)])
-def test_two_between_which_something_else_shows_now_were_not_stretched(monkeypatch, similar, claimed):
-    """As between lips that open."""
+@pytest.mark.parametrize(
+    ("ways", "similar", "claimed"),
+    [
+        ((-2.0, 2.0), (0.8, 0.8), False),
+        ((-2.0, 2.0), (0.8, 0.7), False),
+        ((-2.0, 2.0), (0.7, 0.7), True),
+        ((-0.5, 3.5), (0.8, 0.7), True),
+        ((-0.5, 3.5), (0.7, 0.8), False),
+    ],
+)
+def test_two_between_which_something_else_shows_now_were_not_stretched(monkeypatch, ways, similar, claimed):
+    """As between lips that open. Beside one that stays all looks as it did."""
 
     def told(self, shift, expected, near):
         between = self._problem.second_pattern.between
@@ -291,7 +300,7 @@ def test_two_between_which_something_else_shows_now_were_not_stretched(monkeypat
         return expected, torch.tensor(similar) if inner else torch.ones(2)
 
     monkeypatch.setattr(Line, "leads", told)
-    assert parted(NEAR, [(0.0, -2.0), (0.0, 2.0)], (1.9, 1.9)).lost.tolist() == [not claimed] * 2
+    assert parted(NEAR, [(0.0, way) for way in ways], (1.9, 1.9)).lost.tolist() == [not claimed] * 2
 
 
 @pytest.mark.parametrize("handles", [START[:1], START[:2], NEAR], ids=["one", "two that share nothing", "two by half"])

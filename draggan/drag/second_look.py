@@ -50,6 +50,9 @@ CHANGED_AT_MOST = 40.0
 # (benchmarks/truth.md).
 CHANGED_AT_MOST_STRETCHED = 13.0
 CHANGED_SHARE_STRETCHED = 0.07
+# Beside a handle that stays all looks as it did in any case, so that is not asked. It stays if it goes less than this
+# share of how far they have moved against each other.
+STAYS = 0.25
 
 
 class SecondLookTracker(ContinuityTracker):
@@ -142,8 +145,10 @@ class SecondLookTracker(ContinuityTracker):
                 *(self._torn_beyond, BETWEEN_SIMILAR),
             )
         alike = similar > BETWEEN_SIMILAR
-        # Between lips or lids both see something else; one that does may have lost its way.
-        return (alike & (away > self._torn_beyond)) | (stretched & alike.any())
+        # Between lips or lids all that move see something else; where one does not, the other may have lost its way.
+        way = (tracked.handles - self._problem.clicked_at).norm(dim=-1)
+        moves = way >= STAYS * self._problem.moved_against(tracked.handles)
+        return (alike & (away > self._torn_beyond)) | (stretched & (alike & moves).any())
 
     def _stretched(self, tracked: Followed) -> Bool[Tensor, "n"]:
         """Which of two handles have changed too much to be claimed, if the picture was stretched between them."""
