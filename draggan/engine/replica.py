@@ -34,7 +34,7 @@ from draggan.recipe import Edit, Recipe, Seed
 __all__ = ["PROTOCOL", "Begun", "Order", "Replica", "Sent", "SentModels", "Taken"]
 
 T = TypeVar("T")
-PROTOCOL = 8
+PROTOCOL = 9
 """Of what is sent to replicas and back: another number for another form or meaning."""
 
 _WARM = 64  # drags, and masks, that are kept ready
