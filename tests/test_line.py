@@ -380,6 +380,7 @@ def test_three_that_adam_follows_are_many():
     running = Drag(BumpGenerator(START).freeze(), WS, START, [(x + 0.9, y) for x, y in START], config=config)
     tracker = running._solver.tracker
     assert isinstance(tracker, SecondLookTracker)
+    assert tracker._moved_at_most == running.problem.pixels(second_look.MOVED_AT_MOST)
     assert running._close()
     few = Drag(BumpGenerator(START).freeze(), WS, START[:2], [(x + 1.1, y) for x, y in START[:2]], config=config)
     assert not few._close()

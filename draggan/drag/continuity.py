@@ -38,6 +38,7 @@ __all__ = [
     "ContinuityTracker",
     "Followed",
     "Lengths",
+    "ahead_on_host",
     "anchor_fits",
     "displacement",
     "features_and_slopes",
@@ -126,6 +127,17 @@ class Lengths:
         return pattern_slack(self.size)
 
 
+def ahead_on_host(
+    before: Followed, expected: Float[Tensor, "n 2"]
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
+    """Where the handles are, and how far each is expected to go: image pixels, on the host.
+
+    Where to look has to be known before the work can be given to a device. What is expected at no number goes nowhere.
+    """
+    handles, goal = to_host(before.handles, expected)
+    return handles, torch.where(torch.isfinite(goal), goal - handles, 0)
+
+
 class ContinuityTracker(Tracker):
     """Follows each handle's content from the picture where a step begins to the one where it ends."""
 
@@ -152,9 +164,7 @@ class ContinuityTracker(Tracker):
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
         problem, pattern, lengths = self._problem, self._pattern, self._lengths
-        # Where to look has to be known before the work can be given to a device.
-        from_there, goal = to_host(before.handles, expected)
-        ahead = torch.where(torch.isfinite(goal), goal - from_there, 0)
+        from_there, ahead = ahead_on_host(before, expected)
         way = to_device(ahead, shift.device)
         pieces = max(1, math.ceil(float(ahead.norm(dim=-1).max()) / lengths.piece))
         here = Piece(before.handles, before.features, before.slopes, torch.zeros_like(before.lost))

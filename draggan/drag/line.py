@@ -28,6 +28,7 @@ from torch import Tensor
 from draggan.drag.continuity import (
     Followed,
     Lengths,
+    ahead_on_host,
     anchor_fits,
     displacement,
     features_and_slopes,
@@ -268,7 +269,7 @@ class LineTracker(Tracker):
     looks_itself = True
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._pattern = problem, problem.second_pattern
+        self._pattern = problem.second_pattern
         self._line = Line(problem, self._pattern, whole=True)
         self._lengths = self._line.lengths
         self._first: Followed | None = None
@@ -304,8 +305,7 @@ class LineTracker(Tracker):
     ) -> Tracked:
         """See `Tracker.follow`."""
         assert isinstance(before, Followed)
-        places, goal = to_host(before.handles, expected)
-        ahead = torch.where(torch.isfinite(goal), goal - places, 0)
+        _, ahead = ahead_on_host(before, expected)
         way = to_device(ahead, shift.device)
         pieces = _pieces(ahead, self._lengths.piece, MOST)
         start = Place(before.handles, before.features, before.slopes)
